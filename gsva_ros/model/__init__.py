@@ -1,0 +1,1 @@
+"""GSVA in PyTorch: configuration, prompt, towers, language model, losses and checkpoints."""

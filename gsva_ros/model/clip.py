@@ -1,0 +1,94 @@
+"""The CLIP vision tower and its preprocessing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from .images import ConvStem, Rgb, check_rgb, resize, to_tensor
+
+
+class ClipPreprocessor:
+    """CLIPImageProcessor's steps (transformers 4, the PIL one), from its json's fields.
+
+    Source: transformers 4.44 `CLIPImageProcessor.preprocess`. A `size` of {"height", "width"} squashes
+    the frame to that size; {"shortest_edge"} keeps its aspect for the centre crop.
+    """
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+        self.mean = np.asarray(fields["image_mean"], np.float32)
+        self.std = np.asarray(fields["image_std"], np.float32)
+
+    def __call__(self, rgb: Rgb) -> Tensor:
+        """Uint8 frame (H, W, 3) to pixel_values, float32 [3, S, S]."""
+        rgb = check_rgb(rgb)
+        if self.fields.get("do_resize", True):
+            resample = Image.Resampling(self.fields.get("resample", 3))
+            rgb = resize(rgb, *self._resized(*rgb.shape[:2]), resample)
+        if self.fields.get("do_center_crop", True):
+            rgb = self._crop(rgb)
+        scale = self.fields["rescale_factor"] if self.fields.get("do_rescale", True) else 1.0
+        pixels = (rgb * scale).astype(np.float32)
+        if self.fields.get("do_normalize", True):
+            pixels = (pixels - self.mean) / self.std
+        return to_tensor(pixels)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        size = self.fields["size"]
+        if isinstance(size, int):
+            size = {"shortest_edge": size}
+        if "height" in size:
+            return size["height"], size["width"]
+        edge = size["shortest_edge"]
+        if height <= width:
+            return edge, int(edge * width / height)
+        return int(edge * height / width), edge
+
+    def _crop(self, rgb: Rgb) -> Rgb:
+        size = self.fields["crop_size"]
+        if isinstance(size, int):
+            size = {"height": size, "width": size}
+        top, left = (rgb.shape[0] - size["height"]) // 2, (rgb.shape[1] - size["width"]) // 2
+        if top < 0 or left < 0:
+            raise ValueError(f"a crop of {size} does not fit the resized frame {rgb.shape[:2]}")
+        return rgb[top : top + size["height"], left : left + size["width"]]
+
+
+class VisionModel(nn.Module):
+    """Keeps the official weight names `vision_tower.vision_model.*` across transformers versions."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        super().__init__()
+        fields = dict(fields)
+        stem = fields.pop("stem", "patch")
+        config = CLIPVisionConfig(**fields)
+        model = CLIPVisionModel(config)
+        self.vision_model = getattr(model, "vision_model", model)
+        if stem == "conv":
+            self.vision_model.embeddings.patch_embedding = ConvStem(
+                config.hidden_size, config.patch_size
+            )
+        elif stem != "patch":
+            raise ValueError(f'clip stem is "patch" or "conv", not {stem!r}')
+
+
+class ClipVisionTower(nn.Module):
+    """CLIP's patch features of one hidden layer (LLaVA's `CLIPVisionTower`)."""
+
+    def __init__(self, fields: dict[str, Any], select_layer: int) -> None:
+        super().__init__()
+        self.vision_tower = VisionModel(fields)
+        self.select_layer = select_layer
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """pixel_values [B, 3, S, S] to clip_tokens [B, N, C]: patch tokens, without CLS."""
+        model = self.vision_tower.vision_model
+        hidden_states = model(pixel_values, output_hidden_states=True).hidden_states
+        selected: torch.Tensor = hidden_states[self.select_layer]
+        return selected[:, 1:]

@@ -1,0 +1,119 @@
+"""The sizes and conventions of one GSVA model; `config.json` of a converted directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CONFIG_NAME = "config.json"
+PREPROCESSOR_NAME = "preprocessor_config.json"
+
+# segment-anything's own figures, for what a config or a set of weights leaves unsaid.
+SAM_DEFAULTS: dict[str, Any] = {
+    "prompt_embed_dim": 256,
+    "decoder_mlp_dim": 2048,
+    "decoder_heads": 8,
+    "mask_in_chans": 16,
+    "mlp_ratio": 4,
+}
+# openai/clip-vit-large-patch14's preprocessing, which the official GSVA uses.
+CLIP_PREPROCESSOR: dict[str, Any] = {
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "do_convert_rgb": True,
+}
+
+
+@dataclass
+class GSVAConfig:
+    """Everything that fixes a GSVA model apart from its weights and its tokenizer.
+
+    Attributes:
+        llm: keyword arguments of `transformers.LlamaConfig`.
+        clip: keyword arguments of `transformers.CLIPVisionConfig`, and optionally `stem`: "patch"
+            (the default, one strided convolution) or "conv" (a departure: several small ones).
+        sam: image_size, patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size,
+            prompt_embed_dim, decoder_mlp_dim, decoder_heads, mask_in_chans, mlp_ratio, and `stem`.
+        seg_token_id, rej_token_id, im_start_token_id, im_end_token_id: ids behind the text vocabulary.
+        conversation: name of a template in `prompt.CONVERSATIONS`.
+        select_layer: index into the vision tower's hidden states (-2: second to last layer).
+        use_im_start_end: whether <im_start> and <im_end> enclose the image tokens.
+        preprocessor: the fields of CLIPImageProcessor's preprocessor_config.json.
+        image_token_norm: a departure from GSVA: LayerNorm on the CLIP tokens before the projector.
+        image_token_position: a departure: a learned position embedding on the image tokens.
+        rejection_threshold: the engine takes a slot for [SEG] when p_seg is at least this.
+    """
+
+    llm: dict[str, Any]
+    clip: dict[str, Any]
+    sam: dict[str, Any]
+    seg_token_id: int
+    rej_token_id: int
+    im_start_token_id: int
+    im_end_token_id: int
+    conversation: str = "llava_v1"
+    select_layer: int = -2
+    use_im_start_end: bool = True
+    preprocessor: dict[str, Any] = field(default_factory=lambda: dict(CLIP_PREPROCESSOR))
+    image_token_norm: bool = False
+    image_token_position: bool = False
+    rejection_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.sam = {**SAM_DEFAULTS, **self.sam}
+        for name, ids in (("seg", self.seg_token_id), ("rej", self.rej_token_id)):
+            if not 0 <= ids < self.llm["vocab_size"]:
+                raise ValueError(
+                    f"{name}_token_id is {ids}, outside the vocabulary of {self.llm['vocab_size']}"
+                )
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the language model."""
+        return int(self.llm["hidden_size"])
+
+    @property
+    def image_tokens(self) -> int:
+        """How many tokens one image takes in the prompt."""
+        return int(self.clip["image_size"] // self.clip["patch_size"]) ** 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, without the preprocessor, which has a file of its own."""
+        data = dataclasses.asdict(self)
+        del data["preprocessor"]
+        return {"model_type": "gsva", **data}
+
+    def save(self, directory: str | Path) -> None:
+        """Write config.json and preprocessor_config.json."""
+        for name, data in ((CONFIG_NAME, self.to_dict()), (PREPROCESSOR_NAME, self.preprocessor)):
+            (Path(directory) / name).write_text(json.dumps(data, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> GSVAConfig:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: config.json is not a GSVA's, or holds an unknown field.
+        """
+        path = Path(directory) / CONFIG_NAME
+        data = json.loads(path.read_text())
+        if data.pop("model_type", None) != "gsva":
+            raise ValueError(
+                f"{path} is not a converted GSVA's config; for official weights pass weights= too"
+            )
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise ValueError(f"{path} holds unknown fields: {', '.join(unknown)}")
+        preprocessor = json.loads((Path(directory) / PREPROCESSOR_NAME).read_text())
+        return cls(**data, preprocessor=preprocessor)

@@ -1,0 +1,139 @@
+"""GSVA: a Llama that writes [SEG] and [REJ], CLIP to see with, SAM to draw with.
+
+Source: "GSVA: Generalized Segmentation via Multimodal Large Language Models", CVPR 2024, and its
+official implementation (LeapLabTHU/GSVA), whose weight names these modules keep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaModel
+
+from .clip import ClipVisionTower
+from .config import GSVAConfig
+from .sam import VisualModel
+
+
+@dataclass
+class LanguageOutput:
+    """What one pass of the language model gives.
+
+    hidden_last [B, T, D] is after the final norm; hidden_middle [B, T, D] is the output of the first
+    `hidden_layer` layers where those were asked for; past_key_values the cache where one was used.
+    """
+
+    hidden_last: Tensor
+    past_key_values: DynamicCache | None = None
+    hidden_middle: Tensor | None = None
+
+
+class GSVAModel(LlamaModel):
+    """Llama with the other parts beside its layers, as the official state dict names them."""
+
+    def __init__(self, config: GSVAConfig) -> None:
+        llama = LlamaConfig(**config.llm)
+        llama._attn_implementation = "sdpa"
+        super().__init__(llama)
+        channels, width = config.clip["hidden_size"], config.hidden_size
+        self.vision_tower = ClipVisionTower(config.clip, config.select_layer)
+        self.mm_projector = nn.Linear(channels, width)
+        self.mm_norm = nn.LayerNorm(channels) if config.image_token_norm else None
+        self.mm_position = None
+        if config.image_token_position:
+            self.mm_position = nn.Embedding(config.image_tokens, width)
+            nn.init.normal_(self.mm_position.weight, std=0.02)
+        self.visual_model = VisualModel(config.sam)
+        mask_channels = config.sam["prompt_embed_dim"]
+        fcs = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, mask_channels), nn.Dropout(0.0)
+        )
+        self.text_hidden_fcs = nn.ModuleList([fcs])
+
+
+class GSVA(nn.Module):
+    """The whole model. Shapes: B images or sequences, T positions, D hidden_size, K slots."""
+
+    def __init__(self, config: GSVAConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = GSVAModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.llm["vocab_size"], bias=False)
+        nn.init.normal_(self.lm_head.weight, std=self.model.config.initializer_range)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored in."""
+        return self.lm_head.weight.dtype
+
+    def encode_clip(self, pixel_values: Tensor) -> Tensor:
+        """pixel_values [B, 3, S, S] to clip_tokens [B, N, Cv]."""
+        tokens: Tensor = self.model.vision_tower(pixel_values)
+        return tokens
+
+    def project(self, clip_tokens: Tensor) -> Tensor:
+        """clip_tokens [B, N, Cv] to image_tokens [B, N, D], in the language model's space."""
+        if self.model.mm_norm is not None:
+            clip_tokens = self.model.mm_norm(clip_tokens)
+        image_tokens: Tensor = self.model.mm_projector(clip_tokens)
+        if self.model.mm_position is not None:
+            image_tokens = image_tokens + self.model.mm_position.weight
+        return image_tokens
+
+    def encode_sam(self, sam_pixel_values: Tensor) -> Tensor:
+        """sam_pixel_values [B, 3, S, S] to image_embeddings [B, C, h, w]."""
+        embeddings: Tensor = self.model.visual_model.image_encoder(sam_pixel_values)
+        return embeddings
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token ids int64 [..., T] to embeddings [..., T, D]."""
+        embeddings: Tensor = self.model.embed_tokens(input_ids)
+        return embeddings
+
+    def language(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: DynamicCache | None = None,
+        use_cache: bool = False,
+        hidden_layer: int | None = None,
+    ) -> LanguageOutput:
+        """Run the language model.
+
+        Args:
+            inputs_embeds: [B, T, D].
+            attention_mask: None (causal), bool [B, P + T] (False: padding; causal besides), or
+                additive float [B, 1, T, P + T], which says everything itself. P: cached positions.
+            position_ids: int64 [B, T]; counted on from the cache where None.
+            past_key_values: the cache of P earlier positions; it grows in place.
+            use_cache: whether to make a cache where none is given.
+            hidden_layer: also return the output of the first `hidden_layer` layers.
+        """
+        output = self.model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache or past_key_values is not None,
+            output_hidden_states=hidden_layer is not None,
+        )
+        middle = None if hidden_layer is None else output.hidden_states[hidden_layer]
+        return LanguageOutput(output.last_hidden_state, output.past_key_values, middle)
+
+    def mask_prompts(self, hidden: Tensor) -> Tensor:
+        """Hidden states of slots [K, D] to mask_prompts [K, C]."""
+        prompts: Tensor = self.model.text_hidden_fcs[0](hidden)
+        return prompts
+
+    def decode_masks(self, image_embeddings: Tensor, mask_prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """image_embeddings [1 or K, C, h, w], mask_prompts [K, C] to masks [K, 4h, 4w], IoU [K]."""
+        low_res_masks, predicted_iou = self.model.visual_model.decode(image_embeddings, mask_prompts)
+        return low_res_masks, predicted_iou

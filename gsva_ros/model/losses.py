@@ -1,0 +1,89 @@
+"""GSVA's losses, as the official implementation computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100
+CE_WEIGHT, BCE_WEIGHT, DICE_WEIGHT = 1.0, 2.0, 0.5
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Next-token cross-entropy: logits [B, T, V] at t predict labels int64 [B, T] at t + 1."""
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE
+    )
+
+
+def sigmoid_bce_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
+    """Binary cross-entropy of masks [K, H, W], mean over pixels, sum over masks by `count`."""
+    loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return loss.flatten(1).mean(1).sum() / (count + 1e-8)
+
+
+def dice_loss(
+    logits: Tensor, truth: Tensor, count: float, scale: float = 1000.0, eps: float = 1e-6
+) -> Tensor:
+    """Dice loss of masks [K, H, W], summed over masks and divided by `count`."""
+    predicted, truth = logits.sigmoid().flatten(1), truth.flatten(1)
+    numerator = 2 * (predicted / scale * truth).sum(-1)
+    denominator = (predicted / scale).sum(-1) + (truth / scale).sum(-1)
+    loss = 1 - (numerator + eps) / (denominator + eps)
+    return loss.sum() / (count + 1e-8)
+
+
+@dataclass
+class GSVALoss:
+    """The weighted terms; `mask` is bce + dice, `total` is everything."""
+
+    ce: Tensor
+    mask_bce: Tensor
+    mask_dice: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """The mask terms together."""
+        return self.mask_bce + self.mask_dice
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.ce + self.mask
+
+
+def gsva_loss(
+    logits: Tensor, labels: Tensor, pred_masks: Sequence[Tensor], gt_masks: Sequence[Tensor]
+) -> GSVALoss:
+    """1.0 cross-entropy + 2.0 BCE + 0.5 dice, the mask terms averaged over all masks of the batch.
+
+    Args:
+        logits: [B, T, V]. labels: int64 [B, T], IGNORE where nothing is learnt.
+        pred_masks: for each image, mask logits [K, H, W], all zero at rejected slots.
+        gt_masks: for each image, float masks [K, H, W].
+    """
+    bce, dice, count = logits.new_zeros(()), logits.new_zeros(()), 0
+    for predicted, truth in zip(pred_masks, gt_masks, strict=True):
+        here = len(truth)
+        bce = bce + sigmoid_bce_loss(predicted, truth, here) * here
+        dice = dice + dice_loss(predicted, truth, here) * here
+        count += here
+    return GSVALoss(
+        CE_WEIGHT * token_loss(logits, labels),
+        BCE_WEIGHT * bce / (count + 1e-8),
+        DICE_WEIGHT * dice / (count + 1e-8),
+    )
+
+
+def place_masks(pred_masks: Tensor, slots_seg: Tensor) -> Tensor:
+    """Masks of the [SEG] slots [S, H, W] among all slots [K, H, W], zero at the [REJ] ones.
+
+    slots_seg: bool [K] with S True.
+    """
+    placed = torch.zeros(len(slots_seg), *pred_masks.shape[1:], device=pred_masks.device)
+    placed[slots_seg] = pred_masks
+    return placed

@@ -1,0 +1,177 @@
+"""segment-anything's image encoder, prompt encoder and mask decoder, and SAM's preprocessing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from .images import ConvStem, Rgb, check_rgb, resize, to_tensor
+
+
+def _import_modeling() -> Any:
+    """Import `segment_anything.modeling`, which needs torch alone.
+
+    segment_anything/__init__.py imports torchvision for its predictor, which GSVA does not use and
+    which many installations lack. So an empty package stands in for it while the subpackage loads.
+    """
+    name = "segment_anything"
+    if name in sys.modules:
+        return importlib.import_module(f"{name}.modeling")
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("segment_anything is not installed: pip install segment-anything")
+    package = types.ModuleType(name)
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules[name] = package
+    try:
+        return importlib.import_module(f"{name}.modeling")
+    finally:
+        del sys.modules[name]
+
+
+_modeling = _import_modeling()
+
+PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
+
+
+class SamPreprocessor:
+    """Resizes a frame's longer side to `image_size`, normalises, and pads below and to the right.
+
+    Source: segment-anything's `ResizeLongestSide.apply_image` and `Sam.preprocess`.
+    """
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of a frame inside the padded square."""
+        scale = self.image_size / max(height, width)
+        return int(height * scale + 0.5), int(width * scale + 0.5)
+
+    def __call__(self, rgb: Rgb) -> Tensor:
+        """Uint8 frame (H, W, 3) to sam_pixel_values, float32 [3, image_size, image_size]."""
+        rgb = check_rgb(rgb)
+        height, width = self.resized(*rgb.shape[:2])
+        if not (height and width):
+            raise ValueError(f"a frame of shape {rgb.shape} is too thin to be resized for SAM")
+        rgb = resize(rgb, height, width, Image.Resampling.BILINEAR)
+        pixels = to_tensor((rgb.astype(np.float32) - PIXEL_MEAN) / PIXEL_STD)
+        return F.pad(pixels, (0, self.image_size - width, 0, self.image_size - height))
+
+
+def postprocess_masks(
+    low_res_masks: Tensor, image_size: int, resized: tuple[int, int], original: tuple[int, int]
+) -> Tensor:
+    """Mask logits at the frame's own size.
+
+    Args:
+        low_res_masks: [K, h, w].
+        image_size: side of SAM's padded square input.
+        resized: (height, width) of the frame inside that square.
+        original: (height, width) of the frame.
+
+    Returns:
+        float32 [K, height, width]. Source: `Sam.postprocess_masks` of the official GSVA.
+    """
+    masks = F.interpolate(
+        low_res_masks[:, None].float(), (image_size, image_size), mode="bilinear"
+    )
+    masks = masks[..., : resized[0], : resized[1]]
+    return F.interpolate(masks, original, mode="bilinear")[:, 0]
+
+
+class VisualModel(nn.Module):
+    """SAM without its predictor: image encoder, prompt encoder and mask decoder, built from sizes."""
+
+    def __init__(self, sizes: dict[str, Any]) -> None:
+        super().__init__()
+        side = sizes["image_size"] // sizes["patch_size"]
+        channels = sizes["prompt_embed_dim"]
+        self.image_encoder = _modeling.ImageEncoderViT(
+            img_size=sizes["image_size"],
+            patch_size=sizes["patch_size"],
+            embed_dim=sizes["embed_dim"],
+            depth=sizes["depth"],
+            num_heads=sizes["num_heads"],
+            mlp_ratio=sizes["mlp_ratio"],
+            out_chans=channels,
+            qkv_bias=True,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=sizes["window_size"],
+            global_attn_indexes=tuple(sizes["global_attn_indexes"]),
+        )
+        stem = sizes.get("stem", "patch")
+        if stem == "conv":
+            self.image_encoder.patch_embed = ConvStem(
+                sizes["embed_dim"], sizes["patch_size"], channels_last=True
+            )
+        elif stem != "patch":
+            raise ValueError(f'sam stem is "patch" or "conv", not {stem!r}')
+        self.prompt_encoder = _modeling.PromptEncoder(
+            embed_dim=channels,
+            image_embedding_size=(side, side),
+            input_image_size=(sizes["image_size"], sizes["image_size"]),
+            mask_in_chans=sizes["mask_in_chans"],
+        )
+        self.mask_decoder = _modeling.MaskDecoder(
+            transformer_dim=channels,
+            transformer=_modeling.TwoWayTransformer(
+                depth=2,
+                embedding_dim=channels,
+                mlp_dim=sizes["decoder_mlp_dim"],
+                num_heads=sizes["decoder_heads"],
+            ),
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=sizes.get("iou_head_hidden_dim", channels),
+        )
+
+    def decode(self, image_embeddings: Tensor, mask_prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """One mask for each prompt (`multimask_output=False`), batched over prompts and images.
+
+        Args:
+            image_embeddings: [1, C, h, w] for one image, or [K, C, h, w], one for each prompt.
+            mask_prompts: [K, C].
+
+        Returns:
+            low_res_masks [K, 4h, 4w] (logits) and predicted_iou [K].
+
+        This is `MaskDecoder.predict_masks`, which takes a single image, for K of them.
+        """
+        decoder, count = self.mask_decoder, len(mask_prompts)
+        _, channels, height, width = image_embeddings.shape
+        learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        learned = learned.expand(count, -1, -1).to(mask_prompts.dtype)
+        tokens = torch.cat([learned, mask_prompts[:, None]], 1)
+        dense = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        source = (image_embeddings + dense).expand(count, -1, -1, -1)
+        positions = self._dense_positions(height, width).to(source.dtype).expand(count, -1, -1, -1)
+        tokens, source = decoder.transformer(source, positions, tokens)
+        upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
+        # Token 0 predicts the IoU, token 1 is the mask that single-mask output selects.
+        kernel = decoder.output_hypernetworks_mlps[0](tokens[:, 1])
+        low_res_masks = torch.einsum("kc,kchw->khw", kernel, upscaled)
+        return low_res_masks, decoder.iou_prediction_head(tokens[:, 0])[:, 0]
+
+    def _dense_positions(self, height: int, width: int) -> Tensor:
+        """Positional encoding [1, C, height, width], computed in float32 and without autocast."""
+        layer = self.prompt_encoder.pe_layer
+        matrix = layer.positional_encoding_gaussian_matrix
+        with torch.autocast(matrix.device.type, enabled=False):
+            rows = (torch.arange(height, device=matrix.device) + 0.5) / height
+            columns = (torch.arange(width, device=matrix.device) + 0.5) / width
+            y, x = torch.meshgrid(rows, columns, indexing="ij")
+            angles = (2 * torch.stack([x, y], -1) - 1) @ matrix.float() * (2 * np.pi)
+            return torch.cat([angles.sin(), angles.cos()], -1).permute(2, 0, 1)[None]

@@ -1,0 +1,154 @@
+"""Scenes and their expressions written to disk, the same whatever the number of workers."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from .expressions import Expressions, SeenObject
+from .render import Renderer, Rendering
+from .scene import SceneSpec, sample_scene
+from .shapes import COLOURS, KINDS
+from .splits import seeds
+
+VERSION = 1
+# An object that shows less than this fraction of the image (60 pixels at 192 x 144) makes a redraw.
+LEAST_VISIBLE = 60 / (192 * 144)
+REDRAWS = 50
+CHUNK = 100
+
+
+def seen_objects(spec: SceneSpec, rendering: Rendering) -> list[SeenObject]:
+    """The scene's objects as the camera sees them; an object out of sight has 0 pixels."""
+    forward = np.array([math.cos(math.radians(spec.azimuth)), math.sin(math.radians(spec.azimuth))])
+    found = []
+    for number, thing in enumerate(spec.objects, start=1):
+        rows, columns = np.nonzero(rendering.instances == number)
+        box, centroid = (0, 0, 0, 0), (0.0, 0.0)
+        if len(rows):
+            box = (
+                int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+            )
+            centroid = (round(float(columns.mean()) + 0.5, 2), round(float(rows.mean()) + 0.5, 2))
+        offset = np.array([thing.x, thing.y]) - rendering.pose[:2, 3]
+        found.append(
+            SeenObject(
+                number, thing.kind, thing.colour, thing.size, len(rows), box, centroid,
+                round(float(offset @ forward), 4),
+            )
+        )
+    return found
+
+
+def visible_scene(seed: int, renderer: Renderer) -> tuple[SceneSpec, Rendering, list[SeenObject]]:
+    """The seed's first draw in which every object shows.
+
+    Raises:
+        RuntimeError: none of the redraws did.
+    """
+    least = LEAST_VISIBLE * renderer.width * renderer.height
+    for attempt in range(REDRAWS):
+        spec = sample_scene(seed, attempt)
+        rendering = renderer.render(spec)
+        seen = seen_objects(spec, rendering)
+        if all(thing.pixels >= least for thing in seen):
+            return spec, rendering, seen
+    raise RuntimeError(f"seed {seed}: no scene with every object in sight in {REDRAWS} draws")
+
+
+_renderer: Renderer | None = None
+
+
+def _start(width: int, height: int) -> None:
+    global _renderer
+    _renderer = Renderer(width, height)
+
+
+def _one(
+    task: tuple[int, int],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], dict[str, Any]]:
+    seed, expressions = task
+    assert _renderer is not None
+    _, rendering, seen = visible_scene(seed, _renderer)
+    rng = np.random.default_rng([seed, 1_000_003])
+    asked = Expressions(seen, _renderer.width, rng).sample(expressions)
+    scene = {
+        "seed": seed,
+        "objects": [asdict(thing) for thing in seen],
+        "expressions": [asdict(expression) for expression in asked],
+    }
+    return rendering.rgb, rendering.instances, scene
+
+
+def write_dataset(
+    out: Path,
+    split: str,
+    count: int,
+    width: int = 192,
+    height: int = 144,
+    workers: int = 2,
+    expressions: int = 20,
+) -> None:
+    """Render `count` scenes of a split into `out`; a run that was stopped goes on where it was.
+
+    Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one scene
+    a line, which counts what is complete.
+
+    Raises:
+        ValueError: `out` holds a different data set.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = seeds(split, count)
+    meta = {
+        "version": VERSION,
+        "split": split,
+        "count": count,
+        "first_seed": chosen[0],
+        "width": width,
+        "height": height,
+        "kinds": list(KINDS),
+        "colours": list(COLOURS),
+        "expressions": expressions,
+    }
+    meta_path, lines_path = out / "meta.json", out / "scenes.jsonl"
+    arrays = {"rgb.npy": (count, height, width, 3), "instances.npy": (count, height, width)}
+    if meta_path.exists():
+        if json.loads(meta_path.read_text()) != meta:
+            raise ValueError(f"{meta_path} describes another data set; choose an empty folder")
+        files = [np.lib.format.open_memmap(out / name, "r+") for name in arrays]
+        done = len(lines_path.read_text().splitlines()) // CHUNK * CHUNK
+        kept = lines_path.read_text().splitlines(keepends=True)[:done]
+        lines_path.write_text("".join(kept))
+    else:
+        files = [
+            np.lib.format.open_memmap(out / name, "w+", np.uint8, shape)
+            for name, shape in arrays.items()
+        ]
+        done = 0
+        lines_path.write_text("")
+        meta_path.write_text(json.dumps(meta, indent=2) + "\n")
+    rgb, instances = files
+    pending: list[str] = []
+    with (
+        multiprocessing.get_context("spawn").Pool(workers, _start, (width, height)) as pool,
+        lines_path.open("a") as lines,
+    ):
+        tasks = ((seed, expressions) for seed in chosen[done:])
+        results: Iterator[Any] = pool.imap(_one, tasks, chunksize=16)
+        bar = tqdm(results, total=count, initial=done, desc=f"rendering {split}", mininterval=2.0)
+        for row, (frame, ids, scene) in enumerate(bar, start=done):
+            rgb[row], instances[row] = frame, ids
+            pending.append(json.dumps(scene))
+            if len(pending) == CHUNK or row + 1 == count:
+                lines.write("\n".join(pending) + "\n")
+                lines.flush()
+                pending.clear()

@@ -1,0 +1,268 @@
+"""Referring expressions about a scene, with their truth.
+
+Expressions are drawn in pairs of one form and one pattern of words, one true of the scene and one not,
+so that the words alone cannot tell whether something is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shapes import COLOURS, KINDS, SIZES
+
+SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
+GENERIC = ("object", "thing")
+NUMBERS = {2: "two", 3: "three"}
+RELATIONS = {
+    "left": ("left of", "to the left of"),
+    "right": ("right of", "to the right of"),
+    "front": ("in front of",),
+    "behind": ("behind",),
+}
+SUPERLATIVES = {
+    "left": ("leftmost",),
+    "right": ("rightmost",),
+    "front": ("nearest", "closest"),
+    "behind": ("farthest",),
+}
+# A relation holds beyond the first margin and clearly fails beyond the second; between, nobody asks.
+# Fractions of the image width for left and right, metres on the table for in front of and behind.
+HOLDS = {"left": 0.06, "right": 0.06, "front": 0.04, "behind": 0.04}
+FAILS = {"left": 0.01, "right": 0.01, "front": 0.01, "behind": 0.01}
+TRIES = 40
+
+
+@dataclass(frozen=True)
+class SeenObject:
+    """An object as the camera sees it.
+
+    id is its value in the instance image; centroid and box (x0, y0, x1, y1, exclusive) are pixels;
+    distance is metres from the camera along the ground, in the viewing direction.
+    """
+
+    id: int
+    kind: str
+    colour: str
+    size: str
+    pixels: int
+    box: tuple[int, int, int, int]
+    centroid: tuple[float, float]
+    distance: float
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A phrase, its category, and the ids of the objects that it means; none: it is absent."""
+
+    text: str
+    category: str
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The attributes a noun phrase names; None where it does not."""
+
+    kind: str | None
+    colour: str | None
+    size: str | None
+
+    def fits(self, thing: SeenObject) -> bool:
+        """Whether the phrase is true of the thing."""
+        return (
+            self.kind in (None, thing.kind)
+            and self.colour in (None, thing.colour)
+            and self.size in (None, thing.size)
+        )
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which attributes a noun phrase names."""
+
+    kind: bool
+    colour: bool
+    size: bool
+
+
+PATTERNS = (
+    (Pattern(True, True, False), 0.5),
+    (Pattern(True, False, False), 0.2),
+    (Pattern(True, False, True), 0.1),
+    (Pattern(True, True, True), 0.1),
+    (Pattern(False, True, False), 0.1),
+)
+
+
+class Expressions:
+    """Draws expressions about one scene, seen at an image width in pixels."""
+
+    def __init__(self, things: Sequence[SeenObject], width: int, rng: np.random.Generator) -> None:
+        self.things, self.width, self.rng = list(things), width, rng
+
+    def sample(self, count: int) -> list[Expression]:
+        """At most `count` different expressions, as many absent as present."""
+        found: dict[str, Expression] = {}
+        for _ in range(count * 6):
+            if len(found) >= count:
+                break
+            pair = self._pair()
+            if pair and not any(e.text in found for e in pair):
+                found.update((e.text, e) for e in pair)
+        return list(found.values())
+
+    def _pair(self) -> tuple[Expression, Expression] | None:
+        draw = self.rng.random()
+        make: Callable[[Pattern, bool, str], Expression | None]
+        form = ""
+        if draw < 0.30:
+            make = self._single
+        elif draw < 0.55:
+            make, form = self._plural, self._one_of(("all", "all", "every", "the", "number"))
+        elif draw < 0.82:
+            make, form = self._relation, self._one_of(tuple(RELATIONS))
+        else:
+            make, form = self._superlative, self._one_of(tuple(SUPERLATIVES))
+        weights = [w for _, w in PATTERNS]
+        pattern = PATTERNS[int(self.rng.choice(len(PATTERNS), p=weights))][0]
+        present = make(pattern, True, form)
+        absent = make(pattern, False, form) if present else None
+        return (present, absent) if present and absent else None
+
+    def _one_of(self, options: Sequence[str]) -> str:
+        return options[int(self.rng.integers(len(options)))]
+
+    def _words(self, pattern: Pattern, seen: bool) -> Words:
+        """Words of one object in the scene, or a mixture of words most of which the scene holds."""
+        rng, things = self.rng, self.things
+        if seen:
+            thing = things[int(rng.integers(len(things)))]
+            kind, colour, size = thing.kind, thing.colour, thing.size
+        else:
+            kind = things[int(rng.integers(len(things)))].kind
+            colour = things[int(rng.integers(len(things)))].colour
+            size = self._one_of(tuple(SIZES))
+            if rng.random() < 0.35:
+                kind = self._one_of(KINDS)
+            if rng.random() < 0.35:
+                colour = self._one_of(tuple(COLOURS))
+        return Words(
+            kind if pattern.kind else None,
+            colour if pattern.colour else None,
+            size if pattern.size else None,
+        )
+
+    def _phrase(self, words: Words, plural: bool = False) -> str:
+        noun = words.kind or self._one_of(GENERIC)
+        if plural:
+            noun += "es" if noun.endswith("x") else "s"
+        size = self._one_of(SIZE_WORDS[words.size]) if words.size else None
+        return " ".join(word for word in (size, words.colour, noun) if word)
+
+    def _fitting(self, words: Words) -> list[SeenObject]:
+        return [thing for thing in self.things if words.fits(thing)]
+
+    def _absence(self, words: Words) -> str:
+        kinds = {thing.kind for thing in self.things}
+        return "absent_kind" if words.kind and words.kind not in kinds else "absent_attribute"
+
+    def _single(self, pattern: Pattern, present: bool, form: str) -> Expression | None:
+        for _ in range(TRIES):
+            words = self._words(pattern, present)
+            fitting = self._fitting(words)
+            if len(fitting) == int(present):
+                category = "single" if present else self._absence(words)
+                return Expression(
+                    f"the {self._phrase(words)}", category, tuple(t.id for t in fitting)
+                )
+        return None
+
+    def _plural(self, pattern: Pattern, present: bool, form: str) -> Expression | None:
+        for _ in range(TRIES):
+            words = self._words(pattern, present)
+            fitting = self._fitting(words)
+            if bool(fitting) != present:
+                continue
+            if form == "number":
+                count = len(fitting) if present else int(self.rng.choice([2, 2, 2, 3]))
+                if count not in NUMBERS:
+                    continue
+                text = f"the {NUMBERS[count]} {self._phrase(words, plural=True)}"
+            elif form == "every":
+                text = f"every {self._phrase(words)}"
+            else:
+                if form == "the" and len(fitting) == 1:
+                    continue
+                text = f"{form} {self._phrase(words, plural=True)}"
+            category = "multiple" if present else self._absence(words)
+            return Expression(text, category, tuple(t.id for t in fitting))
+        return None
+
+    def _superlative(self, pattern: Pattern, present: bool, form: str) -> Expression | None:
+        margin = HOLDS[form] * (self.width if form in ("left", "right") else 1.0)
+        for _ in range(TRIES):
+            words = self._words(pattern, present)
+            fitting = self._fitting(words)
+            if bool(fitting) != present:
+                continue
+            fitting.sort(key=lambda t: self._measure(t, form))
+            if len(fitting) == 1 and self.rng.random() < 0.7:
+                continue
+            if len(fitting) > 1:
+                first, second = (self._measure(t, form) for t in fitting[:2])
+                if second - first < margin:
+                    continue
+            text = f"the {self._one_of(SUPERLATIVES[form])} {self._phrase(words)}"
+            category = "relative" if present else self._absence(words)
+            return Expression(text, category, tuple(t.id for t in fitting[:1]))
+        return None
+
+    def _relation(self, pattern: Pattern, present: bool, form: str) -> Expression | None:
+        asked_relation = present or self.rng.random() < 0.75
+        plural = self.rng.random() < 0.2
+        for _ in range(TRIES):
+            words = self._words(pattern, asked_relation)
+            anchor_words = self._words(Pattern(True, self.rng.random() < 0.5, False), asked_relation)
+            anchors = self._fitting(anchor_words)
+            if words == anchor_words:
+                continue
+            fitting = [t for t in self._fitting(words) if t not in anchors]
+            if asked_relation:
+                if len(anchors) != 1 or not fitting:
+                    continue
+                holds = [self._holds(t, anchors[0], form) for t in fitting]
+                if None in holds:
+                    continue
+                targets = tuple(t.id for t, h in zip(fitting, holds, strict=True) if h)
+                if bool(targets) != present or (len(targets) > 1 and not plural):
+                    continue
+                category = "relative" if present else "absent_relation"
+            else:
+                if len(anchors) > 1 or (anchors and fitting):
+                    continue
+                targets = ()
+                category = self._absence(words if not fitting else anchor_words)
+            subject = self._phrase(words, plural)
+            where = f"{self._one_of(RELATIONS[form])} the {self._phrase(anchor_words)}"
+            return Expression(f"{'all' if plural else 'the'} {subject} {where}", category, targets)
+        return None
+
+    def _measure(self, thing: SeenObject, form: str) -> float:
+        """Smaller is more so: further left, right, in front, or behind."""
+        return {
+            "left": thing.centroid[0],
+            "right": -thing.centroid[0],
+            "front": thing.distance,
+            "behind": -thing.distance,
+        }[form]
+
+    def _holds(self, thing: SeenObject, anchor: SeenObject, form: str) -> bool | None:
+        """Whether the relation holds; None where people might disagree."""
+        unit = self.width if form in ("left", "right") else 1.0
+        lead = (self._measure(anchor, form) - self._measure(thing, form)) / unit
+        if lead > HOLDS[form]:
+            return True
+        return False if lead < -FAILS[form] else None

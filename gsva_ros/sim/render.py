@@ -1,0 +1,176 @@
+"""Off-screen rendering with MuJoCo: one compiled model, whose bodies are placed and painted per scene."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import math
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+
+from .scene import SAME, TABLES, SceneSpec
+from .shapes import KINDS, SIZES, geoms, meshes
+
+SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One view of a scene.
+
+    rgb uint8 [H, W, 3]; instances uint8 [H, W], 0 for background and k for the scene's k-th object
+    (1-based); depth float32 [H, W] in metres along the optical axis; intrinsics float64 [3, 3] in
+    pixels; pose float64 [4, 4], camera optical frame (x right, y down, z forward; REP 103) in the world.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    instances: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float32]
+    intrinsics: npt.NDArray[np.float64]
+    pose: npt.NDArray[np.float64]
+
+
+def _table_textures() -> str:
+    """Procedural table tops; colours stay unsaturated so that no object's colour name fits them."""
+    shades = [
+        ("flat", "0.62 0.48 0.34", "0.62 0.48 0.34"),
+        ("gradient", "0.55 0.42 0.30", "0.70 0.56 0.42"),
+        ("checker", "0.58 0.58 0.60", "0.68 0.68 0.70"),
+        ("flat", "0.50 0.52 0.55", "0.50 0.52 0.55"),
+        ("checker", "0.60 0.50 0.40", "0.68 0.58 0.47"),
+        ("flat", "0.40 0.33 0.28", "0.40 0.33 0.28"),
+        ("gradient", "0.66 0.64 0.60", "0.52 0.50 0.47"),
+        ("flat", "0.72 0.70 0.66", "0.72 0.70 0.66"),
+        ("checker", "0.46 0.44 0.42", "0.54 0.52 0.50"),
+        ("gradient", "0.38 0.40 0.42", "0.56 0.57 0.58"),
+    ]
+    assert len(shades) == TABLES
+    return "\n".join(
+        f'<texture name="top{i}" type="2d" builtin="{builtin}" rgb1="{a}" rgb2="{b}" width="256" '
+        f'height="256" mark="random" markrgb="0.45 0.42 0.38" random="{0.004 * (i % 3)}"/>'
+        f'<material name="top{i}" texture="top{i}" texrepeat="{2 + i % 4} {2 + i % 4}" '
+        f'specular="0.1" reflectance="0"/>'
+        for i, (builtin, a, b) in enumerate(shades)
+    )
+
+
+def model_xml(width: int, height: int) -> str:
+    """The MJCF of the whole pool of bodies."""
+    bodies = "\n".join(
+        f'<body name="{kind}_{size}_{n}" mocap="true" >{geoms(kind, size)}</body>'
+        for kind in KINDS
+        for size in SIZES
+        for n in range(SAME)
+    )
+    return f"""
+<mujoco>
+  <visual>
+    <global offwidth="{width}" offheight="{height}"/>
+    <quality offsamples="4" shadowsize="1024"/>
+    <map znear="0.02" zfar="20"/>
+  </visual>
+  <statistic extent="1" center="0 0 0"/>
+  <asset>
+    {meshes()}
+    {_table_textures()}
+    <texture name="floor" type="2d" builtin="flat" rgb1="0.3 0.3 0.32" rgb2="0.3 0.3 0.32"
+             width="8" height="8"/>
+    <material name="floor" texture="floor"/>
+  </asset>
+  <worldbody>
+    <light name="lamp" pos="0 0 1.5" dir="0 0 -1" directional="false" castshadow="true"
+           cutoff="75" exponent="1"/>
+    <geom name="floor" type="plane" size="6 6 1" pos="0 0 -0.7" material="floor"/>
+    <geom name="table" type="box" size="0.55 0.42 0.02" pos="0 0 -0.02" material="top0"/>
+    {bodies}
+  </worldbody>
+</mujoco>"""
+
+
+class Renderer:
+    """Renders scenes at one size. Not thread-safe; make one for each process."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.model = mujoco.MjModel.from_xml_string(model_xml(width, height))
+        self.data = mujoco.MjData(self.model)
+        self.width, self.height = width, height
+        self._renderer = mujoco.Renderer(self.model, height, width)
+        self._table = self.model.geom("table").id
+        self._pool = np.flatnonzero(self.model.geom_group == HIDDEN)
+        self._tops = [self.model.material(f"top{i}").id for i in range(TABLES)]
+
+    def render(self, spec: SceneSpec) -> Rendering:
+        """RGB, instances and depth of a scene."""
+        of_body = self._place(spec)
+        camera = mujoco.MjvCamera()
+        camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        camera.azimuth, camera.elevation = spec.azimuth, -spec.elevation
+        camera.distance, camera.lookat[:] = spec.distance, (*spec.target, 0.03)
+        self.model.vis.global_.fovy = spec.fov
+        renderer = self._renderer
+        renderer.update_scene(self.data, camera)
+        rgb = renderer.render().copy()
+        renderer.enable_segmentation_rendering()
+        geom_ids = renderer.render()[..., 0]
+        renderer.disable_segmentation_rendering()
+        renderer.enable_depth_rendering()
+        depth = renderer.render().astype(np.float32)
+        renderer.disable_depth_rendering()
+        of_geom = np.zeros(self.model.ngeom + 1, np.uint8)
+        of_geom[:-1] = of_body[self.model.geom_bodyid]
+        instances = of_geom[np.where(geom_ids < 0, self.model.ngeom, geom_ids)]
+        focal = self.height / (2 * math.tan(math.radians(spec.fov) / 2))
+        intrinsics = np.array([[focal, 0, self.width / 2], [0, focal, self.height / 2], [0, 0, 1]])
+        return Rendering(rgb, instances, depth, intrinsics, self._pose(spec))
+
+    def _place(self, spec: SceneSpec) -> npt.NDArray[np.uint8]:
+        """Put the scene's objects on the table; returns each body's object number, 0 for none."""
+        model, data = self.model, self.data
+        model.geom_group[self._pool] = HIDDEN
+        of_body = np.zeros(model.nbody, np.uint8)
+        used: dict[tuple[str, str], int] = {}
+        for number, thing in enumerate(spec.objects, start=1):
+            n = used.get((thing.kind, thing.size), 0)
+            used[thing.kind, thing.size] = n + 1
+            body = model.body(f"{thing.kind}_{thing.size}_{n}")
+            mocap = body.mocapid[0]
+            data.mocap_pos[mocap] = (thing.x, thing.y, 0.0)
+            data.mocap_quat[mocap] = (math.cos(thing.yaw / 2), 0, 0, math.sin(thing.yaw / 2))
+            of_body[body.id] = number
+            start, count = body.geomadr[0], body.geomnum[0]
+            model.geom_rgba[start : start + count] = (*thing.rgb, 1.0)
+            model.geom_group[start : start + count] = SHOWN
+            if thing.kind == "can":  # a metal lid
+                model.geom_rgba[start + 1] = (0.75, 0.75, 0.76, 1.0)
+        model.geom_matid[self._table] = self._tops[spec.table]
+        model.geom_rgba[self._table] = (*spec.table_tint, 1.0)
+        light = model.light("lamp").id
+        model.light_pos[light] = spec.light_position
+        toward = -np.array(spec.light_position)
+        model.light_dir[light] = toward / np.linalg.norm(toward)
+        model.light_diffuse[light] = spec.light_colour
+        model.vis.headlight.ambient[:] = spec.ambient
+        model.vis.headlight.diffuse[:] = 0.25
+        mujoco.mj_forward(model, data)
+        return of_body
+
+    def _pose(self, spec: SceneSpec) -> npt.NDArray[np.float64]:
+        azimuth, elevation = math.radians(spec.azimuth), math.radians(-spec.elevation)
+        forward = np.array(
+            [
+                math.cos(elevation) * math.cos(azimuth),
+                math.cos(elevation) * math.sin(azimuth),
+                math.sin(elevation),
+            ]
+        )
+        right = np.cross(forward, (0.0, 0.0, 1.0))
+        right /= np.linalg.norm(right)
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
+        pose[:3, 3] = np.array([*spec.target, 0.03]) - spec.distance * forward
+        return pose

@@ -1,0 +1,91 @@
+"""Dense labels: what every patch of a vision encoder should be able to tell about the object under it.
+
+The real GSVA starts from pre-trained CLIP and SAM; gsva-mini's two encoders start from these labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..scenes import SceneSet, cell_objects, grid_samples
+
+
+@dataclass
+class DenseLabels:
+    """Per cell of an h x w grid; -1 marks cells without an object in the class maps."""
+
+    foreground: Tensor  # float32 [B, h, w], covered fraction
+    kind: Tensor  # int64 [B, h, w]
+    colour: Tensor
+    size: Tensor
+    place: Tensor  # float32 [B, h, w, 3]: offset from the cell to the centroid (fractions), distance (m)
+
+    def to(self, device: torch.device) -> DenseLabels:
+        """The same labels on another device."""
+        return DenseLabels(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def flipped(self, where: Tensor) -> DenseLabels:
+        """Mirror left to right the images marked in `where` (bool [B])."""
+
+        def mirror(x: Tensor) -> Tensor:
+            return torch.where(where.view(-1, *[1] * (x.ndim - 1)), x.flip(2), x)
+
+        place = mirror(self.place)
+        sign = torch.where(where, -1.0, 1.0).view(-1, 1, 1)
+        place = torch.stack([place[..., 0] * sign, place[..., 1], place[..., 2]], -1)
+        return DenseLabels(
+            mirror(self.foreground), mirror(self.kind), mirror(self.colour), mirror(self.size), place
+        )
+
+
+def dense_labels(scenes: SceneSet, rows: np.ndarray, height: int, width: int) -> DenseLabels:
+    """Labels of the scenes `rows` [B] on a height x width grid that covers the whole frame."""
+    ids, foreground = cell_objects(grid_samples(scenes.instances[rows], height, width))
+    batch = rows[:, None, None]
+    y, x = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
+    place = scenes.position[batch, ids] - np.stack([x, y, np.zeros_like(x)], -1)
+    return DenseLabels(
+        torch.from_numpy(foreground),
+        torch.from_numpy(scenes.kind[batch, ids]),
+        torch.from_numpy(scenes.colour[batch, ids]),
+        torch.from_numpy(scenes.size[batch, ids]),
+        torch.from_numpy(place.astype(np.float32)),
+    )
+
+
+class DenseHead(nn.Module):
+    """Linear read-out of `DenseLabels` from features [B, h, w, C]; thrown away after pre-training."""
+
+    def __init__(self, channels: int, kinds: int, colours: int, sizes: int) -> None:
+        super().__init__()
+        self.splits = [1, kinds, colours, sizes, 3]
+        self.norm = nn.LayerNorm(channels)
+        self.linear = nn.Linear(channels, sum(self.splits))
+
+    def forward(self, features: Tensor, labels: DenseLabels) -> tuple[Tensor, dict[str, float]]:
+        """The summed loss, and figures: accuracies on the cells where an object is."""
+        out = self.linear(self.norm(features)).float()
+        foreground, kind, colour, size, place = out.split(self.splits, -1)
+        loss = F.binary_cross_entropy_with_logits(foreground[..., 0], labels.foreground)
+        figures = {}
+        there = labels.kind >= 0
+        for name, logits, truth in (
+            ("kind", kind, labels.kind),
+            ("colour", colour, labels.colour),
+            ("size", size, labels.size),
+        ):
+            loss = loss + F.cross_entropy(logits[there], truth[there])
+            figures[name] = (logits[there].argmax(-1) == truth[there]).float().mean().item()
+        loss = loss + 2.0 * F.l1_loss(place[there], labels.place[there])
+        predicted, truth = foreground[..., 0] > 0, labels.foreground > 0.5
+        figures["fg_iou"] = (
+            (predicted & truth).sum() / (predicted | truth).sum().clamp(min=1)
+        ).item()
+        return loss, figures

@@ -1,0 +1,99 @@
+"""gsva-mini's training from beginning to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..model.checkpoint import save_pretrained
+from ..model.gsva import GSVA
+from ..model.prompt import Prompt
+from ..scenes import SceneSet
+from .frames import Frames
+from .joint import train_joint
+from .language import FeatureCache, LanguageLoss, Matcher, train_language
+from .prompts import SymbolicPrompt
+from .recipe import Recipe, mini_config, pick_device
+from .text import INSTRUCTIONS, UNSEEN, Branches, train_tokenizer
+from .vision import pretrain_clip, pretrain_sam
+
+
+class MiniTraining:
+    """The stages of gsva-mini over one folder of train scenes; `out` holds all checkpoints.
+
+    Raises:
+        ValueError: the scenes are not of the train split.
+    """
+
+    def __init__(self, data: Path, out: Path, device: str, limit: int | None = None) -> None:
+        self.scenes = SceneSet(data, "train", limit)
+        self.out, self.device, self.recipe = out, pick_device(device), Recipe()
+        out.mkdir(parents=True, exist_ok=True)
+        tokenizer = out / "tokenizer.model"
+        if not tokenizer.exists():
+            train_tokenizer(self._texts(), tokenizer)
+        torch.manual_seed(0)
+        self.config = mini_config(tokenizer)
+        self.model = GSVA(self.config).to(self.device)
+        self.prompt = Prompt.load(tokenizer, self.config)
+        self.frames = Frames(self.scenes, self.config)
+        counts = len(self.scenes.kinds), len(self.scenes.colours), len(self.scenes.sizes)
+        self.symbolic = SymbolicPrompt(*counts, self.config.sam["prompt_embed_dim"]).to(self.device)
+        self.matcher = Matcher(self.config.hidden_size).to(self.device)
+
+    def _texts(self) -> list[str]:
+        """What the tokenizer is made for: every training phrase and the words around it."""
+        texts = [e.text for expressions in self.scenes.expressions for e in expressions]
+        around = [*INSTRUCTIONS, *UNSEEN, "Segment the", "USER:", "ASSISTANT:", "Sure,", "and then"]
+        return texts + around * 200
+
+    def run(self, stage: str, steps: int | None) -> None:
+        """Run one of the stages "clip", "sam", "language", "joint"; `steps` replaces the recipe's."""
+        recipe, path = self.recipe, self.out / f"{stage}.pt"
+        if stage == "clip":
+            pretrain_clip(
+                self.model, self.scenes, self.frames, steps or recipe.clip_steps, path, self.device
+            )
+        elif stage == "sam":
+            steps = steps or recipe.sam_steps
+            pretrain_sam(
+                self.model, self.scenes, self.frames, self.symbolic, steps, path, self.device
+            )
+        elif stage == "language":
+            self._load_encoders()
+            cache = FeatureCache(self.model, self.frames, self.out / "features", self.device)
+            train_language(self._loss(), cache, steps or recipe.language_steps, path)
+            self._export()
+        else:
+            self._load_encoders()
+            self._load(self.out / "language.pt", model=self.model, matcher=self.matcher)
+            train_joint(self._loss(), self.frames, steps or recipe.joint_steps, path)
+            self._export()
+
+    def _loss(self) -> LanguageLoss:
+        return LanguageLoss(
+            self.model, self.scenes, Branches(self.prompt), self.matcher, self.symbolic, self.device
+        )
+
+    def _load_encoders(self) -> None:
+        inner = self.model.model
+        self._load(self.out / "clip.pt", tower=inner.vision_tower)
+        self._load(
+            self.out / "sam.pt",
+            encoder=inner.visual_model.image_encoder,
+            decoder=inner.visual_model.mask_decoder,
+            symbolic=self.symbolic,
+        )
+
+    def _load(self, path: Path, **modules: torch.nn.Module) -> None:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: run the stage {path.stem!r} first")
+        state = torch.load(path, weights_only=True, map_location=self.device)["modules"]
+        for name, module in modules.items():
+            module.load_state_dict(state[name])
+
+    def _export(self) -> None:
+        """Write the model as the engine loads it."""
+        save_pretrained(self.model, self.prompt.tokenizer, self.out / "gsva-mini")

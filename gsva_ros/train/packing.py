@@ -1,0 +1,86 @@
+"""Many expressions on one image in one pass: branches that share the image prefix and see only it.
+
+A branch attends to the prefix and to itself, and its positions restart after the prefix, so each slot
+is decided exactly as if its expression had been asked alone (the engine's deployed protocol).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Token ids after the prefix; `labels` are the ids to predict *at* each position, or IGNORE.
+
+    `slots` are the positions that decide a slot, `targets` each slot's objects (none: rejected).
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    slots: tuple[int, ...]
+    targets: tuple[tuple[int, ...], ...]
+
+
+@dataclass
+class Packed:
+    """A batch of images with their branches side by side.
+
+    Shapes: ids, labels int64 [B, L]; position_ids int64 [B, P + L]; allowed bool [B, 1, P + L, P + L];
+    slot_at int64 [K, 2] (image, place in L); slot_targets K tuples.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    allowed: Tensor
+    slot_at: Tensor
+    slot_targets: list[tuple[int, ...]]
+
+    def to(self, device: torch.device) -> Packed:
+        """The same batch on another device."""
+        return Packed(
+            self.ids.to(device),
+            self.labels.to(device),
+            self.position_ids.to(device),
+            self.allowed.to(device),
+            self.slot_at.to(device),
+            self.slot_targets,
+        )
+
+
+def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
+    """Lay each image's branches one after another behind a prefix of `prefix` positions."""
+    length = max(sum(len(b.ids) for b in branches) for branches in images)
+    batch = len(images)
+    ids = torch.zeros(batch, length, dtype=torch.long)
+    labels = torch.full((batch, length), IGNORE)
+    branch_of = torch.full((batch, prefix + length), -1)
+    branch_of[:, :prefix] = 0
+    positions = torch.zeros(batch, prefix + length, dtype=torch.long)
+    positions[:, :prefix] = torch.arange(prefix)
+    slot_at: list[tuple[int, int]] = []
+    slot_targets: list[tuple[int, ...]] = []
+    for i, branches in enumerate(images):
+        start = 0
+        for number, branch in enumerate(branches, start=1):
+            end = start + len(branch.ids)
+            ids[i, start:end] = torch.tensor(branch.ids)
+            labels[i, start:end] = torch.tensor(branch.labels)
+            branch_of[i, prefix + start : prefix + end] = number
+            positions[i, prefix + start : prefix + end] = prefix + torch.arange(end - start)
+            slot_at += [(i, start + s) for s in branch.slots]
+            slot_targets += branch.targets
+            start = end
+    order = torch.arange(prefix + length)
+    causal = order[:, None] >= order[None, :]
+    same = branch_of[:, :, None] == branch_of[:, None, :]
+    shared = (branch_of == 0)[:, None, :]
+    allowed = (causal & (same | shared))[:, None]
+    return Packed(ids, labels, positions, allowed, torch.tensor(slot_at).view(-1, 2), slot_targets)

@@ -1,0 +1,115 @@
+"""The words of training: gsva-mini's tokenizer, and branches made of expressions and instructions."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+
+from ..model.prompt import Prompt
+from .packing import IGNORE, Branch
+from ..scenes import Expression
+
+# Objects the simulator never renders: words a user may say and the model must answer with [REJ].
+UNSEEN = (
+    "apple banana orange lemon pear spoon fork knife scissors hammer screwdriver wrench pen pencil "
+    "book phone laptop keyboard mouse lamp chair table person hand dog cat car train key wallet "
+    "glove shoe hat sock towel sponge brush toothbrush soap bread cheese egg carrot tomato potato "
+    "pan pot kettle toaster clock watch camera battery cable plug screw bolt nut drill saw tape "
+    "ruler stapler notebook paper envelope bag backpack basket bucket tray vase plant flower "
+    "candle pillow blanket doll robot gripper tweezers syringe"
+).split()
+INSTRUCTIONS = (
+    "hand me {}",
+    "give me {}",
+    "pick up {}",
+    "grasp {}",
+    "bring me {}",
+    "find {}",
+    "segment {}",
+    "show me {}",
+    "where is {}",
+    "can you see {}",
+    "i need {}",
+    "please pass {}",
+    "put {} away",
+    "look at {}",
+    "point at {}",
+    "is there {}",
+)
+JOINERS = (" and ", ", ", " and then ")
+
+
+def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 640) -> None:
+    """Write a sentencepiece model whose pieces cover these texts; other text falls back to bytes."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    path.write_bytes(model.getvalue())
+
+
+class Branches:
+    """Turns a scene's expressions into branches, with the truth of every slot."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.slot_ids = (prompt.seg_token_id, prompt.rej_token_id)
+
+    def sample(
+        self, expressions: list[Expression], rng: np.random.Generator, count: int = 10
+    ) -> list[Branch]:
+        """`count` branches: mostly one expression each, some joint prompts, some free text."""
+        order = [expressions[i] for i in rng.permutation(len(expressions))]
+        branches = []
+        for number in range(count):
+            draw = rng.random()
+            size = 1 if draw < 0.8 else int(rng.integers(2, 4))
+            chosen = [order[(number + k) % len(order)] for k in range(size)]
+            if rng.random() < 0.04:
+                chosen[0] = self._unseen(rng)
+            if rng.random() < 0.25:
+                branches.append(self._ask(chosen[:2], rng))
+            else:
+                branches.append(self._segment(chosen))
+        return branches
+
+    def _unseen(self, rng: np.random.Generator) -> Expression:
+        """A thing that no scene holds, in the forms that seen things come in."""
+        noun = str(rng.choice(UNSEEN))
+        colour = str(rng.choice(["red", "green", "blue", "yellow", "white", "black"]))
+        form = str(rng.choice(["the {n}", "the {c} {n}", "a {n}", "all {n}s", "the {n}s"]))
+        return Expression(form.format(n=noun, c=colour), "unseen", ())
+
+    def _segment(self, chosen: list[Expression]) -> Branch:
+        question, answer = self.prompt.segment_turn(
+            [e.text for e in chosen], [not e.targets for e in chosen]
+        )
+        return self._branch(question, answer, chosen)
+
+    def _ask(self, chosen: list[Expression], rng: np.random.Generator) -> Branch:
+        said = str(rng.choice(JOINERS)).join(e.text for e in chosen)
+        text = str(rng.choice(INSTRUCTIONS)).format(said)
+        question, answer = self.prompt.ask_turn(
+            text, [e.text for e in chosen], [not e.targets for e in chosen]
+        )
+        return self._branch(question, answer, chosen)
+
+    def _branch(self, question: list[int], answer: list[int], chosen: list[Expression]) -> Branch:
+        ids = [*question, *answer]
+        asked = len(question) - 1
+        labels = [IGNORE] * asked + ids[asked + 1 :]
+        slots = tuple(at for at, label in enumerate(labels) if label in self.slot_ids)
+        return Branch(tuple(ids[:-1]), tuple(labels), slots, tuple(e.targets for e in chosen))
