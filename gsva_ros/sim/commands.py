@@ -20,10 +20,25 @@ def register(subparsers: Any) -> None:
     render.add_argument("--height", type=int, default=144, help="pixels")
     render.add_argument("--workers", type=int, default=2, help="processes")
     render.set_defaults(run=_render)
+    bag = sim.add_parser("bag", help="a rosbag2 of a camera that circles some scenes")
+    bag.add_argument("--seeds", type=int, nargs="+", required=True, help="one scene each")
+    bag.add_argument("--out", type=Path, required=True)
+    bag.add_argument("--frames", type=int, default=16, help="frames for each scene")
+    bag.add_argument("--rate", type=float, default=4.0, help="frames a second")
+    bag.add_argument("--width", type=int, default=640, help="pixels")
+    bag.add_argument("--height", type=int, default=480, help="pixels")
+    bag.set_defaults(run=_bag)
 
 
 def _render(args: argparse.Namespace) -> int:
     from .dataset import write_dataset
 
     write_dataset(args.out, args.split, args.count, args.width, args.height, args.workers)
+    return 0
+
+
+def _bag(args: argparse.Namespace) -> int:
+    from .bag import write_bag
+
+    write_bag(args.out, args.seeds, args.frames, args.rate, args.width, args.height)
     return 0

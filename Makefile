@@ -1,0 +1,57 @@
+# make setup   .venv from pinned requirements, then the colcon build into install/
+# make demo    plays a camera bag through the real node and shows its answers
+# make test    the whole test suite
+# make lint    style and types
+#
+# Everything stays inside this folder. Each step leaves a stamp, so what is done is not done again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: setup demo test lint clean
+.DEFAULT_GOAL := setup
+
+PYTHON ?= python3
+VENV   := $(CURDIR)/.venv
+PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
+
+VENV_STAMP  := $(VENV)/.requirements.stamp
+BUILD_STAMP := install/.build.stamp
+
+REQUIREMENTS := requirements.txt requirements-ros.txt requirements-dev.txt
+SOURCES := CMakeLists.txt package.xml entry_points.cfg $(wildcard cmake/*) \
+	$(shell find gsva_ros msg srv launch config -type f -not -path '*/__pycache__/*' | sed 's/ /\\ /g')
+
+# A venv with the ROS wheels in it is an ament prefix like /opt/ros/DISTRO.
+ENVIRONMENT := source $(VENV)/bin/activate && export AMENT_PREFIX_PATH=$(VENV) CMAKE_PREFIX_PATH=$(VENV)
+# setup.bash reads variables that may be unset.
+OVERLAY := $(ENVIRONMENT) && set +u && source install/setup.bash && set -u
+
+setup: $(BUILD_STAMP)
+
+$(VENV_STAMP): $(REQUIREMENTS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "gsva_ros needs Python 3.10 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install $(addprefix -r ,$(REQUIREMENTS))
+	touch $@
+
+# BUILD_TESTING=OFF: with it on, ament looks for lint programs that the wheels do not carry.
+$(BUILD_STAMP): $(VENV_STAMP) $(SOURCES)
+	$(ENVIRONMENT) && colcon --log-base log build --merge-install --paths . \
+		--event-handlers console_direct- \
+		--cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(VENV)/bin/python
+	touch $@
+
+demo: $(BUILD_STAMP)
+	$(OVERLAY) && install/lib/gsva_ros/gsva_demo --output demo_output
+
+test: $(BUILD_STAMP)
+	$(OVERLAY) && pytest
+
+lint: $(VENV_STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf build install log

@@ -1,0 +1,65 @@
+"""A camera bag: the camera circles a few scenes, recorded as a robot's driver would."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from .dataset import visible_scene
+from .render import Renderer, Rendering
+
+FRAME_ID = "camera_optical_frame"
+SWING = 22.0  # degrees to either side
+START_NS = 1_000_000_000
+
+
+def swing(seed: int, frames: int, renderer: Renderer) -> Iterator[Rendering]:
+    """The scene of a seed from `frames` viewpoints on an arc, there and back."""
+    spec, _, _ = visible_scene(seed, renderer)
+    for k in range(frames):
+        turn = SWING * math.sin(2 * math.pi * k / frames)
+        yield renderer.render(replace(spec, azimuth=spec.azimuth + turn))
+
+
+def write_bag(
+    out: Path, seeds: Sequence[int], frames: int, rate: float, width: int = 640, height: int = 480
+) -> None:
+    """Write a rosbag2 (mcap, zstd-compressed messages) of `frames` frames for each scene.
+
+    Topics: /camera/image (sensor_msgs/Image, rgb8) and /camera/camera_info (sensor_msgs/CameraInfo,
+    no distortion), at `rate` frames a second, in the optical frame of REP 103.
+
+    Raises:
+        rosbags.rosbag2.WriterError: `out` exists.
+    """
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    image_type, info_type = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
+    Image, CameraInfo = types.types[image_type], types.types[info_type]
+    Header = types.types["std_msgs/msg/Header"]
+    Time = types.types["builtin_interfaces/msg/Time"]
+    Region = types.types["sensor_msgs/msg/RegionOfInterest"]
+    renderer = Renderer(width, height)
+    writer = Writer(out, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with writer:
+        images = writer.add_connection("/camera/image", image_type, typestore=types)
+        infos = writer.add_connection("/camera/camera_info", info_type, typestore=types)
+        views = (view for seed in seeds for view in swing(seed, frames, renderer))
+        for number, view in enumerate(views):
+            stamp = START_NS + round(number * 1e9 / rate)
+            header = Header(Time(stamp // 10**9, stamp % 10**9), FRAME_ID)
+            image = Image(header, height, width, "rgb8", 0, 3 * width, view.rgb.reshape(-1))
+            k = view.intrinsics
+            info = CameraInfo(
+                header, height, width, "plumb_bob", np.zeros(5), k.reshape(-1),
+                np.eye(3).reshape(-1), np.hstack([k, np.zeros((3, 1))]).reshape(-1), 0, 0,
+                Region(0, 0, 0, 0, False),
+            )
+            writer.write(images, stamp, types.serialize_cdr(image, image_type))
+            writer.write(infos, stamp, types.serialize_cdr(info, info_type))

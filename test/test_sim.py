@@ -1,0 +1,151 @@
+"""The simulator: the same seed gives the same scene, splits never meet, and every phrase is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+
+from gsva_ros.scenes import SceneSet
+from gsva_ros.sim.bag import write_bag
+from gsva_ros.sim.dataset import visible_scene, write_dataset
+from gsva_ros.sim.expressions import Expressions, SeenObject
+from gsva_ros.sim.render import Renderer
+from gsva_ros.sim.shapes import COLOURS, KINDS
+from gsva_ros.sim.splits import SPLITS, seeds, split_of
+
+
+SEEDS = range(20_000_000, 20_000_012)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer(192, 144)
+
+
+def test_splits_share_no_seed() -> None:
+    ranges = list(SPLITS.values())
+    for i, one in enumerate(ranges):
+        for other in ranges[i + 1 :]:
+            assert one[-1] < other[0] or other[-1] < one[0]
+    assert split_of(seeds("test", 5)[4]) == "test"
+    with pytest.raises(ValueError, match="no split"):
+        split_of(15_000_000)
+
+
+def test_training_refuses_another_split(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "val", "val", 2, workers=1)
+    assert len(SceneSet(tmp_path / "val", "val")) == 2
+    with pytest.raises(ValueError, match="'val' split"):
+        SceneSet(tmp_path / "val", "train")
+
+
+def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        write_dataset(tmp_path / str(workers), "train", 4, workers=workers)
+    for name in ("rgb.npy", "instances.npy", "scenes.jsonl"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_rendering_shows_every_object_in_its_colour(renderer: Renderer) -> None:
+    for seed in SEEDS:
+        spec, view, seen = visible_scene(seed, renderer)
+        assert view.rgb.shape == (144, 192, 3) and view.depth.shape == (144, 192)
+        assert {int(k) for k in np.unique(view.instances)} - {0} == {t.id for t in seen}
+        for thing in seen:
+            assert thing.pixels >= 60
+            x0, y0, x1, y1 = thing.box
+            assert (view.instances[y0:y1, x0:x1] == thing.id).sum() == thing.pixels
+            if thing.colour in ("red", "green", "blue") and thing.kind != "can":
+                mean = view.rgb[view.instances == thing.id].mean(0)
+                assert int(mean.argmax()) == ("red", "green", "blue").index(thing.colour)
+
+
+def test_depth_and_pose_agree_with_the_table_top(renderer: Renderer) -> None:
+    _, view, _ = visible_scene(SEEDS[0], renderer)
+    rows, columns = np.nonzero(view.instances == 0)
+    z = view.depth[rows, columns]
+    rays = np.linalg.inv(view.intrinsics) @ np.stack([columns + 0.5, rows + 0.5, np.ones(len(z))])
+    world = view.pose[:3, :3] @ (rays * z) + view.pose[:3, 3:]
+    on_table = (np.abs(world[0]) < 0.5) & (np.abs(world[1]) < 0.4)
+    assert on_table.sum() > 1000
+    assert np.median(np.abs(world[2, on_table])) < 0.003
+
+
+def things_meant(text: str, things: list[SeenObject], width: int) -> set[int]:
+    """An oracle of its own: parses the words and searches all objects."""
+
+    def fitting(words: list[str]) -> list[SeenObject]:
+        kept = things
+        for word in words:
+            word = {"little": "small", "big": "large"}.get(word, word)
+            singular = word[:-2] if word == "boxes" else word.rstrip("s")
+            if word in COLOURS:
+                kept = [t for t in kept if t.colour == word]
+            elif word in ("small", "large"):
+                kept = [t for t in kept if t.size == word]
+            elif word in KINDS or singular in KINDS:
+                kept = [t for t in kept if t.kind in (word, singular)]
+        return kept
+
+    extremes = {
+        "leftmost": lambda t: t.centroid[0],
+        "rightmost": lambda t: -t.centroid[0],
+        "nearest": lambda t: t.distance,
+        "closest": lambda t: t.distance,
+        "farthest": lambda t: -t.distance,
+    }
+    for joint, key in (
+        (" to the left of ", extremes["leftmost"]),
+        (" left of ", extremes["leftmost"]),
+        (" to the right of ", extremes["rightmost"]),
+        (" right of ", extremes["rightmost"]),
+        (" in front of ", extremes["nearest"]),
+        (" behind ", extremes["farthest"]),
+    ):
+        if joint in text:
+            subject, anchor = text.split(joint)
+            anchors = fitting(anchor.split())
+            if len(anchors) != 1:
+                return set()
+            return {
+                t.id
+                for t in fitting(subject.split())
+                if t is not anchors[0] and key(t) < key(anchors[0])
+            }
+    kept = fitting(text.split())
+    for word in text.split():
+        if word in extremes and kept:
+            return {min(kept, key=extremes[word]).id}
+    return {t.id for t in kept}
+
+
+def test_expressions_are_true_and_balanced(renderer: Renderer) -> None:
+    present = absent = 0
+    for seed in SEEDS:
+        _, _, seen = visible_scene(seed, renderer)
+        asked = Expressions(seen, 192, np.random.default_rng(seed)).sample(40)
+        assert len({e.text for e in asked}) == len(asked)
+        for expression in asked:
+            assert set(expression.targets) == things_meant(expression.text, seen, 192), (
+                seed,
+                expression,
+            )
+            assert bool(expression.targets) != expression.category.startswith("absent")
+            present += bool(expression.targets)
+            absent += not expression.targets
+    assert present == absent > 100
+
+
+def test_bag_is_read_back(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", [SEEDS[0]], frames=2, rate=4.0, width=160, height=120)
+    with AnyReader([tmp_path / "bag"]) as reader:
+        messages = [
+            (c.topic, reader.deserialize(raw, c.msgtype)) for c, _, raw in reader.messages()
+        ]
+    images = [m for topic, m in messages if topic == "/camera/image"]
+    assert len(images) == 2 and images[0].data.size == 160 * 120 * 3
+    assert images[1].header.stamp.nanosec - images[0].header.stamp.nanosec == 250_000_000
+    assert images[0].encoding == "rgb8"
