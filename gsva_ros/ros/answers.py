@@ -1,0 +1,126 @@
+"""Results of the worker as messages."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sensor_msgs.msg import Image
+
+from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
+from gsva_ros.msg import Outcome as OutcomeMsg
+
+from .conversions import fill_image
+from .worker import Decision, Outcome, Result
+
+
+def segmentation(result: Result, provenance: Provenance, now: int) -> Segmentation:
+    """Return the whole answer; `now` is the node's clock in nanoseconds."""
+    msg = Segmentation()
+    msg.instruction_id = result.request.id
+    msg.text = result.text
+    msg.provenance = provenance
+    if result.frame is not None:
+        msg.header = result.frame.header
+        msg.image_topic = result.frame.topic
+    if result.rgb is not None:
+        msg.height, msg.width = result.rgb.shape[:2]
+    msg.timings = _timings(result, now)
+    for decision in result.decisions:
+        msg.outcomes.append(_outcome(decision))
+        if decision.outcome is Outcome.SEGMENTED:
+            msg.instances.append(_instance(decision, msg.header))
+        elif decision.outcome is Outcome.REJECTED:
+            msg.rejections.append(_rejection(decision, result.request.id, msg.header))
+    return msg
+
+
+def provenance_of(engine: Any, model: str, threshold: float) -> Provenance:
+    """Describe the engine; what it does not tell about itself stays empty."""
+    msg = Provenance()
+    msg.model = str(getattr(engine, "name", "") or model)
+    msg.weights_hash = str(getattr(engine, "weights_hash", "") or _hash(engine))
+    dtype = getattr(engine, "precision", None) or getattr(engine, "dtype", "")
+    msg.precision = str(dtype).removeprefix("torch.")
+    msg.device = str(getattr(engine, "device", ""))
+    msg.prompt_template = str(getattr(engine, "prompt_template", ""))
+    msg.rejection_threshold = threshold if threshold > 0 else -1.0
+    msg.version = version()
+    return msg
+
+
+def version() -> str:
+    """Return the version in package.xml, as installed by ROS or by pip."""
+    from xml.etree import ElementTree
+
+    for parent in Path(__file__).resolve().parents:
+        for path in (parent / "package.xml", parent / "share" / "gsva_ros" / "package.xml"):
+            if path.is_file():
+                return ElementTree.parse(path).findtext("version") or ""
+    try:
+        return metadata.version("gsva-ros")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _hash(engine: Any) -> str:
+    weights = getattr(engine, "weights_path", None)
+    if weights is None or not Path(weights).is_file():
+        return ""
+    digest = hashlib.sha256()
+    with open(weights, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _outcome(decision: Decision) -> OutcomeMsg:
+    msg = OutcomeMsg()
+    msg.slot = decision.slot
+    msg.expression = decision.expression
+    msg.outcome = int(decision.outcome)
+    msg.code = int(decision.code)
+    msg.reason = decision.reason
+    return msg
+
+
+def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejection:
+    msg = Rejection()
+    msg.header = header
+    msg.instruction_id = instruction_id
+    msg.slot = decision.slot
+    msg.expression = decision.expression
+    msg.probability = 1.0 - decision.p_seg
+    msg.reason = decision.reason
+    return msg
+
+
+def _instance(decision: Decision, header: Any) -> InstanceMask:
+    assert decision.mask is not None
+    assert decision.box is not None
+    x0, y0, x1, y1 = (int(v) for v in decision.box)
+    msg = InstanceMask()
+    msg.slot = decision.slot
+    msg.expression = decision.expression
+    msg.p_seg = decision.p_seg
+    msg.predicted_iou = decision.predicted_iou
+    msg.roi.x_offset, msg.roi.y_offset = x0, y0
+    msg.roi.width, msg.roi.height = x1 - x0, y1 - y0
+    msg.mask = fill_image(Image(), decision.mask[y0:y1, x0:x1].astype("uint8") * 255, "mono8")
+    msg.mask.header = header
+    return msg
+
+
+def _timings(result: Result, now: int) -> Timings:
+    msg = Timings()
+    seconds = result.timings
+    msg.encode = seconds.get("encode", 0.0)
+    msg.decide = seconds.get("decide", 0.0)
+    msg.mask = seconds.get("mask", 0.0)
+    msg.total = seconds.get("total", 0.0)
+    msg.queue = seconds.get("queue", 0.0)
+    if result.frame is not None:
+        msg.frame_age = (now - result.frame.stamp) * 1e-9
+    return msg

@@ -1,0 +1,162 @@
+"""Image messages to arrays and back.
+
+Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's,
+rosbags'), so that bags and topics share it. Colour conversion is cv_bridge's where a ROS 2
+installation brings it and rosbags-image's elsewhere; the layout (`step`, size) is always checked
+here, because neither refuses every message that lies about it.
+"""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import cv2
+import numpy as np
+
+try:
+    from cv_bridge import CvBridge
+
+    _BRIDGE: Any = CvBridge()
+except Exception:  # cv_bridge built for another NumPy fails in other ways than ImportError
+    _BRIDGE = None
+
+#: Readable encodings (sensor_msgs/image_encodings.hpp) and their bytes per pixel.
+#: 8UC3 and the like are left out on purpose: they do not say which channel is red.
+BYTES_PER_PIXEL = {
+    "rgb8": 3,
+    "bgr8": 3,
+    "rgba8": 4,
+    "bgra8": 4,
+    "mono8": 1,
+    "mono16": 2,
+    "rgb16": 6,
+    "bgr16": 6,
+    "bayer_rggb8": 1,
+    "bayer_bggr8": 1,
+    "bayer_gbrg8": 1,
+    "bayer_grbg8": 1,
+    "uyvy": 2,
+    "yuv422": 2,
+    "yuyv": 2,
+    "yuv422_yuy2": 2,
+}
+
+#: A picture larger than this is taken for a broken header, not for a camera.
+MAX_PIXELS = 100_000_000
+
+
+class MessageError(ValueError):
+    """A message that cannot be used; its text names the topic and what is wrong."""
+
+    def __init__(self, topic: str, problem: str) -> None:
+        super().__init__(f"{topic}: {problem}" if topic else problem)
+        self.topic = topic
+        self.problem = problem
+
+
+def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
+    """Return the picture in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.
+
+    Raises MessageError, naming the topic, for a message that cannot be read.
+    """
+    if hasattr(msg, "format"):
+        return _decompress(msg, topic)
+    pixels = _pixels(msg, topic)
+    if msg.encoding == "rgb8":
+        return np.ascontiguousarray(pixels)
+    try:
+        if _BRIDGE is not None:
+            return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(msg, "rgb8"))
+        return np.ascontiguousarray(_convert(np.ascontiguousarray(pixels), msg.encoding))
+    except Exception as error:  # cv2.error and the libraries' own: all mean "cannot convert"
+        problem = f"cannot convert {msg.width}x{msg.height} {msg.encoding} to rgb8: {error}"
+        raise MessageError(topic, problem) from error
+
+
+def check_layout(msg: Any, topic: str = "") -> None:
+    """Raise MessageError unless encoding, size, step and the amount of data agree. Copies nothing."""
+    bytes_per_pixel = BYTES_PER_PIXEL.get(msg.encoding)
+    if bytes_per_pixel is None:
+        known = ", ".join(BYTES_PER_PIXEL)
+        raise MessageError(topic, f"unknown encoding {msg.encoding!r}; this node reads {known}")
+    if msg.width == 0 or msg.height == 0:
+        raise MessageError(topic, f"empty image ({msg.width}x{msg.height})")
+    if msg.width * msg.height > MAX_PIXELS:
+        raise MessageError(topic, f"{msg.width}x{msg.height} pixels are not believable")
+    row = msg.width * bytes_per_pixel
+    if msg.step < row:
+        raise MessageError(
+            topic,
+            f"step {msg.step} is too small: a row of {msg.width} {msg.encoding} pixels has {row} bytes",
+        )
+    if len(msg.data) < msg.step * msg.height:
+        raise MessageError(
+            topic,
+            f"{len(msg.data)} bytes of data, but step {msg.step} x height {msg.height} "
+            f"({msg.encoding}) is {msg.step * msg.height}",
+        )
+
+
+def _pixels(msg: Any, topic: str) -> np.ndarray:
+    """View the data as height x width [x channels] in native byte order, row padding left out."""
+    check_layout(msg, topic)
+    bytes_per_pixel = BYTES_PER_PIXEL[msg.encoding]
+    sample = np.dtype(np.uint8)
+    if msg.encoding.endswith("16"):
+        sample = np.dtype(">u2" if msg.is_bigendian else "<u2")
+    data = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height)
+    rows = data.reshape(msg.height, msg.step)[:, : msg.width * bytes_per_pixel]
+    pixels = np.ascontiguousarray(rows).view(sample)
+    channels = bytes_per_pixel // sample.itemsize
+    if channels > 1:
+        pixels = pixels.reshape(msg.height, msg.width, channels)
+    return pixels.astype(sample.newbyteorder("="), copy=False)
+
+
+def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """Convert to rgb8 with rosbags-image."""
+    from rosbags.image import convert_color
+
+    return convert_color(pixels, encoding, "rgb8")
+
+
+def _decompress(msg: Any, topic: str) -> np.ndarray:
+    if len(msg.data) == 0:
+        raise MessageError(topic, "empty compressed image")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
+    if bgr is None:
+        raise MessageError(
+            topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes cannot be decoded"
+        )
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def mask_of(instance: Any, width: int, height: int) -> np.ndarray:
+    """Return an InstanceMask's mask as bool, height x width of the whole image."""
+    full = np.zeros((height, width), bool)
+    roi, mask = instance.roi, instance.mask
+    cropped = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.step)[:, : mask.width]
+    full[roi.y_offset : roi.y_offset + roi.height, roi.x_offset : roi.x_offset + roi.width] = (
+        cropped > 0
+    )
+    return full
+
+
+def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
+    """Put `pixels` (height x width [x channels], uint8 or uint16) into the Image `msg`."""
+    pixels = np.ascontiguousarray(pixels)
+    msg.height, msg.width = pixels.shape[:2]
+    msg.encoding = encoding
+    msg.is_bigendian = 0
+    if pixels.dtype.itemsize > 1:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
+    msg.step = pixels.nbytes // max(1, msg.height)
+    # rclpy takes an array.array as it is, and checks anything else byte by byte.
+    data = array.array("B")
+    data.frombytes(pixels.tobytes())
+    msg.data = data
+    return msg

@@ -1,0 +1,454 @@
+"""Instructions and frames in, answers out: one inference thread, no ROS in it.
+
+Newest frame wins: the mailbox holds one frame, and a frame that nobody asked about costs nothing
+(it is decoded and encoded only for an instruction). Every instruction that `submit` takes is
+answered: by the model, or with FAILED, EXPIRED or CANCELLED for each of its expressions.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(IntEnum):
+    """How an expression ended (gsva_ros/Outcome)."""
+
+    SEGMENTED = 0
+    REJECTED = 1
+    FAILED = 2
+    EXPIRED = 3
+    CANCELLED = 4
+
+
+class Code(IntEnum):
+    """Why it FAILED (gsva_ros/Outcome)."""
+
+    NONE = 0
+    EMPTY_INSTRUCTION = 1
+    INVALID_INSTRUCTION = 2
+    BAD_IMAGE = 3
+    OUT_OF_MEMORY = 4
+    INTERNAL = 5
+    QUEUE_FULL = 6
+    NO_SLOT = 7
+
+
+class BadImageError(ValueError):
+    """Raised by a frame's `decode` when its message cannot be read."""
+
+
+@dataclass
+class Frame:
+    """A camera frame as it came; decoded when an instruction needs it."""
+
+    header: Any  # std_msgs/Header, copied into every answer
+    stamp: int  # nanoseconds, from the header
+    topic: str
+    decode: Callable[[], np.ndarray]  # -> uint8, height x width x 3, RGB
+    received: float = field(default_factory=time.monotonic)  # seconds
+
+
+@dataclass
+class Request:
+    """One instruction. `text`, or `expressions`: one slot each."""
+
+    id: str = ""
+    text: str = ""
+    expressions: Sequence[str] = ()
+    every_frame: bool = False
+    not_before: int = 0  # nanoseconds, compared with frame stamps
+    topic: str = ""  # camera meant; "": any
+    deadline: float | None = None  # monotonic seconds; cleared by the first answer
+    frame: Frame | None = None  # its own picture (the service); None: the camera's newest
+    done: Callable[[Result], None] | None = None  # called with the answer instead of `publish`
+    problem: str = ""  # why it is invalid, where the caller knows already
+    submitted: float = field(default_factory=time.monotonic)
+    answered_frame: Frame | None = None  # the last one, so that no frame is answered twice
+    last_start: float = float("-inf")
+    cancelled: str = ""  # why, once it is
+
+    def words(self) -> list[str]:
+        """What gets an outcome each: the expressions, or the text."""
+        return list(self.expressions) or [self.text]
+
+
+@dataclass
+class Decision:
+    """The outcome of one expression."""
+
+    slot: int
+    expression: str
+    outcome: Outcome
+    code: Code = Code.NONE
+    reason: str = ""
+    p_seg: float = 0.0
+    predicted_iou: float = 0.0
+    mask: np.ndarray | None = None  # bool, height x width
+    box: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1; exclusive
+
+
+@dataclass
+class Result:
+    """The answer to one instruction on one frame."""
+
+    request: Request
+    decisions: list[Decision]
+    frame: Frame | None = None
+    rgb: np.ndarray | None = None
+    text: str = ""
+    timings: dict[str, float] = field(default_factory=dict)  # seconds
+
+
+@dataclass
+class Limits:
+    """What the worker accepts, and how fast it works."""
+
+    max_expressions: int = 32
+    max_expression_length: int = 256  # characters
+    max_instructions: int = 1000
+    max_rate: float = 0.0  # frames answered a second, for repeated instructions; 0: no limit
+    default_deadline: float = 0.0  # seconds; 0: none
+    rejection_threshold: float = 0.0  # p_seg below it is rejected whatever the model decides
+
+
+@dataclass
+class Counts:
+    """What happened so far."""
+
+    received: int = 0  # frames
+    dropped: int = 0  # frames replaced by a newer one before anything was asked of them
+    bad_frames: int = 0
+    instructions: int = 0
+    answers: int = 0
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+
+
+class Worker:
+    """Runs `engine` in its own thread and hands every Result to `publish` (from any thread)."""
+
+    def __init__(
+        self, engine: Any, publish: Callable[[Result], None], limits: Limits | None = None
+    ) -> None:
+        self.engine = engine
+        self.limits = limits or Limits()
+        self.counts = Counts()
+        self.latencies: deque[float] = deque(maxlen=200)  # seconds, newest last
+        self._publish = publish
+        self._changed = threading.Condition()
+        self._newest: Frame | None = None
+        self._newest_used = True
+        self._requests: dict[str, Request] = {}  # in order of arrival
+        self._busy: Request | None = None
+        self._encoded: tuple[Frame, np.ndarray, Any, float] | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
+
+    def start(self) -> None:
+        """Start the inference thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Finish the inference under way, answer what waits with CANCELLED, and end the thread."""
+        with self._changed:
+            self._stopping = True
+            for request in self._requests.values():
+                request.cancelled = request.cancelled or "the node is shutting down"
+            self._changed.notify_all()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    @property
+    def waiting(self) -> int:
+        """Number of instructions that are not finished."""
+        return len(self._requests)
+
+    def offer(self, frame: Frame) -> None:
+        """Put a camera frame into the mailbox, in the place of the one that is there."""
+        with self._changed:
+            self.counts.received += 1
+            if not self._newest_used:
+                self.counts.dropped += 1
+            self._newest = frame
+            self._newest_used = False
+            self._changed.notify_all()
+
+    def submit(self, request: Request) -> None:
+        """Take an instruction; one that cannot be carried out is answered at once."""
+        request.id = request.id or uuid.uuid4().hex
+        if request.deadline is None and self.limits.default_deadline > 0:
+            request.deadline = request.submitted + self.limits.default_deadline
+        self.counts.instructions += 1
+        problem = self._whole_problem(request)
+        if problem is None:
+            problems = [self._problem(words) for words in request.words()]
+            if all(problems):
+                self._finish(request, Outcome.FAILED, [p for p in problems if p])
+                return
+        else:
+            self._finish(request, Outcome.FAILED, [problem] * len(request.words()))
+            return
+        with self._changed:
+            stopping = self._stopping
+            full = len(self._requests) >= self.limits.max_instructions
+            replaced = None
+            if not stopping:
+                replaced = self._take_out(request.id, f"replaced by a newer {request.id!r}")
+            if not stopping and (not full or replaced):
+                self._requests[request.id] = request
+            self._changed.notify_all()
+        if replaced is not None and replaced is not self._busy:
+            self._finish(replaced, Outcome.CANCELLED, [(Code.NONE, replaced.cancelled)])
+        if stopping:
+            self._finish(request, Outcome.CANCELLED, [(Code.NONE, "the node is shutting down")])
+        elif full and not replaced:
+            reason = f"{self.limits.max_instructions} instructions are waiting already"
+            self._finish(request, Outcome.FAILED, [(Code.QUEUE_FULL, reason)])
+
+    def cancel(self, request_id: str, reason: str = "cancelled by request") -> bool:
+        """End an instruction; False if there is none with this id."""
+        with self._changed:
+            request = self._take_out(request_id, reason)
+            in_flight = request is not None and request is self._busy
+        if request is None:
+            return False
+        if not in_flight:
+            self._finish(request, Outcome.CANCELLED, [(Code.NONE, reason)])
+        return True
+
+    # Validation
+
+    def _whole_problem(self, request: Request) -> tuple[Code, str] | None:
+        if request.problem:
+            return Code.INVALID_INSTRUCTION, request.problem
+        if request.text and request.expressions:
+            return Code.INVALID_INSTRUCTION, "give either text or expressions, not both"
+        if not request.text and not request.expressions:
+            return Code.EMPTY_INSTRUCTION, "neither text nor expressions"
+        if len(request.expressions) > self.limits.max_expressions:
+            return (
+                Code.INVALID_INSTRUCTION,
+                f"{len(request.expressions)} expressions, at most {self.limits.max_expressions} are taken",
+            )
+        return None
+
+    def _problem(self, words: str) -> tuple[Code, str] | None:
+        if not words.strip():
+            return Code.EMPTY_INSTRUCTION, "an empty expression"
+        if len(words) > self.limits.max_expression_length:
+            return (
+                Code.INVALID_INSTRUCTION,
+                f"{len(words)} characters, at most {self.limits.max_expression_length} are taken",
+            )
+        return None
+
+    # The thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                work = None
+                while work is None:
+                    expired = self._due_to_expire()
+                    if expired or self._stopping:
+                        break
+                    frame, work, pause = self._runnable()
+                    if work is None:
+                        self._changed.wait(pause)
+                if self._stopping:
+                    leftover = list(self._requests.values())
+                    self._requests.clear()
+                    break
+            for request in expired:
+                self._expire(request)
+            for request in work or ():
+                self._answer(request, request.frame or frame)
+        for request in leftover:
+            self._finish(request, Outcome.CANCELLED, [(Code.NONE, request.cancelled)])
+
+    def _runnable(self) -> tuple[Frame | None, list[Request] | None, float | None]:
+        """Return the newest frame and what to answer on it, or None and how long to wait."""
+        now = time.monotonic()
+        interval = 1.0 / self.limits.max_rate if self.limits.max_rate > 0 else 0.0
+        wake = [r.deadline - now for r in self._requests.values() if r.deadline is not None]
+        work = []
+        frame = self._newest
+        for request in self._requests.values():
+            if request.frame is None:
+                if frame is None or request.answered_frame is frame:
+                    continue
+                if frame.stamp < request.not_before:
+                    continue
+                if request.topic and request.topic != frame.topic:
+                    continue
+                rest = request.last_start + interval - now
+                if rest > 0:
+                    wake.append(rest)
+                    continue
+            work.append(request)
+        if work:
+            if any(r.frame is None for r in work):
+                self._newest_used = True
+            return frame, work, None
+        return None, None, max(0.0, min(wake)) if wake else None
+
+    def _due_to_expire(self) -> list[Request]:
+        now = time.monotonic()
+        due = [
+            r for r in self._requests.values() if r.deadline is not None and r.deadline <= now
+        ]
+        for request in due:
+            del self._requests[request.id]
+        return due
+
+    def _answer(self, request: Request, frame: Frame | None) -> None:
+        assert frame is not None
+        with self._changed:
+            if self._requests.get(request.id) is not request:
+                return  # cancelled or replaced since it was picked, and answered so
+            self._busy = request
+        start = time.monotonic()
+        result = self._infer(request, frame, start)
+        end = time.monotonic()
+        with self._changed:
+            self._busy = None
+            late = request.deadline is not None and end > request.deadline
+            request.last_start = start
+            request.answered_frame = frame
+            request.deadline = None
+            if late or not request.every_frame:
+                self._take_out(request.id, "", request)
+        if request.cancelled and not self._stopping:
+            self._finish(request, Outcome.CANCELLED, [(Code.NONE, request.cancelled)])
+        elif late:
+            self._expire(request)
+        else:
+            self.latencies.append(end - start)
+            self._emit(result)
+
+    def _infer(self, request: Request, frame: Frame, start: float) -> Result:
+        words = request.words()
+        problems = [self._problem(w) for w in words]
+        asked = [i for i, problem in enumerate(problems) if problem is None]
+        result = Result(request, [], frame)
+        result.timings["queue"] = start - max(frame.received, request.submitted)
+        try:
+            rgb, encoded, seconds = self._encode(frame)
+            result.rgb = rgb
+            if request.expressions:
+                answer = self.engine.segment(encoded, [words[i] for i in asked])
+                decisions = [self._decide(i, s) for i, s in zip(asked, answer.slots, strict=True)]
+            else:
+                answer = self.engine.ask(encoded, request.text)
+                decisions = [self._decide(i, s) for i, s in enumerate(answer.slots)]
+            result.text = answer.text or ""
+            result.timings.update({k: float(v) for k, v in answer.timings.items()})
+            result.timings["encode"] = seconds
+        except Exception as error:  # whatever the model raises is an answer, never the end
+            code, reason = self._explain(error)
+            decisions = [Decision(i, words[i], Outcome.FAILED, code, reason) for i in asked]
+        for i, problem in enumerate(problems):
+            if problem is not None:
+                decisions.append(Decision(i, words[i], Outcome.FAILED, *problem))
+        if not decisions:
+            reason = "the model's answer names nothing to segment"
+            decisions = [Decision(0, request.text, Outcome.FAILED, Code.NO_SLOT, reason)]
+        result.decisions = sorted(decisions, key=lambda d: d.slot)
+        result.timings["total"] = time.monotonic() - start
+        return result
+
+    def _encode(self, frame: Frame) -> tuple[np.ndarray, Any, float]:
+        """Return picture, encoded frame and the seconds that it took; the last one is kept."""
+        if self._encoded is not None and self._encoded[0] is frame:
+            return self._encoded[1], self._encoded[2], 0.0
+        self._encoded = None  # free the memory of the old one before the new one needs it
+        rgb = frame.decode()
+        start = time.monotonic()
+        encoded = self.engine.encode(rgb)
+        seconds = time.monotonic() - start
+        self._encoded = (frame, rgb, encoded, seconds)
+        return rgb, encoded, seconds
+
+    def _decide(self, index: int, slot: Any) -> Decision:
+        p_seg = float(slot.p_seg)
+        decision = Decision(
+            index, slot.expression, Outcome.SEGMENTED, p_seg=p_seg, mask=slot.mask, box=slot.box
+        )
+        decision.predicted_iou = float(slot.predicted_iou or 0.0)
+        if slot.rejected:
+            decision.reason = "the model finds no referent in the image"
+        elif p_seg < self.limits.rejection_threshold:
+            decision.reason = (
+                f"probability {p_seg:.3f} is below the threshold {self.limits.rejection_threshold:.3f}"
+            )
+        elif slot.mask is None or slot.box is None or not slot.mask.any():
+            decision.reason = "the model says yes, but its mask has no pixel"
+        else:
+            return decision
+        decision.outcome, decision.mask, decision.box = Outcome.REJECTED, None, None
+        return decision
+
+    def _explain(self, error: Exception) -> tuple[Code, str]:
+        if isinstance(error, BadImageError):
+            self.counts.bad_frames += 1
+            log.warning("%s", error)
+            return Code.BAD_IMAGE, str(error)
+        name = type(error).__name__
+        if name == "ExpressionError":
+            return Code.INVALID_INSTRUCTION, str(error)
+        if name == "OutOfMemoryError" or isinstance(error, MemoryError):
+            log.error("out of memory: %s", error)
+            return Code.OUT_OF_MEMORY, str(error).partition("\n")[0] or "out of memory"
+        log.exception("inference failed")
+        return Code.INTERNAL, f"{name}: {error}"
+
+    # Endings
+
+    def _take_out(
+        self, request_id: str, reason: str, only: Request | None = None
+    ) -> Request | None:
+        request = self._requests.get(request_id)
+        if request is None or (only is not None and request is not only):
+            return None
+        del self._requests[request_id]
+        request.cancelled = reason
+        return request
+
+    def _expire(self, request: Request) -> None:
+        waited = time.monotonic() - request.submitted
+        self._finish(
+            request, Outcome.EXPIRED, [(Code.NONE, f"its deadline passed ({waited:.2f} s)")]
+        )
+
+    def _finish(
+        self, request: Request, outcome: Outcome, problems: Sequence[tuple[Code, str]]
+    ) -> None:
+        """Answer without the model: the same outcome for every expression."""
+        words = request.words()
+        if len(problems) != len(words):
+            problems = [problems[0]] * len(words)
+        decisions = [
+            Decision(i, w, outcome, code, reason)
+            for i, (w, (code, reason)) in enumerate(zip(words, problems, strict=True))
+        ]
+        self._emit(Result(request, decisions))
+
+    def _emit(self, result: Result) -> None:
+        self.counts.answers += 1
+        for decision in result.decisions:
+            self.counts.outcomes[decision.outcome] += 1
+        try:
+            (result.request.done or self._publish)(result)
+        except Exception:  # a publisher gone at shutdown must not end the thread
+            log.exception("the answer to %r could not be handed over", result.request.id)

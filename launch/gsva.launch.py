@@ -1,0 +1,54 @@
+"""Start the node: `ros2 launch gsva_ros gsva.launch.py image:=/camera/image_raw`."""
+
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+CONFIG = Path(__file__).resolve().parent.parent / "config" / "gsva.yaml"
+
+#: name, default, description
+ARGUMENTS = (
+    ("model", "gsva-mini", "bundled model name, or a checkpoint directory"),
+    ("device", "auto", "auto, cpu, cuda or cuda:N"),
+    ("dtype", "auto", "auto, float32, bfloat16 or float16"),
+    ("image", "image", "image topic (its base name also for compressed transport)"),
+    ("image_transport", "raw", "raw or compressed"),
+    ("max_rate", "0.0", "frames a second answered for a repeated instruction; 0: all"),
+    ("namespace", "", "namespace of the node and its topics"),
+    ("params_file", str(CONFIG), "parameter file; the arguments above go before it"),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and the node."""
+    value = {name: LaunchConfiguration(name) for name, _, _ in ARGUMENTS}
+    node = Node(
+        package="gsva_ros",
+        executable="gsva_node",
+        name="gsva",
+        namespace=value["namespace"],
+        output="screen",
+        parameters=[
+            value["params_file"],
+            {
+                **{
+                    name: ParameterValue(value[name], value_type=str)
+                    for name in ("model", "device", "dtype", "image_transport")
+                },
+                "max_rate": ParameterValue(value["max_rate"], value_type=float),
+            },
+        ],
+        remappings=[
+            ("image", value["image"]),
+            ("image/compressed", [value["image"], "/compressed"]),
+        ],
+    )
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, default, description in ARGUMENTS
+    ]
+    return LaunchDescription([*arguments, node])

@@ -1,0 +1,8 @@
+"""Tests import the installed package where it is installed, and this tree elsewhere."""
+
+import sys
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+sys.path[:] = [p for p in sys.path if p not in ("", ROOT)] + [ROOT]
+sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
