@@ -36,6 +36,8 @@ setup(
     ],
     extras_require={"sim": ["mujoco>=3.2", "rosbags>=0.11"]},
     entry_points={
-        "console_scripts": [f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()]
+        "console_scripts": [
+            f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()
+        ]
     },
 )

@@ -9,6 +9,8 @@ here, because neither refuses every message that lies about it.
 from __future__ import annotations
 
 import array
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -75,7 +77,7 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
 
 
 def check_layout(msg: Any, topic: str = "") -> None:
-    """Raise MessageError unless encoding, size, step and the amount of data agree. Copies nothing."""
+    """Raise MessageError unless encoding, size, step and amount of data agree; copy nothing."""
     bytes_per_pixel = BYTES_PER_PIXEL.get(msg.encoding)
     if bytes_per_pixel is None:
         known = ", ".join(BYTES_PER_PIXEL)
@@ -88,7 +90,7 @@ def check_layout(msg: Any, topic: str = "") -> None:
     if msg.step < row:
         raise MessageError(
             topic,
-            f"step {msg.step} is too small: a row of {msg.width} {msg.encoding} pixels has {row} bytes",
+            f"step {msg.step} is too small: {msg.width} {msg.encoding} pixels have {row} bytes",
         )
     if len(msg.data) < msg.step * msg.height:
         raise MessageError(
@@ -115,10 +117,17 @@ def _pixels(msg: Any, topic: str) -> np.ndarray:
 
 
 def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """Convert to rgb8 with rosbags-image."""
-    from rosbags.image import convert_color
+    """Convert to rgb8 with rosbags-image, which ignores `step`: it gets rows without padding."""
+    from rosbags.image import message_to_cvimage
 
-    return convert_color(pixels, encoding, "rgb8")
+    packed = SimpleNamespace(
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=sys.byteorder == "big",
+        data=pixels.data,
+    )
+    return message_to_cvimage(packed, "rgb8")
 
 
 def _decompress(msg: Any, topic: str) -> np.ndarray:

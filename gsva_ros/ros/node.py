@@ -222,9 +222,7 @@ class GsvaNode(Node):
         assert result.rgb is not None
         assert result.frame is not None
         if self._overlay.get_subscription_count() > 0:
-            picture = draw(
-                result.rgb, targets_of(result), float(self._value("overlay_opacity"))
-            )
+            picture = draw(result.rgb, targets_of(result), float(self._value("overlay_opacity")))
             msg = fill_image(Image(), picture, "rgb8")
             msg.header = result.frame.header
             self._overlay.publish(msg)

@@ -61,7 +61,10 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
             read_only=True,
         ),
     ),
-    "max_rate": (0.0, _real("Frames a second answered for a repeated instruction; 0: all.", 0, 1e3)),
+    "max_rate": (
+        0.0,
+        _real("Frames a second for a repeated instruction; 0: all.", 0, 1e3),
+    ),
     "max_expressions": (32, _whole("Expressions in one instruction.", 1, 1000)),
     "max_expression_length": (256, _whole("Characters in one expression or text.", 1, 10000)),
     "max_instructions": (1000, _whole("Instructions waiting or repeating at once.", 1, 100000)),

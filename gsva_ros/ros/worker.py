@@ -202,13 +202,14 @@ class Worker:
         with self._changed:
             stopping = self._stopping
             full = len(self._requests) >= self.limits.max_instructions
-            replaced = None
+            replaced = busy = None
             if not stopping:
+                busy = self._busy
                 replaced = self._take_out(request.id, f"replaced by a newer {request.id!r}")
             if not stopping and (not full or replaced):
                 self._requests[request.id] = request
             self._changed.notify_all()
-        if replaced is not None and replaced is not self._busy:
+        if replaced is not None and replaced is not busy:
             self._finish(replaced, Outcome.CANCELLED, [(Code.NONE, replaced.cancelled)])
         if stopping:
             self._finish(request, Outcome.CANCELLED, [(Code.NONE, "the node is shutting down")])
@@ -239,7 +240,8 @@ class Worker:
         if len(request.expressions) > self.limits.max_expressions:
             return (
                 Code.INVALID_INSTRUCTION,
-                f"{len(request.expressions)} expressions, at most {self.limits.max_expressions} are taken",
+                f"{len(request.expressions)} expressions, "
+                f"at most {self.limits.max_expressions} are taken",
             )
         return None
 
@@ -305,9 +307,7 @@ class Worker:
 
     def _due_to_expire(self) -> list[Request]:
         now = time.monotonic()
-        due = [
-            r for r in self._requests.values() if r.deadline is not None and r.deadline <= now
-        ]
+        due = [r for r in self._requests.values() if r.deadline is not None and r.deadline <= now]
         for request in due:
             del self._requests[request.id]
         return due
@@ -389,9 +389,8 @@ class Worker:
         if slot.rejected:
             decision.reason = "the model finds no referent in the image"
         elif p_seg < self.limits.rejection_threshold:
-            decision.reason = (
-                f"probability {p_seg:.3f} is below the threshold {self.limits.rejection_threshold:.3f}"
-            )
+            threshold = self.limits.rejection_threshold
+            decision.reason = f"probability {p_seg:.3f} is below the threshold {threshold:.3f}"
         elif slot.mask is None or slot.box is None or not slot.mask.any():
             decision.reason = "the model says yes, but its mask has no pixel"
         else:

@@ -1,4 +1,4 @@
-"""Last stage: the encoders run and learn too, on the same losses, at small learning rates."""
+"""Last stage: masks. Everything runs and learns together, the encoders at small learning rates."""
 
 from __future__ import annotations
 
@@ -6,24 +6,75 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .frames import Frames, jitter
-from .language import LanguageLoss, language_groups
+from .language import LanguageLoss, Pass, reading_modules
 from .loop import Stage, decayed
+from .prompts import SymbolicPrompt, attributes_of
+from .vision import mask_logits, mask_losses
 
 
-def train_joint(loss: LanguageLoss, frames: Frames, steps: int, path: Path, batch: int = 24) -> None:
+def slot_mask_loss(
+    loss: LanguageLoss,
+    symbolic: SymbolicPrompt,
+    rows: np.ndarray,
+    result: Pass,
+    embeddings: Tensor,
+    rng: np.random.Generator,
+    most: int = 48,
+) -> tuple[Tensor, dict[str, float]]:
+    """2.0 BCE + 0.5 dice of at most `most` present slots, and what a small model is helped by:
+
+    the distance of their mask prompts from the symbolic ones of their targets, which the mask decoder
+    already understands, and the error of the predicted IoU.
+    """
+    model, packed, device = loss.model, result.packed, loss.device
+    present = [k for k, targets in enumerate(packed.slot_targets) if targets]
+    chosen = rng.permutation(present)[:most]
+    image = packed.slot_at[:, 0].cpu().numpy()[chosen]
+    targets = [packed.slot_targets[k] for k in chosen]
+    with torch.autocast(device.type, torch.bfloat16):
+        prompts = model.mask_prompts(result.slots[torch.from_numpy(chosen).to(device)])
+        low_res, predicted_iou = model.decode_masks(embeddings[image], prompts)
+    symbols = [
+        attributes_of(loss.scenes, int(rows[i]), t) for i, t in zip(image, targets, strict=True)
+    ]
+    with torch.no_grad():
+        wanted = symbolic(
+            torch.tensor([s[0] for s in symbols], device=device),
+            torch.tensor([s[1] for s in symbols], device=device),
+        )
+    distance = F.mse_loss(prompts.float(), wanted) / wanted.var()
+    truth = torch.from_numpy(loss.scenes.target_masks(rows[image], targets)).to(device).float()
+    logits = mask_logits(low_res, truth.shape[1:], model.config.sam["image_size"])
+    masks, iou = mask_losses(logits, truth)
+    total = masks + 0.1 * F.mse_loss(predicted_iou.float(), iou) + 0.5 * distance
+    figures = {"mask": masks.item(), "iou": iou.mean().item(), "distance": distance.item()}
+    return total, figures
+
+
+def train_joint(
+    loss: LanguageLoss,
+    symbolic: SymbolicPrompt,
+    frames: Frames,
+    steps: int,
+    path: Path,
+    batch: int = 24,
+) -> None:
     """Train the whole model on jittered frames."""
-    model = loss.model
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    groups = language_groups(model, loss.matcher)
-    for group in groups:
-        group["lr"] = group["peak"] = 3e-4
-    inner = model.model
-    groups += [decayed([inner.vision_tower], 1e-4), decayed([inner.visual_model.image_encoder], 3e-4)]
-    stage = Stage("joint", {"model": model, "matcher": loss.matcher}, groups, steps, path)
+    model, inner = loss.model, loss.model.model
+    visual = inner.visual_model
+    groups = [
+        decayed([*reading_modules(model), loss.matcher], 4e-4),
+        decayed([inner.text_hidden_fcs], 1e-3),
+        decayed([visual.mask_decoder], 3e-4),
+        decayed([inner.vision_tower], 1e-4),
+        decayed([visual.image_encoder], 3e-4),
+    ]
+    modules: dict[str, nn.Module] = {"model": model, "matcher": loss.matcher}
+    stage = Stage("joint", modules, groups, steps, path)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([4, step])
@@ -32,6 +83,8 @@ def train_joint(loss: LanguageLoss, frames: Frames, steps: int, path: Path, batc
             clip_tokens = model.encode_clip(jitter(frames.clip(rows), rng).to(loss.device))
             sam_pixels = jitter(frames.sam(rows), rng, frames.height).to(loss.device)
             embeddings = model.encode_sam(sam_pixels)
-        return loss(rows, rng, clip_tokens.float(), lambda places: embeddings[places].float())
+        result = loss(rows, rng, clip_tokens.float())
+        masks, figures = slot_mask_loss(loss, symbolic, rows, result, embeddings.float(), rng)
+        return result.loss + masks, result.figures | figures
 
     stage.run(loss_of, report_every=50)

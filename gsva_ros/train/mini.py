@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
+import sentencepiece
 import torch
 
 from ..model.checkpoint import save_pretrained
@@ -13,10 +13,10 @@ from ..model.prompt import Prompt
 from ..scenes import SceneSet
 from .frames import Frames
 from .joint import train_joint
-from .language import FeatureCache, LanguageLoss, Matcher, train_language
+from .language import FeatureCache, LanguageLoss, Matcher, reading_modules, train_language
 from .prompts import SymbolicPrompt
 from .recipe import Recipe, mini_config, pick_device
-from .text import INSTRUCTIONS, UNSEEN, Branches, train_tokenizer
+from .text import INSTRUCTIONS, JOINERS, UNSEEN, Branches, train_tokenizer
 from .vision import pretrain_clip, pretrain_sam
 
 
@@ -35,7 +35,8 @@ class MiniTraining:
         if not tokenizer.exists():
             train_tokenizer(self._texts(), tokenizer)
         torch.manual_seed(0)
-        self.config = mini_config(tokenizer)
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+        self.config = mini_config(pieces.vocab_size())
         self.model = GSVA(self.config).to(self.device)
         self.prompt = Prompt.load(tokenizer, self.config)
         self.frames = Frames(self.scenes, self.config)
@@ -45,9 +46,12 @@ class MiniTraining:
 
     def _texts(self) -> list[str]:
         """What the tokenizer is made for: every training phrase and the words around it."""
-        texts = [e.text for expressions in self.scenes.expressions for e in expressions]
-        around = [*INSTRUCTIONS, *UNSEEN, "Segment the", "USER:", "ASSISTANT:", "Sure,", "and then"]
-        return texts + around * 200
+        texts = [
+            f"\nSegment {e.text}, {e.text}. ASSISTANT: Sure,{e.text}:"
+            for expressions in self.scenes.expressions[:4000]
+            for e in expressions
+        ]
+        return texts + ["USER:", *INSTRUCTIONS, *UNSEEN, *JOINERS] * 200
 
     def run(self, stage: str, steps: int | None) -> None:
         """Run one of the stages "clip", "sam", "language", "joint"; `steps` replaces the recipe's."""
@@ -62,34 +66,33 @@ class MiniTraining:
                 self.model, self.scenes, self.frames, self.symbolic, steps, path, self.device
             )
         elif stage == "language":
-            self._load_encoders()
-            cache = FeatureCache(self.model, self.frames, self.out / "features", self.device)
+            self._load("clip", tower=self.model.model.vision_tower)
+            features = self.out / "clip_tokens.npy"
+            cache = FeatureCache(self.model, self.frames, features, self.device)
             train_language(self._loss(), cache, steps or recipe.language_steps, path)
-            self._export()
         else:
-            self._load_encoders()
-            self._load(self.out / "language.pt", model=self.model, matcher=self.matcher)
-            train_joint(self._loss(), self.frames, steps or recipe.joint_steps, path)
+            inner = self.model.model
+            self._load("clip", tower=inner.vision_tower)
+            self._load(
+                "sam",
+                encoder=inner.visual_model.image_encoder,
+                decoder=inner.visual_model.mask_decoder,
+                symbolic=self.symbolic,
+            )
+            reading = torch.nn.ModuleList(reading_modules(self.model))
+            self._load("language", reading=reading, matcher=self.matcher)
+            steps = steps or recipe.joint_steps
+            train_joint(self._loss(), self.symbolic, self.frames, steps, path)
             self._export()
 
     def _loss(self) -> LanguageLoss:
-        return LanguageLoss(
-            self.model, self.scenes, Branches(self.prompt), self.matcher, self.symbolic, self.device
-        )
+        branches = Branches(self.prompt)
+        return LanguageLoss(self.model, self.scenes, branches, self.matcher, self.device)
 
-    def _load_encoders(self) -> None:
-        inner = self.model.model
-        self._load(self.out / "clip.pt", tower=inner.vision_tower)
-        self._load(
-            self.out / "sam.pt",
-            encoder=inner.visual_model.image_encoder,
-            decoder=inner.visual_model.mask_decoder,
-            symbolic=self.symbolic,
-        )
-
-    def _load(self, path: Path, **modules: torch.nn.Module) -> None:
+    def _load(self, stage: str, **modules: torch.nn.Module) -> None:
+        path = self.out / f"{stage}.pt"
         if not path.exists():
-            raise FileNotFoundError(f"{path}: run the stage {path.stem!r} first")
+            raise FileNotFoundError(f"{path}: run the stage {stage!r} first")
         state = torch.load(path, weights_only=True, map_location=self.device)["modules"]
         for name, module in modules.items():
             module.load_state_dict(state[name])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORE = -100
+from ..model.losses import IGNORE
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ import torch
 from ..model.config import GSVAConfig
 
 
-def mini_config(vocab_size: int, **token_ids: int) -> GSVAConfig:
-    """A GSVA of about five million parameters for 4:3 frames of 192 x 144 pixels."""
+def mini_config(text_vocabulary: int) -> GSVAConfig:
+    """A GSVA of about six million parameters for 4:3 frames of 192 x 144 pixels.
+
+    The four special tokens follow the tokenizer's `text_vocabulary` pieces.
+    """
     return GSVAConfig(
         llm={
-            "vocab_size": vocab_size,
+            "vocab_size": text_vocabulary + 4,
             "hidden_size": 192,
             "intermediate_size": 512,
             "num_hidden_layers": 6,
@@ -68,7 +71,11 @@ def mini_config(vocab_size: int, **token_ids: int) -> GSVAConfig:
             "image_std": [0.26862954, 0.26130258, 0.27577711],
             "do_convert_rgb": True,
         },
-        **token_ids,
+        seg_token_id=text_vocabulary,
+        rej_token_id=text_vocabulary + 1,
+        im_start_token_id=text_vocabulary + 2,
+        im_end_token_id=text_vocabulary + 3,
+        use_im_start_end=False,
     )
 
 

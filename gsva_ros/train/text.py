@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import sentencepiece
 
-from ..model.prompt import Prompt
-from .packing import IGNORE, Branch
+from ..model.prompt import Prompt, Turn
+from ..model.tokenizer import Special
+from .packing import Branch
 from ..scenes import Expression
 
 # Objects the simulator never renders: words a user may say and the model must answer with [REJ].
@@ -43,7 +45,7 @@ INSTRUCTIONS = (
 JOINERS = (" and ", ", ", " and then ")
 
 
-def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 640) -> None:
+def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 800) -> None:
     """Write a sentencepiece model whose pieces cover these texts; other text falls back to bytes."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -66,18 +68,27 @@ class Branches:
 
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
-        self.slot_ids = (prompt.seg_token_id, prompt.rej_token_id)
+        ids = prompt.tokenizer.ids
+        self.slot_ids = (ids[Special.SEG], ids[Special.REJ])
 
     def sample(
-        self, expressions: list[Expression], rng: np.random.Generator, count: int = 10
+        self,
+        expressions: list[Expression],
+        rng: np.random.Generator,
+        longest: int | None = None,
+        count: int = 10,
     ) -> list[Branch]:
         """`count` branches: mostly one expression each, some joint prompts, some free text."""
+        if longest is not None:
+            short = [e for e in expressions if len(e.text.split()) <= longest]
+            expressions = short or expressions
         order = [expressions[i] for i in rng.permutation(len(expressions))]
         branches = []
         for number in range(count):
             draw = rng.random()
             size = 1 if draw < 0.8 else int(rng.integers(2, 4))
             chosen = [order[(number + k) % len(order)] for k in range(size)]
+            chosen = [self._reworded(e, rng) for e in chosen]
             if rng.random() < 0.04:
                 chosen[0] = self._unseen(rng)
             if rng.random() < 0.25:
@@ -85,6 +96,13 @@ class Branches:
             else:
                 branches.append(self._segment(chosen))
         return branches
+
+    def _reworded(self, expression: Expression, rng: np.random.Generator) -> Expression:
+        """Now and then without its article, as people type."""
+        if not expression.text.startswith("the ") or rng.random() > 0.15:
+            return expression
+        text = expression.text.removeprefix("the ")
+        return replace(expression, text=text if rng.random() < 0.6 else f"a {text}")
 
     def _unseen(self, rng: np.random.Generator) -> Expression:
         """A thing that no scene holds, in the forms that seen things come in."""
@@ -94,22 +112,15 @@ class Branches:
         return Expression(form.format(n=noun, c=colour), "unseen", ())
 
     def _segment(self, chosen: list[Expression]) -> Branch:
-        question, answer = self.prompt.segment_turn(
-            [e.text for e in chosen], [not e.targets for e in chosen]
-        )
-        return self._branch(question, answer, chosen)
+        texts, rejected = [e.text for e in chosen], [not e.targets for e in chosen]
+        return self._branch(self.prompt.segment_turn(texts, rejected), chosen)
 
     def _ask(self, chosen: list[Expression], rng: np.random.Generator) -> Branch:
-        said = str(rng.choice(JOINERS)).join(e.text for e in chosen)
-        text = str(rng.choice(INSTRUCTIONS)).format(said)
-        question, answer = self.prompt.ask_turn(
-            text, [e.text for e in chosen], [not e.targets for e in chosen]
-        )
-        return self._branch(question, answer, chosen)
+        texts, rejected = [e.text for e in chosen], [not e.targets for e in chosen]
+        text = str(rng.choice(INSTRUCTIONS)).format(str(rng.choice(JOINERS)).join(texts))
+        return self._branch(self.prompt.ask_turn(text, texts, rejected), chosen)
 
-    def _branch(self, question: list[int], answer: list[int], chosen: list[Expression]) -> Branch:
-        ids = [*question, *answer]
-        asked = len(question) - 1
-        labels = [IGNORE] * asked + ids[asked + 1 :]
-        slots = tuple(at for at, label in enumerate(labels) if label in self.slot_ids)
-        return Branch(tuple(ids[:-1]), tuple(labels), slots, tuple(e.targets for e in chosen))
+    def _branch(self, turn: Turn, chosen: list[Expression]) -> Branch:
+        labels = self.prompt.labels(turn)
+        targets = tuple(e.targets for e in chosen)
+        return Branch(tuple(turn.ids[:-1]), tuple(labels[:-1]), tuple(turn.slots), targets)

@@ -1,0 +1,108 @@
+"""The official evaluation's forward pass: the answer template is fed, and slots are read off it.
+
+Source: `model_forward(inference=True)` of the official GSVA. The template comes from the ground truth, so a
+later slot sees the true answers of earlier ones: this reproduces the paper's numbers and nothing else.
+The engine decides slots without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .gsva import GSVA
+from .sam import postprocess_masks
+from .tokenizer import IMAGE_TOKEN_ID
+
+
+@dataclass
+class OfficialOutput:
+    """One sequence's pass. T counts the image's tokens too; S slots are [SEG] in the sequence.
+
+    logits [T, V]; hidden_last [T, D]; low_res_masks [S, h, w]; predicted_iou [S]; pred_masks [S, H, W]
+    (logits at the frame's size); output_ids int64 [T], the sequence with its slots as the model decides
+    them and 0 at image tokens.
+    """
+
+    logits: Tensor
+    hidden_last: Tensor
+    low_res_masks: Tensor
+    predicted_iou: Tensor
+    pred_masks: Tensor
+    output_ids: Tensor
+
+
+def multimodal_embeds(model: GSVA, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
+    """Embeddings [B, T + N - 1, D] of input_ids int64 [B, T], image_tokens [B, N, D] in their place.
+
+    Every row holds one IMAGE_TOKEN_ID, at the same index.
+    """
+    at = image_index(input_ids)
+    before, after = model.embed(input_ids[:, :at]), model.embed(input_ids[:, at + 1 :])
+    return torch.cat([before, image_tokens.to(before.dtype), after], 1)
+
+
+def expand_image(values: Tensor, at: int, count: int, fill: int | bool) -> Tensor:
+    """values [B, T], one for each id, to [B, T + count - 1]: `count` times `fill` for the image."""
+    image = values.new_full((len(values), count), fill)
+    return torch.cat([values[:, :at], image, values[:, at + 1 :]], 1)
+
+
+def image_index(input_ids: Tensor) -> int:
+    """Where IMAGE_TOKEN_ID stands in every row.
+
+    Raises:
+        ValueError: a row has none or several, or rows differ.
+    """
+    rows, places = (input_ids == IMAGE_TOKEN_ID).nonzero(as_tuple=True)
+    if len(rows) != len(input_ids) or places.unique().numel() != 1:
+        raise ValueError("every sequence needs exactly one image, at the same place")
+    return int(places[0])
+
+
+@torch.inference_mode()
+def official_pass(
+    model: GSVA,
+    image_tokens: Tensor,
+    image_embeddings: Tensor,
+    input_ids: Tensor,
+    resized: tuple[int, int],
+    original: tuple[int, int],
+    reeval: bool = False,
+) -> OfficialOutput:
+    """Feed one sequence, ground-truth slots included.
+
+    Args:
+        image_tokens: [1, N, D]. image_embeddings: [1, C, h, w].
+        input_ids: int64 [T], with one IMAGE_TOKEN_ID.
+        resized: the frame's size in SAM's padded input. original: its own size.
+        reeval: take masks from a second pass, in which every slot is [SEG]; slots are decided by the
+            first pass all the same.
+    """
+    seg, rej = model.config.seg_token_id, model.config.rej_token_id
+    ids = input_ids[None]
+    at, count = image_index(ids), image_tokens.shape[1]
+    hidden, logits = _forward(model, ids, image_tokens)
+    output_ids = expand_image(ids, at, count, 0)[0]
+    slots = ((output_ids == seg) | (output_ids == rej)).nonzero()[:, 0]
+    predicted = logits[slots - 1].argmax(-1)
+    # Whatever is not the true slot token counts as the other one.
+    truth = output_ids[slots]
+    output_ids[slots] = torch.where(predicted == truth, truth, seg + rej - truth)
+    if reeval:
+        ids = torch.where(ids == rej, seg, ids)
+        hidden, logits = _forward(model, ids, image_tokens)
+    is_seg = expand_image(ids, at, count, 0)[0] == seg
+    prompts = model.mask_prompts(hidden[is_seg.nonzero()[:, 0] - 1])
+    low_res_masks, predicted_iou = model.decode_masks(image_embeddings, prompts)
+    pred_masks = postprocess_masks(
+        low_res_masks, model.config.sam["image_size"], resized, original
+    )
+    return OfficialOutput(logits, hidden, low_res_masks, predicted_iou, pred_masks, output_ids)
+
+
+def _forward(model: GSVA, ids: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    hidden = model.language(multimodal_embeds(model, ids, image_tokens)).hidden_last[0]
+    return hidden, model.lm_head(hidden)

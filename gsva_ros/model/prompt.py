@@ -1,0 +1,133 @@
+"""The words around an instruction: conversation templates, slots, and where slots are decided.
+
+Sources: LLaVA's conversation templates "llava_v1" and "llava_llama_2", and the question and the answer
+that the official GSVA evaluation uses (its spacing included, which the weights know).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import GSVAConfig
+from .losses import IGNORE
+from .tokenizer import Part, Special, Tokenizer
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One template: before the image, between the user's words and the answer, and after it.
+
+    question: what asks for several expressions at once ("{}": all of them, joined by ", ").
+    """
+
+    before: str
+    user_end: str
+    answer_start: str
+    answer_end: str
+    question: str
+
+
+OFFICIAL_QUESTION = "\n What are {}in this image? Please output segmentation masks."
+
+CONVERSATIONS = {
+    "llava_v1": Conversation(
+        before="A chat between a curious human and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: ",
+        user_end=" ASSISTANT:",
+        answer_start=" ",
+        answer_end="",
+        question=OFFICIAL_QUESTION,
+    ),
+    "llava_llama_2": Conversation(
+        before="[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to "
+        "understand the visual content that the user provides, and assist the user with a variety of "
+        "tasks using natural language.\n<</SYS>>\n\n",
+        user_end=" [/INST]",
+        answer_start=" ",
+        answer_end=" ",
+        question=OFFICIAL_QUESTION,
+    ),
+    "gsva_mini": Conversation(
+        before="USER: ",
+        user_end=" ASSISTANT:",
+        answer_start=" ",
+        answer_end="",
+        question="\nSegment {}.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Token ids of one question and its answer, after the image.
+
+    ids: everything. answer: index of the first id of the answer. slots: indices *before* each slot token,
+    whose hidden states decide the slot and prompt its mask.
+    """
+
+    ids: list[int]
+    answer: int
+    slots: list[int]
+
+
+class Prompt:
+    """Builds token ids for one model: what comes before the image, and turns after it."""
+
+    def __init__(self, tokenizer: Tokenizer, config: GSVAConfig) -> None:
+        if config.conversation not in CONVERSATIONS:
+            known = ", ".join(CONVERSATIONS)
+            raise ValueError(f"conversation {config.conversation!r} is unknown; there are {known}")
+        self.tokenizer = tokenizer
+        self.conversation = CONVERSATIONS[config.conversation]
+        around = config.use_im_start_end
+        start: list[Part] = [Special.IM_START] if around else []
+        self.before_image = tokenizer.encode([Special.BOS, self.conversation.before, *start])
+        self.after_image = tokenizer.encode([Special.IM_END] if around else [])
+
+    @classmethod
+    def load(cls, path: str | Path, config: GSVAConfig) -> Prompt:
+        """With the `tokenizer.model` at `path`."""
+        return cls(Tokenizer.load(path, config), config)
+
+    def segment_turn(self, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+        """All expressions asked in one question and answered in its words."""
+        question = self.conversation.question.format(", ".join(expressions))
+        return self._turn(question, expressions, rejected)
+
+    def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+        """A free instruction, and the answer that names these expressions."""
+        return self._turn(f"\n{text}", expressions, rejected)
+
+    def ask(self, text: str) -> list[int]:
+        """A free instruction up to where the model's answer begins."""
+        return self.tokenizer.encode([f"\n{text}{self.conversation.user_end}"])
+
+    def slot(self, expression: str) -> list[int]:
+        """One expression asked alone, up to and with the position that decides its slot."""
+        turn = self.segment_turn([expression], [False])
+        return turn.ids[: turn.slots[0] + 1]
+
+    def full(self, turn: Turn) -> list[int]:
+        """The whole sequence of a turn, IMAGE_TOKEN_ID where the image goes."""
+        image = self.tokenizer.ids[Special.IMAGE]
+        return [*self.before_image, image, *self.after_image, *turn.ids]
+
+    def labels(self, turn: Turn) -> list[int]:
+        """For each id of the turn, the id to predict at it; IGNORE inside the question."""
+        following = [*turn.ids[1:], IGNORE]
+        return [i if at >= turn.answer - 1 else IGNORE for at, i in enumerate(following)]
+
+    def _turn(self, question: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+        conversation, encode = self.conversation, self.tokenizer.encode
+        asked = question + conversation.user_end
+        parts: list[Part] = [asked, conversation.answer_start, "Sure,"]
+        for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
+            parts += [", "] if number else []
+            parts += [f"{expression}:", Special.REJ if no_target else Special.SEG]
+        parts += [f".{conversation.answer_end}", Special.EOS]
+        ids = encode(parts)
+        slot_ids = {self.tokenizer.ids[Special.SEG], self.tokenizer.ids[Special.REJ]}
+        slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
+        return Turn(ids, len(encode([asked])), slots)

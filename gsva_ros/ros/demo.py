@@ -1,0 +1,286 @@
+"""The demo: a bag is played through the node, which is told what to look for.
+
+Three processes over ROS 2: the node, the player, and this client, which sends the instructions,
+prints one line an answer and keeps pictures and a bag of results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+import yaml
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from rclpy.executors import SingleThreadedExecutor
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+from tqdm import tqdm
+
+from gsva_ros.msg import Instruction, Outcome, Segmentation
+from gsva_ros.overlay import Target, poster
+
+from . import qos
+from .conversions import mask_of, to_rgb
+from .results import ResultsBag
+
+OUTCOMES = {
+    Outcome.SEGMENTED: "SEGMENTED",
+    Outcome.REJECTED: "REJECTED",
+    Outcome.FAILED: "FAILED",
+    Outcome.EXPIRED: "EXPIRED",
+    Outcome.CANCELLED: "CANCELLED",
+}
+
+
+class Frames:
+    """The bag's pictures by their header's stamp (nanoseconds)."""
+
+    def __init__(self, bag: Path, topic: str) -> None:
+        store = get_typestore(Stores.ROS2_HUMBLE)
+        self.kind = "sensor_msgs/msg/Image"
+        self.raw: dict[int, bytes] = {}
+        self._store = store
+        with Reader(bag) as reader:
+            connections = [c for c in reader.connections if c.topic == topic]
+            if not connections:
+                raise ValueError(f"{bag} has no topic {topic}")
+            for _, _, raw in reader.messages(connections):
+                msg = store.deserialize_cdr(raw, self.kind)
+                self.raw[_nanoseconds(msg.header.stamp)] = bytes(raw)
+
+    def rgb(self, stamp: int) -> np.ndarray:
+        """Return the picture, uint8, height x width x 3, RGB."""
+        return to_rgb(self._store.deserialize_cdr(self.raw[stamp], self.kind))
+
+
+class Demo:
+    """Sends the script's instructions and keeps the answers."""
+
+    def __init__(self, script: dict[str, Any], frames: Frames, output: Path) -> None:
+        self.frames = frames
+        self.output = output
+        self.files: list[Path] = []
+        self.lines = 0
+        self._script = script["instructions"]
+        self._image_topic = script["image_topic"]
+        self._waiting = {entry["id"] for entry in self._script if not entry.get("repeat")}
+        self._received: list[Segmentation] = []
+        self.node = rclpy.create_node("gsva_demo")
+        self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
+        self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+
+    def _on_answer(self, msg: Segmentation) -> None:
+        self._received.append(msg)
+
+    def spin(self, seconds: float) -> None:
+        """Take part in ROS for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and rclpy.ok():
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def connect(self, node: subprocess.Popen[bytes], seconds: float) -> None:
+        """Wait until the node has loaded its model and found us."""
+        end = time.monotonic() + seconds
+        while self._instructions.get_subscription_count() == 0 or not self.node.count_publishers(
+            "segmentation"
+        ):
+            if node.poll() is not None:
+                raise RuntimeError(f"the node ended with status {node.returncode}")
+            if time.monotonic() > end:
+                raise RuntimeError(f"no node within {seconds:.0f} s")
+            self.spin(0.1)
+        self.spin(0.5)
+
+    def send(self) -> None:
+        """Send every instruction; each names the first frame that it is for."""
+        begin = min(self.frames.raw)
+        for entry in self._script:
+            msg = Instruction(id=entry["id"], expressions=entry.get("expressions", []))
+            msg.text = entry.get("text", "")
+            msg.mode = Instruction.EVERY_FRAME if entry.get("repeat") else Instruction.ONCE
+            first = begin + round(float(entry.get("at", 0.0)) * 1e9)
+            msg.not_before.sec, msg.not_before.nanosec = first // 10**9, first % 10**9
+            self._instructions.publish(msg)
+
+    def collect(self, player: subprocess.Popen[bytes], bag: ResultsBag, grace: float) -> None:
+        """Show answers until all are there, or `grace` seconds after the bag has ended."""
+        last = max(self.frames.raw)
+        end = None
+        written: set[int] = set()
+        with tqdm(total=len(self._waiting), unit="answer", desc="demo", ascii=True) as bar:
+            while rclpy.ok():
+                self.spin(0.1)
+                taken, self._received = self._received, []
+                for msg in taken:
+                    self._show(msg, bag, written)
+                    if msg.instruction_id in self._waiting:
+                        self._waiting.discard(msg.instruction_id)
+                        bar.update()
+                if player.poll() is not None:
+                    if player.returncode != 0:
+                        raise RuntimeError(f"the player ended with status {player.returncode}")
+                    end = end or time.monotonic() + grace
+                    idle = not taken and time.monotonic() > end - grace + 1.0
+                    if (not self._waiting and idle) or time.monotonic() > end:
+                        break
+        if self._waiting:
+            unanswered = ", ".join(sorted(self._waiting))
+            raise RuntimeError(f"no answer to {unanswered} (bag ended at {last * 1e-9:.2f} s)")
+
+    def _show(self, msg: Segmentation, bag: ResultsBag, written: set[int]) -> None:
+        stamp = _nanoseconds(msg.header.stamp)
+        milliseconds = 1000 * (msg.timings.queue + msg.timings.total)
+        instances = {i.slot: i for i in msg.instances}
+        rejections = {r.slot: r for r in msg.rejections}
+        targets = []
+        for outcome in msg.outcomes:
+            where = f"frame {stamp * 1e-9:7.3f}  {outcome.expression:<32}"
+            if outcome.slot in instances:
+                instance = instances[outcome.slot]
+                mask = mask_of(instance, msg.width, msg.height)
+                roi = instance.roi
+                what = (
+                    f"{int(mask.sum()):6d} pixels, box x {roi.x_offset} y {roi.y_offset} "
+                    f"w {roi.width} h {roi.height}, probability {instance.p_seg:.3f}"
+                )
+                targets.append(Target(outcome.slot, outcome.expression, mask, instance.p_seg))
+            elif outcome.slot in rejections:
+                probability = rejections[outcome.slot].probability
+                what = f"REJECTED, probability {probability:.3f}"
+                targets.append(Target(outcome.slot, outcome.expression, None, 1.0 - probability))
+            else:
+                what = f"{OUTCOMES.get(outcome.outcome, '?')}: {outcome.reason}"
+            tqdm.write(f"{where} {what}  [{milliseconds:.0f} ms]", file=sys.stdout)
+            self.lines += 1
+        bag.write("/segmentation", msg, stamp)
+        for rejection in msg.rejections:
+            bag.write("/rejection", rejection, stamp)
+        if stamp in self.frames.raw and targets:
+            if stamp not in written:
+                written.add(stamp)
+                bag.write_raw(self._image_topic, self.frames.kind, self.frames.raw[stamp], stamp)
+            picture = poster(self.frames.rgb(stamp), targets)
+            path = self.output / f"{stamp * 1e-9:07.3f}_{_safe(msg.instruction_id)}.png"
+            cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            self.files.append(path)
+
+
+@contextmanager
+def process(name: str, arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program of this package, its output in `log`; end it at the latest at the end."""
+    program = Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / name
+    with open(log, "wb") as output:
+        # Its own session: Ctrl-C reaches this client alone, which then ends the others in order.
+        child = subprocess.Popen(
+            [str(program), *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+                try:
+                    child.wait(10.0)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    child.wait()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; returns the exit status."""
+    script = yaml.safe_load(args.script.read_text())
+    share = Path(get_package_share_directory("gsva_ros"))
+    bag = args.bag or next(
+        (p for p in (Path(script["bag"]), share / script["bag"]) if p.exists()), None
+    )
+    if bag is None or not bag.exists():
+        raise ValueError(f"no bag at {bag or script['bag']}")
+    # A domain of its own, on this machine only: two demos, or a robot nearby, do not meet.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    output: Path = args.output
+    output.mkdir(parents=True, exist_ok=True)
+    _clear(output)
+    node_log, player_log = output / "node.log", output / "player.log"
+    parameters = [f"model:={args.model}", f"device:={args.device}"]
+    node_arguments = ["--ros-args", "-r", f"image:={script['image_topic']}"]
+    for parameter in parameters:
+        node_arguments += ["-p", parameter]
+    print(f"bag: {bag}   model: {args.model}   (logs: {node_log}, {player_log})")
+    rclpy.init()
+    try:
+        with process("gsva_node", node_arguments, node_log) as node:
+            demo = Demo(script, Frames(bag, script["image_topic"]), output)
+            try:
+                demo.connect(node, 120.0)
+            except RuntimeError:
+                print(node_log.read_text(errors="replace"), file=sys.stderr)
+                raise
+            demo.send()
+            demo.spin(0.3)
+            results = output / "results"
+            with (
+                process("gsva_player", [str(bag), "--rate", str(args.rate)], player_log) as player,
+                ResultsBag(results) as bag_out,
+            ):
+                demo.collect(player, bag_out, 60.0)
+    finally:
+        rclpy.try_shutdown()
+    files = [*demo.files, *sorted(results.iterdir()), node_log, player_log]
+    print(f"\n{demo.lines} answers. Files left:")
+    for path in files:
+        print(f"  {path}")
+    return 0
+
+
+def _clear(output: Path) -> None:
+    """Remove what an earlier run left, and nothing else."""
+    for path in [*output.glob("[0-9]*_*.png"), *output.glob("results/*")]:
+        path.unlink()
+    if (output / "results").is_dir():
+        (output / "results").rmdir()
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:40]
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `ros2 run gsva_ros gsva_demo`."""
+    script = Path(get_package_share_directory("gsva_ros")) / "config" / "demo.yaml"
+    parser = argparse.ArgumentParser(prog="gsva_demo", description=__doc__)
+    parser.add_argument("--script", type=Path, default=script, help="what to ask")
+    parser.add_argument("--bag", type=Path, help="another bag than the script's")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"))
+    parser.add_argument("--model", default="gsva-mini")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(argv)
+    try:
+        return run(args)
+    except (RuntimeError, ValueError, OSError) as error:
+        print(f"gsva_demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,59 @@
+"""A bag of answers, readable by rosbag2, rosbags and Foxglove without this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+#: Folder with the .msg files, in the installed package's share.
+PACKAGE = "gsva_ros"
+
+
+class ResultsBag:
+    """Writes messages (rclpy's) into an mcap bag; use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = get_typestore(Stores.ROS2_HUMBLE)
+        self._store.register(_own_types())
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+        self._connections: dict[str, Any] = {}
+
+    def __enter__(self) -> ResultsBag:
+        self._writer.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def write(self, topic: str, msg: Any, stamp: int) -> None:
+        """Add a message; `stamp` in nanoseconds."""
+        package, name = type(msg).__module__.split(".")[0], type(msg).__name__
+        self.write_raw(topic, f"{package}/msg/{name}", serialize_message(msg), stamp)
+
+    def write_raw(self, topic: str, kind: str, raw: bytes, stamp: int) -> None:
+        """Add a message that is serialised already (CDR)."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=self._store
+            )
+        self._writer.write(self._connections[topic], stamp, raw)
+
+
+def _own_types() -> dict[str, Any]:
+    from ament_index_python.packages import get_package_share_directory
+
+    types: dict[str, Any] = {}
+    for path in sorted((Path(get_package_share_directory(PACKAGE)) / "msg").glob("*.msg")):
+        types.update(get_types_from_msg(path.read_text(), f"{PACKAGE}/msg/{path.stem}"))
+    return types

@@ -1,0 +1,68 @@
+"""A stand-in for the engine, for fault tests only: finds pure colours, slowly or not at all."""
+
+import os
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+@dataclass
+class FakeSlot:
+    expression: str
+    rejected: bool
+    p_seg: float
+    mask: np.ndarray | None = None
+    box: tuple[int, int, int, int] | None = None
+    predicted_iou: float = 0.0
+
+
+@dataclass
+class FakeAnswer:
+    slots: list[FakeSlot]
+    text: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class ExpressionError(ValueError):
+    """Named like the engine's own."""
+
+
+class FakeEngine:
+    name = "fake"
+    device = "cpu"
+    precision = "none"
+
+    def __init__(self, delay: float = 0.0):
+        self.delay = delay
+        self.frames: list[np.ndarray] = []
+
+    def encode(self, rgb):
+        self.frames.append(rgb)
+        return rgb
+
+    def segment(self, frame, expressions):
+        time.sleep(self.delay)
+        return FakeAnswer([self._slot(frame, e) for e in expressions], timings={"decide": 0.001})
+
+    def ask(self, frame, text):
+        return self.segment(frame, [w for w in text.split() if w in COLOURS])
+
+    def _slot(self, rgb, expression):
+        if expression == "raise":
+            raise RuntimeError("this engine was told to fail")
+        if expression == "too long for the tokenizer":
+            raise ExpressionError("too many tokens")
+        colour = COLOURS.get(expression, (1, 2, 3))
+        mask = (rgb == np.array(colour, np.uint8)).all(-1)
+        if not mask.any():
+            return FakeSlot(expression, True, 0.03)
+        ys, xs = np.nonzero(mask)
+        box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+        return FakeSlot(expression, False, 0.97, mask, box, 0.9)
+
+
+def load(model, device, dtype):
+    return FakeEngine(float(os.environ.get("FAKE_DELAY", "0")))

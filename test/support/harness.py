@@ -1,0 +1,185 @@
+"""A node in another process, and a client of it in this one."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray
+from gsva_ros.msg import Instruction, Rejection, Segmentation
+from gsva_ros.srv import Segment
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
+
+from gsva_ros.ros import qos
+from gsva_ros.ros.conversions import fill_image
+
+SUPPORT = Path(__file__).resolve().parent
+REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
+FAKE = [sys.executable, str(SUPPORT / "fake_node.py")]
+
+
+def isolate():
+    """Give this process and its children a DDS domain of their own, on this machine only."""
+    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.setdefault("ROS_LOG_DIR", "/tmp/gsva_ros_test_log")
+
+
+class NodeProcess:
+    """The node, started with `parameters`; `log` collects what it prints."""
+
+    def __init__(self, command, parameters=None, delay=0.0):
+        arguments = ["--ros-args", "-r", "__ns:=/test"]
+        for name, value in (parameters or {}).items():
+            arguments += ["-p", f"{name}:={value}"]
+        environment = {**os.environ, "FAKE_DELAY": str(delay), "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.log = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.log += line
+
+    def interrupt(self, timeout=10.0):
+        """Send SIGINT; return the exit status and how many seconds it took to end."""
+        start = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(timeout)
+        self._reader.join(1.0)
+        return status, time.monotonic() - start
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Client:
+    """Publishes frames and instructions, collects answers."""
+
+    def __init__(self, compressed=False):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("client", namespace="/test", context=self.context)
+        self.answers = []
+        self.rejections = []
+        self.pictures = {}
+        self.health = []
+        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self.images = self.node.create_publisher(kind, topic, qos.PICTURE)
+        self.instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
+        self.texts = self.node.create_publisher(String, "instruction_text", qos.RELIABLE)
+        self.calls = self.node.create_client(Segment, "gsva/segment")
+        subscribe = self.node.create_subscription
+        subscribe(Segmentation, "segmentation", self.answers.append, qos.RELIABLE)
+        subscribe(Rejection, "rejection", self.rejections.append, qos.RELIABLE)
+        subscribe(DiagnosticArray, "/diagnostics", self.health.append, 10)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self._stop = False
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self):
+        while not self._stop:
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def listen(self, topic):
+        """Keep the newest Image of `topic` in `pictures`."""
+        self.node.create_subscription(
+            Image, topic, lambda msg: self.pictures.__setitem__(topic, msg), qos.PICTURE
+        )
+
+    def wait(self, condition, timeout=20.0, what="the condition"):
+        """Wait until `condition()` is true; fail with `what` after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError(f"{what}: not within {timeout} s")
+            time.sleep(0.005)
+
+    def connect(self, node, timeout=60.0):
+        """Wait until the node's endpoints and ours have found each other."""
+
+        def ready():
+            if node.process.poll() is not None:
+                raise AssertionError(f"the node ended:\n{node.log}")
+            return (
+                self.images.get_subscription_count() > 0
+                and self.instructions.get_subscription_count() > 0
+                and self.texts.get_subscription_count() > 0
+                and self.node.count_publishers("segmentation") > 0
+                and self.node.count_publishers("rejection") > 0
+                and self.calls.service_is_ready()
+            )
+
+        self.wait(ready, timeout, "discovery")
+        time.sleep(0.3)  # the node must have found our subscriptions as well
+
+    def frame(self, rgb, stamp=1.0, frame_id="camera"):
+        """Publish a picture; return the message."""
+        msg = image(rgb, stamp, frame_id)
+        self.images.publish(msg)
+        return msg
+
+    def ask(self, expressions=(), **fields):
+        """Publish an instruction."""
+        self.instructions.publish(Instruction(expressions=list(expressions), **fields))
+
+    def answer(self, instruction_id, timeout=20.0, count=1):
+        """Wait for the answers to an instruction; return the last one."""
+
+        def mine():
+            return [a for a in self.answers if a.instruction_id == instruction_id]
+
+        self.wait(lambda: len(mine()) >= count, timeout, f"answer to {instruction_id!r}")
+        return mine()[-1]
+
+    def call(self, rgb, expressions=(), text="", timeout=20.0):
+        """Call the service."""
+        request = Segment.Request(expressions=list(expressions), text=text)
+        request.image = rgb if isinstance(rgb, Image) else image(rgb)
+        future = self.calls.call_async(request)
+        self.wait(future.done, timeout, "the service's answer")
+        return future.result()
+
+    def close(self):
+        self._stop = True
+        self._thread.join(2.0)
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def image(rgb, stamp=1.0, frame_id="camera"):
+    """Return an rgb8 message."""
+    msg = fill_image(Image(), rgb, "rgb8")
+    msg.header.frame_id = frame_id
+    msg.header.stamp.sec = int(stamp)
+    msg.header.stamp.nanosec = round((stamp - int(stamp)) * 1e9)
+    return msg
+
+
+def blocks():
+    """Return a picture with a red and a green rectangle, and where they are."""
+    rgb = np.full((60, 80, 3), 90, np.uint8)
+    rgb[10:30, 5:25] = (255, 0, 0)
+    rgb[20:50, 40:70] = (0, 255, 0)
+    return rgb, {"red": (5, 10, 20, 20), "green": (40, 20, 30, 30)}

@@ -1,0 +1,202 @@
+"""Broken messages are answered or reported, and the node goes on."""
+
+import array
+import time
+
+import harness
+import numpy as np
+import pytest
+from gsva_ros.msg import Instruction, Outcome
+from harness import FAKE, Client, NodeProcess, blocks, image
+
+from gsva_ros.ros.conversions import BYTES_PER_PIXEL, MessageError, to_rgb
+
+harness.isolate()
+
+
+def broken(**changes):
+    """Return a good image message with `changes`."""
+    message = image(blocks()[0])
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+BAD_IMAGES = {
+    "unknown encoding": (broken(encoding="jpg9"), "jpg9"),
+    "encoding without colours": (broken(encoding="32FC1"), "32FC1"),
+    "no encoding": (broken(encoding=""), "encoding"),
+    "step too small": (broken(step=79), "step 79"),
+    "step zero": (broken(step=0), "step 0"),
+    "step too large for the data": (broken(step=100_000), "step 100000"),
+    "data cut off": (broken(data=array.array("B", bytes(100))), "100 bytes"),
+    "no data": (broken(data=array.array("B")), "0 bytes"),
+    "no pixels": (broken(width=0, height=0, step=0, data=array.array("B")), "empty image"),
+    "absurd size": (broken(width=2**31, height=2**31), "pixels"),
+}
+
+
+@pytest.fixture(scope="module")
+def running():
+    node = NodeProcess(FAKE)
+    client = Client()
+    client.connect(node)
+    yield node, client
+    client.close()
+    node.close()
+
+
+def outcomes(answer):
+    return [(o.outcome, o.code) for o in answer.outcomes]
+
+
+def still_works(node, client, name):
+    rgb, _ = blocks()
+    client.frame(rgb, stamp=50.0)
+    time.sleep(0.1)
+    client.ask(["red"], id=name)
+    assert outcomes(client.answer(name)) == [(Outcome.SEGMENTED, Outcome.NONE)]
+    assert node.process.poll() is None
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_bad_image_is_answered_and_survived(running, kind):
+    node, client = running
+    message, word = BAD_IMAGES[kind]
+    client.images.publish(message)
+    time.sleep(0.1)
+    client.ask(["red", "green"], id=kind)
+    answer = client.answer(kind)
+    assert outcomes(answer) == [(Outcome.FAILED, Outcome.BAD_IMAGE)] * 2
+    assert word in answer.outcomes[0].reason
+    assert "/test/image" in answer.outcomes[0].reason
+    still_works(node, client, f"after {kind}")
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_bad_image_in_a_service_call(running, kind):
+    _, client = running
+    message, word = BAD_IMAGES[kind]
+    reply = client.call(message, ["red"])
+    assert not reply.success
+    assert word in reply.message
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "code"),
+    [
+        ("nothing", {}, Outcome.EMPTY_INSTRUCTION),
+        ("blank", {"expressions": ["  "]}, Outcome.EMPTY_INSTRUCTION),
+        ("blank text", {"text": " \t"}, Outcome.EMPTY_INSTRUCTION),
+        ("both", {"expressions": ["red"], "text": "red"}, Outcome.INVALID_INSTRUCTION),
+        ("too long", {"expressions": ["x" * 5000]}, Outcome.INVALID_INSTRUCTION),
+        ("too many", {"expressions": ["red"] * 200}, Outcome.INVALID_INSTRUCTION),
+        ("mode", {"expressions": ["red"], "mode": 77}, Outcome.INVALID_INSTRUCTION),
+    ],
+)
+def test_bad_instruction_fails_at_once(running, name, fields, code):
+    node, client = running
+    expressions = fields.pop("expressions", [])
+    client.ask(expressions, id=name, **fields)
+    answer = client.answer(name)
+    assert outcomes(answer) == [(Outcome.FAILED, code)] * max(1, len(expressions))
+    still_works(node, client, f"after {name}")
+
+
+def test_one_bad_expression_does_not_spoil_the_others(running):
+    _, client = running
+    client.frame(blocks()[0])
+    time.sleep(0.1)
+    client.ask(["red", "", "x" * 5000, "blue"], id="mixed")
+    assert outcomes(client.answer("mixed")) == [
+        (Outcome.SEGMENTED, Outcome.NONE),
+        (Outcome.FAILED, Outcome.EMPTY_INSTRUCTION),
+        (Outcome.FAILED, Outcome.INVALID_INSTRUCTION),
+        (Outcome.REJECTED, Outcome.NONE),
+    ]
+
+
+def test_an_engine_that_raises_is_an_answer(running):
+    node, client = running
+    client.frame(blocks()[0])
+    time.sleep(0.1)
+    client.ask(["raise"], id="raise")
+    assert outcomes(client.answer("raise")) == [(Outcome.FAILED, Outcome.INTERNAL)]
+    client.ask(["too long for the tokenizer"], id="tokens")
+    assert outcomes(client.answer("tokens")) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
+    client.ask(text="nothing of the kind", id="no slot")
+    assert outcomes(client.answer("no slot")) == [(Outcome.FAILED, Outcome.NO_SLOT)]
+    still_works(node, client, "after raise")
+
+
+def test_odd_words_are_words(running):
+    node, client = running
+    client.frame(blocks()[0])
+    time.sleep(0.1)
+    words = ["[SEG]", "<image>", "</s>", "naïve 茶碗 🍎", "a\x01b\x07", "'; drop table --", "%s {}"]
+    client.ask(words, id="odd")
+    answer = client.answer("odd")
+    assert [o.expression for o in answer.outcomes] == words
+    assert {o.outcome for o in answer.outcomes} == {Outcome.REJECTED}
+    client.ask(id="unknown id", mode=Instruction.CANCEL)
+    still_works(node, client, "after odd")
+
+
+def test_problems_show_in_diagnostics(running):
+    _, client = running
+    client.ask(id="broken")
+    client.answer("broken")
+
+    def warned():
+        status = client.health[-1].status[0] if client.health else None
+        return status and status.level == b"\x01" and "neither text nor" in status.message
+
+    client.wait(warned, what="a warning in /diagnostics")
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8"])
+@pytest.mark.parametrize("padding", [0, 5])
+def test_encodings_and_row_padding(encoding, padding):
+    """Every colour encoding gives the same picture, with and without bytes at the rows' ends."""
+    rgb, _ = blocks()
+    alpha = np.full((*rgb.shape[:2], 1), 255, np.uint8)
+    pixels = {
+        "rgb8": rgb,
+        "bgr8": rgb[..., ::-1],
+        "rgba8": np.concatenate([rgb, alpha], -1),
+        "bgra8": np.concatenate([rgb[..., ::-1], alpha], -1),
+        "mono8": rgb[..., :1],
+    }[encoding]
+    rows = pixels.reshape(pixels.shape[0], -1)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
+    message = broken(encoding=encoding, step=rows.shape[1], data=array.array("B", rows.tobytes()))
+    wanted = np.repeat(rgb[..., :1], 3, -1) if encoding == "mono8" else rgb
+    assert np.array_equal(to_rgb(message), wanted)
+
+
+@pytest.mark.parametrize("encoding", ["uyvy", "yuyv", "bayer_rggb8", "rgb16"])
+def test_other_camera_encodings_give_a_picture_of_the_right_size(encoding):
+    step = 80 * BYTES_PER_PIXEL[encoding]
+    data = array.array("B", bytes([128]) * step * 60)
+    picture = to_rgb(broken(encoding=encoding, step=step, data=data))
+    assert picture.shape == (60, 80, 3)
+    assert picture.dtype == np.uint8
+    assert np.ptp(picture) <= 3  # grey everywhere
+
+
+@pytest.mark.parametrize("big", [0, 1])
+def test_sixteen_bit_pictures_honour_the_byte_order(big):
+    values = np.array([[0, 257, 65535]], ">u2" if big else "<u2")
+    message = broken(
+        encoding="mono16", width=3, height=1, step=6, is_bigendian=big,
+        data=array.array("B", values.tobytes()),
+    )  # fmt: skip
+    assert to_rgb(message)[0, :, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\xff\xd8\xff\xe0 not a jpeg", b"PNG"])
+def test_broken_compressed_images(data):
+    message = harness.CompressedImage(format="jpeg")
+    message.data = data
+    with pytest.raises(MessageError, match="a/topic"):
+        to_rgb(message, "a/topic")

@@ -1,0 +1,262 @@
+"""The node in another process over real DDS: answers, freshness, typed endings, shutdown."""
+
+import time
+from pathlib import Path
+
+import cv2
+import harness
+import numpy as np
+import pytest
+from gsva_ros.msg import Instruction, Outcome
+from harness import FAKE, REAL, Client, NodeProcess, blocks
+
+from gsva_ros.ros.conversions import mask_of
+
+DATA = Path(__file__).resolve().parent / "data"
+
+#: What is in data/scene.png (sim's scene of the test-split seed 20900000, 320 x 240), by the number
+#: that it has in data/scene_instances.png, and what is not.
+PRESENT = {"the red can": 4, "the purple plate": 2}
+ABSENT = ["the green bowl", "the blue bottle"]
+
+harness.isolate()
+
+
+@pytest.fixture
+def start():
+    """Start nodes with a client each; all end with the test."""
+    opened = []
+
+    def make(command=FAKE, parameters=None, delay=0.0, compressed=False):
+        node = NodeProcess(command, parameters, delay)
+        opened.append(node)
+        client = Client(compressed)
+        opened.append(client)
+        client.connect(node)
+        return node, client
+
+    yield make
+    for thing in reversed(opened):
+        thing.close()
+
+
+def iou(a, b):
+    return np.logical_and(a, b).sum() / max(1, np.logical_or(a, b).sum())
+
+
+def outcomes(answer):
+    return [o.outcome for o in answer.outcomes]
+
+
+def test_shipped_model_masks_what_is_there_and_rejects_what_is_not(start):
+    """The shipped checkpoint, end to end: topic in, topic out."""
+    rgb, present, absent = stored_scene()
+    _, client = start(REAL, {"model": "gsva-mini", "device": "cpu"})
+    expressions = [*present, *absent]
+    sent = client.frame(rgb, stamp=12.25, frame_id="camera_optical_frame")
+    client.ask(expressions, id="look")
+    answer = client.answer("look", timeout=60.0)
+    assert answer.header == sent.header
+    assert (answer.width, answer.height) == (rgb.shape[1], rgb.shape[0])
+    assert [o.expression for o in answer.outcomes] == expressions
+    assert [o.slot for o in answer.outcomes] == list(range(len(expressions)))
+    wanted = [Outcome.SEGMENTED] * len(present) + [Outcome.REJECTED] * len(absent)
+    assert outcomes(answer) == wanted
+    for instance in answer.instances:
+        mask = mask_of(instance, answer.width, answer.height)
+        assert iou(mask, present[instance.expression]) > 0.5, instance.expression
+        assert instance.mask.header == sent.header
+    assert all(r.probability > 0.5 for r in answer.rejections)
+    client.wait(lambda: len(client.rejections) == len(absent), what="the rejection topic")
+    assert {r.expression for r in client.rejections} == set(absent)
+    assert answer.provenance.model == "gsva-mini"
+    assert len(answer.provenance.weights_hash) == 64
+    assert answer.timings.total > 0
+    # The service gives the same answer on the same picture.
+    reply = client.call(rgb, expressions, timeout=60.0)
+    assert reply.success, reply.message
+    assert outcomes(reply.segmentation) == wanted
+    for ours, theirs in zip(answer.instances, reply.segmentation.instances, strict=True):
+        assert ours.roi == theirs.roi
+        assert ours.mask.data == theirs.mask.data
+
+
+def stored_scene():
+    """Return the picture, masks of what is in it by expression, and expressions of what is not."""
+    rgb = cv2.cvtColor(cv2.imread(str(DATA / "scene.png")), cv2.COLOR_BGR2RGB)
+    instances = cv2.imread(str(DATA / "scene_instances.png"), cv2.IMREAD_UNCHANGED)
+    present = {expression: instances == number for expression, number in PRESENT.items()}
+    return rgb, present, ABSENT
+
+
+def test_one_answer_per_instruction_with_exact_masks(start):
+    _, client = start()
+    rgb, where = blocks()
+    client.frame(rgb, stamp=3.5)
+    client.ask(["red", "blue", "green"], id="one")
+    answer = client.answer("one")
+    assert outcomes(answer) == [Outcome.SEGMENTED, Outcome.REJECTED, Outcome.SEGMENTED]
+    assert [i.slot for i in answer.instances] == [0, 2]
+    assert answer.rejections[0].slot == 1
+    assert answer.rejections[0].probability == pytest.approx(0.97, abs=1e-5)
+    for instance in answer.instances:
+        roi = instance.roi
+        assert (roi.x_offset, roi.y_offset, roi.width, roi.height) == where[instance.expression]
+        assert set(instance.mask.data) == {255}
+    time.sleep(0.5)
+    client.frame(rgb, stamp=4.0)
+    time.sleep(0.5)
+    assert len(client.answers) == 1  # once is once
+
+
+def test_instruction_waits_for_a_frame_and_honours_not_before(start):
+    _, client = start()
+    rgb, _ = blocks()
+    message = Instruction(id="later", expressions=["red"])
+    message.not_before.sec = 10
+    client.ask(["red"], id="first")
+    client.instructions.publish(message)
+    time.sleep(0.4)
+    assert not client.answers
+    client.frame(rgb, stamp=9.9)
+    client.answer("first")
+    time.sleep(0.4)
+    assert len(client.answers) == 1
+    client.frame(rgb, stamp=10.0)
+    assert client.answer("later").header.stamp.sec == 10
+
+
+def test_every_frame_until_cancelled_and_replaced_by_id(start):
+    _, client = start()
+    rgb, _ = blocks()
+    client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
+    for number in range(3):
+        client.frame(rgb, stamp=1.0 + number)
+        client.answer("follow", count=number + 1)
+    client.ask(["green"], id="follow", mode=Instruction.EVERY_FRAME)
+    client.wait(lambda: len(client.answers) >= 5, what="cancellation and the new answer")
+    assert sorted(o for a in client.answers[3:5] for o in outcomes(a)) == [
+        Outcome.SEGMENTED,
+        Outcome.CANCELLED,
+    ]
+    client.ask(id="follow", mode=Instruction.CANCEL)
+    client.wait(lambda: len(client.answers) >= 6, what="cancellation")
+    assert outcomes(client.answers[5]) == [Outcome.CANCELLED]
+    client.frame(rgb, stamp=9.0)
+    time.sleep(0.4)
+    assert len(client.answers) == 6
+
+
+def test_deadline_passes_without_a_frame(start):
+    _, client = start()
+    message = Instruction(id="hurry", expressions=["red", "green"])
+    message.deadline.nanosec = 300_000_000
+    client.instructions.publish(message)
+    assert outcomes(client.answer("hurry")) == [Outcome.EXPIRED, Outcome.EXPIRED]
+
+
+def test_text_topic_and_free_text(start):
+    _, client = start()
+    rgb, _ = blocks()
+    client.frame(rgb)
+    client.texts.publish(harness.String(data="red; blue"))
+    client.wait(lambda: len(client.answers) == 1, what="answer")
+    assert outcomes(client.answers[0]) == [Outcome.SEGMENTED, Outcome.REJECTED]
+    client.ask(text="hand me the green thing", id="free")
+    assert [o.expression for o in client.answer("free").outcomes] == ["green"]
+
+
+def test_compressed_transport(start):
+    _, client = start(parameters={"image_transport": "compressed"}, compressed=True)
+    rgb, _ = blocks()
+    message = harness.CompressedImage(format="png")
+    message.data = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+    message.header.stamp.sec = 7
+    client.images.publish(message)
+    client.ask(["red"], id="png")
+    answer = client.answer("png")
+    assert outcomes(answer) == [Outcome.SEGMENTED]
+    assert answer.header == message.header
+
+
+def test_pictures_only_while_somebody_listens(start):
+    _, client = start()
+    rgb, _ = blocks()
+    client.listen("overlay")
+    client.listen("label_image")
+    client.wait(lambda: client.node.count_publishers("overlay") == 1, what="overlay publisher")
+    time.sleep(0.5)
+    client.frame(rgb, stamp=2.0)
+    client.ask(["red", "blue", "green"], id="look")
+    client.wait(lambda: len(client.pictures) == 2, what="pictures")
+    labels = np.frombuffer(client.pictures["label_image"].data, "<u2").reshape(60, 80)
+    assert client.pictures["label_image"].encoding == "mono16"
+    assert (labels[10:30, 5:25] == 1).all()
+    assert (labels[20:50, 40:70] == 3).all()
+    overlay = client.pictures["overlay"]
+    assert overlay.header.stamp.sec == 2
+    assert bytes(overlay.data) != rgb.tobytes()
+
+
+def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
+    """100 frames a second into an engine that takes 0.1 s."""
+    _, client = start(delay=0.1)
+    rgb, _ = blocks()
+    ids = [f"i{number}" for number in range(20)]
+    client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
+    published = {}
+    for number in range(300):
+        stamp = 1.0 + number * 0.01
+        published[round(stamp * 100)] = time.monotonic()
+        client.frame(rgb, stamp=stamp)
+        if number % 15 == 0:
+            client.ask(["red", "blue"], id=ids[number // 15])
+        time.sleep(0.01)
+    for each in ids:
+        assert outcomes(client.answer(each)) == [Outcome.SEGMENTED, Outcome.REJECTED]
+    follows = [a for a in client.answers if a.instruction_id == "follow"]
+    stamps = [a.header.stamp.sec + a.header.stamp.nanosec * 1e-9 for a in follows]
+    assert stamps == sorted(set(stamps)), "answered in order, no frame twice"
+    assert 5 < len(stamps) < 60
+    queues = [a.timings.queue for a in client.answers]
+    assert max(queues) < 0.5, "a stale frame was answered"
+    client.wait(lambda: client.health, what="diagnostics")
+    values = {v.key: v.value for v in client.health[-1].status[0].values}
+    assert int(values["frames dropped for a newer one"]) > 100
+
+
+def test_many_instructions_at_once_all_answered_in_order(start):
+    _, client = start()
+    rgb, _ = blocks()
+    ids = [f"n{number}" for number in range(300)]
+    for each in ids:
+        client.ask(["red"], id=each)
+    client.frame(rgb)
+    client.wait(lambda: len(client.answers) >= 300, timeout=60.0, what="300 answers")
+    assert [a.instruction_id for a in client.answers] == ids
+
+
+def test_interrupt_answers_what_waits_and_ends_soon(start):
+    node, client = start(delay=0.5)
+    rgb, _ = blocks()
+    client.ask(["red"], id="never", image_topic="/another/camera")
+    client.frame(rgb)
+    client.ask(["red"], id="busy")
+    time.sleep(0.2)
+    status, seconds = node.interrupt()
+    assert status == 0, node.log
+    assert seconds < 3.0
+    assert outcomes(client.answer("busy")) == [Outcome.SEGMENTED]
+    assert outcomes(client.answer("never")) == [Outcome.CANCELLED]
+    assert "Traceback" not in node.log
+
+
+def test_unknown_model_is_said_in_one_line():
+    node = NodeProcess(REAL, {"model": "no-such-model"})
+    try:
+        assert node.process.wait(60.0) == 1
+        node._reader.join(1.0)
+        assert "no-such-model" in node.log
+        assert "Traceback" not in node.log
+    finally:
+        node.close()

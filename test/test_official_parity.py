@@ -1,0 +1,270 @@
+"""Agreement with the official GSVA implementation on every tensor of its recorded runs.
+
+GSVA_GOLDEN names the folder (default: ../shared/golden/official_tiny beside this repository). The runs use a
+seeded tiny model with random weights. Nothing here knows the folder's sizes or its conversation type.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gsva_ros.eval.metrics import GresMetrics, ResMetrics
+from gsva_ros.model.checkpoint import Checkpoint, load_official, read_state
+from gsva_ros.model.clip import ClipPreprocessor
+from gsva_ros.model.losses import gsva_loss, place_masks
+from gsva_ros.model.official import (
+    expand_image,
+    image_index,
+    multimodal_embeds,
+    official_pass,
+)
+from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
+from gsva_ros.model.tokenizer import Part, Special
+
+DEFAULT = Path(__file__).resolve().parents[2] / "shared/golden/official_tiny"
+GOLDEN = Path(os.environ.get("GSVA_GOLDEN") or DEFAULT)
+TOLERANCE = 1e-4
+RUNS = {"cases": "gsva_tiny.bin", "cases_lora": "gsva_tiny_lora.bin"}
+FOUND = [name for name in RUNS if (GOLDEN / f"{name}.json").exists()]
+METRICS = GOLDEN / "metrics.json"
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder at {GOLDEN}")
+
+
+@dataclass
+class Run:
+    """One recorded run, and our model with its weights."""
+
+    data: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+    checkpoint: Checkpoint
+
+
+@cache
+def load_run(name: str) -> Run:
+    data = json.loads((GOLDEN / f"{name}.json").read_text())
+    checkpoint = load_official(
+        GOLDEN / "llava",
+        GOLDEN / RUNS[name],
+        vision_tower=GOLDEN / "clip-vit-tiny",
+        sam=json.loads((GOLDEN / "sam_tiny.json").read_text()),
+        conversation=data["conv_type"],
+        lora_alpha=data["lora_alpha"],
+    )
+    return Run(data, load_file(GOLDEN / f"{name}.safetensors"), checkpoint)
+
+
+@pytest.fixture(params=FOUND)
+def run(request: pytest.FixtureRequest) -> Run:
+    return load_run(request.param)
+
+
+def close(name: str, ours: torch.Tensor, golden: torch.Tensor, tolerance: float = TOLERANCE) -> None:
+    assert ours.shape == golden.shape, f"{name}: {tuple(ours.shape)}, not {tuple(golden.shape)}"
+    off = (ours.double() - golden.double()).abs().max().item() if golden.numel() else 0.0
+    assert off <= tolerance, f"{name}: off by {off:.3g}"  # NaN fails too
+    if os.environ.get("GSVA_PARITY_REPORT"):
+        print(f"{name}: {off:.2e}")
+
+
+def parts(text: str) -> list[Part]:
+    """Text of the official code, which spells special tokens out, as typed parts."""
+    spelling = {s.value: s for s in Special}
+    pieces = re.split("(" + "|".join(map(re.escape, spelling)) + ")", text)
+    return [spelling.get(piece, piece) for piece in pieces if piece]
+
+
+def test_golden_folder_is_complete() -> None:
+    assert FOUND or METRICS.exists(), f"{GOLDEN} holds none of {[*RUNS, 'metrics']} as .json"
+
+
+def test_special_token_ids(run: Run) -> None:
+    config = run.checkpoint.model.config
+    assert config.seg_token_id == run.data["seg_token_idx"]
+    assert config.rej_token_id == run.data["rej_token_idx"]
+
+
+def test_tokenization(run: Run) -> None:
+    tokenizer = run.checkpoint.prompt.tokenizer
+    assert run.data["tokenization"]
+    for case in run.data["tokenization"]:
+        assert tokenizer.encode([Special.BOS, *parts(case["text"])]) == case["ids"], case["text"]
+
+
+def test_prompts(run: Run) -> None:
+    prompt = run.checkpoint.prompt
+    assert run.data["cases"]
+    for i, case in enumerate(run.data["cases"]):
+        turn = prompt.segment_turn(case["expressions"], [not p for p in case["present"]])
+        ids = torch.tensor([prompt.full(turn)])
+        assert torch.equal(ids, run.tensors[f"case{i}.input_ids"]), case["prompt"]
+        before = ids.shape[1] - len(turn.ids)
+        labels = torch.tensor([[-100] * before + turn.ids])
+        labels[:, : before + turn.answer] = -100
+        assert torch.equal(labels, run.tensors[f"case{i}.labels"])
+
+
+def test_training_prompts(run: Run) -> None:
+    encode = run.checkpoint.prompt.tokenizer.encode
+    rows = [encode([Special.BOS, *parts(text)]) for text in run.data["train_prompts"]]
+    golden, masks = run.tensors["train.input_ids"], run.tensors["train.attention_masks"]
+    assert len(rows) == len(golden)
+    for row, ids, mask in zip(rows, golden, masks, strict=True):
+        assert row == ids[mask].tolist()
+
+
+def test_preprocessing(run: Run) -> None:
+    config = run.checkpoint.model.config
+    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam["image_size"])
+    for i, case in enumerate(run.data["cases"]):
+        image = run.tensors[f"case{i}.image"].numpy()
+        assert list(image.shape[:2]) == case["original"]
+        assert list(sam.resized(*image.shape[:2])) == case["resize"]
+        close(f"case{i} clip input", clip(image)[None], run.tensors[f"case{i}.images_clip"])
+        close(f"case{i} sam input", sam(image)[None], run.tensors[f"case{i}.images"])
+    for i, resize in enumerate(run.data["train_resize"]):
+        image = run.tensors[f"train.image{i}"].numpy()
+        assert list(sam.resized(*image.shape[:2])) == resize
+        close(f"train{i} clip input", clip(image), run.tensors["train.images_clip"][i])
+        close(f"train{i} sam input", sam(image), run.tensors["train.images"][i])
+
+
+def test_cases(run: Run) -> None:
+    model, tensors = run.checkpoint.model, run.tensors
+    for i, case in enumerate(run.data["cases"]):
+        with torch.inference_mode():
+            image_tokens = model.project(model.encode_clip(tensors[f"case{i}.images_clip"]))
+            image_embeddings = model.encode_sam(tensors[f"case{i}.images"])
+        close(f"case{i}.clip_tokens", image_tokens, tensors[f"case{i}.clip_tokens"])
+        close(f"case{i}.sam_embedding", image_embeddings, tensors[f"case{i}.sam_embedding"])
+        for kind in ("plain", "reeval"):
+            ours = official_pass(
+                model,
+                image_tokens,
+                image_embeddings,
+                tensors[f"case{i}.input_ids"][0],
+                (case["resize"][0], case["resize"][1]),
+                (case["original"][0], case["original"][1]),
+                reeval=kind == "reeval",
+            )
+            name = f"case{i}.{kind}"
+            if kind == "plain":
+                close(f"{name}.logits", ours.logits[None], tensors[f"{name}.logits"])
+            close(f"{name}.hidden_last", ours.hidden_last[None], tensors[f"{name}.hidden_last"])
+            close(f"{name}.low_res", ours.low_res_masks[:, None], tensors[f"{name}.low_res"])
+            close(f"{name}.iou", ours.predicted_iou[:, None], tensors[f"{name}.iou"])
+            close(f"{name}.pred_masks", ours.pred_masks, tensors[f"{name}.pred_masks"])
+            assert torch.equal(ours.output_ids, tensors[f"{name}.output_ids"]), name
+
+
+def test_training_losses_and_gradients(run: Run) -> None:
+    model, tensors, config = run.checkpoint.model, run.tensors, run.checkpoint.model.config
+    model.zero_grad()
+    ids, offset = tensors["train.input_ids"], tensors["train.offset"].tolist()
+    with torch.no_grad():
+        image_tokens = model.encode_clip(tensors["train.images_clip"])
+        image_embeddings = model.encode_sam(tensors["train.images"])
+    image_of = [i for i in range(len(offset) - 1) for _ in range(offset[i], offset[i + 1])]
+    image_tokens = model.project(image_tokens[image_of])
+    at, count = image_index(ids), image_tokens.shape[1]
+    embeds = multimodal_embeds(model, ids, image_tokens)
+    mask = expand_image(tensors["train.attention_masks"], at, count, True)
+    labels = expand_image(tensors["train.labels"], at, count, -100)
+    ids = expand_image(ids, at, count, 0)
+    hidden = model.language(embeds, attention_mask=mask).hidden_last
+    gt_masks = [tensors[f"train.masks{i}"] for i in range(len(offset) - 1)]
+    pred_masks = []
+    for i, truth in enumerate(gt_masks):
+        placed = []
+        for row in range(offset[i], offset[i + 1]):
+            slots = ((ids[row] == config.seg_token_id) | (ids[row] == config.rej_token_id)).nonzero()
+            is_seg = ids[row][slots[:, 0]] == config.seg_token_id
+            prompts = model.mask_prompts(hidden[row][slots[:, 0][is_seg] - 1])
+            low_res, _ = model.decode_masks(image_embeddings[i : i + 1], prompts)
+            resized = run.data["train_resize"][i]
+            masks = postprocess_masks(
+                low_res, config.sam["image_size"], resized, tuple(truth.shape[1:])
+            )
+            placed.append(place_masks(masks, is_seg))
+        pred_masks.append(torch.cat(placed))
+    loss = gsva_loss(model.lm_head(hidden), labels, pred_masks, gt_masks)
+    ours = {
+        "loss": loss.total,
+        "ce_loss": loss.ce,
+        "mask_bce_loss": loss.mask_bce,
+        "mask_dice_loss": loss.mask_dice,
+        "mask_loss": loss.mask,
+    }
+    assert run.data["train_losses"].keys() == ours.keys()
+    for name, golden in run.data["train_losses"].items():
+        close(name, ours[name].detach(), torch.tensor(golden))
+    loss.total.backward()
+    lora = lora_factors(run)
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert run.data["train_grad_norms"]
+    for name, golden in run.data["train_grad_norms"].items():
+        if name in gradients:
+            gradient = gradients[name]
+        else:
+            gradient = lora_gradient(name, gradients, lora, run.data["lora_alpha"])
+        assert gradient is not None, name
+        # Norms reach the tens, where 1e-4 is beyond float32: relative to the norm then.
+        close(f"grad {name}", gradient.norm(), torch.tensor(golden), TOLERANCE * max(1.0, golden))
+
+
+def lora_factors(run: Run) -> dict[str, torch.Tensor]:
+    state = read_state(GOLDEN / RUNS["cases_lora"]) if run.data["lora_r"] else {}
+    return {k.removeprefix("base_model.model."): v for k, v in state.items() if ".lora_" in k}
+
+
+def lora_gradient(
+    name: str,
+    gradients: dict[str, torch.Tensor | None],
+    lora: dict[str, torch.Tensor],
+    alpha: float,
+) -> torch.Tensor | None:
+    """Gradient of a LoRA factor from its merged weight's (chain rule on W + alpha / r * B A)."""
+    module, factor = re.split(r"\.lora_(?=[AB]\.)", name)
+    merged = gradients[f"{module}.weight"]
+    if merged is None:
+        return None
+    a, b = (lora[f"{module}.lora_{k}{factor[1:]}"] for k in "AB")
+    scale = alpha / a.shape[0]
+    return scale * (b.T @ merged if factor[0] == "A" else merged @ a.T)
+
+
+@pytest.mark.skipif(not METRICS.exists(), reason="no metrics.json in the golden folder")
+def test_metrics() -> None:
+    golden, arrays = json.loads(METRICS.read_text()), np.load(METRICS.with_suffix(".npz"))
+    assert golden
+    for dataset, expected in golden.items():
+        gres = "N_acc" in expected
+        metrics: GresMetrics | ResMetrics
+        metrics = GresMetrics(false_positives=dataset == "grefcoco") if gres else ResMetrics()
+        images = {name.split(".")[1] for name in arrays.files if name.startswith(f"{dataset}.")}
+        for i in images:
+            logits, truth, rejected = (
+                arrays[f"{dataset}.{i}.{name}"] for name in ("logits", "gt", "rejected")
+            )
+            for k in range(len(logits)):
+                if isinstance(metrics, GresMetrics):
+                    metrics.add(logits[k] >= 0, truth[k] > 0, bool(rejected[k]))
+                else:
+                    metrics.add(logits[k] > 0, truth[k] > 0)
+        ours = metrics.compute()
+        if "n" in expected and expected["n"] == len(images):
+            ours["n"] = len(images)
+        assert ours.keys() == expected.keys()
+        for name, value in expected.items():
+            assert ours[name] == pytest.approx(value, abs=1e-6), f"{dataset} {name}"
