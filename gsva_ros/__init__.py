@@ -1,0 +1,64 @@
+"""Segmentation by words, with rejections: GSVA (CVPR 2024) for robots.
+
+`load` gives an engine. Importing this package needs neither torch nor ROS; `load` imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .engine import Engine
+
+__all__ = ["__version__", "load"]
+
+
+def load(
+    model: str | Path = "gsva-mini",
+    device: str = "auto",
+    dtype: str = "auto",
+    **official: Any,
+) -> Engine:
+    """Load a model, ready to segment.
+
+    Args:
+        model: a bundled name ("gsva-mini"), a converted directory, or, together with `weights`, the
+            LLaVA directory that official GSVA weights were trained from.
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        official: for official weights: weights, vision_tower, and optionally sam, conversation,
+            lora_alpha; see `gsva_ros.model.checkpoint.load_official`.
+
+    Raises:
+        FileNotFoundError: no such model; says which are bundled.
+        ValueError: an unknown device or dtype, or weights that do not fit.
+    """
+    from .engine import load as load_engine
+
+    return load_engine(model, device, dtype, **official)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    """The version in package.xml: in this tree, where ROS installed it, or as pip recorded it."""
+    from importlib.metadata import PackageNotFoundError, version
+    from pathlib import Path
+    from xml.etree import ElementTree
+
+    for parent in Path(__file__).resolve().parents:
+        for path in (parent / "package.xml", parent / "share" / "gsva_ros" / "package.xml"):
+            if path.is_file():
+                package = ElementTree.parse(path)
+                if package.findtext("name") == "gsva_ros":
+                    return package.findtext("version") or ""
+    try:
+        return version("gsva-ros")
+    except PackageNotFoundError:
+        return "unknown"

@@ -16,7 +16,6 @@ from gsva_ros.sim.render import Renderer
 from gsva_ros.sim.shapes import COLOURS, KINDS
 from gsva_ros.sim.splits import SPLITS, seeds, split_of
 
-
 SEEDS = range(20_000_000, 20_000_012)
 
 
@@ -51,8 +50,9 @@ def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
 
 def test_rendering_shows_every_object_in_its_colour(renderer: Renderer) -> None:
     for seed in SEEDS:
-        spec, view, seen = visible_scene(seed, renderer)
-        assert view.rgb.shape == (144, 192, 3) and view.depth.shape == (144, 192)
+        _, view, seen = visible_scene(seed, renderer)
+        assert view.rgb.shape == (144, 192, 3)
+        assert view.depth.shape == (144, 192)
         assert {int(k) for k in np.unique(view.instances)} - {0} == {t.id for t in seen}
         for thing in seen:
             assert thing.pixels >= 60
@@ -146,6 +146,7 @@ def test_bag_is_read_back(tmp_path: Path) -> None:
             (c.topic, reader.deserialize(raw, c.msgtype)) for c, _, raw in reader.messages()
         ]
     images = [m for topic, m in messages if topic == "/camera/image"]
-    assert len(images) == 2 and images[0].data.size == 160 * 120 * 3
+    assert len(images) == 2
+    assert images[0].data.size == 160 * 120 * 3
     assert images[1].header.stamp.nanosec - images[0].header.stamp.nanosec == 250_000_000
     assert images[0].encoding == "rgb8"

@@ -17,7 +17,9 @@ def register(subparsers: Any) -> None:
         description="Every slot is decided by the model alone, each expression by itself. Beside the "
         "model: one that always answers [REJ], and the same model shown a grey frame.",
     )
-    scenes.add_argument("--data", type=Path, required=True, help="folder written by `gsva sim render`")
+    scenes.add_argument(
+        "--data", type=Path, required=True, help="folder written by `gsva sim render`"
+    )
     scenes.add_argument("--split", default="test", help="the split that the folder must hold")
     scenes.add_argument("--model", default="gsva-mini")
     scenes.add_argument("--device", default="auto")

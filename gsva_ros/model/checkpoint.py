@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -59,7 +60,7 @@ def load_converted(directory: str | Path) -> Checkpoint:
     directory = Path(directory)
     config = GSVAConfig.load(directory)
     path = directory / WEIGHTS_NAME
-    model = _fill(GSVA(config), read_state(path), path)
+    model = _fill(config, read_state(path), path)
     prompt = Prompt.load(directory / TOKENIZER_NAME, config)
     return Checkpoint(model, prompt, _sha256(path))
 
@@ -89,7 +90,7 @@ def load_official(
     weights = Path(weights)
     state = merge_lora(read_state(weights), lora_alpha)
     config = official_config(llava, vision_tower, sam or SAM_VIT_H, conversation, state)
-    model = _fill(GSVA(config), state, weights)
+    model = _fill(config, state, weights)
     prompt = Prompt.load(Path(llava) / TOKENIZER_NAME, config)
     return Checkpoint(model, prompt, _sha256(weights))
 
@@ -103,8 +104,8 @@ def official_config(
 ) -> GSVAConfig:
     """The config of official weights: LLaVA's and CLIP's json files, and what the shapes say.
 
-    Official training appends [SEG], [REJ], <im_start> and <im_end> behind the tokenizer's vocabulary, in
-    this order, and resizes the embeddings to it.
+    Official training appends [SEG], [REJ], <im_start> and <im_end>, as far as they are new, to the
+    tokenizer's vocabulary in this order, and resizes the embeddings to it.
     """
     llm = json.loads((Path(llava) / CONFIG_NAME).read_text())
     clip = json.loads((Path(vision_tower) / CONFIG_NAME).read_text())
@@ -114,30 +115,63 @@ def official_config(
     if preprocessor_path.exists():
         preprocessor = json.loads(preprocessor_path.read_text())
     if "model.embed_tokens.weight" not in state:
-        raise CheckpointError("the weights have no model.embed_tokens.weight: not a GSVA state dict")
+        raise CheckpointError(
+            "the weights have no model.embed_tokens.weight: not a GSVA state dict"
+        )
     llm_names = (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-        "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "rope_theta", "hidden_act",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+        "rms_norm_eps",
+        "rope_theta",
+        "hidden_act",
     )
     clip_names = (
-        "image_size", "patch_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-        "num_attention_heads", "hidden_act", "layer_norm_eps",
+        "image_size",
+        "patch_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_act",
+        "layer_norm_eps",
     )
     vocabulary = state["model.embed_tokens.weight"].shape[0]
-    first = vocabulary - 4
+    ids = _special_ids(Path(llava))
+    if max(ids["[SEG]"], ids["[REJ]"]) >= vocabulary:
+        raise CheckpointError(
+            f"the weights know {vocabulary} tokens, so [SEG] and [REJ] are not among them: "
+            "weights of LLaVA or LISA, or another tokenizer?"
+        )
     return GSVAConfig(
         llm={k: llm[k] for k in llm_names if k in llm} | {"vocab_size": vocabulary},
         clip={k: clip[k] for k in clip_names if k in clip},
         sam={k: sam[k] for k in sam if k != "stem"},
-        seg_token_id=first,
-        rej_token_id=first + 1,
-        im_start_token_id=first + 2,
-        im_end_token_id=first + 3,
+        seg_token_id=ids["[SEG]"],
+        rej_token_id=ids["[REJ]"],
+        im_start_token_id=ids["<im_start>"],
+        im_end_token_id=ids["<im_end>"],
         conversation=conversation,
         select_layer=llm.get("mm_vision_select_layer", -2),
         use_im_start_end=llm.get("mm_use_im_start_end", True),
         preprocessor=preprocessor,
     )
+
+
+def _special_ids(llava: Path) -> dict[str, int]:
+    """Ids of the tokens that official training adds behind those that the tokenizer has already."""
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(llava / TOKENIZER_NAME))
+    path = llava / "added_tokens.json"
+    ids: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    following = max([pieces.vocab_size(), *(i + 1 for i in ids.values())])
+    for name in ("[SEG]", "[REJ]", "<im_start>", "<im_end>"):
+        if name not in ids:
+            ids[name] = following
+            following += 1
+    return ids
 
 
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -167,6 +201,12 @@ def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) ->
     save_file(state, directory / WEIGHTS_NAME)
 
 
+def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
+    """Write official weights as a directory that `load_converted` reads; see `load_official`."""
+    checkpoint = load_official(llava, **official)
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, safetensors or torch, without running anything in it."""
     if path.suffix == ".safetensors":
@@ -177,8 +217,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _fill(model: GSVA, state: dict[str, Tensor], path: Path) -> GSVA:
-    """Put every weight in its place, and see that none is missing, left over, or of another shape."""
+def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
+    """A model with these weights, none missing, left over, or of another shape.
+
+    The model is made without memory of its own and takes over the tensors, so that loading a large one
+    needs no second copy.
+    """
+    with torch.device("meta"):
+        model = GSVA(config)
     wanted = model.state_dict()
     state = {k: v for k, v in state.items() if not k.endswith(IGNORED_SUFFIXES)}
     problems = [f"missing {name}" for name in wanted if name not in state]
@@ -191,7 +237,8 @@ def _fill(model: GSVA, state: dict[str, Tensor], path: Path) -> GSVA:
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" * (len(problems) > 8))
         raise CheckpointError(f"{path} does not fit the model: {shown}")
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)
+    model.make_buffers()
     return model.eval()
 
 

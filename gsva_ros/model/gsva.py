@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from .clip import ClipVisionTower
 from .config import GSVAConfig
@@ -72,6 +73,12 @@ class GSVA(nn.Module):
     def dtype(self) -> torch.dtype:
         """What the weights are stored in."""
         return self.lm_head.weight.dtype
+
+    def make_buffers(self) -> None:
+        """Compute what no checkpoint holds, in a model that was made on the meta device."""
+        self.model.rotary_emb = LlamaRotaryEmbedding(self.model.config)
+        embeddings = self.model.vision_tower.vision_tower.vision_model.embeddings
+        embeddings.position_ids = torch.arange(embeddings.num_positions)[None]
 
     def encode_clip(self, pixel_values: Tensor) -> Tensor:
         """pixel_values [B, 3, S, S] to clip_tokens [B, N, Cv]."""
@@ -135,5 +142,7 @@ class GSVA(nn.Module):
 
     def decode_masks(self, image_embeddings: Tensor, mask_prompts: Tensor) -> tuple[Tensor, Tensor]:
         """image_embeddings [1 or K, C, h, w], mask_prompts [K, C] to masks [K, 4h, 4w], IoU [K]."""
-        low_res_masks, predicted_iou = self.model.visual_model.decode(image_embeddings, mask_prompts)
+        low_res_masks, predicted_iou = self.model.visual_model.decode(
+            image_embeddings, mask_prompts
+        )
         return low_res_masks, predicted_iou

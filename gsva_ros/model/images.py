@@ -50,7 +50,9 @@ class ConvStem(nn.Module):
         super().__init__()
         stages = int(math.log2(stride))
         if 2**stages != stride:
-            raise ValueError(f"a convolutional stem needs a patch size of a power of two, not {stride}")
+            raise ValueError(
+                f"a convolutional stem needs a patch size of a power of two, not {stride}"
+            )
         widths = [3] + [min(32 * 2**i, embed_dim) for i in range(stages)]
         self.stages = nn.Sequential(*self._layers(widths))
         self.proj = nn.Conv2d(widths[-1], embed_dim, 1)

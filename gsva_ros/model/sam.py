@@ -84,9 +84,7 @@ def postprocess_masks(
     Returns:
         float32 [K, height, width]. Source: `Sam.postprocess_masks` of the official GSVA.
     """
-    masks = F.interpolate(
-        low_res_masks[:, None].float(), (image_size, image_size), mode="bilinear"
-    )
+    masks = F.interpolate(low_res_masks[:, None].float(), (image_size, image_size), mode="bilinear")
     masks = masks[..., : resized[0], : resized[1]]
     return F.interpolate(masks, original, mode="bilinear")[:, 0]
 
@@ -159,7 +157,9 @@ class VisualModel(nn.Module):
         source = (image_embeddings + dense).expand(count, -1, -1, -1)
         positions = self._dense_positions(height, width).to(source.dtype).expand(count, -1, -1, -1)
         tokens, source = decoder.transformer(source, positions, tokens)
-        upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
+        upscaled = decoder.output_upscaling(
+            source.transpose(1, 2).reshape(count, channels, height, width)
+        )
         # Token 0 predicts the IoU, token 1 is the mask that single-mask output selects.
         kernel = decoder.output_hypernetworks_mlps[0](tokens[:, 1])
         low_res_masks = torch.einsum("kc,kchw->khw", kernel, upscaled)

@@ -37,7 +37,7 @@ def segmentation(result: Result, provenance: Provenance, now: int) -> Segmentati
     return msg
 
 
-def provenance_of(engine: Any, model: str, threshold: float) -> Provenance:
+def provenance_of(engine: Any, model: str) -> Provenance:
     """Describe the engine; what it does not tell about itself stays empty."""
     msg = Provenance()
     msg.model = str(getattr(engine, "name", "") or model)
@@ -46,7 +46,7 @@ def provenance_of(engine: Any, model: str, threshold: float) -> Provenance:
     msg.precision = str(dtype).removeprefix("torch.")
     msg.device = str(getattr(engine, "device", ""))
     msg.prompt_template = str(getattr(engine, "prompt_template", ""))
-    msg.rejection_threshold = threshold if threshold > 0 else -1.0
+    msg.rejection_threshold = float(getattr(engine, "rejection_threshold", -1.0))
     msg.version = version()
     return msg
 

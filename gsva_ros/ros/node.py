@@ -68,9 +68,10 @@ class GsvaNode(Node):
         model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
         self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
         engine = self._loader(model, device, dtype)
-        self._provenance: Provenance = provenance_of(
-            engine, model, self._limits.rejection_threshold
-        )
+        self._engine = engine
+        self._own_threshold = getattr(engine, "rejection_threshold", -1.0)
+        self._provenance: Provenance = provenance_of(engine, model)
+        self._set_threshold(self._limits.rejection_threshold)
         self._worker = Worker(engine, self._publish, self._limits)
         self._diagnostics = Diagnostics(
             f"{self.get_fully_qualified_name()}: segmentation", self._provenance.device
@@ -199,8 +200,14 @@ class GsvaNode(Node):
             if hasattr(self._limits, parameter.name):
                 setattr(self._limits, parameter.name, parameter.value)
             if parameter.name == "rejection_threshold":
-                self._provenance.rejection_threshold = parameter.value or -1.0
+                self._set_threshold(parameter.value)
         return SetParametersResult(successful=True)
+
+    def _set_threshold(self, value: float) -> None:
+        """Let the engine decide with `value`; negative: with what its model came with."""
+        value = value if value >= 0 else self._own_threshold
+        self._engine.rejection_threshold = value
+        self._provenance.rejection_threshold = value
 
     # Out
 

@@ -73,8 +73,8 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         _real("Seconds until an instruction without a deadline is EXPIRED; 0: never.", 0, 1e6),
     ),
     "rejection_threshold": (
-        0.0,
-        _real("Reject what the model gives a probability below this; 0: as the model says.", 0, 1),
+        -1.0,
+        _real("Reject what gets a probability below this; negative: the model's own value.", -1, 1),
     ),
     "overlay_opacity": (0.5, _real("Opacity of the masks in `overlay`.", 0, 1)),
 }

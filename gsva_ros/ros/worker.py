@@ -120,7 +120,7 @@ class Limits:
     max_instructions: int = 1000
     max_rate: float = 0.0  # frames answered a second, for repeated instructions; 0: no limit
     default_deadline: float = 0.0  # seconds; 0: none
-    rejection_threshold: float = 0.0  # p_seg below it is rejected whatever the model decides
+    rejection_threshold: float = -1.0  # p_seg below it is rejected; negative: the model decides
 
 
 @dataclass

@@ -57,8 +57,16 @@ def write_bag(
             image = Image(header, height, width, "rgb8", 0, 3 * width, view.rgb.reshape(-1))
             k = view.intrinsics
             info = CameraInfo(
-                header, height, width, "plumb_bob", np.zeros(5), k.reshape(-1),
-                np.eye(3).reshape(-1), np.hstack([k, np.zeros((3, 1))]).reshape(-1), 0, 0,
+                header,
+                height,
+                width,
+                "plumb_bob",
+                np.zeros(5),
+                k.reshape(-1),
+                np.eye(3).reshape(-1),
+                np.hstack([k, np.zeros((3, 1))]).reshape(-1),
+                0,
+                0,
                 Region(0, 0, 0, 0, False),
             )
             writer.write(images, stamp, types.serialize_cdr(image, image_type))

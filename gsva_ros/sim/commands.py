@@ -12,7 +12,9 @@ from .splits import SPLITS
 def register(subparsers: Any) -> None:
     """Add the `sim` command to argparse's subparsers."""
     sim = subparsers.add_parser("sim", help="render tabletop scenes").add_subparsers(required=True)
-    render = sim.add_parser("render", help="scenes with expressions and ground truth, into a folder")
+    render = sim.add_parser(
+        "render", help="scenes with expressions and ground truth, into a folder"
+    )
     render.add_argument("--split", choices=sorted(SPLITS), required=True)
     render.add_argument("--count", type=int, required=True)
     render.add_argument("--out", type=Path, required=True)

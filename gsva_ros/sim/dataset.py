@@ -35,14 +35,18 @@ def seen_objects(spec: SceneSpec, rendering: Rendering) -> list[SeenObject]:
         rows, columns = np.nonzero(rendering.instances == number)
         box, centroid = (0, 0, 0, 0), (0.0, 0.0)
         if len(rows):
-            box = (
-                int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-            )
+            box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
             centroid = (round(float(columns.mean()) + 0.5, 2), round(float(rows.mean()) + 0.5, 2))
         offset = np.array([thing.x, thing.y]) - rendering.pose[:2, 3]
         found.append(
             SeenObject(
-                number, thing.kind, thing.colour, thing.size, len(rows), box, centroid,
+                number,
+                thing.kind,
+                thing.colour,
+                thing.size,
+                len(rows),
+                box,
+                centroid,
                 round(float(offset @ forward), 4),
             )
         )

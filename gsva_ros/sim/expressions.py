@@ -225,7 +225,9 @@ class Expressions:
         plural = self.rng.random() < 0.2
         for _ in range(TRIES):
             words = self._words(pattern, asked_relation)
-            anchor_words = self._words(Pattern(True, self.rng.random() < 0.5, False), asked_relation)
+            anchor_words = self._words(
+                Pattern(True, self.rng.random() < 0.5, False), asked_relation
+            )
             anchors = self._fitting(anchor_words)
             if words == anchor_words:
                 continue

@@ -60,7 +60,9 @@ def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
         if len(objects) == wanted:
             break
         kind, colour = str(rng.choice(KINDS)), str(rng.choice(list(COLOURS)))
-        if objects and rng.random() < 0.35:  # repeated kinds and colours make plural and hard absent ones
+        if (
+            objects and rng.random() < 0.35
+        ):  # repeated kinds and colours make plural and hard absent ones
             other = objects[int(rng.integers(len(objects)))]
             if rng.random() < 0.6:
                 kind = other.kind
@@ -80,7 +82,12 @@ def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
         tint = np.clip(np.array(COLOURS[colour]) * shade + rng.uniform(-0.025, 0.025, 3), 0.02, 1.0)
         objects.append(
             SceneObject(
-                kind, colour, size, x, y, float(rng.uniform(0, 2 * math.pi)),
+                kind,
+                colour,
+                size,
+                x,
+                y,
+                float(rng.uniform(0, 2 * math.pi)),
                 (float(tint[0]), float(tint[1]), float(tint[2])),
             )
         )

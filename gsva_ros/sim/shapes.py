@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 KINDS = ("mug", "bowl", "box", "ball", "can", "bottle", "plate", "cone")
@@ -29,14 +30,38 @@ RADIUS = {
 }
 # Profiles (radius, height) in metres, from the axis at the bottom out, up, and back to the axis.
 PROFILES: dict[str, list[tuple[float, float]]] = {
-    "mug": [(0, 0), (0.036, 0), (0.038, 0.003), (0.038, 0.085), (0.034, 0.085), (0.034, 0.008), (0, 0.008)],
+    "mug": [
+        (0, 0),
+        (0.036, 0),
+        (0.038, 0.003),
+        (0.038, 0.085),
+        (0.034, 0.085),
+        (0.034, 0.008),
+        (0, 0.008),
+    ],
     "bowl": [
-        (0, 0), (0.026, 0), (0.044, 0.014), (0.056, 0.032), (0.060, 0.050),
-        (0.056, 0.050), (0.051, 0.033), (0.040, 0.018), (0.024, 0.007), (0, 0.007),
+        (0, 0),
+        (0.026, 0),
+        (0.044, 0.014),
+        (0.056, 0.032),
+        (0.060, 0.050),
+        (0.056, 0.050),
+        (0.051, 0.033),
+        (0.040, 0.018),
+        (0.024, 0.007),
+        (0, 0.007),
     ],
     "bottle": [
-        (0, 0), (0.032, 0), (0.034, 0.004), (0.034, 0.085), (0.028, 0.105), (0.013, 0.122),
-        (0.012, 0.150), (0.015, 0.152), (0.015, 0.164), (0, 0.164),
+        (0, 0),
+        (0.032, 0),
+        (0.034, 0.004),
+        (0.034, 0.085),
+        (0.028, 0.105),
+        (0.013, 0.122),
+        (0.012, 0.150),
+        (0.015, 0.152),
+        (0.015, 0.164),
+        (0, 0.164),
     ],
     "plate": [(0, 0), (0.045, 0), (0.072, 0.013), (0.070, 0.016), (0.044, 0.005), (0, 0.005)],
     "cone": [(0, 0), (0.046, 0), (0.046, 0.004), (0.003, 0.108), (0, 0.110)],
@@ -57,7 +82,7 @@ def lathe(profile: list[tuple[float, float]], scale: float, segments: int = 28) 
             ring.append(len(vertices) - 1)
         rings.append(ring)
     faces: list[tuple[int, int, int]] = []
-    for lower, upper in zip(rings, rings[1:], strict=False):
+    for lower, upper in itertools.pairwise(rings):
         for s in range(segments):
             a, b = lower[s % len(lower)], lower[(s + 1) % len(lower)]
             c, d = upper[s % len(upper)], upper[(s + 1) % len(upper)]
@@ -88,9 +113,7 @@ def geoms(kind: str, size: str) -> str:
     k = SIZES[size]
     rest = 'contype="0" conaffinity="0" group="5"'
     if kind == "box":
-        return (
-            f'<geom type="box" size="{0.046 * k} {0.034 * k} {0.028 * k}" pos="0 0 {0.028 * k}" {rest}/>'
-        )
+        return f'<geom type="box" size="{0.046 * k} {0.034 * k} {0.028 * k}" pos="0 0 {0.028 * k}" {rest}/>'
     if kind == "ball":
         return f'<geom type="sphere" size="{0.036 * k}" pos="0 0 {0.036 * k}" {rest}/>'
     if kind == "can":
@@ -101,7 +124,7 @@ def geoms(kind: str, size: str) -> str:
     body = f'<geom type="mesh" mesh="{kind}_{size}" {rest}/>'
     if kind == "mug":
         corners = [(0.036, 0.068), (0.058, 0.066), (0.062, 0.044), (0.055, 0.024), (0.036, 0.020)]
-        for (x0, z0), (x1, z1) in zip(corners, corners[1:], strict=False):
+        for (x0, z0), (x1, z1) in itertools.pairwise(corners):
             body += (
                 f'<geom type="capsule" size="{0.0055 * k}" '
                 f'fromto="{x0 * k} 0 {z0 * k} {x1 * k} 0 {z1 * k}" {rest}/>'

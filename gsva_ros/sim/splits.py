@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SPLITS = {
-    "train": range(0, 10_000_000),
+    "train": range(10_000_000),
     "val": range(10_000_000, 11_000_000),
     "test": range(20_000_000, 21_000_000),
 }
@@ -31,5 +31,7 @@ def seeds(split: str, count: int, start: int = 0) -> range:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     chosen = SPLITS[split][start : start + count]
     if len(chosen) != count:
-        raise ValueError(f"split {split!r} has {len(SPLITS[split])} seeds, {start + count} were asked")
+        raise ValueError(
+            f"split {split!r} has {len(SPLITS[split])} seeds, {start + count} were asked"
+        )
     return chosen

@@ -16,9 +16,15 @@ def register(subparsers: Any) -> None:
         "into --out and goes on from it after a kill; a finished stage is not run again.",
     )
     parser.add_argument("--data", type=Path, required=True, help="scenes of the train split")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints and the finished model")
-    parser.add_argument("--stage", choices=["clip", "sam", "language", "joint", "all"], default="all")
-    parser.add_argument("--steps", type=int, help="optimiser steps of the stage, instead of the recipe's")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="checkpoints and the finished model"
+    )
+    parser.add_argument(
+        "--stage", choices=["clip", "sam", "language", "joint", "all"], default="all"
+    )
+    parser.add_argument(
+        "--steps", type=int, help="optimiser steps of the stage, instead of the recipe's"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--limit", type=int, help="use the first LIMIT scenes only")

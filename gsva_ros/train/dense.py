@@ -39,7 +39,11 @@ class DenseLabels:
         sign = torch.where(where, -1.0, 1.0).view(-1, 1, 1)
         place = torch.stack([place[..., 0] * sign, place[..., 1], place[..., 2]], -1)
         return DenseLabels(
-            mirror(self.foreground), mirror(self.kind), mirror(self.colour), mirror(self.size), place
+            mirror(self.foreground),
+            mirror(self.kind),
+            mirror(self.colour),
+            mirror(self.size),
+            place,
         )
 
 

@@ -48,7 +48,7 @@ def slot_mask_loss(
         )
     distance = F.mse_loss(prompts.float(), wanted) / wanted.var()
     truth = torch.from_numpy(loss.scenes.target_masks(rows[image], targets)).to(device).float()
-    logits = mask_logits(low_res, truth.shape[1:], model.config.sam["image_size"])
+    logits = mask_logits(low_res, (truth.shape[1], truth.shape[2]), model.config.sam["image_size"])
     masks, iou = mask_losses(logits, truth)
     total = masks + 0.1 * F.mse_loss(predicted_iou.float(), iou) + 0.5 * distance
     figures = {"mask": masks.item(), "iou": iou.mean().item(), "distance": distance.item()}

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..model.gsva import GSVA
+from ..model.losses import IGNORE
+from ..scenes import SceneSet, grid_samples
 from .frames import Frames
 from .loop import Stage, decayed
-from ..model.losses import IGNORE
 from .packing import Packed, pack
-from ..scenes import SceneSet, grid_samples
 from .text import Branches
 
 MATCH_LAYER = 3
@@ -166,7 +166,7 @@ def reading_modules(model: GSVA) -> list[nn.Module]:
     """The language model and what feeds it image tokens."""
     inner = model.model
     modules = [inner.embed_tokens, inner.layers, inner.norm, model.lm_head, inner.mm_projector]
-    return [*modules, inner.mm_norm, inner.mm_position]
+    return [*modules, *(m for m in (inner.mm_norm, inner.mm_position) if m is not None)]
 
 
 def train_language(

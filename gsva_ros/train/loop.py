@@ -78,7 +78,7 @@ class Stage:
                 group["lr"] = group["peak"] * factor
             loss, figures = loss_of(step)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             for group in self.optimiser.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], 1.0)
             self.optimiser.step()

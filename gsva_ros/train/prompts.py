@@ -21,7 +21,9 @@ NONE = -1
 class SymbolicPrompt(nn.Module):
     """(kind, colour, size, centroid), each of which may be absent, to a mask prompt [K, channels]."""
 
-    def __init__(self, kinds: int, colours: int, sizes: int, channels: int, width: int = 192) -> None:
+    def __init__(
+        self, kinds: int, colours: int, sizes: int, channels: int, width: int = 192
+    ) -> None:
         super().__init__()
         self.kind = nn.Embedding(kinds + 1, width)
         self.colour = nn.Embedding(colours + 1, width)
@@ -43,7 +45,9 @@ class SymbolicPrompt(nn.Module):
         return self.mlp(x)
 
 
-def attributes_of(scenes: SceneSet, row: int, targets: Sequence[int]) -> tuple[list[int], list[float]]:
+def attributes_of(
+    scenes: SceneSet, row: int, targets: Sequence[int]
+) -> tuple[list[int], list[float]]:
     """What all targets share (NONE where they differ), and the centroid if there is just one target."""
     tables = (scenes.kind[row], scenes.colour[row], scenes.size[row])
     shared = []

@@ -12,8 +12,8 @@ import sentencepiece
 
 from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Special
-from .packing import Branch
 from ..scenes import Expression
+from .packing import Branch
 
 # Objects the simulator never renders: words a user may say and the model must answer with [REJ].
 UNSEEN = (

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..model.gsva import GSVA
 from ..model.losses import dice_loss, sigmoid_bce_loss
+from ..scenes import SceneSet
 from .dense import DenseHead, dense_labels
 from .frames import Frames, jitter
 from .loop import Stage, decayed
 from .prompts import SymbolicPrompt, sample_prompt
-from ..scenes import SceneSet
 
 
 def mask_logits(low_res: Tensor, frame_hw: tuple[int, int], image_size: int) -> Tensor:
@@ -49,7 +49,9 @@ def pretrain_clip(
     tower: nn.Module = model.model.vision_tower
     for parameter in tower.parameters():
         parameter.requires_grad_(True)
-    stage = Stage("clip", {"tower": tower, "head": head}, [decayed([tower, head], 1e-3)], steps, path)
+    stage = Stage(
+        "clip", {"tower": tower, "head": head}, [decayed([tower, head], 1e-3)], steps, path
+    )
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([1, step])
@@ -89,7 +91,9 @@ def pretrain_sam(
         for parameter in module.parameters():
             parameter.requires_grad_(True)
     trained = {"encoder": encoder, "decoder": decoder, "symbolic": symbolic, "head": head}
-    stage = Stage("sam", trained, [decayed([module]  , 8e-4) for module in trained.values()], steps, path)
+    stage = Stage(
+        "sam", trained, [decayed([module], 8e-4) for module in trained.values()], steps, path
+    )
     per_frame = 3
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -97,7 +101,11 @@ def pretrain_sam(
         rows = rng.integers(len(scenes), size=16)
         pixels = jitter(frames.sam(rows), rng, frame_hw[0]).to(device)
         labels = dense_labels(scenes, rows, rows_h, columns).to(device)
-        picks = [(i, *sample_prompt(scenes, int(r), rng)) for i, r in enumerate(rows) for _ in range(per_frame)]
+        picks = [
+            (i, *sample_prompt(scenes, int(r), rng))
+            for i, r in enumerate(rows)
+            for _ in range(per_frame)
+        ]
         of_frame, attributes, centroids, targets = zip(*picks, strict=True)
         truth = torch.from_numpy(scenes.target_masks(rows[list(of_frame)], targets))
         truth = truth.to(device).float()

@@ -1,0 +1,441 @@
+"""The engine: load a model once, look at a frame once, answer any number of expressions on it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from .model.checkpoint import Checkpoint, load_converted, load_official
+from .model.clip import ClipPreprocessor
+from .model.images import Rgb, check_rgb
+from .model.sam import SamPreprocessor, postprocess_masks
+from .model.tokenizer import Special
+
+MODELS = Path(__file__).resolve().parent / "models"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Expressions in one pass. Each copies the prefix's cache: 150 MB for GSVA-7B in bfloat16.
+BATCH = 16
+# What an answer says that is not an expression.
+LEAD_IN = re.compile(r"^(sure\b|and\b|the masks? of\b|[\s,.:;])+", re.IGNORECASE)
+LEAD_OUT = re.compile(r"([\s,.:;]|\b(is|are))+$", re.IGNORECASE)
+PRONOUNS = {"", "it", "they", "this", "that"}
+
+Protocol = Literal["deployed", "paper"]
+
+
+class ExpressionError(ValueError):
+    """An expression or instruction that cannot be asked: empty, or too long for the model."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One expression's place in the answer.
+
+    Attributes:
+        expression: the words as they were asked, or, from `ask`, as the model wrote them.
+        rejected: the model finds no referent in the frame.
+        p_seg: probability of [SEG] against [REJ], 0 to 1.
+        mask: bool [H, W], at the frame's size; None if rejected. It may be empty: the model says the
+            referent is there and then marks no pixel; box is None then.
+        box: (x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive.
+        predicted_iou: the mask decoder's own guess of the mask's IoU; None if rejected.
+    """
+
+    expression: str
+    rejected: bool
+    p_seg: float
+    mask: NDArray[np.bool_] | None = None
+    box: tuple[int, int, int, int] | None = None
+    predicted_iou: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Slots in order, the answer's text, and seconds taken ("encode", "decide", "mask").
+
+    complete: False where `ask` ran into its limit before the model ended its answer.
+    """
+
+    slots: list[Slot]
+    text: str
+    timings: dict[str, float] = field(default_factory=dict)
+    complete: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One encoded picture: what any number of expressions share. Made by `Engine.encode`.
+
+    size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings
+    [1, C, h, w]. prefix: keys and values [1, heads, P, D] of each layer, for the prompt up to and with
+    the image. seconds: what encoding took.
+    """
+
+    engine: Engine
+    size: tuple[int, int]
+    resized: tuple[int, int]
+    image_embeddings: Tensor
+    prefix: list[tuple[Tensor, Tensor]]
+    seconds: float
+
+    @property
+    def prefix_length(self) -> int:
+        """Positions that the prefix takes."""
+        return self.prefix[0][0].shape[2]
+
+    def cache(self, batch: int) -> DynamicCache:
+        """A fresh cache that begins with the prefix, for `batch` sequences."""
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(self.prefix):
+            cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
+        return cache
+
+
+@dataclass
+class _Decision:
+    """A slot before its mask: the hidden state [D] that decided it prompts the mask."""
+
+    expression: str
+    p_seg: float
+    rejected: bool
+    hidden: Tensor
+
+
+class Engine:
+    """A loaded model. Holds no state between calls, so one thread at a time may use it from anywhere.
+
+    Attributes:
+        rejection_threshold: a slot is rejected where p_seg is below it; the model's config sets it.
+        name, weights_hash, precision, device, prompt_template: what answers on, for the record.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.model = checkpoint.model.to(device).eval().requires_grad_(False)
+        # Parameters only: the rotary frequencies and SAM's position matrix are buffers, and need
+        # float32's precision.
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        self.prompt = checkpoint.prompt
+        self.config = checkpoint.model.config
+        self.rejection_threshold = self.config.rejection_threshold
+        self.name, self.weights_hash = name, checkpoint.weights_hash
+        self.device, self.dtype = device, dtype
+        self.precision = str(dtype).removeprefix("torch.")
+        self.prompt_template = self.config.conversation
+        self._clip = ClipPreprocessor(self.config.preprocessor)
+        self._sam = SamPreprocessor(self.config.sam["image_size"])
+        ids = self.prompt.tokenizer.ids
+        self._seg, self._rej, self._eos = ids[Special.SEG], ids[Special.REJ], ids[Special.EOS]
+
+    @torch.inference_mode()
+    def encode(self, rgb: Rgb) -> Frame:
+        """Run both vision towers and the prompt's prefix on a frame, once.
+
+        Args:
+            rgb: uint8 [H, W, 3], RGB.
+
+        Raises:
+            TypeError, ValueError: not such an array; says what is wrong.
+        """
+        start = time.perf_counter()
+        rgb = check_rgb(rgb)
+        height, width = rgb.shape[:2]
+        pixel_values = self._to_device(self._clip(rgb)[None])
+        sam_pixel_values = self._to_device(self._sam(rgb)[None])
+        model, prompt = self.model, self.prompt
+        image_tokens = model.project(model.encode_clip(pixel_values))
+        embeds = [self._embed(prompt.before_image), image_tokens, self._embed(prompt.after_image)]
+        cache = model.language(torch.cat(embeds, 1), use_cache=True).past_key_values
+        assert cache is not None
+        image_embeddings = model.encode_sam(sam_pixel_values)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return Frame(
+            engine=self,
+            size=(height, width),
+            resized=self._sam.resized(height, width),
+            image_embeddings=image_embeddings,
+            prefix=[(layer.keys, layer.values) for layer in cache.layers],
+            seconds=time.perf_counter() - start,
+        )
+
+    @torch.inference_mode()
+    def segment(
+        self, frame: Frame, expressions: Sequence[str], protocol: Protocol = "deployed"
+    ) -> Answer:
+        """Decide one slot for each expression, and mask what is there.
+
+        Args:
+            frame: from this engine's `encode`.
+            expressions: referring phrases, as text: nothing in them is read as a special token.
+            protocol: "deployed" asks each expression by itself, so that none depends on the others;
+                "paper" asks all in GSVA's joint prompt, each slot seeing the model's own earlier ones.
+
+        Raises:
+            ExpressionError: an expression is empty or too long.
+        """
+        self._check_frame(frame)
+        if isinstance(expressions, str):
+            raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
+        asked = [self._check_text(e, "an expression") for e in expressions]
+        if protocol not in ("deployed", "paper"):
+            raise ValueError(f'protocol is "deployed" or "paper", not {protocol!r}')
+        start = time.perf_counter()
+        if not asked:
+            decisions = []
+        elif protocol == "deployed":
+            decisions = self._decide_alone(frame, asked)
+        else:
+            decisions = self._decide_jointly(frame, asked)
+        for decision, expression in zip(decisions, expressions, strict=True):
+            decision.expression = expression
+        spoken = (f"{d.expression}:{'[REJ]' if d.rejected else '[SEG]'}" for d in decisions)
+        text = f"Sure,{', '.join(spoken)}." if decisions else ""
+        return self._answer(frame, decisions, text, time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def ask(self, frame: Frame, text: str, max_new_tokens: int = 128) -> Answer:
+        """Let the model answer a free instruction, token by token, and mask the slots it writes.
+
+        Each next token is the likeliest one; where that is [SEG] or [REJ], `rejection_threshold` chooses
+        between the two.
+
+        Raises:
+            ExpressionError: the instruction is empty or too long.
+        """
+        self._check_frame(frame)
+        text = self._check_text(text, "an instruction")
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is at least 1, not {max_new_tokens}")
+        start = time.perf_counter()
+        ids = self.prompt.ask(text)
+        room = self._room(frame) - len(ids)
+        if room < 1:
+            raise ExpressionError(self._too_long("an instruction", text, len(ids), frame))
+        cache = frame.cache(1)
+        written: list[int] = []
+        decisions: list[_Decision] = []
+        since = 0  # where the words of the next slot begin
+        complete = False
+        for _ in range(min(max_new_tokens, room)):
+            hidden = self._hidden(ids, cache)[-1]
+            logits = self.model.lm_head(hidden).float()
+            token = int(logits.argmax())
+            if token == self._eos:
+                complete = True
+                break
+            if token in (self._seg, self._rej):
+                words = self.prompt.tokenizer.decode(written[since:])
+                decision = self._decision(_expression_in(words, text), logits, hidden)
+                decisions.append(decision)
+                token = self._rej if decision.rejected else self._seg
+                since = len(written) + 1
+            written.append(token)
+            ids = [token]
+        answered = self.prompt.tokenizer.decode(written).strip()
+        return self._answer(frame, decisions, answered, time.perf_counter() - start, complete)
+
+    # Slots
+
+    def _decide_alone(self, frame: Frame, expressions: Sequence[str]) -> list[_Decision]:
+        """Each expression a branch of its own behind the shared prefix."""
+        branches = [self.prompt.slot(e) for e in expressions]
+        for expression, ids in zip(expressions, branches, strict=True):
+            if len(ids) > self._room(frame):
+                raise ExpressionError(self._too_long("an expression", expression, len(ids), frame))
+        decisions = []
+        for start in range(0, len(branches), BATCH):
+            batch = branches[start : start + BATCH]
+            lengths = torch.tensor([len(ids) for ids in batch], device=self.device)
+            ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
+            for row, branch in enumerate(batch):
+                ids[row, : len(branch)] = torch.tensor(branch)
+            # Padding stands to the right, so every position counts on from the prefix as if alone.
+            places = torch.arange(ids.shape[1], device=self.device)
+            mask = torch.ones(
+                len(batch), frame.prefix_length + len(places), dtype=torch.bool, device=self.device
+            )
+            mask[:, frame.prefix_length :] = places < lengths[:, None]
+            output = self.model.language(
+                self.model.embed(ids.to(self.device)),
+                attention_mask=mask,
+                position_ids=(frame.prefix_length + places).expand(len(batch), -1),
+                past_key_values=frame.cache(len(batch)),
+            )
+            rows = torch.arange(len(batch), device=self.device)
+            hidden = output.hidden_last[rows, lengths - 1]
+            logits = self.model.lm_head(hidden).float()
+            for row, expression in enumerate(expressions[start : start + BATCH]):
+                decisions.append(self._decision(expression, logits[row], hidden[row]))
+        return decisions
+
+    def _decide_jointly(self, frame: Frame, expressions: Sequence[str]) -> list[_Decision]:
+        """GSVA's joint prompt; each decision is written before the next slot is read."""
+        turn = self.prompt.segment_turn(expressions, [False] * len(expressions))
+        if len(turn.ids) > self._room(frame):
+            joint = ", ".join(expressions)
+            raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
+        cache, done, ids = frame.cache(1), 0, list(turn.ids)
+        decisions = []
+        for expression, slot in zip(expressions, turn.slots, strict=True):
+            hidden = self._hidden(ids[done : slot + 1], cache)[-1]
+            decision = self._decision(expression, self.model.lm_head(hidden).float(), hidden)
+            ids[slot + 1] = self._rej if decision.rejected else self._seg
+            done = slot + 1
+            decisions.append(decision)
+        return decisions
+
+    def _decision(self, expression: str, logits: Tensor, hidden: Tensor) -> _Decision:
+        """Logits [V] and hidden state [D] of the position before the slot."""
+        p_seg = float(logits[[self._seg, self._rej]].softmax(-1)[0])
+        if not np.isfinite(p_seg):
+            raise FloatingPointError(f"the model's scores for {expression!r} are not numbers")
+        return _Decision(expression, p_seg, p_seg < self.rejection_threshold, hidden)
+
+    def _answer(
+        self,
+        frame: Frame,
+        decisions: Sequence[_Decision],
+        text: str,
+        seconds: float,
+        complete: bool = True,
+    ) -> Answer:
+        start = time.perf_counter()
+        found = [d for d in decisions if not d.rejected]
+        masks = iter(self._masks(frame, found))
+        slots = []
+        for decision in decisions:
+            slot = Slot(decision.expression, decision.rejected, decision.p_seg)
+            if not decision.rejected:
+                mask, iou = next(masks)
+                slot = Slot(decision.expression, False, decision.p_seg, mask, _box(mask), iou)
+            slots.append(slot)
+        timings = {
+            "encode": frame.seconds,
+            "decide": seconds,
+            "mask": time.perf_counter() - start,
+        }
+        return Answer(slots, text, timings, complete)
+
+    def _masks(
+        self, frame: Frame, decisions: Sequence[_Decision]
+    ) -> list[tuple[NDArray[np.bool_], float]]:
+        """Mask and predicted IoU of each slot."""
+        results = []
+        for start in range(0, len(decisions), BATCH):
+            hidden = torch.stack([d.hidden for d in decisions[start : start + BATCH]])
+            prompts = self.model.mask_prompts(hidden)
+            low_res_masks, iou = self.model.decode_masks(frame.image_embeddings, prompts)
+            side = self.config.sam["image_size"]
+            masks = postprocess_masks(low_res_masks, side, frame.resized, frame.size) > 0
+            results += list(zip(masks.cpu().numpy(), iou.float().tolist(), strict=True))
+        return results
+
+    # Language model
+
+    def _hidden(self, ids: Sequence[int], cache: DynamicCache) -> Tensor:
+        """Hidden states [T, D] of ids that follow what the cache holds; the cache grows by them."""
+        return self.model.language(self._embed(ids), past_key_values=cache).hidden_last[0]
+
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        return self.model.embed(torch.tensor([list(ids)], dtype=torch.long, device=self.device))
+
+    def _to_device(self, pixels: Tensor) -> Tensor:
+        return pixels.to(self.device, self.dtype)
+
+    # Checks
+
+    def _check_frame(self, frame: Frame) -> None:
+        if not isinstance(frame, Frame):
+            raise TypeError(f"frame comes from engine.encode(rgb), not {type(frame).__name__}")
+        if frame.engine is not self:
+            raise ValueError("this frame was encoded by another engine; encode it with this one")
+
+    def _check_text(self, text: object, what: str) -> str:
+        if not isinstance(text, str):
+            raise TypeError(f"{what} is a str, not {type(text).__name__}")
+        if not text.strip():
+            raise ExpressionError(f"{what} is empty")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ExpressionError(f"{what} is not valid text: {error.reason}") from None
+        return text.strip()
+
+    def _room(self, frame: Frame) -> int:
+        """Positions that the model's context leaves behind the prefix."""
+        limit = self.model.model.config.max_position_embeddings
+        return int(limit) - frame.prefix_length
+
+    def _too_long(self, what: str, text: str, count: int, frame: Frame) -> str:
+        shown = text if len(text) <= 40 else f"{text[:40]}…"
+        return (
+            f"{what} is too long: {shown!r} takes {count} tokens with the words around it, "
+            f"and the model has room for {self._room(frame)}; shorten it"
+        )
+
+
+def load(model: str | Path, device: str = "auto", dtype: str = "auto", **official: Any) -> Engine:
+    """See `gsva_ros.load`."""
+    chosen = _device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if chosen.type == "cuda" else "float32"
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is auto, {', '.join(DTYPES)}, not {dtype!r}")
+    if official:
+        missing = [name for name in ("weights", "vision_tower") if name not in official]
+        if missing:
+            raise ValueError(f"official weights need {' and '.join(missing)} too")
+        checkpoint = load_official(model, **official)
+    else:
+        checkpoint = load_converted(_directory(model))
+    return Engine(checkpoint, str(model), chosen, DTYPES[dtype])
+
+
+def _directory(model: str | Path) -> Path:
+    bundled = MODELS / model
+    if isinstance(model, str) and Path(model).name == model and bundled.is_dir():
+        return bundled
+    if Path(model).is_dir():
+        return Path(model)
+    names = sorted(p.name for p in MODELS.iterdir() if p.is_dir()) if MODELS.is_dir() else []
+    raise FileNotFoundError(
+        f"no model {str(model)!r}: neither a directory nor bundled ({', '.join(names) or 'none'})"
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device is auto, cpu, cuda or cuda:N, not {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
+    return device
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _expression_in(words: str, instruction: str) -> str:
+    """What a slot speaks of: the words before it without the phrases around, or all that was asked."""
+    expression = LEAD_OUT.sub("", LEAD_IN.sub("", words))
+    return instruction if expression.lower() in PRONOUNS else expression

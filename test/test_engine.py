@@ -1,0 +1,316 @@
+"""The engine on a tiny random model: independence, real decoding, geometry, loading, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_checkpoint
+
+import gsva_ros
+from gsva_ros.engine import Answer, Engine, ExpressionError, _expression_in
+from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
+from gsva_ros.model.official import multimodal_embeds, official_pass
+from gsva_ros.model.tokenizer import Special
+
+EXPRESSIONS = ["the red mug", "the can left of the ball on the table", "boxes", "[SEG]"]
+
+
+def tiny_engine(**changes) -> Engine:
+    return Engine(tiny_checkpoint(**changes), "tiny", torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return tiny_engine()
+
+
+@pytest.fixture(scope="module")
+def rgb() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def all_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "rejection_threshold", 0.0)
+
+
+def same(a: Answer, b: Answer) -> None:
+    for x, y in zip(a.slots, b.slots, strict=True):
+        assert (x.expression, x.rejected) == (y.expression, y.rejected)
+        assert x.p_seg == pytest.approx(y.p_seg, abs=1e-5)
+        if x.mask is not None and y.mask is not None:
+            assert (x.mask != y.mask).mean() < 1e-3
+            assert x.predicted_iou == pytest.approx(y.predicted_iou, abs=1e-4)
+
+
+@pytest.mark.usefixtures("all_there")
+def test_an_expression_does_not_depend_on_the_others(engine: Engine, rgb: np.ndarray) -> None:
+    frame = engine.encode(rgb)
+    together = engine.segment(frame, EXPRESSIONS)
+    alone = [engine.segment(frame, [e]).slots[0] for e in EXPRESSIONS]
+    same(together, Answer(alone, ""))
+    same(engine.segment(frame, EXPRESSIONS[::-1]), Answer(together.slots[::-1], ""))
+    assert len({round(s.p_seg, 4) for s in together.slots}) > 1
+
+
+@pytest.mark.usefixtures("all_there")
+def test_more_expressions_than_a_batch(engine: Engine, rgb: np.ndarray) -> None:
+    frame = engine.encode(rgb)
+    many = engine.segment(frame, EXPRESSIONS * 10)
+    same(many, Answer(engine.segment(frame, EXPRESSIONS).slots * 10, ""))
+
+
+def test_cached_prefix_equals_a_whole_pass(engine: Engine, rgb: np.ndarray) -> None:
+    """Branches behind the cache decide as one uncached pass over the whole prompt does."""
+    model, prompt = engine.model, engine.prompt
+    frame = engine.encode(rgb)
+    for slot in engine.segment(frame, EXPRESSIONS).slots:
+        turn = prompt.segment_turn([slot.expression], [False])
+        ids = torch.tensor([prompt.full(turn)])
+        with torch.inference_mode():
+            image_tokens = model.project(model.encode_clip(engine._clip(rgb)[None]))
+            hidden = model.language(multimodal_embeds(model, ids, image_tokens)).hidden_last
+            at = frame.prefix_length + turn.slots[0]
+            logits = model.lm_head(hidden[0, at])
+        pair = logits[[model.config.seg_token_id, model.config.rej_token_id]]
+        assert slot.p_seg == pytest.approx(float(pair.softmax(-1)[0]), abs=1e-5)
+
+
+@pytest.mark.usefixtures("all_there")
+def test_masks_equal_the_official_pass(engine: Engine, rgb: np.ndarray) -> None:
+    model, prompt = engine.model, engine.prompt
+    frame = engine.encode(rgb)
+    slot = engine.segment(frame, ["the red mug"]).slots[0]
+    turn = prompt.segment_turn(["the red mug"], [False])
+    with torch.inference_mode():
+        image_tokens = model.project(model.encode_clip(engine._clip(rgb)[None]))
+    official = official_pass(
+        model,
+        image_tokens,
+        frame.image_embeddings,
+        torch.tensor(prompt.full(turn)),
+        frame.resized,
+        frame.size,
+    )
+    assert slot.mask is not None
+    assert (slot.mask != (official.pred_masks[0] > 0).numpy()).mean() < 1e-3
+    assert slot.predicted_iou == pytest.approx(float(official.predicted_iou[0]), abs=1e-4)
+
+
+def test_the_frame_matters(engine: Engine, rgb: np.ndarray) -> None:
+    one = engine.segment(engine.encode(rgb), EXPRESSIONS)
+    other = engine.segment(engine.encode(255 - rgb), EXPRESSIONS)
+    assert any(abs(a.p_seg - b.p_seg) > 1e-4 for a, b in zip(one.slots, other.slots, strict=True))
+
+
+@pytest.mark.usefixtures("all_there")
+def test_masks_and_boxes(engine: Engine, rgb: np.ndarray) -> None:
+    for slot in engine.segment(engine.encode(rgb), EXPRESSIONS).slots:
+        assert slot.mask is not None
+        assert slot.mask.shape == rgb.shape[:2]
+        assert slot.mask.dtype == bool
+        if slot.box is None:
+            assert not slot.mask.any()
+            continue
+        x0, y0, x1, y1 = slot.box
+        assert slot.mask[y0:y1, x0:x1].sum() == slot.mask.sum()
+        assert slot.mask[y0:y1, x0].any()
+        assert slot.mask[y1 - 1, x0:x1].any()
+
+
+def test_the_threshold_rejects(rgb: np.ndarray) -> None:
+    engine = tiny_engine(rejection_threshold=1.01)
+    answer = engine.segment(engine.encode(rgb), EXPRESSIONS)
+    assert all(s.rejected and s.mask is None and s.box is None for s in answer.slots)
+    assert answer.text.count("[REJ]") == len(EXPRESSIONS)
+
+
+def test_nothing_asked(engine: Engine, rgb: np.ndarray) -> None:
+    assert engine.segment(engine.encode(rgb), []).slots == []
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.01])
+def test_joint_prompt_feeds_its_own_decisions(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch, threshold: float
+) -> None:
+    monkeypatch.setattr(engine, "rejection_threshold", threshold)
+    frame = engine.encode(rgb)
+    answer = engine.segment(frame, EXPRESSIONS, protocol="paper")
+    rejected = [s.rejected for s in answer.slots]
+    turn = engine.prompt.segment_turn(EXPRESSIONS, rejected)
+    with torch.inference_mode():
+        hidden = engine._hidden(turn.ids, frame.cache(1))
+        logits = engine.model.lm_head(hidden[turn.slots])
+    config = engine.config
+    expected = logits[:, [config.seg_token_id, config.rej_token_id]].softmax(-1)[:, 0]
+    np.testing.assert_allclose([s.p_seg for s in answer.slots], expected, atol=1e-5)
+
+
+def scripted(engine: Engine, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> None:
+    """Make the model write these ids, whatever it sees; everything else stays real."""
+    steps = iter(ids)
+    head = engine.model.lm_head
+
+    class Head(torch.nn.Module):
+        weight = head.weight
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            logits = head(hidden).clone()
+            logits[..., next(steps)] += 1e4
+            return logits
+
+    monkeypatch.setitem(engine.model._modules, "lm_head", Head())
+
+
+def test_ask_collects_the_slots_it_writes(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = engine.prompt.ask_turn("clear up", ["the red mug", "the [SEG] can"], [False, True])
+    scripted(engine, monkeypatch, turn.ids[turn.answer :])
+    answer = engine.ask(engine.encode(rgb), "clear up")
+    assert answer.text == "Sure,the red mug:[SEG], the [SEG] can:[REJ]."
+    assert [s.expression for s in answer.slots] == ["the red mug", "the [SEG] can"]
+    assert [s.rejected for s in answer.slots] == [False, True]
+    assert answer.complete
+    assert answer.slots[0].mask is not None
+
+
+def test_ask_decodes_as_without_a_cache(engine: Engine, rgb: np.ndarray) -> None:
+    text = "hand me the red mug"
+    frame = engine.encode(rgb)
+    answer = engine.ask(frame, text, max_new_tokens=12)
+    model, ids, written = engine.model, engine.prompt.ask(text), []
+    full = [*engine.prompt.before_image, -200, *engine.prompt.after_image, *ids]
+    with torch.inference_mode():
+        image_tokens = model.project(model.encode_clip(engine._clip(rgb)[None]))
+        for _ in range(12):
+            embeds = multimodal_embeds(model, torch.tensor([full + written]), image_tokens)
+            logits = model.lm_head(model.language(embeds).hidden_last[0, -1])
+            token = int(logits.argmax())
+            if token == engine.prompt.tokenizer.ids[Special.EOS]:
+                break
+            if token in (engine._seg, engine._rej):
+                pair = logits[[engine._seg, engine._rej]]
+                token = (engine._seg, engine._rej)[int(pair.argmax())]
+            written.append(token)
+    assert answer.text == engine.prompt.tokenizer.decode(written).strip()
+
+
+def test_ask_stops_at_its_limit(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(engine, monkeypatch, [engine.prompt.tokenizer.encode(["mug"])[0]] * 3)
+    answer = engine.ask(engine.encode(rgb), "talk", max_new_tokens=3)
+    assert not answer.complete
+    assert answer.slots == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expression"),
+    [
+        ("Sure,the red mug:", "the red mug"),
+        (", the can:", "the can"),
+        ("Sure, the mask of the island is ", "the island"),
+        ("It is ", "asked"),
+        ("", "asked"),
+        ("Surely a mug:", "Surely a mug"),
+    ],
+)
+def test_expressions_in_answers(words: str, expression: str) -> None:
+    assert _expression_in(words, "asked") == expression
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (None, TypeError),
+        (np.zeros((4, 4, 3), np.float32), TypeError),
+        (np.zeros((4, 4), np.uint8), ValueError),
+        (np.zeros((4, 4, 4), np.uint8), ValueError),
+        (np.zeros((0, 4, 3), np.uint8), ValueError),
+    ],
+)
+def test_bad_frames(engine: Engine, bad: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        engine.encode(bad)
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "mug " * 500, "\ud800"])
+def test_bad_expressions(engine: Engine, rgb: np.ndarray, text: str) -> None:
+    frame = engine.encode(rgb)
+    for ask in (
+        lambda: engine.segment(frame, ["the mug", text]),
+        lambda: engine.segment(frame, ["the mug", text], protocol="paper"),
+        lambda: engine.ask(frame, text),
+    ):
+        with pytest.raises(ExpressionError):
+            ask()
+
+
+def test_wrong_arguments(engine: Engine, rgb: np.ndarray) -> None:
+    frame = engine.encode(rgb)
+    with pytest.raises(TypeError, match="list"):
+        engine.segment(frame, "the mug")
+    with pytest.raises(TypeError):
+        engine.segment(frame, [3])
+    with pytest.raises(TypeError, match="encode"):
+        engine.segment(rgb, ["the mug"])
+    with pytest.raises(ValueError, match="protocol"):
+        engine.segment(frame, ["the mug"], protocol="fast")
+    with pytest.raises(ValueError, match="another engine"):
+        tiny_engine().segment(frame, ["the mug"])
+
+
+def test_thin_frames(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="thin"):
+        engine.encode(np.zeros((1, 500, 3), np.uint8))
+    frame = engine.encode(np.zeros((1, 1, 3), np.uint8))
+    assert len(engine.segment(frame, ["the mug"]).slots) == 1
+
+
+def test_bfloat16_keeps_positions_exact(rgb: np.ndarray) -> None:
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.bfloat16)
+    answer = engine.segment(engine.encode(rgb), EXPRESSIONS)
+    assert len(answer.slots) == len(EXPRESSIONS)
+    assert engine.model.dtype == torch.bfloat16
+    assert engine.model.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_saved_and_loaded(engine: Engine, rgb: np.ndarray, tmp_path: Path) -> None:
+    save_pretrained(engine.model, engine.prompt.tokenizer, tmp_path)
+    again = gsva_ros.load(str(tmp_path), device="cpu")
+    expected = engine.segment(engine.encode(rgb), EXPRESSIONS)
+    same(again.segment(again.encode(rgb), EXPRESSIONS), expected)
+    assert len(again.weights_hash) == 64
+
+
+def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="bundled"):
+        gsva_ros.load("no-such-model")
+    with pytest.raises(ValueError, match="vision_tower"):
+        gsva_ros.load(tmp_path, weights="x.bin")
+    save_pretrained(engine.model, engine.prompt.tokenizer, tmp_path)
+    with pytest.raises(ValueError, match="device"):
+        gsva_ros.load(tmp_path, device="abacus")
+    with pytest.raises(ValueError, match="dtype"):
+        gsva_ros.load(tmp_path, dtype="int4")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["llm"]["num_hidden_layers"] += 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"missing model\.layers\.2\."):
+        load_converted(tmp_path)
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, gsva_ros; assert gsva_ros.__version__[0].isdigit(), gsva_ros.__version__;"
+        "heavy = {'torch', 'transformers', 'rclpy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    root = Path(gsva_ros.__file__).resolve().parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
