@@ -45,8 +45,8 @@ class Slot:
         expression: the words as they were asked, or, from `ask`, as the model wrote them.
         rejected: the model finds no referent in the frame.
         p_seg: probability of [SEG] against [REJ], 0 to 1.
-        mask: bool [H, W], at the frame's size; None if rejected. It may be empty: the model says the
-            referent is there and then marks no pixel; box is None then.
+        mask: bool [H, W], at the frame's size; None if rejected. It may be empty: the model says
+            the referent is there and then marks no pixel; box is None then.
         box: (x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive.
         predicted_iou: the mask decoder's own guess of the mask's IoU; None if rejected.
     """
@@ -77,8 +77,8 @@ class Frame:
     """One encoded picture: what any number of expressions share. Made by `Engine.encode`.
 
     size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings
-    [1, C, h, w]. prefix: keys and values [1, heads, P, D] of each layer, for the prompt up to and with
-    the image. seconds: what encoding took.
+    [1, C, h, w]. prefix: keys and values [1, heads, P, D] of each layer, for the prompt up to and
+    with the image. seconds: what encoding took.
     """
 
     engine: Engine
@@ -112,7 +112,7 @@ class _Decision:
 
 
 class Engine:
-    """A loaded model. Holds no state between calls, so one thread at a time may use it from anywhere.
+    """A loaded model. It holds no state between calls: any thread may call it, one at a time.
 
     Attributes:
         rejection_threshold: a slot is rejected where p_seg is below it; the model's config sets it.
@@ -167,7 +167,7 @@ class Engine:
             size=(height, width),
             resized=self._sam.resized(height, width),
             image_embeddings=image_embeddings,
-            prefix=[(layer.keys, layer.values) for layer in cache.layers],
+            prefix=_keys_and_values(cache),
             seconds=time.perf_counter() - start,
         )
 
@@ -181,7 +181,8 @@ class Engine:
             frame: from this engine's `encode`.
             expressions: referring phrases, as text: nothing in them is read as a special token.
             protocol: "deployed" asks each expression by itself, so that none depends on the others;
-                "paper" asks all in GSVA's joint prompt, each slot seeing the model's own earlier ones.
+                "paper" asks all in GSVA's joint prompt, each slot seeing the model's own earlier
+                ones.
 
         Raises:
             ExpressionError: an expression is empty or too long.
@@ -209,8 +210,8 @@ class Engine:
     def ask(self, frame: Frame, text: str, max_new_tokens: int = 128) -> Answer:
         """Let the model answer a free instruction, token by token, and mask the slots it writes.
 
-        Each next token is the likeliest one; where that is [SEG] or [REJ], `rejection_threshold` chooses
-        between the two.
+        Each next token is the likeliest one; where that is [SEG] or [REJ], `rejection_threshold`
+        chooses between the two.
 
         Raises:
             ExpressionError: the instruction is empty or too long.
@@ -259,17 +260,17 @@ class Engine:
         for start in range(0, len(branches), BATCH):
             batch = branches[start : start + BATCH]
             lengths = torch.tensor([len(ids) for ids in batch], device=self.device)
-            ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
+            padded = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
             for row, branch in enumerate(batch):
-                ids[row, : len(branch)] = torch.tensor(branch)
+                padded[row, : len(branch)] = torch.tensor(branch)
             # Padding stands to the right, so every position counts on from the prefix as if alone.
-            places = torch.arange(ids.shape[1], device=self.device)
+            places = torch.arange(padded.shape[1], device=self.device)
             mask = torch.ones(
                 len(batch), frame.prefix_length + len(places), dtype=torch.bool, device=self.device
             )
             mask[:, frame.prefix_length :] = places < lengths[:, None]
             output = self.model.language(
-                self.model.embed(ids.to(self.device)),
+                self.model.embed(padded.to(self.device)),
                 attention_mask=mask,
                 position_ids=(frame.prefix_length + places).expand(len(batch), -1),
                 past_key_values=frame.cache(len(batch)),
@@ -428,6 +429,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _keys_and_values(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    layers: list[Any] = cache.layers
+    return [(layer.keys, layer.values) for layer in layers]
+
+
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -436,6 +442,6 @@ def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
 
 
 def _expression_in(words: str, instruction: str) -> str:
-    """What a slot speaks of: the words before it without the phrases around, or all that was asked."""
+    """The words before a slot without the phrases around them, or else all that was asked."""
     expression = LEAD_OUT.sub("", LEAD_IN.sub("", words))
     return instruction if expression.lower() in PRONOUNS else expression

@@ -1,7 +1,8 @@
 """Agreement with the official GSVA implementation on every tensor of its recorded runs.
 
-GSVA_GOLDEN names the folder (default: ../shared/golden/official_tiny beside this repository). The runs use a
-seeded tiny model with random weights. Nothing here knows the folder's sizes or its conversation type.
+GSVA_GOLDEN names the folder (default: ../shared/golden/official_tiny beside this repository). The
+runs use a seeded tiny model with random weights. Nothing here knows the folder's sizes or its
+conversation type.
 """
 
 from __future__ import annotations

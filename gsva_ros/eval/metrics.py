@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 
 class GresMetrics:
-    """Generalised referring segmentation: expressions may have no target, and slots may be rejected.
+    """Generalised referring segmentation: expressions may have no target, slots may be rejected.
 
-    The IoU of a target comes from its mask even where its slot was rejected, as the official evaluation
-    does; a no-target expression counts 1 when rejected and 0 otherwise.
+    The IoU of a target comes from its mask even where its slot was rejected, as the official
+    evaluation does; a no-target expression counts 1 when rejected and 0 otherwise.
 
     Args:
-        false_positives: whether masks on no-target expressions enlarge cIoU's union; gRefCOCO's rule is
-            yes, Ref-ZOM's no.
+        false_positives: whether masks on no-target expressions enlarge cIoU's union; gRefCOCO's
+            rule is yes, Ref-ZOM's no.
     """
 
     def __init__(self, false_positives: bool = True) -> None:
@@ -27,7 +27,7 @@ class GresMetrics:
         self.absent_rejected = self.absent = self.present_kept = self.present = 0
 
     def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_], rejected: bool) -> None:
-        """One expression: predicted and true mask [H, W]; an empty truth is a no-target expression."""
+        """One expression: predicted and true mask [H, W]; an empty truth means no target."""
         union = int((mask | truth).sum())
         if not truth.any():
             self.absent += 1
@@ -55,7 +55,7 @@ class GresMetrics:
 
 
 class ResMetrics:
-    """Classic referring segmentation: every expression has a target, rejections are not looked at."""
+    """Classic referring segmentation: every expression has a target, rejections do not count."""
 
     def __init__(self) -> None:
         self.ious: list[float] = []

@@ -77,7 +77,8 @@ def load_official(
 
     Args:
         llava: the LLaVA-layout directory (config.json, tokenizer.model) that GSVA was trained from.
-        weights: GSVA's state dict, whole or as saved from peft with LoRA beside it, which is merged.
+        weights: GSVA's state dict, whole or as saved from peft with LoRA beside it, which is
+            merged.
         vision_tower: the CLIP directory (config.json, preprocessor_config.json).
         sam: SAM's sizes; ViT-H where None.
         conversation: "llava_v1" or "llava_llama_2".
@@ -175,7 +176,7 @@ def _special_ids(llava: Path) -> dict[str, int]:
 
 
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Fold LoRA factors into their weights: W + alpha / r * B A (LoRA, equation 3); strip peft's prefix."""
+    """Fold LoRA factors into their weights, W + alpha / r * B A; strip peft's prefix."""
     state = {name.removeprefix(PEFT_PREFIX): value for name, value in state.items()}
     merged = {name: value for name, value in state.items() if ".lora_" not in name}
     for name, a in state.items():
@@ -220,8 +221,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
     """A model with these weights, none missing, left over, or of another shape.
 
-    The model is made without memory of its own and takes over the tensors, so that loading a large one
-    needs no second copy.
+    The model is made without memory of its own and takes over the tensors, so that loading a large
+    one needs no second copy.
     """
     with torch.device("meta"):
         model = GSVA(config)

@@ -16,8 +16,8 @@ from .images import ConvStem, Rgb, check_rgb, resize, to_tensor
 class ClipPreprocessor:
     """CLIPImageProcessor's steps (transformers 4, the PIL one), from its json's fields.
 
-    Source: transformers 4.44 `CLIPImageProcessor.preprocess`. A `size` of {"height", "width"} squashes
-    the frame to that size; {"shortest_edge"} keeps its aspect for the centre crop.
+    Source: transformers 4.44 `CLIPImageProcessor.preprocess`. A `size` of {"height", "width"}
+    squashes the frame to that size; {"shortest_edge"} keeps its aspect for the centre crop.
     """
 
     def __init__(self, fields: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class ClipPreprocessor:
 
 
 class VisionModel(nn.Module):
-    """Keeps the official weight names `vision_tower.vision_model.*` across transformers versions."""
+    """Keeps the official weight names, `vision_model.*`, across transformers versions."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class VisionModel(nn.Module):
         self.vision_model = getattr(model, "vision_model", model)
         if stem == "conv":
             self.vision_model.embeddings.patch_embedding = ConvStem(
-                config.hidden_size, config.patch_size
+                fields["hidden_size"], fields["patch_size"]
             )
         elif stem != "patch":
             raise ValueError(f'clip stem is "patch" or "conv", not {stem!r}')

@@ -45,7 +45,8 @@ class GSVAConfig:
             (the default, one strided convolution) or "conv" (a departure: several small ones).
         sam: image_size, patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size,
             prompt_embed_dim, decoder_mlp_dim, decoder_heads, mask_in_chans, mlp_ratio, and `stem`.
-        seg_token_id, rej_token_id, im_start_token_id, im_end_token_id: ids behind the text vocabulary.
+        seg_token_id, rej_token_id, im_start_token_id, im_end_token_id: ids behind the text
+            vocabulary.
         conversation: name of a template in `prompt.CONVERSATIONS`.
         select_layer: index into the vision tower's hidden states (-2: second to last layer).
         use_im_start_end: whether <im_start> and <im_end> enclose the image tokens.

@@ -22,8 +22,9 @@ from .sam import VisualModel
 class LanguageOutput:
     """What one pass of the language model gives.
 
-    hidden_last [B, T, D] is after the final norm; hidden_middle [B, T, D] is the output of the first
-    `hidden_layer` layers where those were asked for; past_key_values the cache where one was used.
+    hidden_last [B, T, D] is after the final norm; hidden_middle [B, T, D] is the output of the
+    first `hidden_layer` layers where those were asked for; past_key_values the cache where one was
+    used.
     """
 
     hidden_last: Tensor

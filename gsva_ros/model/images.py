@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class ConvStem(nn.Module):
 
     @staticmethod
     def _layers(widths: list[int]) -> Iterator[nn.Module]:
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             yield nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
             yield nn.GELU()
 

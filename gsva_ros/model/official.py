@@ -1,8 +1,8 @@
 """The official evaluation's forward pass: the answer template is fed, and slots are read off it.
 
-Source: `model_forward(inference=True)` of the official GSVA. The template comes from the ground truth, so a
-later slot sees the true answers of earlier ones: this reproduces the paper's numbers and nothing else.
-The engine decides slots without it.
+Source: `model_forward(inference=True)` of the official GSVA. The template comes from the ground
+truth, so a later slot sees the true answers of earlier ones: this reproduces the paper's numbers
+and nothing else. The engine decides slots without it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .tokenizer import IMAGE_TOKEN_ID
 class OfficialOutput:
     """One sequence's pass. T counts the image's tokens too; S slots are [SEG] in the sequence.
 
-    logits [T, V]; hidden_last [T, D]; low_res_masks [S, h, w]; predicted_iou [S]; pred_masks [S, H, W]
-    (logits at the frame's size); output_ids int64 [T], the sequence with its slots as the model decides
-    them and 0 at image tokens.
+    logits [T, V]; hidden_last [T, D]; low_res_masks [S, h, w]; predicted_iou [S]; pred_masks [S,
+    H, W] (logits at the frame's size); output_ids int64 [T], the sequence with its slots as the
+    model decides them and 0 at image tokens.
     """
 
     logits: Tensor
@@ -35,7 +35,7 @@ class OfficialOutput:
 
 
 def multimodal_embeds(model: GSVA, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
-    """Embeddings [B, T + N - 1, D] of input_ids int64 [B, T], image_tokens [B, N, D] in their place.
+    """Embeddings [B, T + N - 1, D] of input_ids int64 [B, T] with image_tokens [B, N, D] in place.
 
     Every row holds one IMAGE_TOKEN_ID, at the same index.
     """
@@ -78,8 +78,8 @@ def official_pass(
         image_tokens: [1, N, D]. image_embeddings: [1, C, h, w].
         input_ids: int64 [T], with one IMAGE_TOKEN_ID.
         resized: the frame's size in SAM's padded input. original: its own size.
-        reeval: take masks from a second pass, in which every slot is [SEG]; slots are decided by the
-            first pass all the same.
+        reeval: take masks from a second pass, in which every slot is [SEG]; slots are decided by
+            the first pass all the same.
     """
     seg, rej = model.config.seg_token_id, model.config.rej_token_id
     ids = input_ids[None]

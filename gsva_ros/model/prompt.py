@@ -1,7 +1,7 @@
 """The words around an instruction: conversation templates, slots, and where slots are decided.
 
-Sources: LLaVA's conversation templates "llava_v1" and "llava_llama_2", and the question and the answer
-that the official GSVA evaluation uses (its spacing included, which the weights know).
+Sources: LLaVA's conversation templates "llava_v1" and "llava_llama_2", and the question and the
+answer that the official GSVA evaluation uses (its spacing included, which the weights know).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ OFFICIAL_QUESTION = "\n What are {}in this image? Please output segmentation mas
 CONVERSATIONS = {
     "llava_v1": Conversation(
         before="A chat between a curious human and an artificial intelligence assistant. "
-        "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: ",
+        "The assistant gives helpful, detailed, and polite answers to the human's questions. "
+        "USER: ",
         user_end=" ASSISTANT:",
         answer_start=" ",
         answer_end="",
@@ -42,8 +43,8 @@ CONVERSATIONS = {
     ),
     "llava_llama_2": Conversation(
         before="[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to "
-        "understand the visual content that the user provides, and assist the user with a variety of "
-        "tasks using natural language.\n<</SYS>>\n\n",
+        "understand the visual content that the user provides, and assist the user with a variety "
+        "of tasks using natural language.\n<</SYS>>\n\n",
         user_end=" [/INST]",
         answer_start=" ",
         answer_end=" ",
@@ -63,8 +64,8 @@ CONVERSATIONS = {
 class Turn:
     """Token ids of one question and its answer, after the image.
 
-    ids: everything. answer: index of the first id of the answer. slots: indices *before* each slot token,
-    whose hidden states decide the slot and prompt its mask.
+    ids: everything. answer: index of the first id of the answer. slots: indices *before* each slot
+    token, whose hidden states decide the slot and prompt its mask.
     """
 
     ids: list[int]

@@ -90,7 +90,7 @@ def postprocess_masks(
 
 
 class VisualModel(nn.Module):
-    """SAM without its predictor: image encoder, prompt encoder and mask decoder, built from sizes."""
+    """SAM without its predictor: image encoder, prompt encoder and mask decoder."""
 
     def __init__(self, sizes: dict[str, Any]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Text to token ids, as the official GSVA's slow LLaMA tokenizer does it, without its traps.
 
-Special tokens are values of `Special`, never spelled in text: whatever a user writes, "[SEG]" and "</s>"
-included, stays text.
+Special tokens are values of `Special`, never spelled in text: whatever a user writes, "[SEG]" and
+"</s>" included, stays text.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Tokenizer:
         """Ids of text and special tokens in turn.
 
         Neighbouring texts are one text; each text between special tokens is encoded by itself, with
-        sentencepiece's dummy space in front and runs of spaces kept (transformers' "legacy" behaviour,
-        which GSVA's weights were trained with).
+        sentencepiece's dummy space in front and runs of spaces kept (transformers' "legacy"
+        behaviour, which GSVA's weights were trained with).
         """
         ids: list[int] = []
         text = ""

@@ -15,7 +15,8 @@ from gsva_ros.model.prompt import Prompt
 from gsva_ros.model.tokenizer import Tokenizer
 
 SENTENCES = [
-    "USER: Segment the red mug, all green boxes, the can left of the ball. ASSISTANT: Sure,the mug:",
+    "USER: Segment the red mug, all green boxes, the can left of the ball. ASSISTANT: "
+    "Sure,the mug:",
     "What are the two balls in this image? Please output segmentation masks.",
 ]
 
