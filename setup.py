@@ -27,6 +27,7 @@ setup(
     install_requires=[
         "numpy",
         "opencv-python-headless",
+        "pillow",
         "safetensors",
         "segment-anything",
         "sentencepiece",

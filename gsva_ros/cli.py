@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def register(subparsers: Any) -> None:
-    """Add `segment` to argparse's subparsers."""
+    """Add `segment` and `convert` to argparse's subparsers."""
     parser = subparsers.add_parser("segment", help="segment one picture by words")
     parser.add_argument("image", type=Path, help="a picture file")
     parser.add_argument("expressions", nargs="*", help='what to look for: "the red mug" ...')
@@ -39,6 +39,18 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--output", type=Path, help="the overlay (default: IMAGE.overlay.png)")
     parser.set_defaults(run=segment)
+
+    parser = subparsers.add_parser(
+        "convert",
+        help="turn official GSVA weights into a directory that the engine and the node load",
+    )
+    parser.add_argument("--llava", type=Path, required=True, help="LLaVA directory trained from")
+    parser.add_argument("--weights", type=Path, required=True, help="GSVA's state dict (LoRA too)")
+    parser.add_argument("--vision-tower", type=Path, required=True, help="CLIP directory")
+    parser.add_argument("--conversation", default="llava_v1", choices=("llava_v1", "llava_llama_2"))
+    parser.add_argument("--lora-alpha", type=float, default=16.0, help="LoRA's alpha")
+    parser.add_argument("out", type=Path, help="the directory to write")
+    parser.set_defaults(run=convert)
 
 
 def segment(args: argparse.Namespace) -> int:
@@ -59,10 +71,9 @@ def segment(args: argparse.Namespace) -> int:
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
     frame = engine.encode(rgb)
     try:
-        if args.text:
-            answer = engine.ask(frame, args.text)
-        else:
-            answer = engine.segment(frame, args.expressions)
+        answer = (
+            engine.ask(frame, args.text) if args.text else engine.segment(frame, args.expressions)
+        )
     except ValueError as error:
         print(f"gsva segment: {error}", file=sys.stderr)
         return 2
@@ -87,6 +98,26 @@ def segment(args: argparse.Namespace) -> int:
         print(f"gsva segment: cannot write {output}", file=sys.stderr)
         return 1
     print(f"overlay: {output}")
+    return 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Write the converted directory and name it."""
+    from gsva_ros.model import checkpoint
+
+    try:
+        checkpoint.convert(
+            args.out,
+            args.llava,
+            weights=args.weights,
+            vision_tower=args.vision_tower,
+            conversation=args.conversation,
+            lora_alpha=args.lora_alpha,
+        )
+    except (OSError, ValueError) as error:
+        print(f"gsva convert: {error}", file=sys.stderr)
+        return 1
+    print(f"converted: {args.out}  (gsva_ros.load({str(args.out)!r}), or the node's `model`)")
     return 0
 
 

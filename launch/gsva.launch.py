@@ -13,7 +13,7 @@ CONFIG = Path(__file__).resolve().parent.parent / "config" / "gsva.yaml"
 
 #: name, default, description
 ARGUMENTS = (
-    ("model", "gsva-mini", "bundled model name, or a checkpoint directory"),
+    ("model", "gsva-mini", "bundled model name, or a converted directory"),
     ("device", "auto", "auto, cpu, cuda or cuda:N"),
     ("dtype", "auto", "auto, float32, bfloat16 or float16"),
     ("image", "image", "image topic (its base name also for compressed transport)"),

@@ -20,8 +20,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gsva_ros.engine import Engine
 from gsva_ros.eval.metrics import GresMetrics, ResMetrics
-from gsva_ros.model.checkpoint import Checkpoint, load_official, read_state
+from gsva_ros.model.checkpoint import (
+    Checkpoint,
+    load_converted,
+    load_official,
+    read_state,
+    save_pretrained,
+)
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.losses import gsva_loss, place_masks
 from gsva_ros.model.official import (
@@ -176,6 +183,30 @@ def test_cases(run: Run) -> None:
             close(f"{name}.iou", ours.predicted_iou[:, None], tensors[f"{name}.iou"])
             close(f"{name}.pred_masks", ours.pred_masks, tensors[f"{name}.pred_masks"])
             assert torch.equal(ours.output_ids, tensors[f"{name}.output_ids"]), name
+
+
+def test_engine_on_official_weights(run: Run, tmp_path: Path) -> None:
+    """The engine's first slot is decided by the golden logits; a converted copy decides the same."""
+    config = run.checkpoint.model.config
+    save_pretrained(run.checkpoint.model, run.checkpoint.prompt.tokenizer, tmp_path)
+    checkpoint = load_converted(tmp_path)
+    assert checkpoint.model.config == config
+    engine = Engine(checkpoint, "golden", torch.device("cpu"), torch.float32)
+    for i, case in enumerate(run.data["cases"]):
+        frame = engine.encode(run.tensors[f"case{i}.image"].numpy())
+        slot = engine.segment(frame, case["expressions"], protocol="paper").slots[0]
+        ids = run.tensors[f"case{i}.plain.output_ids"]
+        slots = (ids == config.seg_token_id) | (ids == config.rej_token_id)
+        logits = run.tensors[f"case{i}.plain.logits"][0, int(slots.nonzero()[0]) - 1]
+        golden = logits[[config.seg_token_id, config.rej_token_id]].softmax(-1)[0]
+        assert slot.p_seg == pytest.approx(float(golden), abs=TOLERANCE)
+        if not slot.rejected:
+            assert slot.mask is not None
+            golden_mask = run.tensors[f"case{i}.reeval.pred_masks"][0].numpy() > 0
+            assert (slot.mask != golden_mask).mean() < 1e-3
+        if len(case["expressions"]) == 1:
+            alone = engine.segment(frame, case["expressions"]).slots[0]
+            assert alone.p_seg == pytest.approx(float(golden), abs=TOLERANCE)
 
 
 def test_training_losses_and_gradients(run: Run) -> None:

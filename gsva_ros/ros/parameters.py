@@ -39,7 +39,7 @@ def _real(text: str, low: float, high: float) -> ParameterDescriptor:
 TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "model": (
         "gsva-mini",
-        _fixed("Name of a bundled model, or a directory with a converted or official checkpoint."),
+        _fixed("Name of a bundled model, or a directory that `gsva convert` wrote."),
     ),
     "device": ("auto", _fixed("Where the model runs.", "auto, cpu, cuda or cuda:N")),
     "dtype": ("auto", _fixed("Precision of the model.", "auto, float32, bfloat16 or float16")),

@@ -19,7 +19,7 @@ def mini_config(text_vocabulary: int) -> GSVAConfig:
             "vocab_size": text_vocabulary + 4,
             "hidden_size": 192,
             "intermediate_size": 512,
-            "num_hidden_layers": 6,
+            "num_hidden_layers": 5,
             "num_attention_heads": 4,
             "num_key_value_heads": 4,
             "max_position_embeddings": 1024,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,12 @@ from ..scenes import Expression
 from .packing import Branch
 
 # Objects the simulator never renders: words a user may say and the model must answer with [REJ].
-UNSEEN = (
-    "apple banana orange lemon pear spoon fork knife scissors hammer screwdriver wrench pen pencil "
-    "book phone laptop keyboard mouse lamp chair table person hand dog cat car train key wallet "
-    "glove shoe hat sock towel sponge brush toothbrush soap bread cheese egg carrot tomato potato "
-    "pan pot kettle toaster clock watch camera battery cable plug screw bolt nut drill saw tape "
-    "ruler stapler notebook paper envelope bag backpack basket bucket tray vase plant flower "
+UNSEEN = (  # noqa: SIM905 (a hundred quoted words are harder to read)
+    "apple banana orange lemon pear spoon fork knife scissors hammer screwdriver wrench pen "
+    "pencil book phone laptop keyboard mouse lamp chair table person hand dog cat car train key "
+    "wallet glove shoe hat sock towel sponge brush toothbrush soap bread cheese egg carrot tomato "
+    "potato pan pot kettle toaster clock watch camera battery cable plug screw bolt nut drill saw "
+    "tape ruler stapler notebook paper envelope bag backpack basket bucket tray vase plant flower "
     "candle pillow blanket doll robot gripper tweezers syringe"
 ).split()
 INSTRUCTIONS = (
@@ -76,25 +77,28 @@ class Branches:
         expressions: list[Expression],
         rng: np.random.Generator,
         longest: int | None = None,
-        count: int = 10,
+        tokens: int = 240,
     ) -> list[Branch]:
-        """`count` branches: mostly one expression each, some joint prompts, some free text."""
+        """Branches that fill `tokens` positions: most hold one expression, some several, some free text."""
         if longest is not None:
             short = [e for e in expressions if len(e.text.split()) <= longest]
             expressions = short or expressions
         order = [expressions[i] for i in rng.permutation(len(expressions))]
-        branches = []
-        for number in range(count):
+        branches: list[Branch] = []
+        room = tokens
+        for number in itertools.count():
             draw = rng.random()
             size = 1 if draw < 0.8 else int(rng.integers(2, 4))
             chosen = [order[(number + k) % len(order)] for k in range(size)]
             chosen = [self._reworded(e, rng) for e in chosen]
             if rng.random() < 0.04:
                 chosen[0] = self._unseen(rng)
-            if rng.random() < 0.25:
-                branches.append(self._ask(chosen[:2], rng))
-            else:
-                branches.append(self._segment(chosen))
+            asked = rng.random() < 0.25
+            branch = self._ask(chosen[:2], rng) if asked else self._segment(chosen)
+            room -= len(branch.ids)
+            if room < 0 and branches:
+                break
+            branches.append(branch)
         return branches
 
     def _reworded(self, expression: Expression, rng: np.random.Generator) -> Expression:
