@@ -198,6 +198,27 @@ def test_pictures_only_while_somebody_listens(start):
     assert bytes(overlay.data) != rgb.tobytes()
 
 
+def test_rejection_threshold_changes_live(start):
+    _, client = start()
+    rgb, _ = blocks()
+    client.frame(rgb)
+    for number, (threshold, wanted, stated) in enumerate(
+        [
+            (0.99, Outcome.REJECTED, 0.99),
+            (0.9, Outcome.SEGMENTED, 0.9),
+            (-1.0, Outcome.SEGMENTED, 0.5),  # the engine's own
+        ]
+    ):
+        assert client.set_parameter("rejection_threshold", threshold).successful
+        client.ask(["red"], id=f"t{number}")
+        answer = client.answer(f"t{number}")
+        assert outcomes(answer) == [wanted]
+        assert answer.provenance.rejection_threshold == pytest.approx(stated)
+    refused = client.set_parameter("rejection_threshold", 2.0)
+    assert not refused.successful
+    assert refused.reason
+
+
 def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
     """100 frames a second into an engine that takes 0.1 s."""
     _, client = start(delay=0.1)

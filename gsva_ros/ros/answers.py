@@ -46,7 +46,7 @@ def provenance_of(engine: Any, model: str) -> Provenance:
     msg.precision = str(dtype).removeprefix("torch.")
     msg.device = str(getattr(engine, "device", ""))
     msg.prompt_template = str(getattr(engine, "prompt_template", ""))
-    msg.rejection_threshold = float(getattr(engine, "rejection_threshold", -1.0))
+    msg.rejection_threshold = float(engine.rejection_threshold)
     msg.version = version()
     return msg
 

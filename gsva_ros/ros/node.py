@@ -69,9 +69,9 @@ class GsvaNode(Node):
         self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
         engine = self._loader(model, device, dtype)
         self._engine = engine
-        self._own_threshold = getattr(engine, "rejection_threshold", -1.0)
+        self._own_threshold = float(engine.rejection_threshold)
         self._provenance: Provenance = provenance_of(engine, model)
-        self._set_threshold(self._limits.rejection_threshold)
+        self._set_threshold(self._value("rejection_threshold"))
         self._worker = Worker(engine, self._publish, self._limits)
         self._diagnostics = Diagnostics(
             f"{self.get_fully_qualified_name()}: segmentation", self._provenance.device

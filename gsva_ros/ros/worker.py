@@ -120,7 +120,6 @@ class Limits:
     max_instructions: int = 1000
     max_rate: float = 0.0  # frames answered a second, for repeated instructions; 0: no limit
     default_deadline: float = 0.0  # seconds; 0: none
-    rejection_threshold: float = -1.0  # p_seg below it is rejected; negative: the model decides
 
 
 @dataclass
@@ -258,7 +257,8 @@ class Worker:
     # The thread
 
     def _run(self) -> None:
-        while True:
+        leftover: list[Request] | None = None
+        while leftover is None:
             with self._changed:
                 work = None
                 while work is None:
@@ -271,7 +271,6 @@ class Worker:
                 if self._stopping:
                     leftover = list(self._requests.values())
                     self._requests.clear()
-                    break
             for request in expired:
                 self._expire(request)
             for request in work or ():
@@ -387,10 +386,7 @@ class Worker:
         )
         decision.predicted_iou = float(slot.predicted_iou or 0.0)
         if slot.rejected:
-            decision.reason = "the model finds no referent in the image"
-        elif p_seg < self.limits.rejection_threshold:
-            threshold = self.limits.rejection_threshold
-            decision.reason = f"probability {p_seg:.3f} is below the threshold {threshold:.3f}"
+            decision.reason = f"the model finds no referent in the image (p([SEG]) {p_seg:.3f})"
         elif slot.mask is None or slot.box is None or not slot.mask.any():
             decision.reason = "the model says yes, but its mask has no pixel"
         else:

@@ -73,12 +73,7 @@ class MiniTraining:
         else:
             inner = self.model.model
             self._load("clip", tower=inner.vision_tower)
-            self._load(
-                "sam",
-                encoder=inner.visual_model.image_encoder,
-                decoder=inner.visual_model.mask_decoder,
-                symbolic=self.symbolic,
-            )
+            self._load("sam", visual=inner.visual_model, symbolic=self.symbolic)
             reading = torch.nn.ModuleList(reading_modules(self.model))
             self._load("language", reading=reading, matcher=self.matcher)
             steps = steps or recipe.joint_steps

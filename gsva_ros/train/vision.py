@@ -47,8 +47,6 @@ def pretrain_clip(
         model.config.clip["hidden_size"], len(scenes.kinds), len(scenes.colours), len(scenes.sizes)
     ).to(device)
     tower: nn.Module = model.model.vision_tower
-    for parameter in tower.parameters():
-        parameter.requires_grad_(True)
     stage = Stage(
         "clip", {"tower": tower, "head": head}, [decayed([tower, head], 1e-3)], steps, path
     )
@@ -86,14 +84,11 @@ def pretrain_sam(
         len(scenes.colours),
         len(scenes.sizes),
     ).to(device)
-    encoder, decoder = model.model.visual_model.image_encoder, model.model.visual_model.mask_decoder
-    for module in (encoder, decoder):
-        for parameter in module.parameters():
-            parameter.requires_grad_(True)
-    trained = {"encoder": encoder, "decoder": decoder, "symbolic": symbolic, "head": head}
-    stage = Stage(
-        "sam", trained, [decayed([module], 8e-4) for module in trained.values()], steps, path
-    )
+    visual = model.model.visual_model
+    trained: list[nn.Module] = [visual.image_encoder, visual.mask_decoder, symbolic, head]
+    # All of the visual model is kept: the decoder learns on its random position encoding.
+    kept: dict[str, nn.Module] = {"visual": visual, "symbolic": symbolic, "head": head}
+    stage = Stage("sam", kept, [decayed([module], 8e-4) for module in trained], steps, path)
     per_frame = 3
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:

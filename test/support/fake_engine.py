@@ -34,6 +34,7 @@ class FakeEngine:
     name = "fake"
     device = "cpu"
     precision = "none"
+    rejection_threshold = 0.5
 
     def __init__(self, delay: float = 0.0):
         self.delay = delay
@@ -57,11 +58,12 @@ class FakeEngine:
             raise ExpressionError("too many tokens")
         colour = COLOURS.get(expression, (1, 2, 3))
         mask = (rgb == np.array(colour, np.uint8)).all(-1)
-        if not mask.any():
-            return FakeSlot(expression, True, 0.03)
+        p_seg = 0.97 if mask.any() else 0.03
+        if p_seg < self.rejection_threshold:
+            return FakeSlot(expression, True, p_seg)
         ys, xs = np.nonzero(mask)
         box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
-        return FakeSlot(expression, False, 0.97, mask, box, 0.9)
+        return FakeSlot(expression, False, p_seg, mask, box, 0.9)
 
 
 def load(model, device, dtype):

@@ -16,6 +16,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.srv import Segment
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
@@ -159,6 +161,14 @@ class Client:
         future = self.calls.call_async(request)
         self.wait(future.done, timeout, "the service's answer")
         return future.result()
+
+    def set_parameter(self, name, value, timeout=20.0):
+        """Set a parameter of the node; return its SetParametersResult."""
+        remote = AsyncParameterClient(self.node, "/test/gsva")
+        self.wait(remote.services_are_ready, timeout, "the parameter services")
+        future = remote.set_parameters([Parameter(name, value=value)])
+        self.wait(future.done, timeout, "the parameter's answer")
+        return future.result().results[0]
 
     def close(self):
         self._stop = True

@@ -1,0 +1,148 @@
+"""The worker without ROS: exactly one ending for every instruction, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine
+
+from gsva_ros.ros.worker import Code, Frame, Limits, Outcome, Request, Result, Worker
+
+RED = np.full((20, 30, 3), (255, 0, 0), np.uint8)
+
+
+class Recorder:
+    """A worker on a fake engine, with everything that it published."""
+
+    def __init__(self, delay: float = 0.0, limits: Limits | None = None) -> None:
+        self.engine = FakeEngine(delay)
+        self.results: list[Result] = []
+        self._lock = threading.Lock()
+        self.worker = Worker(self.engine, self._record, limits)
+        self.worker.start()
+
+    def _record(self, result: Result) -> None:
+        with self._lock:
+            self.results.append(result)
+
+    def frame(self, stamp: int = 1, topic: str = "camera") -> None:
+        self.worker.offer(Frame(None, stamp, topic, lambda: RED))
+
+    def of(self, request_id: str) -> list[list[Outcome]]:
+        with self._lock:
+            found = [r for r in self.results if r.request.id == request_id]
+        return [[d.outcome for d in r.decisions] for r in found]
+
+    def wait(self, count: int, timeout: float = 10.0) -> None:
+        end = time.monotonic() + timeout
+        while len(self.results) < count:
+            assert time.monotonic() < end, f"{len(self.results)} of {count} answers"
+            time.sleep(0.002)
+
+    def wait_busy(self) -> None:
+        end = time.monotonic() + 10.0
+        while self.worker._busy is None:
+            assert time.monotonic() < end, "no inference began"
+            time.sleep(0.002)
+
+
+@pytest.fixture
+def recorder():
+    made: list[Recorder] = []
+
+    def make(*args, **kwargs) -> Recorder:
+        made.append(Recorder(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.worker.stop()
+
+
+def test_replaced_while_it_is_answered(recorder) -> None:
+    r = recorder(delay=0.3)
+    r.frame()
+    r.worker.submit(Request("a", expressions=["red"]))
+    r.wait_busy()
+    r.worker.submit(Request("a", expressions=["blue"]))
+    r.wait(2)
+    assert r.of("a") == [[Outcome.CANCELLED], [Outcome.REJECTED]]
+    assert r.worker.waiting == 0
+
+
+def test_cancelled_while_it_is_answered(recorder) -> None:
+    r = recorder(delay=0.3)
+    r.frame()
+    r.worker.submit(Request("a", expressions=["red"]))
+    r.wait_busy()
+    assert r.worker.cancel("a")
+    assert not r.worker.cancel("a")
+    r.wait(1)
+    time.sleep(0.4)
+    assert r.of("a") == [[Outcome.CANCELLED]]
+
+
+def test_deadline_passes_during_inference(recorder) -> None:
+    r = recorder(delay=0.3)
+    r.frame()
+    request = Request("a", expressions=["red"])
+    request.deadline = request.submitted + 0.1
+    r.worker.submit(request)
+    r.wait(1)
+    assert r.of("a") == [[Outcome.EXPIRED]]
+
+
+def test_full_queue_is_said(recorder) -> None:
+    r = recorder(limits=Limits(max_instructions=2))
+    for number in range(3):
+        r.worker.submit(Request(str(number), expressions=["red"]))
+    assert r.of("2") == [[Outcome.FAILED]]
+    assert r.results[0].decisions[0].code is Code.QUEUE_FULL
+
+
+def test_one_encoding_for_all_instructions_on_a_frame(recorder) -> None:
+    r = recorder(delay=0.01)
+    for number in range(5):
+        r.worker.submit(Request(str(number), expressions=["red"]))
+    r.frame()
+    r.wait(5)
+    assert len(r.engine.frames) == 1
+
+
+def test_every_instruction_of_many_threads_ends_once(recorder) -> None:
+    """Frames, instructions, replacements and cancellations at once, then shutdown in the middle."""
+    r = recorder(delay=0.002)
+    submitted: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def client(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(150):
+            # Few ids, so that clients replace and cancel each other's.
+            request = Request(str(rng.integers(20)), expressions=["red", "blue"])
+            if rng.random() < 0.3:
+                request.deadline = request.submitted + float(rng.uniform(0, 0.02))
+            with lock:
+                submitted[request.id] += 1
+            r.worker.submit(request)
+            if rng.random() < 0.3:
+                r.worker.cancel(str(rng.integers(20)))
+            if rng.random() < 0.5:
+                r.frame(int(rng.integers(1, 100)))
+            time.sleep(float(rng.uniform(0, 0.002)))
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.15)
+    r.worker.stop()
+    for thread in threads:
+        thread.join()
+    answered = Counter(result.request.id for result in r.results)
+    assert answered == submitted
+    outcomes = {d.outcome for result in r.results for d in result.decisions}
+    assert {Outcome.SEGMENTED, Outcome.REJECTED, Outcome.CANCELLED} <= outcomes
