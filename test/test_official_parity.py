@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gsva_ros import cli
 from gsva_ros.engine import Engine
 from gsva_ros.eval.metrics import GresMetrics, ResMetrics
 from gsva_ros.model.checkpoint import (
@@ -27,7 +28,6 @@ from gsva_ros.model.checkpoint import (
     load_converted,
     load_official,
     read_state,
-    save_pretrained,
 )
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.losses import gsva_loss, place_masks
@@ -54,6 +54,7 @@ pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder a
 class Run:
     """One recorded run, and our model with its weights."""
 
+    name: str
     data: dict[str, Any]
     tensors: dict[str, torch.Tensor]
     checkpoint: Checkpoint
@@ -77,7 +78,7 @@ def load_run(name: str) -> Run:
         conversation=data["conv_type"],
         lora_alpha=data["lora_alpha"],
     )
-    return Run(data, load_file(GOLDEN / f"{name}.safetensors"), checkpoint)
+    return Run(name, data, load_file(GOLDEN / f"{name}.safetensors"), checkpoint)
 
 
 @pytest.fixture(params=FOUND)
@@ -185,10 +186,21 @@ def test_cases(run: Run) -> None:
             assert torch.equal(ours.output_ids, tensors[f"{name}.output_ids"]), name
 
 
-def test_engine_on_official_weights(run: Run, tmp_path: Path) -> None:
-    """The engine's first slot is decided by the golden logits; a converted copy decides the same."""
+def test_engine_on_converted_weights(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gsva convert`, then the engine: the golden logits decide its first slot."""
     config = run.checkpoint.model.config
-    save_pretrained(run.checkpoint.model, run.checkpoint.prompt.tokenizer, tmp_path)
+    monkeypatch.setattr("gsva_ros.model.checkpoint.SAM_VIT_H", config.sam)
+    arguments = {
+        "llava": GOLDEN / "llava",
+        "weights": only(RUNS[run.name]),
+        "vision-tower": only("clip*"),
+        "conversation": run.data["conv_type"],
+        "lora-alpha": run.data["lora_alpha"],
+    }
+    options = [f"--{name}={value}" for name, value in arguments.items() if value is not None]
+    assert cli.main(["convert", *options, str(tmp_path)]) == 0
     checkpoint = load_converted(tmp_path)
     assert checkpoint.model.config == config
     engine = Engine(checkpoint, "golden", torch.device("cpu"), torch.float32)
