@@ -29,10 +29,12 @@ OVERLAY := $(ENVIRONMENT) && set +u && source install/setup.bash && set -u
 
 setup: $(BUILD_STAMP)
 
-$(VENV_STAMP): $(REQUIREMENTS)
+# The last line gives .venv/bin/gsva, which runs on this tree without ROS.
+$(VENV_STAMP): $(REQUIREMENTS) setup.py entry_points.cfg
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "gsva_ros needs Python 3.10 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install $(addprefix -r ,$(REQUIREMENTS))
+	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
 # BUILD_TESTING=OFF: with it on, ament looks for lint programs that the wheels do not carry.

@@ -18,10 +18,13 @@ ARGUMENTS = (
     ("dtype", "auto", "auto, float32, bfloat16 or float16"),
     ("image", "image", "image topic (its base name also for compressed transport)"),
     ("image_transport", "raw", "raw or compressed"),
+    ("image_reliability", "best_effort", "best_effort, or reliable where the camera is"),
     ("max_rate", "0.0", "frames a second answered for a repeated instruction; 0: all"),
     ("namespace", "", "namespace of the node and its topics"),
     ("params_file", str(CONFIG), "parameter file; the arguments above go before it"),
 )
+#: Parameters that stay strings whatever they look like (`device:=0` is no number here).
+STRINGS = ("model", "device", "dtype", "image_transport", "image_reliability")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -36,10 +39,7 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             value["params_file"],
             {
-                **{
-                    name: ParameterValue(value[name], value_type=str)
-                    for name in ("model", "device", "dtype", "image_transport")
-                },
+                **{name: ParameterValue(value[name], value_type=str) for name in STRINGS},
                 "max_rate": ParameterValue(value["max_rate"], value_type=float),
             },
         ],

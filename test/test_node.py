@@ -179,6 +179,16 @@ def test_compressed_transport(start):
     assert answer.header == message.header
 
 
+def test_reliable_images_arrive_whatever_their_size(start):
+    _, client = start(parameters={"image_reliability": "reliable"})
+    rgb = np.zeros((1080, 1920, 3), np.uint8)
+    rgb[100:200, 300:500] = (255, 0, 0)
+    client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
+    for number in range(6):
+        client.frame(rgb, stamp=1.0 + number)
+        assert client.answer("follow", count=number + 1).header.stamp.sec == 1 + number
+
+
 def test_pictures_only_while_somebody_listens(start):
     _, client = start()
     rgb, _ = blocks()

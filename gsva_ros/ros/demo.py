@@ -219,7 +219,7 @@ def run(args: argparse.Namespace) -> int:
     output.mkdir(parents=True, exist_ok=True)
     _clear(output)
     node_log, player_log = output / "node.log", output / "player.log"
-    parameters = [f"model:={args.model}", f"device:={args.device}"]
+    parameters = [f"model:={args.model}", f"device:={args.device}", "image_reliability:=reliable"]
     node_arguments = ["--ros-args", "-r", f"image:={script['image_topic']}"]
     for parameter in parameters:
         node_arguments += ["-p", parameter]

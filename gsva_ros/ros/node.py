@@ -92,7 +92,7 @@ class GsvaNode(Node):
             CompressedImage if compressed else Image,
             "image/compressed" if compressed else "image",
             self._on_image,
-            qos.IMAGE,
+            qos.IMAGE[self._value("image_reliability")],
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
         self.create_subscription(Instruction, "instruction", self._on_instruction, qos.RELIABLE)

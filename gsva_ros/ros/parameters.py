@@ -44,6 +44,14 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "device": ("auto", _fixed("Where the model runs.", "auto, cpu, cuda or cuda:N")),
     "dtype": ("auto", _fixed("Precision of the model.", "auto, float32, bfloat16 or float16")),
     "image_transport": ("raw", _fixed("What `image` carries.", "raw or compressed")),
+    "image_reliability": (
+        "best_effort",
+        _fixed(
+            "Quality of service of the image subscription: best_effort matches every camera; "
+            "reliable loses no large frame, and matches reliable publishers only.",
+            "best_effort or reliable",
+        ),
+    ),
     "text_mode": (
         "expressions",
         ParameterDescriptor(
@@ -80,7 +88,11 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
 }
 
 #: Parameters with a few allowed words.
-CHOICES = {"image_transport": ("raw", "compressed"), "text_mode": ("expressions", "ask")}
+CHOICES = {
+    "image_transport": ("raw", "compressed"),
+    "image_reliability": ("best_effort", "reliable"),
+    "text_mode": ("expressions", "ask"),
+}
 
 
 def declare(node: Any) -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-#: Camera frames in: only the newest matters, and a lost one is soon replaced (sensor data).
-IMAGE = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE,
-)
+#: Camera frames in: only the newest matters. Best effort matches every camera (sensor data), but
+#: may lose most raw frames that are larger than the transport's buffers; reliable loses none, and
+#: matches reliable publishers only.
+IMAGE = {
+    name: QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=reliability,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+    for name, reliability in (
+        ("best_effort", ReliabilityPolicy.BEST_EFFORT),
+        ("reliable", ReliabilityPolicy.RELIABLE),
+    )
+}
 
 #: Instructions in and answers out: none may be lost, also when a thousand come at once.
 RELIABLE = QoSProfile(
