@@ -48,7 +48,7 @@ def _scenes(args: argparse.Namespace) -> int:
     for name, groups in scores.items():
         for group, s in sorted(groups.items()):
             figures = " ".join(f"{s[key]:6.3f}" for key in ("gIoU", "cIoU", "N_acc", "T_acc"))
-            print(f"{name:14} {group:18} {figures} {s['present'] + s['absent']:7.0f}")
+            print(f"{name:14} {group:18} {figures} {s['n']:7.0f}")
     if args.out:
         args.out.write_text(json.dumps(scores, indent=2) + "\n")
     return 0
