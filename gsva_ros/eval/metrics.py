@@ -44,11 +44,9 @@ class GresMetrics:
         self.union += union
 
     def compute(self) -> dict[str, float]:
-        """gIoU, cIoU, N_acc and T_acc of what was added, NaN where nothing was; and the counts."""
+        """gIoU, cIoU, N_acc and T_acc of what was added; NaN where nothing was."""
         return {
             "n": len(self.ious),
-            "absent": self.absent,
-            "present": self.present,
             "gIoU": _ratio(sum(self.ious), len(self.ious)),
             "cIoU": _ratio(self.intersection, self.union),
             "N_acc": _ratio(self.absent_rejected, self.absent),
