@@ -72,6 +72,8 @@ class ConvStem(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Embed the patches of `pixels`."""
+        # Channels last: the backward pass of a bfloat16 convolution takes half the time on a CPU.
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         x: Tensor = self.proj(self.stages(pixels))
         return x.permute(0, 2, 3, 1) if self.channels_last else x
 

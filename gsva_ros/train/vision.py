@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model.gsva import GSVA
-from ..model.losses import dice_loss, sigmoid_bce_loss
+from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, dice_loss, sigmoid_bce_loss
 from ..scenes import SceneSet
 from .dense import DenseHead, dense_labels
 from .frames import Frames, jitter
@@ -32,7 +32,8 @@ def mask_logits(low_res: Tensor, frame_hw: tuple[int, int], image_size: int) -> 
 def mask_losses(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """GSVA's mask term, 2.0 BCE + 0.5 dice (paper, section 3.3), and each mask's IoU [K]."""
     count = len(truth)
-    loss = 2.0 * sigmoid_bce_loss(logits, truth, count) + 0.5 * dice_loss(logits, truth, count)
+    loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, count)
+    loss = loss + DICE_WEIGHT * dice_loss(logits, truth, count)
     predicted, there = logits.detach() > 0, truth > 0.5
     union = (predicted | there).sum((1, 2)).clamp(min=1)
     return loss, (predicted & there).sum((1, 2)) / union
