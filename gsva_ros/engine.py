@@ -401,11 +401,16 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", **officia
             raise ValueError(f"official weights need {' and '.join(missing)} too")
         checkpoint = load_official(model, **official)
     else:
-        checkpoint = load_converted(_directory(model))
+        checkpoint = load_converted(model_directory(model))
     return Engine(checkpoint, str(model), chosen, DTYPES[dtype])
 
 
-def _directory(model: str | Path) -> Path:
+def model_directory(model: str | Path) -> Path:
+    """The directory of a bundled name, or of a path.
+
+    Raises:
+        FileNotFoundError: neither; says which models are bundled.
+    """
     bundled = MODELS / model
     if isinstance(model, str) and Path(model).name == model and bundled.is_dir():
         return bundled

@@ -1,13 +1,51 @@
-"""Scores on rendered scenes: what a perfect, a silent and a careless model get."""
+"""Scores: what a perfect, a silent and a careless model get, intervals, thresholds, resuming."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from tiny import tiny_checkpoint
 
-from gsva_ros.eval.scenes import always_reject, score
+import gsva_ros
+from gsva_ros import cli
+from gsva_ros.eval.calibrate import threshold_for_giou, threshold_for_t_acc
+from gsva_ros.eval.cases import Case, Query, scene_cases
+from gsva_ros.eval.metrics import bootstrap, gres
+from gsva_ros.eval.run import CaseRecord, Records, evaluate
+from gsva_ros.eval.summary import Slots, calibration, rejection_curve, scores, summary
+from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.dataset import write_dataset
+
+Model = Callable[[Query], tuple[float, np.ndarray]]  # p_seg and mask
+
+
+class ScriptedEngine:
+    """Stands for the engine: `model` answers each query."""
+
+    def __init__(self, cases: list[Case], model: Model) -> None:
+        self.rejection_threshold = 0.5
+        self.queries = {c.read()[0].tobytes(): c.read()[1] for c in cases}
+        self.model = model
+        self.calls = 0
+
+    def encode(self, rgb: np.ndarray) -> bytes:
+        return rgb.tobytes()
+
+    def segment(self, frame: bytes, expressions: list[str]) -> SimpleNamespace:
+        self.calls += 1
+        queries = self.queries[frame]
+        assert expressions == [q.expression for q in queries]
+        slots = []
+        for query in queries:
+            p_seg, mask = self.model(query)
+            assert p_seg >= self.rejection_threshold, "evaluation asks for every mask"
+            slots.append(SimpleNamespace(p_seg=p_seg, mask=mask, predicted_iou=0.5))
+        return SimpleNamespace(slots=slots, timings={"encode": 0.1, "mask": 0.2})
 
 
 @pytest.fixture(scope="module")
@@ -17,35 +55,152 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> SceneSet:
     return SceneSet(folder, "test")
 
 
-def truths(scenes: SceneSet, row: int) -> np.ndarray:
-    asked = scenes.expressions[row]
-    return scenes.target_masks(np.full(len(asked), row), [e.targets for e in asked])
+@pytest.fixture(scope="module")
+def cases(scenes: SceneSet) -> list[Case]:
+    return scene_cases(scenes)
 
 
-def test_the_truth_scores_one(scenes: SceneSet) -> None:
-    def perfect(row: int, rgb: np.ndarray, texts: list[str]) -> list[np.ndarray | None]:
-        assert texts == [e.text for e in scenes.expressions[row]]
-        return [mask if mask.any() else None for mask in truths(scenes, row)]
+def slots_of(cases: list[Case], model: Model) -> Slots:
+    return Slots.of(evaluate(ScriptedEngine(cases, model), cases))
 
-    for scores in score(scenes, perfect, range(len(scenes))).values():
-        figures = [scores[k] for k in ("gIoU", "cIoU", "N_acc", "T_acc") if scores[k] == scores[k]]
+
+def perfect(query: Query) -> tuple[float, np.ndarray]:
+    return (0.9 if query.truth.any() else 0.1), query.truth
+
+
+def careless(query: Query) -> tuple[float, np.ndarray]:
+    return 0.8, np.ones_like(query.truth)
+
+
+def test_the_truth_scores_one(cases: list[Case]) -> None:
+    slots = slots_of(cases, perfect)
+    for group in scores(slots, slots.p_seg < 0.5).values():
+        figures = [group[k] for k in ("gIoU", "cIoU", "N_acc", "T_acc") if group[k] == group[k]]
         assert figures == pytest.approx([1.0] * len(figures))
+        assert group["box_precision_0.5"] in (None, 1.0)
 
 
-def test_always_rejecting_scores_the_share_of_absent_things(scenes: SceneSet) -> None:
-    scores = score(scenes, always_reject, range(len(scenes)))["all"]
-    share = np.mean([not e.targets for asked in scenes.expressions for e in asked])
-    assert scores["gIoU"] == pytest.approx(share)
-    assert (scores["N_acc"], scores["T_acc"], scores["cIoU"]) == (1.0, 0.0, 0.0)
+def test_always_rejecting_scores_the_share_of_absent_things(cases: list[Case]) -> None:
+    records = evaluate(ScriptedEngine(cases, careless), cases)
+    result = summary(records, records, 0.5)["baselines"]["always [REJ]"]
+    share = 1 - result["present"] / result["n"]
+    assert result["gIoU"] == pytest.approx(share)
+    assert (result["N_acc"], result["T_acc"], result["cIoU"]) == (1.0, 0.0, 0.0)
     assert 0.4 < share < 0.6
 
 
-def test_marking_everything_earns_no_rejection(scenes: SceneSet) -> None:
-    def careless(row: int, rgb: np.ndarray, texts: list[str]) -> list[np.ndarray | None]:
-        return [np.ones(rgb.shape[:2], bool) for _ in texts]
+def test_marking_everything_earns_no_rejection(cases: list[Case]) -> None:
+    slots = slots_of(cases, careless)
+    result = scores(slots, slots.p_seg < 0.5)["all"]
+    assert (result["N_acc"], result["T_acc"]) == (0.0, 1.0)
+    area = np.concatenate([[q.truth.mean() for q in c.read()[1]] for c in cases])
+    assert result["gIoU"] == pytest.approx(area.mean(), abs=1e-6)
+    assert result["cIoU"] == pytest.approx(area.sum() / len(area), rel=1e-5)
 
-    scores = score(scenes, careless, range(len(scenes)))["all"]
-    assert (scores["N_acc"], scores["T_acc"]) == (0.0, 1.0)
-    area = np.concatenate([truths(scenes, r).mean((1, 2)) for r in range(len(scenes))])
-    assert scores["gIoU"] == pytest.approx(area.mean(), abs=1e-6)
-    assert scores["cIoU"] == pytest.approx(area.sum() / len(area), rel=1e-5)
+
+def test_intervals_hold_the_score_and_shrink_with_more_pictures() -> None:
+    rng = np.random.default_rng(0)
+    widths = []
+    for pictures in (20, 2000):
+        terms = np.zeros((pictures, 8))
+        terms[:, 0] = 1
+        terms[:, 1] = rng.random(pictures)
+        terms[:, 4] = 1
+        interval = bootstrap(terms, np.arange(pictures), gres)
+        low, high = interval["gIoU"]
+        assert low < terms[:, 1].mean() < high
+        assert np.isnan(interval["T_acc"]).all()
+        widths.append(high - low)
+        # The standard error of a mean of uniform numbers, times 2 * 1.96.
+        assert high - low == pytest.approx(3.92 / np.sqrt(12 * pictures), rel=0.25)
+    assert widths[1] < widths[0] / 5
+
+
+def test_a_killed_run_goes_on(cases: list[Case], tmp_path) -> None:
+    whole = evaluate(ScriptedEngine(cases, perfect), cases)
+    path = tmp_path / "records.jsonl"
+    evaluate(ScriptedEngine(cases, perfect), cases[:3], Records(path))
+    with path.open("a") as file:
+        file.write('{"id": "scene 3", "seco')  # cut short by a kill
+    engine = ScriptedEngine(cases, perfect)
+    assert evaluate(engine, cases, Records(path)) == whole
+    assert engine.calls == len(cases) - 3
+    assert list(Records(path).done.values()) == whole
+
+
+def noisy(seed: int) -> Model:
+    rng = np.random.default_rng(seed)
+
+    def model(query: Query) -> tuple[float, np.ndarray]:
+        there = query.truth.any()
+        p_seg = float(np.clip(rng.normal(0.7 if there else 0.4, 0.2), 0, 1).round(2))
+        return p_seg, query.truth if rng.random() < 0.7 else ~query.truth
+
+    return model
+
+
+def test_thresholds_do_what_they_promise(cases: list[Case]) -> None:
+    slots = slots_of(cases, noisy(1))
+
+    def at(threshold: float) -> dict[str, float]:
+        return gres(slots.terms(slots.p_seg < threshold).sum(0))
+
+    candidates = np.unique(np.concatenate([slots.p_seg, [2.0]]))
+    for wanted in (0.8, 0.95, 1.0):
+        chosen = threshold_for_t_acc(slots, wanted)
+        assert at(chosen)["T_acc"] >= wanted
+        assert all(at(t)["T_acc"] < wanted for t in candidates if t > chosen)
+    best = at(threshold_for_giou(slots))["gIoU"]
+    assert best == pytest.approx(max(at(t)["gIoU"] for t in candidates))
+    with pytest.raises(ValueError, match="T-acc"):
+        threshold_for_t_acc(slots, 0.0)
+    curve = rejection_curve(slots)
+    assert [p["N_acc"] for p in curve] == sorted(p["N_acc"] for p in curve)
+    assert [p["T_acc"] for p in curve] == sorted((p["T_acc"] for p in curve), reverse=True)
+
+
+def test_calibration_sees_overconfidence() -> None:
+    def slots(p_seg: float, present: float) -> Slots:
+        n = 1000
+        there = np.arange(n) < present * n
+        zeros = np.zeros(n, np.int64)
+        return Slots(
+            zeros, np.full(n, "x"), there, np.full(n, p_seg), zeros, zeros, zeros, zeros * 1.0
+        )
+
+    assert calibration(slots(0.75, 0.75))["expected_calibration_error"] == pytest.approx(0.0)
+    assert calibration(slots(0.95, 0.55))["expected_calibration_error"] == pytest.approx(0.4)
+
+
+def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
+    """Calibration changes the model's own decisions; two runs compare."""
+    data, model = tmp_path / "val", tmp_path / "model"
+    write_dataset(data, "val", 3, workers=1)
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, model)
+    common = ["--data", str(data), "--split", "val", "--model", str(model), "--device", "cpu"]
+    assert cli.main(["eval", "scenes", *common, "--out", str(tmp_path / "a.json")]) == 0
+    assert cli.main(["calibrate", *common, "--t-acc", "0.9"]) == 0
+    engine = gsva_ros.load(model, device="cpu")
+    how = json.loads((model / "calibration.json").read_text())
+    assert engine.rejection_threshold == how["chosen"]["threshold"]
+    assert how["chosen"]["T_acc"] >= 0.9
+    assert cli.main(["eval", "scenes", *common, "--out", str(tmp_path / "b.json")]) == 0
+    b = json.loads((tmp_path / "b.json").read_text())
+    assert b["scores"]["all"]["T_acc"] == pytest.approx(how["chosen"]["T_acc"])
+    assert b["baselines"]["always [REJ]"]["N_acc"] == 1.0
+    capsys.readouterr()
+    assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert "95 % CI" in capsys.readouterr().out
+    b["records"] = b["records"][:2]
+    (tmp_path / "b.json").write_text(json.dumps(b))
+    assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
+    assert "not of the same cases" in capsys.readouterr().err
+
+
+def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
+    records = Records(tmp_path / "r.jsonl")
+    evaluate(ScriptedEngine(cases, perfect), cases[:1], records)
+    line = json.loads((tmp_path / "r.jsonl").read_text())
+    assert set(line) == {"id", "seconds", "slots"}
+    assert isinstance(records.done["scene 0"], CaseRecord)

@@ -1,15 +1,19 @@
-"""`gsva eval …`: measure a model."""
+"""`gsva eval …` and `gsva calibrate`: measure a model, and choose its rejection threshold."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
+
 
 def register(subparsers: Any) -> None:
-    """Add the `eval` command to argparse's subparsers."""
+    """Add `eval` and `calibrate` to argparse's subparsers."""
     commands = subparsers.add_parser("eval", help="measure a model").add_subparsers(required=True)
     scenes = commands.add_parser(
         "scenes",
@@ -17,38 +21,127 @@ def register(subparsers: Any) -> None:
         description="Every slot is decided by the model alone, each expression by itself. Beside the "
         "model: one that always answers [REJ], and the same model shown a grey frame.",
     )
-    scenes.add_argument(
+    _scene_arguments(scenes, "test")
+    scenes.add_argument("--out", type=Path, help="write numbers and records here as JSON")
+    scenes.set_defaults(run=_scenes)
+
+    compare = commands.add_parser(
+        "compare", help="two runs on the same cases, with paired differences"
+    )
+    compare.add_argument("a", type=Path, help="JSON of `gsva eval … --out`")
+    compare.add_argument("b", type=Path, help="another one")
+    compare.set_defaults(run=_compare)
+
+    calibrate = subparsers.add_parser(
+        "calibrate",
+        help="choose a model's rejection threshold on scenes with known truth",
+        description="Writes the threshold into the model's config.json, where the engine finds it, "
+        "and how it was found into calibration.json beside it.",
+    )
+    _scene_arguments(calibrate, "val")
+    calibrate.add_argument(
+        "--t-acc", type=float, help="keep this share of the present; without it: the best gIoU"
+    )
+    calibrate.set_defaults(run=_calibrate)
+
+
+def _scene_arguments(parser: argparse.ArgumentParser, split: str) -> None:
+    parser.add_argument(
         "--data", type=Path, required=True, help="folder written by `gsva sim render`"
     )
-    scenes.add_argument("--split", default="test", help="the split that the folder must hold")
-    scenes.add_argument("--model", default="gsva-mini")
-    scenes.add_argument("--device", default="auto")
-    scenes.add_argument("--limit", type=int, help="the first LIMIT scenes only")
-    scenes.add_argument("--out", type=Path, help="write the scores here as JSON")
-    scenes.set_defaults(run=_scenes)
+    parser.add_argument("--split", default=split, help="the split that the folder must hold")
+    parser.add_argument("--model", default="gsva-mini", help="bundled name or directory")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--limit", type=int, help="the first LIMIT scenes only")
+    parser.add_argument(
+        "--records", type=Path, help="keep records here while running; a killed run goes on"
+    )
 
 
 def _scenes(args: argparse.Namespace) -> int:
     from .. import load
     from ..scenes import SceneSet
-    from .scenes import always_reject, by_engine, score
+    from .cases import scene_cases
+    from .run import Records, evaluate
+    from .summary import summary
 
-    scenes = SceneSet(args.data, args.split, args.limit)
+    cases = scene_cases(SceneSet(args.data, args.split, args.limit))
     engine = load(args.model, device=args.device)
-    scores = {
-        name: score(scenes, answers, range(len(scenes)))
-        for name, answers in (
-            (args.model, by_engine(engine)),
-            ("always [REJ]", always_reject),
-            ("blind", by_engine(engine, blind=True)),
-        )
-    }
-    print(f"{len(scenes)} scenes of split {args.split}")
-    print(f"{'':14} {'expressions':18} {'gIoU':>6} {'cIoU':>6} {'N-acc':>6} {'T-acc':>6} {'n':>7}")
-    for name, groups in scores.items():
-        for group, s in sorted(groups.items()):
-            figures = " ".join(f"{s[key]:6.3f}" for key in ("gIoU", "cIoU", "N_acc", "T_acc"))
-            print(f"{name:14} {group:18} {figures} {s['n']:7.0f}")
+    records = evaluate(engine, cases, args.records and Records(args.records), label="scenes")
+    blind = evaluate(engine, cases, blind=True, label="blind baseline")
+    numbers = summary(records, blind, engine.rejection_threshold)
+    numbers |= {"model": args.model, "weights_hash": engine.weights_hash, "split": args.split}
+    print(f"{len(records)} scenes of split {args.split}, protocol {numbers['protocol']}, 95 % CI")
+    _table({args.model: numbers["scores"]["all"]} | numbers["baselines"])
+    print()
+    _table({k: v for k, v in numbers["scores"].items() if k != "all"})
     if args.out:
-        args.out.write_text(json.dumps(scores, indent=2) + "\n")
+        numbers["records"] = [asdict(record) for record in records]
+        args.out.write_text(json.dumps(numbers) + "\n")
+        print(f"written: {args.out}")
+    return 0
+
+
+def _table(rows: dict[str, Any]) -> None:
+    print(f"{'':20}" + "".join(f"{name:>24}" for name in METRICS) + f"{'n':>8}")
+    for name, row in rows.items():
+        cells = (
+            f"{row[m]:8.3f} [{row['interval'][m][0]:.3f}, {row['interval'][m][1]:.3f}]"
+            for m in METRICS
+        )
+        print(f"{name:20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['n']:8d}")
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from .compare import paired
+    from .run import CaseRecord, SlotRecord
+    from .summary import Slots
+
+    runs = []
+    for path in (args.a, args.b):
+        data = json.loads(path.read_text())
+        records = [
+            CaseRecord(r["id"], r["seconds"], [SlotRecord(**s) for s in r["slots"]])
+            for r in data["records"]
+        ]
+        slots = Slots.of(records)
+        runs += [slots, slots.p_seg < data["rejection_threshold"]]
+    try:
+        table = paired(*runs)
+    except ValueError as error:
+        print(f"gsva eval compare: {args.a}, {args.b}: {error}", file=sys.stderr)
+        return 1
+    print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")
+    for name, row in table.items():
+        low, high = row["interval"]
+        print(
+            f"{name:8}{row['a']:8.3f}{row['b']:8.3f}{row['difference']:+9.3f}"
+            f"  [{low:+.3f}, {high:+.3f}]"
+        )
+    return 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from .. import load
+    from ..engine import model_directory
+    from ..scenes import SceneSet
+    from .calibrate import calibrated, threshold_for_giou, threshold_for_t_acc, write_threshold
+    from .cases import scene_cases
+    from .run import Records, evaluate
+    from .summary import Slots
+
+    cases = scene_cases(SceneSet(args.data, args.split, args.limit))
+    engine = load(args.model, device=args.device)
+    slots = Slots.of(evaluate(engine, cases, args.records and Records(args.records)))
+    if args.t_acc is None:
+        threshold, goal = threshold_for_giou(slots), "best gIoU"
+    else:
+        threshold, goal = threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
+    how = calibrated(slots, threshold, engine.rejection_threshold)
+    how |= {"goal": goal, "split": args.split, "scenes": len(cases)}
+    write_threshold(model_directory(args.model), threshold, how)
+    for name in ("before", "chosen"):
+        figures = "  ".join(f"{k} {v:.4f}" for k, v in how[name].items())
+        print(f"{name:8}{figures}")
+    print(f"written: {model_directory(args.model)}")
     return 0

@@ -1,81 +1,113 @@
-"""gIoU, cIoU, N-acc and T-acc, by the rules of the official evaluation.
+"""gIoU, cIoU, N-acc and T-acc by the rules of the official evaluation, as sums that can be resampled.
+
+Every expression becomes one row of terms; a metric is a ratio of their sums. So the same few lines give
+a score, its bootstrap interval (sums over resampled images) and a curve over thresholds.
 
 Source: `eval_gres` and `validate` of the official GSVA (solver.py at its commit 618dc79).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Metric = Callable[[Floats], dict[str, Floats]]
 
-class GresMetrics:
-    """Generalised referring segmentation: expressions may have no target, slots may be rejected.
 
-    The IoU of a target comes from its mask even where its slot was rejected, as the official
-    evaluation does; a no-target expression counts 1 when rejected and 0 otherwise.
+def overlap(mask: Bools, truth: Bools) -> tuple[int, int]:
+    """Pixels of the intersection and of the union of two masks [H, W]."""
+    return int((mask & truth).sum()), int((mask | truth).sum())
+
+
+def gres_terms(
+    intersection: Ints, union: Ints, present: Bools, rejected: Bools, false_positives: bool = True
+) -> Floats:
+    """Terms [N, 8] of generalised referring segmentation: some expressions have no target.
+
+    A no-target expression counts IoU 1 when rejected and 0 otherwise. The IoU of a target is that of
+    the mask that is handed in, even where its slot was rejected: the official evaluation takes it from a
+    second pass; where a rejected target shall score 0, hand in an intersection of 0.
 
     Args:
+        intersection, union: pixels, of the predicted and the true mask [N].
+        present: the truth has a target [N]. rejected: the slot was rejected [N].
         false_positives: whether masks on no-target expressions enlarge cIoU's union; gRefCOCO's
             rule is yes, Ref-ZOM's no.
     """
-
-    def __init__(self, false_positives: bool = True) -> None:
-        self.false_positives = false_positives
-        self.ious: list[float] = []
-        self.intersection = self.union = 0
-        self.absent_rejected = self.absent = self.present_kept = self.present = 0
-
-    def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_], rejected: bool) -> None:
-        """One expression: predicted and true mask [H, W]; an empty truth means no target."""
-        union = int((mask | truth).sum())
-        if not truth.any():
-            self.absent += 1
-            self.absent_rejected += rejected
-            self.ious.append(float(rejected))
-            if self.false_positives and not rejected:
-                self.union += union
-            return
-        intersection = int((mask & truth).sum())
-        self.present += 1
-        self.present_kept += not rejected
-        self.ious.append(intersection / (union + 1e-8))
-        self.intersection += intersection
-        self.union += union
-
-    def compute(self) -> dict[str, float]:
-        """gIoU, cIoU, N_acc and T_acc of what was added; NaN where nothing was."""
-        return {
-            "n": len(self.ious),
-            "gIoU": _ratio(sum(self.ious), len(self.ious)),
-            "cIoU": _ratio(self.intersection, self.union),
-            "N_acc": _ratio(self.absent_rejected, self.absent),
-            "T_acc": _ratio(self.present_kept, self.present),
-        }
+    absent = ~present
+    iou = np.where(present, intersection / (union + 1e-8), rejected)
+    counted = present | (absent & ~rejected & false_positives)
+    columns = (
+        np.ones(len(present)),
+        iou,
+        np.where(present, intersection, 0),
+        np.where(counted, union, 0),
+        absent,
+        absent & rejected,
+        present,
+        present & ~rejected,
+    )
+    return np.stack([np.asarray(c, np.float64) for c in columns], 1)
 
 
-class ResMetrics:
-    """Classic referring segmentation: every expression has a target, rejections do not count."""
-
-    def __init__(self) -> None:
-        self.ious: list[float] = []
-        self.intersection = self.union = 0
-
-    def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
-        """One expression: predicted and true mask [H, W]. Both empty counts as IoU 1."""
-        intersection, union = int((mask & truth).sum()), int((mask | truth).sum())
-        self.ious.append(intersection / (union + 1e-5) if union else 1.0)
-        self.intersection += intersection
-        self.union += union
-
-    def compute(self) -> dict[str, float]:
-        """gIoU and cIoU of what was added; NaN where nothing was."""
-        return {
-            "n": len(self.ious),
-            "gIoU": _ratio(sum(self.ious), len(self.ious)),
-            "cIoU": _ratio(self.intersection, self.union),
-        }
+def gres(sums: Floats) -> dict[str, Floats]:
+    """gIoU, cIoU, N_acc and T_acc of summed `gres_terms` [..., 8]; NaN where nothing was counted."""
+    n, iou, intersection, union, absent, absent_rejected, present, present_kept = np.moveaxis(
+        sums, -1, 0
+    )
+    return {
+        "gIoU": _ratio(iou, n),
+        "cIoU": _ratio(intersection, union),
+        "N_acc": _ratio(absent_rejected, absent),
+        "T_acc": _ratio(present_kept, present),
+    }
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
+def res_terms(intersection: Ints, union: Ints) -> Floats:
+    """Terms [N, 4] of classic referring segmentation: every expression has a target.
+
+    Rejections do not count; two empty masks count as IoU 1.
+    """
+    iou = np.where(union > 0, intersection / (union + 1e-5), 1.0)
+    return np.stack([np.ones(len(union)), iou, intersection, union], 1).astype(np.float64)
+
+
+def res(sums: Floats) -> dict[str, Floats]:
+    """gIoU and cIoU of summed `res_terms` [..., 4]."""
+    n, iou, intersection, union = np.moveaxis(sums, -1, 0)
+    return {"gIoU": _ratio(iou, n), "cIoU": _ratio(intersection, union)}
+
+
+def bootstrap(
+    terms: Floats, groups: Ints, metric: Metric, draws: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals, resampling whole groups: expressions of one image hang together.
+
+    Args:
+        terms: [N, K] of one of the functions above. groups: each row's image, any integers [N].
+    """
+    _, place = np.unique(groups, return_inverse=True)
+    count = int(place.max()) + 1 if len(place) else 0
+    sums = np.zeros((count, terms.shape[1]))
+    np.add.at(sums, place, terms)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws) if count else None
+    if weights is None:
+        return {name: (float("nan"), float("nan")) for name in metric(terms.sum(0))}
+    resampled = metric(weights @ sums)
+    return {
+        name: (float(np.nanpercentile(v, 2.5)), float(np.nanpercentile(v, 97.5)))
+        if np.isfinite(v).any()
+        else (float("nan"), float("nan"))
+        for name, v in resampled.items()
+    }
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)

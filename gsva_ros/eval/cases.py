@@ -1,0 +1,49 @@
+"""What is evaluated: pictures with expressions, and the truth where it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..scenes import SceneSet
+
+
+@dataclass(frozen=True)
+class Query:
+    """One expression and its truth.
+
+    Attributes:
+        expression: the words.
+        category: scores are also given by category.
+        truth: bool [H, W], all False where nothing in the picture is meant.
+    """
+
+    expression: str
+    category: str
+    truth: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture and what is asked of it; `read` gives uint8 [H, W, 3] RGB and the queries."""
+
+    id: str
+    read: Callable[[], tuple[NDArray[np.uint8], list[Query]]]
+
+
+def scene_cases(scenes: SceneSet) -> list[Case]:
+    """One case for each rendered scene."""
+
+    def reader(row: int) -> Callable[[], tuple[NDArray[np.uint8], list[Query]]]:
+        def read() -> tuple[NDArray[np.uint8], list[Query]]:
+            asked = scenes.expressions[row]
+            truths = scenes.target_masks(np.full(len(asked), row), [e.targets for e in asked])
+            queries = [Query(e.text, e.category, t) for e, t in zip(asked, truths, strict=True)]
+            return np.ascontiguousarray(scenes.rgb[row]), queries
+
+        return read
+
+    return [Case(f"scene {row}", reader(row)) for row in range(len(scenes))]

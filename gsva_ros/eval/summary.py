@@ -1,0 +1,138 @@
+"""Numbers from records: scores with intervals, the rejection curve, calibration, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metrics import bootstrap, gres, gres_terms
+from .run import CaseRecord
+
+CURVE_POINTS = 101
+CALIBRATION_BINS = 10
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """All slots of a run as arrays [N]; `case` numbers the pictures."""
+
+    case: NDArray[np.int64]
+    category: NDArray[np.str_]
+    present: NDArray[np.bool_]
+    p_seg: NDArray[np.float64]
+    intersection: NDArray[np.int64]
+    union: NDArray[np.int64]
+    truth_area: NDArray[np.int64]
+    box_iou: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, records: Sequence[CaseRecord]) -> Slots:
+        """Flatten records."""
+        rows = [(number, slot) for number, record in enumerate(records) for slot in record.slots]
+        slots = [slot for _, slot in rows]
+        truth_area = np.array([s.truth_area for s in slots], np.int64)
+        return cls(
+            np.array([number for number, _ in rows], np.int64),
+            np.array([s.category for s in slots], np.str_),
+            truth_area > 0,
+            np.array([s.p_seg for s in slots], np.float64),
+            np.array([s.intersection for s in slots], np.int64),
+            np.array([s.union for s in slots], np.int64),
+            truth_area,
+            np.array([s.box_iou for s in slots], np.float64),
+        )
+
+    def terms(self, rejected: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """`gres_terms` of these decisions [N]. Protocol "deployed": a rejected target scores 0."""
+        return gres_terms(
+            np.where(rejected, 0, self.intersection),
+            np.where(rejected, self.truth_area, self.union),
+            self.present,
+            rejected,
+        )
+
+
+def scores(slots: Slots, rejected: NDArray[np.bool_]) -> dict[str, Any]:
+    """GRES metrics with 95 % intervals, for all slots and by category."""
+    terms = slots.terms(rejected)
+    groups = {"all": np.ones(len(terms), bool)}
+    groups |= {str(name): slots.category == name for name in np.unique(slots.category)}
+    result: dict[str, Any] = {}
+    for name, chosen in groups.items():
+        values = gres(terms[chosen].sum(0))
+        intervals = bootstrap(terms[chosen], slots.case[chosen], gres)
+        found = chosen & slots.present
+        right = found & ~rejected & (slots.box_iou >= 0.5)
+        result[name] = {
+            "n": int(chosen.sum()),
+            "present": int(found.sum()),
+            **{k: float(v) for k, v in values.items()},
+            "box_precision_0.5": float(right.sum() / found.sum()) if found.any() else None,
+            "interval": {k: list(v) for k, v in intervals.items()},
+        }
+    return result
+
+
+def rejection_curve(slots: Slots) -> list[dict[str, float]]:
+    """gIoU, N_acc and T_acc where a slot is rejected below each of a range of thresholds."""
+    thresholds = np.unique(np.quantile(slots.p_seg, np.linspace(0, 1, CURVE_POINTS)))
+    return [
+        {"threshold": float(t)}
+        | {k: float(v) for k, v in gres(slots.terms(slots.p_seg < t).sum(0)).items()}
+        for t in thresholds
+    ]
+
+
+def calibration(slots: Slots) -> dict[str, Any]:
+    """How often something is there where the model says so with p_seg: bins, and the mean gap.
+
+    Source: expected calibration error over equal-width bins (Guo et al., ICML 2017).
+    """
+    bins, gap = [], 0.0
+    place = np.minimum((slots.p_seg * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    for number in range(CALIBRATION_BINS):
+        inside = place == number
+        if inside.any():
+            said, true = slots.p_seg[inside].mean(), slots.present[inside].mean()
+            gap += inside.mean() * abs(said - true)
+            bins.append({"p_seg": float(said), "present": float(true), "n": int(inside.sum())})
+    return {"bins": bins, "expected_calibration_error": float(gap)}
+
+
+def latency(records: Sequence[CaseRecord]) -> dict[str, dict[str, float]]:
+    """Percentiles of each stage's milliseconds, and of their sum."""
+    stages = {name for record in records for name in record.seconds}
+    table = {s: [1e3 * r.seconds.get(s, 0.0) for r in records] for s in sorted(stages)}
+    table["total"] = [1e3 * sum(r.seconds.values()) for r in records]
+    return {
+        name: {f"p{p}": float(np.percentile(values, p)) for p in PERCENTILES}
+        for name, values in table.items()
+    }
+
+
+def summary(
+    records: Sequence[CaseRecord], blind: Sequence[CaseRecord], threshold: float
+) -> dict[str, Any]:
+    """Everything about one run, ready for JSON; always beside it two baselines.
+
+    "always [REJ]" finds nothing, ever; "blind" is the same model shown a grey picture.
+    """
+    slots, unseen = Slots.of(records), Slots.of(blind)
+    return {
+        "protocol": "deployed",
+        "cases": len(records),
+        "rejection_threshold": threshold,
+        "scores": scores(slots, slots.p_seg < threshold),
+        "baselines": {
+            "always [REJ]": scores(slots, np.ones(len(slots.p_seg), bool))["all"],
+            "blind": scores(unseen, unseen.p_seg < threshold)["all"],
+        },
+        "rejection_curve": rejection_curve(slots),
+        "calibration": calibration(slots),
+        "latency_ms": latency(records),
+    }
