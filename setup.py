@@ -22,9 +22,10 @@ setup(
     license=PACKAGE.findtext("license"),
     packages=find_packages(include=["gsva_ros", "gsva_ros.*"]),
     # Model folders are data, not packages: their names hold dashes.
-    package_data={"gsva_ros": ["models/*/*", "py.typed"]},
+    package_data={"gsva_ros": ["models/*/*", "eval/*.html", "py.typed"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
+        "jinja2",
         "numpy",
         "opencv-python-headless",
         "pillow",

@@ -18,11 +18,13 @@ class Query:
     Attributes:
         expression: the words.
         category: scores are also given by category.
-        truth: bool [H, W], all False where nothing in the picture is meant.
+        referents: how many things in the picture are meant; 0: none.
+        truth: bool [H, W], all of them.
     """
 
     expression: str
     category: str
+    referents: int
     truth: NDArray[np.bool_]
 
 
@@ -41,7 +43,10 @@ def scene_cases(scenes: SceneSet) -> list[Case]:
         def read() -> tuple[NDArray[np.uint8], list[Query]]:
             asked = scenes.expressions[row]
             truths = scenes.target_masks(np.full(len(asked), row), [e.targets for e in asked])
-            queries = [Query(e.text, e.category, t) for e, t in zip(asked, truths, strict=True)]
+            queries = [
+                Query(e.text, e.category, len(e.targets), t)
+                for e, t in zip(asked, truths, strict=True)
+            ]
             return np.ascontiguousarray(scenes.rgb[row]), queries
 
         return read

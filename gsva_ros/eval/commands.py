@@ -23,6 +23,7 @@ def register(subparsers: Any) -> None:
     )
     _scene_arguments(scenes, "test")
     scenes.add_argument("--out", type=Path, help="write numbers and records here as JSON")
+    scenes.add_argument("--report", type=Path, help="write one HTML page here")
     scenes.set_defaults(run=_scenes)
 
     compare = commands.add_parser(
@@ -62,6 +63,7 @@ def _scenes(args: argparse.Namespace) -> int:
     from .. import load
     from ..scenes import SceneSet
     from .cases import scene_cases
+    from .report import choose, gallery, render
     from .run import Records, evaluate
     from .summary import summary
 
@@ -70,14 +72,23 @@ def _scenes(args: argparse.Namespace) -> int:
     records = evaluate(engine, cases, args.records and Records(args.records), label="scenes")
     blind = evaluate(engine, cases, blind=True, label="blind baseline")
     numbers = summary(records, blind, engine.rejection_threshold)
-    numbers |= {"model": args.model, "weights_hash": engine.weights_hash, "split": args.split}
-    print(f"{len(records)} scenes of split {args.split}, protocol {numbers['protocol']}, 95 % CI")
+    numbers |= {
+        "model": args.model,
+        "weights_hash": engine.weights_hash,
+        "device": str(engine.device),
+        "data": f"{len(records)} scenes of split {args.split}",
+    }
+    print(f"{numbers['data']}, protocol {numbers['protocol']}, 95 % CI")
     _table({args.model: numbers["scores"]["all"]} | numbers["baselines"])
     print()
     _table({k: v for k, v in numbers["scores"].items() if k != "all"})
+    if args.report:
+        picks = choose(records, engine.rejection_threshold)
+        args.report.write_text(render(numbers, gallery(engine, cases, records, picks)))
+        print(f"written: {args.report}")
     if args.out:
         numbers["records"] = [asdict(record) for record in records]
-        args.out.write_text(json.dumps(numbers) + "\n")
+        args.out.write_text(json.dumps(numbers, allow_nan=False) + "\n")
         print(f"written: {args.out}")
     return 0
 
@@ -86,7 +97,9 @@ def _table(rows: dict[str, Any]) -> None:
     print(f"{'':20}" + "".join(f"{name:>24}" for name in METRICS) + f"{'n':>8}")
     for name, row in rows.items():
         cells = (
-            f"{row[m]:8.3f} [{row['interval'][m][0]:.3f}, {row['interval'][m][1]:.3f}]"
+            "-"
+            if row[m] is None
+            else f"{row[m]:.3f} [{row['interval'][m][0]:.3f}, {row['interval'][m][1]:.3f}]"
             for m in METRICS
         )
         print(f"{name:20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['n']:8d}")

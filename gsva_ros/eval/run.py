@@ -23,11 +23,12 @@ class SlotRecord:
 
     The mask is what the model would draw if it took the slot for [SEG], so that any threshold can be
     judged afterwards. intersection and union are its pixels with the truth; area is its own, truth_area
-    the truth's (0: no target). box_iou compares the boxes around both.
+    the truth's. box_iou compares the boxes around both. referents: how many things are meant (0: none).
     """
 
     expression: str
     category: str
+    referents: int
     p_seg: float
     predicted_iou: float
     intersection: int
@@ -123,6 +124,7 @@ def _slot(
     return SlotRecord(
         query.expression,
         query.category,
+        query.referents,
         p_seg,
         predicted_iou,
         intersection,

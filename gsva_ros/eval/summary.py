@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class Slots:
         return cls(
             np.array([number for number, _ in rows], np.int64),
             np.array([s.category for s in slots], np.str_),
-            truth_area > 0,
+            np.array([s.referents > 0 for s in slots], bool),
             np.array([s.p_seg for s in slots], np.float64),
             np.array([s.intersection for s in slots], np.int64),
             np.array([s.union for s in slots], np.int64),
@@ -71,19 +71,25 @@ def scores(slots: Slots, rejected: NDArray[np.bool_]) -> dict[str, Any]:
         result[name] = {
             "n": int(chosen.sum()),
             "present": int(found.sum()),
-            **{k: float(v) for k, v in values.items()},
+            **_plain(values),
             "box_precision_0.5": float(right.sum() / found.sum()) if found.any() else None,
-            "interval": {k: list(v) for k, v in intervals.items()},
+            "interval": {
+                k: list(_plain(dict(enumerate(v))).values()) for k, v in intervals.items()
+            },
         }
     return result
 
 
-def rejection_curve(slots: Slots) -> list[dict[str, float]]:
+def _plain(values: Mapping[Any, Any]) -> dict[Any, float | None]:
+    """Floats, None for what there was nothing to count for: JSON knows no NaN."""
+    return {k: None if np.isnan(v) else float(v) for k, v in values.items()}
+
+
+def rejection_curve(slots: Slots) -> list[dict[str, float | None]]:
     """gIoU, N_acc and T_acc where a slot is rejected below each of a range of thresholds."""
     thresholds = np.unique(np.quantile(slots.p_seg, np.linspace(0, 1, CURVE_POINTS)))
     return [
-        {"threshold": float(t)}
-        | {k: float(v) for k, v in gres(slots.terms(slots.p_seg < t).sum(0)).items()}
+        {"threshold": float(t)} | _plain(gres(slots.terms(slots.p_seg < t).sum(0)))
         for t in thresholds
     ]
 

@@ -1,0 +1,138 @@
+"""One self-contained HTML page about a run: numbers, curves, and a gallery of pictures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine import Engine, Slot
+from ..overlay import Target, draw
+from .cases import Case, Query
+from .run import CaseRecord, SlotRecord
+
+TEMPLATE = Path(__file__).with_name("report.html")
+PANEL_WIDTH = 320  # pixels
+# What a wrong mask on an absent thing leaves of the picture around it (the paper's figure 4).
+DARKENED = 0.3
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A slot for the gallery, and why it is there: "worst" or "random"."""
+
+    case: int
+    slot: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture of the gallery: truth on the left, the answer on the right, as JPEG in base64."""
+
+    why: str
+    kind: str  # absent, single or multi
+    case: str
+    expression: str
+    verdict: str
+    p_seg: float
+    iou: float | None
+    picture: str
+
+
+def kind_of(slot: SlotRecord) -> str:
+    """The filter that a slot falls under: absent, single or multi."""
+    return ("absent", "single")[slot.referents] if slot.referents < 2 else "multi"
+
+
+def deployed_iou(slot: SlotRecord, threshold: float) -> float:
+    """The slot's share of gIoU: its IoU, 0 for a wrong decision, 1 for a right rejection."""
+    rejected = slot.p_seg < threshold
+    if slot.referents == 0:
+        return float(rejected)
+    return 0.0 if rejected else slot.intersection / max(slot.union, 1)
+
+
+def choose(
+    records: Sequence[CaseRecord], threshold: float, each: int = 24, seed: int = 0
+) -> list[Pick]:
+    """The worst slots, the surest mistakes first and one a picture at most, and random other ones."""
+    slots = [(c, s, slot) for c, r in enumerate(records) for s, slot in enumerate(r.slots)]
+    ranked = sorted(
+        slots, key=lambda x: (deployed_iou(x[2], threshold), -abs(x[2].p_seg - threshold))
+    )
+    worst: dict[int, Pick] = {}
+    for case, slot, _ in ranked:
+        if len(worst) == each:
+            break
+        worst.setdefault(case, Pick(case, slot, "worst"))
+    taken = {(p.case, p.slot) for p in worst.values()}
+    rest = [(c, s) for c, s, _ in slots if (c, s) not in taken]
+    drawn = np.random.default_rng(seed).permutation(len(rest))[:each]
+    return [*worst.values(), *(Pick(*rest[int(i)], "random") for i in drawn)]
+
+
+def gallery(
+    engine: Engine, cases: Sequence[Case], records: Sequence[CaseRecord], picks: Sequence[Pick]
+) -> list[Card]:
+    """Ask the picked expressions once more and draw them; the same weights answer as before."""
+    cards = []
+    for pick in picks:
+        rgb, queries = cases[pick.case].read()
+        record, query = records[pick.case].slots[pick.slot], queries[pick.slot]
+        slot = engine.segment(engine.encode(rgb), [query.expression]).slots[0]
+        iou = None
+        if query.referents and not slot.rejected:
+            iou = deployed_iou(record, 0.0)
+        cards.append(
+            Card(
+                pick.why,
+                kind_of(record),
+                records[pick.case].id,
+                query.expression,
+                _verdict(query, slot),
+                slot.p_seg,
+                iou,
+                _picture(rgb, query, slot),
+            )
+        )
+    return cards
+
+
+def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
+    """The page, which needs no file and no network beside it."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(TEMPLATE.read_text()).render(run=numbers, cards=cards)
+
+
+def _verdict(query: Query, slot: Slot) -> str:
+    if query.referents:
+        return "wrongly rejected" if slot.rejected else "segmented"
+    return "rightly rejected" if slot.rejected else "absent, yet segmented"
+
+
+def _picture(rgb: NDArray[np.uint8], query: Query, slot: Slot) -> str:
+    factor = PANEL_WIDTH / rgb.shape[1]
+    size = (PANEL_WIDTH, max(1, round(rgb.shape[0] * factor)))
+    large = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+
+    def scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
+    truth = draw(large, [Target(2, "truth", scaled(query.truth), 1.0)] if query.referents else [])
+    answer = large
+    mask = None if slot.mask is None else scaled(slot.mask)
+    if mask is not None and not query.referents:
+        answer = np.where(mask[..., None], large, (large * DARKENED).astype(np.uint8))
+    answer = draw(answer, [Target(0, query.expression, mask, slot.p_seg)])
+    gap = np.full((size[1], 4, 3), 255, np.uint8)
+    panels = np.ascontiguousarray(np.concatenate([truth, gap, answer], 1))
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(panels, cv2.COLOR_RGB2BGR))
+    return base64.b64encode(data.tobytes()).decode()

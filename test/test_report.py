@@ -1,0 +1,152 @@
+"""The report in a browser: no console error, filters work, legible on a desk and on a phone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsva_ros.eval.cases import Case, Query
+from gsva_ros.eval.report import Card, choose, kind_of, render
+from gsva_ros.eval.run import CaseRecord, SlotRecord
+from gsva_ros.eval.summary import summary
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# One white pixel.
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEANl9ngAAAAABJRU5ErkJggg=="
+)
+
+
+def records() -> list[CaseRecord]:
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(30):
+        slots = []
+        for _ in range(4):
+            referents = int(rng.choice([0, 0, 1, 2]))
+            truth = 100 if referents else 0
+            slots.append(
+                SlotRecord(
+                    "the <b>red</b> mug & co",
+                    "single",
+                    referents,
+                    float(rng.random()),
+                    0.5,
+                    80 if referents else 0,
+                    120 if referents else 50,
+                    100 if referents else 50,
+                    truth,
+                    0.7 if referents else 0.0,
+                )
+            )
+        made.append(CaseRecord(f"scene {number}", {"encode": 0.01, "mask": 0.02}, slots))
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = records()
+    numbers = summary(run, run, 0.5)
+    numbers |= {"model": "m", "weights_hash": "0" * 64, "device": "cpu", "data": "30 scenes"}
+    cards = [
+        Card(p.why, kind_of(s), "scene", s.expression, "segmented", s.p_seg, 0.5, PIXEL)
+        for p in choose(run, 0.5)
+        for s in [run[p.case].slots[p.slot]]
+    ]
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(numbers, cards))
+    return path
+
+
+def test_the_worst_come_first_and_pictures_differ() -> None:
+    picks = choose(records(), 0.5)
+    worst = [p for p in picks if p.why == "worst"]
+    assert len(worst) == len({p.case for p in worst}) == 24
+    assert len(picks) == 48
+    assert len({(p.case, p.slot) for p in picks}) == 48
+    first = records()[worst[0].case].slots[worst[0].slot]
+    rejected = first.p_seg < 0.5
+    assert rejected if first.referents else not rejected
+
+
+def test_the_page_stands_alone(page: Path) -> None:
+    html = page.read_text()
+    assert not re.search(r"""(src|href)=["']?(https?:|//|[\w./]+\.(js|css|png))""", html)
+    assert "the &lt;b&gt;red&lt;/b&gt; mug &amp; co" in html
+    assert "nan" not in re.sub(r"data:image[^\"]+", "", html.lower())
+
+
+def dom(page: Path, choice: str, width: int) -> tuple[str, str]:
+    """The page as the browser has it after its script ran, and what the console said."""
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            f"--window-size={width},900",
+            "--dump-dom",
+            f"file://{page}#{choice}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on this machine")
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("kind", ["all", "absent", "multi"])
+def test_filters_work_without_a_console_error(page: Path, kind: str, width: int) -> None:
+    html, console = dom(page, f"kind={kind}&why=worst", width)
+    assert "CONSOLE" not in console, console
+    cards = re.findall(r'<div class="card" data-kind="(\w+)" data-why="(\w+)"( hidden="")?>', html)
+    assert len(cards) == 48
+    for card_kind, why, hidden in cards:
+        assert bool(hidden) == (why != "worst" or kind not in ("all", card_kind))
+    shown = sum(not hidden for _, _, hidden in cards)
+    assert 0 < shown <= 24
+    assert f"{shown} shown" in html
+
+
+def test_gallery_draws_truth_and_answer() -> None:
+    from types import SimpleNamespace
+
+    from gsva_ros.eval.report import Pick, gallery
+
+    truth = np.zeros((60, 80), bool)
+    truth[10:30, 10:40] = True
+    rgb = np.full((60, 80, 3), 120, np.uint8)
+    cases = [
+        Case(
+            "a",
+            lambda: (rgb, [Query("mug", "single", 1, truth), Query("can", "x", 0, ~truth & truth)]),
+        )
+    ]
+    slot = {"p_seg": 0.9, "mask": truth, "rejected": False}
+    engine = SimpleNamespace(
+        encode=lambda rgb: None,
+        segment=lambda frame, asked: SimpleNamespace(slots=[SimpleNamespace(**slot)]),
+    )
+    run = [
+        CaseRecord(
+            "a",
+            {},
+            [
+                SlotRecord("mug", "single", 1, 0.9, 0.5, 600, 600, 600, 600, 1.0),
+                SlotRecord("can", "x", 0, 0.9, 0.5, 0, 600, 600, 0, 0.0),
+            ],
+        )
+    ]
+    right, wrong = gallery(engine, cases, run, [Pick(0, 0, "random"), Pick(0, 1, "worst")])
+    assert (right.kind, right.verdict, right.iou) == ("single", "segmented", 1.0)
+    assert (wrong.kind, wrong.verdict, wrong.iou) == ("absent", "absent, yet segmented", None)
+    assert right.picture != wrong.picture
