@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 from tiny import tiny_checkpoint
 
 import gsva_ros

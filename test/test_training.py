@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 import torch
 from torch import Tensor, nn
 
