@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from sensor_msgs.msg import Image
 
+import gsva_ros
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
 
@@ -37,43 +35,17 @@ def segmentation(result: Result, provenance: Provenance, now: int) -> Segmentati
     return msg
 
 
-def provenance_of(engine: Any, model: str) -> Provenance:
-    """Describe the engine; what it does not tell about itself stays empty."""
-    msg = Provenance()
-    msg.model = str(getattr(engine, "name", "") or model)
-    msg.weights_hash = str(getattr(engine, "weights_hash", "") or _hash(engine))
-    dtype = getattr(engine, "precision", None) or getattr(engine, "dtype", "")
-    msg.precision = str(dtype).removeprefix("torch.")
-    msg.device = str(getattr(engine, "device", ""))
-    msg.prompt_template = str(getattr(engine, "prompt_template", ""))
-    msg.rejection_threshold = float(engine.rejection_threshold)
-    msg.version = version()
-    return msg
-
-
-def version() -> str:
-    """Return the version in package.xml, as installed by ROS or by pip."""
-    from xml.etree import ElementTree
-
-    for parent in Path(__file__).resolve().parents:
-        for path in (parent / "package.xml", parent / "share" / "gsva_ros" / "package.xml"):
-            if path.is_file():
-                return ElementTree.parse(path).findtext("version") or ""
-    try:
-        return metadata.version("gsva-ros")
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _hash(engine: Any) -> str:
-    weights = getattr(engine, "weights_path", None)
-    if weights is None or not Path(weights).is_file():
-        return ""
-    digest = hashlib.sha256()
-    with open(weights, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def provenance_of(engine: Any) -> Provenance:
+    """Describe the engine: enough to repeat an answer."""
+    return Provenance(
+        model=engine.name,
+        weights_hash=engine.weights_hash,
+        precision=engine.precision,
+        device=str(engine.device),
+        prompt_template=engine.prompt_template,
+        rejection_threshold=float(engine.rejection_threshold),
+        version=gsva_ros.__version__,
+    )
 
 
 def _outcome(decision: Decision) -> OutcomeMsg:

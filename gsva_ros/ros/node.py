@@ -70,7 +70,7 @@ class GsvaNode(Node):
         engine = self._loader(model, device, dtype)
         self._engine = engine
         self._own_threshold = float(engine.rejection_threshold)
-        self._provenance: Provenance = provenance_of(engine, model)
+        self._provenance: Provenance = provenance_of(engine)
         self._set_threshold(self._value("rejection_threshold"))
         self._worker = Worker(engine, self._publish, self._limits)
         self._diagnostics = Diagnostics(
@@ -105,7 +105,7 @@ class GsvaNode(Node):
         if initial:
             self._worker.submit(Request("initial", expressions=initial, every_frame=True))
         self.get_logger().info(
-            f"ready: {self._provenance.model} on {self._provenance.device or 'unknown device'}, "
+            f"ready: {self._provenance.model} on {self._provenance.device}, "
             f"frames from {self._image.topic_name}"
         )
 

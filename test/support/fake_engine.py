@@ -34,6 +34,8 @@ class FakeEngine:
     name = "fake"
     device = "cpu"
     precision = "none"
+    weights_hash = "0" * 64
+    prompt_template = "none"
     rejection_threshold = 0.5
 
     def __init__(self, delay: float = 0.0):
