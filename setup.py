@@ -29,6 +29,7 @@ setup(
         "numpy",
         "opencv-python-headless",
         "pillow",
+        "pycocotools",
         "safetensors",
         "segment-anything",
         "sentencepiece",
@@ -36,7 +37,7 @@ setup(
         "tqdm",
         "transformers>=5,<6",
     ],
-    extras_require={"sim": ["mujoco>=3.2", "rosbags>=0.11"]},
+    extras_require={"sim": ["mujoco>=3.2", "rosbags>=0.11", "rosbags-image>=0.10"]},
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

@@ -9,7 +9,7 @@ import pytest
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, Client, NodeProcess, blocks, image
 
-from gsva_ros.ros.conversions import BYTES_PER_PIXEL, MessageError, to_rgb
+from gsva_ros.conversions import BYTES_PER_PIXEL, MessageError, to_rgb
 
 harness.isolate()
 

@@ -12,8 +12,8 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from gsva_ros import msg as messages
+from gsva_ros.conversions import mask_of
 from gsva_ros.ros.answers import segmentation
-from gsva_ros.ros.conversions import mask_of
 from gsva_ros.ros.results import ResultsBag
 from gsva_ros.ros.worker import Code, Decision, Frame, Outcome, Request, Result
 

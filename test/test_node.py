@@ -10,7 +10,7 @@ import pytest
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, REAL, Client, NodeProcess, blocks
 
-from gsva_ros.ros.conversions import mask_of
+from gsva_ros.conversions import mask_of
 
 DATA = Path(__file__).resolve().parent / "data"
 

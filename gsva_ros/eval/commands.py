@@ -7,7 +7,10 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cases import Case
 
 METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
 
@@ -22,9 +25,25 @@ def register(subparsers: Any) -> None:
         "model: one that always answers [REJ], and the same model shown a grey frame.",
     )
     _scene_arguments(scenes, "test")
-    scenes.add_argument("--out", type=Path, help="write numbers and records here as JSON")
-    scenes.add_argument("--report", type=Path, help="write one HTML page here")
+    _output_arguments(scenes)
     scenes.set_defaults(run=_scenes)
+
+    bag = commands.add_parser(
+        "bag",
+        help="frames of a rosbag2 with ground truth, beside two baselines",
+        description="Reads rosbag2 (mcap or sqlite3, raw or compressed images) straight from disk.",
+    )
+    bag.add_argument("bag", type=Path, help="a rosbag2 folder, or an mcap file")
+    bag.add_argument(
+        "--truth",
+        type=Path,
+        required=True,
+        help="COCO-style JSON, as `gsva sim bag --truth` writes",
+    )
+    bag.add_argument("--topic", help="the image topic, where it is not the one in the truth")
+    _run_arguments(bag)
+    _output_arguments(bag)
+    bag.set_defaults(run=_bag)
 
     compare = commands.add_parser(
         "compare", help="two runs on the same cases, with paired differences"
@@ -51,34 +70,68 @@ def _scene_arguments(parser: argparse.ArgumentParser, split: str) -> None:
         "--data", type=Path, required=True, help="folder written by `gsva sim render`"
     )
     parser.add_argument("--split", default=split, help="the split that the folder must hold")
+    parser.add_argument("--limit", type=int, help="the first LIMIT scenes only")
+    _run_arguments(parser)
+
+
+def _output_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, help="write numbers and records here as JSON")
+    parser.add_argument("--report", type=Path, help="write one HTML page here")
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="gsva-mini", help="bundled name or directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--limit", type=int, help="the first LIMIT scenes only")
     parser.add_argument(
         "--records", type=Path, help="keep records here while running; a killed run goes on"
     )
 
 
 def _scenes(args: argparse.Namespace) -> int:
-    from .. import load
     from ..scenes import SceneSet
     from .cases import scene_cases
+
+    cases = scene_cases(SceneSet(args.data, args.split, args.limit))
+    return _measure(args, cases, f"{len(cases)} scenes of split {args.split}")
+
+
+def _bag(args: argparse.Namespace) -> int:
+    from ..truth import TruthError, read_truth
+    from .bags import BagError, ImageBag, bag_cases
+
+    try:
+        truth = read_truth(args.truth)
+        bag = ImageBag(args.bag)
+        cases, problems = bag_cases(bag, truth, args.topic)
+    except (BagError, TruthError) as error:
+        print(f"gsva eval bag: {error}", file=sys.stderr)
+        return 1
+    for problem in problems:
+        print(f"gsva eval bag: left out: {problem}", file=sys.stderr)
+    if not cases:
+        print(f"gsva eval bag: {args.bag} has no frame of {args.truth}", file=sys.stderr)
+        return 1
+    return _measure(args, cases, f"{len(cases)} frames of {args.bag}")
+
+
+def _measure(args: argparse.Namespace, cases: list[Case], data: str) -> int:
+    """Run the model and the blind baseline over the cases; print, and write what was asked for."""
+    from .. import load
     from .report import choose, gallery, render
     from .run import Records, evaluate
     from .summary import summary
 
-    cases = scene_cases(SceneSet(args.data, args.split, args.limit))
     engine = load(args.model, device=args.device)
-    records = evaluate(engine, cases, args.records and Records(args.records), label="scenes")
+    records = evaluate(engine, cases, args.records and Records(args.records), label="model")
     blind = evaluate(engine, cases, blind=True, label="blind baseline")
     numbers = summary(records, blind, engine.rejection_threshold)
     numbers |= {
         "model": args.model,
         "weights_hash": engine.weights_hash,
         "device": str(engine.device),
-        "data": f"{len(records)} scenes of split {args.split}",
+        "data": data,
     }
-    print(f"{numbers['data']}, protocol {numbers['protocol']}, 95 % CI")
+    print(f"{data}, protocol {numbers['protocol']}, 95 % CI")
     _table({args.model: numbers["scores"]["all"]} | numbers["baselines"])
     print()
     _table({k: v for k, v in numbers["scores"].items() if k != "all"})

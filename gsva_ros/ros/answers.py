@@ -7,10 +7,10 @@ from typing import Any
 from sensor_msgs.msg import Image
 
 import gsva_ros
+from gsva_ros.conversions import fill_image
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
 
-from .conversions import fill_image
 from .worker import Decision, Outcome, Result
 
 

@@ -28,11 +28,11 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
+from gsva_ros.conversions import mask_of, to_rgb
 from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, poster
 
 from . import qos
-from .conversions import mask_of, to_rgb
 from .results import ResultsBag
 
 OUTCOMES = {

@@ -25,13 +25,13 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from gsva_ros.conversions import MessageError, fill_image, to_rgb
 from gsva_ros.msg import Instruction, Provenance, Rejection, Segmentation
 from gsva_ros.overlay import Target, draw, label_image
 from gsva_ros.srv import Segment
 
 from . import parameters, qos
 from .answers import provenance_of, segmentation
-from .conversions import MessageError, fill_image, to_rgb
 from .diagnostics import Diagnostics
 from .worker import BadImageError, Frame, Limits, Outcome, Request, Result, Worker
 

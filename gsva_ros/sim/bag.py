@@ -11,29 +11,52 @@ import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from .dataset import visible_scene
+from ..truth import Referring, write_truth
+from .dataset import seen_objects, visible_scene
+from .expressions import Expressions
 from .render import Renderer, Rendering
+from .scene import SceneSpec
 
 FRAME_ID = "camera_optical_frame"
 SWING = 22.0  # degrees to either side
 START_NS = 1_000_000_000
+TOPIC = "/camera/image"
+EXPRESSIONS = 12  # about each frame, in its truth
 
 
-def swing(seed: int, frames: int, renderer: Renderer) -> Iterator[Rendering]:
+def swing(seed: int, frames: int, renderer: Renderer) -> Iterator[tuple[SceneSpec, Rendering]]:
     """The scene of a seed from `frames` viewpoints on an arc, there and back."""
     spec, _, _ = visible_scene(seed, renderer)
     for k in range(frames):
         turn = SWING * math.sin(2 * math.pi * k / frames)
-        yield renderer.render(replace(spec, azimuth=spec.azimuth + turn))
+        turned = replace(spec, azimuth=spec.azimuth + turn)
+        yield turned, renderer.render(turned)
+
+
+def referrings(spec: SceneSpec, view: Rendering, rng: np.random.Generator) -> list[Referring]:
+    """Expressions about what the camera sees from here, with their masks."""
+    things = [t for t in seen_objects(spec, view) if t.pixels]
+    drawn = Expressions(things, view.instances.shape[1], rng).sample(EXPRESSIONS)
+    return [
+        Referring(e.text, e.category, len(e.targets), np.isin(view.instances, e.targets))
+        for e in drawn
+    ]
 
 
 def write_bag(
-    out: Path, seeds: Sequence[int], frames: int, rate: float, width: int = 640, height: int = 480
+    out: Path,
+    seeds: Sequence[int],
+    frames: int,
+    rate: float,
+    width: int = 640,
+    height: int = 480,
+    truth: Path | None = None,
 ) -> None:
     """Write a rosbag2 (mcap, zstd-compressed messages) of `frames` frames for each scene.
 
     Topics: /camera/image (sensor_msgs/Image, rgb8) and /camera/camera_info (sensor_msgs/CameraInfo,
-    no distortion), at `rate` frames a second, in the optical frame of REP 103.
+    no distortion), at `rate` frames a second, in the optical frame of REP 103. `truth` gets expressions
+    about every frame with their masks (`gsva_ros.truth`).
 
     Raises:
         rosbags.rosbag2.WriterError: `out` exists.
@@ -47,12 +70,15 @@ def write_bag(
     renderer = Renderer(width, height)
     writer = Writer(out, version=9, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    truths: list[tuple[int, list[Referring]]] = []
     with writer:
-        images = writer.add_connection("/camera/image", image_type, typestore=types)
+        images = writer.add_connection(TOPIC, image_type, typestore=types)
         infos = writer.add_connection("/camera/camera_info", info_type, typestore=types)
         views = (view for seed in seeds for view in swing(seed, frames, renderer))
-        for number, view in enumerate(views):
+        for number, (spec, view) in enumerate(views):
             stamp = START_NS + round(number * 1e9 / rate)
+            rng = np.random.default_rng([spec.seed, number])
+            truths.append((stamp, referrings(spec, view, rng)))
             header = Header(Time(stamp // 10**9, stamp % 10**9), FRAME_ID)
             image = Image(header, height, width, "rgb8", 0, 3 * width, view.rgb.reshape(-1))
             k = view.intrinsics
@@ -71,3 +97,5 @@ def write_bag(
             )
             writer.write(images, stamp, types.serialize_cdr(image, image_type))
             writer.write(infos, stamp, types.serialize_cdr(info, info_type))
+    if truth is not None:
+        write_truth(truth, TOPIC, truths)

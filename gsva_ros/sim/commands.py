@@ -29,6 +29,9 @@ def register(subparsers: Any) -> None:
     bag.add_argument("--rate", type=float, default=4.0, help="frames a second")
     bag.add_argument("--width", type=int, default=640, help="pixels")
     bag.add_argument("--height", type=int, default=480, help="pixels")
+    bag.add_argument(
+        "--truth", type=Path, help="write expressions and masks here (COCO-style JSON)"
+    )
     bag.set_defaults(run=_bag)
 
 
@@ -42,5 +45,5 @@ def _render(args: argparse.Namespace) -> int:
 def _bag(args: argparse.Namespace) -> int:
     from .bag import write_bag
 
-    write_bag(args.out, args.seeds, args.frames, args.rate, args.width, args.height)
+    write_bag(args.out, args.seeds, args.frames, args.rate, args.width, args.height, args.truth)
     return 0

@@ -21,8 +21,8 @@ from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from gsva_ros.conversions import fill_image
 from gsva_ros.ros import qos
-from gsva_ros.ros.conversions import fill_image
 
 SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
