@@ -22,7 +22,9 @@ from safetensors.torch import load_file
 
 from gsva_ros import cli
 from gsva_ros.engine import Engine
+from gsva_ros.eval.cases import Query
 from gsva_ros.eval.metrics import gres, gres_terms, overlap, res, res_terms
+from gsva_ros.eval.paper import paper_slots
 from gsva_ros.model.checkpoint import (
     Checkpoint,
     load_converted,
@@ -219,6 +221,27 @@ def test_engine_on_converted_weights(
         if len(case["expressions"]) == 1:
             alone = engine.segment(frame, case["expressions"]).slots[0]
             assert alone.p_seg == pytest.approx(float(golden), abs=TOLERANCE)
+
+
+def test_paper_protocol(run: Run) -> None:
+    """The evaluation's slots are the official ones: decisions of the first pass, masks of the second."""
+    engine = Engine(run.checkpoint, "golden", torch.device("cpu"), torch.float32)
+    seg = run.checkpoint.model.config.seg_token_id
+    for i, case in enumerate(run.data["cases"]):
+        rgb = run.tensors[f"case{i}.image"].numpy()
+        queries = [
+            Query(expression, "", int(there), np.full(rgb.shape[:2], bool(there)))
+            for expression, there in zip(case["expressions"], case["present"], strict=True)
+        ]
+        slots, _ = paper_slots(engine, rgb, queries)
+        golden_masks = run.tensors[f"case{i}.reeval.pred_masks"].numpy() >= 0
+        ids = run.tensors[f"case{i}.plain.output_ids"].flatten()
+        rej = run.checkpoint.model.config.rej_token_id
+        golden_ids = ids[(ids == seg) | (ids == rej)]
+        assert len(slots) == len(golden_masks) == len(golden_ids)
+        for slot, mask, decided in zip(slots, golden_masks, golden_ids, strict=True):
+            assert slot.kept == (int(decided) == seg)
+            assert (slot.mask != mask).mean() < 1e-3
 
 
 def test_training_losses_and_gradients(run: Run) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gsva_ros.eval.cases import Case, Query
 from gsva_ros.eval.report import Card, choose, kind_of, render
 from gsva_ros.eval.run import CaseRecord, SlotRecord
-from gsva_ros.eval.summary import summary
+from gsva_ros.eval.summary import Scoring, summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # One white pixel.
@@ -28,6 +28,7 @@ def records() -> list[CaseRecord]:
     for number in range(30):
         slots = []
         for _ in range(4):
+            p_seg = float(rng.random())
             referents = int(rng.choice([0, 0, 1, 2]))
             truth = 100 if referents else 0
             slots.append(
@@ -35,7 +36,8 @@ def records() -> list[CaseRecord]:
                     "the <b>red</b> mug & co",
                     "single",
                     referents,
-                    float(rng.random()),
+                    p_seg,
+                    p_seg >= 0.5,
                     0.5,
                     80 if referents else 0,
                     120 if referents else 50,
@@ -51,7 +53,7 @@ def records() -> list[CaseRecord]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = records()
-    numbers = summary(run, run, 0.5)
+    numbers = summary(run, run, 0.5, Scoring())
     numbers |= {"model": "m", "weights_hash": "0" * 64, "device": "cpu", "data": "30 scenes"}
     cards = [
         Card(p.why, kind_of(s), "scene", s.expression, "segmented", s.p_seg, 0.5, PIXEL)
@@ -141,8 +143,8 @@ def test_gallery_draws_truth_and_answer() -> None:
             "a",
             {},
             [
-                SlotRecord("mug", "single", 1, 0.9, 0.5, 600, 600, 600, 600, 1.0),
-                SlotRecord("can", "x", 0, 0.9, 0.5, 0, 600, 600, 0, 0.0),
+                SlotRecord("mug", "single", 1, 0.9, True, 0.5, 600, 600, 600, 600, 1.0),
+                SlotRecord("can", "x", 0, 0.9, True, 0.5, 0, 600, 600, 0, 0.0),
             ],
         )
     ]

@@ -15,13 +15,14 @@ import gsva_ros
 from gsva_ros import cli
 from gsva_ros.eval.calibrate import threshold_for_giou, threshold_for_t_acc
 from gsva_ros.eval.cases import Case, Query, scene_cases
-from gsva_ros.eval.metrics import bootstrap, gres
+from gsva_ros.eval.metrics import bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, evaluate
-from gsva_ros.eval.summary import Slots, calibration, rejection_curve, scores, summary
+from gsva_ros.eval.summary import Scoring, Slots, calibration, rejection_curve, scores, summary
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.dataset import write_dataset
 
+RUN = {"of": "a test"}
 Model = Callable[[Query], tuple[float, np.ndarray]]  # p_seg and mask
 
 
@@ -75,7 +76,7 @@ def careless(query: Query) -> tuple[float, np.ndarray]:
 
 def test_the_truth_scores_one(cases: list[Case]) -> None:
     slots = slots_of(cases, perfect)
-    for group in scores(slots, slots.p_seg < 0.5).values():
+    for group in scores(slots, slots.p_seg < 0.5, Scoring()).values():
         figures = {group[k] for k in ("gIoU", "cIoU", "N_acc", "T_acc")} - {None}
         assert list(figures) == pytest.approx([1.0] * len(figures))
         assert group["box_precision_0.5"] in (None, 1.0)
@@ -83,7 +84,7 @@ def test_the_truth_scores_one(cases: list[Case]) -> None:
 
 def test_always_rejecting_scores_the_share_of_absent_things(cases: list[Case]) -> None:
     records = evaluate(ScriptedEngine(cases, careless), cases)
-    result = summary(records, records, 0.5)["baselines"]["always [REJ]"]
+    result = summary(records, records, 0.5, Scoring())["baselines"]["always [REJ]"]
     share = 1 - result["present"] / result["n"]
     assert result["gIoU"] == pytest.approx(share)
     assert (result["N_acc"], result["T_acc"], result["cIoU"]) == (1.0, 0.0, 0.0)
@@ -92,7 +93,7 @@ def test_always_rejecting_scores_the_share_of_absent_things(cases: list[Case]) -
 
 def test_marking_everything_earns_no_rejection(cases: list[Case]) -> None:
     slots = slots_of(cases, careless)
-    result = scores(slots, slots.p_seg < 0.5)["all"]
+    result = scores(slots, slots.p_seg < 0.5, Scoring())["all"]
     assert (result["N_acc"], result["T_acc"]) == (0.0, 1.0)
     area = np.concatenate([[q.truth.mean() for q in c.read()[1]] for c in cases])
     assert result["gIoU"] == pytest.approx(area.mean(), abs=1e-6)
@@ -120,13 +121,13 @@ def test_intervals_hold_the_score_and_shrink_with_more_pictures() -> None:
 def test_a_killed_run_goes_on(cases: list[Case], tmp_path) -> None:
     whole = evaluate(ScriptedEngine(cases, perfect), cases)
     path = tmp_path / "records.jsonl"
-    evaluate(ScriptedEngine(cases, perfect), cases[:3], Records(path))
+    evaluate(ScriptedEngine(cases, perfect), cases[:3], Records(path, RUN))
     with path.open("a") as file:
         file.write('{"id": "scene 3", "seco')  # cut short by a kill
     engine = ScriptedEngine(cases, perfect)
-    assert evaluate(engine, cases, Records(path)) == whole
+    assert evaluate(engine, cases, Records(path, RUN)) == whole
     assert engine.calls == len(cases) - 3
-    assert list(Records(path).done.values()) == whole
+    assert list(Records(path, RUN).done.values()) == whole
 
 
 def noisy(seed: int) -> Model:
@@ -144,7 +145,7 @@ def test_thresholds_do_what_they_promise(cases: list[Case]) -> None:
     slots = slots_of(cases, noisy(1))
 
     def at(threshold: float) -> dict[str, float]:
-        return gres(slots.terms(slots.p_seg < threshold).sum(0))
+        return metric()(slots.terms(slots.p_seg < threshold, Scoring()).sum(0))
 
     candidates = np.unique(np.concatenate([slots.p_seg, [2.0]]))
     for wanted in (0.8, 0.95, 1.0):
@@ -155,7 +156,7 @@ def test_thresholds_do_what_they_promise(cases: list[Case]) -> None:
     assert best == pytest.approx(max(at(t)["gIoU"] for t in candidates))
     with pytest.raises(ValueError, match="T-acc"):
         threshold_for_t_acc(slots, 0.0)
-    curve = rejection_curve(slots)
+    curve = rejection_curve(slots, Scoring())
     assert [p["N_acc"] for p in curve] == sorted(p["N_acc"] for p in curve)
     assert [p["T_acc"] for p in curve] == sorted((p["T_acc"] for p in curve), reverse=True)
 
@@ -166,7 +167,15 @@ def test_calibration_sees_overconfidence() -> None:
         there = np.arange(n) < present * n
         zeros = np.zeros(n, np.int64)
         return Slots(
-            zeros, np.full(n, "x"), there, np.full(n, p_seg), zeros, zeros, zeros, zeros * 1.0
+            zeros,
+            np.full(n, "x"),
+            there,
+            np.full(n, p_seg),
+            there,
+            zeros,
+            zeros,
+            zeros,
+            zeros * 1.0,
         )
 
     assert calibration(slots(0.75, 0.75))["expected_calibration_error"] == pytest.approx(0.0)
@@ -203,8 +212,12 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
 
 
 def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
-    records = Records(tmp_path / "r.jsonl")
+    records = Records(tmp_path / "r.jsonl", RUN)
     evaluate(ScriptedEngine(cases, perfect), cases[:1], records)
-    line = json.loads((tmp_path / "r.jsonl").read_text())
+    first, second = (tmp_path / "r.jsonl").read_text().splitlines()
+    assert json.loads(first) == RUN
+    line = json.loads(second)
     assert set(line) == {"id", "seconds", "slots"}
     assert isinstance(records.done["scene 0"], CaseRecord)
+    with pytest.raises(ValueError, match="another model"):
+        Records(tmp_path / "r.jsonl", {"of": "another model"})

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..model.config import CONFIG_NAME
-from .metrics import gres
-from .summary import Slots
+from .metrics import metric
+from .summary import Scoring, Slots
 
 CALIBRATION_NAME = "calibration.json"
 
@@ -49,7 +49,7 @@ def calibrated(slots: Slots, threshold: float, before: float) -> dict[str, Any]:
     """What the threshold gives on these slots, beside the one before."""
 
     def at(value: float) -> dict[str, float]:
-        figures = gres(slots.terms(slots.p_seg < value).sum(0))
+        figures = metric()(slots.terms(slots.p_seg < value, Scoring()).sum(0))
         return {"threshold": value} | {k: float(v) for k, v in figures.items()}
 
     return {"slots": len(slots.p_seg), "chosen": at(threshold), "before": at(before)}

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..engine import Engine
     from .cases import Case
+    from .run import Records
 
 METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
+DATASETS = ("grefcoco", "refcoco", "refcoco+", "refcocog", "refzom", "reasonseg")
 
 
 def register(subparsers: Any) -> None:
@@ -44,6 +47,22 @@ def register(subparsers: Any) -> None:
     _run_arguments(bag)
     _output_arguments(bag)
     bag.set_defaults(run=_bag)
+
+    dataset = commands.add_parser(
+        "dataset",
+        help="gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, Ref-ZOM or ReasonSeg in the official folders",
+        description="Protocol paper is what published numbers mean: one prompt with all expressions, the "
+        "true earlier answers, masks from a second pass. Protocol deployed is what a robot gets: "
+        "every expression decided by itself.",
+    )
+    dataset.add_argument("name", choices=DATASETS)
+    dataset.add_argument("split", help="as the dataset names it: val, testA, testB, test, ...")
+    dataset.add_argument("--root", type=Path, required=True, help="folder with refer_seg/ in it")
+    dataset.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
+    dataset.add_argument("--limit", type=int, help="the first LIMIT pictures only")
+    _run_arguments(dataset)
+    _output_arguments(dataset)
+    dataset.set_defaults(run=_dataset)
 
     compare = commands.add_parser(
         "compare", help="two runs on the same cases, with paired differences"
@@ -114,17 +133,43 @@ def _bag(args: argparse.Namespace) -> int:
     return _measure(args, cases, f"{len(cases)} frames of {args.bag}")
 
 
-def _measure(args: argparse.Namespace, cases: list[Case], data: str) -> int:
+def _dataset(args: argparse.Namespace) -> int:
+    from .datasets import REASON_SEG, RULES, DatasetError, dataset_cases
+
+    if args.name == REASON_SEG and args.protocol == "paper":
+        print(
+            "gsva eval dataset: ReasonSeg asks whole sentences, which the paper's joint prompt does not "
+            "hold: use --protocol deployed",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        cases = dataset_cases(args.root, args.name, args.split)[: args.limit]
+        data = f"{len(cases)} pictures of {args.name} {args.split}"
+        return _measure(args, cases, data, args.protocol, RULES[args.name])
+    except DatasetError as error:
+        print(f"gsva eval dataset: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure(
+    args: argparse.Namespace,
+    cases: list[Case],
+    data: str,
+    protocol: str = "deployed",
+    rules: str = "grefcoco",
+) -> int:
     """Run the model and the blind baseline over the cases; print, and write what was asked for."""
     from .. import load
     from .report import choose, gallery, render
-    from .run import Records, evaluate
-    from .summary import summary
+    from .run import evaluate
+    from .summary import Scoring, summary
 
     engine = load(args.model, device=args.device)
-    records = evaluate(engine, cases, args.records and Records(args.records), label="model")
-    blind = evaluate(engine, cases, blind=True, label="blind baseline")
-    numbers = summary(records, blind, engine.rejection_threshold)
+    kept = _records(args, engine, data, protocol)
+    records = evaluate(engine, cases, kept, protocol, label="model")
+    blind = evaluate(engine, cases, None, protocol, blind=True, label="blind baseline")
+    numbers = summary(records, blind, engine.rejection_threshold, Scoring(protocol, rules))
     numbers |= {
         "model": args.model,
         "weights_hash": engine.weights_hash,
@@ -146,6 +191,15 @@ def _measure(args: argparse.Namespace, cases: list[Case], data: str) -> int:
     return 0
 
 
+def _records(args: argparse.Namespace, engine: Engine, data: str, protocol: str) -> Records | None:
+    from .run import Records
+
+    if args.records is None:
+        return None
+    run = {"weights_hash": engine.weights_hash, "data": data, "protocol": protocol}
+    return Records(args.records, run | {"rejection_threshold": engine.rejection_threshold})
+
+
 def _table(rows: dict[str, Any]) -> None:
     print(f"{'':20}" + "".join(f"{name:>24}" for name in METRICS) + f"{'n':>8}")
     for name, row in rows.items():
@@ -161,7 +215,7 @@ def _table(rows: dict[str, Any]) -> None:
 def _compare(args: argparse.Namespace) -> int:
     from .compare import paired
     from .run import CaseRecord, SlotRecord
-    from .summary import Slots
+    from .summary import Scoring, Slots
 
     runs = []
     for path in (args.a, args.b):
@@ -170,10 +224,13 @@ def _compare(args: argparse.Namespace) -> int:
             CaseRecord(r["id"], r["seconds"], [SlotRecord(**s) for s in r["slots"]])
             for r in data["records"]
         ]
-        slots = Slots.of(records)
-        runs += [slots, slots.p_seg < data["rejection_threshold"]]
+        runs.append((Slots.of(records), Scoring(data["protocol"], data["rules"])))
+    (a, how), (b, other) = runs
+    if how != other:
+        print(f"gsva eval compare: {args.a} is {how}, {args.b} {other}", file=sys.stderr)
+        return 1
     try:
-        table = paired(*runs)
+        table = paired(a, b, how)
     except ValueError as error:
         print(f"gsva eval compare: {args.a}, {args.b}: {error}", file=sys.stderr)
         return 1
@@ -193,12 +250,13 @@ def _calibrate(args: argparse.Namespace) -> int:
     from ..scenes import SceneSet
     from .calibrate import calibrated, threshold_for_giou, threshold_for_t_acc, write_threshold
     from .cases import scene_cases
-    from .run import Records, evaluate
+    from .run import evaluate
     from .summary import Slots
 
     cases = scene_cases(SceneSet(args.data, args.split, args.limit))
     engine = load(args.model, device=args.device)
-    slots = Slots.of(evaluate(engine, cases, args.records and Records(args.records)))
+    kept = _records(args, engine, f"{len(cases)} scenes of split {args.split}", "deployed")
+    slots = Slots.of(evaluate(engine, cases, kept, label="model"))
     if args.t_acc is None:
         threshold, goal = threshold_for_giou(slots), "best gIoU"
     else:

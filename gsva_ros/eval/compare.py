@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import bootstrap, gres
-from .summary import Slots
+from .metrics import bootstrap, metric
+from .summary import Scoring, Slots
 
 
-def paired(a: Slots, rejected_a: Any, b: Slots, rejected_b: Any) -> dict[str, dict[str, Any]]:
+def paired(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
     """Metrics of both runs, b minus a, and the difference's 95 % interval.
 
     Raises:
@@ -18,16 +18,15 @@ def paired(a: Slots, rejected_a: Any, b: Slots, rejected_b: Any) -> dict[str, di
     """
     if not np.array_equal(a.case, b.case) or not np.array_equal(a.truth_area, b.truth_area):
         raise ValueError("the runs are not of the same cases and expressions")
-    terms_a, terms_b = a.terms(rejected_a), b.terms(rejected_b)
-    width = terms_a.shape[1]
+    terms_a, terms_b = a.terms(~a.kept, how), b.terms(~b.kept, how)
+    width, compute = terms_a.shape[1], metric(how.rules)
 
     def difference(sums: Any) -> dict[str, Any]:
-        first, second = gres(sums[..., :width]), gres(sums[..., width:])
+        first, second = compute(sums[..., :width]), compute(sums[..., width:])
         return {name: second[name] - first[name] for name in first}
 
-    both = np.concatenate([terms_a, terms_b], 1)
-    intervals = bootstrap(both, a.case, difference)
-    first, second = gres(terms_a.sum(0)), gres(terms_b.sum(0))
+    intervals = bootstrap(np.concatenate([terms_a, terms_b], 1), a.case, difference)
+    first, second = compute(terms_a.sum(0)), compute(terms_b.sum(0))
     return {
         name: {
             "a": float(first[name]),

@@ -83,6 +83,26 @@ def res(sums: Floats) -> dict[str, Floats]:
     return {"gIoU": _ratio(iou, n), "cIoU": _ratio(intersection, union)}
 
 
+def terms(
+    intersection: Ints, union: Ints, present: Bools, rejected: Bools, rules: str = "grefcoco"
+) -> Floats:
+    """Terms [N, 12] of `gres_terms` and `res_terms` together, for `metric(rules)`."""
+    generalised = gres_terms(intersection, union, present, rejected, rules != "refzom")
+    return np.concatenate([generalised, res_terms(intersection, union)], 1)
+
+
+def metric(rules: str = "grefcoco") -> Metric:
+    """What a dataset's published numbers are: "grefcoco", "refzom" (both GRES) or "refcoco" (RES)."""
+    if rules not in ("grefcoco", "refzom", "refcoco"):
+        raise ValueError(f'rules are "grefcoco", "refzom" or "refcoco", not {rules!r}')
+
+    def compute(sums: Floats) -> dict[str, Floats]:
+        values = gres(sums[..., :8])
+        return values | res(sums[..., 8:]) if rules == "refcoco" else values
+
+    return compute
+
+
 def bootstrap(
     terms: Floats, groups: Ints, metric: Metric, draws: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:

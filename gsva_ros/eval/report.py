@@ -52,12 +52,11 @@ def kind_of(slot: SlotRecord) -> str:
     return ("absent", "single")[slot.referents] if slot.referents < 2 else "multi"
 
 
-def deployed_iou(slot: SlotRecord, threshold: float) -> float:
+def deployed_iou(slot: SlotRecord) -> float:
     """The slot's share of gIoU: its IoU, 0 for a wrong decision, 1 for a right rejection."""
-    rejected = slot.p_seg < threshold
     if slot.referents == 0:
-        return float(rejected)
-    return 0.0 if rejected else slot.intersection / max(slot.union, 1)
+        return float(not slot.kept)
+    return slot.intersection / max(slot.union, 1) if slot.kept else 0.0
 
 
 def choose(
@@ -65,9 +64,7 @@ def choose(
 ) -> list[Pick]:
     """The worst slots, the surest mistakes first and one a picture at most, and random other ones."""
     slots = [(c, s, slot) for c, r in enumerate(records) for s, slot in enumerate(r.slots)]
-    ranked = sorted(
-        slots, key=lambda x: (deployed_iou(x[2], threshold), -abs(x[2].p_seg - threshold))
-    )
+    ranked = sorted(slots, key=lambda x: (deployed_iou(x[2]), -abs(x[2].p_seg - threshold)))
     worst: dict[int, Pick] = {}
     for case, slot, _ in ranked:
         if len(worst) == each:
@@ -88,9 +85,7 @@ def gallery(
         rgb, queries = cases[pick.case].read()
         record, query = records[pick.case].slots[pick.slot], queries[pick.slot]
         slot = engine.segment(engine.encode(rgb), [query.expression]).slots[0]
-        iou = None
-        if query.referents and not slot.rejected:
-            iou = deployed_iou(record, 0.0)
+        iou = record.intersection / max(record.union, 1)
         cards.append(
             Card(
                 pick.why,
@@ -99,7 +94,7 @@ def gallery(
                 query.expression,
                 _verdict(query, slot),
                 slot.p_seg,
-                iou,
+                iou if query.referents and not slot.rejected else None,
                 _picture(rgb, query, slot),
             )
         )

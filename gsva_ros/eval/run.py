@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,24 @@ from tqdm import tqdm
 from ..engine import Engine
 from .cases import Case, Query
 from .metrics import overlap
+from .paper import MaskedSlot, paper_slots
 
 
 @dataclass(frozen=True)
 class SlotRecord:
-    """One expression's slot, decided by itself.
+    """One expression's slot.
 
-    The mask is what the model would draw if it took the slot for [SEG], so that any threshold can be
-    judged afterwards. intersection and union are its pixels with the truth; area is its own, truth_area
-    the truth's. box_iou compares the boxes around both. referents: how many things are meant (0: none).
+    kept: the model's decision, by the rule of the run's protocol; False: rejected. The mask is what the
+    model would draw if it took the slot for [SEG], so that any threshold can be judged afterwards:
+    intersection and union are its pixels with the truth, area is its own, truth_area the truth's. box_iou
+    compares the boxes around both. referents: how many things are meant (0: none).
     """
 
     expression: str
     category: str
     referents: int
     p_seg: float
+    kept: bool
     predicted_iou: float
     intersection: int
     union: int
@@ -48,18 +51,26 @@ class CaseRecord:
 
 
 class Records:
-    """Case records in a file of JSON lines, so that a killed run goes on where it stopped."""
+    """Case records in a file of JSON lines, so that a killed run goes on where it stopped.
 
-    def __init__(self, path: Path) -> None:
+    The first line holds `run`, which says what the records are of: the model, the protocol, the data.
+
+    Raises:
+        ValueError: the file is of another run.
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any]) -> None:
         self.path = path
         self.done: dict[str, CaseRecord] = {}
-        if path.exists():
-            whole = path.read_bytes()
-            # A kill may have cut the last line short.
-            whole = whole[: whole.rfind(b"\n") + 1]
-            path.write_bytes(whole)
-            for line in whole.splitlines():
-                self._keep(json.loads(line))
+        whole = path.read_bytes() if path.exists() else b""
+        # A kill may have cut the last line short.
+        whole = whole[: whole.rfind(b"\n") + 1]
+        lines = [json.loads(line) for line in whole.splitlines()]
+        if lines and lines[0] != run:
+            raise ValueError(f"{path} holds records of {lines[0]}, not of {run}")
+        path.write_bytes(whole or (json.dumps(run) + "\n").encode())
+        for line in lines[1:]:
+            self._keep(line)
 
     def add(self, record: CaseRecord) -> None:
         """Append a record and keep it."""
@@ -76,62 +87,62 @@ def evaluate(
     engine: Engine,
     cases: Iterable[Case],
     records: Records | None = None,
+    protocol: str = "deployed",
     blind: bool = False,
     label: str = "cases",
 ) -> list[CaseRecord]:
     """Run every case that `records` does not hold yet; return all in the cases' order.
 
     Args:
+        protocol: "deployed": each expression decided by itself; "paper": see `paper.paper_slots`.
         blind: show the engine a grey picture of the same size instead: what the words alone give away.
     """
     cases = list(cases)
     done = dict(records.done) if records else {}
-    with masks_for_all(engine):
-        for case in tqdm(cases, desc=label, mininterval=2.0):
-            if case.id not in done:
-                done[case.id] = _run(engine, case, blind)
-                if records:
-                    records.add(done[case.id])
+    answer = {"deployed": deployed_slots, "paper": paper_slots}[protocol]
+    for case in tqdm(cases, desc=label, mininterval=2.0):
+        if case.id not in done:
+            rgb, queries = case.read()
+            shown = np.full_like(rgb, 128) if blind else rgb
+            slots, seconds = answer(engine, shown, queries)
+            recorded = [_record(q, s) for q, s in zip(queries, slots, strict=True)]
+            done[case.id] = CaseRecord(case.id, seconds, recorded)
+            if records:
+                records.add(done[case.id])
     return [done[case.id] for case in cases]
 
 
-@contextmanager
-def masks_for_all(engine: Engine) -> Iterator[None]:
-    """Reject nothing meanwhile, so that every slot has a mask."""
+def deployed_slots(
+    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Query]
+) -> tuple[list[MaskedSlot], dict[str, float]]:
+    """Each expression decided by itself, as the node does, and a mask also where it is rejected."""
     threshold, engine.rejection_threshold = engine.rejection_threshold, 0.0
     try:
-        yield
+        answer = engine.segment(engine.encode(rgb), [q.expression for q in queries])
     finally:
         engine.rejection_threshold = threshold
+    slots = []
+    for slot in answer.slots:
+        assert slot.mask is not None
+        kept = slot.p_seg >= threshold
+        slots.append(MaskedSlot(slot.p_seg, kept, slot.predicted_iou or 0.0, slot.mask))
+    return slots, answer.timings
 
 
-def _run(engine: Engine, case: Case, blind: bool) -> CaseRecord:
-    rgb, queries = case.read()
-    frame = engine.encode(np.full_like(rgb, 128) if blind else rgb)
-    answer = engine.segment(frame, [q.expression for q in queries])
-    slots = [
-        _slot(query, slot.p_seg, slot.predicted_iou or 0.0, slot.mask)
-        for query, slot in zip(queries, answer.slots, strict=True)
-    ]
-    return CaseRecord(case.id, answer.timings, slots)
-
-
-def _slot(
-    query: Query, p_seg: float, predicted_iou: float, mask: NDArray[np.bool_] | None
-) -> SlotRecord:
-    assert mask is not None
-    intersection, union = overlap(mask, query.truth)
+def _record(query: Query, slot: MaskedSlot) -> SlotRecord:
+    intersection, union = overlap(slot.mask, query.truth)
     return SlotRecord(
         query.expression,
         query.category,
         query.referents,
-        p_seg,
-        predicted_iou,
+        slot.p_seg,
+        slot.kept,
+        slot.predicted_iou,
         intersection,
         union,
-        int(mask.sum()),
+        int(slot.mask.sum()),
         int(query.truth.sum()),
-        _box_iou(mask, query.truth),
+        _box_iou(slot.mask, query.truth),
     )
 
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import bootstrap, gres, gres_terms
+from .metrics import bootstrap, metric, terms
 from .run import CaseRecord
 
 CURVE_POINTS = 101
 CALIBRATION_BINS = 10
 PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What numbers mean.
+
+    protocol: "deployed" (a rejected target scores IoU 0: there is no mask) or "paper" (its mask counts all
+    the same, as in the official evaluation). rules: see `metrics.metric`.
+    """
+
+    protocol: str = "deployed"
+    rules: str = "grefcoco"
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,7 @@ class Slots:
     category: NDArray[np.str_]
     present: NDArray[np.bool_]
     p_seg: NDArray[np.float64]
+    kept: NDArray[np.bool_]
     intersection: NDArray[np.int64]
     union: NDArray[np.int64]
     truth_area: NDArray[np.int64]
@@ -41,31 +54,34 @@ class Slots:
             np.array([s.category for s in slots], np.str_),
             np.array([s.referents > 0 for s in slots], bool),
             np.array([s.p_seg for s in slots], np.float64),
+            np.array([s.kept for s in slots], bool),
             np.array([s.intersection for s in slots], np.int64),
             np.array([s.union for s in slots], np.int64),
             truth_area,
             np.array([s.box_iou for s in slots], np.float64),
         )
 
-    def terms(self, rejected: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """`gres_terms` of these decisions [N]. Protocol "deployed": a rejected target scores 0."""
-        return gres_terms(
-            np.where(rejected, 0, self.intersection),
-            np.where(rejected, self.truth_area, self.union),
+    def terms(self, rejected: NDArray[np.bool_], how: Scoring) -> NDArray[np.float64]:
+        """`metrics.terms` of these decisions [N]."""
+        gone = rejected & (how.protocol == "deployed")
+        return terms(
+            np.where(gone, 0, self.intersection),
+            np.where(gone, self.truth_area, self.union),
             self.present,
             rejected,
+            how.rules,
         )
 
 
-def scores(slots: Slots, rejected: NDArray[np.bool_]) -> dict[str, Any]:
-    """GRES metrics with 95 % intervals, for all slots and by category."""
-    terms = slots.terms(rejected)
-    groups = {"all": np.ones(len(terms), bool)}
+def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str, Any]:
+    """Metrics with 95 % intervals, for all slots and by category."""
+    table, compute = slots.terms(rejected, how), metric(how.rules)
+    groups = {"all": np.ones(len(table), bool)}
     groups |= {str(name): slots.category == name for name in np.unique(slots.category)}
     result: dict[str, Any] = {}
     for name, chosen in groups.items():
-        values = gres(terms[chosen].sum(0))
-        intervals = bootstrap(terms[chosen], slots.case[chosen], gres)
+        values = compute(table[chosen].sum(0))
+        intervals = bootstrap(table[chosen], slots.case[chosen], compute)
         found = chosen & slots.present
         right = found & ~rejected & (slots.box_iou >= 0.5)
         result[name] = {
@@ -85,11 +101,12 @@ def _plain(values: Mapping[Any, Any]) -> dict[Any, float | None]:
     return {k: None if np.isnan(v) else float(v) for k, v in values.items()}
 
 
-def rejection_curve(slots: Slots) -> list[dict[str, float | None]]:
+def rejection_curve(slots: Slots, how: Scoring) -> list[dict[str, float | None]]:
     """gIoU, N_acc and T_acc where a slot is rejected below each of a range of thresholds."""
     thresholds = np.unique(np.quantile(slots.p_seg, np.linspace(0, 1, CURVE_POINTS)))
+    compute = metric(how.rules)
     return [
-        {"threshold": float(t)} | _plain(gres(slots.terms(slots.p_seg < t).sum(0)))
+        {"threshold": float(t)} | _plain(compute(slots.terms(slots.p_seg < t, how).sum(0)))
         for t in thresholds
     ]
 
@@ -122,23 +139,26 @@ def latency(records: Sequence[CaseRecord]) -> dict[str, dict[str, float]]:
 
 
 def summary(
-    records: Sequence[CaseRecord], blind: Sequence[CaseRecord], threshold: float
+    records: Sequence[CaseRecord], blind: Sequence[CaseRecord], threshold: float, how: Scoring
 ) -> dict[str, Any]:
     """Everything about one run, ready for JSON; always beside it two baselines.
 
     "always [REJ]" finds nothing, ever; "blind" is the same model shown a grey picture.
     """
     slots, unseen = Slots.of(records), Slots.of(blind)
+    # What finds nothing has no mask under any protocol.
+    silent = scores(slots, np.ones(len(slots.kept), bool), replace(how, protocol="deployed"))
     return {
-        "protocol": "deployed",
+        "protocol": how.protocol,
+        "rules": how.rules,
         "cases": len(records),
         "rejection_threshold": threshold,
-        "scores": scores(slots, slots.p_seg < threshold),
+        "scores": scores(slots, ~slots.kept, how),
         "baselines": {
-            "always [REJ]": scores(slots, np.ones(len(slots.p_seg), bool))["all"],
-            "blind": scores(unseen, unseen.p_seg < threshold)["all"],
+            "always [REJ]": silent["all"],
+            "blind": scores(unseen, ~unseen.kept, how)["all"],
         },
-        "rejection_curve": rejection_curve(slots),
+        "rejection_curve": rejection_curve(slots, how),
         "calibration": calibration(slots),
         "latency_ms": latency(records),
     }

@@ -21,13 +21,15 @@ from .tokenizer import IMAGE_TOKEN_ID
 class OfficialOutput:
     """One sequence's pass. T counts the image's tokens too; S slots are [SEG] in the sequence.
 
-    logits [T, V]; hidden_last [T, D]; low_res_masks [S, h, w]; predicted_iou [S]; pred_masks [S,
+    logits [T, V]; hidden_last [T, D]; slot_logits [K, V], of the first pass, what decides each of the K
+    slots; low_res_masks [S, h, w]; predicted_iou [S]; pred_masks [S,
     H, W] (logits at the frame's size); output_ids int64 [T], the sequence with its slots as the
     model decides them and 0 at image tokens.
     """
 
     logits: Tensor
     hidden_last: Tensor
+    slot_logits: Tensor
     low_res_masks: Tensor
     predicted_iou: Tensor
     pred_masks: Tensor
@@ -87,7 +89,8 @@ def official_pass(
     hidden, logits = _forward(model, ids, image_tokens)
     output_ids = expand_image(ids, at, count, 0)[0]
     slots = ((output_ids == seg) | (output_ids == rej)).nonzero()[:, 0]
-    predicted = logits[slots - 1].argmax(-1)
+    slot_logits = logits[slots - 1]
+    predicted = slot_logits.argmax(-1)
     # Whatever is not the true slot token counts as the other one.
     truth = output_ids[slots]
     output_ids[slots] = torch.where(predicted == truth, truth, seg + rej - truth)
@@ -98,7 +101,9 @@ def official_pass(
     prompts = model.mask_prompts(hidden[is_seg.nonzero()[:, 0] - 1])
     low_res_masks, predicted_iou = model.decode_masks(image_embeddings, prompts)
     pred_masks = postprocess_masks(low_res_masks, model.config.sam["image_size"], resized, original)
-    return OfficialOutput(logits, hidden, low_res_masks, predicted_iou, pred_masks, output_ids)
+    return OfficialOutput(
+        logits, hidden, slot_logits, low_res_masks, predicted_iou, pred_masks, output_ids
+    )
 
 
 def _forward(model: GSVA, ids: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,70 @@
+"""The paper's protocol: what published numbers mean.
+
+All expressions of a picture stand in one prompt, and the answer is fed with the true slots, so that a
+later slot sees the truth of earlier ones. A slot is decided rightly where the true one of [SEG] and [REJ]
+is the likeliest of all tokens, wrongly otherwise. Masks come from a second pass in which every slot is
+[SEG], also those of slots that were rejected.
+
+Source: `validate` and `eval_gres` of the official GSVA (solver.py at its commit 618dc79).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..engine import Engine
+from ..model.clip import ClipPreprocessor
+from ..model.official import official_pass
+from ..model.sam import SamPreprocessor
+from .cases import Query
+
+
+@dataclass(frozen=True)
+class MaskedSlot:
+    """A decided slot, with its mask, bool [H, W], also where it was rejected (kept is False)."""
+
+    p_seg: float
+    kept: bool
+    predicted_iou: float
+    mask: NDArray[np.bool_]
+
+
+@torch.inference_mode()
+def paper_slots(
+    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Query]
+) -> tuple[list[MaskedSlot], dict[str, float]]:
+    """Slots of one picture, and the seconds it took ("total")."""
+    start = time.perf_counter()
+    model, prompt, config = engine.model, engine.prompt, engine.config
+    sam = SamPreprocessor(config.sam["image_size"])
+    pixel_values = ClipPreprocessor(config.preprocessor)(rgb)[None].to(model.device, model.dtype)
+    sam_pixel_values = sam(rgb)[None].to(model.device, model.dtype)
+    turn = prompt.segment_turn(
+        [q.expression for q in queries], [not q.truth.any() for q in queries]
+    )
+    height, width = rgb.shape[:2]
+    output = official_pass(
+        model,
+        model.project(model.encode_clip(pixel_values)),
+        model.encode_sam(sam_pixel_values),
+        torch.tensor(prompt.full(turn), device=model.device),
+        sam.resized(height, width),
+        (height, width),
+        reeval=True,
+    )
+    before = len(output.output_ids) - len(turn.ids)
+    seg, rej = config.seg_token_id, config.rej_token_id
+    slots = []
+    for number, place in enumerate(turn.slots):
+        at = before + place
+        p_seg = output.slot_logits[number][[seg, rej]].float().softmax(-1)[0]
+        mask = (output.pred_masks[number] >= 0).cpu().numpy()
+        kept = int(output.output_ids[at + 1]) == seg
+        slots.append(MaskedSlot(float(p_seg), kept, float(output.predicted_iou[number]), mask))
+    return slots, {"total": time.perf_counter() - start}
