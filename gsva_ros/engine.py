@@ -122,7 +122,7 @@ class Engine:
     def __init__(
         self, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self.model = checkpoint.model.to(device).eval().requires_grad_(False)
+        self.model = checkpoint.model.to(device).eval()
         # Parameters only: the rotary frequencies and SAM's position matrix are buffers, and need
         # float32's precision.
         for parameter in self.model.parameters():

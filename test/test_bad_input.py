@@ -144,12 +144,12 @@ def test_odd_words_are_words(running):
 
 def test_problems_show_in_diagnostics(running):
     _, client = running
-    client.ask(id="broken")
+    client.ask(["red"], text="green", id="broken")
     client.answer("broken")
 
     def warned():
         status = client.health[-1].status[0] if client.health else None
-        return status and status.level == b"\x01" and "neither text nor" in status.message
+        return status and status.level == b"\x01" and "either text or" in status.message
 
     client.wait(warned, what="a warning in /diagnostics")
 

@@ -27,10 +27,10 @@ def start():
     """Start nodes with a client each; all end with the test."""
     opened = []
 
-    def make(command=FAKE, parameters=None, delay=0.0, compressed=False):
+    def make(command=FAKE, parameters=None, delay=0.0, **client_options):
         node = NodeProcess(command, parameters, delay)
         opened.append(node)
-        client = Client(compressed)
+        client = Client(**client_options)
         opened.append(client)
         client.connect(node)
         return node, client
@@ -190,12 +190,8 @@ def test_reliable_images_arrive_whatever_their_size(start):
 
 
 def test_pictures_only_while_somebody_listens(start):
-    _, client = start()
+    _, client = start(listen=("overlay", "label_image"))
     rgb, _ = blocks()
-    client.listen("overlay")
-    client.listen("label_image")
-    client.wait(lambda: client.node.count_publishers("overlay") == 1, what="overlay publisher")
-    time.sleep(0.5)
     client.frame(rgb, stamp=2.0)
     client.ask(["red", "blue", "green"], id="look")
     client.wait(lambda: len(client.pictures) == 2, what="pictures")
@@ -235,22 +231,24 @@ def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
     rgb, _ = blocks()
     ids = [f"i{number}" for number in range(20)]
     client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
-    published = {}
     for number in range(300):
         stamp = 1.0 + number * 0.01
-        published[round(stamp * 100)] = time.monotonic()
         client.frame(rgb, stamp=stamp)
         if number % 15 == 0:
             client.ask(["red", "blue"], id=ids[number // 15])
         time.sleep(0.01)
     for each in ids:
         assert outcomes(client.answer(each)) == [Outcome.SEGMENTED, Outcome.REJECTED]
-    follows = [a for a in client.answers if a.instruction_id == "follow"]
-    stamps = [a.header.stamp.sec + a.header.stamp.nanosec * 1e-9 for a in follows]
+
+    def answered():
+        times = [a.header.stamp for a in client.answers if a.instruction_id == "follow"]
+        return [t.sec + t.nanosec * 1e-9 for t in times]
+
+    # A node that queued frames would still be at the first fifty.
+    client.wait(lambda: answered()[-1] > 3.5, what="an answer on one of the last frames")
+    stamps = answered()
     assert stamps == sorted(set(stamps)), "answered in order, no frame twice"
     assert 5 < len(stamps) < 60
-    queues = [a.timings.queue for a in client.answers]
-    assert max(queues) < 0.5, "a stale frame was answered"
     client.wait(lambda: client.health, what="diagnostics")
     values = {v.key: v.value for v in client.health[-1].status[0].values}
     assert int(values["frames dropped for a newer one"]) > 100

@@ -26,6 +26,7 @@ from gsva_ros.ros import qos
 
 SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
+GREETING = "greeting"
 FAKE = [sys.executable, str(SUPPORT / "fake_node.py")]
 
 
@@ -74,9 +75,9 @@ class NodeProcess:
 
 
 class Client:
-    """Publishes frames and instructions, collects answers."""
+    """Publishes frames and instructions, collects answers, and the newest Image of topics."""
 
-    def __init__(self, compressed=False):
+    def __init__(self, compressed=False, listen=()):
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node("client", namespace="/test", context=self.context)
@@ -84,15 +85,20 @@ class Client:
         self.rejections = []
         self.pictures = {}
         self.health = []
+        self._greeted = False
         kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self.images = self.node.create_publisher(kind, topic, qos.PICTURE)
-        self.instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
         self.texts = self.node.create_publisher(String, "instruction_text", qos.RELIABLE)
         self.calls = self.node.create_client(Segment, "gsva/segment")
         subscribe = self.node.create_subscription
-        subscribe(Segmentation, "segmentation", self.answers.append, qos.RELIABLE)
         subscribe(Rejection, "rejection", self.rejections.append, qos.RELIABLE)
         subscribe(DiagnosticArray, "/diagnostics", self.health.append, 10)
+        for topic in listen:
+            subscribe(Image, topic, lambda m, t=topic: self.pictures.__setitem__(t, m), qos.PICTURE)
+        # Last, because discovery tells of endpoints in the order of their creation: a node that
+        # knows these two (see `connect`) knows the others.
+        self.instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
+        subscribe(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self._stop = False
@@ -103,11 +109,11 @@ class Client:
         while not self._stop:
             self.executor.spin_once(timeout_sec=0.05)
 
-    def listen(self, topic):
-        """Keep the newest Image of `topic` in `pictures`."""
-        self.node.create_subscription(
-            Image, topic, lambda msg: self.pictures.__setitem__(topic, msg), qos.PICTURE
-        )
+    def _on_answer(self, msg):
+        if msg.instruction_id.startswith(GREETING):
+            self._greeted = True
+        else:
+            self.answers.append(msg)
 
     def wait(self, condition, timeout=20.0, what="the condition"):
         """Wait until `condition()` is true; fail with `what` after `timeout` seconds."""
@@ -118,22 +124,14 @@ class Client:
             time.sleep(0.005)
 
     def connect(self, node, timeout=60.0):
-        """Wait until the node's endpoints and ours have found each other."""
+        """Wait until the node answers: its endpoints and ours have found each other."""
 
-        def ready():
-            if node.process.poll() is not None:
-                raise AssertionError(f"the node ended:\n{node.log}")
-            return (
-                self.images.get_subscription_count() > 0
-                and self.instructions.get_subscription_count() > 0
-                and self.texts.get_subscription_count() > 0
-                and self.node.count_publishers("segmentation") > 0
-                and self.node.count_publishers("rejection") > 0
-                and self.calls.service_is_ready()
-            )
-
-        self.wait(ready, timeout, "discovery")
-        time.sleep(0.3)  # the node must have found our subscriptions as well
+        end = time.monotonic() + timeout
+        while not (self._greeted and self.calls.service_is_ready()):
+            assert node.process.poll() is None, f"the node ended:\n{node.log}"
+            assert time.monotonic() < end, f"no contact within {timeout} s:\n{node.log}"
+            self.ask(id=f"{GREETING} {time.monotonic()}")  # empty: answered at once, with FAILED
+            time.sleep(0.2)
 
     def frame(self, rgb, stamp=1.0, frame_id="camera"):
         """Publish a picture; return the message."""
