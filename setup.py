@@ -23,8 +23,11 @@ setup(
     packages=find_packages(include=["gsva_ros", "gsva_ros.*"]),
     # Model folders are data, not packages: their names hold dashes.
     package_data={"gsva_ros": ["models/*/*", "eval/*.html", "py.typed"]},
+    # Where ROS keeps them too; bags with our messages are read and written by these.
+    data_files=[("share/gsva_ros/msg", [str(p.relative_to(HERE)) for p in HERE.glob("msg/*.msg")])],
     python_requires=">=3.10,<3.14",
     install_requires=[
+        "accelerate",
         "jinja2",
         "numpy",
         "opencv-python-headless",
@@ -37,7 +40,10 @@ setup(
         "tqdm",
         "transformers>=5,<6",
     ],
-    extras_require={"sim": ["mujoco>=3.2", "rosbags>=0.11", "rosbags-image>=0.10"]},
+    extras_require={
+        "bags": ["mcap>=1.2", "pyyaml", "rosbags>=0.11", "rosbags-image>=0.10"],
+        "sim": ["mujoco>=3.2", "rosbags>=0.11"],
+    },
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

@@ -1,4 +1,4 @@
-"""Ground truth of recorded frames: COCO-style JSON, as the simulator writes and evaluation reads it.
+"""Ground truth of recorded frames: COCO-style JSON, in a file or message by message in a bag.
 
 `images` holds one entry a frame (id, width, height, topic, stamp in nanoseconds), `annotations` one an
 expression (image_id, caption, category, referents, and the mask as RLE; no mask where nothing is meant).
@@ -79,6 +79,19 @@ class FrameTruth:
             found.append(Referring(entry["caption"], entry["category"], entry["referents"], mask))
         return found
 
+    def to_json(self) -> str:
+        """This frame alone, in the same form as the file."""
+        height, width = self.size
+        image = {
+            "id": 1,
+            "topic": self.topic,
+            "stamp": self.stamp,
+            "width": width,
+            "height": height,
+        }
+        annotations = [entry | {"image_id": 1} for entry in self.annotations]
+        return json.dumps({"images": [image], "annotations": annotations})
+
 
 def read_truth(path: Path) -> list[FrameTruth]:
     """Read a truth file.
@@ -87,16 +100,29 @@ def read_truth(path: Path) -> list[FrameTruth]:
         TruthError: it is not JSON, or a field is missing; names the file and the entry.
     """
     try:
-        data = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        text = path.read_text()
+    except OSError as error:
         raise TruthError(f"{path}: {error}") from error
+    return parse_truth(text, str(path))
+
+
+def parse_truth(text: str, source: str) -> list[FrameTruth]:
+    """The frames of a truth file's text, or of one message's; `source` names it in errors.
+
+    Raises:
+        TruthError: as `read_truth`.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TruthError(f"{source}: {error}") from error
     try:
         by_image: dict[int, list[dict[str, Any]]] = {}
         for number, entry in enumerate(data["annotations"], start=1):
             wanted = {"image_id", "caption", "category", "referents"}
             wanted |= {"segmentation"} if entry.get("referents") else set()
             if missing := sorted(wanted - entry.keys()):
-                raise TruthError(f"{path}: annotation {number} lacks {', '.join(missing)}")
+                raise TruthError(f"{source}: annotation {number} lacks {', '.join(missing)}")
             by_image.setdefault(entry["image_id"], []).append(entry)
         return [
             FrameTruth(
@@ -108,4 +134,6 @@ def read_truth(path: Path) -> list[FrameTruth]:
             for image in data["images"]
         ]
     except KeyError as error:
-        raise TruthError(f"{path}: an entry lacks {error}") from error
+        raise TruthError(f"{source}: an entry lacks {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise TruthError(f"{source}: not COCO-style: {error}") from error

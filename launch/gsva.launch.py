@@ -20,6 +20,7 @@ ARGUMENTS = (
     ("image_transport", "raw", "raw or compressed"),
     ("image_reliability", "best_effort", "best_effort, or reliable where the camera is"),
     ("max_rate", "0.0", "frames a second answered for a repeated instruction; 0: all"),
+    ("use_sim_time", "false", "take the time from /clock, as when a bag is played"),
     ("namespace", "", "namespace of the node and its topics"),
     ("params_file", str(CONFIG), "parameter file; the arguments above go before it"),
 )
@@ -41,6 +42,7 @@ def generate_launch_description() -> LaunchDescription:
             {
                 **{name: ParameterValue(value[name], value_type=str) for name in STRINGS},
                 "max_rate": ParameterValue(value["max_rate"], value_type=float),
+                "use_sim_time": ParameterValue(value["use_sim_time"], value_type=bool),
             },
         ],
         remappings=[

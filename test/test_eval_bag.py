@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
+import mcap.writer
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
+import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from tiny import tiny_checkpoint
 
 from gsva_ros import cli
-from gsva_ros.eval.bags import BagError, ImageBag, bag_cases
+from gsva_ros.eval.asks import Ask, AskError, Recorded, answered, read_asks
+from gsva_ros.eval.bags import Bag, BagError, truth_cases
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.sim.bag import TOPIC, write_bag
 from gsva_ros.truth import FrameTruth, TruthError, read_truth
@@ -32,9 +36,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_truth_belongs_to_the_frames(recorded: Path) -> None:
     truth = read_truth(recorded / "truth.json")
-    bag = ImageBag(recorded / "bag")
-    cases, problems = bag_cases(bag, truth)
-    assert (len(cases), problems) == (3, [])
+    bag = Bag(recorded / "bag")
+    cases = truth_cases(bag, truth)
+    assert (len(cases), bag.problems) == (3, [])
     for case in cases:
         rgb, queries = case.read()
         assert rgb.shape == (120, 160, 3)
@@ -80,10 +84,10 @@ def test_storage_and_transport_do_not_matter(
 ) -> None:
     truth = read_truth(recorded / "truth.json")
     bags = [
-        ImageBag(recorded / "bag"),
-        ImageBag(rewritten(recorded, tmp_path / "bag", plugin, compressed)),
+        Bag(recorded / "bag"),
+        Bag(rewritten(recorded, tmp_path / "bag", plugin, compressed)),
     ]
-    cases = [bag_cases(bags[0], truth)[0], bag_cases(bags[1], truth, "/other/name")[0]]
+    cases = [truth_cases(bags[0], truth), truth_cases(bags[1], truth, "/other/name")]
     assert len(cases[0]) == len(cases[1]) == 3
     for one, other in zip(*cases, strict=True):
         assert np.array_equal(one.read()[0], other.read()[0])
@@ -93,28 +97,118 @@ def test_storage_and_transport_do_not_matter(
 
 def test_what_is_missing_is_named_and_the_rest_is_scored(recorded: Path) -> None:
     first, second, third = read_truth(recorded / "truth.json")
-    bag = ImageBag(recorded / "bag")
     wrong = [
         first,
         FrameTruth(TOPIC, 77, second.size, second.annotations),
         FrameTruth(TOPIC, third.stamp, (10, 10), []),
     ]
-    cases, problems = bag_cases(bag, wrong)
-    assert len(cases) == 1
-    assert f"{TOPIC} at 77 ns: no such frame" in problems[0]
-    assert "(120, 160)" in problems[1]
-    with pytest.raises(BagError, match=f"image topics: {TOPIC}"):
-        bag_cases(bag, wrong, "/nowhere")
-    bag.close()
+    with Bag(recorded / "bag") as bag:
+        assert len(truth_cases(bag, wrong)) == 1
+        assert f"{TOPIC} at 77 ns: no such frame" in bag.problems[0]
+        assert "(120, 160)" in bag.problems[1]
+        with pytest.raises(BagError, match=f"image topics: {TOPIC}"):
+            truth_cases(bag, wrong, "/nowhere")
+
+
+@pytest.mark.parametrize("with_metadata", [True, False])
+def test_of_a_cut_file_everything_before_the_cut_is_read(
+    recorded: Path, tmp_path: Path, with_metadata: bool
+) -> None:
+    """As a crash leaves a recording: chunks of messages, and the last one cut in two."""
+    with Bag(recorded / "bag") as whole, open(tmp_path / "whole.mcap", "wb") as file:
+        writer = mcap.writer.Writer(file, chunk_size=50_000)
+        writer.start("ros2")
+        channels: dict[str, int] = {}
+        for connection, at, raw in whole.raw():
+            if connection.topic not in channels:
+                schema = writer.register_schema(
+                    connection.msgtype, "ros2msg", connection.msgdef.data.encode()
+                )
+                channels[connection.topic] = writer.register_channel(
+                    connection.topic, "cdr", schema
+                )
+            writer.add_message(channels[connection.topic], at, bytes(raw), at)
+        writer.finish()
+        frames = list(whole.frames(TOPIC))
+    data = (tmp_path / "whole.mcap").read_bytes()
+    folder = tmp_path / "crashed"
+    folder.mkdir()
+    (folder / "crashed.mcap").write_bytes(data[: int(len(data) * 0.6)])
+    if with_metadata:
+        metadata = (recorded / "bag" / "metadata.yaml").read_text()
+        lines = metadata.replace("bag.mcap", "crashed.mcap").splitlines()
+        lines = [re.sub("compression_(mode|format): .*", r"compression_\1: ''", x) for x in lines]
+        (folder / "metadata.yaml").write_text("\n".join(lines))
+    with Bag(folder) as bag:
+        assert 0 < len(bag.frames(TOPIC)) < len(frames)
+        assert list(bag.frames(TOPIC)) == frames[: len(bag.frames(TOPIC))]
+        said = "\n".join(bag.problems)
+        assert re.search(rf"crashed\.mcap: lost from byte \d+ on .*{TOPIC}: \d messages", said)
+        assert ("no metadata.yaml" in said) != with_metadata
+        # What is left can be scored, and what is lost is told.
+        cases = truth_cases(bag, read_truth(recorded / "truth.json"))
+        assert len(cases) == len(bag.frames(TOPIC))
+        assert "no such frame" in bag.problems[-1]
+        assert cases[0].read()[0].shape == (120, 160, 3)
+
+
+def test_an_instruction_meets_the_frames_that_the_node_would_answer() -> None:
+    """Newest frame at the time of asking, or the first that `not_before` admits; until cancelled."""
+    frames = {"/c": [Recorded(stamp, stamp + 5) for stamp in (100, 200, 300, 400)]}
+
+    def stamps(*asks: Ask) -> list[int]:
+        return [stamp for _, stamp in answered(asks, frames)[0]]
+
+    once = Ask("a", "/c", 250, ("x",))
+    assert stamps(once) == [200]
+    assert stamps(Ask("a", "/c", 50, ("x",))) == [100]
+    assert stamps(Ask("a", "/c", 250, ("x",), not_before=250)) == [300]
+    every = Ask("a", "/c", 250, ("x",), every_frame=True)
+    assert stamps(every) == [200, 300, 400]
+    assert stamps(every, Ask("a", "/c", 310, cancel=True)) == [200, 300]
+    assert stamps(every, Ask("b", "/c", 310, cancel=True)) == [200, 300, 400]
+    assert stamps(every, Ask("a", "/c", 310, ("y",))) == [200, 300, 300]
+    late = Ask("late", "/c", 500, ("x",), not_before=500)
+    pairs, problems = answered([late, Ask("odd", "/c", 1), Ask("n", "/none", 1, ("x",))], frames)
+    assert pairs == []
+    assert "'late' at 500 ns: no frame of /c" in problems[0]
+    assert "neither text nor" in problems[1]
+    assert "no frame of /none" in problems[2]
+
+
+def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "asks.yaml"
+    path.write_text(
+        "image_topic: /c\ninstructions:\n"
+        "  - {at: 0.5, expressions: [the red can, the mug]}\n"
+        "  - {id: follow, text: hand me the can, repeat: true}\n"
+    )
+    assert read_asks(path, "/other", 1000) == [
+        Ask("1", "/c", 500_001_000, ("the red can", "the mug"), not_before=500_001_000),
+        Ask("follow", "/c", 1000, (), "hand me the can", 1000, every_frame=True),
+    ]
+    for text, complaint in (
+        ("- nothing", "needs a list `instructions`"),
+        ("instructions: [5]", "instruction 1: not a mapping"),
+        ("instructions: [{text: a, words: b}]", "instruction 1: unknown: words"),
+        ("instructions: [{at: 1}]", "give either text or expressions"),
+        ("instructions: [{at: soon, text: a}]", "soon"),
+        ("instructions: {", "asks.yaml"),
+    ):
+        path.write_text(text)
+        with pytest.raises(AskError, match=complaint):
+            read_asks(path, "/c", 0)
 
 
 def test_broken_files_are_named(recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(BagError, match="no-bag"):
-        ImageBag(tmp_path / "no-bag")
-    whole = next((recorded / "bag").glob("*.mcap")).read_bytes()
-    (tmp_path / "cut.mcap").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BagError, match=r"cut\.mcap"):
-        ImageBag(tmp_path / "cut.mcap")
+        Bag(tmp_path / "no-bag")
+    (tmp_path / "noise.mcap").write_bytes(bytes(1000))
+    with pytest.raises(BagError, match=r"noise\.mcap: lost from byte 0"):
+        Bag(tmp_path / "noise.mcap")
+    (tmp_path / "noise.db3").write_bytes(bytes(1000))
+    with pytest.raises(BagError, match=r"noise\.db3"):
+        Bag(tmp_path / "noise.db3")
     for text, complaint in (
         ("{", "truth.json"),
         ('{"images": []}', "annotations"),
@@ -125,14 +219,53 @@ def test_broken_files_are_named(recorded: Path, tmp_path: Path) -> None:
             read_truth(tmp_path / "truth.json")
 
 
-def test_the_command(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
     checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "model")
-    common = ["--model", str(tmp_path / "model"), "--device", "cpu"]
-    command = ["eval", "bag", str(recorded / "bag"), "--truth", str(recorded / "truth.json")]
-    assert cli.main([*command, *common, "--out", str(tmp_path / "out.json")]) == 0
-    numbers = json.loads((tmp_path / "out.json").read_text())
-    assert numbers["cases"] == 3
-    assert numbers["protocol"] == "deployed"
-    assert cli.main([*command, *common, "--topic", "/nowhere"]) == 1
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
+    return folder
+
+
+def test_the_command(
+    recorded: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A truth file, the bag's own truth and instructions, an instruction file, and none of them."""
+    common = ["--model", str(tiny), "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    bag, truth = str(recorded / "bag"), str(recorded / "truth.json")
+
+    def numbers(*arguments: str) -> dict:
+        assert cli.main(["eval", "bag", *arguments, *common]) == 0
+        return json.loads((tmp_path / "out.json").read_text())
+
+    beside = numbers(bag, "--truth", truth)
+    assert beside["cases"] == 3
+    assert beside["protocol"] == "deployed"
+    assert cli.main(["eval", "bag", bag, "--truth", truth, "--topic", "/nowhere", *common]) == 1
     assert "/nowhere" in capsys.readouterr().err
+    # The same, inside the bag.
+    own = str(tmp_path / "own")
+    assert cli.main(["record-truth", bag, truth, own]) == 0
+    assert cli.main(["record-truth", bag, truth, own]) == 1
+    within = numbers(own)
+    assert within["scores"] == beside["scores"]
+    assert within["unscored"] == 0
+    with Bag(Path(own)) as copy, Bag(recorded / "bag") as source:
+        assert copy.frames(TOPIC).keys() == source.frames(TOPIC).keys()
+        assert len(copy.asks(TOPIC)) == len(copy.truth()) == 3
+    # Asked otherwise: what the truth knows is scored, the rest is only answered.
+    known = json.loads(Path(truth).read_text())["annotations"][0]["caption"]
+    asks = tmp_path / "asks.yaml"
+    entries = [{"expressions": [known, "the moon"]}, {"text": "hand me the can"}, {"at": 99}]
+    entries[2]["expressions"] = ["the can"]
+    asks.write_text(yaml.safe_dump({"instructions": entries}))
+    capsys.readouterr()
+    mixed = numbers(bag, "--truth", truth, "--instructions", str(asks))
+    assert mixed["scores"]["all"]["n"] == 1
+    assert mixed["unscored"] >= 1
+    assert "instruction '3' at 100000000000 ns: no frame" in capsys.readouterr().err
+    silent = numbers(bag, "--instructions", str(asks))
+    assert "scores" not in silent
+    assert "no ground truth" in capsys.readouterr().out
+    assert cli.main(["eval", "bag", bag, *common]) == 1
+    assert "no instructions in it" in capsys.readouterr().err

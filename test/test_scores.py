@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -204,8 +206,14 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     assert b["baselines"]["always [REJ]"]["N_acc"] == 1.0
     capsys.readouterr()
     assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
-    assert "95 % CI" in capsys.readouterr().out
-    b["records"] = b["records"][:2]
+    said = capsys.readouterr().out
+    assert "3 cases in both" in said
+    assert "95 % CI" in said
+    b["records"] = b["records"][:2]  # as a live run that missed a frame
+    (tmp_path / "b.json").write_text(json.dumps(b))
+    assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert "2 cases in both" in capsys.readouterr().out
+    b["records"][0]["slots"][0]["truth_area"] += 1
     (tmp_path / "b.json").write_text(json.dumps(b))
     assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
     assert "not of the same cases" in capsys.readouterr().err
@@ -221,3 +229,28 @@ def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     assert isinstance(records.done["scene 0"], CaseRecord)
     with pytest.raises(ValueError, match="another model"):
         Records(tmp_path / "r.jsonl", {"of": "another model"})
+
+
+def test_two_processes_find_what_one_finds(scenes: SceneSet, tmp_path) -> None:
+    """accelerate spreads the cases; a killed run goes on from what all its processes kept."""
+    data, model = tmp_path / "val", tmp_path / "model"
+    write_dataset(data, "val", 5, workers=1)
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, model)
+    command = ["eval", "scenes", "--data", str(data), "--split", "val", "--model", str(model)]
+    command += ["--device", "cpu", "--records"]
+    assert cli.main([*command, str(tmp_path / "one"), "--out", str(tmp_path / "one.json")]) == 0
+    # On CPUs torchrun starts what `accelerate launch --multi_gpu` starts on GPUs.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launch += ["--standalone", "-m", "gsva_ros", *command, str(tmp_path / "two")]
+    subprocess.run([*launch, "--out", str(tmp_path / "two.json")], check=True, timeout=120)
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))
+    assert [r["id"] for r in one["records"]] == [r["id"] for r in two["records"]]
+    for a, b in zip(one["records"], two["records"], strict=True):
+        assert a["slots"] == b["slots"]
+    assert one["scores"] == two["scores"]
+    kept = [(tmp_path / name).read_text().splitlines() for name in ("two", "two.1")]
+    assert [len(lines) for lines in kept] == [1 + 3, 1 + 2]
+    # One process goes on with what two left, and has nothing to do.
+    run = json.loads(kept[0][0])
+    assert Records(tmp_path / "two", run).done.keys() == {r["id"] for r in one["records"]}

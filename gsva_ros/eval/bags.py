@@ -1,8 +1,10 @@
-"""Cases from a rosbag: recorded frames with ground truth beside them, read straight from disk."""
+"""Rosbags read straight from disk: frames, recorded instructions, and ground truth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +14,88 @@ from rosbags.highlevel import AnyReader
 from rosbags.highlevel.anyreader import AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
-from rosbags.typesys import Stores, get_typestore
 
 from ..conversions import MessageError, to_rgb
-from ..truth import FrameTruth
+from ..interfaces import typestore
+from ..truth import FrameTruth, parse_truth
+from .asks import Ask
 from .cases import Case, Query
+from .recovery import recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
+STRING_TYPE = "std_msgs/msg/String"
+TRUTH_TOPIC = "/ground_truth"
+TEXT_TOPIC = "instruction_text"
+EVERY_FRAME, CANCEL = 1, 2  # gsva_ros/Instruction
+
+Place = tuple[Connection, int]
 
 
 class BagError(ValueError):
     """A bag that cannot be used; names the file and the topic."""
 
 
-class ImageBag:
-    """The images of a bag's topics, read one at a time: memory stays flat however long it is.
+class Bag:
+    """A bag's messages, read one at a time: memory stays flat however long it is.
 
-    rosbag2 in mcap or sqlite3, raw or compressed messages, raw or compressed images.
+    rosbag2 in mcap or sqlite3, raw or compressed messages, raw or compressed images. Of a cut mcap file,
+    everything before the cut. Use as a context manager, or close it.
+
+    Attributes:
+        problems: what could not be read, each with its file, topic and place.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
+        if not path.exists():
+            raise BagError(f"{path}: no such bag")
+        paths, self.problems = recover(path, Path(self._folder.name))
         try:
             # Older bags do not carry their types.
-            types = get_typestore(Stores.ROS2_HUMBLE)
-            self._reader = AnyReader([path], default_typestore=types)
+            self._reader = AnyReader(paths, default_typestore=typestore())
             self._reader.open()
-        except (AnyReaderError, ReaderError, OSError, ValueError) as error:
-            raise BagError(f"{path} cannot be read as a bag: {error}") from error
-        self._images = [c for c in self._reader.connections if c.msgtype in IMAGE_TYPES]
-        self._index: dict[str, dict[int, tuple[Connection, int]]] = {}
+        except (AnyReaderError, ReaderError, sqlite3.Error, OSError, ValueError) as error:
+            self._folder.cleanup()
+            said = "; ".join([*self.problems, str(error)])
+            raise BagError(f"{path} cannot be read as a bag: {said}") from error
+        self._frames: dict[str, dict[int, Place]] = {}
+        if not self._reader.connections:
+            self.close()
+            raise BagError("; ".join([f"{path} holds no messages", *self.problems]))
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the files."""
         self._reader.close()
+        self._folder.cleanup()
 
-    def topic(self, wanted: str) -> dict[int, tuple[Connection, int]]:
-        """Header stamp (nanoseconds) of every frame of a topic, and where it is recorded.
+    @property
+    def image_topics(self) -> list[str]:
+        """Names of the image topics."""
+        return sorted({c.topic for c in self._reader.connections if c.msgtype in IMAGE_TYPES})
+
+    def frames(self, topic: str) -> dict[int, Place]:
+        """Header stamp (nanoseconds) of every frame of an image topic, in the order recorded.
 
         Raises:
             BagError: no such image topic; names those that there are.
         """
-        if wanted not in self._index:
-            connections = [c for c in self._images if c.topic == wanted]
-            if not connections:
-                there = ", ".join(sorted(c.topic for c in self._images)) or "none"
-                raise BagError(f"{self.path}: no image topic {wanted!r}; image topics: {there}")
-            self._index[wanted] = {
-                _stamp(self._reader.deserialize(raw, connection.msgtype)): (connection, at)
-                for connection, at, raw in self._reader.messages(connections)
+        if topic not in self._frames:
+            if topic not in self.image_topics:
+                there = ", ".join(self.image_topics) or "none"
+                raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {there}")
+            self._frames[topic] = {
+                _nanoseconds(msg.header.stamp): (connection, at)
+                for connection, at, msg in self._messages(lambda c: c.topic == topic)
             }
-        return self._index[wanted]
+        return self._frames[topic]
 
     def rgb(self, topic: str, stamp: int) -> NDArray[np.uint8]:
         """One frame, uint8 [H, W, 3].
@@ -70,18 +103,86 @@ class ImageBag:
         Raises:
             MessageError: the message cannot be read as a picture.
         """
-        connection, at = self.topic(topic)[stamp]
+        connection, at = self.frames(topic)[stamp]
         for _, _, raw in self._reader.messages([connection], start=at, stop=at + 1):
-            msg = self._reader.deserialize(raw, connection.msgtype)
-            if _stamp(msg) == stamp:
+            msg: Any = self._reader.deserialize(raw, connection.msgtype)
+            if _nanoseconds(msg.header.stamp) == stamp:
                 return to_rgb(msg, topic)
         raise BagError(f"{self.path}: {topic} at {stamp} ns was there and is gone")
 
+    def asks(self, topic: str) -> list[Ask]:
+        """What was asked while recording: gsva_ros/Instruction and strings on instruction_text.
 
-def bag_cases(
-    bag: ImageBag, truth: list[FrameTruth], topic: str | None = None
-) -> tuple[list[Case], list[str]]:
-    """One case for each frame of the truth, and what is wrong with those that could not be had.
+        Args:
+            topic: the camera that an instruction means which names none.
+        """
+
+        def asking(connection: Connection) -> bool:
+            text = connection.msgtype == STRING_TYPE and connection.topic.endswith(TEXT_TOPIC)
+            return text or connection.msgtype == INSTRUCTION_TYPE
+
+        found = []
+        for connection, at, msg in self._messages(asking):
+            if connection.msgtype == STRING_TYPE:
+                words = tuple(w.strip() for w in msg.data.split(";") if w.strip())
+                found.append(Ask(f"{connection.topic} {at}", topic, at, words))
+                continue
+            found.append(
+                Ask(
+                    msg.id or f"{connection.topic} {at}",
+                    msg.image_topic or topic,
+                    at,
+                    tuple(msg.expressions),
+                    msg.text,
+                    _nanoseconds(msg.not_before),
+                    every_frame=msg.mode == EVERY_FRAME,
+                    cancel=msg.mode == CANCEL,
+                )
+            )
+        return found
+
+    def truth(self) -> list[FrameTruth]:
+        """The truth that the bag carries, as `gsva record-truth` writes it.
+
+        Raises:
+            TruthError: a message of the truth topic is not COCO-style JSON.
+        """
+        frames: list[FrameTruth] = []
+        for _, at, msg in self._messages(
+            lambda c: (c.topic, c.msgtype) == (TRUTH_TOPIC, STRING_TYPE)
+        ):
+            frames += parse_truth(msg.data, f"{self.path}: {TRUTH_TOPIC} at {at} ns")
+        return frames
+
+    def raw(self) -> Iterator[tuple[Connection, int, bytes]]:
+        """Every message as it was recorded (CDR), in the order of time."""
+        yield from self._reader.messages()
+
+    def _messages(
+        self, wanted: Callable[[Connection], bool]
+    ) -> Iterator[tuple[Connection, int, Any]]:
+        """Messages of some topics; what cannot be read goes to `problems`."""
+        connections = [c for c in self._reader.connections if wanted(c)]
+        if not connections:
+            return
+        at = self._reader.start_time
+        try:
+            for connection, at, raw in self._reader.messages(connections):
+                try:
+                    msg = self._reader.deserialize(raw, connection.msgtype)
+                except Exception as error:  # rosbags raises what struct, numpy and str raise
+                    said = f"{type(error).__name__}: {error}"
+                    place = f"{self.path}: {connection.topic} at {at} ns"
+                    self.problems.append(f"{place}: not a {connection.msgtype}: {said}")
+                    continue
+                yield connection, at, msg
+        except (ReaderError, sqlite3.Error, OSError) as error:
+            topics = ", ".join(sorted({c.topic for c in connections}))
+            self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {error}")
+
+
+def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> list[Case]:
+    """One case for each frame of the truth; frames that cannot be had go to the bag's problems.
 
     Args:
         topic: read the frames from this topic instead of the one that the truth names.
@@ -89,36 +190,76 @@ def bag_cases(
     Raises:
         BagError: an image topic is not in the bag.
     """
-    cases, problems = [], []
+    cases = []
     for frame in truth:
         name = topic or frame.topic
-        where = f"{bag.path}: {name} at {frame.stamp} ns"
-        if frame.stamp not in bag.topic(name):
-            problems.append(f"{where}: no such frame")
-            continue
+        queries = _queries(frame)
+        if _usable(bag, name, frame.stamp, frame):
+            cases.append(Case(f"{name} {frame.stamp}", _reader(bag, name, frame.stamp, queries)))
+    return cases
+
+
+def ask_cases(
+    bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth], topic: str | None = None
+) -> list[Case]:
+    """One case for each instruction and frame, with the truth of the expressions it is known for.
+
+    Args:
+        topic: the truth is of this topic instead of the one that it names.
+
+    Raises:
+        BagError: an image topic is not in the bag.
+    """
+    known = {(topic or frame.topic, frame.stamp): frame for frame in truth}
+    usable: dict[tuple[str, int], bool] = {}
+    cases = []
+    for ask, stamp in asked:
+        place = (ask.topic, stamp)
+        frame = known.get(place)
+        if place not in usable:
+            usable[place] = _usable(bag, ask.topic, stamp, frame)
+        if usable[place]:
+            words = ask.expressions
+            queries = _queries(frame, words) if frame else lambda w=words: [Query(e) for e in w]
+            name = f"{ask.topic} {stamp} {ask.id}"
+            cases.append(Case(name, _reader(bag, ask.topic, stamp, queries), ask.text))
+    return cases
+
+
+def _usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> bool:
+    problem = None
+    if stamp not in bag.frames(topic):
+        problem = "no such frame"
+    else:
         try:
-            size = bag.rgb(name, frame.stamp).shape[:2]
+            size = bag.rgb(topic, stamp).shape[:2]
+            if truth and size != truth.size:
+                problem = f"the frame is {size}, its truth {truth.size} (height, width)"
         except MessageError as error:
-            problems.append(f"{where}: {error.problem}")
-            continue
-        if size != frame.size:
-            problems.append(f"{where}: the frame is {size}, its truth {frame.size} (height, width)")
-            continue
-        cases.append(Case(f"{name} {frame.stamp}", _reader(bag, name, frame)))
-    return cases, problems
+            problem = error.problem
+    if problem:
+        bag.problems.append(f"{bag.path}: {topic} at {stamp} ns: {problem}")
+    return problem is None
 
 
-def _reader(
-    bag: ImageBag, topic: str, frame: FrameTruth
-) -> Callable[[], tuple[NDArray[np.uint8], list[Query]]]:
-    def read() -> tuple[NDArray[np.uint8], list[Query]]:
-        queries = [
-            Query(e.expression, e.category, e.referents, e.mask) for e in frame.expressions()
-        ]
-        return bag.rgb(topic, frame.stamp), queries
+def _queries(frame: FrameTruth, words: tuple[str, ...] | None = None) -> Callable[[], list[Query]]:
+    """The truth's queries: all, or those of these words, without truth where it has none."""
+
+    def read() -> list[Query]:
+        found = [Query(e.expression, e.category, e.referents, e.mask) for e in frame.expressions()]
+        if words is None:
+            return found
+        by_words = {q.expression: q for q in found}
+        return [by_words.get(w, Query(w)) for w in words]
 
     return read
 
 
-def _stamp(msg: Any) -> int:
-    return int(msg.header.stamp.sec) * 1_000_000_000 + int(msg.header.stamp.nanosec)
+def _reader(
+    bag: Bag, topic: str, stamp: int, queries: Callable[[], list[Query]]
+) -> Callable[[], tuple[NDArray[np.uint8], list[Query]]]:
+    return lambda: (bag.rgb(topic, stamp), queries())
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)

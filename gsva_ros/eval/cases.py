@@ -18,22 +18,28 @@ class Query:
     Attributes:
         expression: the words.
         category: scores are also given by category.
-        referents: how many things in the picture are meant; 0: none.
-        truth: bool [H, W], all of them.
+        referents: how many things in the picture are meant; 0: none; None: not known.
+        truth: bool [H, W], all of them; None where `referents` is.
     """
 
     expression: str
-    category: str
-    referents: int
-    truth: NDArray[np.bool_]
+    category: str = ""
+    referents: int | None = None
+    truth: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture and what is asked of it; `read` gives uint8 [H, W, 3] RGB and the queries."""
+    """One picture and what is asked of it.
+
+    Attributes:
+        read: gives uint8 [H, W, 3] RGB and the queries.
+        text: a free request instead of queries; what the answer names is not known beforehand.
+    """
 
     id: str
     read: Callable[[], tuple[NDArray[np.uint8], list[Query]]]
+    text: str = ""
 
 
 def scene_cases(scenes: SceneSet) -> list[Case]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .metrics import bootstrap, metric
+from .run import CaseRecord
 from .summary import Scoring, Slots
+
+
+def common(
+    a: Sequence[CaseRecord], b: Sequence[CaseRecord]
+) -> tuple[list[CaseRecord], list[CaseRecord]]:
+    """The cases that both runs have, in the first one's order: a live run may have missed frames."""
+    other = {record.id: record for record in b}
+    pairs = [(record, other[record.id]) for record in a if record.id in other]
+    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 def paired(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
@@ -16,6 +27,8 @@ def paired(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: the runs did not ask the same expressions of the same cases.
     """
+    if not len(a.case):
+        raise ValueError("the runs are not of the same cases: none is in both")
     if not np.array_equal(a.case, b.case) or not np.array_equal(a.truth_area, b.truth_area):
         raise ValueError("the runs are not of the same cases and expressions")
     terms_a, terms_b = a.terms(~a.kept, how), b.terms(~b.kept, how)

@@ -49,6 +49,7 @@ class Card:
 
 def kind_of(slot: SlotRecord) -> str:
     """The filter that a slot falls under: absent, single or multi."""
+    assert slot.referents is not None, "choose leaves out slots without truth"
     return ("absent", "single")[slot.referents] if slot.referents < 2 else "multi"
 
 
@@ -63,7 +64,12 @@ def choose(
     records: Sequence[CaseRecord], threshold: float, each: int = 24, seed: int = 0
 ) -> list[Pick]:
     """The worst slots, the surest mistakes first and one a picture at most, and random other ones."""
-    slots = [(c, s, slot) for c, r in enumerate(records) for s, slot in enumerate(r.slots)]
+    slots = [
+        (c, s, slot)
+        for c, r in enumerate(records)
+        for s, slot in enumerate(r.slots)
+        if slot.referents is not None
+    ]
     ranked = sorted(slots, key=lambda x: (deployed_iou(x[2]), -abs(x[2].p_seg - threshold)))
     worst: dict[int, Pick] = {}
     for case, slot, _ in ranked:

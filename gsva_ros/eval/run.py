@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from ..engine import Engine
 from .cases import Case, Query
 from .metrics import overlap
 from .paper import MaskedSlot, paper_slots
+from .processes import processes
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,13 @@ class SlotRecord:
     kept: the model's decision, by the rule of the run's protocol; False: rejected. The mask is what the
     model would draw if it took the slot for [SEG], so that any threshold can be judged afterwards:
     intersection and union are its pixels with the truth, area is its own, truth_area the truth's. box_iou
-    compares the boxes around both. referents: how many things are meant (0: none).
+    compares the boxes around both. referents: how many things are meant (0: none; None: the truth is not
+    known, and whatever compares with it is 0).
     """
 
     expression: str
     category: str
-    referents: int
+    referents: int | None
     p_seg: float
     kept: bool
     predicted_iou: float
@@ -49,38 +52,43 @@ class CaseRecord:
     seconds: dict[str, float]
     slots: list[SlotRecord]
 
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> CaseRecord:
+        """Read one from its JSON."""
+        return cls(data["id"], data["seconds"], [SlotRecord(**slot) for slot in data["slots"]])
+
 
 class Records:
     """Case records in a file of JSON lines, so that a killed run goes on where it stopped.
 
-    The first line holds `run`, which says what the records are of: the model, the protocol, the data.
+    The first line holds `run`, which says what the records are of: the model, the protocol, the data. Each
+    process of a run writes a file of its own, PATH, PATH.1, PATH.2 and so on, and reads all of them.
 
     Raises:
-        ValueError: the file is of another run.
+        ValueError: a file is of another run.
     """
 
-    def __init__(self, path: Path, run: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, run: dict[str, Any], process: int = 0) -> None:
+        self.path = path if process == 0 else path.with_name(f"{path.name}.{process}")
         self.done: dict[str, CaseRecord] = {}
-        whole = path.read_bytes() if path.exists() else b""
-        # A kill may have cut the last line short.
-        whole = whole[: whole.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if lines and lines[0] != run:
-            raise ValueError(f"{path} holds records of {lines[0]}, not of {run}")
-        path.write_bytes(whole or (json.dumps(run) + "\n").encode())
-        for line in lines[1:]:
-            self._keep(line)
+        others = [p for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdigit()]
+        for file in {path, self.path, *others}:
+            whole = file.read_bytes() if file.exists() else b""
+            # A kill may have cut the last line short.
+            whole = whole[: whole.rfind(b"\n") + 1]
+            lines = [json.loads(line) for line in whole.splitlines()]
+            if lines and lines[0] != run:
+                raise ValueError(f"{file} holds records of {lines[0]}, not of {run}")
+            if file == self.path:
+                file.write_bytes(whole or (json.dumps(run) + "\n").encode())
+            for line in lines[1:]:
+                self.done[line["id"]] = CaseRecord.of(line)
 
     def add(self, record: CaseRecord) -> None:
         """Append a record and keep it."""
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         self.done[record.id] = record
-
-    def _keep(self, data: dict) -> None:
-        slots = [SlotRecord(**slot) for slot in data["slots"]]
-        self.done[data["id"]] = CaseRecord(data["id"], data["seconds"], slots)
 
 
 def evaluate(
@@ -93,23 +101,32 @@ def evaluate(
 ) -> list[CaseRecord]:
     """Run every case that `records` does not hold yet; return all in the cases' order.
 
+    Where accelerate started several processes, each runs its share, and all return the whole.
+
     Args:
         protocol: "deployed": each expression decided by itself; "paper": see `paper.paper_slots`.
         blind: show the engine a grey picture of the same size instead: what the words alone give away.
     """
     cases = list(cases)
+    here = processes()
+    mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}
     answer = {"deployed": deployed_slots, "paper": paper_slots}[protocol]
-    for case in tqdm(cases, desc=label, mininterval=2.0):
+    for case in tqdm(mine, desc=label, mininterval=2.0, disable=not here.is_main_process):
         if case.id not in done:
             rgb, queries = case.read()
             shown = np.full_like(rgb, 128) if blind else rgb
-            slots, seconds = answer(engine, shown, queries)
-            recorded = [_record(q, s) for q, s in zip(queries, slots, strict=True)]
+            if case.text:
+                slots, seconds, queries = free_slots(engine, shown, case.text)
+            else:
+                slots, seconds = answer(engine, shown, queries)
+            recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
             done[case.id] = CaseRecord(case.id, seconds, recorded)
             if records:
                 records.add(done[case.id])
-    return [done[case.id] for case in cases]
+    finished = gather_object([done[case.id] for case in mine])
+    by_id = {record.id: record for record in finished}
+    return [by_id[case.id] for case in cases]
 
 
 def deployed_slots(
@@ -129,8 +146,31 @@ def deployed_slots(
     return slots, answer.timings
 
 
-def _record(query: Query, slot: MaskedSlot) -> SlotRecord:
-    intersection, union = overlap(slot.mask, query.truth)
+def free_slots(
+    engine: Engine, rgb: NDArray[np.uint8], text: str
+) -> tuple[list[MaskedSlot], dict[str, float], list[Query]]:
+    """What the model answers to a free request, and what its slots are about."""
+    answer = engine.ask(engine.encode(rgb), text)
+    slots = [
+        MaskedSlot(
+            slot.p_seg,
+            not slot.rejected,
+            slot.predicted_iou or 0.0,
+            np.zeros(rgb.shape[:2], bool) if slot.mask is None else slot.mask,
+        )
+        for slot in answer.slots
+    ]
+    return slots, answer.timings, [Query(slot.expression) for slot in answer.slots]
+
+
+def slot_record(query: Query, slot: MaskedSlot) -> SlotRecord:
+    """What there is to keep of a slot."""
+    intersection = union = truth_area = 0
+    box_iou = 0.0
+    if query.truth is not None:
+        intersection, union = overlap(slot.mask, query.truth)
+        truth_area = int(query.truth.sum())
+        box_iou = _box_iou(slot.mask, query.truth)
     return SlotRecord(
         query.expression,
         query.category,
@@ -141,8 +181,8 @@ def _record(query: Query, slot: MaskedSlot) -> SlotRecord:
         intersection,
         union,
         int(slot.mask.sum()),
-        int(query.truth.sum()),
-        _box_iou(slot.mask, query.truth),
+        truth_area,
+        box_iou,
     )
 
 

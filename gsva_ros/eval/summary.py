@@ -45,14 +45,19 @@ class Slots:
 
     @classmethod
     def of(cls, records: Sequence[CaseRecord]) -> Slots:
-        """Flatten records."""
-        rows = [(number, slot) for number, record in enumerate(records) for slot in record.slots]
+        """Flatten records; slots whose truth is not known are left out."""
+        rows = [
+            (number, slot)
+            for number, record in enumerate(records)
+            for slot in record.slots
+            if slot.referents is not None
+        ]
         slots = [slot for _, slot in rows]
         truth_area = np.array([s.truth_area for s in slots], np.int64)
         return cls(
             np.array([number for number, _ in rows], np.int64),
             np.array([s.category for s in slots], np.str_),
-            np.array([s.referents > 0 for s in slots], bool),
+            np.array([bool(s.referents) for s in slots], bool),
             np.array([s.p_seg for s in slots], np.float64),
             np.array([s.kept for s in slots], bool),
             np.array([s.intersection for s in slots], np.int64),
@@ -152,6 +157,7 @@ def summary(
         "protocol": how.protocol,
         "rules": how.rules,
         "cases": len(records),
+        "unscored": sum(len(r.slots) for r in records) - len(slots.kept),
         "rejection_threshold": threshold,
         "scores": scores(slots, ~slots.kept, how),
         "baselines": {

@@ -1,4 +1,4 @@
-"""Plays a bag's camera topics at the pace at which they were recorded; no rosbag2 needed."""
+"""Plays a bag's cameras and instructions at the pace of their recording; no rosbag2 needed."""
 
 from __future__ import annotations
 
@@ -14,43 +14,55 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from rosbags.rosbag2 import Reader
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import String
+
+from gsva_ros.msg import Instruction
 
 from . import qos
 
 TYPES = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-    "sensor_msgs/msg/CameraInfo": CameraInfo,
+    "sensor_msgs/msg/Image": (Image, qos.PICTURE),
+    "sensor_msgs/msg/CompressedImage": (CompressedImage, qos.PICTURE),
+    "sensor_msgs/msg/CameraInfo": (CameraInfo, qos.PICTURE),
+    "gsva_ros/msg/Instruction": (Instruction, qos.RELIABLE),
+    "std_msgs/msg/String": (String, qos.RELIABLE),
 }
+NEEDED = ("Image", "CompressedImage", "Instruction")  # somebody must listen before it starts
+CLOCK_PERIOD = 0.025  # seconds of wall time, as `ros2 bag play --clock` by default
 
 
 class Player(Node):
     """Publishes the messages of a bag, byte for byte, under their topics' names."""
 
-    def __init__(self, bag: Path) -> None:
+    def __init__(self, bag: Path, clock: bool = False) -> None:
         super().__init__("gsva_player")
         self._bag = bag
+        self._clock = self.create_publisher(Clock, "/clock", 10) if clock else None
 
     def play(self, rate: float, wait: float) -> int:
-        """Wait until each image topic has a subscriber (at most `wait` seconds), play, count."""
+        """Wait until cameras and instructions have subscribers (at most `wait` seconds), play, count."""
         with Reader(self._bag) as reader:
             connections = [c for c in reader.connections if c.msgtype in TYPES]
             if not connections:
-                raise ValueError(f"{self._bag} has no image or camera_info topic")
-            publishers = {
-                c.topic: self.create_publisher(TYPES[c.msgtype], c.topic, qos.PICTURE)
-                for c in connections
-            }
-            images = [publishers[c.topic] for c in connections if "Info" not in c.msgtype]
-            self._wait(images, wait)
+                raise ValueError(f"{self._bag} has no camera and no instruction topic")
+            publishers = {}
+            for connection in connections:
+                kind, profile = TYPES[connection.msgtype]
+                publishers[connection.topic] = self.create_publisher(
+                    kind, connection.topic, profile
+                )
+            needed = [publishers[c.topic] for c in connections if c.msgtype.endswith(NEEDED)]
+            self._wait(needed, wait)
             return self._play(reader.messages(connections), publishers, rate)
 
     def _wait(self, publishers: Sequence[Any], seconds: float) -> None:
         end = time.monotonic() + seconds
         while rclpy.ok() and any(p.get_subscription_count() == 0 for p in publishers):
             if time.monotonic() > end:
-                self.get_logger().warning("nobody subscribes to the images; playing all the same")
+                topics = [p.topic_name for p in publishers if p.get_subscription_count() == 0]
+                self.get_logger().warning(f"nobody subscribes to {', '.join(topics)}; playing")
                 return
             time.sleep(0.05)
         # The subscriber's side may still be matching, and best effort would lose the first frames.
@@ -62,15 +74,26 @@ class Player(Node):
         for connection, stamp, raw in messages:
             if first is None:
                 begin, first = time.monotonic(), stamp
-            rest = begin + (stamp - first) * 1e-9 / rate - time.monotonic()
-            if rest > 0:
-                time.sleep(rest)
+            self._pass_time(begin + (stamp - first) * 1e-9 / rate, stamp, rate)
             if not rclpy.ok():
                 break
             publishers[connection.topic].publish(bytes(raw))
             count += 1
         time.sleep(0.5)  # let the last ones leave before the publishers go
         return count
+
+    def _pass_time(self, until: float, stamp: int, rate: float) -> None:
+        """Sleep until `until` (monotonic), when bag time is `stamp`; tell the time meanwhile."""
+        while self._clock is not None and rclpy.ok():
+            rest = max(0.0, until - time.monotonic())
+            now = stamp - round(rest * rate * 1e9)
+            msg = Clock()
+            msg.clock.sec, msg.clock.nanosec = now // 10**9, now % 10**9
+            self._clock.publish(msg)
+            if rest == 0.0:
+                return
+            time.sleep(min(rest, CLOCK_PERIOD))
+        time.sleep(max(0.0, until - time.monotonic()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,10 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bag", type=Path, help="a rosbag2 folder (sqlite3 or mcap)")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
+    parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
     args = parser.parse_args(remove_ros_args(argv)[1:])
     rclpy.init(args=argv)
     try:
-        player = Player(args.bag)
+        player = Player(args.bag, args.clock)
         count = player.play(args.rate, args.wait)
         player.get_logger().info(f"played {count} messages of {args.bag}")
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -8,18 +8,15 @@ from typing import Any
 
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-#: Folder with the .msg files, in the installed package's share.
-PACKAGE = "gsva_ros"
+from gsva_ros.interfaces import typestore
 
 
 class ResultsBag:
     """Writes messages (rclpy's) into an mcap bag; use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self._store = get_typestore(Stores.ROS2_HUMBLE)
-        self._store.register(_own_types())
+        self._store = typestore()
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
         self._connections: dict[str, Any] = {}
@@ -48,12 +45,3 @@ class ResultsBag:
                 topic, kind, typestore=self._store
             )
         self._writer.write(self._connections[topic], stamp, raw)
-
-
-def _own_types() -> dict[str, Any]:
-    from ament_index_python.packages import get_package_share_directory
-
-    types: dict[str, Any] = {}
-    for path in sorted((Path(get_package_share_directory(PACKAGE)) / "msg").glob("*.msg")):
-        types.update(get_types_from_msg(path.read_text(), f"{PACKAGE}/msg/{path.stem}"))
-    return types

@@ -40,8 +40,10 @@ def isolate():
 class NodeProcess:
     """The node, started with `parameters`; `log` collects what it prints."""
 
-    def __init__(self, command, parameters=None, delay=0.0):
+    def __init__(self, command, parameters=None, delay=0.0, remap=None):
         arguments = ["--ros-args", "-r", "__ns:=/test"]
+        for name, other in (remap or {}).items():
+            arguments += ["-r", f"{name}:={other}"]
         for name, value in (parameters or {}).items():
             arguments += ["-p", f"{name}:={value}"]
         environment = {**os.environ, "FAKE_DELAY": str(delay), "PYTHONUNBUFFERED": "1"}

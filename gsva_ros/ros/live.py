@@ -1,0 +1,170 @@
+"""Scores a running node against a bag's ground truth while the bag is played.
+
+It listens to `segmentation` and keeps the answers on frames whose truth the bag carries (`gsva
+record-truth`), as the same records that `gsva eval bag` writes: `gsva eval compare` puts both side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
+from tqdm import tqdm
+
+from gsva_ros.conversions import mask_of
+from gsva_ros.eval.bags import Bag, BagError
+from gsva_ros.eval.cases import Query
+from gsva_ros.eval.paper import MaskedSlot
+from gsva_ros.eval.run import CaseRecord, slot_record
+from gsva_ros.eval.summary import Scoring, Slots, latency, scores
+from gsva_ros.msg import Outcome, Segmentation
+from gsva_ros.truth import FrameTruth, TruthError, read_truth
+
+from . import qos
+
+STAGES = ("encode", "decide", "mask")
+
+
+class LiveEvaluation(Node):
+    """Collects a record for every answer on a frame whose truth is known."""
+
+    def __init__(self, truth: Sequence[FrameTruth]) -> None:
+        super().__init__("gsva_evaluate")
+        self.records: dict[str, CaseRecord] = {}
+        self.provenance: dict[str, Any] = {}
+        self.heard = time.monotonic()
+        self.failed: list[str] = []
+        self._truth = {(frame.topic, frame.stamp): frame for frame in truth}
+        self._unanswered = set(self._truth)
+        self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
+
+    @property
+    def waiting(self) -> int:
+        """Number of frames with truth that nobody has answered yet."""
+        return len(self._unanswered)
+
+    def _on_answer(self, msg: Segmentation) -> None:
+        self.heard = time.monotonic()
+        stamp = msg.header.stamp.sec * 1_000_000_000 + msg.header.stamp.nanosec
+        frame = self._truth.get((msg.image_topic, stamp))
+        if frame is None:
+            return
+        for outcome in msg.outcomes:
+            if outcome.outcome not in (Outcome.SEGMENTED, Outcome.REJECTED):
+                self.failed.append(f"{msg.instruction_id}: {outcome.expression}: {outcome.reason}")
+                return
+        self._unanswered.discard((msg.image_topic, stamp))
+        provenance = msg.provenance
+        self.provenance = {
+            "model": provenance.model,
+            "weights_hash": provenance.weights_hash,
+            "device": provenance.device,
+            "rejection_threshold": provenance.rejection_threshold,
+        }
+        name = f"{msg.image_topic} {stamp} {msg.instruction_id}"
+        seconds = {stage: float(getattr(msg.timings, stage)) for stage in STAGES}
+        self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)))
+
+
+def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
+    """Records of an answer's slots; a rejected one has no mask, for the node sends none."""
+    known = {
+        e.expression: Query(e.expression, e.category, e.referents, e.mask)
+        for e in frame.expressions()
+    }
+    instances = {instance.slot: instance for instance in msg.instances}
+    rejections = {rejection.slot: rejection for rejection in msg.rejections}
+    for outcome in msg.outcomes:
+        query = known.get(outcome.expression, Query(outcome.expression))
+        if outcome.slot in instances:
+            instance = instances[outcome.slot]
+            mask = mask_of(instance, msg.width, msg.height)
+            yield slot_record(query, MaskedSlot(instance.p_seg, True, instance.predicted_iou, mask))
+        else:
+            p_seg = 1.0 - rejections[outcome.slot].probability
+            mask = np.zeros((msg.height, msg.width), bool)
+            yield slot_record(query, MaskedSlot(p_seg, False, 0.0, mask))
+
+
+def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
+    """Scores and records, as `gsva eval bag --out` writes them.
+
+    Without what needs the masks of rejected slots or a second run: rejection curve and baselines.
+    """
+    records = list(evaluation.records.values())
+    how = Scoring("deployed", "grefcoco")
+    slots = Slots.of(records)
+    return evaluation.provenance | {
+        "data": data,
+        "protocol": how.protocol,
+        "rules": how.rules,
+        "cases": len(records),
+        "scores": scores(slots, ~slots.kept, how),
+        "latency_ms": latency(records),
+        "records": [asdict(record) for record in records],
+    }
+
+
+def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
+    """Listen until every frame is answered or nothing has come for a while; print and write."""
+    with Bag(args.bag) as bag:
+        truth = read_truth(args.truth) if args.truth else bag.truth()
+    if not truth:
+        raise BagError(f"{args.bag} carries no truth: `gsva record-truth` adds it, or give --truth")
+    rclpy.init(args=ros_arguments)
+    try:
+        evaluation = LiveEvaluation(truth)
+        executor = SingleThreadedExecutor()
+        executor.add_node(evaluation)
+        total = len(truth)
+        with tqdm(total=total, unit="frame", desc="answered", ascii=True) as bar:
+            while rclpy.ok() and evaluation.waiting:
+                executor.spin_once(timeout_sec=0.1)
+                if new := total - evaluation.waiting - bar.n:
+                    bar.update(new)
+                limit = args.idle if evaluation.records else args.wait
+                if time.monotonic() - evaluation.heard > limit:
+                    break
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+    for line in evaluation.failed:
+        print(f"gsva_evaluate: not answered: {line}", file=sys.stderr)
+    if not evaluation.records:
+        raise BagError(f"no answer on a frame of {args.bag}: is the node up, and the bag playing?")
+    numbers = numbers_of(evaluation, f"{args.bag}, live")
+    print(f"{total - evaluation.waiting} of {total} frames with truth were answered")
+    overall = numbers["scores"]["all"]
+    for metric in ("gIoU", "cIoU", "N_acc", "T_acc"):
+        print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")
+    args.out.write_text(json.dumps(numbers, allow_nan=False) + "\n")
+    print(f"written: {args.out}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `ros2 run gsva_ros gsva_evaluate`."""
+    argv = list(sys.argv if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="gsva_evaluate", description=__doc__)
+    parser.add_argument("bag", type=Path, help="the bag that is played, with its truth")
+    parser.add_argument("--truth", type=Path, help="COCO-style JSON instead of the bag's own")
+    parser.add_argument("--out", type=Path, default=Path("live.json"), help="numbers and records")
+    parser.add_argument("--wait", type=float, default=120.0, help="seconds for the first answer")
+    parser.add_argument("--idle", type=float, default=10.0, help="seconds of silence that end it")
+    try:
+        return run(parser.parse_args(remove_ros_args(argv)[1:]), argv)
+    except (BagError, TruthError, OSError) as error:
+        print(f"gsva_evaluate: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,82 @@
+"""A bag played to the node scores as it does when it is read from disk; sim time is the bag's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import harness
+import pytest
+from harness import REAL, Client, NodeProcess
+
+from gsva_ros import cli
+from gsva_ros.truth import FrameTruth, Referring, read_truth, write_truth
+
+DEMO = Path(__file__).resolve().parent.parent / "demo"
+PROGRAMS = Path(REAL[0]).parent
+EVERY = 7  # frames from one that is asked about to the next: 1.75 s
+
+harness.isolate()
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's bag with instructions and truth for some of its frames."""
+    folder = tmp_path_factory.mktemp("live")
+    frames: list[FrameTruth] = read_truth(DEMO / "tabletop_truth.json")[::EVERY]
+    told: list[tuple[int, list[Referring]]] = [(f.stamp, f.expressions()) for f in frames]
+    write_truth(folder / "truth.json", frames[0].topic, told)
+    arguments = [DEMO / "tabletop", folder / "truth.json", folder / "bag"]
+    assert cli.main(["record-truth", *map(str, arguments)]) == 0
+    return folder / "bag"
+
+
+def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = NodeProcess(
+        REAL,
+        {"device": "cpu", "image_reliability": "reliable", "use_sim_time": "true"},
+        remap={"image": "/camera/image", "instruction": "/instruction"},
+    )
+    client = Client()  # hears the answers too, and tells when the node is up
+    evaluator = None
+    try:
+        client.instructions = client.node.create_publisher(
+            harness.Instruction, "/instruction", harness.qos.RELIABLE
+        )
+        client.connect(node)
+        ros = ["--ros-args", "-r", "__ns:=/test", "-p", "use_sim_time:=true"]
+        live = tmp_path / "live.json"
+        evaluator = subprocess.Popen(
+            [PROGRAMS / "gsva_evaluate", bag, "--out", live, "--wait", "60", *ros]
+        )
+        client.wait(
+            lambda: client.node.count_subscribers("segmentation") == 2, 30.0, "the evaluation"
+        )
+        subprocess.run([PROGRAMS / "gsva_player", bag, "--clock"], check=True, timeout=60)
+        assert evaluator.wait(60) == 0
+    finally:
+        if evaluator:
+            evaluator.kill()
+        client.close()
+        node.close()
+    offline = tmp_path / "offline.json"
+    assert cli.main(["eval", "bag", str(bag), "--device", "cpu", "--out", str(offline)]) == 0
+    first, second = (json.loads(p.read_text()) for p in (offline, live))
+    here, there = ({r["id"]: r["slots"] for r in run["records"]} for run in (first, second))
+    both = here.keys() & there.keys()
+    assert len(both) >= 2, (here.keys(), there.keys())
+    for name in both:
+        for a, b in zip(here[name], there[name], strict=True):
+            assert (a["expression"], a["kept"]) == (b["expression"], b["kept"])
+            assert a["p_seg"] == pytest.approx(b["p_seg"], abs=1e-5)
+            if a["kept"]:
+                same = ("area", "intersection", "union", "box_iou", "truth_area")
+                assert [a[k] for k in same] == [b[k] for k in same]
+    # The node's clock was the bag's: frames were seconds old at most, not decades.
+    ages = [a.timings.frame_age for a in client.answers]
+    assert ages
+    assert all(-1.0 < age < 30.0 for age in ages)
+    capsys.readouterr()
+    assert cli.main(["eval", "compare", str(offline), str(live)]) == 0
+    assert f"{len(both)} cases in both" in capsys.readouterr().out
