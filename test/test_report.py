@@ -55,6 +55,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = records()
     numbers = summary(run, run, 0.5, Scoring())
     numbers |= {"model": "m", "weights_hash": "0" * 64, "device": "cpu", "data": "30 scenes"}
+    numbers["calibrated"] = {
+        "before": {"threshold": 0.5, "N_acc": 0.8, "T_acc": 0.9, "gIoU": 0.7},
+        "chosen": {"threshold": 0.625, "N_acc": 0.85, "T_acc": 0.896, "gIoU": 0.72},
+        "goal": "best N-acc",
+        "split": "val",
+        "scenes": 10,
+    }
     cards = [
         Card(p.why, kind_of(s), "scene", s.expression, "segmented", s.p_seg, 0.5, PIXEL)
         for p in choose(run, 0.5)

@@ -204,6 +204,7 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     b = json.loads((tmp_path / "b.json").read_text())
     assert b["scores"]["all"]["T_acc"] == pytest.approx(how["chosen"]["T_acc"])
     assert b["baselines"]["always [REJ]"]["N_acc"] == 1.0
+    assert "scenes of split val for" in page.read_text()
     capsys.readouterr()
     assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
     said = capsys.readouterr().out

@@ -13,6 +13,8 @@ from .metrics import metric
 from .summary import Scoring, Slots
 
 CALIBRATION_NAME = "calibration.json"
+# Two T-accs that are no further apart count as equal.
+EQUAL_T_ACC = 0.005
 
 
 def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
@@ -26,6 +28,17 @@ def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
         raise ValueError(f"a T-acc of {wanted} cannot be had from {len(kept)} present expressions")
     # A slot is rejected below the threshold, so the threshold itself is kept.
     return float(kept[int(np.floor((1.0 - wanted) * len(kept) + 1e-9))])
+
+
+def threshold_for_equal_t_acc(slots: Slots, before: float) -> float:
+    """The highest threshold, hence the best N-acc, whose T-acc is within EQUAL_T_ACC of `before`'s.
+
+    Raises:
+        ValueError: nothing is present.
+    """
+    return threshold_for_t_acc(
+        slots, float((slots.p_seg[slots.present] >= before).mean()) - EQUAL_T_ACC
+    )
 
 
 def threshold_for_giou(slots: Slots) -> float:
@@ -53,6 +66,12 @@ def calibrated(slots: Slots, threshold: float, before: float) -> dict[str, Any]:
         return {"threshold": value} | {k: float(v) for k, v in figures.items()}
 
     return {"slots": len(slots.p_seg), "chosen": at(threshold), "before": at(before)}
+
+
+def read_calibration(directory: Path) -> dict[str, Any] | None:
+    """How a model's threshold was found; None: it was not calibrated."""
+    path = directory / CALIBRATION_NAME
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_threshold(directory: Path, threshold: float, how: dict[str, Any]) -> None:

@@ -95,8 +95,12 @@ def register(subparsers: Any) -> None:
         "and how it was found into calibration.json beside it.",
     )
     _scene_arguments(calibrate, "val")
-    calibrate.add_argument(
+    goal = calibrate.add_mutually_exclusive_group()
+    goal.add_argument(
         "--t-acc", type=float, help="keep this share of the present; without it: the best gIoU"
+    )
+    goal.add_argument(
+        "--equal-t-acc", action="store_true", help="the best N-acc at the T-acc as it is"
     )
     calibrate.set_defaults(run=_calibrate)
 
@@ -223,6 +227,8 @@ def _measure(
     rules: str = "grefcoco",
 ) -> int:
     """Run the model and the blind baseline over the cases; print, and write what was asked for."""
+    from ..engine import model_directory
+    from .calibrate import read_calibration
     from .processes import processes
     from .report import choose, gallery, render
     from .run import evaluate
@@ -236,6 +242,7 @@ def _measure(
         "weights_hash": engine.weights_hash,
         "device": str(engine.device),
         "data": data,
+        "calibrated": read_calibration(model_directory(args.model)),
     }
     unknown = all(slot.referents is None for record in records for slot in record.slots)
     blind = []
@@ -350,7 +357,14 @@ def _compare(args: argparse.Namespace) -> int:
 def _calibrate(args: argparse.Namespace) -> int:
     from ..engine import model_directory
     from ..scenes import SceneSet
-    from .calibrate import calibrated, threshold_for_giou, threshold_for_t_acc, write_threshold
+    from .calibrate import (
+        EQUAL_T_ACC,
+        calibrated,
+        threshold_for_equal_t_acc,
+        threshold_for_giou,
+        threshold_for_t_acc,
+        write_threshold,
+    )
     from .cases import scene_cases
     from .processes import processes
     from .run import evaluate
@@ -362,7 +376,10 @@ def _calibrate(args: argparse.Namespace) -> int:
     slots = Slots.of(evaluate(engine, cases, kept, label="model"))
     if not processes().is_main_process:
         return 0
-    if args.t_acc is None:
+    if args.equal_t_acc:
+        threshold = threshold_for_equal_t_acc(slots, engine.rejection_threshold)
+        goal = f"best N-acc at equal T-acc (within {EQUAL_T_ACC})"
+    elif args.t_acc is None:
         threshold, goal = threshold_for_giou(slots), "best gIoU"
     else:
         threshold, goal = threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
