@@ -11,7 +11,7 @@ PREFIX = 5
 
 
 def branch(*ids: int, slot: int, targets: tuple[int, ...] = ()) -> Branch:
-    return Branch(ids, (IGNORE,) * len(ids), (slot,), (targets,))
+    return Branch(ids, (IGNORE,) * len(ids), (slot,), (targets,), ("",))
 
 
 def test_branches_neither_see_nor_shift_each_other() -> None:

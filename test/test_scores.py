@@ -15,7 +15,11 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros import cli
-from gsva_ros.eval.calibrate import threshold_for_giou, threshold_for_t_acc
+from gsva_ros.eval.calibrate import (
+    threshold_for_equal_t_acc,
+    threshold_for_giou,
+    threshold_for_t_acc,
+)
 from gsva_ros.eval.cases import Case, Query, scene_cases
 from gsva_ros.eval.metrics import bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, evaluate
@@ -154,6 +158,10 @@ def test_thresholds_do_what_they_promise(cases: list[Case]) -> None:
         chosen = threshold_for_t_acc(slots, wanted)
         assert at(chosen)["T_acc"] >= wanted
         assert all(at(t)["T_acc"] < wanted for t in candidates if t > chosen)
+    equal = threshold_for_equal_t_acc(slots, 0.5)
+    lost = at(0.5)["T_acc"] - at(equal)["T_acc"]
+    assert lost <= 0.005 < at(0.5)["T_acc"] - at(candidates[candidates > equal][0])["T_acc"]
+    assert at(equal)["N_acc"] >= at(0.5)["N_acc"]
     best = at(threshold_for_giou(slots))["gIoU"]
     assert best == pytest.approx(max(at(t)["gIoU"] for t in candidates))
     with pytest.raises(ValueError, match="T-acc"):

@@ -22,14 +22,13 @@ from .sam import VisualModel
 class LanguageOutput:
     """What one pass of the language model gives.
 
-    hidden_last [B, T, D] is after the final norm; hidden_middle [B, T, D] is the output of the
-    first `hidden_layer` layers where those were asked for; past_key_values the cache where one was
-    used.
+    hidden_last [B, T, D] is after the final norm; hidden_layers, where asked for, the embeddings
+    and each layer's output, [B, T, D]; past_key_values the cache where one was used.
     """
 
     hidden_last: Tensor
     past_key_values: DynamicCache | None = None
-    hidden_middle: Tensor | None = None
+    hidden_layers: tuple[Tensor, ...] | None = None
 
 
 class GSVAModel(LlamaModel):
@@ -112,7 +111,7 @@ class GSVA(nn.Module):
         position_ids: Tensor | None = None,
         past_key_values: DynamicCache | None = None,
         use_cache: bool = False,
-        hidden_layer: int | None = None,
+        hidden_layers: bool = False,
     ) -> LanguageOutput:
         """Run the language model.
 
@@ -123,7 +122,7 @@ class GSVA(nn.Module):
             position_ids: int64 [B, T]; counted on from the cache where None.
             past_key_values: the cache of P earlier positions; it grows in place.
             use_cache: whether to make a cache where none is given.
-            hidden_layer: also return the output of the first `hidden_layer` layers.
+            hidden_layers: also return every layer's output.
         """
         output = self.model(
             inputs_embeds=inputs_embeds,
@@ -131,10 +130,10 @@ class GSVA(nn.Module):
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache or past_key_values is not None,
-            output_hidden_states=hidden_layer is not None,
+            output_hidden_states=hidden_layers,
         )
-        middle = None if hidden_layer is None else output.hidden_states[hidden_layer]
-        return LanguageOutput(output.last_hidden_state, output.past_key_values, middle)
+        layers = output.hidden_states if hidden_layers else None
+        return LanguageOutput(output.last_hidden_state, output.past_key_values, layers)
 
     def mask_prompts(self, hidden: Tensor) -> Tensor:
         """Hidden states of slots [K, D] to mask_prompts [K, C]."""

@@ -67,13 +67,14 @@ def train_joint(
     model, inner = loss.model, loss.model.model
     visual = inner.visual_model
     groups = [
-        decayed([*reading_modules(model), loss.matcher], 3e-4),
+        decayed(reading_modules(model), 3e-4),
+        decayed([loss.grounding], 1e-3),
         decayed([inner.text_hidden_fcs], 1e-3),
         decayed([visual.mask_decoder], 3e-4),
         decayed([inner.vision_tower], 2e-4),
         decayed([visual.image_encoder], 3e-4),
     ]
-    modules: dict[str, nn.Module] = {"model": model, "matcher": loss.matcher}
+    modules: dict[str, nn.Module] = {"model": model, "grounding": loss.grounding}
     stage = Stage("joint", modules, groups, steps, path)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:

@@ -17,28 +17,12 @@ from tqdm import tqdm
 
 from ..model.gsva import GSVA
 from ..model.losses import IGNORE
-from ..scenes import SceneSet, grid_samples
+from ..scenes import SceneSet
 from .frames import Frames
+from .grounding import ANCHOR, Grounding, Read
 from .loop import Stage, decayed
 from .packing import Packed, pack
 from .text import Branches
-
-MATCH_LAYER = 3
-
-
-class Matcher(nn.Module):
-    """Which image patches a slot speaks of, read half-way up the language model (auxiliary loss)."""
-
-    def __init__(self, width: int, channels: int = 64) -> None:
-        super().__init__()
-        self.query = nn.Linear(width, channels)
-        self.key = nn.Linear(width, channels)
-        self.bias = nn.Parameter(torch.tensor(-2.0))
-
-    def forward(self, slots: Tensor, patches: Tensor) -> Tensor:
-        """Args: slots [K, D]; patches [K, N, D]. Returns logits [K, N]."""
-        query, keys = self.query(slots), self.key(patches)
-        return torch.einsum("kc,knc->kn", query, keys) / query.shape[-1] ** 0.5 + self.bias
 
 
 class FeatureCache:
@@ -75,10 +59,10 @@ class Pass:
 
 
 class LanguageLoss:
-    """Cross-entropy of the answers on packed branches, with two terms that make a small model learn.
+    """Cross-entropy of the answers on packed branches, with terms that make a small model learn.
 
     Besides GSVA's cross-entropy over the answer's words: the slot decisions' own, which the words would
-    drown, and the patches that each slot's targets cover.
+    drown, and `Grounding`.
     """
 
     def __init__(
@@ -86,11 +70,11 @@ class LanguageLoss:
         model: GSVA,
         scenes: SceneSet,
         branches: Branches,
-        matcher: Matcher,
+        grounding: Grounding,
         device: torch.device,
     ) -> None:
         self.model, self.scenes, self.branches = model, scenes, branches
-        self.matcher, self.device = matcher, device
+        self.grounding, self.device = grounding, device
         prompt = branches.prompt
         self.before = torch.tensor(prompt.before_image, dtype=torch.long, device=device)
         self.after = torch.tensor(prompt.after_image, dtype=torch.long, device=device)
@@ -122,44 +106,33 @@ class LanguageLoss:
             bias = torch.zeros(packed.allowed.shape, device=self.device, dtype=torch.bfloat16)
             bias.masked_fill_(~packed.allowed, float("-inf"))
             out = model.language(
-                x, attention_mask=bias, position_ids=packed.position_ids, hidden_layer=MATCH_LAYER
+                x, attention_mask=bias, position_ids=packed.position_ids, hidden_layers=True
             )
-            hidden, middle = out.hidden_last[:, prefix:], out.hidden_middle
-            assert middle is not None
+            hidden = out.hidden_last[:, prefix:]
             spoken = packed.labels != IGNORE
             logits = model.lm_head(hidden[spoken]).float()
             image, place = packed.slot_at.unbind(1)
-            match = self.matcher(
-                middle[image, prefix + place], middle[image, start : start + patches]
+            assert out.hidden_layers is not None
+            seen = slice(start, start + patches)
+            grounding_loss, grounded = self.grounding(
+                Read(out.hidden_layers, packed, rows, seen, prefix)
             )
         labels = packed.labels[spoken]
         per_token = F.cross_entropy(logits, labels, reduction="none")
         is_slot = torch.isin(labels, self.slot_ids)
         slot_loss, text_loss = per_token[is_slot].mean(), per_token[~is_slot].mean()
-        match_loss = F.binary_cross_entropy_with_logits(match.float(), self._coverage(rows, packed))
         right = logits[is_slot].argmax(-1) == labels[is_slot]
         absent = labels[is_slot] == self.slot_ids[1]
+        related = torch.tensor([bool(ANCHOR.search(t)) for t in packed.slot_texts])
         figures = {
             "text": text_loss.item(),
             "slot": slot_loss.item(),
-            "match": match_loss.item(),
             "N": right[absent].float().mean().item(),
             "T": right[~absent].float().mean().item(),
+            "relations": right[related.to(right.device)].float().mean().item(),
         }
-        loss = text_loss + slot_loss + 4.0 * match_loss
-        return Pass(loss, figures, packed, hidden[image, place])
-
-    def _coverage(self, rows: np.ndarray, packed: Packed) -> Tensor:
-        """How much of each CLIP patch the slot's targets cover, float32 [K, N]."""
-        grid = self.model.config.clip["image_size"] // self.model.config.clip["patch_size"]
-        samples = grid_samples(self.scenes.instances[rows], grid, grid)
-        image = packed.slot_at[:, 0].cpu().numpy()
-        table = np.zeros((len(image), 256), np.float32)
-        for k, ids in enumerate(packed.slot_targets):
-            table[k, list(ids)] = 1.0
-        flat = samples[image].reshape(len(image), -1)
-        covered = np.take_along_axis(table, flat, 1).reshape(len(image), grid * grid, -1)
-        return torch.from_numpy(covered.mean(-1)).to(self.device)
+        loss = text_loss + slot_loss + grounding_loss
+        return Pass(loss, figures | grounded, packed, hidden[image, place])
 
 
 def reading_modules(model: GSVA) -> list[nn.Module]:
@@ -174,8 +147,9 @@ def train_language(
 ) -> None:
     """Train the language model on cached features: short expressions first, then all."""
     reading = nn.ModuleList(reading_modules(loss.model))
-    modules = {"reading": reading, "matcher": loss.matcher}
-    stage = Stage("language", modules, [decayed(list(modules.values()), 1e-3)], steps, path)
+    modules = {"reading": reading, "grounding": loss.grounding}
+    groups = [decayed([reading], 7e-4), decayed([loss.grounding], 2e-3)]
+    stage = Stage("language", modules, groups, steps, path)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])

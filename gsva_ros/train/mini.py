@@ -12,8 +12,9 @@ from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..scenes import SceneSet
 from .frames import Frames
+from .grounding import Grounding, give_places
 from .joint import train_joint
-from .language import FeatureCache, LanguageLoss, Matcher, reading_modules, train_language
+from .language import FeatureCache, LanguageLoss, reading_modules, train_language
 from .prompts import SymbolicPrompt
 from .recipe import Recipe, mini_config, pick_device
 from .text import INSTRUCTIONS, JOINERS, UNSEEN, Branches, train_tokenizer
@@ -38,11 +39,14 @@ class MiniTraining:
         pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
         self.config = mini_config(pieces.vocab_size())
         self.model = GSVA(self.config).to(self.device)
+        assert self.model.model.mm_position is not None
+        clip = self.config.clip
+        give_places(self.model.model.mm_position, clip["image_size"] // clip["patch_size"])
         self.prompt = Prompt.load(tokenizer, self.config)
         self.frames = Frames(self.scenes, self.config)
         counts = len(self.scenes.kinds), len(self.scenes.colours), len(self.scenes.sizes)
         self.symbolic = SymbolicPrompt(*counts, self.config.sam["prompt_embed_dim"]).to(self.device)
-        self.matcher = Matcher(self.config.hidden_size).to(self.device)
+        self.grounding = Grounding(self.model, self.scenes).to(self.device)
 
     def _texts(self) -> list[str]:
         """What the tokenizer is made for: every training phrase and the words around it."""
@@ -75,14 +79,14 @@ class MiniTraining:
             self._load("clip", tower=inner.vision_tower)
             self._load("sam", visual=inner.visual_model, symbolic=self.symbolic)
             reading = torch.nn.ModuleList(reading_modules(self.model))
-            self._load("language", reading=reading, matcher=self.matcher)
+            self._load("language", reading=reading, grounding=self.grounding)
             steps = steps or recipe.joint_steps
             train_joint(self._loss(), self.symbolic, self.frames, steps, path)
             self._export()
 
     def _loss(self) -> LanguageLoss:
         branches = Branches(self.prompt)
-        return LanguageLoss(self.model, self.scenes, branches, self.matcher, self.device)
+        return LanguageLoss(self.model, self.scenes, branches, self.grounding, self.device)
 
     def _load(self, stage: str, **modules: torch.nn.Module) -> None:
         path = self.out / f"{stage}.pt"

@@ -19,13 +19,15 @@ from ..model.losses import IGNORE
 class Branch:
     """Token ids after the prefix; `labels` are the ids to predict *at* each position, or IGNORE.
 
-    `slots` are the positions that decide a slot, `targets` each slot's objects (none: rejected).
+    `slots` are the positions that decide a slot, `targets` each slot's objects (none: rejected), `texts`
+    its expression.
     """
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
     slots: tuple[int, ...]
     targets: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Packed:
     """A batch of images with their branches side by side.
 
     Shapes: ids, labels int64 [B, L]; position_ids int64 [B, P + L]; allowed bool [B, 1, P + L, P + L];
-    slot_at int64 [K, 2] (image, place in L); slot_targets K tuples.
+    slot_at int64 [K, 2] (image, place in L); slot_targets K tuples; slot_texts K expressions.
     """
 
     ids: Tensor
@@ -42,6 +44,7 @@ class Packed:
     allowed: Tensor
     slot_at: Tensor
     slot_targets: list[tuple[int, ...]]
+    slot_texts: list[str]
 
     def to(self, device: torch.device) -> Packed:
         """The same batch on another device."""
@@ -52,6 +55,7 @@ class Packed:
             self.allowed.to(device),
             self.slot_at.to(device),
             self.slot_targets,
+            self.slot_texts,
         )
 
 
@@ -67,6 +71,7 @@ def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
     positions[:, :prefix] = torch.arange(prefix)
     slot_at: list[tuple[int, int]] = []
     slot_targets: list[tuple[int, ...]] = []
+    slot_texts: list[str] = []
     for i, branches in enumerate(images):
         start = 0
         for number, branch in enumerate(branches, start=1):
@@ -77,10 +82,12 @@ def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
             positions[i, prefix + start : prefix + end] = prefix + torch.arange(end - start)
             slot_at += [(i, start + s) for s in branch.slots]
             slot_targets += branch.targets
+            slot_texts += branch.texts
             start = end
     order = torch.arange(prefix + length)
     causal = order[:, None] >= order[None, :]
     same = branch_of[:, :, None] == branch_of[:, None, :]
     shared = (branch_of == 0)[:, None, :]
     allowed = (causal & (same | shared))[:, None]
-    return Packed(ids, labels, positions, allowed, torch.tensor(slot_at).view(-1, 2), slot_targets)
+    slots = torch.tensor(slot_at).view(-1, 2)
+    return Packed(ids, labels, positions, allowed, slots, slot_targets, slot_texts)

@@ -14,6 +14,7 @@ import sentencepiece
 from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Special
 from ..scenes import Expression
+from .grounding import ANCHOR
 from .packing import Branch
 
 # Objects the simulator never renders: words a user may say and the model must answer with [REJ].
@@ -43,6 +44,7 @@ INSTRUCTIONS = (
     "point at {}",
     "is there {}",
 )
+RELATION_WEIGHT = 6.0
 JOINERS = (" and ", ", ", " and then ")
 
 
@@ -83,7 +85,10 @@ class Branches:
         if longest is not None:
             short = [e for e in expressions if len(e.text.split()) <= longest]
             expressions = short or expressions
-        order = [expressions[i] for i in rng.permutation(len(expressions))]
+        # Relations are the hardest and would be the rarest: they come early in the order.
+        hard = [RELATION_WEIGHT if ANCHOR.search(e.text) else 1.0 for e in expressions]
+        keys = rng.random(len(expressions)) ** (1.0 / np.array(hard))
+        order = [expressions[i] for i in np.argsort(-keys)]
         branches: list[Branch] = []
         room = tokens
         for number in itertools.count():
@@ -127,4 +132,5 @@ class Branches:
     def _branch(self, turn: Turn, chosen: list[Expression]) -> Branch:
         labels = self.prompt.labels(turn)
         targets = tuple(e.targets for e in chosen)
-        return Branch(tuple(turn.ids[:-1]), tuple(labels[:-1]), tuple(turn.slots), targets)
+        texts = tuple(e.text for e in chosen)
+        return Branch(tuple(turn.ids[:-1]), tuple(labels[:-1]), tuple(turn.slots), targets, texts)

@@ -1,0 +1,186 @@
+"""Auxiliary losses that show a small language model where to look, layer by layer.
+
+A relation ("the mug left of the box") is decided in steps: find the anchor, know its place, look beside
+it. Cross-entropy on the decision alone left gsva-mini at chance there, so each step is taught where a layer
+can take it: the anchor's last word says which patches it means, one layer later two heads attend to them
+and the word knows the anchor's place, then the slot knows it, then the slot says which patches are meant.
+Nothing of this is part of the exported model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from ..model.gsva import GSVA
+from ..scenes import SceneSet, grid_samples
+from .packing import Packed
+
+# Each is read from the output of that many layers.
+ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
+# The heads of the layer between the first two that learn to look at the anchor.
+GUIDED_HEADS = (0, 1)
+ANCHOR = re.compile(r"\b(?:left of|right of|in front of|behind) the (?:(\w+) )?(\w+)$")
+
+
+@dataclass(frozen=True)
+class Read:
+    """A pass of the language model over packed branches, as the read-outs need it.
+
+    Attributes:
+        layers: the embeddings and each layer's output [B, T, D].
+        rows: the images' scenes [B].
+        patches: positions of the image tokens. start: the first position of the branches.
+    """
+
+    layers: tuple[Tensor, ...]
+    packed: Packed
+    rows: np.ndarray
+    patches: slice
+    start: int
+
+
+class Matcher(nn.Module):
+    """Which image patches a position speaks of."""
+
+    def __init__(self, width: int, channels: int = 64) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, channels)
+        self.key = nn.Linear(width, channels)
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, positions: Tensor, patches: Tensor) -> Tensor:
+        """Args: positions [K, D]; patches [K, N, D]. Returns logits [K, N]."""
+        query, keys = self.query(positions), self.key(patches)
+        return torch.einsum("kc,knc->kn", query, keys) / query.shape[-1] ** 0.5 + self.bias
+
+
+class Grounding(nn.Module):
+    """The read-outs: a slot's targets; of a relation, the anchor and its place, at word and at slot."""
+
+    def __init__(self, model: GSVA, scenes: SceneSet) -> None:
+        super().__init__()
+        width = model.config.hidden_size
+        self.target = Matcher(width)
+        self.anchor = Matcher(width)
+        self.seen = nn.Linear(width, 3)
+        self.place = nn.Linear(width, 3)
+        self._model, self._scenes = (model,), scenes  # a tuple, lest the model be a submodule
+        self._grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
+
+    def forward(self, read: Read) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum of the losses, and each by itself."""
+        image, place = read.packed.slot_at.unbind(1)
+        slot = read.start + place
+        images = image.cpu().numpy()
+        said = self._matched(self.target, read, TARGET_LAYER, image, slot)
+        covered = self._coverage(read, images, read.packed.slot_targets)
+        target_loss = F.binary_cross_entropy_with_logits(said, covered)
+        figures = {"target": target_loss.item()}
+        anchors = [
+            anchor_objects(self._scenes, int(read.rows[i]), text)
+            for i, text in zip(images, read.packed.slot_texts, strict=True)
+        ]
+        related = [k for k, ids in enumerate(anchors) if ids is not None]
+        if not related:
+            return 4.0 * target_loss, figures
+        chosen = torch.tensor(related, device=image.device)
+        image, slot, images = image[chosen], slot[chosen], images[related]
+        word = slot - 1  # the anchor's last
+        meant = [anchors[k] or () for k in related]
+        covered = self._coverage(read, images, meant)
+        said = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
+        losses = {
+            "anchor": F.binary_cross_entropy_with_logits(said, covered),
+            "guide": self._guide_loss(read, image, word, covered),
+        }
+        single = [n for n, ids in enumerate(meant) if len(ids) == 1]
+        places = self._scenes.position[read.rows[images[single]], [meant[n][0] for n in single]]
+        true = torch.from_numpy(places).to(image.device)
+        seen = self.seen(read.layers[SEEN_LAYER][image, word][single]).float()
+        known = self.place(read.layers[PLACE_LAYER][image, slot][single]).float()
+        losses |= {"seen": F.l1_loss(seen, true), "place": F.l1_loss(known, true)}
+        weights = {"anchor": 4.0, "guide": 0.3, "seen": 2.0, "place": 2.0}
+        total = 4.0 * target_loss + sum(weights[name] * loss for name, loss in losses.items())
+        return total, figures | {name: loss.item() for name, loss in losses.items()}
+
+    def _matched(
+        self, matcher: Matcher, read: Read, layer: int, image: Tensor, place: Tensor
+    ) -> Tensor:
+        states = read.layers[layer]
+        logits: Tensor = matcher(states[image, place], states[image, read.patches])
+        return logits.float()
+
+    def _coverage(self, read: Read, images: np.ndarray, objects: list[tuple[int, ...]]) -> Tensor:
+        """How much of each patch the objects cover, float32 [K, N]; images [K]: which in the batch."""
+        samples = grid_samples(self._scenes.instances[read.rows], self._grid, self._grid)
+        table = np.zeros((len(images), 256), np.float32)
+        for k, ids in enumerate(objects):
+            table[k, list(ids)] = 1.0
+        flat = samples[images].reshape(len(images), -1)
+        covered = np.take_along_axis(table, flat, 1).reshape(len(images), self._grid**2, -1)
+        return torch.from_numpy(covered.mean(-1)).to(read.packed.ids.device)
+
+    def _guide_loss(self, read: Read, image: Tensor, place: Tensor, covered: Tensor) -> Tensor:
+        """Cross-entropy of the guided heads' attention at `place` [K] with the patches covered [K, N]."""
+        inner = self._model[0].model
+        layer = inner.layers[SEEN_LAYER - 1]
+        states = layer.input_layernorm(read.layers[SEEN_LAYER - 1])
+        attention = layer.self_attn
+        split = (*states.shape[:2], -1, attention.head_dim)
+        queries = attention.q_proj(states).view(split).transpose(1, 2)
+        keys = attention.k_proj(states).view(split).transpose(1, 2)
+        cos, sin = inner.rotary_emb(states, read.packed.position_ids)
+        queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
+        heads = list(GUIDED_HEADS)
+        logits = torch.einsum(
+            "khd,khld->khl", queries[image, :, place][:, heads], keys[image][:, heads]
+        )
+        logits = logits.float() * attention.head_dim**-0.5
+        allowed = read.packed.allowed[image, 0, place][:, None]
+        shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
+        amount = covered.sum(-1, keepdim=True)
+        wanted = (covered / amount.clamp(min=1e-6))[:, None]
+        there = (amount > 0).float()
+        losses = -(wanted * shares).sum(-1) * there
+        return losses.sum() / (there.sum() * len(heads)).clamp(min=1.0)
+
+
+def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:
+    """Start the image tokens' positions as a 2-D code: a vector a row and a column, and a slope along each.
+
+    A start near zero leaves places faint beside what the patches show, and relations unlearnt.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    width = positions.embedding_dim
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, width, generator=generator)
+
+    cells = torch.arange(grid * grid)
+    row, column = cells // grid, cells % grid
+    middle, spread = (grid - 1) / 2, (grid**2 / 12) ** 0.5
+    slopes = torch.stack([row - middle, column - middle], 1) / spread
+    code = normal(grid)[row] + normal(grid)[column] + slopes @ normal(2)
+    with torch.no_grad():
+        positions.weight.copy_(0.3 * code)
+
+
+def anchor_objects(scenes: SceneSet, row: int, text: str) -> tuple[int, ...] | None:
+    """The objects that a relation's anchor phrase fits; None where the text holds no relation."""
+    found = ANCHOR.search(text)
+    if not found:
+        return None
+    colour, kind = found.groups()
+    fits = scenes.kind[row] >= 0
+    if kind in scenes.kinds:
+        fits = fits & (scenes.kind[row] == scenes.kinds.index(kind))
+    if colour in scenes.colours:
+        fits = fits & (scenes.colour[row] == scenes.colours.index(colour))
+    return tuple(int(k) for k in np.flatnonzero(fits))
