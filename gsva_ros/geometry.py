@@ -1,0 +1,84 @@
+"""Masks in space: points, centroid and principal axes from a depth image that is registered to the picture.
+
+Frame: the camera's optical one (REP 103: x right, y down, z forward), metres. NumPy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where a thing is and how it lies.
+
+    Attributes:
+        centroid: mean of its points [3].
+        axes: right-handed rotation [3, 3]; its columns are the principal axes, the longest first.
+        extents: size along each of them [3], from the 2nd to the 98th percentile.
+    """
+
+    centroid: Array
+    axes: Array
+    extents: Array
+
+
+def to_metres(depth: NDArray[np.generic]) -> Array:
+    """Depth as float32 metres, NaN where there is none (REP 118: uint16 millimetres, float32 metres).
+
+    Raises:
+        ValueError: neither uint16 nor float32.
+    """
+    if depth.dtype == np.uint16:
+        metres = depth.astype(np.float32) * np.float32(1e-3)
+    elif depth.dtype == np.float32:
+        metres = depth.astype(np.float32)
+    else:
+        raise ValueError(
+            f"depth is {depth.dtype}; REP 118 has uint16 millimetres and float32 metres"
+        )
+    metres[~np.isfinite(metres) | (metres <= 0)] = np.nan
+    return metres
+
+
+def organised_points(
+    depth: Array, intrinsics: NDArray[np.float64], mask: NDArray[np.bool_], corner: tuple[int, int]
+) -> Array:
+    """Points of a region's pixels, NaN outside the mask and where there is no depth.
+
+    Args:
+        depth: metres [h, w], of the region. intrinsics: K [3, 3] of the whole picture.
+        mask: [h, w]. corner: x and y of the region's upper left pixel in the picture.
+
+    Returns:
+        float32 [h, w, 3].
+    """
+    height, width = depth.shape
+    u = np.arange(width, dtype=np.float32) + corner[0]
+    v = np.arange(height, dtype=np.float32) + corner[1]
+    z = np.where(mask, depth, np.float32(np.nan))
+    x = (u[None, :] - intrinsics[0, 2]) / intrinsics[0, 0] * z
+    y = (v[:, None] - intrinsics[1, 2]) / intrinsics[1, 1] * z
+    return np.stack([x, y, z], -1).astype(np.float32)
+
+
+def shape_of(points: Array) -> Shape | None:
+    """Centroid and principal axes of points [..., 3]; None where fewer than three are finite."""
+    flat = points.reshape(-1, 3)
+    flat = flat[np.isfinite(flat).all(1)]
+    if len(flat) < 3:
+        return None
+    centroid = flat.mean(0)
+    centred = (flat - centroid).astype(np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = vectors[:, ::-1].copy()
+    if np.linalg.det(axes) < 0:
+        axes[:, 2] *= -1
+    along = centred @ axes
+    low, high = np.percentile(along, (2, 98), axis=0)
+    return Shape(centroid, axes.astype(np.float32), (high - low).astype(np.float32))
