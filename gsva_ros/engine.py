@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import Sequence
@@ -170,6 +171,12 @@ class Engine:
             prefix=_keys_and_values(cache),
             seconds=time.perf_counter() - start,
         )
+
+    def release(self) -> None:
+        """Give unused device memory back, as after an OutOfMemoryError."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def segment(

@@ -35,7 +35,7 @@ def to_metres(depth: NDArray[np.generic]) -> Array:
         ValueError: neither uint16 nor float32.
     """
     if depth.dtype == np.uint16:
-        metres = depth.astype(np.float32) * np.float32(1e-3)
+        metres = depth.astype(np.float32) / np.float32(1000)
     elif depth.dtype == np.float32:
         metres = depth.astype(np.float32)
     else:

@@ -20,6 +20,8 @@ ARGUMENTS = (
     ("image_transport", "raw", "raw or compressed"),
     ("image_reliability", "best_effort", "best_effort, or reliable where the camera is"),
     ("max_rate", "0.0", "frames a second answered for a repeated instruction; 0: all"),
+    ("depth", "", "depth registered to the image, for points in space; '': none"),
+    ("autostart", "true", "configure and activate at start; false: a lifecycle manager does"),
     ("use_sim_time", "false", "take the time from /clock, as when a bag is played"),
     ("namespace", "", "namespace of the node and its topics"),
     ("params_file", str(CONFIG), "parameter file; the arguments above go before it"),
@@ -42,6 +44,8 @@ def generate_launch_description() -> LaunchDescription:
             {
                 **{name: ParameterValue(value[name], value_type=str) for name in STRINGS},
                 "max_rate": ParameterValue(value["max_rate"], value_type=float),
+                "depth_topics": ParameterValue(["['", value["depth"], "']"], value_type=list[str]),
+                "autostart": ParameterValue(value["autostart"], value_type=bool),
                 "use_sim_time": ParameterValue(value["use_sim_time"], value_type=bool),
             },
         ],

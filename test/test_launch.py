@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "launch" / "gsva.launch.py"
 PROMISED = {"model", "device", "dtype", "image", "image_transport", "image_reliability"}
-PROMISED |= {"max_rate", "namespace", "params_file"}
+PROMISED |= {"max_rate", "depth", "autostart", "use_sim_time", "namespace", "params_file"}
 
 
 def test_compiles_and_declares_its_arguments():

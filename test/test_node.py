@@ -147,6 +147,73 @@ def test_every_frame_until_cancelled_and_replaced_by_id(start):
     assert len(client.answers) == 6
 
 
+def test_an_unknown_camera_is_said(start):
+    _, client = start()
+    client.ask(["red"], id="where", image_topic="/another/camera")
+    answer = client.answer("where")
+    assert [(o.outcome, o.code) for o in answer.outcomes] == [
+        (Outcome.FAILED, Outcome.INVALID_INSTRUCTION)
+    ]
+    assert "image_topics: /test/image" in answer.outcomes[0].reason
+
+
+def test_several_cameras_one_model(start):
+    """Each instruction is answered on the camera that it names, none starves the other."""
+    _, client = start(parameters={"image_topics": "[left, right]"}, cameras=("left", "right"))
+    rgb, _ = blocks()
+    green = np.zeros_like(rgb)
+    green[..., 1] = 255
+    for camera in ("left", "right"):
+        client.ask(["red"], id=camera, image_topic=camera, mode=Instruction.EVERY_FRAME)
+    for number in range(10):
+        client.frame(rgb, stamp=1.0 + number, frame_id="l", camera="left")
+        client.frame(green, stamp=1.5 + number, frame_id="r", camera="right")
+        left = client.answer("left", count=number + 1)
+        right = client.answer("right", count=number + 1)
+        assert (outcomes(left), left.header.frame_id) == ([Outcome.SEGMENTED], "l")
+        assert (outcomes(right), right.header.frame_id) == ([Outcome.REJECTED], "r")
+        assert (left.image_topic, right.image_topic) == ("/test/left", "/test/right")
+    client.ask(["green"], id="any")
+    assert client.answer("any").image_topic == "/test/right"  # the newest
+
+
+def test_a_frame_that_is_too_old_is_not_answered(start):
+    _, client = start(parameters={"max_frame_age": 5.0})
+    rgb, _ = blocks()
+    client.frame(rgb, stamp=time.time() - 60.0)
+    client.ask(["red"], id="fresh")
+    time.sleep(0.4)
+    assert not client.answers
+    now = time.time()
+    client.frame(rgb, stamp=now)
+    answer = client.answer("fresh")
+    assert answer.header.stamp.sec == int(now)
+    assert 0 <= answer.timings.frame_age < 5
+
+
+def test_a_publisher_of_another_quality_of_service_is_said(start):
+    node, client = start(parameters={"image_reliability": "reliable"})
+    weak = client.node.create_publisher(harness.Image, "image", harness.qos.IMAGE["best_effort"])
+    client.wait(lambda: "RELIABILITY" in node.log, what="a word about the quality of service")
+    assert "/test/image" in node.log
+    client.node.destroy_publisher(weak)
+
+
+def test_killed_and_started_again(start):
+    """Nothing of the old process is in the way of the new one."""
+    first, client = start()
+    rgb, _ = blocks()
+    client.frame(rgb)
+    client.ask(["red"], id="before")
+    client.answer("before")
+    first.process.kill()
+    first.process.wait()
+    _, second = start()
+    second.frame(rgb)
+    second.ask(["red"], id="after")
+    assert outcomes(second.answer("after")) == [Outcome.SEGMENTED]
+
+
 def test_deadline_passes_without_a_frame(start):
     _, client = start()
     message = Instruction(id="hurry", expressions=["red", "green"])
@@ -187,21 +254,6 @@ def test_reliable_images_arrive_whatever_their_size(start):
     for number in range(6):
         client.frame(rgb, stamp=1.0 + number)
         assert client.answer("follow", count=number + 1).header.stamp.sec == 1 + number
-
-
-def test_pictures_only_while_somebody_listens(start):
-    _, client = start(listen=("overlay", "label_image"))
-    rgb, _ = blocks()
-    client.frame(rgb, stamp=2.0)
-    client.ask(["red", "blue", "green"], id="look")
-    client.wait(lambda: len(client.pictures) == 2, what="pictures")
-    labels = np.frombuffer(client.pictures["label_image"].data, "<u2").reshape(60, 80)
-    assert client.pictures["label_image"].encoding == "mono16"
-    assert (labels[10:30, 5:25] == 1).all()
-    assert (labels[20:50, 40:70] == 3).all()
-    overlay = client.pictures["overlay"]
-    assert overlay.header.stamp.sec == 2
-    assert bytes(overlay.data) != rgb.tobytes()
 
 
 def test_rejection_threshold_changes_live(start):
@@ -251,7 +303,11 @@ def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
     assert 5 < len(stamps) < 60
     client.wait(lambda: client.health, what="diagnostics")
     values = {v.key: v.value for v in client.health[-1].status[0].values}
+    assert values["state"] == "active"
     assert int(values["frames dropped for a newer one"]) > 100
+    assert float(values["total p50 [s]"]) >= 0.1
+    assert float(values["memory [MiB]"]) > 10
+    assert 0 < float(values["rejected of decided"]) < 1
 
 
 def test_many_instructions_at_once_all_answered_in_order(start):
@@ -268,7 +324,9 @@ def test_many_instructions_at_once_all_answered_in_order(start):
 def test_interrupt_answers_what_waits_and_ends_soon(start):
     node, client = start(delay=0.5)
     rgb, _ = blocks()
-    client.ask(["red"], id="never", image_topic="/another/camera")
+    never = Instruction(id="never", expressions=["red"])
+    never.not_before.sec = 1000
+    client.instructions.publish(never)
     client.frame(rgb)
     client.ask(["red"], id="busy")
     time.sleep(0.2)

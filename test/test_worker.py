@@ -18,11 +18,11 @@ RED = np.full((20, 30, 3), (255, 0, 0), np.uint8)
 class Recorder:
     """A worker on a fake engine, with everything that it published."""
 
-    def __init__(self, delay: float = 0.0, limits: Limits | None = None) -> None:
+    def __init__(self, delay: float = 0.0, limits: Limits | None = None, **options) -> None:
         self.engine = FakeEngine(delay)
         self.results: list[Result] = []
         self._lock = threading.Lock()
-        self.worker = Worker(self.engine, self._record, limits)
+        self.worker = Worker(self.engine, self._record, limits, **options)
         self.worker.start()
 
     def _record(self, result: Result) -> None:
@@ -146,3 +146,73 @@ def test_every_instruction_of_many_threads_ends_once(recorder) -> None:
     assert answered == submitted
     outcomes = {d.outcome for result in r.results for d in result.decisions}
     assert {Outcome.SEGMENTED, Outcome.REJECTED, Outcome.CANCELLED} <= outcomes
+
+
+def test_out_of_memory_is_retried_smaller(recorder) -> None:
+    """Fewer expressions at once, in order; what is too big by itself is FAILED, and the rest goes on."""
+    r = recorder()
+    r.engine.most_expressions = 3
+    r.frame()
+    words = ["red", "blue"] * 5
+    r.worker.submit(Request("many", expressions=words))
+    r.wait(1)
+    decisions = r.results[0].decisions
+    assert [d.expression for d in decisions] == words
+    assert [d.outcome for d in decisions] == [Outcome.SEGMENTED, Outcome.REJECTED] * 5
+    assert r.engine.released > 0
+    r.worker.submit(Request("huge", expressions=["too big"]))
+    r.wait(2)
+    (huge,) = r.results[1].decisions
+    assert (huge.outcome, huge.code) == (Outcome.FAILED, Code.OUT_OF_MEMORY)
+    r.worker.submit(Request("after", expressions=["red"]))
+    r.wait(3)
+    assert r.of("after") == [[Outcome.SEGMENTED]]
+
+
+def test_memory_of_other_cameras_is_given_up_for_a_frame(recorder) -> None:
+    r = recorder()
+    encode, fail = r.engine.encode, [True]
+
+    def short_of_memory(rgb):
+        if len(r.worker._encoded) and fail:
+            fail.clear()
+            raise MemoryError("device memory is spent")
+        return encode(rgb)
+
+    r.engine.encode = short_of_memory
+    for number, topic in enumerate(("left", "right")):
+        r.frame(stamp=1 + number, topic=topic)
+        r.worker.submit(Request(topic, expressions=["red"], topic=topic))
+        r.wait(number + 1)
+    assert not fail
+    assert r.of("left") == r.of("right") == [[Outcome.SEGMENTED]]
+
+
+def test_paused_is_said_and_resumed(recorder) -> None:
+    r = recorder()
+    r.worker.submit(Request("waits", expressions=["red"]))
+    r.worker.pause("not active")
+    r.wait(1)
+    assert r.of("waits") == [[Outcome.CANCELLED]]
+    r.worker.submit(Request("meanwhile", expressions=["red", "blue"]))
+    r.wait(2)
+    assert [d.code for d in r.results[1].decisions] == [Code.INACTIVE] * 2
+    r.worker.resume()
+    r.frame()
+    r.worker.submit(Request("after", expressions=["red"]))
+    r.wait(3)
+    assert r.of("after") == [[Outcome.SEGMENTED]]
+
+
+def test_frames_grow_too_old(recorder) -> None:
+    """By the clock of the stamps, also while an instruction waits for a newer one."""
+    limits = Limits(max_frame_age=1.0)
+    r = recorder(limits=limits, clock=lambda: 10_000_000_000)
+    r.frame(stamp=8_999_999_999)
+    r.worker.submit(Request("fresh", expressions=["red"]))
+    time.sleep(0.1)
+    assert not r.results
+    assert r.worker.counts.stale == 1
+    r.frame(stamp=9_000_000_001)
+    r.wait(1)
+    assert r.results[0].frame.stamp == 9_000_000_001

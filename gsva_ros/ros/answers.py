@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import Image
 
 import gsva_ros
 from gsva_ros.conversions import fill_image
+from gsva_ros.instances import split
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
 
 from .worker import Decision, Outcome, Result
 
 
-def segmentation(result: Result, provenance: Provenance, now: int) -> Segmentation:
-    """Return the whole answer; `now` is the node's clock in nanoseconds."""
+def segmentation(
+    result: Result, provenance: Provenance, now: int, split_instances: bool = False
+) -> Segmentation:
+    """Return the whole answer.
+
+    Args:
+        now: the node's clock in nanoseconds.
+        split_instances: one InstanceMask for each connected part of an expression's mask.
+    """
     msg = Segmentation()
     msg.instruction_id = result.request.id
     msg.text = result.text
@@ -29,7 +38,10 @@ def segmentation(result: Result, provenance: Provenance, now: int) -> Segmentati
     for decision in result.decisions:
         msg.outcomes.append(_outcome(decision))
         if decision.outcome is Outcome.SEGMENTED:
-            msg.instances.append(_instance(decision, msg.header))
+            assert decision.mask is not None
+            parts = split(decision.mask) if split_instances else [decision.mask]
+            for number, mask in enumerate(parts):
+                msg.instances.append(_instance(decision, mask, number, msg.header))
         elif decision.outcome is Outcome.REJECTED:
             msg.rejections.append(_rejection(decision, result.request.id, msg.header))
     return msg
@@ -69,18 +81,18 @@ def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejectio
     return msg
 
 
-def _instance(decision: Decision, header: Any) -> InstanceMask:
-    assert decision.mask is not None
-    assert decision.box is not None
-    x0, y0, x1, y1 = (int(v) for v in decision.box)
+def _instance(decision: Decision, mask: np.ndarray, number: int, header: Any) -> InstanceMask:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    y0, y1, x0, x1 = (int(v) for v in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
     msg = InstanceMask()
     msg.slot = decision.slot
+    msg.instance = number
     msg.expression = decision.expression
     msg.p_seg = decision.p_seg
     msg.predicted_iou = decision.predicted_iou
     msg.roi.x_offset, msg.roi.y_offset = x0, y0
     msg.roi.width, msg.roi.height = x1 - x0, y1 - y0
-    msg.mask = fill_image(Image(), decision.mask[y0:y1, x0:x1].astype("uint8") * 255, "mono8")
+    msg.mask = fill_image(Image(), mask[y0:y1, x0:x1].astype("uint8") * 255, "mono8")
     msg.mask.header = header
     return msg
 

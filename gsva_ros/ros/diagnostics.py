@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import Any
 
@@ -9,13 +10,15 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from .worker import Outcome, Worker
 
+STAGES = ("queue", "encode", "decide", "mask", "total")
+PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+
 
 class Diagnostics:
     """Turns the worker's counts into one DiagnosticStatus a second."""
 
-    def __init__(self, name: str, hardware_id: str) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._hardware_id = hardware_id
         self._last = (time.monotonic(), 0, 0)
         self._last_error = ("", 0.0)
 
@@ -23,51 +26,73 @@ class Diagnostics:
         """Remember a problem; it shows as a warning for ten seconds."""
         self._last_error = (text, time.monotonic())
 
-    def report(self, worker: Worker, provenance: Any, stamp: Any) -> DiagnosticArray:
-        """Return the array to publish."""
-        now = time.monotonic()
-        counts = worker.counts
-        then, frames, answers = self._last
-        seconds = max(1e-6, now - then)
-        self._last = (now, counts.received, counts.answers)
-        latencies = sorted(worker.latencies)
-        status = DiagnosticStatus()
-        status.name = self._name
-        status.hardware_id = self._hardware_id
+    def report(
+        self, state: str, worker: Worker | None, provenance: Any, stamp: Any
+    ) -> DiagnosticArray:
+        """The array to publish; `state` is the lifecycle's, without a worker it is all there is."""
+        status = DiagnosticStatus(name=self._name, level=DiagnosticStatus.OK, message=state)
+        values = {"state": state}
+        if worker is not None:
+            status.hardware_id = provenance.device
+            values |= self._values(status, worker, provenance)
         text, when = self._last_error
-        if text and now - when < 10.0:
-            status.level, status.message = DiagnosticStatus.WARN, text
-        elif worker.waiting and counts.received == frames:
-            status.level = DiagnosticStatus.WARN
-            status.message = f"{worker.waiting} instruction(s), and no frame in the last second"
-        else:
-            status.level, status.message = DiagnosticStatus.OK, "ready"
-        values = {
-            "model": provenance.model,
-            "device": provenance.device,
-            "precision": provenance.precision,
-            "frames received": counts.received,
-            "frames received per second": f"{(counts.received - frames) / seconds:.2f}",
-            "frames dropped for a newer one": counts.dropped,
-            "frames unreadable": counts.bad_frames,
-            "instructions": counts.instructions,
-            "instructions not finished": worker.waiting,
-            "answers": counts.answers,
-            "answers per second": f"{(counts.answers - answers) / seconds:.2f}",
-            "latency p50 [s]": _percentile(latencies, 0.5),
-            "latency p95 [s]": _percentile(latencies, 0.95),
-            **{f"outcome {o.name}": counts.outcomes[o] for o in Outcome},
-        }
         if text:
             values["last error"] = text
+            if time.monotonic() - when < 10.0:
+                status.level, status.message = DiagnosticStatus.WARN, text
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         array = DiagnosticArray()
         array.header.stamp = stamp
         array.status.append(status)
         return array
 
+    def _values(self, status: Any, worker: Worker, provenance: Any) -> dict[str, Any]:
+        now = time.monotonic()
+        counts = worker.counts
+        then, frames, answers = self._last
+        seconds = max(1e-6, now - then)
+        self._last = (now, counts.received, counts.answers)
+        if worker.waiting and counts.received == frames:
+            status.level = DiagnosticStatus.WARN
+            status.message = f"{worker.waiting} instruction(s), and no frame in the last second"
+        decided = counts.outcomes[Outcome.SEGMENTED] + counts.outcomes[Outcome.REJECTED]
+        rejected = counts.outcomes[Outcome.REJECTED] / decided if decided else 0.0
+        return {
+            "model": provenance.model,
+            "weights": provenance.weights_hash,
+            "device": provenance.device,
+            "precision": provenance.precision,
+            "memory [MiB]": _memory(provenance.device),
+            "frames received": counts.received,
+            "frames received per second": f"{(counts.received - frames) / seconds:.2f}",
+            "frames dropped for a newer one": counts.dropped,
+            "frames too old": counts.stale,
+            "frames unreadable": counts.bad_frames,
+            "instructions": counts.instructions,
+            "instructions not finished": worker.waiting,
+            "answers": counts.answers,
+            "answers per second": f"{(counts.answers - answers) / seconds:.2f}",
+            **{
+                f"{stage} {name} [s]": _percentile(list(worker.timings[stage]), part)
+                for stage in STAGES
+                for name, part in PERCENTILES
+            },
+            **{f"outcome {o.name}": counts.outcomes[o] for o in Outcome},
+            "rejected of decided": f"{rejected:.3f}",
+        }
 
-def _percentile(ordered: list[float], part: float) -> str:
-    if not ordered:
+
+def _memory(device: str) -> str:
+    """What the process holds on its GPU, or its peak resident memory where it has none."""
+    if device.startswith("cuda"):
+        import torch
+
+        return f"{torch.cuda.memory_reserved(device) / 2**20:.0f}"
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f}"
+
+
+def _percentile(values: list[float], part: float) -> str:
+    if not values:
         return ""
+    ordered = sorted(values)
     return f"{ordered[min(len(ordered) - 1, int(part * len(ordered)))]:.4f}"

@@ -1,7 +1,7 @@
-"""The node: topics, service and parameters around a Worker.
+"""The node: a lifecycle node (REP-2002's managed nodes) with topics, service and action around a Worker.
 
-Built in three steps, `configure` (model, parameters), `activate` (subscriptions) and `close`, which
-are a lifecycle node's transitions in all but name.
+configure loads and warms the model, activate subscribes to the cameras, deactivate stops answering and says
+so, cleanup lets go of the model. By itself it goes up to active at start (parameter `autostart`).
 """
 
 from __future__ import annotations
@@ -10,33 +10,42 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import ClockChange, JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import qos_policy_name_from_kind
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.task import Future
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
-from gsva_ros.conversions import MessageError, fill_image, to_rgb
-from gsva_ros.msg import Instruction, Provenance, Rejection, Segmentation
-from gsva_ros.overlay import Target, draw, label_image
+from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.srv import Segment
 
 from . import parameters, qos
 from .answers import provenance_of, segmentation
+from .depth import DepthBuffer
 from .diagnostics import Diagnostics
+from .follow import FollowServer
+from .views import Views
 from .worker import BadImageError, Frame, Limits, Outcome, Request, Result, Worker
 
-#: Service calls carried out at a time; each keeps one executor thread waiting.
-SERVICE_CALLS = 4
+#: Callbacks that run at the same time: cameras, instructions, transitions, parameters, timer.
+THREADS = 6
+INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
 
 Loader = Callable[[str, str, str], Any]
 
@@ -48,80 +57,208 @@ def load_engine(model: str, device: str, dtype: str) -> Any:
     return gsva_ros.load(model, device=device, dtype=dtype)
 
 
-class GsvaNode(Node):
-    """Masks and rejections for what instructions name in the newest camera frame."""
+class GsvaNode(LifecycleNode):
+    """Masks and rejections for what instructions name in the newest camera frames."""
 
     def __init__(self, loader: Loader = load_engine, **kwargs: Any) -> None:
         super().__init__("gsva", **kwargs)
         self._loader = loader
-        self._calls = threading.BoundedSemaphore(SERVICE_CALLS)
         self._publishing = threading.Lock()
-        self.configure()
-        self.activate()
-
-    # Steps
-
-    def configure(self) -> None:
-        """Declare parameters, load the model, create what publishes."""
+        self._warned: dict[str, tuple[float, int]] = {}  # kind -> when, and how often since
+        self._engine: Any = None
+        self._worker: Worker | None = None
+        self._cameras: dict[str, Any] = {}  # image topic -> its subscription, while active
+        self._listening: list[Any] = []  # the other subscriptions of the active state
+        self._buffers: dict[str, DepthBuffer] = {}
+        self._endpoints: list[Any] = []  # subscriptions of the configured state
+        self._service: Any = None
+        self._follow: FollowServer | None = None
         parameters.declare(self)
         self._limits = parameters.apply_limits(self, Limits())
-        model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
-        self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
-        engine = self._loader(model, device, dtype)
-        self._engine = engine
-        self._own_threshold = float(engine.rejection_threshold)
-        self._provenance: Provenance = provenance_of(engine)
-        self._set_threshold(self._value("rejection_threshold"))
-        self._worker = Worker(engine, self._publish, self._limits)
-        self._diagnostics = Diagnostics(
-            f"{self.get_fully_qualified_name()}: segmentation", self._provenance.device
-        )
         self._segmentation = self.create_publisher(Segmentation, "segmentation", qos.RELIABLE)
         self._rejection = self.create_publisher(Rejection, "rejection", qos.RELIABLE)
-        self._overlay = self.create_publisher(Image, "overlay", qos.PICTURE)
-        self._labels = self.create_publisher(Image, "label_image", qos.PICTURE)
         self._health = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._views = Views(self, self._value, self._buffers, self._warn)
+        self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
+        self.create_timer(1.0, self._on_timer, callback_group=MutuallyExclusiveCallbackGroup())
+        backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
+        self._jumps = self.get_clock().create_jump_callback(backward, post_callback=self._on_jump)
 
-    def activate(self) -> None:
-        """Start the worker and listen."""
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, answer once on an empty picture, and take instructions."""
+        model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
+        self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
+        try:
+            self._engine = self._loader(model, device, dtype)
+            # The first answer is slow (memory, kernels); nobody should wait for it.
+            self._engine.segment(
+                self._engine.encode(np.zeros((480, 640, 3), np.uint8)), ["warm-up"]
+            )
+        except Exception as error:
+            self.get_logger().error(f"cannot load {model!r}: {type(error).__name__}: {error}")
+            logging.getLogger("gsva").debug("details", exc_info=True)
+            return TransitionCallbackReturn.FAILURE
+        self._own_threshold = float(self._engine.rejection_threshold)
+        self._provenance = provenance_of(self._engine)
+        self._set_threshold(self._value("rejection_threshold"))
+        self._worker = Worker(self._engine, self._publish, self._limits, self._now)
+        self._worker.pause(INACTIVE)
         self._worker.start()
-        compressed = self._value("image_transport") == "compressed"
-        # Frames have their own group: a burst of instructions must not hold them up.
-        self._image = self.create_subscription(
-            CompressedImage if compressed else Image,
-            "image/compressed" if compressed else "image",
-            self._on_image,
-            qos.IMAGE[self._value("image_reliability")],
-            callback_group=MutuallyExclusiveCallbackGroup(),
-        )
-        self.create_subscription(Instruction, "instruction", self._on_instruction, qos.RELIABLE)
-        self.create_subscription(String, "instruction_text", self._on_text, qos.RELIABLE)
-        self.create_service(
+        self._topics = self._camera_topics()
+        self._endpoints = [
+            self.create_subscription(
+                Instruction, "instruction", self._on_instruction, qos.RELIABLE
+            ),
+            self.create_subscription(String, "instruction_text", self._on_text, qos.RELIABLE),
+        ]
+        self._service = self.create_service(
             Segment, "~/segment", self._on_segment, callback_group=ReentrantCallbackGroup()
         )
-        self.create_timer(1.0, self._on_timer)
+        self._follow = FollowServer(self, self._worker, self._message, self._camera_named)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the cameras and answer."""
+        assert self._worker is not None
+        self._worker.resume()
+        compressed = self._value("image_transport") == "compressed"
+        depths = self._value("depth_topics")
+        for number, topic in enumerate(self._topics):
+            # Each has its own group: a burst of instructions must not hold frames up.
+            self._cameras[topic] = self.create_subscription(
+                CompressedImage if compressed else Image,
+                topic,
+                lambda msg, topic=topic: self._on_image(msg, topic),
+                qos.IMAGE[self._value("image_reliability")],
+                callback_group=MutuallyExclusiveCallbackGroup(),
+                event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=lambda event, topic=topic: self._on_incompatible(event, topic)
+                ),
+            )
+            if number < len(depths) and depths[number]:
+                self._listen_to_depth(topic, depths[number])
         initial = [e for e in self._value("instructions") if e]
         if initial:
             self._worker.submit(Request("initial", expressions=initial, every_frame=True))
         self.get_logger().info(
             f"ready: {self._provenance.model} on {self._provenance.device}, "
-            f"frames from {self._image.topic_name}"
+            f"frames from {', '.join(self._topics)}"
         )
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Answer what waits with CANCELLED, and every later instruction with FAILED (INACTIVE)."""
+        assert self._worker is not None
+        for subscription in [*self._cameras.values(), *self._listening]:
+            self.destroy_subscription(subscription)
+        self._cameras.clear()
+        self._listening.clear()
+        self._buffers.clear()
+        self._worker.pause(INACTIVE)
+        self.get_logger().info("inactive: instructions are answered with FAILED (INACTIVE)")
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model and of its memory."""
+        self._let_go()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End from any state, with every instruction answered."""
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured after a transition that raised."""
+        self._let_go()
+        return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:
         """Answer what waits with CANCELLED and let the answers leave."""
-        self._worker.stop()
+        if self._worker is not None:
+            self._worker.stop()
         if rclpy.ok(context=self.context):
             self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
+
+    def _let_go(self) -> None:
+        for subscription in [*self._cameras.values(), *self._listening]:
+            self.destroy_subscription(subscription)
+        self._cameras.clear()
+        self._listening.clear()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        for subscription in self._endpoints:
+            self.destroy_subscription(subscription)
+        self._endpoints.clear()
+        if self._service is not None:
+            self.destroy_service(self._service)
+            self._service = None
+        if self._follow is not None:
+            self._follow.destroy()
+            self._follow = None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.release()
 
     # In
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _on_image(self, msg: Any) -> None:
-        self._worker.offer(self._frame(msg, self._image.topic_name))
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _camera_topics(self) -> list[str]:
+        suffix = "/compressed" if self._value("image_transport") == "compressed" else ""
+        return [self.resolve_topic_name(t + suffix) for t in self._value("image_topics")]
+
+    def _camera_named(self, name: str) -> str:
+        """The image topic that an instruction means, in the form in which frames have it."""
+        if not name:
+            return ""
+        resolved = self.resolve_topic_name(name)
+        return next((t for t in self._topics if t in (resolved, f"{resolved}/compressed")), name)
+
+    def _listen_to_depth(self, image: str, depth: str) -> None:
+        buffer = self._buffers[image] = DepthBuffer()
+        beside = image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+        for kind, topic, keep in (
+            (Image, depth, buffer.add_depth),
+            (CameraInfo, beside, buffer.add_info),
+        ):
+            self._listening.append(
+                self.create_subscription(
+                    kind,
+                    topic,
+                    keep,
+                    qos.IMAGE["best_effort"],
+                    callback_group=MutuallyExclusiveCallbackGroup(),
+                )
+            )
+
+    def _on_image(self, msg: Any, topic: str) -> None:
+        if self._worker is not None:
+            self._worker.offer(self._frame(msg, topic))
+
+    def _on_incompatible(self, event: Any, topic: str) -> None:
+        self._warn(
+            f"quality of service {topic}",
+            f"{topic}: a publisher's quality of service does not match, so its frames do not arrive "
+            f"({qos_policy_name_from_kind(event.last_policy_kind)}): set image_reliability to "
+            "best_effort, or let it publish reliably",
+        )
+
+    def _on_jump(self, jump: TimeJump) -> None:
+        if self._worker is not None and jump.clock_change in (
+            ClockChange.ROS_TIME_NO_CHANGE,
+            ClockChange.ROS_TIME_ACTIVATED,
+        ):
+            self.get_logger().warning("time jumped back: earlier frames are forgotten")
+            self._worker.forget_frames()
 
     def _frame(self, msg: Any, topic: str) -> Frame:
         def decode() -> Any:
@@ -133,9 +270,12 @@ class GsvaNode(Node):
         return Frame(msg.header, _nanoseconds(msg.header.stamp), topic, decode)
 
     def _on_instruction(self, msg: Instruction) -> None:
+        worker = self._worker
+        if worker is None:
+            return
         if msg.mode == Instruction.CANCEL:
-            if not self._worker.cancel(msg.id):
-                self._warn(f"instruction: nothing to cancel under the id {msg.id!r}")
+            if not worker.cancel(msg.id):
+                self._warn("cancel", f"instruction: nothing to cancel under the id {msg.id!r}")
             return
         request = Request(
             id=msg.id,
@@ -143,46 +283,41 @@ class GsvaNode(Node):
             expressions=list(msg.expressions),
             every_frame=msg.mode == Instruction.EVERY_FRAME,
             not_before=_nanoseconds(msg.not_before),
-            topic=msg.image_topic,
+            topic=self._camera_named(msg.image_topic),
         )
         seconds = _nanoseconds(msg.deadline) * 1e-9
         if seconds > 0:
             request.deadline = request.submitted + seconds
         if msg.mode not in (Instruction.ONCE, Instruction.EVERY_FRAME):
             request.problem = f"unknown mode {msg.mode}"
-        self._worker.submit(request)
+        elif request.topic and request.topic not in self._topics:
+            cameras = ", ".join(self._topics)
+            request.problem = f"no camera {msg.image_topic!r}; image_topics: {cameras}"
+        worker.submit(request)
 
     def _on_text(self, msg: String) -> None:
+        if self._worker is None:
+            return
         if self._value("text_mode") == "ask":
             self._worker.submit(Request(text=msg.data))
             return
         expressions = [e.strip() for e in msg.data.split(";") if e.strip()]
         self._worker.submit(Request(expressions=expressions))
 
-    def _on_segment(self, call: Segment.Request, reply: Segment.Response) -> Segment.Response:
-        if not self._calls.acquire(blocking=False):
-            reply.message = f"busy: {SERVICE_CALLS} calls are being answered already"
+    async def _on_segment(self, call: Segment.Request, reply: Segment.Response) -> Segment.Response:
+        if self._worker is None:
+            reply.message = INACTIVE
             return reply
-        try:
-            answered = threading.Event()
-            results: list[Result] = []
-
-            def done(result: Result) -> None:
-                results.append(result)
-                answered.set()
-
-            self._worker.submit(
-                Request(
-                    text=call.text,
-                    expressions=list(call.expressions),
-                    frame=self._frame(call.image, f"{self.get_name()}/segment"),
-                    done=done,
-                )
+        answered: Future = Future(executor=self.executor)
+        self._worker.submit(
+            Request(
+                text=call.text,
+                expressions=list(call.expressions),
+                frame=self._frame(call.image, f"{self.get_name()}/segment"),
+                done=answered.set_result,
             )
-            answered.wait()
-        finally:
-            self._calls.release()
-        result = results[0]
+        )
+        result: Result = await answered
         self._report(result)
         reply.segmentation = self._message(result)
         problems = [d for d in result.decisions if d.outcome > Outcome.REJECTED]
@@ -192,14 +327,15 @@ class GsvaNode(Node):
 
     def _on_parameters(self, changed: Sequence[Parameter]) -> SetParametersResult:
         for parameter in changed:
-            choices = parameters.CHOICES.get(parameter.name)
-            if choices and parameter.value not in choices:
-                reason = f"{parameter.name}: {parameter.value!r} is none of {', '.join(choices)}"
-                return SetParametersResult(successful=False, reason=reason)
+            problem = parameters.problem_with(parameter.name, parameter.value)
+            if self._worker is not None and parameter.name in parameters.FIXED:
+                problem = f"{parameter.name}: {parameters.UNCONFIGURED_ONLY}"
+            if problem:
+                return SetParametersResult(successful=False, reason=problem)
         for parameter in changed:
             if hasattr(self._limits, parameter.name):
                 setattr(self._limits, parameter.name, parameter.value)
-            if parameter.name == "rejection_threshold":
+            if parameter.name == "rejection_threshold" and self._worker is not None:
                 self._set_threshold(parameter.value)
         return SetParametersResult(successful=True)
 
@@ -212,7 +348,9 @@ class GsvaNode(Node):
     # Out
 
     def _message(self, result: Result) -> Segmentation:
-        return segmentation(result, self._provenance, self.get_clock().now().nanoseconds)
+        return segmentation(
+            result, self._provenance, self._now(), bool(self._value("split_instances"))
+        )
 
     def _publish(self, result: Result) -> None:
         """Publish an answer; called from the inference thread and from callbacks."""
@@ -222,51 +360,43 @@ class GsvaNode(Node):
             self._segmentation.publish(msg)
             for rejection in msg.rejections:
                 self._rejection.publish(rejection)
-        if result.rgb is not None:
-            self._publish_pictures(result)
-
-    def _publish_pictures(self, result: Result) -> None:
-        assert result.rgb is not None
-        assert result.frame is not None
-        if self._overlay.get_subscription_count() > 0:
-            picture = draw(result.rgb, targets_of(result), float(self._value("overlay_opacity")))
-            msg = fill_image(Image(), picture, "rgb8")
-            msg.header = result.frame.header
-            self._overlay.publish(msg)
-        if self._labels.get_subscription_count() > 0:
-            labels = label_image(result.rgb.shape[:2], targets_of(result))
-            msg = fill_image(Image(), labels, "mono16")
-            msg.header = result.frame.header
-            self._labels.publish(msg)
+        self._views.publish(result, msg)
 
     def _report(self, result: Result) -> None:
+        stamp = f"{result.frame.stamp * 1e-9:.3f}" if result.frame is not None else "none"
+        about = f"instruction={result.request.id!r} frame={stamp}"
         for decision in result.decisions:
             if decision.outcome is Outcome.FAILED:
                 self._warn(
-                    f"instruction {result.request.id!r}: {decision.expression[:80]!r} "
-                    f"FAILED ({decision.code.name}): {decision.reason}"
+                    decision.code.name,
+                    f"{about} expression={decision.expression[:80]!r} "
+                    f"outcome=FAILED code={decision.code.name}: {decision.reason}",
                 )
+        ended = " ".join(decision.outcome.name for decision in result.decisions[:8])
+        seconds = result.timings.get("total", 0.0)
+        self.get_logger().debug(f"{about} outcomes={ended} seconds={seconds:.3f}")
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, kind: str, text: str) -> None:
+        """Warn, of each kind of problem once a second."""
         self._diagnostics.error(text)
-        self.get_logger().warning(text, throttle_duration_sec=1.0)
+        now = time.monotonic()
+        last, held_back = self._warned.get(kind, (float("-inf"), 0))
+        if now - last < 1.0:
+            self._warned[kind] = (last, held_back + 1)
+            return
+        self._warned[kind] = (now, 0)
+        more = f" ({held_back} more of this kind before it)" if held_back else ""
+        self.get_logger().warning(text + more)
 
     def _on_timer(self) -> None:
+        state = "active" if self._cameras else "inactive" if self._worker else "unconfigured"
         stamp = self.get_clock().now().to_msg()
-        self._health.publish(self._diagnostics.report(self._worker, self._provenance, stamp))
-
-
-def targets_of(result: Result) -> list[Target]:
-    """Return what the overlay draws."""
-    return [
-        Target(d.slot, d.expression, d.mask, d.p_seg)
-        for d in result.decisions
-        if d.outcome in (Outcome.SEGMENTED, Outcome.REJECTED)
-    ]
+        provenance = self._provenance if self._worker else None
+        self._health.publish(self._diagnostics.report(state, self._worker, provenance, stamp))
 
 
 def _nanoseconds(time: Any) -> int:
-    return time.sec * 1_000_000_000 + time.nanosec
+    return int(time.sec * 1_000_000_000 + time.nanosec)
 
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
@@ -281,12 +411,13 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
         node = GsvaNode(loader)
     except Exception as error:
         logging.getLogger("gsva").error("cannot start: %s: %s", type(error).__name__, error)
-        logging.getLogger("gsva").debug("details", exc_info=True)
         rclpy.try_shutdown()
         return 1
-    executor = MultiThreadedExecutor(num_threads=SERVICE_CALLS + 3)
+    executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     try:
+        if node.get_parameter("autostart").value and not _go_active(node):
+            return 1
         while not stop.is_set() and rclpy.ok():
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
@@ -297,6 +428,13 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _go_active(node: GsvaNode) -> bool:
+    for step in (node.trigger_configure, node.trigger_activate):
+        if step() is not TransitionCallbackReturn.SUCCESS:
+            return False
+    return True
 
 
 def main() -> int:

@@ -13,12 +13,18 @@ from rcl_interfaces.msg import (
 
 from .worker import Limits
 
+UNCONFIGURED_ONLY = "Changes only while the node is unconfigured."
+
 
 def _fixed(text: str, constraints: str = "") -> ParameterDescriptor:
     return ParameterDescriptor(
-        description=f"{text} Read at start only.",
-        read_only=True,
-        additional_constraints=constraints,
+        description=f"{text} {UNCONFIGURED_ONLY}", additional_constraints=constraints
+    )
+
+
+def _list(text: str) -> ParameterDescriptor:
+    return ParameterDescriptor(
+        type=ParameterType.PARAMETER_STRING_ARRAY, description=f"{text} {UNCONFIGURED_ONLY}"
     )
 
 
@@ -43,6 +49,25 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     ),
     "device": ("auto", _fixed("Where the model runs.", "auto, cpu, cuda or cuda:N")),
     "dtype": ("auto", _fixed("Precision of the model.", "auto, float32, bfloat16 or float16")),
+    "autostart": (
+        True,
+        ParameterDescriptor(
+            description="Configure and activate at start; otherwise a lifecycle manager does. "
+            "Read at start only.",
+            read_only=True,
+        ),
+    ),
+    "image_topics": (
+        ["image"],
+        _list("Cameras; an instruction names the one it means, or takes whichever is newest."),
+    ),
+    "depth_topics": (
+        [""],
+        _list(
+            "Depth registered to each of image_topics, '' for none; its camera_info is expected "
+            "beside the image topic."
+        ),
+    ),
     "image_transport": ("raw", _fixed("What `image` carries.", "raw or compressed")),
     "image_reliability": (
         "best_effort",
@@ -62,12 +87,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     ),
     "instructions": (
         [""],
-        ParameterDescriptor(
-            type=ParameterType.PARAMETER_STRING_ARRAY,
-            description="Expressions answered on every frame from the start; [''] for none. "
-            "Read at start only.",
-            read_only=True,
-        ),
+        _list("Expressions answered on every frame from activation on; [''] for none."),
     ),
     "max_rate": (
         0.0,
@@ -80,12 +100,39 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         0.0,
         _real("Seconds until an instruction without a deadline is EXPIRED; 0: never.", 0, 1e6),
     ),
+    "max_frame_age": (
+        0.0,
+        _real("Seconds by the node's clock; an older frame is not answered; 0: any age.", 0, 1e6),
+    ),
     "rejection_threshold": (
         -1.0,
         _real("Reject what gets a probability below this; negative: the model's own value.", -1, 1),
     ),
+    "split_instances": (
+        False,
+        ParameterDescriptor(
+            description="One InstanceMask for each connected part of an expression's mask, so that "
+            '"all cans" gives one a can, as long as they do not touch in the picture.'
+        ),
+    ),
+    "depth_tolerance": (
+        0.05,
+        _real("Seconds between an image and the depth image it is taken together with.", 0, 10),
+    ),
     "overlay_opacity": (0.5, _real("Opacity of the masks in `overlay`.", 0, 1)),
 }
+
+#: What a configured node no longer changes.
+FIXED = (
+    "model",
+    "device",
+    "dtype",
+    "image_topics",
+    "depth_topics",
+    "image_transport",
+    "image_reliability",
+    "instructions",
+)
 
 #: Parameters with a few allowed words.
 CHOICES = {
@@ -99,10 +146,18 @@ def declare(node: Any) -> None:
     """Declare every parameter of the table on `node`; a value out of the choices is an error."""
     for name, (default, descriptor) in TABLE.items():
         node.declare_parameter(name, default, descriptor)
-    for name, choices in CHOICES.items():
-        value = node.get_parameter(name).value
-        if value not in choices:
-            raise ValueError(f"parameter {name}: {value!r} is none of {', '.join(choices)}")
+        if problem := problem_with(name, node.get_parameter(name).value):
+            raise ValueError(f"parameter {problem}")
+
+
+def problem_with(name: str, value: Any) -> str | None:
+    """What is wrong with a parameter's value beyond its range; None: nothing."""
+    choices = CHOICES.get(name)
+    if choices and value not in choices:
+        return f"{name}: {value!r} is none of {', '.join(choices)}"
+    if name == "image_topics" and not all(value):
+        return f"{name}: {value!r} has an empty name"
+    return None
 
 
 def apply_limits(node: Any, limits: Limits) -> Limits:

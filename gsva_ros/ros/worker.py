@@ -1,7 +1,7 @@
 """Instructions and frames in, answers out: one inference thread, no ROS in it.
 
-Newest frame wins: the mailbox holds one frame, and a frame that nobody asked about costs nothing
-(it is decoded and encoded only for an instruction). Every instruction that `submit` takes is
+Newest frame wins: the mailbox holds one frame a camera, and a frame that nobody asked about costs
+nothing (it is decoded and encoded only for an instruction). Every instruction that `submit` takes is
 answered: by the model, or with FAILED, EXPIRED or CANCELLED for each of its expressions.
 """
 
@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -43,6 +43,7 @@ class Code(IntEnum):
     INTERNAL = 5
     QUEUE_FULL = 6
     NO_SLOT = 7
+    INACTIVE = 8
 
 
 class BadImageError(ValueError):
@@ -120,6 +121,9 @@ class Limits:
     max_instructions: int = 1000
     max_rate: float = 0.0  # frames answered a second, for repeated instructions; 0: no limit
     default_deadline: float = 0.0  # seconds; 0: none
+    max_frame_age: float = (
+        0.0  # seconds by the frames' clock; an older frame is not answered; 0: any
+    )
 
 
 @dataclass
@@ -128,6 +132,7 @@ class Counts:
 
     received: int = 0  # frames
     dropped: int = 0  # frames replaced by a newer one before anything was asked of them
+    stale: int = 0  # frames too old to be answered when their turn came
     bad_frames: int = 0
     instructions: int = 0
     answers: int = 0
@@ -135,23 +140,35 @@ class Counts:
 
 
 class Worker:
-    """Runs `engine` in its own thread and hands every Result to `publish` (from any thread)."""
+    """Runs `engine` in its own thread and hands every Result to `publish` (from any thread).
+
+    Args:
+        clock: now in nanoseconds, by the clock that frames are stamped with.
+    """
 
     def __init__(
-        self, engine: Any, publish: Callable[[Result], None], limits: Limits | None = None
+        self,
+        engine: Any,
+        publish: Callable[[Result], None],
+        limits: Limits | None = None,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.engine = engine
         self.limits = limits or Limits()
         self.counts = Counts()
-        self.latencies: deque[float] = deque(maxlen=200)  # seconds, newest last
+        #: The last answers' seconds by stage, newest last.
+        self.timings: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))
         self._publish = publish
+        self._clock = clock
         self._changed = threading.Condition()
-        self._newest: Frame | None = None
-        self._newest_used = True
+        self._newest: dict[str, Frame] = {}  # by topic, the last received last
+        self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
+        self._stale: Frame | None = None  # the last frame counted as such
         self._requests: dict[str, Request] = {}  # in order of arrival
         self._busy: Request | None = None
-        self._encoded: tuple[Frame, np.ndarray, Any, float] | None = None
+        self._encoded: dict[str, tuple[Frame, np.ndarray, Any]] = {}  # by topic
         self._stopping = False
+        self._paused = ""
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
 
     def start(self) -> None:
@@ -177,11 +194,33 @@ class Worker:
         """Put a camera frame into the mailbox, in the place of the one that is there."""
         with self._changed:
             self.counts.received += 1
-            if not self._newest_used:
+            if frame.topic in self._unused:
                 self.counts.dropped += 1
-            self._newest = frame
-            self._newest_used = False
+            self._newest.pop(frame.topic, None)
+            self._newest[frame.topic] = frame
+            self._unused.add(frame.topic)
             self._changed.notify_all()
+
+    def forget_frames(self) -> None:
+        """Empty the mailbox: time jumped, and what is in it is not of now."""
+        with self._changed:
+            self._newest.clear()
+            self._unused.clear()
+
+    def pause(self, reason: str) -> None:
+        """Answer what waits with CANCELLED, and from now on each instruction with FAILED (INACTIVE)."""
+        with self._changed:
+            self._paused = reason
+            self._newest.clear()
+            self._unused.clear()
+            waiting = list(self._requests)
+        for request_id in waiting:
+            self.cancel(request_id, reason)
+
+    def resume(self) -> None:
+        """Take instructions again."""
+        with self._changed:
+            self._paused = ""
 
     def submit(self, request: Request) -> None:
         """Take an instruction; one that cannot be carried out is answered at once."""
@@ -230,6 +269,8 @@ class Worker:
     # Validation
 
     def _whole_problem(self, request: Request) -> tuple[Code, str] | None:
+        if self._paused:
+            return Code.INACTIVE, self._paused
         if request.problem:
             return Code.INVALID_INSTRUCTION, request.problem
         if request.text and request.expressions:
@@ -274,7 +315,8 @@ class Worker:
             for request in expired:
                 self._expire(request)
             for request in work or ():
-                self._answer(request, request.frame or frame)
+                assert frame is not None
+                self._answer(request, frame)
         for request in leftover:
             self._finish(request, Outcome.CANCELLED, [(Code.NONE, request.cancelled)])
 
@@ -283,26 +325,38 @@ class Worker:
         now = time.monotonic()
         interval = 1.0 / self.limits.max_rate if self.limits.max_rate > 0 else 0.0
         wake = [r.deadline - now for r in self._requests.values() if r.deadline is not None]
-        work = []
-        frame = self._newest
+        work: list[tuple[Request, Frame]] = []
         for request in self._requests.values():
-            if request.frame is None:
-                if frame is None or request.answered_frame is frame:
-                    continue
-                if frame.stamp < request.not_before:
-                    continue
-                if request.topic and request.topic != frame.topic:
-                    continue
-                rest = request.last_start + interval - now
-                if rest > 0:
-                    wake.append(rest)
-                    continue
-            work.append(request)
+            frame = request.frame or self._frame_for(request)
+            if frame is None:
+                continue
+            rest = request.last_start + interval - now
+            if request.frame is None and rest > 0:
+                wake.append(rest)
+                continue
+            work.append((request, frame))
         if work:
-            if any(r.frame is None for r in work):
-                self._newest_used = True
-            return frame, work, None
+            # Whoever was served last waits longest, so that no camera starves another; and one frame at
+            # a time, because the next ones will have newer ones by then.
+            work.sort(key=lambda pair: pair[0].last_start)
+            frame = work[0][1]
+            self._unused.discard(frame.topic)
+            return frame, [r for r, f in work if f is frame], None
         return None, None, max(0.0, min(wake)) if wake else None
+
+    def _frame_for(self, request: Request) -> Frame | None:
+        """The newest frame that answers an instruction, if it was not answered on it already."""
+        topic = request.topic or next(reversed(self._newest), "")
+        frame = self._newest.get(topic)
+        if frame is None or request.answered_frame is frame or frame.stamp < request.not_before:
+            return None
+        age = (self._clock() - frame.stamp) * 1e-9
+        if 0 < self.limits.max_frame_age < age:
+            if self._stale is not frame:
+                self._stale = frame
+                self.counts.stale += 1
+            return None
+        return frame
 
     def _due_to_expire(self) -> list[Request]:
         now = time.monotonic()
@@ -311,8 +365,7 @@ class Worker:
             del self._requests[request.id]
         return due
 
-    def _answer(self, request: Request, frame: Frame | None) -> None:
-        assert frame is not None
+    def _answer(self, request: Request, frame: Frame) -> None:
         with self._changed:
             if self._requests.get(request.id) is not request:
                 return  # cancelled or replaced since it was picked, and answered so
@@ -333,7 +386,8 @@ class Worker:
         elif late:
             self._expire(request)
         else:
-            self.latencies.append(end - start)
+            for stage, seconds in result.timings.items():
+                self.timings[stage].append(seconds)
             self._emit(result)
 
     def _infer(self, request: Request, frame: Frame, start: float) -> Result:
@@ -346,13 +400,16 @@ class Worker:
             rgb, encoded, seconds = self._encode(frame)
             result.rgb = rgb
             if request.expressions:
-                answer = self.engine.segment(encoded, [words[i] for i in asked])
-                decisions = [self._decide(i, s) for i, s in zip(asked, answer.slots, strict=True)]
+                answers = self._segment(encoded, [words[i] for i in asked])
+                slots = [slot for answer in answers for slot in answer.slots]
+                decisions = [self._decide(i, s) for i, s in zip(asked, slots, strict=True)]
             else:
-                answer = self.engine.ask(encoded, request.text)
-                decisions = [self._decide(i, s) for i, s in enumerate(answer.slots)]
-            result.text = answer.text or ""
-            result.timings.update({k: float(v) for k, v in answer.timings.items()})
+                answers = [self.engine.ask(encoded, request.text)]
+                decisions = [self._decide(i, s) for i, s in enumerate(answers[0].slots)]
+            result.text = " ".join(answer.text for answer in answers if answer.text)
+            for answer in answers:
+                for stage, spent in answer.timings.items():
+                    result.timings[stage] = result.timings.get(stage, 0.0) + float(spent)
             result.timings["encode"] = seconds
         except Exception as error:  # whatever the model raises is an answer, never the end
             code, reason = self._explain(error)
@@ -367,17 +424,40 @@ class Worker:
         result.timings["total"] = time.monotonic() - start
         return result
 
+    def _segment(self, encoded: Any, words: list[str]) -> list[Any]:
+        """The engine's answers: one, or several where all expressions at once need too much memory."""
+        try:
+            return [self.engine.segment(encoded, words)]
+        except Exception as error:
+            if not _out_of_memory(error) or len(words) == 1:
+                raise
+            log.warning("out of memory with %d expressions at once: half as many", len(words))
+        self.engine.release()
+        half = len(words) // 2
+        return [*self._segment(encoded, words[:half]), *self._segment(encoded, words[half:])]
+
     def _encode(self, frame: Frame) -> tuple[np.ndarray, Any, float]:
-        """Return picture, encoded frame and the seconds that it took; the last one is kept."""
-        if self._encoded is not None and self._encoded[0] is frame:
-            return self._encoded[1], self._encoded[2], 0.0
-        self._encoded = None  # free the memory of the old one before the new one needs it
+        """Return picture, encoded frame and the seconds that it took; a camera's last one is kept."""
+        kept = self._encoded.get(frame.topic)
+        if kept is not None and kept[0] is frame:
+            return kept[1], kept[2], 0.0
+        # Free the memory of the old one before the new one needs it.
+        self._encoded.pop(frame.topic, None)
+        kept = None
         rgb = frame.decode()
         start = time.monotonic()
-        encoded = self.engine.encode(rgb)
-        seconds = time.monotonic() - start
-        self._encoded = (frame, rgb, encoded, seconds)
-        return rgb, encoded, seconds
+        try:
+            encoded = self.engine.encode(rgb)
+        except Exception as error:
+            if not _out_of_memory(error) or not self._encoded:
+                raise
+            log.warning("out of memory with %d frames kept: letting go of them", len(self._encoded))
+            self._encoded.clear()
+            self.engine.release()
+            encoded = self.engine.encode(rgb)
+        if frame.topic in self._newest:  # a camera's, and not a service call's
+            self._encoded[frame.topic] = (frame, rgb, encoded)
+        return rgb, encoded, time.monotonic() - start
 
     def _decide(self, index: int, slot: Any) -> Decision:
         p_seg = float(slot.p_seg)
@@ -402,8 +482,10 @@ class Worker:
         name = type(error).__name__
         if name == "ExpressionError":
             return Code.INVALID_INSTRUCTION, str(error)
-        if name == "OutOfMemoryError" or isinstance(error, MemoryError):
+        if _out_of_memory(error):
             log.error("out of memory: %s", error)
+            self._encoded.clear()
+            self.engine.release()
             return Code.OUT_OF_MEMORY, str(error).partition("\n")[0] or "out of memory"
         log.exception("inference failed")
         return Code.INTERNAL, f"{name}: {error}"
@@ -447,3 +529,8 @@ class Worker:
             (result.request.done or self._publish)(result)
         except Exception:  # a publisher gone at shutdown must not end the thread
             log.exception("the answer to %r could not be handed over", result.request.id)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether it is torch's error, or Python's; by name, for nothing here imports torch."""
+    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)

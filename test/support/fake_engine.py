@@ -41,6 +41,11 @@ class FakeEngine:
     def __init__(self, delay: float = 0.0):
         self.delay = delay
         self.frames: list[np.ndarray] = []
+        self.released = 0
+        self.most_expressions = 10**9  # more at once are out of memory
+
+    def release(self):
+        self.released += 1
 
     def encode(self, rgb):
         self.frames.append(rgb)
@@ -48,6 +53,8 @@ class FakeEngine:
 
     def segment(self, frame, expressions):
         time.sleep(self.delay)
+        if len(expressions) > self.most_expressions or "too big" in expressions:
+            raise MemoryError("device memory is spent")
         return FakeAnswer([self._slot(frame, e) for e in expressions], timings={"decide": 0.001})
 
     def ask(self, frame, text):

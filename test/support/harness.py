@@ -77,9 +77,9 @@ class NodeProcess:
 
 
 class Client:
-    """Publishes frames and instructions, collects answers, and the newest Image of topics."""
+    """Publishes frames and instructions, collects answers, and the newest message of topics."""
 
-    def __init__(self, compressed=False, listen=()):
+    def __init__(self, compressed=False, listen=None, cameras=("image",)):
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node("client", namespace="/test", context=self.context)
@@ -88,15 +88,19 @@ class Client:
         self.pictures = {}
         self.health = []
         self._greeted = False
-        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
-        self.images = self.node.create_publisher(kind, topic, qos.PICTURE)
+        kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
+        self.cameras = {
+            camera: self.node.create_publisher(kind, camera + suffix, qos.PICTURE)
+            for camera in cameras
+        }
+        self.images = self.cameras[cameras[0]]
         self.texts = self.node.create_publisher(String, "instruction_text", qos.RELIABLE)
         self.calls = self.node.create_client(Segment, "gsva/segment")
         subscribe = self.node.create_subscription
         subscribe(Rejection, "rejection", self.rejections.append, qos.RELIABLE)
         subscribe(DiagnosticArray, "/diagnostics", self.health.append, 10)
-        for topic in listen:
-            subscribe(Image, topic, lambda m, t=topic: self.pictures.__setitem__(t, m), qos.PICTURE)
+        for topic, kind in (listen or {}).items():
+            subscribe(kind, topic, lambda m, t=topic: self.pictures.__setitem__(t, m), qos.PICTURE)
         # Last, because discovery tells of endpoints in the order of their creation: a node that
         # knows these two (see `connect`) knows the others.
         self.instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
@@ -135,10 +139,10 @@ class Client:
             self.ask(id=f"{GREETING} {time.monotonic()}")  # empty: answered at once, with FAILED
             time.sleep(0.2)
 
-    def frame(self, rgb, stamp=1.0, frame_id="camera"):
+    def frame(self, rgb, stamp=1.0, frame_id="camera", camera=None):
         """Publish a picture; return the message."""
         msg = image(rgb, stamp, frame_id)
-        self.images.publish(msg)
+        (self.cameras[camera] if camera else self.images).publish(msg)
         return msg
 
     def ask(self, expressions=(), **fields):

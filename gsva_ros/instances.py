@@ -1,0 +1,31 @@
+"""Separates the one mask of a plural expression ("all cans") into connected instances."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+#: A component with a smaller share of the mask is taken for a crumb of the nearest larger one.
+CRUMB = 0.05
+
+
+def split(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """The mask's 8-connected components, from left to right; together they are the mask again.
+
+    Args:
+        mask: bool [H, W], not empty. Things that touch in the picture stay one instance.
+    """
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    large = np.flatnonzero(areas >= max(1.0, CRUMB * areas.sum())) + 1
+    if not len(large):
+        return [mask]
+    owner = np.zeros(count, int)
+    owner[large] = large
+    for crumb in set(range(1, count)) - set(large.tolist()):
+        distances = np.linalg.norm(centres[large] - centres[crumb], axis=1)
+        owner[crumb] = large[distances.argmin()]
+    owned = owner[labels]
+    order = sorted(large.tolist(), key=lambda label: stats[label, cv2.CC_STAT_LEFT])
+    return [owned == label for label in order]

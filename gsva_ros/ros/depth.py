@@ -1,0 +1,152 @@
+"""Depth images beside a camera, and what masks are in space with them."""
+
+from __future__ import annotations
+
+import array
+import threading
+from collections import deque
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+
+from gsva_ros.conversions import MessageError
+from gsva_ros.geometry import Shape, organised_points, shape_of, to_metres
+from gsva_ros.msg import Instance3D, Segmentation, Segmentation3D
+
+#: Depth images kept to choose from; at 30 Hz one second.
+KEPT = 30
+_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+_FIELDS = [
+    PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+    for i, name in enumerate("xyz")
+]
+
+
+class DepthBuffer:
+    """The last depth images and the camera_info of one camera; filled and read by any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._images: deque[Image] = deque(maxlen=KEPT)
+        self._info: CameraInfo | None = None
+
+    def add_depth(self, msg: Image) -> None:
+        """Keep a depth image."""
+        with self._lock:
+            self._images.append(msg)
+
+    def add_info(self, msg: CameraInfo) -> None:
+        """Keep the newest camera_info."""
+        with self._lock:
+            self._info = msg
+
+    def nearest(self, stamp: Any, tolerance: float) -> tuple[Image, np.ndarray, float] | None:
+        """Depth image, K [3, 3] and offset in seconds of the one nearest in time; None: none within."""
+        with self._lock:
+            images, info = list(self._images), self._info
+        if not images or info is None:
+            return None
+        offsets = [
+            (m.header.stamp.sec - stamp.sec) + (m.header.stamp.nanosec - stamp.nanosec) * 1e-9
+            for m in images
+        ]
+        best = int(np.abs(offsets).argmin())
+        if abs(offsets[best]) > tolerance:
+            return None
+        return images[best], np.array(info.k).reshape(3, 3), offsets[best]
+
+
+def depth_of(msg: Image, topic: str) -> np.ndarray:
+    """Depth in metres, float32 [H, W], NaN where there is none.
+
+    Raises:
+        MessageError: an encoding that REP 118 does not have, or a layout that does not fit the data.
+    """
+    kind = _TYPES.get(msg.encoding)
+    if kind is None:
+        raise MessageError(topic, f"depth encoding {msg.encoding!r}; readable: {', '.join(_TYPES)}")
+    order = ">" if msg.is_bigendian else "<"
+    item = np.dtype(order + kind)
+    if msg.step < msg.width * item.itemsize or len(msg.data) < msg.step * msg.height:
+        raise MessageError(
+            topic,
+            f"{len(msg.data)} bytes with step {msg.step} are no {msg.width}x{msg.height} {msg.encoding}",
+        )
+    rows = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height)
+    rows = rows.reshape(msg.height, msg.step)[:, : msg.width * item.itemsize]
+    return to_metres(np.ascontiguousarray(rows).view(item).astype(item.newbyteorder("=")))
+
+
+def segmentation_3d(
+    answer: Segmentation, depth: np.ndarray, intrinsics: np.ndarray, offset: float, topic: str
+) -> Segmentation3D:
+    """The answer's instances in space.
+
+    Raises:
+        MessageError: depth and picture differ in size, so the depth is not registered to the picture.
+    """
+    if depth.shape != (answer.height, answer.width):
+        raise MessageError(
+            topic,
+            f"depth is {depth.shape[1]}x{depth.shape[0]} and the image {answer.width}x{answer.height}: "
+            "use depth that is registered (aligned) to the image",
+        )
+    msg = Segmentation3D(header=answer.header, instruction_id=answer.instruction_id)
+    msg.depth_offset = offset
+    for instance in answer.instances:
+        roi = instance.roi
+        rows = slice(roi.y_offset, roi.y_offset + roi.height)
+        columns = slice(roi.x_offset, roi.x_offset + roi.width)
+        mask = np.frombuffer(instance.mask.data, np.uint8).reshape(roi.height, roi.width) > 0
+        points = organised_points(
+            depth[rows, columns], intrinsics, mask, (roi.x_offset, roi.y_offset)
+        )
+        shape = shape_of(points)
+        if shape is None:
+            continue
+        found = Instance3D(
+            slot=instance.slot, instance=instance.instance, expression=instance.expression, roi=roi
+        )
+        found.pose = _pose(shape)
+        found.extents = Vector3(**dict(zip("xyz", map(float, shape.extents), strict=True)))
+        found.points = _cloud(points, answer.header)
+        msg.instances.append(found)
+    return msg
+
+
+def _pose(shape: Shape) -> Pose:
+    x, y, z, w = quaternion(shape.axes.astype(np.float64))
+    position = Point(**dict(zip("xyz", map(float, shape.centroid), strict=True)))
+    return Pose(position=position, orientation=Quaternion(x=x, y=y, z=z, w=w))
+
+
+def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
+    """x, y, z, w of a rotation matrix [3, 3], w >= 0.
+
+    The eigenvector of the largest eigenvalue of a symmetric 4 x 4 matrix (Bar-Itzhack, 2000).
+    """
+    m = rotation
+    k = np.array(
+        [
+            [m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] - m[1, 2]],
+            [m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2], m[0, 2] - m[2, 0]],
+            [m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1], m[1, 0] - m[0, 1]],
+            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m[0, 0] + m[1, 1] + m[2, 2]],
+        ]
+    )
+    q = np.linalg.eigh(k)[1][:, -1]
+    q = q if q[3] >= 0 else -q
+    return float(q[0]), float(q[1]), float(q[2]), float(q[3])
+
+
+def _cloud(points: np.ndarray, header: Any) -> PointCloud2:
+    msg = PointCloud2(header=header, fields=_FIELDS, is_bigendian=False, is_dense=False)
+    msg.height, msg.width = points.shape[:2]
+    msg.point_step = 12
+    msg.row_step = 12 * msg.width
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(points, "<f4").tobytes())
+    msg.data = data
+    return msg

@@ -1,0 +1,69 @@
+"""vision_msgs views of an answer, where that package is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from gsva_ros.msg import Segmentation
+
+from . import qos
+
+try:
+    import vision_msgs.msg as vision
+except ImportError:
+    vision = None
+
+#: Subscribers that come late get the labels too.
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class Detections:
+    """`detections` (Detection2DArray) and `label_info` (LabelInfo: the expressions met so far)."""
+
+    def __init__(self, node: Any) -> None:
+        self._detections = node.create_publisher(
+            vision.Detection2DArray, "detections", qos.RELIABLE
+        )
+        self._labels = node.create_publisher(vision.LabelInfo, "label_info", LATCHED)
+        self._numbers: dict[str, int] = {}
+
+    @classmethod
+    def create(cls, node: Any) -> Detections | None:
+        """The publishers, or None without vision_msgs."""
+        return None if vision is None else cls(node)
+
+    def publish(self, answer: Segmentation) -> None:
+        """Publish boxes while somebody listens, and the labels when there is a new one."""
+        known = len(self._numbers)
+        for instance in answer.instances:
+            self._numbers.setdefault(instance.expression, len(self._numbers) + 1)
+        if len(self._numbers) > known:
+            info = vision.LabelInfo(header=answer.header)
+            info.class_map = [
+                vision.VisionClass(class_id=number, class_name=expression)
+                for expression, number in self._numbers.items()
+            ]
+            self._labels.publish(info)
+        if self._detections.get_subscription_count() > 0:
+            array = vision.Detection2DArray(header=answer.header)
+            array.detections = [self._detection(i, answer.header) for i in answer.instances]
+            self._detections.publish(array)
+
+    def _detection(self, instance: Any, header: Any) -> Any:
+        detection = vision.Detection2D(header=header)
+        detection.id = f"{instance.slot}.{instance.instance}"
+        result = vision.ObjectHypothesisWithPose()
+        result.hypothesis.class_id = str(self._numbers[instance.expression])
+        result.hypothesis.score = float(instance.p_seg)
+        detection.results = [result]
+        roi, box = instance.roi, detection.bbox
+        box.center.position.x = roi.x_offset + roi.width / 2
+        box.center.position.y = roi.y_offset + roi.height / 2
+        box.size_x, box.size_y = float(roi.width), float(roi.height)
+        return detection

@@ -1,0 +1,105 @@
+"""What is derived from an answer for those who listen: pictures, labels, detections, points in space."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+from sensor_msgs.msg import CompressedImage, Image
+
+from gsva_ros.conversions import MessageError, fill_image
+from gsva_ros.msg import Segmentation, Segmentation3D
+from gsva_ros.overlay import Target, draw, label_image
+
+from . import qos
+from .depth import DepthBuffer, depth_of, segmentation_3d
+from .detections import Detections
+from .worker import Outcome, Result
+
+
+class Views:
+    """Publishers of derived topics; each costs nothing while nobody listens to it.
+
+    Args:
+        value: a parameter's value by name. buffers: depth by image topic.
+        warn: told the kind of a problem and what could not be derived.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        value: Callable[[str], Any],
+        buffers: Mapping[str, DepthBuffer],
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self._value, self._buffers, self._warn = value, buffers, warn
+        create = node.create_publisher
+        self._overlay = create(Image, "overlay", qos.PICTURE)
+        self._compressed = create(CompressedImage, "overlay/compressed", qos.PICTURE)
+        self._labels = create(Image, "label_image", qos.PICTURE)
+        self._space = create(Segmentation3D, "segmentation_3d", qos.RELIABLE)
+        self._detections = Detections.create(node)
+
+    def publish(self, result: Result, answer: Segmentation) -> None:
+        """Publish what somebody listens to."""
+        if result.rgb is None or result.frame is None:
+            return
+        header = result.frame.header
+        raw, compressed = (_heard(p) for p in (self._overlay, self._compressed))
+        if raw or compressed:
+            opacity = float(self._value("overlay_opacity"))
+            picture = draw(result.rgb, targets_of(result), opacity)
+            if raw:
+                msg = fill_image(Image(), picture, "rgb8")
+                msg.header = header
+                self._overlay.publish(msg)
+            if compressed:
+                self._compressed.publish(_jpeg(picture, header))
+        if _heard(self._labels):
+            labels = label_image(result.rgb.shape[:2], targets_of(result))
+            msg = fill_image(Image(), labels, "mono16")
+            msg.header = header
+            self._labels.publish(msg)
+        if self._detections is not None:
+            self._detections.publish(answer)
+        if _heard(self._space):
+            self._publish_space(answer, result.frame.topic)
+
+    def _publish_space(self, answer: Segmentation, topic: str) -> None:
+        buffer = self._buffers.get(topic)
+        tolerance = float(self._value("depth_tolerance"))
+        found = buffer.nearest(answer.header.stamp, tolerance) if buffer else None
+        if found is None:
+            said = f"no depth image and camera_info within {tolerance} s of the image"
+            self._warn(
+                "no depth", f"segmentation_3d: {topic}: {said if buffer else 'no depth topic'}"
+            )
+            return
+        image, intrinsics, offset = found
+        try:
+            depth = depth_of(image, topic)
+            self._space.publish(segmentation_3d(answer, depth, intrinsics, offset, topic))
+        except MessageError as error:
+            self._warn("bad depth", f"segmentation_3d: {error}")
+
+
+def targets_of(result: Result) -> list[Target]:
+    """What the overlay draws."""
+    return [
+        Target(d.slot, d.expression, d.mask, d.p_seg)
+        for d in result.decisions
+        if d.outcome in (Outcome.SEGMENTED, Outcome.REJECTED)
+    ]
+
+
+def _heard(publisher: Any) -> bool:
+    return bool(publisher.get_subscription_count() > 0)
+
+
+def _jpeg(picture: Any, header: Any) -> CompressedImage:
+    msg = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    msg.data = array.array("B", data.tobytes())
+    return msg

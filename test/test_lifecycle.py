@@ -1,0 +1,244 @@
+"""The managed node: configure, activate, deactivate, cleanup, and the action ~/follow."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import harness
+import numpy as np
+import pytest
+from gsva_ros.action import Follow
+from gsva_ros.msg import Instruction, Outcome
+from harness import FAKE, REAL, Client, NodeProcess, blocks
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.action import ActionClient
+from rosgraph_msgs.msg import Clock
+
+harness.isolate()
+
+
+@pytest.fixture
+def start():
+    opened = []
+
+    def make(parameters=None, connect=True, command=FAKE, delay=0.0):
+        opened.append(NodeProcess(command, parameters, delay))
+        opened.append(Client())
+        if connect:
+            opened[-1].connect(opened[-2])
+        return opened[-2:]
+
+    yield make
+    for thing in reversed(opened):
+        thing.close()
+
+
+class Manager:
+    """Calls the lifecycle services, as `ros2 lifecycle` does."""
+
+    def __init__(self, client):
+        self.client = client
+        self._change = client.node.create_client(ChangeState, "gsva/change_state")
+        self._state = client.node.create_client(GetState, "gsva/get_state")
+        client.wait(
+            lambda: self._change.service_is_ready() and self._state.service_is_ready(),
+            60.0,
+            "the lifecycle services",
+        )
+
+    def change(self, transition):
+        future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        self.client.wait(future.done, 60.0, "the transition")
+        return future.result().success
+
+    def state(self):
+        future = self._state.call_async(GetState.Request())
+        self.client.wait(future.done, 20.0, "the state")
+        return future.result().current_state.id
+
+
+def outcomes(answer):
+    return [(o.outcome, o.code) for o in answer.outcomes]
+
+
+def test_the_whole_life(start):
+    """Up by a manager; silent about nothing when inactive; reconfigured with another model."""
+    node, client = start({"autostart": "false"}, connect=False)
+    manager = Manager(client)
+    assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert client.set_parameter("model", "another").successful
+    assert manager.change(Transition.TRANSITION_CONFIGURE)
+    client.connect(node)
+    client.ask(["red"], id="early")
+    assert outcomes(client.answer("early")) == [(Outcome.FAILED, Outcome.INACTIVE)]
+    refused = client.set_parameter("model", "third")
+    assert not refused.successful
+    assert "unconfigured" in refused.reason
+    assert manager.change(Transition.TRANSITION_ACTIVATE)
+    assert manager.state() == State.PRIMARY_STATE_ACTIVE
+    rgb, _ = blocks()
+    client.wait(lambda: client.images.get_subscription_count() == 1, what="the camera's subscriber")
+    client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
+
+    def answered():
+        client.frame(rgb)
+        return any(a.instruction_id == "follow" for a in client.answers)
+
+    client.wait(answered, what="an answer")
+    later = Instruction(id="later", expressions=["red", "blue"])
+    later.not_before.sec = 1000
+    client.instructions.publish(later)
+    client.ask(["green"], id="now")  # behind it, so that it has arrived
+    client.wait(
+        lambda: client.frame(rgb) and any(a.instruction_id == "now" for a in client.answers)
+    )
+    assert manager.change(Transition.TRANSITION_DEACTIVATE)
+    assert outcomes(client.answer("later")) == [(Outcome.CANCELLED, Outcome.NONE)] * 2
+    assert outcomes(client.answer("follow", count=2)) != []
+    assert any(outcomes(a) == [(Outcome.CANCELLED, 0)] for a in client.answers)
+    assert not client.call(rgb, ["red"]).success
+    client.ask(["red"], id="idle")
+    assert outcomes(client.answer("idle")) == [(Outcome.FAILED, Outcome.INACTIVE)]
+    client.wait(
+        lambda: client.health and client.health[-1].status[0].message == "inactive",
+        what="diagnostics that say so",
+    )
+    assert manager.change(Transition.TRANSITION_CLEANUP)
+    assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
+    # Once more, from the beginning.
+    assert manager.change(Transition.TRANSITION_CONFIGURE)
+    assert manager.change(Transition.TRANSITION_ACTIVATE)
+    client.connect(node)
+    client.wait(lambda: client.images.get_subscription_count() == 1, what="the camera's subscriber")
+    client.ask(["red"], id="again")
+    client.wait(
+        lambda: client.frame(rgb) and any(a.instruction_id == "again" for a in client.answers)
+    )
+    assert node.interrupt()[0] == 0
+    assert "Traceback" not in node.log
+
+
+def test_a_model_that_does_not_load_leaves_it_unconfigured(start, tmp_path):
+    """Truncated, wrong-shaped and code-bearing files are refused with a sentence; then it recovers."""
+    import shutil
+    from pathlib import Path
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    import gsva_ros
+
+    bundled = Path(gsva_ros.__file__).parent / "models" / "gsva-mini"
+    cases = {}
+    for name in ("truncated", "shapes", "missing"):
+        cases[name] = tmp_path / name
+        shutil.copytree(bundled, cases[name])
+    weights = cases["truncated"] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    tensors = load_file(cases["shapes"] / "model.safetensors")
+    tensors["lm_head.weight"] = torch.zeros(3, 3)
+    save_file(tensors, cases["shapes"] / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, cases["missing"] / "model.safetensors")
+    parameters = {"autostart": "false", "device": "cpu"}
+    node, client = start(parameters, connect=False, command=REAL)
+    manager = Manager(client)
+    for name, path in cases.items():
+        assert client.set_parameter("model", str(path)).successful
+        assert not manager.change(Transition.TRANSITION_CONFIGURE), name
+        assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
+        client.wait(lambda p=path: f"cannot load '{p}'" in node.log, what=f"a word about {name}")
+    assert client.set_parameter("model", "gsva-mini").successful
+    assert manager.change(Transition.TRANSITION_CONFIGURE)
+    assert "Traceback" not in node.log
+
+
+def test_a_bag_that_loops(start):
+    """Under sim time, a jump back forgets the frames of the round before."""
+    node, client = start({"use_sim_time": "true", "max_frame_age": 2.0})
+    clock = client.node.create_publisher(Clock, "/clock", 10)
+    client.wait(lambda: clock.get_subscription_count() >= 1, what="the clock's subscriber")
+    rgb, _ = blocks()
+
+    def at(seconds):
+        msg = Clock()
+        msg.clock.sec, msg.clock.nanosec = int(seconds), round(seconds % 1 * 1e9)
+        clock.publish(msg)
+
+    client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
+    for number in range(2):
+        for stamp in (100.0, 101.0, 102.0):
+
+            def answered(stamp=stamp, wanted=number + 1):
+                at(stamp)
+                client.frame(rgb, stamp=stamp)
+                stamps = [a.header.stamp.sec for a in client.answers]
+                rounds = 1 + sum(b < a for a, b in itertools.pairwise(stamps))
+                return stamps and stamps[-1] == stamp and rounds == wanted
+
+            client.wait(answered, what=f"an answer at {stamp} in round {number + 1}")
+    assert "time jumped back" in node.log
+
+
+def test_follow_two_clients_at_once(start):
+    _, client = start(delay=0.02)
+    rgb, _ = blocks()
+    actions = [ActionClient(client.node, Follow, "gsva/follow") for _ in range(2)]
+    client.wait(lambda: all(a.server_is_ready() for a in actions), what="the action")
+    feedback = [[], []]
+    handles = []
+    goals = [Follow.Goal(expressions=["red"], max_frames=5), Follow.Goal(expressions=["blue"])]
+    for action, goal, kept in zip(actions, goals, feedback, strict=True):
+        future = action.send_goal_async(
+            goal, feedback_callback=lambda m, kept=kept: kept.append(m.feedback.segmentation)
+        )
+        client.wait(future.done, what="the goal's acceptance")
+        assert future.result().accepted
+        handles.append(future.result())
+    results = [handle.get_result_async() for handle in handles]
+    stop = threading.Event()
+
+    def stream():
+        number = 0
+        while not stop.wait(0.02):
+            number += 1
+            client.frame(rgb, stamp=1.0 + 0.02 * number)
+
+    thread = threading.Thread(target=stream)
+    thread.start()
+    try:
+        client.wait(results[0].done, what="five frames")
+        first = results[0].result()
+        assert first.status == 4  # SUCCEEDED
+        assert first.result.frames == 5
+        assert outcomes(first.result.segmentation) == [(Outcome.SEGMENTED, 0)]
+        client.wait(lambda: len(feedback[1]) >= 8, what="the other's feedback")
+        assert not results[1].done()
+        cancelled = handles[1].cancel_goal_async()
+        client.wait(results[1].done, what="the end after a cancel")
+        assert cancelled.done()
+    finally:
+        stop.set()
+        thread.join()
+    second = results[1].result()
+    assert second.status == 5  # CANCELED
+    assert second.result.frames >= 8
+    assert "cancelled" in second.result.message
+    for kept, wanted in zip(feedback, (Outcome.SEGMENTED, Outcome.REJECTED), strict=True):
+        stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in kept]
+        assert stamps == sorted(set(stamps))
+        assert {o for m in kept for o, _ in outcomes(m)} == {wanted}
+    assert len(feedback[0]) == 5
+    # A goal that says nothing is refused, one that cannot be answered ends with its reason.
+    future = actions[0].send_goal_async(Follow.Goal())
+    client.wait(future.done, what="the refusal")
+    assert not future.result().accepted
+    future = actions[0].send_goal_async(Follow.Goal(expressions=["x" * 1000]))
+    client.wait(future.done, what="the acceptance")
+    result = future.result().get_result_async()
+    client.wait(result.done, what="its end")
+    assert result.result().status == 6  # ABORTED
+    assert "1000 characters" in result.result().result.message
+    assert np.array_equal(rgb, blocks()[0])

@@ -1,0 +1,268 @@
+"""Topics derived from an answer: pictures, labels, instances, points in space."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import cv2
+import harness
+import numpy as np
+import pytest
+from gsva_ros.msg import Segmentation3D
+from harness import FAKE, Client, NodeProcess, blocks
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from gsva_ros.conversions import MessageError, mask_of
+from gsva_ros.geometry import organised_points, shape_of, to_metres
+from gsva_ros.instances import split
+from gsva_ros.ros.depth import DepthBuffer, depth_of, quaternion
+
+K = np.array([[100.0, 0.0, 40.0], [0.0, 100.0, 30.0], [0.0, 0.0, 1.0]])
+
+harness.isolate()
+
+
+@pytest.fixture
+def start():
+    opened = []
+
+    def make(parameters=None, **client_options):
+        opened.append(NodeProcess(FAKE, parameters))
+        opened.append(Client(**client_options))
+        opened[1].connect(opened[0])
+        return opened
+
+    yield make
+    for thing in reversed(opened):
+        thing.close()
+
+
+def test_pictures_while_somebody_listens(start):
+    kinds = {"overlay": Image, "label_image": Image, "overlay/compressed": CompressedImage}
+    _, client = start(listen=kinds)
+    rgb, _ = blocks()
+    client.frame(rgb, stamp=2.0)
+    client.ask(["red", "blue", "green"], id="look")
+    client.wait(lambda: len(client.pictures) == 3, what="pictures")
+    labels = np.frombuffer(client.pictures["label_image"].data, "<u2").reshape(60, 80)
+    assert client.pictures["label_image"].encoding == "mono16"
+    assert (labels[10:30, 5:25] == 1).all()
+    assert (labels[20:50, 40:70] == 3).all()
+    overlay = client.pictures["overlay"]
+    assert overlay.header.stamp.sec == 2
+    assert bytes(overlay.data) != rgb.tobytes()
+    squeezed = client.pictures["overlay/compressed"]
+    assert squeezed.header == overlay.header
+    shown = cv2.imdecode(np.frombuffer(squeezed.data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    whole = np.frombuffer(overlay.data, np.uint8).reshape(60, 80, 3)
+    assert np.abs(shown.astype(int) - whole).mean() < 12
+    # The rejected expression's strip: darker than the picture was.
+    assert whole[-8:].mean() < 0.7 * rgb[-8:].mean()
+
+
+def test_split_instances_changes_live(start):
+    _, client = start()
+    rgb = np.zeros((60, 80, 3), np.uint8)
+    rgb[10:20, 50:60] = rgb[30:50, 5:25] = (255, 0, 0)
+    client.frame(rgb)
+    client.ask(["red"], id="union")
+    assert len(client.answer("union").instances) == 1
+    assert client.set_parameter("split_instances", True).successful
+    client.ask(["red"], id="parts")
+    parts = client.answer("parts").instances
+    assert [(p.slot, p.instance, p.roi.x_offset, p.roi.width) for p in parts] == [
+        (0, 0, 5, 20),
+        (0, 1, 50, 10),
+    ]
+    whole = sum(mask_of(p, 80, 60).astype(int) for p in parts)
+    assert np.array_equal(whole, (rgb[..., 0] == 255).astype(int))
+
+
+def test_crumbs_stay_with_the_nearest_instance():
+    mask = np.zeros((40, 60), bool)
+    mask[5:25, 5:25] = mask[5:25, 35:55] = True
+    mask[30, 40] = True
+    left, right = split(mask)
+    assert left.sum() == 400
+    assert right.sum() == 401
+    assert right[30, 40]
+    touching = np.zeros((10, 10), bool)
+    touching[2:4, 2:4] = touching[4:6, 4:6] = True
+    assert len(split(touching)) == 1  # corners touch
+
+
+def depth_message(depth, stamp=5.0):
+    msg = Image(height=depth.shape[0], width=depth.shape[1], encoding="32FC1")
+    msg.step = 4 * depth.shape[1]
+    msg.data = np.ascontiguousarray(depth, "<f4").tobytes()
+    msg.header.stamp.sec = int(stamp)
+    msg.header.stamp.nanosec = round((stamp - int(stamp)) * 1e9)
+    return msg
+
+
+def test_instances_in_space(start):
+    """A red board one metre away and a green one two metres away, with known edges."""
+    node, client = start(
+        {"depth_topics": "[depth]", "depth_tolerance": 0.1},
+        listen={"segmentation_3d": Segmentation3D},
+    )
+    depths = client.node.create_publisher(Image, "depth", harness.qos.PICTURE)
+    infos = client.node.create_publisher(CameraInfo, "camera_info", harness.qos.PICTURE)
+    client.wait(lambda: depths.get_subscription_count() and infos.get_subscription_count())
+    rgb, _ = blocks()
+    depth = np.full((60, 80), np.nan, np.float32)
+    depth[10:30, 5:25] = 1.0
+    depth[20:50, 40:70] = 2.0
+    depth[20:50, 40] = 0.0  # no depth there: nothing to do with the rest
+
+    def told():
+        infos.publish(CameraInfo(height=60, width=80, k=K.reshape(-1)))
+        depths.publish(depth_message(depth, 5.05))
+        client.frame(rgb, stamp=5.0)
+        client.ask(["red", "blue", "green"], id="look")
+        return "segmentation_3d" in client.pictures
+
+    client.wait(told, what="points in space")
+    msg = client.pictures["segmentation_3d"]
+    assert (msg.instruction_id, msg.header.stamp.sec) == ("look", 5)
+    assert msg.depth_offset == pytest.approx(0.05, abs=1e-6)
+    red, green = msg.instances
+    assert (red.expression, red.slot, green.slot) == ("red", 0, 2)
+    # Pixels 5 to 24 and 10 to 29 at one metre, with f = 100 and the centre at (40, 30).
+    assert red.pose.position.x == pytest.approx((14.5 - 40) / 100, abs=1e-5)
+    assert red.pose.position.y == pytest.approx((19.5 - 30) / 100, abs=1e-5)
+    assert red.pose.position.z == pytest.approx(1.0, abs=1e-5)
+    assert green.pose.position.z == pytest.approx(2.0, abs=1e-5)
+    assert sorted([green.extents.x, green.extents.y], reverse=True) == pytest.approx(
+        [0.58, 0.56], abs=0.03
+    )
+    assert green.extents.z == pytest.approx(0.0, abs=1e-5)
+    cloud = green.points
+    assert (cloud.height, cloud.width, cloud.point_step, cloud.row_step) == (30, 30, 12, 360)
+    assert [f.name for f in cloud.fields] == ["x", "y", "z"]
+    points = np.frombuffer(cloud.data, "<f4").reshape(30, 30, 3)
+    assert np.isnan(points[:, 0]).all()
+    assert np.isfinite(points[:, 1:]).all()
+    # Depth of another size is not registered: said, and nothing is published.
+
+    def complained():
+        depths.publish(depth_message(depth[:30], 9.0))
+        client.frame(rgb, stamp=9.0)
+        client.ask(["red"])
+        return "registered" in node.log
+
+    client.wait(complained, what="a word about the depth")
+    assert client.pictures["segmentation_3d"].header.stamp.sec == 5
+
+
+def test_depth_nearest_in_time():
+    buffer = DepthBuffer()
+    stamp = depth_message(np.ones((2, 2), np.float32), 10.0).header.stamp
+    assert buffer.nearest(stamp, 1.0) is None
+    for at in (9.0, 9.97, 10.02, 11.0):
+        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), at))
+    assert buffer.nearest(stamp, 1.0) is None  # no camera_info yet
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    found = buffer.nearest(stamp, 0.05)
+    assert found is not None
+    assert found[2] == pytest.approx(0.02)
+    assert np.array_equal(found[1], K)
+    assert buffer.nearest(stamp, 0.01) is None
+
+
+def test_depth_encodings():
+    millimetres = np.array([[0, 1500], [2000, 65535]], np.uint16)
+    msg = Image(height=2, width=2, encoding="16UC1", step=6, is_bigendian=1)
+    msg.data = np.pad(millimetres.astype(">u2"), ((0, 0), (0, 1))).tobytes()
+    expected = np.array([[np.nan, 1.5], [2.0, 65.535]], np.float32)
+    assert np.array_equal(depth_of(msg, "d"), expected, equal_nan=True)
+    msg.encoding = "rgb8"
+    with pytest.raises(MessageError, match="rgb8"):
+        depth_of(msg, "d")
+    msg.encoding, msg.step = "32FC1", 4
+    with pytest.raises(MessageError, match="step 4"):
+        depth_of(msg, "d")
+    with pytest.raises(ValueError, match="float64"):
+        to_metres(np.zeros((2, 2)))
+
+
+def test_shape_of_a_turned_box():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (20000, 3)) * [0.4, 0.2, 0.1]
+    turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    shape = shape_of((points @ turn.T + [1, 2, 3]).astype(np.float32))
+    assert shape is not None
+    assert shape.centroid == pytest.approx([1, 2, 3], abs=5e-3)
+    assert shape.extents == pytest.approx(np.array([0.4, 0.2, 0.1]) * 0.96, rel=0.05)
+    assert np.abs((shape.axes * turn).sum(0)) == pytest.approx(np.ones(3), abs=1e-3)
+    assert np.linalg.det(shape.axes) == pytest.approx(1.0, abs=1e-5)
+    x, y, z, w = quaternion(shape.axes.astype(np.float64))
+    matrix = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    assert matrix == pytest.approx(shape.axes, abs=1e-5)
+    assert shape_of(np.full((4, 4, 3), np.nan, np.float32)) is None
+
+
+def test_points_are_of_the_pixels():
+    depth = np.full((2, 3), 2.0, np.float32)
+    mask = np.array([[True, False, True], [True, True, True]])
+    points = organised_points(depth, K, mask, (50, 30))
+    assert points[0, 0] == pytest.approx([0.2, 0.0, 2.0])
+    assert np.isnan(points[0, 1]).all()
+    assert points[1, 2] == pytest.approx([0.24, 0.02, 2.0])
+
+
+def test_detections_where_vision_msgs_is_installed(monkeypatch):
+    """With the fields of vision_msgs 4 (Humble and later), whether or not it is installed."""
+    import gsva_ros.ros.detections as module
+
+    class Message(types.SimpleNamespace):
+        def __getattr__(self, name):
+            value = Message()
+            setattr(self, name, value)
+            return value
+
+    names = ("Detection2DArray", "Detection2D", "LabelInfo", "VisionClass")
+    stand_in = types.SimpleNamespace(
+        **{n: type(n, (Message,), {}) for n in (*names, "ObjectHypothesisWithPose")}
+    )
+    if "vision_msgs" not in sys.modules:
+        monkeypatch.setattr(module, "vision", stand_in)
+
+    class Publisher:
+        def __init__(self):
+            self.sent = []
+
+        def publish(self, msg):
+            self.sent.append(msg)
+
+        def get_subscription_count(self):
+            return 1
+
+    made = {}
+
+    class Node:
+        def create_publisher(self, kind, topic, profile):
+            return made.setdefault(topic, Publisher())
+
+    views = module.Detections.create(Node())
+    instance = types.SimpleNamespace(slot=1, instance=0, expression="red", p_seg=0.9)
+    instance.roi = types.SimpleNamespace(x_offset=10, y_offset=20, width=30, height=40)
+    answer = types.SimpleNamespace(header="header", instances=[instance])
+    views.publish(answer)
+    views.publish(answer)
+    (info,) = made["label_info"].sent  # once: nothing new the second time
+    assert [(c.class_id, c.class_name) for c in info.class_map] == [(1, "red")]
+    detection = made["detections"].sent[1].detections[0]
+    assert (detection.id, detection.header) == ("1.0", "header")
+    assert detection.results[0].hypothesis.class_id == "1"
+    assert detection.results[0].hypothesis.score == 0.9
+    assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (25.0, 40.0)
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (30.0, 40.0)
