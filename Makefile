@@ -2,6 +2,7 @@
 # make demo    plays a camera bag through the real node and shows its answers
 # make test    the whole test suite
 # make report  renders the 1,000 test scenes, scores gsva-mini on them and on the demo's bag
+# make soak    ten minutes of load on the node
 # make lint    style and types
 #
 # Everything stays inside this folder. Each step leaves a stamp, so what is done is not done again.
@@ -9,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test report lint clean
+.PHONY: setup demo test report soak lint clean
 .DEFAULT_GOAL := setup
 
 PYTHON ?= python3
@@ -64,6 +65,10 @@ report: $(VENV_STAMP)
 	$(VENV)/bin/gsva eval scenes --data report/test --model report/calibrated \
 		--out report/calibrated.json --report report/calibrated.html
 	$(VENV)/bin/gsva eval compare report/scenes.json report/calibrated.json
+
+# Ten minutes of frames and instructions on the shipped model.
+soak: $(BUILD_STAMP)
+	$(OVERLAY) && python test/support/soak.py
 
 lint: $(VENV_STAMP)
 	$(VENV)/bin/ruff check .

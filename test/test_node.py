@@ -278,17 +278,17 @@ def test_rejection_threshold_changes_live(start):
 
 
 def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
-    """100 frames a second into an engine that takes 0.1 s."""
+    """200 frames a second into an engine that takes 0.1 s."""
     _, client = start(delay=0.1)
     rgb, _ = blocks()
     ids = [f"i{number}" for number in range(20)]
     client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
-    for number in range(300):
-        stamp = 1.0 + number * 0.01
+    for number in range(600):
+        stamp = 1.0 + number * 0.005
         client.frame(rgb, stamp=stamp)
-        if number % 15 == 0:
-            client.ask(["red", "blue"], id=ids[number // 15])
-        time.sleep(0.01)
+        if number % 30 == 0:
+            client.ask(["red", "blue"], id=ids[number // 30])
+        time.sleep(0.005)
     for each in ids:
         assert outcomes(client.answer(each)) == [Outcome.SEGMENTED, Outcome.REJECTED]
 

@@ -220,7 +220,10 @@ class GsvaNode(LifecycleNode):
         """The image topic that an instruction means, in the form in which frames have it."""
         if not name:
             return ""
-        resolved = self.resolve_topic_name(name)
+        try:
+            resolved = self.resolve_topic_name(name)
+        except Exception:  # rcl's error has no public name; no topic can be called so
+            return name
         return next((t for t in self._topics if t in (resolved, f"{resolved}/compressed")), name)
 
     def _listen_to_depth(self, image: str, depth: str) -> None:
@@ -419,9 +422,12 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
         if node.get_parameter("autostart").value and not _go_active(node):
             return 1
         while not stop.is_set() and rclpy.ok():
-            executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
+            try:
+                executor.spin_once(timeout_sec=0.2)
+            except ExternalShutdownException:
+                break
+            except Exception:  # one message's fault must not end the answers to all others
+                logging.getLogger("gsva").exception("a callback failed; going on")
     finally:
         node.close()
         executor.shutdown(timeout_sec=1.0)

@@ -1,0 +1,71 @@
+"""Files that describe the node say what the node has."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import harness
+import yaml
+from harness import FAKE, Client, NodeProcess
+
+ROOT = Path(__file__).resolve().parent.parent
+# Where vision_msgs is installed the node has these too; depth is whatever topic a parameter names.
+OPTIONAL = {"/test/detections", "/test/label_info", "/test/depth", "/test/image/compressed"}
+OPTIONAL |= {"/test/camera_info", "/clock"}
+
+harness.isolate()
+
+
+def test_the_interface_page_is_up_to_date():
+    check = [sys.executable, ROOT / "docs" / "interfaces.py", "--check"]
+    subprocess.run(check, check=True)
+
+
+def test_the_policy_allows_what_the_node_does_and_nothing_else():
+    profile = ElementTree.parse(ROOT / "config" / "gsva.policy.xml").find(".//profile")
+    own, base = "/test/gsva/", "/test/"
+
+    def allowed(kind, **attributes):
+        entries = profile.findall(kind)
+        (found,) = [e for e in entries if attributes.items() <= e.attrib.items()]
+        names = {child.text for child in found}
+        return {
+            n if n.startswith("/") else own + n[2:] if n.startswith("~/") else base + n
+            for n in names
+        }
+
+    node = NodeProcess(FAKE)
+    client = Client()
+    try:
+        client.connect(node)
+        graph = client.node
+        publishes = {n for n, _ in graph.get_publisher_names_and_types_by_node("gsva", "/test")}
+        subscribes = {n for n, _ in graph.get_subscriber_names_and_types_by_node("gsva", "/test")}
+        services = {n for n, _ in graph.get_service_names_and_types_by_node("gsva", "/test")}
+        actions = {n for n in publishes if "/_action/" in n}
+        assert allowed("actions", execute="ALLOW") == {a.split("/_action/")[0] for a in actions}
+        told = {s for s in services if "/_action/" not in s}
+        assert allowed("services", reply="ALLOW") - told <= {own + "get_type_description"}
+        assert told <= allowed("services", reply="ALLOW")
+        for found, rule in ((publishes - actions, "publish"), (subscribes, "subscribe")):
+            listed = allowed("topics", **{rule: "ALLOW"})
+            assert found <= listed, rule
+            assert listed - found <= OPTIONAL | {"/parameter_events"}, rule
+    finally:
+        client.close()
+        node.close()
+
+
+def test_views_show_topics_that_exist():
+    topics = set(re.findall(r"`([\w/~]+)`", (ROOT / "README.md").read_text()))
+    layout = json.loads((ROOT / "config" / "foxglove.json").read_text())
+    named = set(re.findall(r'"(?:/([a-z][a-z_]*))[."]', json.dumps(layout)))
+    named |= set(re.findall(r"Value: /(\S+)", (ROOT / "config" / "gsva.rviz").read_text()))
+    assert {"overlay", "segmentation", "label_image"} <= named
+    assert named <= {t.strip("/") for t in topics}
+    assert yaml.safe_load((ROOT / "config" / "gsva.rviz").read_text())["Visualization Manager"]
