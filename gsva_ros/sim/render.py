@@ -67,6 +67,11 @@ def model_xml(width: int, height: int) -> str:
         for size in SIZES
         for n in range(SAME)
     )
+    return world_xml(width, height, bodies)
+
+
+def world_xml(width: int, height: int, bodies: str, besides: str = "") -> str:
+    """The MJCF of table, floor and lamp with `bodies` in the world, and other sections `besides`."""
     return f"""
 <mujoco>
   <visual>
@@ -89,6 +94,7 @@ def model_xml(width: int, height: int) -> str:
     <geom name="table" type="box" size="0.55 0.42 0.02" pos="0 0 -0.02" material="top0"/>
     {bodies}
   </worldbody>
+  {besides}
 </mujoco>"""
 
 
@@ -100,18 +106,12 @@ class Renderer:
         self.data = mujoco.MjData(self.model)
         self.width, self.height = width, height
         self._renderer = mujoco.Renderer(self.model, height, width)
-        self._table = self.model.geom("table").id
         self._pool = np.flatnonzero(self.model.geom_group == HIDDEN)
-        self._tops = [self.model.material(f"top{i}").id for i in range(TABLES)]
 
     def render(self, spec: SceneSpec) -> Rendering:
         """RGB, instances and depth of a scene."""
         of_body = self._place(spec)
-        camera = mujoco.MjvCamera()
-        camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        camera.azimuth, camera.elevation = spec.azimuth, -spec.elevation
-        camera.distance, camera.lookat[:] = spec.distance, (*spec.target, 0.03)
-        self.model.vis.global_.fovy = spec.fov
+        camera = camera_of(self.model, spec)
         renderer = self._renderer
         renderer.update_scene(self.data, camera)
         rgb = renderer.render().copy()
@@ -124,9 +124,8 @@ class Renderer:
         of_geom = np.zeros(self.model.ngeom + 1, np.uint8)
         of_geom[:-1] = of_body[self.model.geom_bodyid]
         instances = of_geom[np.where(geom_ids < 0, self.model.ngeom, geom_ids)]
-        focal = self.height / (2 * math.tan(math.radians(spec.fov) / 2))
-        intrinsics = np.array([[focal, 0, self.width / 2], [0, focal, self.height / 2], [0, 0, 1]])
-        return Rendering(rgb, instances, depth, intrinsics, self._pose(spec))
+        intrinsics = intrinsics_of(spec, self.width, self.height)
+        return Rendering(rgb, instances, depth, intrinsics, pose_of(spec))
 
     def _place(self, spec: SceneSpec) -> npt.NDArray[np.uint8]:
         """Put the scene's objects on the table; returns each body's object number, 0 for none."""
@@ -147,30 +146,54 @@ class Renderer:
             model.geom_group[start : start + count] = SHOWN
             if thing.kind == "can":  # a metal lid
                 model.geom_rgba[start + 1] = (0.75, 0.75, 0.76, 1.0)
-        model.geom_matid[self._table] = self._tops[spec.table]
-        model.geom_rgba[self._table] = (*spec.table_tint, 1.0)
-        light = model.light("lamp").id
-        model.light_pos[light] = spec.light_position
-        toward = -np.array(spec.light_position)
-        model.light_dir[light] = toward / np.linalg.norm(toward)
-        model.light_diffuse[light] = spec.light_colour
-        model.vis.headlight.ambient[:] = spec.ambient
-        model.vis.headlight.diffuse[:] = 0.25
+        light(model, spec)
         mujoco.mj_forward(model, data)
         return of_body
 
-    def _pose(self, spec: SceneSpec) -> npt.NDArray[np.float64]:
-        azimuth, elevation = math.radians(spec.azimuth), math.radians(-spec.elevation)
-        forward = np.array(
-            [
-                math.cos(elevation) * math.cos(azimuth),
-                math.cos(elevation) * math.sin(azimuth),
-                math.sin(elevation),
-            ]
-        )
-        right = np.cross(forward, (0.0, 0.0, 1.0))
-        right /= np.linalg.norm(right)
-        pose = np.eye(4)
-        pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
-        pose[:3, 3] = np.array([*spec.target, 0.03]) - spec.distance * forward
-        return pose
+
+def light(model: mujoco.MjModel, spec: SceneSpec) -> None:
+    """Give a model the scene's table top and lights."""
+    table = model.geom("table").id
+    model.geom_matid[table] = model.material(f"top{spec.table}").id
+    model.geom_rgba[table] = (*spec.table_tint, 1.0)
+    lamp = model.light("lamp").id
+    model.light_pos[lamp] = spec.light_position
+    toward = -np.array(spec.light_position)
+    model.light_dir[lamp] = toward / np.linalg.norm(toward)
+    model.light_diffuse[lamp] = spec.light_colour
+    model.vis.headlight.ambient[:] = spec.ambient
+    model.vis.headlight.diffuse[:] = 0.25
+
+
+def camera_of(model: mujoco.MjModel, spec: SceneSpec) -> mujoco.MjvCamera:
+    """The scene's camera, for a renderer of this model (which keeps the field of view)."""
+    camera = mujoco.MjvCamera()
+    camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+    camera.azimuth, camera.elevation = spec.azimuth, -spec.elevation
+    camera.distance, camera.lookat[:] = spec.distance, (*spec.target, 0.03)
+    model.vis.global_.fovy = spec.fov
+    return camera
+
+
+def intrinsics_of(spec: SceneSpec, width: int, height: int) -> npt.NDArray[np.float64]:
+    """The camera's K [3, 3], pixels."""
+    focal = height / (2 * math.tan(math.radians(spec.fov) / 2))
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def pose_of(spec: SceneSpec) -> npt.NDArray[np.float64]:
+    """The camera's optical frame in the world [4, 4]."""
+    azimuth, elevation = math.radians(spec.azimuth), math.radians(-spec.elevation)
+    forward = np.array(
+        [
+            math.cos(elevation) * math.cos(azimuth),
+            math.cos(elevation) * math.sin(azimuth),
+            math.sin(elevation),
+        ]
+    )
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
+    pose[:3, 3] = np.array([*spec.target, 0.03]) - spec.distance * forward
+    return pose

@@ -108,10 +108,13 @@ def meshes() -> str:
     return "\n".join(parts)
 
 
-def geoms(kind: str, size: str) -> str:
-    """MJCF geoms of one object, its base at the body's origin."""
+#: Geoms that are looked at and touch nothing; hidden until they are placed.
+SEEN_ONLY = 'contype="0" conaffinity="0" group="5"'
+
+
+def geoms(kind: str, size: str, rest: str = SEEN_ONLY) -> str:
+    """MJCF geoms of one object, its base at the body's origin, with `rest` as further attributes."""
     k = SIZES[size]
-    rest = 'contype="0" conaffinity="0" group="5"'
     if kind == "box":
         return f'<geom type="box" size="{0.046 * k} {0.034 * k} {0.028 * k}" pos="0 0 {0.028 * k}" {rest}/>'
     if kind == "ball":

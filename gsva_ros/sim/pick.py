@@ -1,0 +1,186 @@
+"""A tabletop scene with physics and a gantry that picks things up: what a planner acts in.
+
+The gantry is four joints (x, y, z, yaw) and a parallel gripper, driven by position servos. It grasps by
+friction alone; nothing is ever attached to it. Parked, it stands behind the camera, out of its sight.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .render import (  # before mujoco: it chooses the GL backend
+    intrinsics_of,
+    light,
+    pose_of,
+    world_xml,
+)
+
+import mujoco  # isort: skip
+import numpy as np
+import numpy.typing as npt
+
+from .render import camera_of
+from .scene import SceneSpec
+from .shapes import geoms
+
+JOINTS = ("x", "y", "z", "yaw")
+#: The fingers' tips at rest (metres), and the widest thing that goes between them.
+OPENING = 0.16
+REACH = 0.11  # from the tips to the palm, metres
+PARKED = (0.0, -1.6, 0.45, 0.0)
+LID = "0.75 0.75 0.76 1"  # metal, as the renderer paints it
+SPEED = 0.6  # metres or radians a second
+
+_ARM = f"""
+<body name="gantry" pos="0 0 0" gravcomp="1">
+  <joint name="x" type="slide" axis="1 0 0" damping="40"/>
+  <inertial pos="0 0 0" mass="1" diaginertia="0.01 0.01 0.01"/>
+  <body name="bridge" gravcomp="1">
+    <joint name="y" type="slide" axis="0 1 0" damping="40"/>
+    <inertial pos="0 0 0" mass="1" diaginertia="0.01 0.01 0.01"/>
+    <body name="lift" gravcomp="1">
+      <joint name="z" type="slide" axis="0 0 1" damping="40"/>
+      <inertial pos="0 0 0" mass="1" diaginertia="0.01 0.01 0.01"/>
+      <geom type="cylinder" size="0.018 0.5" pos="0 0 {REACH + 0.52}" rgba="0.55 0.57 0.6 1"
+            contype="0" conaffinity="0" mass="0.01"/>
+      <body name="hand" gravcomp="1">
+        <joint name="yaw" type="hinge" axis="0 0 1" damping="1"/>
+        <geom type="box" size="0.10 0.022 0.012" pos="0 0 {REACH + 0.012}" rgba="0.25 0.26 0.28 1"
+              mass="0.3" contype="0" conaffinity="0"/>
+        <body name="left" pos="-{OPENING / 2} 0 0" gravcomp="1">
+          <joint name="left" type="slide" axis="1 0 0" range="0 {OPENING / 2}" damping="8"/>
+          <geom name="left" type="box" size="0.006 0.014 {REACH / 2}" pos="-0.006 0 {REACH / 2}"
+                rgba="0.35 0.36 0.4 1" mass="0.05" friction="2 0.05 0.001" condim="4"/>
+        </body>
+        <body name="right" pos="{OPENING / 2} 0 0" gravcomp="1">
+          <joint name="right" type="slide" axis="-1 0 0" range="0 {OPENING / 2}" damping="8"/>
+          <geom name="right" type="box" size="0.006 0.014 {REACH / 2}" pos="0.006 0 {REACH / 2}"
+                rgba="0.35 0.36 0.4 1" mass="0.05" friction="2 0.05 0.001" condim="4"/>
+        </body>
+      </body>
+    </body>
+  </body>
+</body>"""
+
+_DRIVES = """
+<option timestep="0.002" cone="elliptic" impratio="10"/>
+<equality><joint joint1="left" joint2="right" polycoef="0 1 0 0 0"/></equality>
+<actuator>
+  <position name="x" joint="x" kp="4000" dampratio="1"/>
+  <position name="y" joint="y" kp="4000" dampratio="1"/>
+  <position name="z" joint="z" kp="4000" dampratio="1"/>
+  <position name="yaw" joint="yaw" kp="60" dampratio="1"/>
+  <position name="left" joint="left" kp="400" forcerange="-12 12"/>
+  <position name="right" joint="right" kp="400" forcerange="-12 12"/>
+</actuator>"""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the camera gives: rgb uint8 [H, W, 3], depth float32 [H, W] in metres, K [3, 3], and the pose
+    [4, 4] of its optical frame (REP 103) in the world.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float32]
+    intrinsics: npt.NDArray[np.float64]
+    pose: npt.NDArray[np.float64]
+
+
+class PickWorld:
+    """The scene `spec` come alive. Not thread-safe."""
+
+    def __init__(self, spec: SceneSpec, width: int = 640, height: int = 480) -> None:
+        self.spec, self._size = spec, (width, height)
+        bodies = "\n".join(
+            f'<body name="thing{n}" pos="{t.x} {t.y} 0.002" euler="0 0 {math.degrees(t.yaw)}">'
+            f'<freejoint name="thing{n}"/>{_solid(t.kind, t.size, t.rgb)}</body>'
+            for n, t in enumerate(spec.objects, start=1)
+        )
+        self.model = mujoco.MjModel.from_xml_string(
+            world_xml(width, height, bodies + _ARM, _DRIVES)
+        )
+        self.data = mujoco.MjData(self.model)
+        light(self.model, spec)
+        self._renderer = mujoco.Renderer(self.model, height, width)
+        self._camera = camera_of(self.model, spec)
+        for name, value in zip(JOINTS, PARKED, strict=True):
+            self.data.joint(name).qpos = value
+            self.data.actuator(name).ctrl = value
+        self.step(0.6)  # things come to rest
+
+    def step(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(max(1, round(seconds / self.model.opt.timestep))):
+            mujoco.mj_step(self.model, self.data)
+
+    def observe(self) -> View:
+        """Look through the camera."""
+        self._renderer.update_scene(self.data, self._camera)
+        rgb = self._renderer.render().copy()
+        self._renderer.enable_depth_rendering()
+        depth = self._renderer.render().astype(np.float32)
+        self._renderer.disable_depth_rendering()
+        return View(rgb, depth, intrinsics_of(self.spec, *self._size), pose_of(self.spec))
+
+    def instances(self) -> npt.NDArray[np.uint8]:
+        """Which thing shows in each pixel, uint8 [H, W]; 0: none of them. Ground truth, for checks."""
+        self._renderer.update_scene(self.data, self._camera)
+        self._renderer.enable_segmentation_rendering()
+        geom_ids = self._renderer.render()[..., 0]
+        self._renderer.disable_segmentation_rendering()
+        of_geom = np.zeros(self.model.ngeom + 1, np.uint8)
+        for number in range(1, len(self.spec.objects) + 1):
+            of_geom[:-1][self.model.geom_bodyid == self.model.body(f"thing{number}").id] = number
+        found: npt.NDArray[np.uint8] = of_geom[np.where(geom_ids < 0, self.model.ngeom, geom_ids)]
+        return found
+
+    def joints(self) -> npt.NDArray[np.float64]:
+        """x, y, z (metres) and yaw (radians) of the gripper's tips in the world."""
+        return np.array([float(self.data.joint(name).qpos[0]) for name in JOINTS])
+
+    def heights(self) -> npt.NDArray[np.float64]:
+        """Height of each thing's base above the table, metres. Ground truth, for checks."""
+        bodies = (self.data.body(f"thing{n}") for n in range(1, len(self.spec.objects) + 1))
+        return np.array([body.xpos[2] for body in bodies])
+
+    def opening(self) -> float:
+        """Metres between the fingers."""
+        return OPENING - float(self.data.joint("left").qpos[0] + self.data.joint("right").qpos[0])
+
+    def move_to(self, x: float, y: float, z: float, yaw: float) -> None:
+        """Drive all joints there, each at most at SPEED, and wait until they are."""
+        start, goal = self.joints(), np.array([x, y, z, yaw])
+        seconds = max(0.1, float(np.abs(goal - start).max()) / SPEED)
+        steps = round(seconds / self.model.opt.timestep)
+        for k in range(1, steps + 1):
+            now = start + (goal - start) * (k / steps)
+            for name, value in zip(JOINTS, now, strict=True):
+                self.data.actuator(name).ctrl = value
+            mujoco.mj_step(self.model, self.data)
+        self.step(0.3)
+
+    def grip(self, closed: bool) -> None:
+        """Close the fingers until something is between them, or open them."""
+        for name in ("left", "right"):
+            self.data.actuator(name).ctrl = OPENING / 2 if closed else 0.0
+        self.step(0.8)
+
+    def park(self) -> None:
+        """Rise, and go where the camera does not see the arm."""
+        x, y, _, yaw = self.joints()
+        self.move_to(x, y, PARKED[2], yaw)
+        self.move_to(*PARKED)
+
+
+def _solid(kind: str, size: str, rgb: tuple[float, float, float]) -> str:
+    """Geoms of a thing that has a weight and can be held."""
+    colour = " ".join(f"{c:.4f}" for c in rgb)
+    rest = f'rgba="{colour} 1" mass="0.06" friction="1 0.01 0.001" condim="4"'
+    body, *details = geoms(kind, size, rest).split("/>")
+    # A handle or a lid weighs next to nothing, or a mug would fall over.
+    light_ones = [d.replace('mass="0.06"', 'mass="0.001"') for d in details]
+    if kind == "can":
+        light_ones[0] = light_ones[0].replace(f"{colour} 1", LID)
+    return "/>".join([body, *light_ones])

@@ -1,0 +1,86 @@
+"""The closed loop in simulation: words, masks, a grasp, and an arm that keeps still on a rejection."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import harness
+import numpy as np
+import pytest
+import rendering  # noqa: F401 (skips this module where nothing can be rendered)
+from harness import REAL, NodeProcess
+
+from gsva_ros.geometry import organised_points
+from gsva_ros.grasp import top_grasp
+from gsva_ros.sim.pick import PARKED, PickWorld
+from gsva_ros.sim.scene import sample_scene
+
+SEED = 20_900_000  # of the test split: a purple mug, a purple plate, a yellow and a red can
+CAN = 4
+
+harness.isolate()
+
+
+def test_a_box_is_grasped_across_its_shorter_side() -> None:
+    rng = np.random.default_rng(0)
+    turn = 0.5
+    faces = rng.uniform(-0.5, 0.5, (4000, 3)) * [0.10, 0.04, 0.06]
+    faces[:2000, 2] = 0.03  # the top is seen, and a side
+    faces[2000:, 1] = -0.02
+    c, s = np.cos(turn), np.sin(turn)
+    points = faces @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T + [0.3, -0.1, 0.03]
+    points[::100] += [0, 0.3, 0.2]  # a mask's edge takes in the background
+    grasp = top_grasp(points.astype(np.float32))
+    assert grasp is not None
+    assert (grasp.x, grasp.y) == pytest.approx((0.3, -0.1), abs=0.006)
+    assert grasp.z == pytest.approx(0.06 - 0.035, abs=0.003)
+    assert np.cos(grasp.yaw - (turn + np.pi / 2)) ** 2 == pytest.approx(1.0, abs=0.01)
+    assert grasp.width == pytest.approx(0.04, abs=0.006)
+    assert top_grasp(np.full((5, 5, 3), np.nan, np.float32)) is None
+
+
+def test_true_masks_lift_the_right_thing() -> None:
+    """No model in it: what a perfect mask is worth to the arm."""
+    world = PickWorld(sample_scene(SEED), 320, 240)
+    view, mask = world.observe(), world.instances() == CAN
+    assert not (world.observe().depth[~mask] < 0.2).any(), "the parked arm is out of sight"
+    points = organised_points(view.depth, view.intrinsics, mask, (0, 0))
+    points = (points @ view.pose[:3, :3].T + view.pose[:3, 3]).astype(np.float32)
+    grasp = top_grasp(points)
+    assert grasp is not None
+    before = world.heights()
+    world.move_to(grasp.x, grasp.y, PARKED[2], grasp.yaw)
+    world.move_to(grasp.x, grasp.y, grasp.z, grasp.yaw)
+    world.grip(closed=True)
+    world.move_to(grasp.x, grasp.y, grasp.z + 0.15, grasp.yaw)
+    risen = world.heights() - before
+    assert risen[CAN - 1] > 0.1
+    assert np.abs(np.delete(risen, CAN - 1)).max() < 0.02
+    assert world.opening() > 0.02
+
+
+def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
+    """Three processes' worth of ROS: planner and simulator, node, and the shipped model in it."""
+    node = NodeProcess(REAL, {"device": "cpu", "image_reliability": "reliable"})
+    planner = Path(REAL[0]).parent / "gsva_pick_planner"
+    words = ["the green bowl", "the red can", "the blue bottle"]
+    try:
+        run = subprocess.run(
+            [planner, *words, "--pictures", tmp_path, "--ros-args", "-r", "__ns:=/test"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        node.close()
+    assert run.returncode == 0, run.stdout + run.stderr + node.log
+    verdicts = [line.partition(": ")[2].partition(",")[0] for line in run.stdout.splitlines()]
+    assert verdicts == ["REJECTED", "PICKED", "REJECTED"], run.stdout
+    told = re.findall(r"arm at ([-\d., ]+); things at heights ([-\d., ]+)", run.stderr + run.stdout)
+    arms = [[float(x) for x in arm.split(", ")] for arm, _ in told]
+    assert arms[0] == pytest.approx(PARKED, abs=2e-3), "a rejection moved the arm"
+    assert arms[2] == pytest.approx(arms[1], abs=1e-3), "a rejection moved the arm"
+    names = [path.name.split("_", 1)[1] for path in sorted(tmp_path.glob("*.png"))]
+    assert names == ["answer.png", "answer.png", "grasped.png", "lifted.png", "answer.png"]
