@@ -1,4 +1,5 @@
-"""Answers drawn on the picture: one colour a target, rejections written on a darkened strip.
+"""Answers drawn on the picture: one colour a target, rejections written on a darkened strip; where
+nothing at all was found, the whole picture is darkened.
 
 NumPy and OpenCV only, so that the node, the demo and the command share it.
 """
@@ -22,6 +23,8 @@ COLOURS = (
     (240, 228, 66),
 )
 REJECTED_COLOUR = (255, 120, 110)
+#: What is left of the brightness of a picture in which nothing was found.
+NOTHING_FOUND = 0.5
 
 #: Pictures are enlarged to at least this width, in pixels, so that the words can be read.
 MIN_WIDTH = 480
@@ -50,6 +53,8 @@ def draw(rgb: np.ndarray, targets: Sequence[Target], opacity: float = 0.5) -> np
         if target.mask is not None:
             _outline(picture, target, scale)
     rejected = [t for t in targets if t.mask is None]
+    if rejected and len(rejected) == len(targets):
+        picture = (picture * NOTHING_FOUND).astype(np.uint8)
     if rejected:
         _strip(picture, rejected, scale)
     return picture

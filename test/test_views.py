@@ -59,6 +59,13 @@ def test_pictures_while_somebody_listens(start):
     assert np.abs(shown.astype(int) - whole).mean() < 12
     # The rejected expression's strip: darker than the picture was.
     assert whole[-8:].mean() < 0.7 * rgb[-8:].mean()
+    assert whole[:5, 75:].mean() == rgb[:5, 75:].mean()
+    # Nothing found at all: the whole picture is.
+    client.frame(rgb, stamp=3.0)
+    client.ask(["blue"], id="none")
+    client.wait(lambda: client.pictures["overlay"].header.stamp.sec == 3, what="the next overlay")
+    dark = np.frombuffer(client.pictures["overlay"].data, np.uint8).reshape(60, 80, 3)
+    assert dark[:5, 75:].mean() == pytest.approx(0.5 * rgb[:5, 75:].mean(), abs=1)
 
 
 def test_split_instances_changes_live(start):
