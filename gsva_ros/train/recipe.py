@@ -85,8 +85,8 @@ class Recipe:
 
     clip_steps: int = 1800
     sam_steps: int = 1400
-    language_steps: int = 1191
-    joint_steps: int = 860
+    language_steps: int = 2691
+    joint_steps: int = 1310
 
 
 def pick_device(name: str) -> torch.device:
