@@ -110,7 +110,7 @@ def test_one_encoding_for_all_instructions_on_a_frame(recorder) -> None:
         r.worker.submit(Request(str(number), expressions=["red"]))
     r.frame()
     r.wait(5)
-    assert len(r.engine.frames) == 1
+    assert r.engine.encoded == 1
 
 
 def test_every_instruction_of_many_threads_ends_once(recorder) -> None:
