@@ -101,10 +101,12 @@ def test_the_whole_life(start):
     assert not client.call(rgb, ["red"]).success
     client.ask(["red"], id="idle")
     assert outcomes(client.answer("idle")) == [(Outcome.FAILED, Outcome.INACTIVE)]
-    client.wait(
-        lambda: client.health and client.health[-1].status[0].message == "inactive",
-        what="diagnostics that say so",
-    )
+
+    def told_state():
+        values = {v.key: v.value for v in client.health[-1].status[0].values}
+        return values["state"]
+
+    client.wait(lambda: told_state() == "inactive", what="diagnostics that say so")
     assert manager.change(Transition.TRANSITION_CLEANUP)
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     # Once more, from the beginning.
