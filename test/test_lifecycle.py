@@ -103,8 +103,8 @@ def test_the_whole_life(start):
     assert outcomes(client.answer("idle")) == [(Outcome.FAILED, Outcome.INACTIVE)]
 
     def told_state():
-        values = {v.key: v.value for v in client.health[-1].status[0].values}
-        return values["state"]
+        values = client.health[-1].status[0].values if client.health else ()
+        return {v.key: v.value for v in values}.get("state")
 
     client.wait(lambda: told_state() == "inactive", what="diagnostics that say so")
     assert manager.change(Transition.TRANSITION_CLEANUP)
