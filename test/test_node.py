@@ -305,7 +305,8 @@ def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
     client.wait(lambda: len(client.health) > told + 1, what="diagnostics of now")
     values = {v.key: v.value for v in client.health[-1].status[0].values}
     assert values["state"] == "active"
-    assert int(values["frames dropped for a newer one"]) > 100
+    # The transport drops some before the node sees them: how many depends on the machine.
+    assert int(values["frames dropped for a newer one"]) > 0
     assert float(values["total p50 [s]"]) >= 0.1
     assert float(values["memory [MiB]"]) > 10
     assert 0 < float(values["rejected of decided"]) < 1
