@@ -300,7 +300,7 @@ def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
     client.wait(lambda: answered()[-1] > 3.5, what="an answer on one of the last frames")
     stamps = answered()
     assert stamps == sorted(set(stamps)), "answered in order, no frame twice"
-    assert 5 < len(stamps) < 60
+    assert 1 < len(stamps) < 60
     told = len(client.health)
     client.wait(lambda: len(client.health) > told + 1, what="diagnostics of now")
     values = {v.key: v.value for v in client.health[-1].status[0].values}
