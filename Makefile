@@ -60,7 +60,7 @@ report: $(VENV_STAMP)
 	$(VENV)/bin/gsva eval scenes --data report/test --out report/scenes.json --report report/scenes.html
 	$(VENV)/bin/gsva eval bag demo/tabletop --truth demo/tabletop_truth.json \
 		--out report/bag.json --report report/bag.html
-	rm -rf report/calibrated && cp -r gsva_ros/models/gsva-mini report/calibrated
+	rm -rf report/calibrated && cp -r gsva_ros/checkpoints/gsva-mini report/calibrated
 	$(VENV)/bin/gsva calibrate --equal-t-acc --data report/val --model report/calibrated
 	$(VENV)/bin/gsva eval scenes --data report/test --model report/calibrated \
 		--out report/calibrated.json --report report/calibrated.html

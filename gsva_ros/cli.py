@@ -81,17 +81,19 @@ def segment(args: argparse.Namespace) -> int:
         print(answer.text)
     targets = []
     for number, slot in enumerate(answer.slots):
+        mask = slot.mask
+        if slot.fault:
+            print(f"{slot.expression}: FAILED: {slot.fault}")
+            continue
         if slot.rejected:
             print(f"{slot.expression}: REJECTED (probability {1.0 - slot.p_seg:.3f})")
         else:
-            area = int(slot.mask.sum())
+            area = int(mask.sum())
             print(
                 f"{slot.expression}: {area} pixels, box {tuple(slot.box or ())}, "
                 f"probability {slot.p_seg:.3f}, predicted IoU {slot.predicted_iou:.2f}"
             )
-        targets.append(
-            Target(number, slot.expression, None if slot.rejected else slot.mask, slot.p_seg)
-        )
+        targets.append(Target(number, slot.expression, None if slot.rejected else mask, slot.p_seg))
     output = args.output or args.image.with_suffix(".overlay.png")
     output.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(output), cv2.cvtColor(poster(rgb, targets), cv2.COLOR_RGB2BGR)):

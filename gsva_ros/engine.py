@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
+from .answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.images import Rgb, check_rgb
 from .model.sam import SamPreprocessor, postprocess_masks
 from .model.tokenizer import Special
 
-MODELS = Path(__file__).resolve().parent / "models"
+CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Expressions in one pass. Each copies the prefix's cache: 150 MB for GSVA-7B in bfloat16.
 BATCH = 16
@@ -31,50 +32,9 @@ LEAD_IN = re.compile(r"^(sure\b|and\b|the masks? of\b|[\s,.:;])+", re.IGNORECASE
 LEAD_OUT = re.compile(r"([\s,.:;]|\b(is|are))+$", re.IGNORECASE)
 PRONOUNS = {"", "it", "they", "this", "that"}
 
-Protocol = Literal["deployed", "paper"]
-
-
-class ExpressionError(ValueError):
-    """An expression or instruction that cannot be asked: empty, or too long for the model."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One expression's place in the answer.
-
-    Attributes:
-        expression: the words as they were asked, or, from `ask`, as the model wrote them.
-        rejected: the model finds no referent in the frame.
-        p_seg: probability of [SEG] against [REJ], 0 to 1.
-        mask: bool [H, W], at the frame's size; None if rejected. It may be empty: the model says
-            the referent is there and then marks no pixel; box is None then.
-        box: (x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive.
-        predicted_iou: the mask decoder's own guess of the mask's IoU; None if rejected.
-    """
-
-    expression: str
-    rejected: bool
-    p_seg: float
-    mask: NDArray[np.bool_] | None = None
-    box: tuple[int, int, int, int] | None = None
-    predicted_iou: float | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Slots in order, the answer's text, and seconds taken ("encode", "decide", "mask").
-
-    complete: False where `ask` ran into its limit before the model ended its answer.
-    """
-
-    slots: list[Slot]
-    text: str
-    timings: dict[str, float] = field(default_factory=dict)
-    complete: bool = True
-
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class EncodedFrame:
     """One encoded picture: what any number of expressions share. Made by `Engine.encode`.
 
     size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings
@@ -104,7 +64,10 @@ class Frame:
 
 @dataclass
 class _Decision:
-    """A slot before its mask: the hidden state [D] that decided it prompts the mask."""
+    """A slot before its mask: the hidden state [D] that decided it prompts the mask.
+
+    p_seg is NaN where the model's scores are not numbers: such a slot is at fault.
+    """
 
     expression: str
     p_seg: float
@@ -116,8 +79,7 @@ class Engine:
     """A loaded model. It holds no state between calls: any thread may call it, one at a time.
 
     Attributes:
-        rejection_threshold: a slot is rejected where p_seg is below it; the model's config sets it.
-        name, weights_hash, precision, device, prompt_template: what answers on, for the record.
+        name, weights_hash, precision, device, prompt_template: what answers, for the record.
     """
 
     def __init__(
@@ -130,7 +92,6 @@ class Engine:
             parameter.data = parameter.data.to(dtype)
         self.prompt = checkpoint.prompt
         self.config = checkpoint.model.config
-        self.rejection_threshold = self.config.rejection_threshold
         self.name, self.weights_hash = name, checkpoint.weights_hash
         self.device, self.dtype = device, dtype
         self.precision = str(dtype).removeprefix("torch.")
@@ -140,8 +101,13 @@ class Engine:
         ids = self.prompt.tokenizer.ids
         self._seg, self._rej, self._eos = ids[Special.SEG], ids[Special.REJ], ids[Special.EOS]
 
+    @property
+    def rejection_threshold(self) -> float:
+        """The model's own: a slot is rejected where p_seg is below it."""
+        return float(self.config.rejection_threshold)
+
     @torch.inference_mode()
-    def encode(self, rgb: Rgb) -> Frame:
+    def encode(self, rgb: Rgb) -> EncodedFrame:
         """Run both vision towers and the prompt's prefix on a frame, once.
 
         Args:
@@ -163,7 +129,7 @@ class Engine:
         image_embeddings = model.encode_sam(sam_pixel_values)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return Frame(
+        return EncodedFrame(
             engine=self,
             size=(height, width),
             resized=self._sam.resized(height, width),
@@ -180,53 +146,71 @@ class Engine:
 
     @torch.inference_mode()
     def segment(
-        self, frame: Frame, expressions: Sequence[str], protocol: Protocol = "deployed"
+        self,
+        frame: EncodedFrame,
+        expressions: Sequence[str],
+        *,
+        joint: bool = False,
+        threshold: float | Sequence[float] | None = None,
+        mask_rejected: bool = False,
     ) -> Answer:
         """Decide one slot for each expression, and mask what is there.
 
         Args:
             frame: from this engine's `encode`.
             expressions: referring phrases, as text: nothing in them is read as a special token.
-            protocol: "deployed" asks each expression by itself, so that none depends on the others;
-                "paper" asks all in GSVA's joint prompt, each slot seeing the model's own earlier
-                ones.
+            joint: ask all in GSVA's joint prompt, each slot seeing the model's own earlier ones;
+                by default each is asked by itself, so that none depends on the others.
+            threshold: reject where p_seg is below it, 0 to 1: one value, or one an expression;
+                None: the model's own.
+            mask_rejected: mask rejected slots too, as if they were [SEG] (for evaluation).
 
         Raises:
-            ExpressionError: an expression is empty or too long.
+            ExpressionError: expressions are empty or too long; its `faults` say which.
         """
         self._check_frame(frame)
         if isinstance(expressions, str):
             raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
-        asked = [self._check_text(e, "an expression") for e in expressions]
-        if protocol not in ("deployed", "paper"):
-            raise ValueError(f'protocol is "deployed" or "paper", not {protocol!r}')
+        thresholds = self._thresholds(threshold, len(expressions))
+        asked = self._check_expressions(frame, expressions)
         start = time.perf_counter()
-        if not asked:
-            decisions = []
-        elif protocol == "deployed":
-            decisions = self._decide_alone(frame, asked)
-        else:
-            decisions = self._decide_jointly(frame, asked)
+        decide = self._decide_jointly if joint else self._decide_alone
+        decisions = decide(frame, asked, thresholds) if asked else []
+        spoken = (f"{d.expression}: {'[REJ]' if d.rejected else '[SEG]'}" for d in decisions)
+        text = f"Sure, {', '.join(spoken)}." if decisions else ""
         for decision, expression in zip(decisions, expressions, strict=True):
             decision.expression = expression
-        spoken = (f"{d.expression}:{'[REJ]' if d.rejected else '[SEG]'}" for d in decisions)
-        text = f"Sure,{', '.join(spoken)}." if decisions else ""
-        return self._answer(frame, decisions, text, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return self._answer(frame, decisions, text, seconds, mask_rejected=mask_rejected)
 
     @torch.inference_mode()
-    def ask(self, frame: Frame, text: str, max_new_tokens: int = 128) -> Answer:
+    def ask(
+        self,
+        frame: EncodedFrame,
+        text: str,
+        *,
+        threshold: float | None = None,
+        max_new_tokens: int = 128,
+    ) -> Answer:
         """Let the model answer a free instruction, token by token, and mask the slots it writes.
 
-        Each next token is the likeliest one; where that is [SEG] or [REJ], `rejection_threshold`
-        chooses between the two.
+        Each next token is the likeliest one; where that is [SEG] or [REJ], the threshold chooses
+        between the two.
+
+        Args:
+            threshold: as for `segment`.
+            max_new_tokens: where to stop an answer that does not end; at least 1.
 
         Raises:
             ExpressionError: the instruction is empty or too long.
         """
         self._check_frame(frame)
-        text = self._check_text(text, "an instruction")
+        if fault := _text_fault(text, "an instruction"):
+            raise ExpressionError(fault)
+        text = text.strip()
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is at least 1, not {max_new_tokens}")
+        (limit,) = self._thresholds(threshold, 1)
         start = time.perf_counter()
         ids = self.prompt.ask(text)
         room = self._room(frame) - len(ids)
@@ -246,23 +230,22 @@ class Engine:
                 break
             if token in (self._seg, self._rej):
                 words = self.prompt.tokenizer.decode(written[since:])
-                decision = self._decision(_expression_in(words, text), logits, hidden)
+                decision = self._decision(_expression_in(words, text), logits, hidden, limit)
                 decisions.append(decision)
                 token = self._rej if decision.rejected else self._seg
                 since = len(written) + 1
             written.append(token)
             ids = [token]
-        answered = self.prompt.tokenizer.decode(written).strip()
+        answered = _readable(self.prompt.tokenizer.decode(written))
         return self._answer(frame, decisions, answered, time.perf_counter() - start, complete)
 
     # Slots
 
-    def _decide_alone(self, frame: Frame, expressions: Sequence[str]) -> list[_Decision]:
+    def _decide_alone(
+        self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
+    ) -> list[_Decision]:
         """Each expression a branch of its own behind the shared prefix."""
         branches = [self.prompt.slot(e) for e in expressions]
-        for expression, ids in zip(expressions, branches, strict=True):
-            if len(ids) > self._room(frame):
-                raise ExpressionError(self._too_long("an expression", expression, len(ids), frame))
         decisions = []
         for start in range(0, len(branches), BATCH):
             batch = branches[start : start + BATCH]
@@ -285,11 +268,16 @@ class Engine:
             rows = torch.arange(len(batch), device=self.device)
             hidden = output.hidden_last[rows, lengths - 1]
             logits = self.model.lm_head(hidden).float()
-            for row, expression in enumerate(expressions[start : start + BATCH]):
-                decisions.append(self._decision(expression, logits[row], hidden[row]))
+            for row in range(len(batch)):
+                at = start + row
+                decisions.append(
+                    self._decision(expressions[at], logits[row], hidden[row], thresholds[at])
+                )
         return decisions
 
-    def _decide_jointly(self, frame: Frame, expressions: Sequence[str]) -> list[_Decision]:
+    def _decide_jointly(
+        self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
+    ) -> list[_Decision]:
         """GSVA's joint prompt; each decision is written before the next slot is read."""
         turn = self.prompt.segment_turn(expressions, [False] * len(expressions))
         if len(turn.ids) > self._room(frame):
@@ -297,39 +285,43 @@ class Engine:
             raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
         cache, done, ids = frame.cache(1), 0, list(turn.ids)
         decisions = []
-        for expression, slot in zip(expressions, turn.slots, strict=True):
+        for expression, slot, limit in zip(expressions, turn.slots, thresholds, strict=True):
             hidden = self._hidden(ids[done : slot + 1], cache)[-1]
-            decision = self._decision(expression, self.model.lm_head(hidden).float(), hidden)
+            logits = self.model.lm_head(hidden).float()
+            decision = self._decision(expression, logits, hidden, limit)
             ids[slot + 1] = self._rej if decision.rejected else self._seg
             done = slot + 1
             decisions.append(decision)
         return decisions
 
-    def _decision(self, expression: str, logits: Tensor, hidden: Tensor) -> _Decision:
+    def _decision(
+        self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
+    ) -> _Decision:
         """Logits [V] and hidden state [D] of the position before the slot."""
         p_seg = float(logits[[self._seg, self._rej]].softmax(-1)[0])
-        if not np.isfinite(p_seg):
-            raise FloatingPointError(f"the model's scores for {expression!r} are not numbers")
-        return _Decision(expression, p_seg, p_seg < self.rejection_threshold, hidden)
+        return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
     def _answer(
         self,
-        frame: Frame,
+        frame: EncodedFrame,
         decisions: Sequence[_Decision],
         text: str,
         seconds: float,
         complete: bool = True,
+        mask_rejected: bool = False,
     ) -> Answer:
         start = time.perf_counter()
-        found = [d for d in decisions if not d.rejected]
-        masks = iter(self._masks(frame, found))
-        slots = []
-        for decision in decisions:
-            slot = Slot(decision.expression, decision.rejected, decision.p_seg)
-            if not decision.rejected:
-                mask, iou = next(masks)
-                slot = Slot(decision.expression, False, decision.p_seg, mask, _box(mask), iou)
-            slots.append(slot)
+        drawn = [
+            i
+            for i, d in enumerate(decisions)
+            if np.isfinite(d.p_seg) and (mask_rejected or not d.rejected)
+        ]
+        slots = [_unmasked(frame, decision) for decision in decisions]
+        for first in range(0, len(drawn), BATCH):
+            batch = drawn[first : first + BATCH]
+            masked = self._masked(frame, [decisions[i] for i in batch])
+            for i, slot in zip(batch, masked, strict=True):
+                slots[i] = slot
         timings = {
             "encode": frame.seconds,
             "decide": seconds,
@@ -337,19 +329,22 @@ class Engine:
         }
         return Answer(slots, text, timings, complete)
 
-    def _masks(
-        self, frame: Frame, decisions: Sequence[_Decision]
-    ) -> list[tuple[NDArray[np.bool_], float]]:
-        """Mask and predicted IoU of each slot."""
-        results = []
-        for start in range(0, len(decisions), BATCH):
-            hidden = torch.stack([d.hidden for d in decisions[start : start + BATCH]])
-            prompts = self.model.mask_prompts(hidden)
-            low_res_masks, iou = self.model.decode_masks(frame.image_embeddings, prompts)
-            side = self.config.sam["image_size"]
-            masks = postprocess_masks(low_res_masks, side, frame.resized, frame.size) > 0
-            results += list(zip(masks.cpu().numpy(), iou.float().tolist(), strict=True))
-        return results
+    def _masked(self, frame: EncodedFrame, decisions: Sequence[_Decision]) -> Iterator[Slot]:
+        """Slots with their masks: decoded together, brought to the frame's size one by one."""
+        prompts = self.model.mask_prompts(torch.stack([d.hidden for d in decisions]))
+        low_res_masks, iou = self.model.decode_masks(frame.image_embeddings, prompts)
+        finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
+        side = self.config.sam["image_size"]
+        for row, decision in enumerate(decisions):
+            if not finite[row]:
+                yield _faulty(frame, decision, "mask")
+                continue
+            # A large frame's logits take hundreds of megabytes a mask: never two at a time.
+            logits = postprocess_masks(
+                low_res_masks[row : row + 1], side, frame.resized, frame.size
+            )
+            mask = (logits[0] > 0).cpu().numpy()
+            yield _with_mask(frame, decision, mask, float(iou[row]))
 
     # Language model
 
@@ -365,29 +360,46 @@ class Engine:
 
     # Checks
 
-    def _check_frame(self, frame: Frame) -> None:
-        if not isinstance(frame, Frame):
+    def _check_frame(self, frame: EncodedFrame) -> None:
+        if not isinstance(frame, EncodedFrame):
             raise TypeError(f"frame comes from engine.encode(rgb), not {type(frame).__name__}")
         if frame.engine is not self:
             raise ValueError("this frame was encoded by another engine; encode it with this one")
 
-    def _check_text(self, text: object, what: str) -> str:
-        if not isinstance(text, str):
-            raise TypeError(f"{what} is a str, not {type(text).__name__}")
-        if not text.strip():
-            raise ExpressionError(f"{what} is empty")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ExpressionError(f"{what} is not valid text: {error.reason}") from None
-        return text.strip()
+    def _check_expressions(self, frame: EncodedFrame, expressions: Sequence[str]) -> list[str]:
+        """The expressions without surrounding white space; raises for all that are at fault."""
+        faults = {}
+        for index, expression in enumerate(expressions):
+            fault = _text_fault(expression, "an expression")
+            if not fault:
+                length = len(self.prompt.slot(expression.strip()))
+                if length > self._room(frame):
+                    fault = self._too_long("an expression", expression, length, frame)
+            if fault:
+                faults[index] = fault
+        if faults:
+            raise ExpressionError(next(iter(faults.values())), faults)
+        return [e.strip() for e in expressions]
 
-    def _room(self, frame: Frame) -> int:
+    def _thresholds(self, given: float | Sequence[float] | None, count: int) -> list[float]:
+        """One threshold an expression."""
+        own = self.rejection_threshold if given is None else given
+        values = [float(own)] * count if isinstance(own, (int, float)) else [float(t) for t in own]
+        if len(values) != count:
+            raise ValueError(
+                f"{len(values)} thresholds for {count} expressions: give one, or one each"
+            )
+        for value in values:
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"a threshold is a probability, 0 to 1, not {value!r}")
+        return values
+
+    def _room(self, frame: EncodedFrame) -> int:
         """Positions that the model's context leaves behind the prefix."""
         limit = self.model.model.config.max_position_embeddings
         return int(limit) - frame.prefix_length
 
-    def _too_long(self, what: str, text: str, count: int, frame: Frame) -> str:
+    def _too_long(self, what: str, text: str, count: int, frame: EncodedFrame) -> str:
         shown = text if len(text) <= 40 else f"{text[:40]}…"
         return (
             f"{what} is too long: {shown!r} takes {count} tokens with the words around it, "
@@ -418,12 +430,14 @@ def model_directory(model: str | Path) -> Path:
     Raises:
         FileNotFoundError: neither; says which models are bundled.
     """
-    bundled = MODELS / model
+    bundled = CHECKPOINTS / model
     if isinstance(model, str) and Path(model).name == model and bundled.is_dir():
         return bundled
     if Path(model).is_dir():
         return Path(model)
-    names = sorted(p.name for p in MODELS.iterdir() if p.is_dir()) if MODELS.is_dir() else []
+    names = (
+        sorted(p.name for p in CHECKPOINTS.iterdir() if p.is_dir()) if CHECKPOINTS.is_dir() else []
+    )
     raise FileNotFoundError(
         f"no model {str(model)!r}: neither a directory nor bundled ({', '.join(names) or 'none'})"
     )
@@ -446,11 +460,51 @@ def _keys_and_values(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
     return [(layer.keys, layer.values) for layer in layers]
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+def _unmasked(frame: EncodedFrame, decision: _Decision) -> Slot:
+    """A slot that gets no mask: rejected by the model, or at fault."""
+    if not np.isfinite(decision.p_seg):
+        return _faulty(frame, decision, "decision")
+    return Slot(decision.expression, decision.p_seg, Rejection.MODEL, frame.size)
+
+
+def _faulty(frame: EncodedFrame, decision: _Decision, what: str) -> Slot:
+    fault = (
+        f"the model's {what} for {decision.expression!r} is not made of finite numbers: "
+        "its weights are damaged, or too large for this dtype"
+    )
+    p_seg = decision.p_seg if np.isfinite(decision.p_seg) else 0.0
+    return Slot(decision.expression, p_seg, None, frame.size, fault=fault)
+
+
+def _with_mask(
+    frame: EncodedFrame, decision: _Decision, mask: NDArray[np.bool_], iou: float
+) -> Slot:
+    """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel."""
+    box = mask_box(mask)
+    rejection = Rejection.MODEL if decision.rejected else None
+    if rejection is None and box is None:
+        rejection = Rejection.EMPTY_MASK
+    crop = None if box is None else cropped(mask, box)
+    return Slot(decision.expression, decision.p_seg, rejection, frame.size, box, crop, iou)
+
+
+def _text_fault(text: object, what: str) -> str:
+    """What is wrong with words as an expression or instruction; "": nothing."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is a str, not {type(text).__name__}")
+    if not text.strip():
+        return f"{what} is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{what} is not valid text: {error.reason}"
+    return ""
+
+
+def _readable(answer: str) -> str:
+    """An answer with the spaces that the template which the weights know leaves out."""
+    answer = re.sub(r":(?=\[(SEG|REJ)\])", ": ", answer.strip())
+    return re.sub(r"^(Sure,)(?=\S)", r"\1 ", answer)
 
 
 def _expression_in(words: str, instruction: str) -> str:

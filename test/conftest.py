@@ -1,8 +1,13 @@
 """Tests import the installed package where it is installed, and this tree elsewhere."""
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 sys.path[:] = [p for p in sys.path if p not in ("", ROOT)] + [ROOT]
 sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
+
+# Message fields of the wrong Python type raise, as in Humble; read when messages are imported, here and in
+# the nodes that tests start.
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"

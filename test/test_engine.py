@@ -13,7 +13,8 @@ import torch
 from tiny import tiny_checkpoint
 
 import gsva_ros
-from gsva_ros.engine import Answer, Engine, ExpressionError, _expression_in
+from gsva_ros.answer import Answer, ExpressionError, Rejection
+from gsva_ros.engine import Engine, _expression_in, _readable
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
 from gsva_ros.model.tokenizer import Special
@@ -35,11 +36,6 @@ def rgb() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def all_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "rejection_threshold", 0.0)
-
-
 def same(a: Answer, b: Answer) -> None:
     for x, y in zip(a.slots, b.slots, strict=True):
         assert (x.expression, x.rejected) == (y.expression, y.rejected)
@@ -49,7 +45,6 @@ def same(a: Answer, b: Answer) -> None:
             assert x.predicted_iou == pytest.approx(y.predicted_iou, abs=1e-4)
 
 
-@pytest.mark.usefixtures("all_there")
 def test_an_expression_does_not_depend_on_the_others(engine: Engine, rgb: np.ndarray) -> None:
     frame = engine.encode(rgb)
     together = engine.segment(frame, EXPRESSIONS)
@@ -59,11 +54,10 @@ def test_an_expression_does_not_depend_on_the_others(engine: Engine, rgb: np.nda
     assert len({round(s.p_seg, 4) for s in together.slots}) > 1
 
 
-@pytest.mark.usefixtures("all_there")
 def test_more_expressions_than_a_batch(engine: Engine, rgb: np.ndarray) -> None:
     frame = engine.encode(rgb)
-    many = engine.segment(frame, EXPRESSIONS * 10)
-    same(many, Answer(engine.segment(frame, EXPRESSIONS).slots * 10, ""))
+    many = engine.segment(frame, EXPRESSIONS * 10, threshold=0.0)
+    same(many, Answer(engine.segment(frame, EXPRESSIONS, threshold=0.0).slots * 10, ""))
 
 
 def test_cached_prefix_equals_a_whole_pass(engine: Engine, rgb: np.ndarray) -> None:
@@ -82,11 +76,10 @@ def test_cached_prefix_equals_a_whole_pass(engine: Engine, rgb: np.ndarray) -> N
         assert slot.p_seg == pytest.approx(float(pair.softmax(-1)[0]), abs=1e-5)
 
 
-@pytest.mark.usefixtures("all_there")
 def test_masks_equal_the_official_pass(engine: Engine, rgb: np.ndarray) -> None:
     model, prompt = engine.model, engine.prompt
     frame = engine.encode(rgb)
-    slot = engine.segment(frame, ["the red mug"]).slots[0]
+    slot = engine.segment(frame, ["the red mug"], threshold=0.0).slots[0]
     turn = prompt.segment_turn(["the red mug"], [False])
     with torch.inference_mode():
         image_tokens = model.project(model.encode_clip(engine._clip(rgb)[None]))
@@ -109,40 +102,109 @@ def test_the_frame_matters(engine: Engine, rgb: np.ndarray) -> None:
     assert any(abs(a.p_seg - b.p_seg) > 1e-4 for a, b in zip(one.slots, other.slots, strict=True))
 
 
-@pytest.mark.usefixtures("all_there")
 def test_masks_and_boxes(engine: Engine, rgb: np.ndarray) -> None:
-    for slot in engine.segment(engine.encode(rgb), EXPRESSIONS).slots:
+    for slot in engine.segment(engine.encode(rgb), EXPRESSIONS, threshold=0.0).slots:
+        if slot.box is None:
+            assert slot.rejection is Rejection.EMPTY_MASK
+            continue
         assert slot.mask is not None
         assert slot.mask.shape == rgb.shape[:2]
         assert slot.mask.dtype == bool
-        if slot.box is None:
-            assert not slot.mask.any()
-            continue
         x0, y0, x1, y1 = slot.box
         assert slot.mask[y0:y1, x0:x1].sum() == slot.mask.sum()
         assert slot.mask[y0:y1, x0].any()
         assert slot.mask[y1 - 1, x0:x1].any()
 
 
-def test_the_threshold_rejects(rgb: np.ndarray) -> None:
-    engine = tiny_engine(rejection_threshold=1.01)
-    answer = engine.segment(engine.encode(rgb), EXPRESSIONS)
-    assert all(s.rejected and s.mask is None and s.box is None for s in answer.slots)
+def test_the_threshold_rejects(engine: Engine, rgb: np.ndarray) -> None:
+    frame = engine.encode(rgb)
+    answer = engine.segment(frame, EXPRESSIONS, threshold=1.0)
+    assert all(s.rejection is Rejection.MODEL and s.mask is None for s in answer.slots)
     assert answer.text.count("[REJ]") == len(EXPRESSIONS)
+    each = engine.segment(frame, EXPRESSIONS, threshold=[0.0, 1.0, 0.0, 1.0])
+    assert [s.rejection is Rejection.MODEL for s in each.slots] == [False, True, False, True]
+    assert engine.rejection_threshold == engine.config.rejection_threshold
+    with pytest.raises(AttributeError):
+        engine.rejection_threshold = 0.1
+
+
+def test_rejected_slots_are_masked_on_request(engine: Engine, rgb: np.ndarray) -> None:
+    """The same masks as where nothing is rejected, and the decisions stay what they are."""
+    frame = engine.encode(rgb)
+    kept = engine.segment(frame, EXPRESSIONS, threshold=0.0)
+    masked = engine.segment(frame, EXPRESSIONS, threshold=1.0, mask_rejected=True)
+    assert all(slot.rejection is Rejection.MODEL for slot in masked.slots)
+    for x, y in zip(kept.slots, masked.slots, strict=True):
+        assert x.box == y.box
+        assert (x.mask is None) == (y.mask is None)
+        assert x.mask is None or (x.mask == y.mask).all()
+
+
+def test_an_empty_mask_is_a_rejection_of_its_own_kind(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = engine.model.decode_masks
+
+    def nothing_drawn(image: torch.Tensor, prompts: torch.Tensor) -> tuple:
+        masks, iou = decode(image, prompts)
+        return torch.full_like(masks, -1.0), iou
+
+    monkeypatch.setattr(engine.model, "decode_masks", nothing_drawn)
+    slots = engine.segment(engine.encode(rgb), EXPRESSIONS, threshold=0.0).slots
+    assert all(s.rejection is Rejection.EMPTY_MASK and s.rejected for s in slots)
+    assert all(s.mask is None and s.box is None for s in slots)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["mask", "decision"])
+def test_damaged_weights_are_a_fault_and_no_rejection(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch, value: float, part: str
+) -> None:
+    frame = engine.encode(rgb)
+    if part == "mask":
+        decode = engine.model.decode_masks
+
+        def damaged(image: torch.Tensor, prompts: torch.Tensor) -> tuple:
+            masks, iou = decode(image, prompts)
+            masks = masks.clone()
+            masks[0, 0, 0] = value
+            return masks, iou
+
+        monkeypatch.setattr(engine.model, "decode_masks", damaged)
+    else:
+        head = engine.model.lm_head
+
+        class Head(torch.nn.Module):
+            def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+                logits = head(hidden).clone()
+                logits[0] = torch.nan
+                return logits
+
+        monkeypatch.setitem(engine.model._modules, "lm_head", Head())
+    first, second = engine.segment(frame, EXPRESSIONS[:2], threshold=0.0).slots
+    assert "finite" in first.fault
+    assert not first.rejected
+    assert first.mask is None
+    assert not second.fault
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), float("inf"), [0.5]])
+def test_impossible_thresholds(engine: Engine, rgb: np.ndarray, threshold: object) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        engine.segment(engine.encode(rgb), EXPRESSIONS, threshold=threshold)
 
 
 def test_nothing_asked(engine: Engine, rgb: np.ndarray) -> None:
     assert engine.segment(engine.encode(rgb), []).slots == []
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1.01])
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_joint_prompt_feeds_its_own_decisions(
-    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch, threshold: float
+    engine: Engine, rgb: np.ndarray, threshold: float
 ) -> None:
-    monkeypatch.setattr(engine, "rejection_threshold", threshold)
     frame = engine.encode(rgb)
-    answer = engine.segment(frame, EXPRESSIONS, protocol="paper")
-    rejected = [s.rejected for s in answer.slots]
+    answer = engine.segment(frame, EXPRESSIONS, joint=True, threshold=threshold)
+    rejected = [s.rejection is Rejection.MODEL for s in answer.slots]
     turn = engine.prompt.segment_turn(EXPRESSIONS, rejected)
     with torch.inference_mode():
         hidden = engine._hidden(turn.ids, frame.cache(1))
@@ -174,11 +236,11 @@ def test_ask_collects_the_slots_it_writes(
     turn = engine.prompt.ask_turn("clear up", ["the red mug", "the [SEG] can"], [False, True])
     scripted(engine, monkeypatch, turn.ids[turn.answer :])
     answer = engine.ask(engine.encode(rgb), "clear up")
-    assert answer.text == "Sure,the red mug:[SEG], the [SEG] can:[REJ]."
+    assert answer.text == "Sure, the red mug: [SEG], the [SEG] can: [REJ]."
     assert [s.expression for s in answer.slots] == ["the red mug", "the [SEG] can"]
-    assert [s.rejected for s in answer.slots] == [False, True]
+    assert [s.rejection is Rejection.MODEL for s in answer.slots] == [False, True]
     assert answer.complete
-    assert answer.slots[0].mask is not None
+    assert answer.slots[0].predicted_iou is not None
 
 
 def test_ask_decodes_as_without_a_cache(engine: Engine, rgb: np.ndarray) -> None:
@@ -199,7 +261,7 @@ def test_ask_decodes_as_without_a_cache(engine: Engine, rgb: np.ndarray) -> None
                 pair = logits[[engine._seg, engine._rej]]
                 token = (engine._seg, engine._rej)[int(pair.argmax())]
             written.append(token)
-    assert answer.text == engine.prompt.tokenizer.decode(written).strip()
+    assert answer.text == _readable(engine.prompt.tokenizer.decode(written))
 
 
 def test_ask_stops_at_its_limit(
@@ -246,11 +308,14 @@ def test_bad_expressions(engine: Engine, rgb: np.ndarray, text: str) -> None:
     frame = engine.encode(rgb)
     for ask in (
         lambda: engine.segment(frame, ["the mug", text]),
-        lambda: engine.segment(frame, ["the mug", text], protocol="paper"),
+        lambda: engine.segment(frame, ["the mug", text], joint=True),
         lambda: engine.ask(frame, text),
     ):
         with pytest.raises(ExpressionError):
             ask()
+    with pytest.raises(ExpressionError) as caught:
+        engine.segment(frame, ["the mug", text, "the can", text])
+    assert caught.value.faults.keys() == {1, 3}
 
 
 def test_wrong_arguments(engine: Engine, rgb: np.ndarray) -> None:
@@ -261,8 +326,6 @@ def test_wrong_arguments(engine: Engine, rgb: np.ndarray) -> None:
         engine.segment(frame, [3])
     with pytest.raises(TypeError, match="encode"):
         engine.segment(rgb, ["the mug"])
-    with pytest.raises(ValueError, match="protocol"):
-        engine.segment(frame, ["the mug"], protocol="fast")
     with pytest.raises(ValueError, match="another engine"):
         tiny_engine().segment(frame, ["the mug"])
 

@@ -132,7 +132,7 @@ def test_a_model_that_does_not_load_leaves_it_unconfigured(start, tmp_path):
 
     import gsva_ros
 
-    bundled = Path(gsva_ros.__file__).parent / "models" / "gsva-mini"
+    bundled = Path(gsva_ros.__file__).parent / "checkpoints" / "gsva-mini"
     cases = {}
     for name in ("truncated", "shapes", "missing"):
         cases[name] = tmp_path / name

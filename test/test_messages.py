@@ -12,10 +12,12 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from gsva_ros import msg as messages
+from gsva_ros.answer import Rejection as Kind
+from gsva_ros.answer import cropped
 from gsva_ros.conversions import mask_of
+from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros.answers import segmentation
-from gsva_ros.ros.results import ResultsBag
-from gsva_ros.ros.worker import Code, Decision, Frame, Outcome, Request, Result
+from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Request, Result
 
 
 def answer():
@@ -25,15 +27,16 @@ def answer():
     mask = np.zeros((48, 64), bool)
     mask[5:9, 7:20] = True
     mask[6, 10] = False
+    box = (7, 5, 20, 9)
     header = Header(frame_id="camera")
     header.stamp.sec, header.stamp.nanosec = 5, 123_456_789
     rgb = np.zeros((48, 64, 3), np.uint8)
-    frame = Frame(header, 5_123_456_789, "/camera/image", lambda: rgb)
+    frame = CameraFrame(header, 5_123_456_789, "/camera/image", lambda: rgb)
     result = Result(
         Request("näme", expressions=["a", "b", "c", "d", "e"]),
         [
-            Decision(0, "a", Outcome.SEGMENTED, p_seg=0.875, mask=mask, box=(7, 5, 20, 9)),
-            Decision(1, "b", Outcome.REJECTED, p_seg=0.25, reason="not there"),
+            Decision(0, "a", Outcome.SEGMENTED, p_seg=0.875, box=box, crop=cropped(mask, box)),
+            Decision(1, "b", Outcome.REJECTED, rejection=Kind.MODEL, p_seg=0.25),
             Decision(2, "c", Outcome.FAILED, Code.INTERNAL, "boom"),
             Decision(3, "d", Outcome.EXPIRED),
             Decision(4, "e", Outcome.CANCELLED),
@@ -58,7 +61,7 @@ def test_answer_survives_serialisation():
     message, mask = answer()
     back = deserialize_message(serialize_message(message), Segmentation)
     assert back == message
-    assert [o.outcome for o in back.outcomes] == [0, 1, 2, 3, 4]
+    assert [o.outcome for o in back.outcomes] == [1, 2, 3, 4, 5]
     assert (len(back.instances), len(back.rejections)) == (1, 1)
     assert back.rejections[0].probability == pytest.approx(0.75)
     assert back.timings.frame_age == pytest.approx(1.0)

@@ -208,7 +208,7 @@ def test_engine_on_converted_weights(
     engine = Engine(checkpoint, "golden", torch.device("cpu"), torch.float32)
     for i, case in enumerate(run.data["cases"]):
         frame = engine.encode(run.tensors[f"case{i}.image"].numpy())
-        slot = engine.segment(frame, case["expressions"], protocol="paper").slots[0]
+        slot = engine.segment(frame, case["expressions"], joint=True).slots[0]
         ids = run.tensors[f"case{i}.plain.output_ids"]
         slots = (ids == config.seg_token_id) | (ids == config.rej_token_id)
         logits = run.tensors[f"case{i}.plain.logits"][0, int(slots.nonzero()[0]) - 1]
@@ -240,7 +240,7 @@ def test_paper_protocol(run: Run) -> None:
         golden_ids = ids[(ids == seg) | (ids == rej)]
         assert len(slots) == len(golden_masks) == len(golden_ids)
         for slot, mask, decided in zip(slots, golden_masks, golden_ids, strict=True):
-            assert slot.kept == (int(decided) == seg)
+            assert (slot.rejection is None) == (int(decided) == seg)
             assert (slot.mask != mask).mean() < 1e-3
 
 

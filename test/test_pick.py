@@ -13,7 +13,7 @@ import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 from harness import REAL, NodeProcess
 
 from gsva_ros.geometry import organised_points
-from gsva_ros.grasp import top_grasp
+from gsva_ros.programs.grasp import top_grasp
 from gsva_ros.sim.pick import PARKED, PickWorld
 from gsva_ros.sim.scene import sample_scene
 

@@ -15,6 +15,7 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros import cli
+from gsva_ros.answer import Rejection, Slot, cropped, mask_box
 from gsva_ros.eval.calibrate import (
     threshold_for_equal_t_acc,
     threshold_for_giou,
@@ -44,15 +45,22 @@ class ScriptedEngine:
     def encode(self, rgb: np.ndarray) -> bytes:
         return rgb.tobytes()
 
-    def segment(self, frame: bytes, expressions: list[str]) -> SimpleNamespace:
+    def segment(
+        self, frame: bytes, expressions: list[str], *, mask_rejected: bool
+    ) -> SimpleNamespace:
+        assert mask_rejected, "evaluation asks for every mask"
         self.calls += 1
         queries = self.queries[frame]
         assert expressions == [q.expression for q in queries]
         slots = []
         for query in queries:
             p_seg, mask = self.model(query)
-            assert p_seg >= self.rejection_threshold, "evaluation asks for every mask"
-            slots.append(SimpleNamespace(p_seg=p_seg, mask=mask, predicted_iou=0.5))
+            box = mask_box(mask)
+            rejection = None if box else Rejection.EMPTY_MASK
+            if p_seg < self.rejection_threshold:
+                rejection = Rejection.MODEL
+            crop = None if box is None else cropped(mask, box)
+            slots.append(Slot(query.expression, p_seg, rejection, mask.shape, box, crop, 0.5))
         return SimpleNamespace(slots=slots, timings={"encode": 0.1, "mask": 0.2})
 
 
@@ -182,6 +190,7 @@ def test_calibration_sees_overconfidence() -> None:
             there,
             np.full(n, p_seg),
             there,
+            zeros,
             zeros,
             zeros,
             zeros,

@@ -98,6 +98,6 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
 
 
 def test_the_recipe_is_what_the_model_card_says() -> None:
-    card = (Path(gsva_ros.__file__).parent / "models" / "gsva-mini" / "README.md").read_text()
+    card = (Path(gsva_ros.__file__).parent / "checkpoints" / "gsva-mini" / "README.md").read_text()
     for stage, steps in vars(Recipe()).items():
         assert f"| {stage.removesuffix('_steps')} | {steps} |" in card

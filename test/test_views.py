@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
 
 import cv2
@@ -17,6 +18,7 @@ from gsva_ros.conversions import MessageError, mask_of
 from gsva_ros.geometry import organised_points, shape_of, to_metres
 from gsva_ros.instances import split
 from gsva_ros.ros.depth import DepthBuffer, depth_of, quaternion
+from gsva_ros.stamps import SECOND
 
 K = np.array([[100.0, 0.0, 40.0], [0.0, 100.0, 30.0], [0.0, 0.0, 1.0]])
 
@@ -164,18 +166,36 @@ def test_instances_in_space(start):
 
 
 def test_depth_nearest_in_time():
+    """What is held is the nearest of what was there and of what comes later, however much follows."""
     buffer = DepthBuffer()
-    stamp = depth_message(np.ones((2, 2), np.float32), 10.0).header.stamp
-    assert buffer.nearest(stamp, 1.0) is None
+    stamp = 10 * SECOND
+    buffer.hold(stamp)
+    assert buffer.held(stamp, 1.0, 0.0) is None
     for at in (9.0, 9.97, 10.02, 11.0):
         buffer.add_depth(depth_message(np.ones((2, 2), np.float32), at))
-    assert buffer.nearest(stamp, 1.0) is None  # no camera_info yet
+    assert buffer.held(stamp, 1.0, 0.0) is None  # no camera_info yet
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
-    found = buffer.nearest(stamp, 0.05)
+    for number in range(100):  # three seconds of camera while the model works
+        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 12.0 + number / 30))
+    image, k, offset = buffer.held(stamp, 0.05, 0.0)
+    assert image.header.stamp.nanosec == 20_000_000
+    assert offset == pytest.approx(0.02)
+    assert np.array_equal(k, K)
+    assert buffer.held(stamp, 0.01, 0.0) is None
+    assert buffer.held(11 * SECOND, 1.0, 0.0) is None  # nobody held it
+
+
+def test_depth_that_is_on_its_way_is_waited_for():
+    buffer = DepthBuffer()
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    buffer.hold(10 * SECOND)
+    late = depth_message(np.ones((2, 2), np.float32), 10.0)
+    timer = threading.Timer(0.1, buffer.add_depth, (late,))
+    timer.start()
+    found = buffer.held(10 * SECOND, 0.05, 20.0)
+    timer.join()
     assert found is not None
-    assert found[2] == pytest.approx(0.02)
-    assert np.array_equal(found[1], K)
-    assert buffer.nearest(stamp, 0.01) is None
+    assert found[0] is late
 
 
 def test_depth_encodings():

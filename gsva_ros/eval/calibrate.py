@@ -62,7 +62,7 @@ def calibrated(slots: Slots, threshold: float, before: float) -> dict[str, Any]:
     """What the threshold gives on these slots, beside the one before."""
 
     def at(value: float) -> dict[str, float]:
-        figures = metric()(slots.terms(slots.p_seg < value, Scoring()).sum(0))
+        figures = metric()(slots.terms(slots.rejected_below(value), Scoring()).sum(0))
         return {"threshold": value} | {k: float(v) for k, v in figures.items()}
 
     return {"slots": len(slots.p_seg), "chosen": at(threshold), "before": at(before)}

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..answer import Rejection
 from ..engine import Engine
 from ..model.clip import ClipPreprocessor
 from ..model.official import official_pass
@@ -27,10 +28,10 @@ from .cases import Query
 
 @dataclass(frozen=True)
 class MaskedSlot:
-    """A decided slot, with its mask, bool [H, W], also where it was rejected (kept is False)."""
+    """A decided slot, with its mask, bool [H, W], also where it was rejected."""
 
     p_seg: float
-    kept: bool
+    rejection: Rejection | None
     predicted_iou: float
     mask: NDArray[np.bool_]
 
@@ -65,6 +66,6 @@ def paper_slots(
         at = before + place
         p_seg = output.slot_logits[number][[seg, rej]].float().softmax(-1)[0]
         mask = (output.pred_masks[number] >= 0).cpu().numpy()
-        kept = int(output.output_ids[at + 1]) == seg
-        slots.append(MaskedSlot(float(p_seg), kept, float(output.predicted_iou[number]), mask))
+        rejection = None if int(output.output_ids[at + 1]) == seg else Rejection.MODEL
+        slots.append(MaskedSlot(float(p_seg), rejection, float(output.predicted_iou[number]), mask))
     return slots, {"total": time.perf_counter() - start}

@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..answer import Slot
 from ..engine import Engine
 from .cases import Case, Query
 from .metrics import overlap
@@ -24,7 +25,8 @@ from .processes import processes
 class SlotRecord:
     """One expression's slot.
 
-    kept: the model's decision, by the rule of the run's protocol; False: rejected. The mask is what the
+    kept: the model's decision, by the rule of the run's protocol; False: rejected, and rejection says which
+    kind (`answer.Rejection`'s value). The mask is what the
     model would draw if it took the slot for [SEG], so that any threshold can be judged afterwards:
     intersection and union are its pixels with the truth, area is its own, truth_area the truth's. box_iou
     compares the boxes around both. referents: how many things are meant (0: none; None: the truth is not
@@ -42,6 +44,7 @@ class SlotRecord:
     area: int
     truth_area: int
     box_iou: float
+    rejection: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,17 +136,9 @@ def deployed_slots(
     engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Query]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
     """Each expression decided by itself, as the node does, and a mask also where it is rejected."""
-    threshold, engine.rejection_threshold = engine.rejection_threshold, 0.0
-    try:
-        answer = engine.segment(engine.encode(rgb), [q.expression for q in queries])
-    finally:
-        engine.rejection_threshold = threshold
-    slots = []
-    for slot in answer.slots:
-        assert slot.mask is not None
-        kept = slot.p_seg >= threshold
-        slots.append(MaskedSlot(slot.p_seg, kept, slot.predicted_iou or 0.0, slot.mask))
-    return slots, answer.timings
+    frame = engine.encode(rgb)
+    answer = engine.segment(frame, [q.expression for q in queries], mask_rejected=True)
+    return [_masked(slot, rgb.shape[:2]) for slot in answer.slots], answer.timings
 
 
 def free_slots(
@@ -151,16 +146,16 @@ def free_slots(
 ) -> tuple[list[MaskedSlot], dict[str, float], list[Query]]:
     """What the model answers to a free request, and what its slots are about."""
     answer = engine.ask(engine.encode(rgb), text)
-    slots = [
-        MaskedSlot(
-            slot.p_seg,
-            not slot.rejected,
-            slot.predicted_iou or 0.0,
-            np.zeros(rgb.shape[:2], bool) if slot.mask is None else slot.mask,
-        )
-        for slot in answer.slots
-    ]
+    slots = [_masked(slot, rgb.shape[:2]) for slot in answer.slots]
     return slots, answer.timings, [Query(slot.expression) for slot in answer.slots]
+
+
+def _masked(slot: Slot, size: tuple[int, int]) -> MaskedSlot:
+    """The engine's slot; FloatingPointError where the model could not decide it."""
+    if slot.fault:
+        raise FloatingPointError(slot.fault)
+    mask = np.zeros(size, bool) if slot.mask is None else slot.mask
+    return MaskedSlot(slot.p_seg, slot.rejection, slot.predicted_iou or 0.0, mask)
 
 
 def slot_record(query: Query, slot: MaskedSlot) -> SlotRecord:
@@ -176,13 +171,14 @@ def slot_record(query: Query, slot: MaskedSlot) -> SlotRecord:
         query.category,
         query.referents,
         slot.p_seg,
-        slot.kept,
+        slot.rejection is None,
         slot.predicted_iou,
         intersection,
         union,
         int(slot.mask.sum()),
         truth_area,
         box_iou,
+        slot.rejection.value if slot.rejection else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +41,7 @@ class Slots:
     kept: NDArray[np.bool_]
     intersection: NDArray[np.int64]
     union: NDArray[np.int64]
+    area: NDArray[np.int64]
     truth_area: NDArray[np.int64]
     box_iou: NDArray[np.float64]
 
@@ -62,9 +64,14 @@ class Slots:
             np.array([s.kept for s in slots], bool),
             np.array([s.intersection for s in slots], np.int64),
             np.array([s.union for s in slots], np.int64),
+            np.array([s.area for s in slots], np.int64),
             truth_area,
             np.array([s.box_iou for s in slots], np.float64),
         )
+
+    def rejected_below(self, threshold: float) -> NDArray[np.bool_]:
+        """The engine's rule at another threshold [N]: p_seg below it, or an empty mask."""
+        return (self.p_seg < threshold) | (self.area == 0)
 
     def terms(self, rejected: NDArray[np.bool_], how: Scoring) -> NDArray[np.float64]:
         """`metrics.terms` of these decisions [N]."""
@@ -111,7 +118,8 @@ def rejection_curve(slots: Slots, how: Scoring) -> list[dict[str, float | None]]
     thresholds = np.unique(np.quantile(slots.p_seg, np.linspace(0, 1, CURVE_POINTS)))
     compute = metric(how.rules)
     return [
-        {"threshold": float(t)} | _plain(compute(slots.terms(slots.p_seg < t, how).sum(0)))
+        {"threshold": float(t)}
+        | _plain(compute(slots.terms(slots.rejected_below(float(t)), how).sum(0)))
         for t in thresholds
     ]
 
@@ -159,6 +167,7 @@ def summary(
         "cases": len(records),
         "unscored": sum(len(r.slots) for r in records) - len(slots.kept),
         "rejection_threshold": threshold,
+        "rejections": dict(Counter(s.rejection for r in records for s in r.slots if s.rejection)),
         "scores": scores(slots, ~slots.kept, how),
         "baselines": {
             "always [REJ]": silent["all"],

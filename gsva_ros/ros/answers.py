@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 import gsva_ros
+from gsva_ros.answer import Rejection as Kind
+from gsva_ros.answer import Segmenter, cropped, mask_box
 from gsva_ros.conversions import fill_image
 from gsva_ros.instances import split
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
+from gsva_ros.serving.requests import Decision, Outcome, Result
+from gsva_ros.stamps import SECOND, fill
 
-from .worker import Decision, Outcome, Result
+KINDS = {Kind.MODEL: Rejection.MODEL, Kind.EMPTY_MASK: Rejection.EMPTY_MASK}
+#: A stamp that is further from the node's clock than this is of another clock, nanoseconds.
+COMPARABLE = 24 * 3600 * SECOND
 
 
 def segmentation(
@@ -38,24 +46,24 @@ def segmentation(
     for decision in result.decisions:
         msg.outcomes.append(_outcome(decision))
         if decision.outcome is Outcome.SEGMENTED:
-            assert decision.mask is not None
-            parts = split(decision.mask) if split_instances else [decision.mask]
-            for number, mask in enumerate(parts):
-                msg.instances.append(_instance(decision, mask, number, msg.header))
+            assert decision.crop is not None
+            parts = split(decision.crop) if split_instances else [decision.crop]
+            for number, part in enumerate(parts):
+                msg.instances.append(_instance(decision, part, number, msg.header))
         elif decision.outcome is Outcome.REJECTED:
             msg.rejections.append(_rejection(decision, result.request.id, msg.header))
     return msg
 
 
-def provenance_of(engine: Any) -> Provenance:
-    """Describe the engine: enough to repeat an answer."""
+def provenance_of(engine: Segmenter[Any], threshold: float) -> Provenance:
+    """Describe the engine and the threshold in use: enough to repeat an answer."""
     return Provenance(
         model=engine.name,
         weights_hash=engine.weights_hash,
         precision=engine.precision,
         device=str(engine.device),
         prompt_template=engine.prompt_template,
-        rejection_threshold=float(engine.rejection_threshold),
+        rejection_threshold=float(threshold),
         version=gsva_ros.__version__,
     )
 
@@ -67,32 +75,41 @@ def _outcome(decision: Decision) -> OutcomeMsg:
     msg.outcome = int(decision.outcome)
     msg.code = int(decision.code)
     msg.reason = decision.reason
+    fill(msg.since, max(0, decision.since))
+    msg.answers = decision.answers
     return msg
 
 
 def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejection:
+    assert decision.rejection is not None
     msg = Rejection()
     msg.header = header
     msg.instruction_id = instruction_id
     msg.slot = decision.slot
     msg.expression = decision.expression
+    msg.kind = KINDS[decision.rejection]
     msg.probability = 1.0 - decision.p_seg
     msg.reason = decision.reason
     return msg
 
 
-def _instance(decision: Decision, mask: np.ndarray, number: int, header: Any) -> InstanceMask:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    y0, y1, x0, x1 = (int(v) for v in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
+def _instance(
+    decision: Decision, part: NDArray[np.bool_], number: int, header: Any
+) -> InstanceMask:
+    """An instance from a part of the decision's crop, bool of the crop's size."""
+    box = mask_box(part)
+    assert box is not None
+    assert decision.box is not None
+    x0, y0, x1, y1 = box
     msg = InstanceMask()
     msg.slot = decision.slot
     msg.instance = number
     msg.expression = decision.expression
     msg.p_seg = decision.p_seg
     msg.predicted_iou = decision.predicted_iou
-    msg.roi.x_offset, msg.roi.y_offset = x0, y0
+    msg.roi.x_offset, msg.roi.y_offset = decision.box[0] + x0, decision.box[1] + y0
     msg.roi.width, msg.roi.height = x1 - x0, y1 - y0
-    msg.mask = fill_image(Image(), mask[y0:y1, x0:x1].astype("uint8") * 255, "mono8")
+    msg.mask = fill_image(Image(), cropped(part, box).astype("uint8") * 255, "mono8")
     msg.mask.header = header
     return msg
 
@@ -105,6 +122,7 @@ def _timings(result: Result, now: int) -> Timings:
     msg.mask = seconds.get("mask", 0.0)
     msg.total = seconds.get("total", 0.0)
     msg.queue = seconds.get("queue", 0.0)
-    if result.frame is not None:
-        msg.frame_age = (now - result.frame.stamp) * 1e-9
+    msg.frame_age = math.nan
+    if result.frame is not None and abs(now - result.frame.stamp) < COMPARABLE:
+        msg.frame_age = (now - result.frame.stamp) / SECOND
     return msg

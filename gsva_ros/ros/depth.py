@@ -14,9 +14,12 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from gsva_ros.conversions import MessageError
 from gsva_ros.geometry import Shape, organised_points, shape_of, to_metres
 from gsva_ros.msg import Instance3D, Segmentation, Segmentation3D
+from gsva_ros.stamps import SECOND, nanoseconds
 
 #: Depth images kept to choose from; at 30 Hz one second.
 KEPT = 30
+#: Pictures whose depth is kept until their answers are out: the last ones picked.
+HELD = 8
 _TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 _FIELDS = [
     PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
@@ -25,37 +28,71 @@ _FIELDS = [
 
 
 class DepthBuffer:
-    """The last depth images and the camera_info of one camera; filled and read by any thread."""
+    """Depth images and camera_info of one camera; filled and read by any thread.
+
+    The last second is kept to choose from, and beyond it what `hold` chose for a picture, however long its
+    answer takes.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._images: deque[Image] = deque(maxlen=KEPT)
+        self._held: dict[int, Image | None] = {}  # by the picture's stamp, the last picked last
         self._info: CameraInfo | None = None
 
     def add_depth(self, msg: Image) -> None:
-        """Keep a depth image."""
-        with self._lock:
+        """Keep a depth image, also for the held pictures that it is nearer to than what they have."""
+        stamp = nanoseconds(msg.header.stamp)
+        with self._changed:
             self._images.append(msg)
+            for picture, best in self._held.items():
+                if best is None or abs(stamp - picture) < abs(_stamp(best) - picture):
+                    self._held[picture] = msg
+            self._changed.notify_all()
+
+    def hold(self, stamp: int) -> None:
+        """Keep the depth nearest to a picture stamped `stamp` nanoseconds: an answer on it is under way."""
+        with self._changed:
+            self._held.pop(stamp, None)
+            nearest = min(self._images, key=lambda m: abs(_stamp(m) - stamp), default=None)
+            self._held[stamp] = nearest
+            while len(self._held) > HELD:
+                del self._held[next(iter(self._held))]
 
     def add_info(self, msg: CameraInfo) -> None:
         """Keep the newest camera_info."""
-        with self._lock:
+        with self._changed:
             self._info = msg
+            self._changed.notify_all()
 
-    def nearest(self, stamp: Any, tolerance: float) -> tuple[Image, np.ndarray, float] | None:
-        """Depth image, K [3, 3] and offset in seconds of the one nearest in time; None: none within."""
-        with self._lock:
-            images, info = list(self._images), self._info
-        if not images or info is None:
-            return None
-        offsets = [
-            (m.header.stamp.sec - stamp.sec) + (m.header.stamp.nanosec - stamp.nanosec) * 1e-9
-            for m in images
-        ]
-        best = int(np.abs(offsets).argmin())
-        if abs(offsets[best]) > tolerance:
-            return None
-        return images[best], np.array(info.k).reshape(3, 3), offsets[best]
+    def held(
+        self, stamp: int, tolerance: float, wait: float
+    ) -> tuple[Image, np.ndarray, float] | None:
+        """Depth image, K [3, 3] and offset in seconds of what is held for a picture.
+
+        Args:
+            tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way.
+
+        Returns:
+            None where there is none in time, or no camera_info.
+        """
+
+        def there() -> bool:
+            best = self._held.get(stamp)
+            near = best is not None and abs(_stamp(best) - stamp) <= tolerance * SECOND
+            return near and self._info is not None
+
+        with self._changed:
+            if not self._changed.wait_for(there, wait):
+                return None
+            best, info = self._held[stamp], self._info
+        assert best is not None
+        assert info is not None
+        return best, np.array(info.k).reshape(3, 3), (_stamp(best) - stamp) / SECOND
+
+
+def _stamp(msg: Image) -> int:
+    return nanoseconds(msg.header.stamp)
 
 
 def depth_of(msg: Image, topic: str) -> np.ndarray:

@@ -8,8 +8,11 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from .worker import Outcome, Worker
+from gsva_ros.serving.requests import Outcome
+from gsva_ros.serving.worker import Worker
 
+#: Seconds that a problem is the status, and that it is listed.
+FRESH, REMEMBERED = 10.0, 60.0
 STAGES = ("queue", "encode", "decide", "mask", "total")
 PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
@@ -23,38 +26,38 @@ class Diagnostics:
         self._last_error = ("", 0.0)
 
     def error(self, text: str) -> None:
-        """Remember a problem; it shows as a warning for ten seconds."""
+        """Remember a problem: the status for ten seconds, "last error" for a minute."""
         self._last_error = (text, time.monotonic())
 
     def report(
-        self, state: str, worker: Worker | None, provenance: Any, stamp: Any
+        self, state: str, worker: Worker[Any] | None, provenance: Any, stamp: Any
     ) -> DiagnosticArray:
         """The array to publish; `state` is the lifecycle's, without a worker it is all there is."""
         status = DiagnosticStatus(name=self._name, level=DiagnosticStatus.OK, message=state)
         values = {"state": state}
         if worker is not None:
             status.hardware_id = provenance.device
-            values |= self._values(status, worker, provenance)
+            values |= self._values(worker, provenance)
         text, when = self._last_error
-        if text:
+        age = time.monotonic() - when
+        if text and age < REMEMBERED:
             values["last error"] = text
-            if time.monotonic() - when < 10.0:
+            if age < FRESH:
                 status.level, status.message = DiagnosticStatus.WARN, text
+        if worker is not None and (problem := worker.problem()):
+            status.level, status.message = DiagnosticStatus.ERROR, problem
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         array = DiagnosticArray()
         array.header.stamp = stamp
         array.status.append(status)
         return array
 
-    def _values(self, status: Any, worker: Worker, provenance: Any) -> dict[str, Any]:
+    def _values(self, worker: Worker[Any], provenance: Any) -> dict[str, Any]:
         now = time.monotonic()
         counts = worker.counts
         then, frames, answers = self._last
         seconds = max(1e-6, now - then)
         self._last = (now, counts.received, counts.answers)
-        if worker.waiting and counts.received == frames:
-            status.level = DiagnosticStatus.WARN
-            status.message = f"{worker.waiting} instruction(s), and no frame in the last second"
         decided = counts.outcomes[Outcome.SEGMENTED] + counts.outcomes[Outcome.REJECTED]
         rejected = counts.outcomes[Outcome.REJECTED] / decided if decided else 0.0
         return {
@@ -77,7 +80,9 @@ class Diagnostics:
                 for stage in STAGES
                 for name, part in PERCENTILES
             },
-            **{f"outcome {o.name}": counts.outcomes[o] for o in Outcome},
+            **{
+                f"outcome {o.name}": counts.outcomes[o] for o in Outcome if o is not Outcome.UNKNOWN
+            },
             "rejected of decided": f"{rejected:.3f}",
         }
 

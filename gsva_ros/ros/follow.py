@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -12,29 +13,49 @@ from rclpy.task import Future
 
 from gsva_ros.action import Follow
 from gsva_ros.msg import Segmentation
+from gsva_ros.serving.requests import Outcome, Request, Result, Source
+from gsva_ros.serving.worker import Worker
 
-from .worker import Outcome, Request, Result, Worker
+from .pending import Pending
 
-CANCEL_TIMEOUT = 5.0  # seconds
+POLL = 0.005  # seconds
+
+
+@dataclass(eq=False)
+class _Goal:
+    """What a goal's two callbacks, cancel and execute, tell each other under `lock`."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    cancelled: bool = False  # a cancel was accepted: the goal ends CANCELED and no other way
+    ending: bool = False  # its end is decided: a cancel comes too late
 
 
 class FollowServer:
-    """Any number of goals at once: one waits on a future, not in a thread."""
+    """Any number of goals at once: each waits on a future, not in a thread.
+
+    Args:
+        message: makes the answer. resolve: an image topic's full name. active: whether goals are taken.
+    """
 
     def __init__(
         self,
         node: Any,
-        worker: Worker,
+        worker: Worker[Any],
         message: Callable[[Result], Segmentation],
         resolve: Callable[[str], str],
+        active: Callable[[], bool],
+        pending: Pending,
     ) -> None:
         self._node, self._worker, self._message, self._resolve = node, worker, message, resolve
+        self._active, self._pending = active, pending
+        self._goals: dict[str, _Goal] = {}
         self._server = ActionServer(
             node,
             Follow,
             "~/follow",
             execute_callback=self._execute,
             goal_callback=self._admit,
+            handle_accepted_callback=self._accepted,
             cancel_callback=self._on_cancel,
             callback_group=ReentrantCallbackGroup(),
         )
@@ -44,20 +65,38 @@ class FollowServer:
         self._server.destroy()
 
     def _admit(self, goal: Follow.Goal) -> GoalResponse:
+        if not self._active():
+            self._node.get_logger().warning("follow: a goal was refused: the node is not active")
+            return GoalResponse.REJECT
         if bool(goal.text) == bool(goal.expressions):
             self._node.get_logger().warning("follow: a goal needs either text or expressions")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
+    def _accepted(self, handle: Any) -> None:
+        self._pending.add()
+        handle.execute()
+
     def _on_cancel(self, handle: Any) -> CancelResponse:
-        # The worker's last word, CANCELLED, ends the goal, once the state below is "canceling".
-        threading.Timer(
-            0.0, self._worker.cancel, (_id_of(handle), "cancelled by its client")
-        ).start()
+        goal = self._goals.setdefault(_id_of(handle), _Goal())
+        with goal.lock:
+            if goal.ending:
+                return CancelResponse.REJECT
+            goal.cancelled = True
+        # Where the request is not submitted yet, `_execute` cancels it as soon as it is.
+        self._worker.cancel(_id_of(handle), "cancelled by its client")
         return CancelResponse.ACCEPT
 
     async def _execute(self, handle: Any) -> Follow.Result:
-        goal = handle.request
+        goal = self._goals.setdefault(_id_of(handle), _Goal())
+        try:
+            return await self._follow(handle, goal)
+        finally:
+            self._goals.pop(_id_of(handle), None)
+            self._pending.remove()
+
+    async def _follow(self, handle: Any, goal: _Goal) -> Follow.Result:
+        asked = handle.request
         ended: Future = Future(executor=self._node.executor)
         frames = 0
         last = Segmentation()
@@ -73,28 +112,44 @@ class FollowServer:
             last = self._message(result)
             frames += 1
             handle.publish_feedback(Follow.Feedback(segmentation=last))
-            if frames == goal.max_frames:
+            if frames == asked.max_frames:
                 ended.set_result(f"{frames} frames were asked for")
 
         self._worker.submit(
             Request(
                 id=_id_of(handle),
-                text=goal.text,
-                expressions=list(goal.expressions),
+                text=asked.text,
+                expressions=list(asked.expressions),
+                source=Source.FOLLOW,
                 every_frame=True,
-                topic=self._resolve(goal.image_topic),
+                topic=self._resolve(asked.image_topic),
                 done=done,
             )
         )
+        if goal.cancelled:
+            self._worker.cancel(_id_of(handle), "cancelled by its client")
         reason = await ended
         self._worker.cancel(_id_of(handle), reason)
-        if handle.is_cancel_requested:
+        with goal.lock:
+            goal.ending = True
+        if goal.cancelled:
+            # The cancel was accepted, and rclpy is about to say so in the goal's state.
+            while not handle.is_cancel_requested:
+                await self._pause()
             handle.canceled()
-        elif frames and frames == goal.max_frames:
+        elif frames and frames == asked.max_frames:
             handle.succeed()
         else:
             handle.abort()
         return Follow.Result(frames=frames, message=reason, segmentation=last)
+
+    async def _pause(self) -> None:
+        """Let other callbacks run."""
+        passed: Future = Future(executor=self._node.executor)
+        timer = threading.Timer(POLL, passed.set_result, (None,))
+        timer.daemon = True
+        timer.start()
+        await passed
 
 
 def _id_of(handle: Any) -> str:

@@ -35,26 +35,43 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+from gsva_ros.answer import Segmenter
 from gsva_ros.conversions import MessageError, to_rgb
 from gsva_ros.msg import Instruction, Rejection, Segmentation
+from gsva_ros.serving.requests import (
+    BadImageError,
+    CameraFrame,
+    Limits,
+    Outcome,
+    Request,
+    Result,
+    Source,
+)
+from gsva_ros.serving.worker import Worker
 from gsva_ros.srv import Segment
+from gsva_ros.stamps import SECOND, nanoseconds
 
 from . import parameters, qos
 from .answers import provenance_of, segmentation
 from .depth import DepthBuffer
 from .diagnostics import Diagnostics
 from .follow import FollowServer
+from .pending import Pending
 from .views import Views
-from .worker import BadImageError, Frame, Limits, Outcome, Request, Result, Worker
 
 #: Callbacks that run at the same time: cameras, instructions, transitions, parameters, timer.
 THREADS = 6
+#: Seconds for accepted calls and goals to get their results out before their server goes.
+DRAIN, GRACE = 5.0, 0.3
+#: Seconds without a frame to answer on, while something waits for one, until that is said, and said again.
+STARVED, STARVED_AGAIN = 2.0, 10.0
+SHOWN = 80  # characters of a client's words in logs and diagnostics
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
 
-Loader = Callable[[str, str, str], Any]
+Loader = Callable[[str, str, str], Segmenter[Any]]
 
 
-def load_engine(model: str, device: str, dtype: str) -> Any:
+def load_engine(model: str, device: str, dtype: str) -> Segmenter[Any]:
     """Load the real engine; only now, because torch takes seconds to import."""
     import gsva_ros
 
@@ -69,8 +86,11 @@ class GsvaNode(LifecycleNode):
         self._loader = loader
         self._publishing = threading.Lock()
         self._warned: dict[str, tuple[float, int]] = {}  # kind -> when, and how often since
-        self._engine: Any = None
-        self._worker: Worker | None = None
+        self._engine: Segmenter[Any] | None = None
+        self._worker: Worker[Any] | None = None
+        self._pending = Pending()
+        self._starved: dict[str, float] = {}  # image topic waited for -> since when, monotonic
+        self.failure = ""  # why the node cannot go on
         self._cameras: dict[str, Any] = {}  # image topic -> its subscription, while active
         self._listening: list[Any] = []  # the other subscriptions of the active state
         self._buffers: dict[str, DepthBuffer] = {}
@@ -96,22 +116,21 @@ class GsvaNode(LifecycleNode):
         model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
         self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
         try:
+            self._topics = self._camera_topics()
+            self._depths = self._depth_topics()
             self._engine = self._loader(model, device, dtype)
-            # The first answer is slow (memory, kernels); nobody should wait for it.
-            self._engine.segment(
-                self._engine.encode(np.zeros((480, 640, 3), np.uint8)), ["warm-up"]
-            )
+            self._warm_up(self._engine)
+        except parameters.ParameterError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
         except Exception as error:
             self.get_logger().error(f"cannot load {model!r}: {type(error).__name__}: {error}")
             logging.getLogger("gsva").debug("details", exc_info=True)
             return TransitionCallbackReturn.FAILURE
-        self._own_threshold = float(self._engine.rejection_threshold)
-        self._provenance = provenance_of(self._engine)
-        self._set_threshold(self._value("rejection_threshold"))
+        self._provenance = provenance_of(self._engine, self._threshold())
         self._worker = Worker(self._engine, self._publish, self._limits, self._now)
         self._worker.pause(INACTIVE)
         self._worker.start()
-        self._topics = self._camera_topics()
         self._endpoints = [
             self.create_subscription(
                 Instruction, "instruction", self._on_instruction, qos.RELIABLE
@@ -121,7 +140,14 @@ class GsvaNode(LifecycleNode):
         self._service = self.create_service(
             Segment, "~/segment", self._on_segment, callback_group=ReentrantCallbackGroup()
         )
-        self._follow = FollowServer(self, self._worker, self._message, self._camera_named)
+        self._follow = FollowServer(
+            self,
+            self._worker,
+            self._message,
+            self._camera_named,
+            lambda: bool(self._cameras),
+            self._pending,
+        )
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -129,7 +155,6 @@ class GsvaNode(LifecycleNode):
         assert self._worker is not None
         self._worker.resume()
         compressed = self._value("image_transport") == "compressed"
-        depths = self._value("depth_topics")
         for number, topic in enumerate(self._topics):
             # Each has its own group: a burst of instructions must not hold frames up.
             self._cameras[topic] = self.create_subscription(
@@ -142,8 +167,8 @@ class GsvaNode(LifecycleNode):
                     incompatible_qos=lambda event, topic=topic: self._on_incompatible(event, topic)
                 ),
             )
-            if number < len(depths) and depths[number]:
-                self._listen_to_depth(topic, depths[number])
+            if number < len(self._depths) and self._depths[number]:
+                self._listen_to_depth(topic, self._depths[number])
         initial = [e for e in self._value("instructions") if e]
         if initial:
             self._worker.submit(Request("initial", expressions=initial, every_frame=True))
@@ -156,12 +181,9 @@ class GsvaNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Answer what waits with CANCELLED, and every later instruction with FAILED (INACTIVE)."""
         assert self._worker is not None
-        for subscription in [*self._cameras.values(), *self._listening]:
-            self.destroy_subscription(subscription)
-        self._cameras.clear()
-        self._listening.clear()
-        self._buffers.clear()
+        self._stop_listening()
         self._worker.pause(INACTIVE)
+        self._pending.wait(DRAIN)
         self.get_logger().info("inactive: instructions are answered with FAILED (INACTIVE)")
         return super().on_deactivate(state)
 
@@ -180,21 +202,50 @@ class GsvaNode(LifecycleNode):
         self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
+    @property
+    def pending(self) -> int:
+        """Number of accepted calls and goals without a result."""
+        return self._pending.count
+
     def close(self) -> None:
         """Answer what waits with CANCELLED and let the answers leave."""
         if self._worker is not None:
-            self._worker.stop()
+            if self.failure:
+                self._worker.abandon(self.failure)
+            else:
+                self._worker.stop()
         if rclpy.ok(context=self.context):
             self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
 
-    def _let_go(self) -> None:
-        for subscription in [*self._cameras.values(), *self._listening]:
-            self.destroy_subscription(subscription)
+    def _warm_up(self, engine: Segmenter[Any]) -> None:
+        """Answer once, mask included: the first time is slow, and damaged weights show here."""
+        frame = engine.encode(np.full((480, 640, 3), 128, np.uint8))
+        (slot,) = engine.segment(frame, ["the mug"], mask_rejected=True).slots
+        if slot.fault:
+            raise ValueError(slot.fault)
+
+    def _threshold(self) -> float:
+        assert self._engine is not None
+        value = self._limits.rejection_threshold
+        return value if value >= 0 else self._engine.rejection_threshold
+
+    def _stop_listening(self) -> None:
+        """Unsubscribe from cameras and depth; callbacks under way find an empty mailbox."""
+        subscriptions = [*self._cameras.values(), *self._listening]
         self._cameras.clear()
         self._listening.clear()
+        self._buffers.clear()
+        self._starved.clear()
+        for subscription in subscriptions:
+            self.destroy_subscription(subscription)
+
+    def _let_go(self) -> None:
+        self._stop_listening()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+            if self._pending.wait(DRAIN):
+                time.sleep(GRACE)  # their results leave after their callbacks end
         for subscription in self._endpoints:
             self.destroy_subscription(subscription)
         self._endpoints.clear()
@@ -218,7 +269,25 @@ class GsvaNode(LifecycleNode):
 
     def _camera_topics(self) -> list[str]:
         suffix = "/compressed" if self._value("image_transport") == "compressed" else ""
-        return [self.resolve_topic_name(t + suffix) for t in self._value("image_topics")]
+        topics = [self._resolved("image_topics", t + suffix) for t in self._value("image_topics")]
+        if len(set(topics)) < len(topics):
+            named = ", ".join(topics)
+            raise parameters.ParameterError(
+                f"parameter image_topics: a camera twice ({named}); name each once"
+            )
+        return topics
+
+    def _depth_topics(self) -> list[str]:
+        return [t and self._resolved("depth_topics", t) for t in self._value("depth_topics")]
+
+    def _resolved(self, parameter: str, topic: str) -> str:
+        try:
+            return str(self.resolve_topic_name(topic))
+        except Exception as error:  # rcl's errors share no base class
+            said = " ".join(str(error).split())
+            raise parameters.ParameterError(
+                f"parameter {parameter}: {topic!r} is no topic name: {said}"
+            ) from error
 
     def _camera_named(self, name: str) -> str:
         """The image topic that an instruction means, in the form in which frames have it."""
@@ -265,16 +334,20 @@ class GsvaNode(LifecycleNode):
             ClockChange.ROS_TIME_ACTIVATED,
         ):
             self.get_logger().warning("time jumped back: earlier frames are forgotten")
-            self._worker.forget_frames()
+            self._worker.jumped(jump.delta.nanoseconds)
 
-    def _frame(self, msg: Any, topic: str) -> Frame:
+    def _frame(self, msg: Any, topic: str) -> CameraFrame:
+        stamp = nanoseconds(msg.header.stamp)
+
         def decode() -> Any:
+            if buffer := self._buffers.get(topic):
+                buffer.hold(stamp)
             try:
                 return to_rgb(msg, topic)
             except MessageError as error:
                 raise BadImageError(str(error)) from error
 
-        return Frame(msg.header, _nanoseconds(msg.header.stamp), topic, decode)
+        return CameraFrame(msg.header, stamp, topic, decode)
 
     def _on_instruction(self, msg: Instruction) -> None:
         worker = self._worker
@@ -282,24 +355,28 @@ class GsvaNode(LifecycleNode):
             return
         if msg.mode == Instruction.CANCEL:
             if not worker.cancel(msg.id):
-                self._warn("cancel", f"instruction: nothing to cancel under the id {msg.id!r}")
+                self._warn(
+                    "cancel", f"instruction: nothing to cancel under the id {_short(msg.id)}"
+                )
             return
         request = Request(
             id=msg.id,
             text=msg.text,
             expressions=list(msg.expressions),
             every_frame=msg.mode == Instruction.EVERY_FRAME,
-            not_before=_nanoseconds(msg.not_before),
+            not_before=nanoseconds(msg.not_before),
             topic=self._camera_named(msg.image_topic),
         )
-        seconds = _nanoseconds(msg.deadline) * 1e-9
-        if seconds > 0:
-            request.deadline = request.submitted + seconds
-        if msg.mode not in (Instruction.ONCE, Instruction.EVERY_FRAME):
+        deadline = nanoseconds(msg.deadline)
+        if deadline > 0:
+            request.deadline = self._now() + deadline
+        if deadline < 0:
+            request.problem = f"deadline is negative ({deadline / SECOND:g} s); 0 means none"
+        elif msg.mode not in (Instruction.ONCE, Instruction.EVERY_FRAME):
             request.problem = f"unknown mode {msg.mode}"
         elif request.topic and request.topic not in self._topics:
             cameras = ", ".join(self._topics)
-            request.problem = f"no camera {msg.image_topic!r}; image_topics: {cameras}"
+            request.problem = f"no camera {_short(msg.image_topic)}; image_topics: {cameras}"
         worker.submit(request)
 
     def _on_text(self, msg: String) -> None:
@@ -316,20 +393,23 @@ class GsvaNode(LifecycleNode):
             reply.message = INACTIVE
             return reply
         answered: Future = Future(executor=self.executor)
-        self._worker.submit(
-            Request(
-                text=call.text,
-                expressions=list(call.expressions),
-                frame=self._frame(call.image, f"{self.get_name()}/segment"),
-                done=answered.set_result,
+        with self._pending.one():
+            self._worker.submit(
+                Request(
+                    text=call.text,
+                    expressions=list(call.expressions),
+                    source=Source.SERVICE,
+                    frame=self._frame(call.image, f"{self.get_name()}/segment"),
+                    done=answered.set_result,
+                )
             )
-        )
-        result: Result = await answered
+            result: Result = await answered
         self._report(result)
         reply.segmentation = self._message(result)
-        problems = [d for d in result.decisions if d.outcome > Outcome.REJECTED]
+        answered_by_model = (Outcome.SEGMENTED, Outcome.REJECTED)
+        problems = [d for d in result.decisions if d.outcome not in answered_by_model]
         reply.success = len(problems) < len(result.decisions)
-        reply.message = "; ".join(f"{d.expression!r}: {d.reason}" for d in problems)
+        reply.message = "; ".join(f"{_short(d.expression)}: {d.reason}" for d in problems)
         return reply
 
     def _on_parameters(self, changed: Sequence[Parameter]) -> SetParametersResult:
@@ -343,14 +423,8 @@ class GsvaNode(LifecycleNode):
             if hasattr(self._limits, parameter.name):
                 setattr(self._limits, parameter.name, parameter.value)
             if parameter.name == "rejection_threshold" and self._worker is not None:
-                self._set_threshold(parameter.value)
+                self._provenance.rejection_threshold = float(self._threshold())
         return SetParametersResult(successful=True)
-
-    def _set_threshold(self, value: float) -> None:
-        """Let the engine decide with `value`; negative: with what its model came with."""
-        value = value if value >= 0 else self._own_threshold
-        self._engine.rejection_threshold = value
-        self._provenance.rejection_threshold = value
 
     # Out
 
@@ -371,24 +445,24 @@ class GsvaNode(LifecycleNode):
 
     def _report(self, result: Result) -> None:
         stamp = f"{result.frame.stamp * 1e-9:.3f}" if result.frame is not None else "none"
-        about = f"instruction={result.request.id!r} frame={stamp}"
+        about = f"instruction={_short(result.request.id)} frame={stamp}"
         for decision in result.decisions:
             if decision.outcome is Outcome.FAILED:
                 self._warn(
                     decision.code.name,
-                    f"{about} expression={decision.expression[:80]!r} "
+                    f"{about} expression={_short(decision.expression)} "
                     f"outcome=FAILED code={decision.code.name}: {decision.reason}",
                 )
         ended = " ".join(decision.outcome.name for decision in result.decisions[:8])
         seconds = result.timings.get("total", 0.0)
         self.get_logger().debug(f"{about} outcomes={ended} seconds={seconds:.3f}")
 
-    def _warn(self, kind: str, text: str) -> None:
-        """Warn, of each kind of problem once a second."""
+    def _warn(self, kind: str, text: str, every: float = 1.0) -> None:
+        """Warn, of each kind of problem once in `every` seconds."""
         self._diagnostics.error(text)
         now = time.monotonic()
         last, held_back = self._warned.get(kind, (float("-inf"), 0))
-        if now - last < 1.0:
+        if now - last < every:
             self._warned[kind] = (last, held_back + 1)
             return
         self._warned[kind] = (now, 0)
@@ -399,11 +473,43 @@ class GsvaNode(LifecycleNode):
         state = "active" if self._cameras else "inactive" if self._worker else "unconfigured"
         stamp = self.get_clock().now().to_msg()
         provenance = self._provenance if self._worker else None
+        if self._worker is not None:
+            self._watch(self._worker)
         self._health.publish(self._diagnostics.report(state, self._worker, provenance, stamp))
 
+    def _watch(self, worker: Worker[Any]) -> None:
+        """See to it that neither a thread that is gone nor a camera that is silent goes unsaid."""
+        if problem := worker.problem():
+            self.failure = problem
+        now = time.monotonic()
+        starved = worker.starved()
+        self._starved = {topic: self._starved.get(topic, now) for topic in starved}
+        for topic, since in self._starved.items():
+            if now - since >= STARVED:
+                for camera in [topic] if topic else self._topics:
+                    text = self._silence(camera, now - since)
+                    self._warn(f"no frame {camera}", text, every=STARVED_AGAIN)
 
-def _nanoseconds(time: Any) -> int:
-    return int(time.sec * 1_000_000_000 + time.nanosec)
+    def _silence(self, topic: str, seconds: float) -> str:
+        publishers = self.count_publishers(topic)
+        said = f"{topic}: an instruction waits {seconds:.0f} s for a frame to be answered on"
+        if publishers:
+            return (
+                f"{said}; the topic has {publishers} publisher(s): they send nothing, or nothing new "
+                "enough (not_before, max_frame_age, max_frame_lead)"
+            )
+        kind = "CompressedImage" if topic.endswith("/compressed") else "Image"
+        others = [
+            name
+            for name, kinds in self.get_topic_names_and_types()
+            if f"sensor_msgs/msg/{kind}" in kinds and self.count_publishers(name)
+        ]
+        return f"{said}; nobody publishes it; topics with pictures: {', '.join(others) or 'none'}"
+
+
+def _short(words: str) -> str:
+    """A client's words for a line of a log."""
+    return repr(words) if len(words) <= SHOWN else f"{words[:SHOWN]!r}… ({len(words)} characters)"
 
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
@@ -432,12 +538,25 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
                 break
             except Exception:  # one message's fault must not end the answers to all others
                 logging.getLogger("gsva").exception("a callback failed; going on")
+            if node.failure:
+                node.get_logger().fatal(f"{node.failure}; ending")
+                break
     finally:
         node.close()
+        _drain(node, executor)
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return 1 if node.failure else 0
+
+
+def _drain(node: GsvaNode, executor: MultiThreadedExecutor) -> None:
+    """Let accepted calls and goals send their results."""
+    end = time.monotonic() + DRAIN
+    while rclpy.ok() and time.monotonic() < end:
+        if node.pending == 0:
+            end = min(end, time.monotonic() + GRACE)
+        executor.spin_once(timeout_sec=0.05)
 
 
 def _go_active(node: GsvaNode) -> bool:

@@ -11,7 +11,12 @@ from rcl_interfaces.msg import (
     ParameterType,
 )
 
-from .worker import Limits
+from gsva_ros.serving.requests import Limits
+
+
+class ParameterError(ValueError):
+    """A parameter whose value cannot be used; names the parameter."""
+
 
 UNCONFIGURED_ONLY = "Changes only while the node is unconfigured."
 
@@ -37,7 +42,9 @@ def _whole(text: str, low: int, high: int) -> ParameterDescriptor:
 def _real(text: str, low: float, high: float) -> ParameterDescriptor:
     return ParameterDescriptor(
         description=text,
-        floating_point_range=[FloatingPointRange(from_value=low, to_value=high, step=0.0)],
+        floating_point_range=[
+            FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
+        ],
     )
 
 
@@ -104,6 +111,33 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         0.0,
         _real("Seconds by the node's clock; an older frame is not answered; 0: any age.", 0, 1e6),
     ),
+    "max_frame_lead": (
+        1.0,
+        _real(
+            "Wall seconds by which a frame may have been received before the instruction that it "
+            "answers; older ones are not of what the client sees, and the instruction waits; 0: any.",
+            0,
+            1e6,
+        ),
+    ),
+    "inference_timeout": (
+        300.0,
+        _real(
+            "Wall seconds for one inference; beyond it the node answers everything with FAILED and "
+            "ends with status 1, so that its supervisor can start it again; 0: no limit.",
+            0,
+            1e6,
+        ),
+    ),
+    "hysteresis": (
+        0.0,
+        _real(
+            "Half the band around the threshold in which a repeated expression keeps the outcome it "
+            "had; 0: every frame is decided by itself.",
+            0,
+            0.5,
+        ),
+    ),
     "rejection_threshold": (
         -1.0,
         _real("Reject what gets a probability below this; negative: the model's own value.", -1, 1),
@@ -118,6 +152,10 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "depth_tolerance": (
         0.05,
         _real("Seconds between an image and the depth image it is taken together with.", 0, 10),
+    ),
+    "depth_wait": (
+        0.1,
+        _real("Seconds to wait for a depth image that is on its way, for segmentation_3d.", 0, 5),
     ),
     "overlay_opacity": (0.5, _real("Opacity of the masks in `overlay`.", 0, 1)),
 }
@@ -147,7 +185,7 @@ def declare(node: Any) -> None:
     for name, (default, descriptor) in TABLE.items():
         node.declare_parameter(name, default, descriptor)
         if problem := problem_with(name, node.get_parameter(name).value):
-            raise ValueError(f"parameter {problem}")
+            raise ParameterError(f"parameter {problem}")
 
 
 def problem_with(name: str, value: Any) -> str | None:
@@ -157,6 +195,8 @@ def problem_with(name: str, value: Any) -> str | None:
         return f"{name}: {value!r} is none of {', '.join(choices)}"
     if name == "image_topics" and not all(value):
         return f"{name}: {value!r} has an empty name"
+    if name == "image_topics" and len(set(value)) < len(value):
+        return f"{name}: {value!r} names a camera twice; name each once"
     return None
 
 

@@ -7,16 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
+from gsva_ros.answer import placed
 from gsva_ros.conversions import MessageError, fill_image
 from gsva_ros.msg import Segmentation, Segmentation3D
 from gsva_ros.overlay import Target, draw, label_image
+from gsva_ros.serving.requests import Decision, Outcome, Result
+from gsva_ros.stamps import nanoseconds
 
 from . import qos
 from .depth import DepthBuffer, depth_of, segmentation_3d
 from .detections import Detections
-from .worker import Outcome, Result
 
 
 class Views:
@@ -70,7 +74,9 @@ class Views:
     def _publish_space(self, answer: Segmentation, topic: str) -> None:
         buffer = self._buffers.get(topic)
         tolerance = float(self._value("depth_tolerance"))
-        found = buffer.nearest(answer.header.stamp, tolerance) if buffer else None
+        wait = float(self._value("depth_wait"))
+        stamp = nanoseconds(answer.header.stamp)
+        found = buffer.held(stamp, tolerance, wait) if buffer else None
         if found is None:
             said = f"no depth image and camera_info within {tolerance} s of the image"
             self._warn(
@@ -86,12 +92,19 @@ class Views:
 
 
 def targets_of(result: Result) -> list[Target]:
-    """What the overlay draws."""
+    """What the overlay draws of a result on a picture."""
+    assert result.rgb is not None
     return [
-        Target(d.slot, d.expression, d.mask, d.p_seg)
+        Target(d.slot, d.expression, _mask(d, result.rgb.shape[:2]), d.p_seg)
         for d in result.decisions
         if d.outcome in (Outcome.SEGMENTED, Outcome.REJECTED)
     ]
+
+
+def _mask(decision: Decision, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    if decision.box is None or decision.crop is None:
+        return None
+    return placed(decision.crop, decision.box, size)
 
 
 def _heard(publisher: Any) -> bool:

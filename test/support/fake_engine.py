@@ -2,32 +2,12 @@
 
 import os
 import time
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
+
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-
-
-@dataclass
-class FakeSlot:
-    expression: str
-    rejected: bool
-    p_seg: float
-    mask: np.ndarray | None = None
-    box: tuple[int, int, int, int] | None = None
-    predicted_iou: float = 0.0
-
-
-@dataclass
-class FakeAnswer:
-    slots: list[FakeSlot]
-    text: str = ""
-    timings: dict[str, float] = field(default_factory=dict)
-
-
-class ExpressionError(ValueError):
-    """Named like the engine's own."""
 
 
 class FakeEngine:
@@ -43,6 +23,7 @@ class FakeEngine:
         self.encoded = 0  # frames so far
         self.released = 0
         self.most_expressions = 10**9  # more at once are out of memory
+        self.hang = None  # a threading.Event that "hang" waits for
 
     def release(self):
         self.released += 1
@@ -51,28 +32,50 @@ class FakeEngine:
         self.encoded += 1
         return rgb
 
-    def segment(self, frame, expressions):
+    def segment(self, frame, expressions, *, joint=False, threshold=None, mask_rejected=False):
+        faults = {
+            i: "too many tokens"
+            for i, e in enumerate(expressions)
+            if e == "too long for the tokenizer"
+        }
+        if faults:
+            raise ExpressionError("too many tokens", faults)
         time.sleep(self.delay)
+        if "hang" in expressions:
+            if self.hang is None:
+                time.sleep(3600.0)
+            else:
+                self.hang.wait()
         if len(expressions) > self.most_expressions or "too big" in expressions:
             raise MemoryError("device memory is spent")
-        return FakeAnswer([self._slot(frame, e) for e in expressions], timings={"decide": 0.001})
+        if threshold is None:
+            threshold = self.rejection_threshold
+        limits = np.broadcast_to(threshold, len(expressions))
+        slots = [self._slot(frame, e, t) for e, t in zip(expressions, limits, strict=True)]
+        return Answer(slots, timings={"decide": 0.001})
 
-    def ask(self, frame, text):
-        return self.segment(frame, [w for w in text.split() if w in COLOURS])
+    def ask(self, frame, text, *, threshold=None):
+        words = [w for w in text.split() if w in COLOURS]
+        return self.segment(frame, words, threshold=threshold)
 
-    def _slot(self, rgb, expression):
+    def _slot(self, rgb, expression, threshold):
+        size = rgb.shape[:2]
         if expression == "raise":
             raise RuntimeError("this engine was told to fail")
-        if expression == "too long for the tokenizer":
-            raise ExpressionError("too many tokens")
+        if expression == "not a number":
+            return Slot(expression, 0.0, None, size, fault="the model's mask is not finite")
+        if expression == "unmarked":
+            return Slot(expression, 0.97, Rejection.EMPTY_MASK, size)
         colour = COLOURS.get(expression, (1, 2, 3))
         mask = (rgb == np.array(colour, np.uint8)).all(-1)
+        # A picture's first pixel says how sure the model is of what it finds, in hundredths.
         p_seg = 0.97 if mask.any() else 0.03
-        if p_seg < self.rejection_threshold:
-            return FakeSlot(expression, True, p_seg)
-        ys, xs = np.nonzero(mask)
-        box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
-        return FakeSlot(expression, False, p_seg, mask, box, 0.9)
+        if expression == "wavering":
+            p_seg, mask = rgb[0, 0, 0] / 100, np.ones(size, bool)
+        if p_seg < threshold:
+            return Slot(expression, p_seg, Rejection.MODEL, size)
+        box = mask_box(mask)
+        return Slot(expression, p_seg, None, size, box, cropped(mask, box), 0.9)
 
 
 def load(model, device, dtype):

@@ -22,17 +22,19 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
+from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import mask_of
 from gsva_ros.eval.bags import Bag, BagError
 from gsva_ros.eval.cases import Query
 from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
-from gsva_ros.msg import Outcome, Segmentation
+from gsva_ros.msg import Outcome, Rejection, Segmentation
+from gsva_ros.ros import qos
+from gsva_ros.stamps import nanoseconds
 from gsva_ros.truth import FrameTruth, TruthError, read_truth
 
-from . import qos
-
+KINDS = {Rejection.MODEL: Kind.MODEL, Rejection.EMPTY_MASK: Kind.EMPTY_MASK}
 STAGES = ("encode", "decide", "mask")
 
 
@@ -56,7 +58,7 @@ class LiveEvaluation(Node):
 
     def _on_answer(self, msg: Segmentation) -> None:
         self.heard = time.monotonic()
-        stamp = msg.header.stamp.sec * 1_000_000_000 + msg.header.stamp.nanosec
+        stamp = nanoseconds(msg.header.stamp)
         frame = self._truth.get((msg.image_topic, stamp))
         if frame is None:
             return
@@ -90,11 +92,12 @@ def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
         if outcome.slot in instances:
             instance = instances[outcome.slot]
             mask = mask_of(instance, msg.width, msg.height)
-            yield slot_record(query, MaskedSlot(instance.p_seg, True, instance.predicted_iou, mask))
+            yield slot_record(query, MaskedSlot(instance.p_seg, None, instance.predicted_iou, mask))
         else:
-            p_seg = 1.0 - rejections[outcome.slot].probability
+            rejection = rejections[outcome.slot]
+            p_seg = 1.0 - rejection.probability
             mask = np.zeros((msg.height, msg.width), bool)
-            yield slot_record(query, MaskedSlot(p_seg, False, 0.0, mask))
+            yield slot_record(query, MaskedSlot(p_seg, KINDS[rejection.kind], 0.0, mask))
 
 
 def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:

@@ -24,14 +24,13 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.geometry import organised_points
-from gsva_ros.grasp import Grasp, top_grasp
 from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, draw
+from gsva_ros.programs.grasp import Grasp, top_grasp
+from gsva_ros.ros import qos
 from gsva_ros.sim.dataset import visible_scene
 from gsva_ros.sim.pick import OPENING, PARKED, PickWorld, View
 from gsva_ros.sim.render import Renderer
-
-from . import qos
 
 LIFT = 0.15  # metres
 HELD = 0.004  # metres: fingers that close further hold nothing

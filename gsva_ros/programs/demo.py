@@ -31,9 +31,8 @@ from tqdm import tqdm
 from gsva_ros.conversions import mask_of, to_rgb
 from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, poster
-
-from . import qos
-from .results import ResultsBag
+from gsva_ros.programs.results import ResultsBag
+from gsva_ros.ros import qos
 
 OUTCOMES = {
     Outcome.SEGMENTED: "SEGMENTED",

@@ -19,8 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
 from gsva_ros.msg import Instruction
-
-from . import qos
+from gsva_ros.ros import qos
 
 TYPES = {
     "sensor_msgs/msg/Image": (Image, qos.PICTURE),

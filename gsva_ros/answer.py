@@ -1,0 +1,158 @@
+"""What an engine answers, without the engine: slots, answers, errors, and the protocol it follows.
+
+Imports numpy only, so that whatever consumes answers needs neither torch nor ROS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: (x0, y0, x1, y1) in pixels; x1 and y1 exclusive.
+Box = tuple[int, int, int, int]
+
+FrameT = TypeVar("FrameT")
+
+
+class Rejection(Enum):
+    """Why a slot is rejected."""
+
+    MODEL = "model"  # p([SEG]) is below the threshold: the model said [REJ]
+    EMPTY_MASK = "empty_mask"  # the model said [SEG], but its mask has no pixel
+
+
+class ExpressionError(ValueError):
+    """An expression or instruction that cannot be asked: empty, not text, or too long for the model.
+
+    Attributes:
+        faults: what is wrong with each expression that is at fault, by its index among those asked.
+            The others can be asked without it. Empty where the fault is of the whole.
+    """
+
+    def __init__(self, message: str, faults: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.faults = dict(faults or {})
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """One expression's place in the answer.
+
+    Attributes:
+        expression: the words as they were asked, or, from `ask`, as the model wrote them.
+        p_seg: probability of [SEG] against [REJ], 0 to 1.
+        rejection: why the slot is rejected; None where it is not.
+        size: (height, width) of the frame.
+        box: around the mask; None where there is no mask or no pixel in it.
+        crop: bool [y1 - y0, x1 - x0], the mask inside its box; None where box is None.
+        predicted_iou: the mask decoder's own estimate of the mask's IoU; None without a mask.
+        fault: why the slot could not be decided ("": it was); such a slot is neither rejected nor
+            masked.
+    """
+
+    expression: str
+    p_seg: float
+    rejection: Rejection | None = None
+    size: tuple[int, int] = (0, 0)
+    box: Box | None = None
+    crop: NDArray[np.bool_] | None = None
+    predicted_iou: float | None = None
+    fault: str = ""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the frame holds no referent, for either reason."""
+        return self.rejection is not None
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """The mask, bool [H, W] at the frame's size, made anew at each access; None without one."""
+        if self.box is None or self.crop is None:
+            return None
+        return placed(self.crop, self.box, self.size)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Slots in order, the answer's text, and seconds taken ("encode", "decide", "mask").
+
+    complete: False where `ask` ran into its limit before the model ended its answer.
+    """
+
+    slots: list[Slot]
+    text: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    complete: bool = True
+
+
+class Segmenter(Protocol[FrameT]):
+    """What serving and evaluation need of an engine. FrameT: its encoded frame.
+
+    Attributes:
+        rejection_threshold: the model's own; a slot with p_seg below it is rejected.
+        name, weights_hash, precision, device, prompt_template: what answers, for the record.
+    """
+
+    @property
+    def rejection_threshold(self) -> float: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def weights_hash(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def device(self) -> object: ...
+    @property
+    def prompt_template(self) -> str: ...
+
+    def encode(self, rgb: NDArray[np.uint8]) -> FrameT:
+        """Look at a frame once, uint8 [H, W, 3] RGB; ValueError or TypeError where it is none."""
+        ...
+
+    def segment(
+        self,
+        frame: FrameT,
+        expressions: Sequence[str],
+        *,
+        joint: bool = False,
+        threshold: float | Sequence[float] | None = None,
+        mask_rejected: bool = False,
+    ) -> Answer:
+        """One slot for each expression; ExpressionError names those that cannot be asked."""
+        ...
+
+    def ask(self, frame: FrameT, text: str, *, threshold: float | None = None) -> Answer:
+        """Slots and text as the model writes them for a free instruction."""
+        ...
+
+    def release(self) -> None:
+        """Give unused memory back."""
+        ...
+
+
+def mask_box(mask: NDArray[np.bool_]) -> Box | None:
+    """The box around a mask, bool [H, W]; None where no pixel is set."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def placed(crop: NDArray[np.bool_], box: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask of a frame's size (height, width) from what is inside its box."""
+    x0, y0, x1, y1 = box
+    mask = np.zeros(size, bool)
+    mask[y0:y1, x0:x1] = crop
+    return mask
+
+
+def cropped(mask: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
+    """A copy of the mask inside a box, so that the whole can be freed."""
+    x0, y0, x1, y1 = box
+    return np.ascontiguousarray(mask[y0:y1, x0:x1])

@@ -1,0 +1,46 @@
+"""Service calls and goals that were accepted and have no result yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Pending:
+    """A count that can be waited for, so that nobody is left without a result."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        with self._changed:
+            return self._count
+
+    def add(self) -> None:
+        """One more was accepted."""
+        with self._changed:
+            self._count += 1
+
+    def remove(self) -> None:
+        """One has its result."""
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """From acceptance to result."""
+        self.add()
+        try:
+            yield
+        finally:
+            self.remove()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until there is none; False after `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, timeout)

@@ -1,0 +1,209 @@
+"""One request on one frame through the engine: a result in every case, whatever the model raises.
+
+A camera's last encoded frame is kept, so that further requests on it cost no second encoding. Where device
+memory is short, the kept frames go first, then the expressions are asked in halves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..answer import Answer, ExpressionError, FrameT, Rejection, Segmenter, Slot
+from .requests import (
+    BadImageError,
+    CameraFrame,
+    Code,
+    Decision,
+    Limits,
+    Outcome,
+    Request,
+    Result,
+    Source,
+    Steadiness,
+)
+from .schedule import text_problem
+
+log = logging.getLogger(__name__)
+
+REASONS = {
+    Rejection.MODEL: "the model finds no referent in the image (p([SEG]) {:.3f})",
+    Rejection.EMPTY_MASK: "the model finds a referent (p([SEG]) {:.3f}), but its mask has no pixel",
+}
+
+
+class Inference(Generic[FrameT]):
+    """Used by one thread at a time; it holds the encoded frames."""
+
+    def __init__(self, engine: Segmenter[FrameT], limits: Limits) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.encoded: dict[str, tuple[CameraFrame, NDArray[np.uint8], FrameT]] = {}  # by topic
+
+    def answer(self, request: Request, frame: CameraFrame, start: float) -> Result:
+        """Decode and encode the frame where that is not done yet, ask the engine, and say what came of it.
+
+        Args:
+            start: monotonic seconds, when the request's turn began.
+        """
+        words = request.words()
+        faults = {i: p for i, w in enumerate(words) if (p := text_problem(w, self.limits))}
+        result = Result(request, [], frame)
+        result.timings["queue"] = start - max(frame.received, request.submitted)
+        slots: dict[int, Slot] = {}
+        try:
+            result.rgb, encoded, seconds = self._encode(frame, request.source)
+            if request.expressions:
+                answers = self._segment(encoded, request, faults, slots)
+            else:
+                answers = [self.engine.ask(encoded, request.text, threshold=self._threshold())]
+                slots.update(enumerate(answers[0].slots))
+            result.text = " ".join(answer.text for answer in answers if answer.text)
+            for answer in answers:
+                for stage, spent in answer.timings.items():
+                    result.timings[stage] = result.timings.get(stage, 0.0) + float(spent)
+            result.timings["encode"] = seconds
+            if not slots and not faults:
+                faults[0] = (Code.NO_SLOT, "the model's answer names nothing to segment")
+        except Exception as error:  # whatever the model raises is an answer, never the end
+            slots.clear()
+            problem = self._explain(error)
+            faults.update({i: problem for i in range(len(words)) if i not in faults})
+        decided = [_decision(i, slot) for i, slot in slots.items()]
+        failed = [Decision(i, words[i], Outcome.FAILED, *fault) for i, fault in faults.items()]
+        result.decisions = sorted([*decided, *failed], key=lambda d: d.slot)
+        result.timings["total"] = time.monotonic() - start
+        if request.every_frame:
+            _count(request, result.decisions, frame.stamp)
+        return result
+
+    def _segment(
+        self,
+        encoded: FrameT,
+        request: Request,
+        faults: dict[int, tuple[Code, str]],
+        slots: dict[int, Slot],
+    ) -> list[Answer]:
+        """Fill `slots` for every expression that can be asked, and `faults` for the others."""
+        asked = [i for i in range(len(request.expressions)) if i not in faults]
+        try:
+            answers = self._within_memory(encoded, request, asked)
+        except ExpressionError as error:
+            if not error.faults:
+                raise
+            for place, reason in error.faults.items():
+                faults[asked[place]] = (Code.INVALID_INSTRUCTION, reason)
+            asked = [i for i in asked if i not in faults]
+            answers = self._within_memory(encoded, request, asked)
+        slots.update(zip(asked, (s for a in answers for s in a.slots), strict=True))
+        return answers
+
+    def _within_memory(
+        self, encoded: FrameT, request: Request, asked: Sequence[int]
+    ) -> list[Answer]:
+        """The engine's answers: one, or several where all expressions at once need too much memory."""
+        if not asked:
+            return []
+        words = [request.expressions[i] for i in asked]
+        thresholds = [self._threshold_for(request, i) for i in asked]
+        try:
+            return [self.engine.segment(encoded, words, threshold=thresholds)]
+        except Exception as error:
+            if not _out_of_memory(error) or len(words) == 1:
+                raise
+            log.warning("out of memory with %d expressions at once: half as many", len(words))
+        self.engine.release()
+        half = len(asked) // 2
+        return [
+            *self._within_memory(encoded, request, asked[:half]),
+            *self._within_memory(encoded, request, asked[half:]),
+        ]
+
+    def _threshold(self) -> float:
+        set_by_user = self.limits.rejection_threshold
+        return set_by_user if set_by_user >= 0 else self.engine.rejection_threshold
+
+    def _threshold_for(self, request: Request, index: int) -> float:
+        """The threshold, moved away from where an expression's last outcome would change."""
+        threshold, band = self._threshold(), self.limits.hysteresis
+        last = request.steadiness.get((index, request.expressions[index]))
+        if last is None or not band:
+            return threshold
+        moved = threshold - band if last.outcome is Outcome.SEGMENTED else threshold + band
+        return min(1.0, max(0.0, moved))
+
+    def _encode(
+        self, frame: CameraFrame, source: Source
+    ) -> tuple[NDArray[np.uint8], FrameT, float]:
+        """Picture, encoded frame, and the seconds that encoding it took now."""
+        kept = self.encoded.get(frame.topic)
+        if kept is not None and kept[0] is frame:
+            return kept[1], kept[2], 0.0
+        # Free the memory of the old one before the new one needs it.
+        self.encoded.pop(frame.topic, None)
+        kept = None
+        rgb = frame.decode()
+        start = time.monotonic()
+        try:
+            encoded = self.engine.encode(rgb)
+        except Exception as error:
+            if not _out_of_memory(error) or not self.encoded:
+                raise
+            log.warning("out of memory with %d frames kept: letting go of them", len(self.encoded))
+            self.encoded.clear()
+            self.engine.release()
+            encoded = self.engine.encode(rgb)
+        if source is not Source.SERVICE:  # nobody asks twice about a call's own picture
+            self.encoded[frame.topic] = (frame, rgb, encoded)
+        return rgb, encoded, time.monotonic() - start
+
+    def _explain(self, error: Exception) -> tuple[Code, str]:
+        if isinstance(error, BadImageError):
+            return Code.BAD_IMAGE, str(error)
+        if isinstance(error, ExpressionError):
+            return Code.INVALID_INSTRUCTION, str(error)
+        if _out_of_memory(error):
+            self.encoded.clear()
+            self.engine.release()
+            return Code.OUT_OF_MEMORY, str(error).partition("\n")[0] or "out of memory"
+        log.error("inference failed", exc_info=error)
+        return Code.INTERNAL, f"{type(error).__name__}: {error}"
+
+
+def _decision(index: int, slot: Slot) -> Decision:
+    decision = Decision(index, slot.expression, Outcome.SEGMENTED, p_seg=slot.p_seg)
+    if slot.fault:
+        decision.outcome, decision.code, decision.reason = (
+            Outcome.FAILED,
+            Code.INTERNAL,
+            slot.fault,
+        )
+    elif slot.rejection is not None:
+        decision.outcome, decision.rejection = Outcome.REJECTED, slot.rejection
+        decision.reason = REASONS[slot.rejection].format(slot.p_seg)
+    else:
+        decision.box, decision.crop = slot.box, slot.crop
+        decision.predicted_iou = float(slot.predicted_iou or 0.0)
+    return decision
+
+
+def _count(request: Request, decisions: Sequence[Decision], stamp: int) -> None:
+    """Carry on how long each expression's outcome has been the same."""
+    for decision in decisions:
+        key = (decision.slot, decision.expression)
+        last = request.steadiness.get(key)
+        if last is None or last.outcome is not decision.outcome:
+            last = Steadiness(decision.outcome, stamp, 0)
+        last = Steadiness(last.outcome, last.since, last.answers + 1)
+        request.steadiness[key] = last
+        decision.since, decision.answers = last.since, last.answers
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether it is torch's error, or Python's; by name, for nothing here imports torch."""
+    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)

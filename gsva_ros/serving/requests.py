@@ -1,0 +1,161 @@
+"""What goes in and out of the worker: camera frames, requests, results, limits and counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..answer import Box, Rejection
+
+
+class Outcome(IntEnum):
+    """How an expression ended (gsva_ros/Outcome). The zero of an unset message says nothing."""
+
+    UNKNOWN = 0
+    SEGMENTED = 1
+    REJECTED = 2
+    FAILED = 3
+    EXPIRED = 4
+    CANCELLED = 5
+
+
+class Code(IntEnum):
+    """Why it FAILED (gsva_ros/Outcome)."""
+
+    NONE = 0
+    EMPTY_INSTRUCTION = 1
+    INVALID_INSTRUCTION = 2
+    BAD_IMAGE = 3
+    OUT_OF_MEMORY = 4
+    INTERNAL = 5
+    QUEUE_FULL = 6
+    NO_SLOT = 7
+    INACTIVE = 8
+
+
+class Source(Enum):
+    """Who asks. Sources take fair turns at the model."""
+
+    INSTRUCTION = "instruction"
+    FOLLOW = "follow"
+    SERVICE = "service"
+
+
+class BadImageError(ValueError):
+    """Raised by a frame's `decode` when its message cannot be read."""
+
+
+@dataclass(eq=False)
+class CameraFrame:
+    """A camera frame as it came; decoded when a request needs it."""
+
+    header: Any  # std_msgs/Header, copied into every answer
+    stamp: int  # nanoseconds, from the header
+    topic: str
+    decode: Callable[[], NDArray[np.uint8]]  # -> uint8 [H, W, 3] RGB
+    received: float = field(default_factory=time.monotonic)  # seconds
+
+
+@dataclass
+class Steadiness:
+    """How long a repeated expression's outcome has been the same."""
+
+    outcome: Outcome
+    since: int  # stamp in nanoseconds of the first frame with this outcome
+    answers: int  # that had it without interruption, this one included
+
+
+@dataclass(eq=False)
+class Request:
+    """One instruction. `text`, or `expressions`: one slot each."""
+
+    id: str = ""
+    text: str = ""
+    expressions: Sequence[str] = ()
+    source: Source = Source.INSTRUCTION
+    every_frame: bool = False
+    not_before: int = 0  # nanoseconds, compared with frame stamps
+    topic: str = ""  # camera meant; "": any
+    deadline: int | None = None  # nanoseconds by the worker's clock; cleared by the first answer
+    frame: CameraFrame | None = None  # its own picture (the service); None: a camera's newest
+    done: Callable[[Result], None] | None = None  # called with the answer instead of `publish`
+    problem: str = ""  # why it is invalid, where the caller knows already
+    submitted: float = field(default_factory=time.monotonic)
+    # What the schedule keeps of it.
+    assigned: CameraFrame | None = None  # the frame it is to be answered on
+    answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
+    last_start: float = float("-inf")
+    cancelled: str = ""  # why, once it is
+    ended: bool = False
+    steadiness: dict[tuple[int, str], Steadiness] = field(
+        default_factory=dict
+    )  # by slot, expression
+
+    def words(self) -> list[str]:
+        """What gets an outcome each: the expressions, or the text."""
+        return list(self.expressions) or [self.text]
+
+
+@dataclass
+class Decision:
+    """The outcome of one expression."""
+
+    slot: int
+    expression: str
+    outcome: Outcome
+    code: Code = Code.NONE
+    reason: str = ""
+    rejection: Rejection | None = None
+    p_seg: float = 0.0
+    predicted_iou: float = 0.0
+    box: Box | None = None
+    crop: NDArray[np.bool_] | None = None  # the mask inside its box
+    since: int = 0  # stamp of the first answer in a row with this outcome, nanoseconds
+    answers: int = 1  # in that row
+
+
+@dataclass
+class Result:
+    """The answer to one request on one frame."""
+
+    request: Request
+    decisions: list[Decision]
+    frame: CameraFrame | None = None
+    rgb: NDArray[np.uint8] | None = None
+    text: str = ""
+    timings: dict[str, float] = field(default_factory=dict)  # seconds
+
+
+@dataclass
+class Limits:
+    """What the worker accepts, and how fast it works. Each is a parameter of the node."""
+
+    max_expressions: int = 32
+    max_expression_length: int = 256  # characters
+    max_instructions: int = 1000
+    max_rate: float = 0.0  # frames answered a second, for repeated instructions; 0: no limit
+    default_deadline: float = 0.0  # seconds by the worker's clock; 0: none
+    max_frame_age: float = 0.0  # seconds by the frames' clock; 0: any age
+    max_frame_lead: float = 1.0  # wall seconds that a frame may be older than its request; 0: any
+    rejection_threshold: float = -1.0  # negative: the model's own
+    hysteresis: float = 0.0  # half the band around the threshold in which an outcome stays
+    inference_timeout: float = 300.0  # wall seconds for one inference; 0: no limit
+
+
+@dataclass
+class Counts:
+    """What happened so far. Changed and read under the worker's lock."""
+
+    received: int = 0  # frames
+    dropped: int = 0  # frames replaced by a newer one before anything was asked of them
+    stale: int = 0  # frames too old to be answered when their turn came
+    bad_frames: int = 0
+    instructions: int = 0
+    answers: int = 0
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))

@@ -1,0 +1,317 @@
+"""Which request is answered next, and on which frame: pure state, without threads, clocks or sleeps.
+
+Every request that `submit` takes ends exactly once: each method returns the `Ending`s that it caused,
+and `finish` says whether a result that was computed may still be given. The caller holds a lock around
+each call and hands endings over outside it.
+
+Newest frame wins: the mailbox holds one frame a camera. Requests that are due on the same frame are
+answered on it one after the other, so that it is encoded once. Sources (instructions, follow goals,
+service calls) share the model's time by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from .requests import CameraFrame, Code, Counts, Limits, Outcome, Request, Source
+
+#: Seconds that a caller waits at most before it asks again, whatever it waits for.
+LONGEST_WAIT = 1.0
+#: The same while a deadline runs by a clock that may be faster than the wall's.
+DEADLINE_WAIT = 0.05
+SHUTTING_DOWN = "the node is shutting down"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A request that ends without the model: the same outcome for every expression.
+
+    each: code and reason of every expression, where they differ.
+    """
+
+    request: Request
+    outcome: Outcome
+    reason: str
+    code: Code = Code.NONE
+    each: tuple[tuple[Code, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What to answer now."""
+
+    request: Request
+    frame: CameraFrame
+
+
+class Schedule:
+    """Requests and newest frames. `now` is monotonic seconds, `clock` nanoseconds of the stamps' clock."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.counts = Counts()
+        self.busy: Request | None = None  # what the model works on
+        self.paused = ""  # why nothing is taken
+        self.stopping = False
+        self._newest: dict[str, CameraFrame] = {}  # by topic, the last received last
+        self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
+        self._stale: CameraFrame | None = None  # the last one counted as such
+        self._requests: dict[str, Request] = {}  # by id, in order of arrival
+        self._virtual = 0.0  # start of the turn that was picked last, in fair queueing's time
+        self._finish: dict[Source, float] = dict.fromkeys(
+            Source, 0.0
+        )  # end of each one's last turn
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that are not finished."""
+        return len(self._requests)
+
+    def holds(self, topic: str) -> bool:
+        """Whether frames of this topic come into the mailbox."""
+        return topic in self._newest
+
+    def starved(self) -> list[str]:
+        """Topics that requests wait for; "" for any camera."""
+        waiting = (r for r in self._requests.values() if r.frame is None and r is not self.busy)
+        return sorted({r.topic for r in waiting})
+
+    # Frames
+
+    def offer(self, frame: CameraFrame) -> None:
+        """Put a camera frame into the mailbox, in the place of the one that is there."""
+        self.counts.received += 1
+        if self.paused:
+            return
+        if frame.topic in self._unused:
+            self.counts.dropped += 1
+        self._newest.pop(frame.topic, None)
+        self._newest[frame.topic] = frame
+        self._unused.add(frame.topic)
+
+    def forget_frames(self) -> None:
+        """Empty the mailbox: what is in it is not of now."""
+        self._newest.clear()
+        self._unused.clear()
+        for request in self._requests.values():
+            request.assigned = None
+
+    def jumped(self, delta: int) -> None:
+        """The clock jumped by `delta` nanoseconds: earlier frames go, deadlines keep what was left."""
+        self.forget_frames()
+        for request in self._requests.values():
+            if request.deadline is not None:
+                request.deadline += delta
+
+    # Requests
+
+    def submit(self, request: Request, clock: int) -> list[Ending]:
+        """Take a request; one that cannot be carried out ends at once."""
+        request.id = request.id or uuid.uuid4().hex
+        self.counts.instructions += 1
+        if request.deadline is None and self.limits.default_deadline > 0:
+            request.deadline = clock + int(self.limits.default_deadline * 1e9)
+        problem = self._problem(request)
+        endings = self._replace(request, "" if problem is None else ", which cannot be carried out")
+        if problem is None and len(self._requests) >= self.limits.max_instructions:
+            full = f"{self.limits.max_instructions} instructions are waiting already"
+            problem = Ending(request, Outcome.FAILED, full, Code.QUEUE_FULL)
+        if problem is None:
+            self._requests[request.id] = request
+            return endings
+        return [*endings, self._end(problem)]
+
+    def cancel(self, request_id: str, reason: str) -> tuple[bool, list[Ending]]:
+        """End a request; False where there is none with this id. One under way ends at `finish`."""
+        request = self._requests.pop(request_id, None)
+        if request is None:
+            return False, []
+        request.cancelled = reason
+        if request is self.busy:
+            return True, []
+        return True, [self._end(Ending(request, Outcome.CANCELLED, reason))]
+
+    def pause(self, reason: str) -> list[Ending]:
+        """End what waits with CANCELLED, and from now on each request with FAILED (INACTIVE)."""
+        self.paused = reason
+        self.forget_frames()
+        return self._cancel_all(reason)
+
+    def resume(self) -> None:
+        """Take requests again."""
+        self.paused = ""
+
+    def stop(self) -> list[Ending]:
+        """End what waits with CANCELLED, and from now on each request as it comes."""
+        self.stopping = True
+        return self._cancel_all(SHUTTING_DOWN)
+
+    def expire(self, clock: int) -> list[Ending]:
+        """End what has passed its deadline; one under way is judged at `finish`."""
+        due = [
+            r
+            for r in self._requests.values()
+            if r is not self.busy and r.deadline is not None and r.deadline <= clock
+        ]
+        for request in due:
+            del self._requests[request.id]
+        return [self._expired(request) for request in due]
+
+    # Turns
+
+    def next(self, now: float, clock: int) -> Turn | float:
+        """The next turn, or how many seconds to wait for one if nothing happens before."""
+        ready, wait = self._ready(now, clock)
+        if not ready:
+            return wait
+        # Whoever was served last waits longest; ties go by arrival.
+        picked = min(ready, key=lambda turn: (self._start(turn), turn.request.last_start))
+        for turn in ready:
+            if turn.frame is picked.frame:
+                turn.request.assigned = picked.frame
+        self._virtual = self._start(picked)
+        self._unused.discard(picked.frame.topic)
+        self.busy = picked.request
+        picked.request.last_start = now
+        return picked
+
+    def finish(self, turn: Turn, clock: int, seconds: float) -> list[Ending] | None:
+        """The model is done with a turn; None: its result is the answer, otherwise these endings are."""
+        request = turn.request
+        self.busy = None
+        self._finish[request.source] = self._virtual + seconds
+        request.answered_frame, request.assigned = turn.frame, None
+        if request.ended:
+            return []
+        late = request.deadline is not None and clock > request.deadline
+        request.deadline = None
+        mine = self._requests.get(request.id) is request
+        if mine and (late or not request.every_frame):
+            del self._requests[request.id]
+        # At shutdown, what was computed is still given where it is all that was asked for.
+        if request.cancelled and (request.every_frame or request.cancelled != SHUTTING_DOWN):
+            return [self._end(Ending(request, Outcome.CANCELLED, request.cancelled))]
+        if late:
+            return [self._expired(request)]
+        request.ended = not request.every_frame
+        return None
+
+    def abandon(self, reason: str) -> list[Ending]:
+        """The model does not come back: what it works on and what waits ends with FAILED."""
+        hanging = [self.busy] if self.busy is not None and not self.busy.ended else []
+        waiting = [r for r in self._requests.values() if r is not self.busy]
+        self._requests.clear()
+        self.paused = reason
+        return [
+            self._end(Ending(r, Outcome.FAILED, reason, Code.INTERNAL))
+            for r in [*hanging, *waiting]
+        ]
+
+    # How
+
+    def _problem(self, request: Request) -> Ending | None:
+        """Why a request cannot be carried out as a whole."""
+        if self.stopping:
+            return Ending(request, Outcome.CANCELLED, SHUTTING_DOWN)
+        if self.paused:
+            return Ending(request, Outcome.FAILED, self.paused, Code.INACTIVE)
+        reason, code = "", Code.INVALID_INSTRUCTION
+        words = request.words()
+        if request.problem:
+            reason = request.problem
+        elif request.text and request.expressions:
+            reason = "give either text or expressions, not both"
+        elif not request.text and not request.expressions:
+            reason, code = "neither text nor expressions", Code.EMPTY_INSTRUCTION
+        elif len(request.expressions) > self.limits.max_expressions:
+            count, most = len(request.expressions), self.limits.max_expressions
+            reason = f"{count} expressions, at most {most} are taken"
+        if reason:
+            return Ending(request, Outcome.FAILED, reason, code)
+        each = [problem for w in words if (problem := text_problem(w, self.limits))]
+        if len(each) < len(words):
+            return None
+        return Ending(request, Outcome.FAILED, each[0][1], each[0][0], tuple(each))
+
+    def _replace(self, request: Request, addition: str) -> list[Ending]:
+        found, endings = self.cancel(
+            request.id, f"replaced by a newer instruction with its id{addition}"
+        )
+        return endings if found else []
+
+    def _cancel_all(self, reason: str) -> list[Ending]:
+        return [ending for each in list(self._requests) for ending in self.cancel(each, reason)[1]]
+
+    def _end(self, ending: Ending) -> Ending:
+        assert not ending.request.ended, f"{ending.request.id!r} would end twice"
+        ending.request.ended = True
+        return ending
+
+    def _expired(self, request: Request) -> Ending:
+        return self._end(Ending(request, Outcome.EXPIRED, "its deadline passed"))
+
+    def _start(self, turn: Turn) -> float:
+        """Start tag of fair queueing: a source that was idle begins now, without credit."""
+        return max(self._virtual, self._finish[turn.request.source])
+
+    def _ready(self, now: float, clock: int) -> tuple[list[Turn], float]:
+        """What can be answered now, and how long to wait where nothing can."""
+        wait = LONGEST_WAIT
+        interval = 1.0 / self.limits.max_rate if self.limits.max_rate > 0 else 0.0
+        ready = []
+        for request in self._requests.values():
+            if request.deadline is not None:
+                wait = min(wait, DEADLINE_WAIT)
+            frame = request.assigned or request.frame or self._frame_for(request, clock)
+            if frame is None:
+                continue
+            rest = request.last_start + interval - now
+            if request.every_frame and rest > 0:
+                wait = min(wait, rest)
+                continue
+            ready.append(Turn(request, frame))
+        return ready, wait
+
+    def _frame_for(self, request: Request, clock: int) -> CameraFrame | None:
+        """The newest frame that answers a request, if it was not answered on it already."""
+        topic = request.topic or next(reversed(self._newest), "")
+        frame = self._newest.get(topic)
+        if frame is None or not answers(frame, request, self.limits):
+            return None
+        age = (clock - frame.stamp) * 1e-9
+        if 0 < self.limits.max_frame_age < age:
+            if self._stale is not frame:
+                self._stale = frame
+                self.counts.stale += 1
+            return None
+        return frame
+
+
+def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:
+    """Whether a frame of the camera that a request means is one that it can be answered on."""
+    if frame is request.answered_frame:
+        return False
+    lead = request.submitted - frame.received
+    return fits(frame.stamp, lead, request.not_before, limits.max_frame_lead)
+
+
+def fits(stamp: int, lead: float, not_before: int, max_lead: float) -> bool:
+    """The rule which frames answer an instruction, live and in a recording.
+
+    Args:
+        stamp, not_before: nanoseconds.
+        lead: seconds by which the frame was received before the instruction.
+        max_lead: the longest such lead that is taken; 0: any.
+    """
+    return stamp >= not_before and not 0 < max_lead < lead
+
+
+def text_problem(words: str, limits: Limits) -> tuple[Code, str] | None:
+    """Why one expression cannot be asked, before the model is: it fails alone."""
+    if not words.strip():
+        return Code.EMPTY_INSTRUCTION, "an empty expression"
+    if len(words) > limits.max_expression_length:
+        most = limits.max_expression_length
+        return Code.INVALID_INSTRUCTION, f"{len(words)} characters, at most {most} are taken"
+    return None

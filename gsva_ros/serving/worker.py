@@ -1,0 +1,216 @@
+"""The inference thread around a Schedule: it waits for turns, runs them, and hands results over.
+
+One condition guards the schedule and its counts; it is never held while the engine runs or a result is
+handed over, so callbacks may call back into the worker.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import Generic
+
+from ..answer import FrameT, Segmenter
+from .inference import Inference
+from .requests import CameraFrame, Code, Counts, Decision, Limits, Outcome, Request, Result
+from .schedule import Ending, Schedule, Turn
+
+log = logging.getLogger(__name__)
+
+
+class Worker(Generic[FrameT]):
+    """Runs `engine` in its own thread and hands every Result to `publish` (from any thread).
+
+    Every request that `submit` takes is answered: by the model, or with FAILED, EXPIRED or CANCELLED for
+    each of its expressions.
+
+    Args:
+        clock: now in nanoseconds, by the clock that frames are stamped with.
+    """
+
+    def __init__(
+        self,
+        engine: Segmenter[FrameT],
+        publish: Callable[[Result], None],
+        limits: Limits | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.limits = limits or Limits()
+        #: The last answers' seconds by stage, newest last.
+        self.timings: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))
+        self._publish = publish
+        self._clock = clock
+        self._inference = Inference(engine, self.limits)
+        self._changed = threading.Condition()
+        self._schedule = Schedule(self.limits)
+        self._turn_began: float | None = None  # monotonic seconds, while the engine works
+        self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
+
+    def start(self) -> None:
+        """Start the inference thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Finish the inference under way, answer what waits with CANCELLED, and end the thread.
+
+        An inference that takes longer than `timeout` seconds is left behind; its request is FAILED.
+        """
+        with self._changed:
+            endings = self._schedule.stop()
+            self._changed.notify_all()
+        self._hand_over(endings)
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                self.abandon(f"the model did not answer within {timeout:g} s of shutdown")
+
+    def abandon(self, reason: str) -> None:
+        """Answer everything with FAILED, because the inference thread does not come back."""
+        with self._changed:
+            endings = self._schedule.abandon(reason)
+        self._hand_over(endings)
+
+    def problem(self) -> str:
+        """Why the inference thread cannot answer ("": it can): dead, or stuck in one inference."""
+        if self._thread.ident is not None and not self._thread.is_alive():
+            return "" if self._schedule.stopping else "the inference thread has ended"
+        began, limit = self._turn_began, self.limits.inference_timeout
+        if began is not None and 0 < limit < time.monotonic() - began:
+            return f"the inference thread is stuck: one inference runs longer than {limit:g} s"
+        return ""
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that are not finished."""
+        with self._changed:
+            return self._schedule.waiting
+
+    @property
+    def busy(self) -> bool:
+        """Whether the engine works."""
+        return self._turn_began is not None
+
+    @property
+    def counts(self) -> Counts:
+        """A copy of the counts so far."""
+        with self._changed:
+            return copy.deepcopy(self._schedule.counts)
+
+    def starved(self) -> list[str]:
+        """Image topics that requests wait for ("": any) while the engine is idle."""
+        with self._changed:
+            return [] if self._schedule.busy is not None else self._schedule.starved()
+
+    def offer(self, frame: CameraFrame) -> None:
+        """Put a camera frame into the mailbox, in the place of the one that is there."""
+        with self._changed:
+            self._schedule.offer(frame)
+            self._changed.notify_all()
+
+    def jumped(self, delta: int) -> None:
+        """The clock jumped by `delta` nanoseconds; see `Schedule.jumped`."""
+        with self._changed:
+            self._schedule.jumped(delta)
+
+    def pause(self, reason: str) -> None:
+        """Answer what waits with CANCELLED, and from now on each request with FAILED (INACTIVE)."""
+        with self._changed:
+            endings = self._schedule.pause(reason)
+        self._hand_over(endings)
+
+    def resume(self) -> None:
+        """Take requests again."""
+        with self._changed:
+            self._schedule.resume()
+
+    def submit(self, request: Request) -> None:
+        """Take a request; one that cannot be carried out is answered at once."""
+        with self._changed:
+            endings = self._schedule.submit(request, self._clock())
+            self._changed.notify_all()
+        self._hand_over(endings)
+
+    def cancel(self, request_id: str, reason: str = "cancelled by request") -> bool:
+        """End a request; False if there is none with this id."""
+        with self._changed:
+            found, endings = self._schedule.cancel(request_id, reason)
+        self._hand_over(endings)
+        return found
+
+    # The thread
+
+    def _run(self) -> None:
+        while (turn := self._wait()) is not None:
+            start = time.monotonic()
+            try:
+                result = self._inference.answer(turn.request, turn.frame, start)
+            except (
+                Exception
+            ) as error:  # a fault here must not end the thread, nor the request in silence
+                log.exception("a request could not be worked on")
+                result = _failed(turn, error)
+            with self._changed:
+                self._turn_began = None
+                seconds = time.monotonic() - start
+                instead = self._schedule.finish(turn, self._clock(), seconds)
+                if any(d.code is Code.BAD_IMAGE for d in result.decisions):
+                    self._schedule.counts.bad_frames += 1
+            if instead is None:
+                for stage, spent in result.timings.items():
+                    self.timings[stage].append(spent)
+                self._emit(result)
+            else:
+                self._hand_over(instead)
+
+    def _wait(self) -> Turn | None:
+        """The next turn, after telling what expired meanwhile; None: the end."""
+        while True:
+            with self._changed:
+                if self._schedule.stopping:
+                    return None
+                endings = self._schedule.expire(self._clock())
+                if not endings:
+                    turn = self._schedule.next(time.monotonic(), self._clock())
+                    if isinstance(turn, Turn):
+                        self._turn_began = time.monotonic()
+                        return turn
+                    self._changed.wait(turn)
+            self._hand_over(endings)
+
+    # Out
+
+    def _hand_over(self, endings: Sequence[Ending]) -> None:
+        for ending in endings:
+            words = ending.request.words()
+            each = ending.each or ((ending.code, ending.reason),) * len(words)
+            decisions = [
+                Decision(i, word, ending.outcome, code, reason)
+                for i, (word, (code, reason)) in enumerate(zip(words, each, strict=True))
+            ]
+            self._emit(Result(ending.request, decisions))
+
+    def _emit(self, result: Result) -> None:
+        with self._changed:
+            self._schedule.counts.answers += 1
+            for decision in result.decisions:
+                self._schedule.counts.outcomes[decision.outcome] += 1
+        try:
+            (result.request.done or self._publish)(result)
+        except Exception:  # a publisher gone at shutdown must not end the thread
+            log.exception("the answer to %r could not be handed over", result.request.id[:80])
+
+
+def _failed(turn: Turn, error: Exception) -> Result:
+    reason = f"{type(error).__name__}: {error}"
+    return Result(
+        turn.request,
+        [
+            Decision(i, word, Outcome.FAILED, Code.INTERNAL, reason)
+            for i, word in enumerate(turn.request.words())
+        ],
+        turn.frame,
+    )
