@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
-from harness import FAKE, REAL, Client, NodeProcess, blocks
+from harness import FAKE, REAL, Client, Manager, NodeProcess, blocks
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rosgraph_msgs.msg import Clock
 
@@ -33,30 +32,6 @@ def start():
     yield make
     for thing in reversed(opened):
         thing.close()
-
-
-class Manager:
-    """Calls the lifecycle services, as `ros2 lifecycle` does."""
-
-    def __init__(self, client):
-        self.client = client
-        self._change = client.node.create_client(ChangeState, "gsva/change_state")
-        self._state = client.node.create_client(GetState, "gsva/get_state")
-        client.wait(
-            lambda: self._change.service_is_ready() and self._state.service_is_ready(),
-            60.0,
-            "the lifecycle services",
-        )
-
-    def change(self, transition):
-        future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        self.client.wait(future.done, 60.0, "the transition")
-        return future.result().success
-
-    def state(self):
-        future = self._state.call_async(GetState.Request())
-        self.client.wait(future.done, 20.0, "the state")
-        return future.result().current_state.id
 
 
 def outcomes(answer):

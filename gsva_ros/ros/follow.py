@@ -16,6 +16,7 @@ from gsva_ros.msg import Segmentation
 from gsva_ros.serving.requests import Outcome, Request, Result, Source
 from gsva_ros.serving.worker import Worker
 
+from . import qos
 from .pending import Pending
 
 POLL = 0.005  # seconds
@@ -58,6 +59,9 @@ class FollowServer:
             handle_accepted_callback=self._accepted,
             cancel_callback=self._on_cancel,
             callback_group=ReentrantCallbackGroup(),
+            goal_service_qos_profile=qos.SERVICE,
+            result_service_qos_profile=qos.SERVICE,
+            cancel_service_qos_profile=qos.SERVICE,
         )
 
     def destroy(self) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ from . import parameters, qos
 from .answers import provenance_of, segmentation
 from .depth import DepthBuffer
 from .diagnostics import Diagnostics
+from .disposal import Disposal
 from .follow import FollowServer
 from .pending import Pending
 from .views import Views
@@ -62,7 +64,7 @@ from .views import Views
 #: Callbacks that run at the same time: cameras, instructions, transitions, parameters, timer.
 THREADS = 6
 #: Seconds for accepted calls and goals to get their results out before their server goes.
-DRAIN, GRACE = 5.0, 0.3
+DRAIN, GRACE = 5.0, 0.5
 #: Seconds without a frame to answer on, while something waits for one, until that is said, and said again.
 STARVED, STARVED_AGAIN = 2.0, 10.0
 SHOWN = 80  # characters of a client's words in logs and diagnostics
@@ -89,6 +91,7 @@ class GsvaNode(LifecycleNode):
         self._engine: Segmenter[Any] | None = None
         self._worker: Worker[Any] | None = None
         self._pending = Pending()
+        self.disposal = Disposal()
         self._starved: dict[str, float] = {}  # image topic waited for -> since when, monotonic
         self.failure = ""  # why the node cannot go on
         self._cameras: dict[str, Any] = {}  # image topic -> its subscription, while active
@@ -138,7 +141,11 @@ class GsvaNode(LifecycleNode):
             self.create_subscription(String, "instruction_text", self._on_text, qos.RELIABLE),
         ]
         self._service = self.create_service(
-            Segment, "~/segment", self._on_segment, callback_group=ReentrantCallbackGroup()
+            Segment,
+            "~/segment",
+            self._on_segment,
+            qos_profile=qos.SERVICE,
+            callback_group=ReentrantCallbackGroup(),
         )
         self._follow = FollowServer(
             self,
@@ -236,8 +243,12 @@ class GsvaNode(LifecycleNode):
         self._listening.clear()
         self._buffers.clear()
         self._starved.clear()
-        for subscription in subscriptions:
-            self.destroy_subscription(subscription)
+        self._dispose(*(partial(self.destroy_subscription, s) for s in subscriptions))
+
+    def _dispose(self, *destroy: Callable[[], object]) -> None:
+        self.disposal.add(*destroy)
+        if self.executor is not None:
+            self.executor.wake()
 
     def _let_go(self) -> None:
         self._stop_listening()
@@ -246,15 +257,16 @@ class GsvaNode(LifecycleNode):
             self._worker = None
             if self._pending.wait(DRAIN):
                 time.sleep(GRACE)  # their results leave after their callbacks end
-        for subscription in self._endpoints:
-            self.destroy_subscription(subscription)
+        self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
         self._endpoints.clear()
         if self._service is not None:
-            self.destroy_service(self._service)
+            self._dispose(partial(self.destroy_service, self._service))
             self._service = None
         if self._follow is not None:
-            self._follow.destroy()
+            self._dispose(self._follow.destroy)
             self._follow = None
+        # Before others take their names.
+        self.disposal.wait(DRAIN)
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.release()
@@ -538,6 +550,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
                 break
             except Exception:  # one message's fault must not end the answers to all others
                 logging.getLogger("gsva").exception("a callback failed; going on")
+            node.disposal.run()
             if node.failure:
                 node.get_logger().fatal(f"{node.failure}; ending")
                 break
@@ -557,6 +570,7 @@ def _drain(node: GsvaNode, executor: MultiThreadedExecutor) -> None:
         if node.pending == 0:
             end = min(end, time.monotonic() + GRACE)
         executor.spin_once(timeout_sec=0.05)
+        node.disposal.run()
 
 
 def _go_active(node: GsvaNode) -> bool:

@@ -28,6 +28,9 @@ RELIABLE = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 
+#: Calls and goals: the default keeps ten that nobody has read yet, and a burst of more would lose some.
+SERVICE = RELIABLE
+
 #: Pictures out: reliable, so that both kinds of subscriber match, and only the last few are kept.
 PICTURE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,

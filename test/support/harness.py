@@ -15,6 +15,8 @@ from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.srv import Segment
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
@@ -62,10 +64,10 @@ class NodeProcess:
         for line in self.process.stdout:
             self.log += line
 
-    def interrupt(self, timeout=10.0):
-        """Send SIGINT; return the exit status and how many seconds it took to end."""
+    def interrupt(self, timeout=20.0, number=signal.SIGINT):
+        """Send a signal; return the exit status and how many seconds it took to end."""
         start = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(number)
         status = self.process.wait(timeout)
         self._reader.join(1.0)
         return status, time.monotonic() - start
@@ -74,6 +76,30 @@ class NodeProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+class Manager:
+    """Calls the lifecycle services, as `ros2 lifecycle` does."""
+
+    def __init__(self, client):
+        self.client = client
+        self._change = client.node.create_client(ChangeState, "gsva/change_state")
+        self._state = client.node.create_client(GetState, "gsva/get_state")
+        client.wait(
+            lambda: self._change.service_is_ready() and self._state.service_is_ready(),
+            60.0,
+            "the lifecycle services",
+        )
+
+    def change(self, transition):
+        future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        self.client.wait(future.done, 60.0, "the transition")
+        return future.result().success
+
+    def state(self):
+        future = self._state.call_async(GetState.Request())
+        self.client.wait(future.done, 20.0, "the state")
+        return future.result().current_state.id
 
 
 class Client:
@@ -95,7 +121,7 @@ class Client:
         }
         self.images = self.cameras[cameras[0]]
         self.texts = self.node.create_publisher(String, "instruction_text", qos.RELIABLE)
-        self.calls = self.node.create_client(Segment, "gsva/segment")
+        self.calls = self.node.create_client(Segment, "gsva/segment", qos_profile=qos.SERVICE)
         subscribe = self.node.create_subscription
         subscribe(Rejection, "rejection", self.rejections.append, qos.RELIABLE)
         subscribe(DiagnosticArray, "/diagnostics", self.health.append, 10)

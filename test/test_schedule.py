@@ -1,0 +1,251 @@
+"""The schedule alone: no threads, no sleeps. Each request ends once, whatever the order of events."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+import pytest
+
+from gsva_ros.serving.requests import CameraFrame, Code, Limits, Outcome, Request, Source
+from gsva_ros.serving.schedule import LONGEST_WAIT, Ending, Schedule, Turn, fits
+
+SECOND = 10**9
+
+
+def frame(stamp: int = 1, topic: str = "camera", received: float = 0.0) -> CameraFrame:
+    return CameraFrame(None, stamp, topic, lambda: None, received)
+
+
+def request(name: str, **fields) -> Request:
+    fields.setdefault("submitted", 0.0)
+    return Request(name, expressions=fields.pop("expressions", ["red"]), **fields)
+
+
+def outcomes(endings: list[Ending]) -> list[tuple[str, Outcome]]:
+    return [(e.request.id, e.outcome) for e in endings]
+
+
+def test_a_rate_that_is_next_to_nothing_waits_no_longer_than_a_second() -> None:
+    schedule = Schedule(Limits(max_rate=1e-12))
+    schedule.submit(request("slow", every_frame=True), 0)
+    schedule.offer(frame())
+    turn = schedule.next(0.0, 0)
+    assert isinstance(turn, Turn)
+    assert schedule.finish(turn, 0, 0.1) is None
+    schedule.offer(frame(2))
+    assert schedule.next(1.0, 0) == LONGEST_WAIT
+
+
+@pytest.mark.parametrize("end", ["cancel", "pause", "stop", "replace"])
+def test_what_is_under_way_ends_once(end: str) -> None:
+    schedule = Schedule(Limits())
+    schedule.offer(frame())
+    schedule.submit(request("a", every_frame=True), 0)
+    turn = schedule.next(0.0, 0)
+    during = {
+        "cancel": lambda: schedule.cancel("a", "why")[1],
+        "pause": lambda: schedule.pause("why"),
+        "stop": schedule.stop,
+        "replace": lambda: schedule.submit(request("a"), 0),
+    }[end]()
+    assert during == []
+    after = schedule.finish(turn, 0, 0.1)
+    assert outcomes(after) == [("a", Outcome.CANCELLED)]
+
+
+def test_an_answer_that_is_ready_at_shutdown_is_given() -> None:
+    schedule = Schedule(Limits())
+    schedule.offer(frame())
+    schedule.submit(request("once"), 0)
+    turn = schedule.next(0.0, 0)
+    assert schedule.stop() == []
+    assert schedule.finish(turn, 0, 0.1) is None
+
+
+def test_what_was_abandoned_is_not_answered_when_the_model_comes_back() -> None:
+    schedule = Schedule(Limits())
+    schedule.offer(frame())
+    for name in ("stuck", "waits"):
+        schedule.submit(request(name), 0)
+    turn = schedule.next(0.0, 0)
+    endings = schedule.abandon("stuck")
+    assert outcomes(endings) == [("stuck", Outcome.FAILED), ("waits", Outcome.FAILED)]
+    assert schedule.finish(turn, 0, 1000.0) == []
+    assert [e.code for e in schedule.submit(request("later"), 0)] == [Code.INACTIVE]
+
+
+def test_an_invalid_instruction_with_a_used_id_ends_both() -> None:
+    schedule = Schedule(Limits())
+    schedule.submit(request("a", every_frame=True), 0)
+    old, new = schedule.submit(request("a", problem="unknown mode 9"), 0)
+    assert outcomes([old, new]) == [("a", Outcome.CANCELLED), ("a", Outcome.FAILED)]
+    assert "cannot be carried out" in old.reason
+    assert new.reason == "unknown mode 9"
+    assert schedule.waiting == 0
+
+
+def test_a_frame_from_long_ago_does_not_answer_a_new_request() -> None:
+    schedule = Schedule(Limits(max_frame_lead=1.0))
+    schedule.offer(frame(received=10.0))
+    schedule.submit(request("new", submitted=11.5), 0)
+    assert not isinstance(schedule.next(11.5, 0), Turn)
+    schedule.offer(frame(received=12.0))
+    assert isinstance(schedule.next(12.0, 0), Turn)
+
+
+def test_the_frame_rule() -> None:
+    assert fits(stamp=5, lead=0.9, not_before=5, max_lead=1.0)
+    assert not fits(stamp=4, lead=0.9, not_before=5, max_lead=1.0)
+    assert not fits(stamp=5, lead=1.1, not_before=0, max_lead=1.0)
+    assert fits(stamp=5, lead=1e9, not_before=0, max_lead=0.0)
+    assert fits(stamp=5, lead=-3.0, not_before=0, max_lead=1.0)
+
+
+def test_deadlines_follow_the_given_clock() -> None:
+    """However much time passes elsewhere; a jump of the clock leaves them what was left."""
+    schedule = Schedule(Limits(default_deadline=2.0))
+    schedule.submit(request("a"), 100 * SECOND)
+    assert schedule.expire(101 * SECOND) == []
+    schedule.jumped(-90 * SECOND)
+    assert schedule.expire(11 * SECOND) == []
+    assert outcomes(schedule.expire(12 * SECOND)) == [("a", Outcome.EXPIRED)]
+
+
+def test_one_frame_is_finished_before_the_next_is_begun() -> None:
+    """Ten instructions on a camera that never stops share each encoding."""
+    schedule = Schedule(Limits())
+    for number in range(10):
+        schedule.submit(request(str(number), every_frame=True), 0)
+    used = []
+    for step in range(40):
+        schedule.offer(frame(step))
+        turn = schedule.next(step * 0.1, 0)
+        used.append(turn.frame)
+        schedule.finish(turn, 0, 0.1)
+    # A frame for each round of ten, and none between.
+    assert len({id(f) for f in used}) == 4
+
+
+class Model:
+    """Runs a schedule in simulated time; closed-loop clients come back as soon as they are answered."""
+
+    COST = 0.1
+
+    def __init__(self, callers: int, follows: int, instructions: int) -> None:
+        self.schedule = Schedule(Limits())
+        self.counts: Counter[str] = Counter()
+        for number in range(follows):
+            self._repeat(f"follow-{number}", Source.FOLLOW)
+        for number in range(instructions):
+            self._repeat(f"topic-{number}", Source.INSTRUCTION)
+        for number in range(callers):
+            self._call(f"call-{number}", 0)
+
+    def _repeat(self, name: str, source: Source) -> None:
+        self.schedule.submit(request(name, source=source, every_frame=True), 0)
+
+    def _call(self, name: str, number: int) -> None:
+        own = frame(topic="service")
+        self.schedule.submit(request(f"{name}-{number}", source=Source.SERVICE, frame=own), 0)
+
+    def run(self, turns: int) -> Counter[str]:
+        for step in range(turns):
+            self.schedule.offer(frame(step))
+            turn = self.schedule.next(step * self.COST, 0)
+            assert isinstance(turn, Turn)
+            assert self.schedule.finish(turn, 0, self.COST) is None
+            name = turn.request.id
+            self.counts[name.split("-")[0]] += 1
+            if name.startswith("call"):
+                self._call(name.rsplit("-", 1)[0], step)
+        return self.counts
+
+
+@pytest.mark.parametrize(
+    ("callers", "follows", "instructions"), [(2, 1, 1), (30, 1, 1), (1, 30, 1), (1, 1, 30)]
+)
+def test_nobody_gets_less_than_a_fifth(callers: int, follows: int, instructions: int) -> None:
+    counts = Model(callers, follows, instructions).run(600)
+    assert min(counts["call"], counts["follow"], counts["topic"]) >= 600 / 5
+
+
+def test_a_source_that_was_idle_gets_no_credit() -> None:
+    """Nobody who comes back takes the model for as long as it was away."""
+    model = Model(callers=1, follows=0, instructions=0)
+    model.run(200)
+    model._repeat("follow-0", Source.FOLLOW)
+    before = model.counts["call"]
+    model.run(20)
+    assert model.counts["call"] - before >= 8
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_random_events_end_every_request_exactly_once(seed: int) -> None:
+    rng = random.Random(seed)
+    limits = Limits(max_instructions=5, max_rate=rng.choice([0.0, 1e-12, 3.0]))
+    schedule = Schedule(limits)
+    now, turn = 0.0, None
+    submitted: list[Request] = []
+    ended: Counter[int] = Counter()
+
+    def end(endings: list[Ending]) -> None:
+        for ending in endings:
+            ended[id(ending.request)] += 1
+
+    def submit() -> None:
+        new = request(
+            str(rng.randrange(6)),
+            source=rng.choice(list(Source)),
+            every_frame=rng.random() < 0.4,
+            expressions=rng.choice([["red"], [], ["", "x" * 999], ["red", ""]]),
+            topic=rng.choice(["", "left", "right"]),
+            submitted=now,
+            deadline=rng.choice([None, int((now + rng.random()) * SECOND)]),
+        )
+        if new.source is Source.SERVICE:
+            new.frame, new.every_frame = frame(topic="service"), False
+        submitted.append(new)
+        end(schedule.submit(new, int(now * SECOND)))
+
+    def pick() -> None:
+        nonlocal turn
+        if turn is None:
+            end(schedule.expire(int(now * SECOND)))
+            found = schedule.next(now, int(now * SECOND))
+            if isinstance(found, Turn):
+                turn = found
+            else:
+                assert 0 <= found <= LONGEST_WAIT
+                assert math.isfinite(found)
+
+    def finish() -> None:
+        nonlocal turn
+        if turn is not None:
+            instead = schedule.finish(turn, int(now * SECOND), 0.1)
+            if instead is None:
+                ended[id(turn.request)] += not turn.request.every_frame
+            else:
+                end(instead)
+            turn = None
+
+    events = {
+        submit: 5,
+        pick: 6,
+        finish: 6,
+        lambda: schedule.offer(frame(int(now * SECOND), rng.choice(["left", "right"]), now)): 4,
+        lambda: end(schedule.cancel(str(rng.randrange(6)), "why")[1]): 2,
+        lambda: end(schedule.pause("inactive")): 0.3,
+        schedule.resume: 1,
+        lambda: schedule.jumped(-SECOND): 0.2,
+        schedule.forget_frames: 0.2,
+        lambda: end(schedule.abandon("stuck")): 0.05,
+    }
+    for _ in range(400):
+        now += rng.random() * 0.2
+        rng.choices(list(events), list(events.values()))[0]()
+    end(schedule.stop())
+    finish()
+    submit()  # too late, and answered all the same
+    assert all(ended[id(r)] == 1 for r in submitted), "each exactly once"
