@@ -6,26 +6,64 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-#: Modules with a function `register(subparsers)`; one that is not installed is left out.
-COMMANDS = ("gsva_ros.sim.commands", "gsva_ros.train.commands", "gsva_ros.eval.commands")
+from .answer import ExpressionError, Rejection, Slot
+from .errors import InputError, check_writable, one_line
+
+#: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
+COMMANDS = {
+    "gsva_ros.sim.commands": ("sim", ("sim",)),
+    "gsva_ros.train.commands": ("sim", ("train",)),
+    "gsva_ros.eval.commands": ("eval", ("eval", "record-truth", "calibrate")),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status, 2 where what was given cannot be used."""
     parser = argparse.ArgumentParser(
         prog="gsva", description="Segmentation by words, with rejections (GSVA)."
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     register(subparsers)
-    for name in COMMANDS:
-        if _exists(name):
-            import_module(name).register(subparsers)
+    argv = sys.argv[1:] if argv is None else argv
+    for module, (extra, commands) in COMMANDS.items():
+        # Their packages take a second to import: only for their own commands, or for the list of all.
+        if not argv or argv[0] in commands or argv[0].startswith("-"):
+            _add(subparsers, module, extra, commands)
     args = parser.parse_args(argv)
-    return int(args.run(args) or 0)
+    try:
+        return int(args.run(args) or 0)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "gsva_ros":
+            raise
+        problem = f"needs the package {error.name}: pip install 'gsva-ros[eval,sim]'"
+    except (InputError, ExpressionError, OSError) as error:
+        problem = one_line(error)
+    except KeyboardInterrupt:
+        return 130
+    print(f"gsva {args.command}: {problem}", file=sys.stderr)
+    return 2
+
+
+def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> None:
+    """Add a module's commands; without its packages, a word about them takes their place."""
+    try:
+        import_module(module).register(subparsers)
+    except ModuleNotFoundError as error:
+        name = error.name or ""
+        if name.partition(".")[0] == "gsva_ros":
+            return  # this layer is not installed
+        missing = f"needs the package {name}: pip install 'gsva-ros[{extra}]'"
+
+        def refuse(_: argparse.Namespace) -> int:
+            raise InputError(missing)
+
+        for command in commands:
+            parser = subparsers.add_parser(command, help=missing, add_help=False)
+            parser.add_argument("rest", nargs=argparse.REMAINDER)
+            parser.set_defaults(run=refuse)
 
 
 def register(subparsers: Any) -> None:
@@ -61,70 +99,65 @@ def segment(args: argparse.Namespace) -> int:
     from gsva_ros.overlay import Target, poster
 
     if bool(args.text) == bool(args.expressions):
-        print("gsva segment: give expressions, or --text, not both", file=sys.stderr)
-        return 2
-    bgr = cv2.imread(str(args.image), cv2.IMREAD_COLOR)
-    if bgr is None:
-        print(f"gsva segment: cannot read {args.image} as a picture", file=sys.stderr)
-        return 2
-    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        raise InputError("give expressions, or --text, not both")
+    output = args.output or args.image.with_suffix(".overlay.png")
+    rgb = _picture(args.image)
+    check_writable(output)
+    if not cv2.haveImageWriter(str(output)):
+        raise InputError(f"{output}: no such picture format can be written; use .png or .jpg")
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
     frame = engine.encode(rgb)
-    try:
-        answer = (
-            engine.ask(frame, args.text) if args.text else engine.segment(frame, args.expressions)
-        )
-    except ValueError as error:
-        print(f"gsva segment: {error}", file=sys.stderr)
-        return 2
+    answer = engine.ask(frame, args.text) if args.text else engine.segment(frame, args.expressions)
     if args.text:
         print(answer.text)
     targets = []
     for number, slot in enumerate(answer.slots):
-        mask = slot.mask
-        if slot.fault:
-            print(f"{slot.expression}: FAILED: {slot.fault}")
-            continue
-        if slot.rejected:
-            print(f"{slot.expression}: REJECTED (probability {1.0 - slot.p_seg:.3f})")
-        else:
-            area = int(mask.sum())
-            print(
-                f"{slot.expression}: {area} pixels, box {tuple(slot.box or ())}, "
-                f"probability {slot.p_seg:.3f}, predicted IoU {slot.predicted_iou:.2f}"
-            )
-        targets.append(Target(number, slot.expression, None if slot.rejected else mask, slot.p_seg))
-    output = args.output or args.image.with_suffix(".overlay.png")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(output), cv2.cvtColor(poster(rgb, targets), cv2.COLOR_RGB2BGR)):
-        print(f"gsva segment: cannot write {output}", file=sys.stderr)
-        return 1
+        print(_line(slot))
+        if not slot.fault:
+            mask = None if slot.rejected else slot.mask
+            targets.append(Target(number, slot.expression, mask, slot.p_seg))
+    cv2.imwrite(str(output), cv2.cvtColor(poster(rgb, targets), cv2.COLOR_RGB2BGR))
     print(f"overlay: {output}")
     return 0
+
+
+def _line(slot: Slot) -> str:
+    if slot.fault:
+        return f"{slot.expression}: FAILED: {slot.fault}"
+    if slot.rejection is Rejection.MODEL:
+        return f"{slot.expression}: REJECTED (probability {1.0 - slot.p_seg:.3f})"
+    if slot.crop is None:
+        return f"{slot.expression}: REJECTED (its mask is empty, p([SEG]) {slot.p_seg:.3f})"
+    return (
+        f"{slot.expression}: {int(slot.crop.sum())} pixels, box {slot.box}, "
+        f"probability {slot.p_seg:.3f}, predicted IoU {slot.predicted_iou:.2f}"
+    )
+
+
+def _picture(path: Path) -> Any:
+    """uint8 [H, W, 3] RGB of a picture file, checked as camera pictures are."""
+    from types import SimpleNamespace
+
+    from gsva_ros.conversions import MessageError, to_rgb
+
+    data = path.read_bytes()
+    try:
+        return to_rgb(SimpleNamespace(format=path.suffix, data=data))
+    except MessageError as error:
+        raise InputError(f"{path}: not a picture that can be segmented: {error.problem}") from error
 
 
 def convert(args: argparse.Namespace) -> int:
     """Write the converted directory and name it."""
     from gsva_ros.model import checkpoint
 
-    try:
-        checkpoint.convert(
-            args.out,
-            args.llava,
-            weights=args.weights,
-            vision_tower=args.vision_tower,
-            conversation=args.conversation,
-            lora_alpha=args.lora_alpha,
-        )
-    except (OSError, ValueError) as error:
-        print(f"gsva convert: {error}", file=sys.stderr)
-        return 1
+    checkpoint.convert(
+        args.out,
+        args.llava,
+        weights=args.weights,
+        vision_tower=args.vision_tower,
+        conversation=args.conversation,
+        lora_alpha=args.lora_alpha,
+    )
     print(f"converted: {args.out}  (gsva_ros.load({str(args.out)!r}), or the node's `model`)")
     return 0
-
-
-def _exists(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False

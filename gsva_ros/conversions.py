@@ -9,12 +9,17 @@ here, because neither refuses every message that lies about it.
 from __future__ import annotations
 
 import array
+import io
 import sys
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
+
+from .errors import InputError
 
 try:
     from cv_bridge import CvBridge
@@ -46,9 +51,11 @@ BYTES_PER_PIXEL = {
 
 #: A picture larger than this is taken for a broken header, not for a camera.
 MAX_PIXELS = 100_000_000
+#: The model resizes the longer side to its input: of a thinner picture nothing would be left.
+MAX_ASPECT = 100
 
 
-class MessageError(ValueError):
+class MessageError(InputError):
     """A message that cannot be used; its text names the topic and what is wrong."""
 
     def __init__(self, topic: str, problem: str) -> None:
@@ -84,8 +91,7 @@ def check_layout(msg: Any, topic: str = "") -> None:
         raise MessageError(topic, f"unknown encoding {msg.encoding!r}; this node reads {known}")
     if msg.width == 0 or msg.height == 0:
         raise MessageError(topic, f"empty image ({msg.width}x{msg.height})")
-    if msg.width * msg.height > MAX_PIXELS:
-        raise MessageError(topic, f"{msg.width}x{msg.height} pixels are not believable")
+    check_size(msg.width, msg.height, topic)
     row = msg.width * bytes_per_pixel
     if msg.step < row:
         raise MessageError(
@@ -97,6 +103,17 @@ def check_layout(msg: Any, topic: str = "") -> None:
             topic,
             f"{len(msg.data)} bytes of data, but step {msg.step} x height {msg.height} "
             f"({msg.encoding}) is {msg.step * msg.height}",
+        )
+
+
+def check_size(width: int, height: int, topic: str = "") -> None:
+    """Raise MessageError for a picture that no camera takes, or that is too thin for the model."""
+    if width * height > MAX_PIXELS:
+        raise MessageError(topic, f"{width}x{height} pixels are not believable")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise MessageError(
+            topic,
+            f"{width}x{height} is too thin: the longer side may be {MAX_ASPECT} times the shorter",
         )
 
 
@@ -133,6 +150,7 @@ def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
 def _decompress(msg: Any, topic: str) -> np.ndarray:
     if len(msg.data) == 0:
         raise MessageError(topic, "empty compressed image")
+    _check_header(msg, topic)
     try:
         bgr = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -142,6 +160,31 @@ def _decompress(msg: Any, topic: str) -> np.ndarray:
             topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes cannot be decoded"
         )
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _check_header(msg: Any, topic: str) -> None:
+    """What raw pictures are checked for, from the format and the file's header, before decoding."""
+    # compressed_image_transport writes "ENCODING; jpeg compressed bgr8"; others "jpeg" or "png".
+    encoding, parted, _ = msg.format.partition(";")
+    if parted and encoding.strip() not in BYTES_PER_PIXEL:
+        known = ", ".join(BYTES_PER_PIXEL)
+        raise MessageError(
+            topic, f"compressed image of unknown encoding {encoding!r}; this node reads {known}"
+        )
+    try:
+        # Pillow reads no pixel before it is asked to.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(bytes(msg.data))) as picture:
+                width, height = picture.size
+    except Image.DecompressionBombError as error:
+        raise MessageError(topic, f"compressed image: {error}") from error
+    except Exception as error:  # Pillow's plugins raise what struct and zlib raise
+        raise MessageError(
+            topic,
+            f"compressed image ({msg.format!r}) of {len(msg.data)} bytes has no readable header",
+        ) from error
+    check_size(width, height, topic)
 
 
 def mask_of(instance: Any, width: int, height: int) -> np.ndarray:

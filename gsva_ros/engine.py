@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from .answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
+from .errors import InputError
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.images import Rgb, check_rgb
@@ -413,11 +414,11 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", **officia
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
     if dtype not in DTYPES:
-        raise ValueError(f"dtype is auto, {', '.join(DTYPES)}, not {dtype!r}")
+        raise InputError(f"dtype is auto, {', '.join(DTYPES)}, not {dtype!r}")
     if official:
         missing = [name for name in ("weights", "vision_tower") if name not in official]
         if missing:
-            raise ValueError(f"official weights need {' and '.join(missing)} too")
+            raise InputError(f"official weights need {' and '.join(missing)} too")
         checkpoint = load_official(model, **official)
     else:
         checkpoint = load_converted(model_directory(model))
@@ -449,9 +450,9 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device is auto, cpu, cuda or cuda:N, not {name!r}") from error
+        raise InputError(f"device is auto, cpu, cuda or cuda:N, not {name!r}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
+        raise InputError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
     return device
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import InputError, one_line
+
 MAX_OBJECTS = 8
 
 
@@ -39,11 +41,22 @@ class SceneSet:
         """Open the scenes under `path`.
 
         Raises:
-            ValueError: the directory holds another split. Training opens "train" and nothing else.
+            InputError: the directory holds another split (training opens "train" and nothing else), or
+                files that are not such scenes.
         """
+        try:
+            self._read(path, split, limit)
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError) as error:
+            raise InputError(
+                f"{path}: not scenes of `gsva sim render`: {type(error).__name__}: {one_line(error)}"
+            ) from error
+
+    def _read(self, path: Path, split: str, limit: int | None) -> None:
         meta = json.loads((path / "meta.json").read_text())
         if meta["split"] != split:
-            raise ValueError(
+            raise InputError(
                 f"{path}: holds the {meta['split']!r} split, {split!r} was asked for; "
                 f"render it with `gsva sim render --split {split}`"
             )

@@ -1,8 +1,9 @@
 """Ground truth of recorded frames: COCO-style JSON, in a file or message by message in a bag.
 
 `images` holds one entry a frame (id, width, height, topic, stamp in nanoseconds), `annotations` one an
-expression (image_id, caption, category, referents, and the mask as RLE; no mask where nothing is meant).
-Source: the COCO data format, with the fields `stamp`, `topic`, `caption` and `referents` beside its own.
+expression (image_id, caption, category, referents, and the mask as run lengths or polygons; no mask where
+nothing is meant). Source: the COCO data format, with the fields `stamp`, `topic`, `caption` and `referents`
+beside its own.
 """
 
 from __future__ import annotations
@@ -11,27 +12,103 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
+from pydantic import BaseModel, ConfigDict, Field
+
+from .conversions import MAX_PIXELS
+from .errors import InputError, one_line, validated
 
 Mask = NDArray[np.bool_]
+Polygon = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=6)]
 
 
-class TruthError(ValueError):
-    """A truth file that cannot be used; says which and why."""
+class TruthError(InputError):
+    """A truth file that cannot be used; says which, where and why."""
 
 
 @dataclass(frozen=True)
 class Referring:
-    """One expression about a frame: how many things it means, and their pixels, bool [H, W]."""
+    """One expression about a frame, and its truth.
+
+    Attributes:
+        expression: the words.
+        category: scores are also given by category.
+        referents: how many things in the frame are meant; 0: none; None: not known.
+        mask: bool [H, W], all of them; None where `referents` is.
+    """
 
     expression: str
+    category: str = ""
+    referents: int | None = None
+    mask: Mask | None = None
+
+
+class _Strict(BaseModel):
+    """Fields of their own types; further ones, as other tools write them, are passed over."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class RunLengths(_Strict):
+    """COCO's run lengths: size (height, width), and counts, compressed (text) or not."""
+
+    size: Annotated[list[int], Field(min_length=2, max_length=2)]
+    counts: str | list[Annotated[int, Field(ge=0)]]
+
+
+class Annotation(_Strict):
+    """One expression; see the module."""
+
+    image_id: int
+    caption: str
     category: str
-    referents: int
-    mask: Mask
+    referents: Annotated[int, Field(ge=0)]
+    segmentation: RunLengths | list[Polygon] | None = None
+
+
+class Frame(_Strict):
+    """One frame's entry in `images`."""
+
+    id: int
+    topic: str
+    stamp: int
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+
+class TruthFile(_Strict):
+    """The whole file, or one message."""
+
+    images: list[Frame]
+    annotations: list[Annotation]
+
+
+@dataclass(frozen=True)
+class FrameTruth:
+    """One frame's expressions, still encoded; `expressions` decodes the masks."""
+
+    topic: str
+    stamp: int
+    size: tuple[int, int]  # height, width
+    annotations: list[Annotation]
+
+    def expressions(self) -> list[Referring]:
+        """Decode this frame's masks, each bool [H, W]; they were tried when the file was read."""
+        return [
+            Referring(a.caption, a.category, a.referents, _decoded(a, self.size))
+            for a in self.annotations
+        ]
+
+    def to_json(self) -> str:
+        """This frame alone, in the same form as the file."""
+        height, width = self.size
+        image = Frame(id=1, topic=self.topic, stamp=self.stamp, width=width, height=height)
+        annotations = [a.model_copy(update={"image_id": 1}) for a in self.annotations]
+        return TruthFile(images=[image], annotations=annotations).model_dump_json(exclude_none=True)
 
 
 def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referring]]]) -> None:
@@ -39,6 +116,7 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for stamp, expressions in frames:
+        assert expressions[0].mask is not None
         height, width = expressions[0].mask.shape
         image = {"id": len(images) + 1, "topic": topic, "stamp": stamp}
         images.append(image | {"width": width, "height": height})
@@ -51,6 +129,7 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                 "referents": each.referents,
             }
             if each.referents:
+                assert each.mask is not None
                 coded = rle.encode(np.asfortranarray(each.mask.astype(np.uint8)))
                 annotation["area"] = int(each.mask.sum())
                 annotation["bbox"] = rle.toBbox(coded).tolist()
@@ -60,49 +139,16 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
     path.write_text('{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines))
 
 
-@dataclass(frozen=True)
-class FrameTruth:
-    """One frame's expressions, still encoded; `expressions` decodes the masks."""
-
-    topic: str
-    stamp: int
-    size: tuple[int, int]  # height, width
-    annotations: list[dict[str, Any]]
-
-    def expressions(self) -> list[Referring]:
-        """Decode this frame's masks."""
-        found = []
-        for entry in self.annotations:
-            mask = np.zeros(self.size, bool)
-            if entry["referents"]:
-                mask = rle.decode(entry["segmentation"]).astype(bool)
-            found.append(Referring(entry["caption"], entry["category"], entry["referents"], mask))
-        return found
-
-    def to_json(self) -> str:
-        """This frame alone, in the same form as the file."""
-        height, width = self.size
-        image = {
-            "id": 1,
-            "topic": self.topic,
-            "stamp": self.stamp,
-            "width": width,
-            "height": height,
-        }
-        annotations = [entry | {"image_id": 1} for entry in self.annotations]
-        return json.dumps({"images": [image], "annotations": annotations})
-
-
 def read_truth(path: Path) -> list[FrameTruth]:
     """Read a truth file.
 
     Raises:
-        TruthError: it is not JSON, or a field is missing; names the file and the entry.
+        TruthError: it is not such a file; names the file and the entry.
     """
     try:
         text = path.read_text()
-    except OSError as error:
-        raise TruthError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise TruthError(f"{path}: cannot be read as text: {one_line(error)}") from error
     return parse_truth(text, str(path))
 
 
@@ -113,27 +159,100 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
         TruthError: as `read_truth`.
     """
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TruthError(f"{source}: {error}") from error
-    try:
-        by_image: dict[int, list[dict[str, Any]]] = {}
-        for number, entry in enumerate(data["annotations"], start=1):
-            wanted = {"image_id", "caption", "category", "referents"}
-            wanted |= {"segmentation"} if entry.get("referents") else set()
-            if missing := sorted(wanted - entry.keys()):
-                raise TruthError(f"{source}: annotation {number} lacks {', '.join(missing)}")
-            by_image.setdefault(entry["image_id"], []).append(entry)
-        return [
-            FrameTruth(
-                image["topic"],
-                image["stamp"],
-                (image["height"], image["width"]),
-                by_image.get(image["id"], []),
+        data = validated(TruthFile, json.loads(text), source)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
+    except InputError as error:
+        raise TruthError(str(error)) from error
+    frames = {}
+    for image in data.images:
+        if image.width * image.height > MAX_PIXELS:
+            raise TruthError(
+                f"{source}: image {image.id}: {image.width}x{image.height} is too large"
             )
-            for image in data["images"]
-        ]
-    except KeyError as error:
-        raise TruthError(f"{source}: an entry lacks {error}") from error
-    except (TypeError, AttributeError) as error:
-        raise TruthError(f"{source}: not COCO-style: {error}") from error
+        frames[image.id] = FrameTruth(image.topic, image.stamp, (image.height, image.width), [])
+    for number, annotation in enumerate(data.annotations, start=1):
+        where = f"{source}: annotation {number} ({annotation.caption[:40]!r})"
+        frame = frames.get(annotation.image_id)
+        if frame is None:
+            raise TruthError(f"{where}: no image has the id {annotation.image_id}")
+        try:
+            _decoded(annotation, frame.size)
+        except TruthError as error:
+            raise TruthError(f"{where}: {error}") from error
+        frame.annotations.append(annotation)
+    return list(frames.values())
+
+
+def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
+    """The mask, bool of `size`; raises TruthError where run lengths or polygons do not make one."""
+    if not annotation.referents:
+        return np.zeros(size, bool)
+    coded = annotation.segmentation
+    if coded is None:
+        raise TruthError(f"{annotation.referents} referents and no segmentation")
+    if isinstance(coded, RunLengths) and tuple(coded.size) != size:
+        raise TruthError(
+            f"its segmentation is of {coded.size}, the image of {list(size)} (height, width)"
+        )
+    try:
+        if isinstance(coded, RunLengths):
+            mask = rle.decode(_run_lengths(coded, size))
+        elif coded:
+            _check_polygons(coded, size)
+            mask = rle.decode(rle.merge(rle.frPyObjects(coded, *size)))
+        else:
+            raise TruthError("its segmentation has no polygon")
+    except TruthError:
+        raise
+    except Exception as error:  # pycocotools raises what its C code and numpy raise
+        raise TruthError(f"its segmentation cannot be decoded: {one_line(error)}") from error
+    return mask.astype(bool)
+
+
+def _run_lengths(coded: RunLengths, size: tuple[int, int]) -> dict[str, Any]:
+    """As pycocotools wants them. Its C code trusts what it is given, so all of it is checked here."""
+    counts = coded.counts if isinstance(coded.counts, list) else _unpacked(coded.counts)
+    if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
+        pixels = size[0] * size[1]
+        raise TruthError(
+            f"its run lengths add up to {sum(counts)}, not to the image's {pixels} pixels"
+        )
+    packed: dict[str, Any] = rle.frPyObjects({"size": list(size), "counts": counts}, *size)
+    return packed
+
+
+def _unpacked(text: str) -> list[int]:
+    """Run lengths from COCO's compressed form.
+
+    Each is a little-endian number of 5 bits a character (48 to 111; 32: more follow; 16 in the last: the
+    sign), and from the fourth on the difference to the one before the last.
+    Source: `rleFrString` of the COCO API.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise TruthError(f"its run lengths hold {character!r} where no such character may be")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise TruthError("its run lengths end inside a number")
+    return counts
+
+
+def _check_polygons(polygons: list[Polygon], size: tuple[int, int]) -> None:
+    height, width = size
+    for polygon in polygons:
+        if len(polygon) % 2:
+            raise TruthError("a polygon has an odd number of coordinates; they come as x, y")
+        for limit, values in ((width, polygon[::2]), (height, polygon[1::2])):
+            if min(values) < -1 or max(values) > limit + 1:
+                raise TruthError("a polygon lies outside the image")

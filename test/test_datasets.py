@@ -14,7 +14,9 @@ from pycocotools import mask as rle
 from tiny import tiny_checkpoint
 
 from gsva_ros import cli
-from gsva_ros.eval.datasets import DatasetError, dataset_cases, segmentation_mask
+from gsva_ros.eval.sources.dataset import dataset_cases
+from gsva_ros.eval.sources.files import DatasetError
+from gsva_ros.eval.sources.refer import segmentation_mask
 from gsva_ros.model.checkpoint import save_pretrained
 
 HEIGHT, WIDTH = 40, 60
@@ -108,11 +110,11 @@ def test_grefcoco(tmp_path: Path) -> None:
         ("everything", "multi", 3),
         ("all of them", "multi", 3),
     ]
-    assert close(queries[0].truth, LEFT)
-    assert close(queries[1].truth, LEFT | RIGHT | CROWD)
-    assert (queries[1].truth & CROWD).sum() == CROWD.sum()
+    assert close(queries[0].mask, LEFT)
+    assert close(queries[1].mask, LEFT | RIGHT | CROWD)
+    assert (queries[1].mask & CROWD).sum() == CROWD.sum()
     _, queries = second.read()
-    assert [(q.category, q.referents, bool(q.truth.any())) for q in queries] == [
+    assert [(q.category, q.referents, bool(q.mask.any())) for q in queries] == [
         ("no target", 0, False),
         ("no target", 0, False),
         ("multi", 2, True),
@@ -129,8 +131,8 @@ def test_refcoco_family(tmp_path: Path, name: str, file: str) -> None:
     (case,) = dataset_cases(root, name, "val")
     rgb, (right, crowd) = case.read()
     assert abs(int(rgb.mean()) - 100) < 3
-    assert np.array_equal(right.truth, RIGHT)
-    assert np.array_equal(crowd.truth, CROWD)
+    assert np.array_equal(right.mask, RIGHT)
+    assert np.array_equal(crowd.mask, CROWD)
 
 
 def test_refzom(tmp_path: Path) -> None:
@@ -155,9 +157,9 @@ def test_reason_seg(tmp_path: Path) -> None:
     (case,) = dataset_cases(tmp_path, "reasonseg", "val")
     _, (query,) = case.read()
     assert (query.expression, query.category) == ("the café’s chair", "phrase")
-    assert query.truth[6, 6]
-    assert not query.truth[12, 12]
-    assert not query.truth[33, 45]
+    assert query.mask[6, 6]
+    assert not query.mask[12, 12]
+    assert not query.mask[33, 45]
 
 
 def test_pickles_are_data_only(tmp_path: Path) -> None:

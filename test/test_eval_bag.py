@@ -19,7 +19,8 @@ from tiny import tiny_checkpoint
 
 from gsva_ros import cli
 from gsva_ros.eval.asks import Ask, AskError, Recorded, answered, read_asks
-from gsva_ros.eval.bags import Bag, BagError, truth_cases
+from gsva_ros.eval.bags import Bag, BagError
+from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.sim.bag import TOPIC, write_bag
 from gsva_ros.truth import FrameTruth, TruthError, read_truth
@@ -46,13 +47,13 @@ def test_truth_belongs_to_the_frames(recorded: Path) -> None:
         present = [q for q in queries if q.referents]
         assert len(present) == len(queries) / 2
         for query in queries:
-            assert query.truth.any() == bool(query.referents)
+            assert query.mask.any() == bool(query.referents)
         # "the red mug" is red: its pixels have more of that channel than the others.
         for query in present:
             words = query.expression.split()
             for channel, colour in enumerate(("red", "green", "blue")):
                 if colour in words[:3] and len(words) <= 4:
-                    means = rgb[query.truth].mean(0)
+                    means = rgb[query.mask].mean(0)
                     assert means.argmax() == channel, query.expression
     bag.close()
 
@@ -188,11 +189,17 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         Ask("follow", "/c", 1000, (), "hand me the can", 1000, every_frame=True),
     ]
     for text, complaint in (
-        ("- nothing", "needs a list `instructions`"),
-        ("instructions: [5]", "instruction 1: not a mapping"),
-        ("instructions: [{text: a, words: b}]", "instruction 1: unknown: words"),
+        ("- nothing", "asks.yaml: the whole"),
+        ("instructions: []", "at least 1 item"),
+        ("instructions: [5]", r"instructions\.0"),
+        ("instructions: [{text: a, words: b}]", r"instructions\.0\.words: Extra"),
         ("instructions: [{at: 1}]", "give either text or expressions"),
-        ("instructions: [{at: soon, text: a}]", "soon"),
+        ("instructions: [{at: soon, text: a}]", r"instructions\.0\.at"),
+        ("instructions: [{at: .inf, text: a}]", "finite"),
+        ("instructions: [{at: -1, text: a}]", "greater than or equal to 0"),
+        ("instructions: [{expressions: the red can}]", "valid list"),
+        ("instructions: [{expressions: [[a]]}]", "valid string"),
+        ("instructions: [{at: 2001-99-99, text: a}]", "asks.yaml"),
         ("instructions: {", "asks.yaml"),
     ):
         path.write_text(text)
@@ -212,7 +219,7 @@ def test_broken_files_are_named(recorded: Path, tmp_path: Path) -> None:
     for text, complaint in (
         ("{", "truth.json"),
         ('{"images": []}', "annotations"),
-        ('{"images": [], "annotations": [{"image_id": 1}]}', "annotation 1 lacks caption"),
+        ('{"images": [], "annotations": [{"image_id": 1}]}', r"annotations\.0\.caption"),
     ):
         (tmp_path / "truth.json").write_text(text)
         with pytest.raises(TruthError, match=complaint):
@@ -241,12 +248,12 @@ def test_the_command(
     beside = numbers(bag, "--truth", truth)
     assert beside["cases"] == 3
     assert beside["protocol"] == "deployed"
-    assert cli.main(["eval", "bag", bag, "--truth", truth, "--topic", "/nowhere", *common]) == 1
+    assert cli.main(["eval", "bag", bag, "--truth", truth, "--topic", "/nowhere", *common]) == 2
     assert "/nowhere" in capsys.readouterr().err
     # The same, inside the bag.
     own = str(tmp_path / "own")
     assert cli.main(["record-truth", bag, truth, own]) == 0
-    assert cli.main(["record-truth", bag, truth, own]) == 1
+    assert cli.main(["record-truth", bag, truth, own]) == 2
     within = numbers(own)
     assert within["scores"] == beside["scores"]
     assert within["unscored"] == 0

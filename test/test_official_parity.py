@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 
 from gsva_ros import cli
 from gsva_ros.engine import Engine
-from gsva_ros.eval.cases import Query
 from gsva_ros.eval.metrics import gres, gres_terms, overlap, res, res_terms
 from gsva_ros.eval.paper import paper_slots
 from gsva_ros.model.checkpoint import (
@@ -41,6 +40,7 @@ from gsva_ros.model.official import (
 )
 from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
 from gsva_ros.model.tokenizer import Part, Special
+from gsva_ros.truth import Referring
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared/golden/official_tiny"
 GOLDEN = Path(os.environ.get("GSVA_GOLDEN") or DEFAULT)
@@ -230,7 +230,7 @@ def test_paper_protocol(run: Run) -> None:
     for i, case in enumerate(run.data["cases"]):
         rgb = run.tensors[f"case{i}.image"].numpy()
         queries = [
-            Query(expression, "", int(there), np.full(rgb.shape[:2], bool(there)))
+            Referring(expression, "", int(there), np.full(rgb.shape[:2], bool(there)))
             for expression, there in zip(case["expressions"], case["present"], strict=True)
         ]
         slots, _ = paper_slots(engine, rgb, queries)

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gsva_ros.eval.cases import Case, Query
+from gsva_ros.eval.cases import Case
 from gsva_ros.eval.report import Card, choose, kind_of, render
 from gsva_ros.eval.run import CaseRecord, SlotRecord
 from gsva_ros.eval.summary import Scoring, summary
+from gsva_ros.truth import Referring
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # One white pixel.
@@ -137,7 +138,10 @@ def test_gallery_draws_truth_and_answer() -> None:
     cases = [
         Case(
             "a",
-            lambda: (rgb, [Query("mug", "single", 1, truth), Query("can", "x", 0, ~truth & truth)]),
+            lambda: (
+                rgb,
+                [Referring("mug", "single", 1, truth), Referring("can", "x", 0, ~truth & truth)],
+            ),
         )
     ]
     slot = {"p_seg": 0.9, "mask": truth, "rejected": False}

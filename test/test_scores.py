@@ -21,16 +21,18 @@ from gsva_ros.eval.calibrate import (
     threshold_for_giou,
     threshold_for_t_acc,
 )
-from gsva_ros.eval.cases import Case, Query, scene_cases
+from gsva_ros.eval.cases import Case
 from gsva_ros.eval.metrics import bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, evaluate
+from gsva_ros.eval.sources.scenes import scene_cases
 from gsva_ros.eval.summary import Scoring, Slots, calibration, rejection_curve, scores, summary
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.dataset import write_dataset
+from gsva_ros.truth import Referring
 
 RUN = {"of": "a test"}
-Model = Callable[[Query], tuple[float, np.ndarray]]  # p_seg and mask
+Model = Callable[[Referring], tuple[float, np.ndarray]]  # p_seg and mask
 
 
 class ScriptedEngine:
@@ -80,12 +82,12 @@ def slots_of(cases: list[Case], model: Model) -> Slots:
     return Slots.of(evaluate(ScriptedEngine(cases, model), cases))
 
 
-def perfect(query: Query) -> tuple[float, np.ndarray]:
-    return (0.9 if query.truth.any() else 0.1), query.truth
+def perfect(query: Referring) -> tuple[float, np.ndarray]:
+    return (0.9 if query.mask.any() else 0.1), query.mask
 
 
-def careless(query: Query) -> tuple[float, np.ndarray]:
-    return 0.8, np.ones_like(query.truth)
+def careless(query: Referring) -> tuple[float, np.ndarray]:
+    return 0.8, np.ones_like(query.mask)
 
 
 def test_the_truth_scores_one(cases: list[Case]) -> None:
@@ -109,7 +111,7 @@ def test_marking_everything_earns_no_rejection(cases: list[Case]) -> None:
     slots = slots_of(cases, careless)
     result = scores(slots, slots.p_seg < 0.5, Scoring())["all"]
     assert (result["N_acc"], result["T_acc"]) == (0.0, 1.0)
-    area = np.concatenate([[q.truth.mean() for q in c.read()[1]] for c in cases])
+    area = np.concatenate([[q.mask.mean() for q in c.read()[1]] for c in cases])
     assert result["gIoU"] == pytest.approx(area.mean(), abs=1e-6)
     assert result["cIoU"] == pytest.approx(area.sum() / len(area), rel=1e-5)
 
@@ -147,10 +149,10 @@ def test_a_killed_run_goes_on(cases: list[Case], tmp_path) -> None:
 def noisy(seed: int) -> Model:
     rng = np.random.default_rng(seed)
 
-    def model(query: Query) -> tuple[float, np.ndarray]:
-        there = query.truth.any()
+    def model(query: Referring) -> tuple[float, np.ndarray]:
+        there = query.mask.any()
         p_seg = float(np.clip(rng.normal(0.7 if there else 0.4, 0.2), 0, 1).round(2))
-        return p_seg, query.truth if rng.random() < 0.7 else ~query.truth
+        return p_seg, query.mask if rng.random() < 0.7 else ~query.mask
 
     return model
 

@@ -11,12 +11,21 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..errors import InputError, one_line, validated
+from ..serving.requests import Limits
+from ..serving.schedule import fits
+from ..stamps import SECOND
+
+#: As the node's parameter max_frame_lead.
+MAX_LEAD = Limits().max_frame_lead
 
 
-class AskError(ValueError):
+class AskError(InputError):
     """An instruction file that cannot be used; names the file and the entry."""
 
 
@@ -42,6 +51,51 @@ class Recorded:
     at: int
 
 
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+
+class ScriptEntry(_Strict):
+    """One instruction: text or expressions, `at` seconds after the first frame, once or repeated."""
+
+    id: str = ""
+    at: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    expressions: list[str] = []
+    text: str = ""
+    repeat: bool = False
+
+    @model_validator(mode="after")
+    def _either(self) -> ScriptEntry:
+        if bool(self.text) == bool(self.expressions):
+            raise ValueError("give either text or expressions")
+        return self
+
+
+class Script(_Strict):
+    """An instruction file, in the form of config/demo.yaml."""
+
+    bag: str = ""  # what the demo plays
+    image_topic: str = ""
+    instructions: Annotated[list[ScriptEntry], Field(min_length=1)]
+
+
+def read_script(path: Path) -> Script:
+    """Read an instruction file.
+
+    Raises:
+        AskError: not such a file; names the entry.
+    """
+    try:
+        data: Any = yaml.safe_load(path.read_text())
+        return validated(Script, data, str(path))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise AskError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
+    except InputError as error:
+        raise AskError(str(error)) from error
+    except ValueError as error:  # PyYAML makes dates of what looks like one
+        raise AskError(f"{path}: {one_line(error)}") from error
+
+
 def read_asks(path: Path, topic: str, start: int) -> list[Ask]:
     """Read a YAML file in the form of config/demo.yaml.
 
@@ -52,36 +106,19 @@ def read_asks(path: Path, topic: str, start: int) -> list[Ask]:
     Raises:
         AskError: not such a file; names the entry.
     """
-    try:
-        data: Any = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise AskError(f"{path}: {error}") from error
-    entries = data.get("instructions") if isinstance(data, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise AskError(f"{path}: needs a list `instructions`")
+    script = read_script(path)
     asks = []
-    for number, entry in enumerate(entries, start=1):
-        where = f"{path}: instruction {number}"
-        if not isinstance(entry, dict):
-            raise AskError(f"{where}: not a mapping")
-        if unknown := sorted(entry.keys() - {"id", "at", "expressions", "text", "repeat"}):
-            raise AskError(f"{where}: unknown: {', '.join(unknown)}")
-        if bool(entry.get("text")) == bool(entry.get("expressions")):
-            raise AskError(f"{where}: give either text or expressions")
-        try:
-            first = start + round(float(entry.get("at", 0.0)) * 1e9)
-            words = tuple(str(e) for e in entry.get("expressions", ()))
-        except (TypeError, ValueError) as error:
-            raise AskError(f"{where}: {error}") from error
+    for number, entry in enumerate(script.instructions, start=1):
+        first = start + round(entry.at * SECOND)
         asks.append(
             Ask(
-                str(entry.get("id", number)),
-                data.get("image_topic", topic),
+                entry.id or str(number),
+                script.image_topic or topic,
                 first,
-                words,
-                str(entry.get("text", "")),
+                tuple(entry.expressions),
+                entry.text,
                 not_before=first,
-                every_frame=bool(entry.get("repeat", False)),
+                every_frame=entry.repeat,
             )
         )
     return asks
@@ -98,7 +135,8 @@ def frames_of(ask: Ask, later: Sequence[Ask], frames: Sequence[Recorded]) -> lis
     fitting = [
         f.stamp
         for f in frames[max(0, newest) :]
-        if f.stamp >= ask.not_before and (end is None or f.at < end)
+        if (end is None or f.at < end)
+        and fits(f.stamp, (ask.at - f.at) / SECOND, ask.not_before, MAX_LEAD)
     ]
     return fitting if ask.every_frame else fitting[:1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
-from rosbags.highlevel.anyreader import AnyReaderError
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import ReaderError
 
-from ..conversions import MessageError, to_rgb
+from ..conversions import to_rgb
+from ..errors import InputError, one_line
 from ..interfaces import typestore
+from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .asks import Ask
-from .cases import Case, Query
 from .recovery import recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -32,7 +30,7 @@ EVERY_FRAME, CANCEL = 1, 2  # gsva_ros/Instruction
 Place = tuple[Connection, int]
 
 
-class BagError(ValueError):
+class BagError(InputError):
     """A bag that cannot be used; names the file and the topic."""
 
 
@@ -53,17 +51,38 @@ class Bag:
             raise BagError(f"{path}: no such bag")
         paths, self.problems = recover(path, Path(self._folder.name))
         try:
-            # Older bags do not carry their types.
-            self._reader = AnyReader(paths, default_typestore=typestore())
-            self._reader.open()
-        except (AnyReaderError, ReaderError, sqlite3.Error, OSError, ValueError) as error:
+            self._reader = self._open(paths)
+        except Exception as error:  # a damaged file makes rosbags raise whatever it meets
             self._folder.cleanup()
-            said = "; ".join([*self.problems, str(error)])
+            said = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
             raise BagError(f"{path} cannot be read as a bag: {said}") from error
         self._frames: dict[str, dict[int, Place]] = {}
         if not self._reader.connections:
             self.close()
             raise BagError("; ".join([f"{path} holds no messages", *self.problems]))
+
+    def _open(self, paths: list[Path]) -> AnyReader:
+        # Older bags do not carry their types.
+        reader = AnyReader(paths, default_typestore=typestore())
+        try:
+            reader.open()
+        except Exception as error:
+            files = [
+                f
+                for folder in paths
+                if folder.is_dir()
+                for f in sorted(folder.iterdir())
+                if f.suffix in (".mcap", ".db3")
+            ]
+            if not files:
+                raise
+            self.problems.append(
+                f"{self.path}: metadata.yaml cannot be used ({one_line(error)}); its files are "
+                "read by themselves"
+            )
+            reader = AnyReader(files, default_typestore=typestore())
+            reader.open()
+        return reader
 
     def __enter__(self) -> Bag:
         return self
@@ -92,7 +111,7 @@ class Bag:
                 there = ", ".join(self.image_topics) or "none"
                 raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {there}")
             self._frames[topic] = {
-                _nanoseconds(msg.header.stamp): (connection, at)
+                nanoseconds(msg.header.stamp): (connection, at)
                 for connection, at, msg in self._messages(lambda c: c.topic == topic)
             }
         return self._frames[topic]
@@ -104,10 +123,16 @@ class Bag:
             MessageError: the message cannot be read as a picture.
         """
         connection, at = self.frames(topic)[stamp]
-        for _, _, raw in self._reader.messages([connection], start=at, stop=at + 1):
-            msg: Any = self._reader.deserialize(raw, connection.msgtype)
-            if _nanoseconds(msg.header.stamp) == stamp:
-                return to_rgb(msg, topic)
+        try:
+            for _, _, raw in self._reader.messages([connection], start=at, stop=at + 1):
+                msg: Any = self._reader.deserialize(raw, connection.msgtype)
+                if nanoseconds(msg.header.stamp) == stamp:
+                    return to_rgb(msg, topic)
+        except InputError:
+            raise
+        except Exception as error:  # damage that the first pass did not meet
+            said = f"{type(error).__name__}: {one_line(error)}"
+            raise BagError(f"{self.path}: {topic} at {stamp} ns: {said}") from error
         raise BagError(f"{self.path}: {topic} at {stamp} ns was there and is gone")
 
     def asks(self, topic: str) -> list[Ask]:
@@ -134,7 +159,7 @@ class Bag:
                     at,
                     tuple(msg.expressions),
                     msg.text,
-                    _nanoseconds(msg.not_before),
+                    nanoseconds(msg.not_before),
                     every_frame=msg.mode == EVERY_FRAME,
                     cancel=msg.mode == CANCEL,
                 )
@@ -171,95 +196,11 @@ class Bag:
                 try:
                     msg = self._reader.deserialize(raw, connection.msgtype)
                 except Exception as error:  # rosbags raises what struct, numpy and str raise
-                    said = f"{type(error).__name__}: {error}"
+                    said = f"{type(error).__name__}: {one_line(error)}"
                     place = f"{self.path}: {connection.topic} at {at} ns"
                     self.problems.append(f"{place}: not a {connection.msgtype}: {said}")
                     continue
                 yield connection, at, msg
-        except (ReaderError, sqlite3.Error, OSError) as error:
+        except Exception as error:  # as above: what was read until here is kept
             topics = ", ".join(sorted({c.topic for c in connections}))
-            self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {error}")
-
-
-def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> list[Case]:
-    """One case for each frame of the truth; frames that cannot be had go to the bag's problems.
-
-    Args:
-        topic: read the frames from this topic instead of the one that the truth names.
-
-    Raises:
-        BagError: an image topic is not in the bag.
-    """
-    cases = []
-    for frame in truth:
-        name = topic or frame.topic
-        queries = _queries(frame)
-        if _usable(bag, name, frame.stamp, frame):
-            cases.append(Case(f"{name} {frame.stamp}", _reader(bag, name, frame.stamp, queries)))
-    return cases
-
-
-def ask_cases(
-    bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth], topic: str | None = None
-) -> list[Case]:
-    """One case for each instruction and frame, with the truth of the expressions it is known for.
-
-    Args:
-        topic: the truth is of this topic instead of the one that it names.
-
-    Raises:
-        BagError: an image topic is not in the bag.
-    """
-    known = {(topic or frame.topic, frame.stamp): frame for frame in truth}
-    usable: dict[tuple[str, int], bool] = {}
-    cases = []
-    for ask, stamp in asked:
-        place = (ask.topic, stamp)
-        frame = known.get(place)
-        if place not in usable:
-            usable[place] = _usable(bag, ask.topic, stamp, frame)
-        if usable[place]:
-            words = ask.expressions
-            queries = _queries(frame, words) if frame else lambda w=words: [Query(e) for e in w]
-            name = f"{ask.topic} {stamp} {ask.id}"
-            cases.append(Case(name, _reader(bag, ask.topic, stamp, queries), ask.text))
-    return cases
-
-
-def _usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> bool:
-    problem = None
-    if stamp not in bag.frames(topic):
-        problem = "no such frame"
-    else:
-        try:
-            size = bag.rgb(topic, stamp).shape[:2]
-            if truth and size != truth.size:
-                problem = f"the frame is {size}, its truth {truth.size} (height, width)"
-        except MessageError as error:
-            problem = error.problem
-    if problem:
-        bag.problems.append(f"{bag.path}: {topic} at {stamp} ns: {problem}")
-    return problem is None
-
-
-def _queries(frame: FrameTruth, words: tuple[str, ...] | None = None) -> Callable[[], list[Query]]:
-    """The truth's queries: all, or those of these words, without truth where it has none."""
-
-    def read() -> list[Query]:
-        found = [Query(e.expression, e.category, e.referents, e.mask) for e in frame.expressions()]
-        if words is None:
-            return found
-        by_words = {q.expression: q for q in found}
-        return [by_words.get(w, Query(w)) for w in words]
-
-    return read
-
-
-def _reader(
-    bag: Bag, topic: str, stamp: int, queries: Callable[[], list[Query]]
-) -> Callable[[], tuple[NDArray[np.uint8], list[Query]]]:
-    return lambda: (bag.rgb(topic, stamp), queries())
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+            self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {one_line(error)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError, one_line, validated
 from ..model.config import CONFIG_NAME
 from .metrics import metric
 from .summary import Scoring, Slots
@@ -69,9 +70,17 @@ def calibrated(slots: Slots, threshold: float, before: float) -> dict[str, Any]:
 
 
 def read_calibration(directory: Path) -> dict[str, Any] | None:
-    """How a model's threshold was found; None: it was not calibrated."""
+    """How a model's threshold was found; None: it was not calibrated. InputError: a damaged file."""
     path = directory / CALIBRATION_NAME
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: cannot be read as JSON ({one_line(error)}); delete it, or run `gsva calibrate`"
+        ) from error
+    return validated(dict[str, Any], data, str(path), "delete it, or run `gsva calibrate`")
 
 
 def write_threshold(directory: Path, threshold: float, how: dict[str, Any]) -> None:

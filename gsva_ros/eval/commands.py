@@ -5,70 +5,56 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError, check_writable, one_line, write_result
+from .sources import bag, dataset, scenes
+
 if TYPE_CHECKING:
     from ..engine import Engine
-    from ..truth import FrameTruth
-    from .bags import Bag
-    from .cases import Case
+    from .cases import Gathered
     from .run import CaseRecord, Records
 
 METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
-DATASETS = ("grefcoco", "refcoco", "refcoco+", "refcocog", "refzom", "reasonseg")
+Gather = Callable[[argparse.Namespace], AbstractContextManager["Gathered"]]
 
 
 def register(subparsers: Any) -> None:
     """Add `eval`, `record-truth` and `calibrate` to argparse's subparsers."""
     commands = subparsers.add_parser("eval", help="measure a model").add_subparsers(required=True)
-    scenes = commands.add_parser(
+    parser = commands.add_parser(
         "scenes",
         help="held-out rendered scenes, beside two baselines",
         description="Every slot is decided by the model alone, each expression by itself. Beside the "
         "model: one that always answers [REJ], and the same model shown a grey frame.",
     )
-    _scene_arguments(scenes, "test")
-    _output_arguments(scenes)
-    scenes.set_defaults(run=_scenes)
+    scenes.add_arguments(parser, "test")
+    _measured(parser, scenes.gather)
 
-    bag = commands.add_parser(
+    parser = commands.add_parser(
         "bag",
         help="what was asked of a rosbag2's frames, scored where the truth is known",
         description="Reads rosbag2 (mcap or sqlite3, raw or compressed images) straight from disk. "
         "Asked is what the instruction file says; without one, what was asked while recording "
         "(gsva_ros/Instruction, strings on instruction_text); without that, the expressions of the truth.",
     )
-    bag.add_argument("bag", type=Path, help="a rosbag2 folder, or an mcap file")
-    bag.add_argument("--instructions", type=Path, help="YAML in the form of config/demo.yaml")
-    bag.add_argument(
-        "--truth",
-        type=Path,
-        help="COCO-style JSON, as `gsva sim bag --truth` writes; without it: the bag's own",
-    )
-    bag.add_argument(
-        "--topic", help="the image topic, where it is not the truth's, or the bag has several"
-    )
-    _run_arguments(bag)
-    _output_arguments(bag)
-    bag.set_defaults(run=_bag)
+    bag.add_arguments(parser)
+    _measured(parser, bag.gather)
 
-    dataset = commands.add_parser(
+    parser = commands.add_parser(
         "dataset",
         help="gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, Ref-ZOM or ReasonSeg in the official folders",
         description="Protocol paper is what published numbers mean: one prompt with all expressions, the "
         "true earlier answers, masks from a second pass. Protocol deployed is what a robot gets: "
         "every expression decided by itself.",
     )
-    dataset.add_argument("name", choices=DATASETS)
-    dataset.add_argument("split", help="as the dataset names it: val, testA, testB, test, ...")
-    dataset.add_argument("--root", type=Path, required=True, help="folder with refer_seg/ in it")
-    dataset.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
-    dataset.add_argument("--limit", type=int, help="the first LIMIT pictures only")
-    _run_arguments(dataset)
-    _output_arguments(dataset)
-    dataset.set_defaults(run=_dataset)
+    dataset.add_arguments(parser)
+    parser.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
+    _measured(parser, dataset.gather)
 
     compare = commands.add_parser(
         "compare", help="two runs on the same cases, with paired differences"
@@ -94,7 +80,8 @@ def register(subparsers: Any) -> None:
         description="Writes the threshold into the model's config.json, where the engine finds it, "
         "and how it was found into calibration.json beside it.",
     )
-    _scene_arguments(calibrate, "val")
+    scenes.add_arguments(calibrate, "val")
+    _run_arguments(calibrate)
     goal = calibrate.add_mutually_exclusive_group()
     goal.add_argument(
         "--t-acc", type=float, help="keep this share of the present; without it: the best gIoU"
@@ -105,13 +92,10 @@ def register(subparsers: Any) -> None:
     calibrate.set_defaults(run=_calibrate)
 
 
-def _scene_arguments(parser: argparse.ArgumentParser, split: str) -> None:
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder written by `gsva sim render`"
-    )
-    parser.add_argument("--split", default=split, help="the split that the folder must hold")
-    parser.add_argument("--limit", type=int, help="the first LIMIT scenes only")
+def _measured(parser: argparse.ArgumentParser, gather: Gather) -> None:
     _run_arguments(parser)
+    _output_arguments(parser)
+    parser.set_defaults(run=lambda args: _measure(args, gather))
 
 
 def _output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,106 +111,39 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _scenes(args: argparse.Namespace) -> int:
-    from ..scenes import SceneSet
-    from .cases import scene_cases
-
-    cases = scene_cases(SceneSet(args.data, args.split, args.limit))
-    return _measure(args, cases, f"{len(cases)} scenes of split {args.split}")
-
-
-def _bag(args: argparse.Namespace) -> int:
-    from ..truth import TruthError, read_truth
-    from .asks import AskError
-    from .bags import Bag, BagError
-
-    try:
-        with Bag(args.bag) as bag:
-            truth = read_truth(args.truth) if args.truth else bag.truth()
-            cases = _bag_cases(args, bag, truth)
-            for problem in bag.problems:
-                print(f"gsva eval bag: left out: {problem}", file=sys.stderr)
-            if not cases:
-                print(f"gsva eval bag: {args.bag}: nothing to answer", file=sys.stderr)
-                return 1
-            return _measure(args, cases, f"{len(cases)} cases of {args.bag}")
-    except (AskError, BagError, TruthError) as error:
-        print(f"gsva eval bag: {error}", file=sys.stderr)
-        return 1
-
-
-def _bag_cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[Case]:
-    from .asks import Recorded, answered, read_asks
-    from .bags import BagError, ask_cases, truth_cases
-
-    topics = [args.topic] if args.topic else bag.image_topics
-    if args.instructions:
-        first = min(bag.frames(topics[0]), default=0) if topics else 0
-        asks = read_asks(args.instructions, topics[0] if topics else "", first)
-    else:
-        asks = bag.asks(topics[0] if len(topics) == 1 else "")
-    if not asks:
-        if not truth:
-            raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
-        return truth_cases(bag, truth, args.topic)
-    if any(not ask.topic for ask in asks):
-        raise BagError(f"{bag.path}: several image topics, {', '.join(topics)}: give --topic")
-    frames = {
-        topic: [Recorded(stamp, at) for stamp, (_, at) in bag.frames(topic).items()]
-        for topic in {ask.topic for ask in asks}
-    }
-    pairs, problems = answered(asks, frames)
-    bag.problems += [f"{bag.path}: {problem}" for problem in problems]
-    return ask_cases(bag, pairs, truth, args.topic)
-
-
 def _record_truth(args: argparse.Namespace) -> int:
     from rosbags.rosbag2 import WriterError
 
-    from ..truth import TruthError, read_truth
-    from .bags import Bag, BagError
+    from ..truth import read_truth
+    from .bags import Bag
     from .record import record_truth
 
-    try:
-        truth = read_truth(args.truth)
-        with Bag(args.bag) as bag:
+    truth = read_truth(args.truth)
+    with Bag(args.bag) as bag:
+        try:
             count = record_truth(bag, truth, args.out)
-            for problem in bag.problems:
-                print(f"gsva record-truth: left out: {problem}", file=sys.stderr)
-    except (BagError, TruthError, WriterError) as error:
-        print(f"gsva record-truth: {error}", file=sys.stderr)
-        return 1
+        except WriterError as error:
+            raise InputError(f"{args.out}: {one_line(error)}") from error
+        _tell(bag.problems)
     print(f"written: {args.out}, {count} frames with truth")
     return 0
 
 
-def _dataset(args: argparse.Namespace) -> int:
-    from .datasets import REASON_SEG, RULES, DatasetError, dataset_cases
-
-    if args.name == REASON_SEG and args.protocol == "paper":
-        print(
-            "gsva eval dataset: ReasonSeg asks whole sentences, which the paper's joint prompt does not "
-            "hold: use --protocol deployed",
-            file=sys.stderr,
-        )
-        return 1
-    try:
-        cases = dataset_cases(args.root, args.name, args.split)[: args.limit]
-        data = f"{len(cases)} pictures of {args.name} {args.split}"
-        return _measure(args, cases, data, args.protocol, RULES[args.name])
-    except DatasetError as error:
-        print(f"gsva eval dataset: {error}", file=sys.stderr)
-        return 1
-
-
-def _measure(
-    args: argparse.Namespace,
-    cases: list[Case],
-    data: str,
-    protocol: str = "deployed",
-    rules: str = "grefcoco",
-) -> int:
+def _measure(args: argparse.Namespace, gather: Gather) -> int:
     """Run the model and the blind baseline over the cases; print, and write what was asked for."""
+    check_writable(args.out, args.report, args.records)
+    protocol = getattr(args, "protocol", "deployed")
+    if protocol == "paper" and args.name == dataset.reasonseg.NAME:
+        raise InputError(
+            "ReasonSeg asks whole sentences, which the paper's joint prompt does not hold: use "
+            "--protocol deployed"
+        )
+    with gather(args) as gathered:
+        _tell(gathered.problems)
+        return _run(args, gathered, protocol)
+
+
+def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     from ..engine import model_directory
     from .calibrate import read_calibration
     from .processes import processes
@@ -234,7 +151,9 @@ def _measure(
     from .run import evaluate
     from .summary import Scoring, summary
 
+    cases, data, rules = gathered.cases, gathered.data, gathered.rules
     engine = _engine(args)
+    calibrated = read_calibration(model_directory(args.model))
     kept = _records(args, engine, data, protocol)
     records = evaluate(engine, cases, kept, protocol, label="model")
     run = {
@@ -242,7 +161,7 @@ def _measure(
         "weights_hash": engine.weights_hash,
         "device": str(engine.device),
         "data": data,
-        "calibrated": read_calibration(model_directory(args.model)),
+        "calibrated": calibrated,
     }
     unknown = all(slot.referents is None for record in records for slot in record.slots)
     blind = []
@@ -252,20 +171,27 @@ def _measure(
         return 0
     if unknown:
         return _answers(args, run | {"protocol": protocol, "rules": rules}, records)
-    numbers = summary(records, blind, engine.rejection_threshold, Scoring(protocol, rules))
-    numbers |= run
+    numbers = summary(records, blind, engine.rejection_threshold, Scoring(protocol, rules)) | run
+    # Numbers first: nothing that comes after can lose them.
+    _write(args, numbers, records)
     print(f"{data}, protocol {numbers['protocol']}, 95 % CI")
     _table({args.model: numbers["scores"]["all"]} | numbers["baselines"])
     print()
     _table({k: v for k, v in numbers["scores"].items() if k != "all"})
+    kinds = ", ".join(f"{kind} {count}" for kind, count in numbers["rejections"].items())
+    print(f"rejections: {kinds or 'none'}")
     if numbers["unscored"]:
         print(f"answered without known truth, not scored: {numbers['unscored']}")
     if args.report:
         picks = choose(records, engine.rejection_threshold)
-        args.report.write_text(render(numbers, gallery(engine, cases, records, picks)))
-        print(f"written: {args.report}")
-    _write(args, numbers, records)
+        page = render(numbers, gallery(engine, cases, records, picks))
+        print(f"written: {write_result(args.report, page)}")
     return 0
+
+
+def _tell(problems: Sequence[str]) -> None:
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
 
 
 def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:
@@ -283,9 +209,8 @@ def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[Ca
 
 def _write(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> None:
     if args.out:
-        numbers["records"] = [asdict(record) for record in records]
-        args.out.write_text(json.dumps(numbers, allow_nan=False) + "\n")
-        print(f"written: {args.out}")
+        whole = numbers | {"records": [asdict(record) for record in records]}
+        print(f"written: {write_result(args.out, json.dumps(whole, allow_nan=False) + chr(10))}")
 
 
 def _engine(args: argparse.Namespace) -> Engine:
@@ -322,28 +247,19 @@ def _table(rows: dict[str, Any]) -> None:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from .compare import common, paired
-    from .run import CaseRecord
+    from .compare import common, paired, read_run
     from .summary import Scoring, Slots
 
-    runs, rules = [], []
-    for path in (args.a, args.b):
-        data = json.loads(path.read_text())
-        runs.append([CaseRecord.of(record) for record in data["records"]])
-        rules.append(Scoring(data["protocol"], data["rules"]))
+    runs = [read_run(path) for path in (args.a, args.b)]
+    rules = [Scoring(run.protocol, run.rules) for run in runs]
     if rules[0] != rules[1]:
-        print(
-            f"gsva eval compare: {args.a} is {rules[0]}, {args.b} {rules[1]}",
-            file=sys.stderr,
-        )
-        return 1
-    a, b = common(*runs)
+        raise InputError(f"{args.a} is {rules[0]}, {args.b} {rules[1]}: compare runs of one kind")
+    a, b = common(runs[0].records, runs[1].records)
     try:
         table = paired(Slots.of(a), Slots.of(b), rules[0])
     except ValueError as error:
-        print(f"gsva eval compare: {args.a}, {args.b}: {error}", file=sys.stderr)
-        return 1
-    print(f"{len(a)} cases in both; a has {len(runs[0])}, b has {len(runs[1])}")
+        raise InputError(f"{args.a}, {args.b}: {error}") from error
+    print(f"{len(a)} cases in both; a has {len(runs[0].records)}, b has {len(runs[1].records)}")
     print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")
     for name, row in table.items():
         low, high = row["interval"]
@@ -356,8 +272,8 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _calibrate(args: argparse.Namespace) -> int:
     from ..engine import model_directory
-    from ..scenes import SceneSet
     from .calibrate import (
+        CALIBRATION_NAME,
         EQUAL_T_ACC,
         calibrated,
         threshold_for_equal_t_acc,
@@ -365,12 +281,14 @@ def _calibrate(args: argparse.Namespace) -> int:
         threshold_for_t_acc,
         write_threshold,
     )
-    from .cases import scene_cases
     from .processes import processes
     from .run import evaluate
     from .summary import Slots
 
-    cases = scene_cases(SceneSet(args.data, args.split, args.limit))
+    directory = model_directory(args.model)
+    check_writable(directory / CALIBRATION_NAME)
+    with scenes.gather(args) as gathered:
+        cases = gathered.cases
     engine = _engine(args)
     kept = _records(args, engine, f"{len(cases)} scenes of split {args.split}", "deployed")
     slots = Slots.of(evaluate(engine, cases, kept, label="model"))
@@ -385,9 +303,9 @@ def _calibrate(args: argparse.Namespace) -> int:
         threshold, goal = threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
     how = calibrated(slots, threshold, engine.rejection_threshold)
     how |= {"goal": goal, "split": args.split, "scenes": len(cases)}
-    write_threshold(model_directory(args.model), threshold, how)
+    write_threshold(directory, threshold, how)
     for name in ("before", "chosen"):
         figures = "  ".join(f"{k} {v:.4f}" for k, v in how[name].items())
         print(f"{name:8}{figures}")
-    print(f"written: {model_directory(args.model)}")
+    print(f"written: {directory}")
     return 0

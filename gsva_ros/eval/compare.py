@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .metrics import bootstrap, metric
+from ..errors import InputError, one_line, validated
+from .metrics import RULES, bootstrap, metric
 from .run import CaseRecord
 from .summary import Scoring, Slots
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `gsva eval … --out` writes, as far as comparing needs it."""
+
+    protocol: str
+    rules: str
+    records: list[CaseRecord]
+
+
+def read_run(path: Path) -> Run:
+    """Read such a file; InputError where it is none."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
+    run = validated(Run, data, str(path), "compare files that `gsva eval … --out` wrote")
+    if run.rules not in RULES:
+        raise InputError(f"{path}: rules {run.rules!r}; known are {', '.join(RULES)}")
+    return run
 
 
 def common(

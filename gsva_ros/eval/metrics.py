@@ -18,6 +18,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], dict[str, Floats]]
 
+#: Whose rules there are.
+RULES = ("grefcoco", "refzom", "refcoco")
+
 
 def overlap(mask: Bools, truth: Bools) -> tuple[int, int]:
     """Pixels of the intersection and of the union of two masks [H, W]."""
@@ -93,7 +96,7 @@ def terms(
 
 def metric(rules: str = "grefcoco") -> Metric:
     """What a dataset's published numbers are: "grefcoco", "refzom" (both GRES) or "refcoco" (RES)."""
-    if rules not in ("grefcoco", "refzom", "refcoco"):
+    if rules not in RULES:
         raise ValueError(f'rules are "grefcoco", "refzom" or "refcoco", not {rules!r}')
 
     def compute(sums: Floats) -> dict[str, Floats]:

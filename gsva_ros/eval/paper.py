@@ -23,7 +23,7 @@ from ..engine import Engine
 from ..model.clip import ClipPreprocessor
 from ..model.official import official_pass
 from ..model.sam import SamPreprocessor
-from .cases import Query
+from ..truth import Referring
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MaskedSlot:
 
 @torch.inference_mode()
 def paper_slots(
-    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Query]
+    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
     """Slots of one picture, and the seconds it took ("total")."""
     start = time.perf_counter()
@@ -46,9 +46,7 @@ def paper_slots(
     sam = SamPreprocessor(config.sam["image_size"])
     pixel_values = ClipPreprocessor(config.preprocessor)(rgb)[None].to(model.device, model.dtype)
     sam_pixel_values = sam(rgb)[None].to(model.device, model.dtype)
-    turn = prompt.segment_turn(
-        [q.expression for q in queries], [not q.truth.any() for q in queries]
-    )
+    turn = prompt.segment_turn([q.expression for q in queries], [not q.mask.any() for q in queries])
     height, width = rgb.shape[:2]
     output = official_pass(
         model,

@@ -59,7 +59,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
                     id=f"truth-{frame.stamp}",
                     mode=Instruction.ONCE,
                     text="",
-                    expressions=[entry["caption"] for entry in frame.annotations],
+                    expressions=[entry.caption for entry in frame.annotations],
                     not_before=stamp,
                     deadline=Duration(0, 0),
                 )

@@ -1,4 +1,4 @@
-"""What can still be read of an mcap file that was cut short, as by a crash or a full disk."""
+"""What can still be read of an mcap file that was cut short or damaged, as by a crash or a bad disk."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from mcap.exceptions import EndOfFile, McapError
+from mcap.exceptions import EndOfFile
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
+
+from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
@@ -23,8 +25,22 @@ def is_cut(path: Path) -> bool:
         return file.read() != MAGIC
 
 
+def is_sound(path: Path) -> bool:
+    """Whether every record and chunk of a file can be read to its end."""
+    if is_cut(path):
+        return False
+    try:
+        with path.open("rb") as file:
+            for record in StreamReader(file, emit_chunks=True, validate_crcs=True).records:
+                if isinstance(record, Chunk):
+                    breakup_chunk(record, validate_crc=True)
+    except Exception:  # the library raises what struct, lz4 and zstd meet in damaged bytes
+        return False
+    return True
+
+
 def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
-    """A bag whose cut mcap files are replaced by what is whole in them.
+    """A bag whose cut or damaged mcap files are replaced by what is whole in them.
 
     Args:
         source: a bag's folder, or one mcap file. folder: an empty one, for the replacements.
@@ -34,7 +50,7 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
         where its topics end.
     """
     files = sorted(source.glob("*.mcap")) if source.is_dir() else [source]
-    cut = [f for f in files if f.suffix == ".mcap" and is_cut(f)]
+    cut = [f for f in files if f.suffix == ".mcap" and not is_sound(f)]
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
     if not cut and (has_metadata or not source.is_dir()):
         return [source], []
@@ -59,7 +75,8 @@ def _copy_whole_records(source: Path, target: Path) -> str:
     counts: Counter[str] = Counter()
     ends: dict[str, int] = {}
     whole = 0
-    reason = "the file ends inside a record"
+    damaged: list[str] = []
+    reason = ""
     writer = Writer(str(target), compression=CompressionType.NONE)
     writer.start("ros2")
 
@@ -81,12 +98,22 @@ def _copy_whole_records(source: Path, target: Path) -> str:
     with source.open("rb") as file:
         try:
             for record in StreamReader(file, emit_chunks=True).records:
-                for each in breakup_chunk(record) if isinstance(record, Chunk) else [record]:
-                    copy(each)
+                try:
+                    for each in _parts(record):
+                        copy(each)
+                except Exception as error:  # this record is lost, the next one may be whole
+                    damaged.append(f"{type(record).__name__} at byte {whole}: {one_line(error)}")
                 whole = file.tell()
-        except (McapError, ValueError, KeyError, OSError, RuntimeError) as error:
-            if not isinstance(error, EndOfFile):
-                reason = str(error) or type(error).__name__
+        except EndOfFile:
+            reason = "the file ends inside a record"
+        except Exception as error:  # the framing itself: where the next record begins is not known
+            reason = one_line(error)
     writer.finish()
+    lost = [f"lost from byte {whole} on ({reason})"] if reason else []
+    lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
     last = "; ".join(f"{t}: {n} messages, until {ends[t]} ns" for t, n in sorted(counts.items()))
-    return f"{source}: lost from byte {whole} on ({reason}). Read before it: {last or 'nothing'}"
+    return f"{source}: {'; '.join(lost) or 'damaged'}. Read: {last or 'nothing'}"
+
+
+def _parts(record: McapRecord) -> list[McapRecord]:
+    return breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]

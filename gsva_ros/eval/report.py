@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..engine import Engine, Slot
 from ..overlay import Target, draw
-from .cases import Case, Query
+from ..truth import Referring
+from .cases import Case
 from .run import CaseRecord, SlotRecord
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -113,13 +114,13 @@ def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
     return environment.from_string(TEMPLATE.read_text()).render(run=numbers, cards=cards)
 
 
-def _verdict(query: Query, slot: Slot) -> str:
+def _verdict(query: Referring, slot: Slot) -> str:
     if query.referents:
         return "wrongly rejected" if slot.rejected else "segmented"
     return "rightly rejected" if slot.rejected else "absent, yet segmented"
 
 
-def _picture(rgb: NDArray[np.uint8], query: Query, slot: Slot) -> str:
+def _picture(rgb: NDArray[np.uint8], query: Referring, slot: Slot) -> str:
     factor = PANEL_WIDTH / rgb.shape[1]
     size = (PANEL_WIDTH, max(1, round(rgb.shape[0] * factor)))
     large = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -127,7 +128,7 @@ def _picture(rgb: NDArray[np.uint8], query: Query, slot: Slot) -> str:
     def scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
-    truth = draw(large, [Target(2, "truth", scaled(query.truth), 1.0)] if query.referents else [])
+    truth = draw(large, [Target(2, "truth", scaled(query.mask), 1.0)] if query.referents else [])
     answer = large
     mask = None if slot.mask is None else scaled(slot.mask)
     if mask is not None and not query.referents:

@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from ..answer import Slot
 from ..engine import Engine
-from .cases import Case, Query
+from ..errors import InputError, one_line
+from ..truth import Referring
+from .cases import Case
 from .metrics import overlap
 from .paper import MaskedSlot, paper_slots
 from .processes import processes
@@ -68,7 +70,7 @@ class Records:
     process of a run writes a file of its own, PATH, PATH.1, PATH.2 and so on, and reads all of them.
 
     Raises:
-        ValueError: a file is of another run.
+        InputError: a file is of another run, or no such file.
     """
 
     def __init__(self, path: Path, run: dict[str, Any], process: int = 0) -> None:
@@ -79,13 +81,18 @@ class Records:
             whole = file.read_bytes() if file.exists() else b""
             # A kill may have cut the last line short.
             whole = whole[: whole.rfind(b"\n") + 1]
-            lines = [json.loads(line) for line in whole.splitlines()]
+            try:
+                lines = [json.loads(line) for line in whole.splitlines()]
+                read = [CaseRecord.of(line) for line in lines[1:]]
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise InputError(
+                    f"{file}: not records of `gsva eval`: {one_line(error)}; give another file"
+                ) from error
             if lines and lines[0] != run:
-                raise ValueError(f"{file} holds records of {lines[0]}, not of {run}")
+                raise InputError(f"{file} holds records of {lines[0]}, not of {run}")
             if file == self.path:
                 file.write_bytes(whole or (json.dumps(run) + "\n").encode())
-            for line in lines[1:]:
-                self.done[line["id"]] = CaseRecord.of(line)
+            self.done |= {record.id: record for record in read}
 
     def add(self, record: CaseRecord) -> None:
         """Append a record and keep it."""
@@ -133,7 +140,7 @@ def evaluate(
 
 
 def deployed_slots(
-    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Query]
+    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
     """Each expression decided by itself, as the node does, and a mask also where it is rejected."""
     frame = engine.encode(rgb)
@@ -143,11 +150,11 @@ def deployed_slots(
 
 def free_slots(
     engine: Engine, rgb: NDArray[np.uint8], text: str
-) -> tuple[list[MaskedSlot], dict[str, float], list[Query]]:
+) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
     """What the model answers to a free request, and what its slots are about."""
     answer = engine.ask(engine.encode(rgb), text)
     slots = [_masked(slot, rgb.shape[:2]) for slot in answer.slots]
-    return slots, answer.timings, [Query(slot.expression) for slot in answer.slots]
+    return slots, answer.timings, [Referring(slot.expression) for slot in answer.slots]
 
 
 def _masked(slot: Slot, size: tuple[int, int]) -> MaskedSlot:
@@ -158,14 +165,14 @@ def _masked(slot: Slot, size: tuple[int, int]) -> MaskedSlot:
     return MaskedSlot(slot.p_seg, slot.rejection, slot.predicted_iou or 0.0, mask)
 
 
-def slot_record(query: Query, slot: MaskedSlot) -> SlotRecord:
+def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
     """What there is to keep of a slot."""
     intersection = union = truth_area = 0
     box_iou = 0.0
-    if query.truth is not None:
-        intersection, union = overlap(slot.mask, query.truth)
-        truth_area = int(query.truth.sum())
-        box_iou = _box_iou(slot.mask, query.truth)
+    if query.mask is not None:
+        intersection, union = overlap(slot.mask, query.mask)
+        truth_area = int(query.mask.sum())
+        box_iou = _box_iou(slot.mask, query.mask)
     return SlotRecord(
         query.expression,
         query.category,

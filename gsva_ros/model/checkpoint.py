@@ -6,7 +6,7 @@ Nothing here unpickles code: safetensors, or torch.load with weights_only.
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import CLIP_PREPROCESSOR, CONFIG_NAME, PREPROCESSOR_NAME, GSVAConfig
+from ..errors import InputError, one_line
+from .config import CLIP_PREPROCESSOR, CONFIG_NAME, PREPROCESSOR_NAME, GSVAConfig, read_json
 from .gsva import GSVA
 from .prompt import Prompt
+from .schema import parameters
 from .tokenizer import TOKENIZER_NAME, Tokenizer
 
 WEIGHTS_NAME = "model.safetensors"
@@ -37,7 +39,7 @@ SAM_VIT_H: dict[str, Any] = {
 IGNORED_SUFFIXES = (".position_ids", ".rotary_emb.inv_freq")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """Weights that do not fit: says which file and which names."""
 
 
@@ -108,13 +110,13 @@ def official_config(
     Official training appends [SEG], [REJ], <im_start> and <im_end>, as far as they are new, to the
     tokenizer's vocabulary in this order, and resizes the embeddings to it.
     """
-    llm = json.loads((Path(llava) / CONFIG_NAME).read_text())
-    clip = json.loads((Path(vision_tower) / CONFIG_NAME).read_text())
+    llm = read_json(Path(llava) / CONFIG_NAME)
+    clip = read_json(Path(vision_tower) / CONFIG_NAME)
     clip = clip.get("vision_config", clip)
     preprocessor_path = Path(vision_tower) / PREPROCESSOR_NAME
     preprocessor = CLIP_PREPROCESSOR
     if preprocessor_path.exists():
-        preprocessor = json.loads(preprocessor_path.read_text())
+        preprocessor = read_json(preprocessor_path)
     if "model.embed_tokens.weight" not in state:
         raise CheckpointError(
             "the weights have no model.embed_tokens.weight: not a GSVA state dict"
@@ -142,10 +144,11 @@ def official_config(
     )
     vocabulary = state["model.embed_tokens.weight"].shape[0]
     ids = _special_ids(Path(llava))
-    if max(ids["[SEG]"], ids["[REJ]"]) >= vocabulary:
+    if vocabulary != max(ids.values()) + 1:
         raise CheckpointError(
-            f"the weights know {vocabulary} tokens, so [SEG] and [REJ] are not among them: "
-            "weights of LLaVA or LISA, or another tokenizer?"
+            f"the weights have {vocabulary} embedding rows, and the tokenizer in {llava} makes "
+            f"{max(ids.values()) + 1} with [SEG], [REJ], <im_start> and <im_end>: weights of LLaVA or "
+            "LISA, or another tokenizer than they were trained with"
         )
     return GSVAConfig(
         llm={k: llm[k] for k in llm_names if k in llm} | {"vocab_size": vocabulary},
@@ -165,14 +168,24 @@ def official_config(
 def _special_ids(llava: Path) -> dict[str, int]:
     """Ids of the tokens that official training adds behind those that the tokenizer has already."""
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(llava / TOKENIZER_NAME))
-    path = llava / "added_tokens.json"
-    ids: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    ids = _added_tokens(llava)
     following = max([pieces.vocab_size(), *(i + 1 for i in ids.values())])
     for name in ("[SEG]", "[REJ]", "<im_start>", "<im_end>"):
         if name not in ids:
             ids[name] = following
             following += 1
     return ids
+
+
+def _added_tokens(llava: Path) -> dict[str, int]:
+    """Tokens that the tokenizer has behind its pieces, from either of the files that say so."""
+    ids: dict[str, int] = {}
+    config = llava / "tokenizer_config.json"
+    if config.exists():
+        decoder = read_json(config).get("added_tokens_decoder", {})
+        ids |= {token["content"]: int(number) for number, token in decoder.items()}
+    added = llava / "added_tokens.json"
+    return ids | (read_json(added) if added.exists() else {})
 
 
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -209,10 +222,19 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, safetensors or torch, without running anything in it."""
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    """Read a state dict, safetensors or torch, without running anything in it.
+
+    Raises:
+        CheckpointError: the file is damaged, or no state dict.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # safetensors and torch raise their own, zipfile's and struct's
+        raise CheckpointError(f"{path} cannot be read as weights: {one_line(error)}") from error
     if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
         raise CheckpointError(f"{path} is not a state dict: a dictionary of names and tensors")
     return state
@@ -224,6 +246,7 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
     The model is made without memory of its own and takes over the tensors, so that loading a large
     one needs no second copy.
     """
+    _check_memory(config)
     with torch.device("meta"):
         model = GSVA(config)
     wanted = model.state_dict()
@@ -235,12 +258,33 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
+    problems += [f"{name} {problem}" for name, value in state.items() if (problem := _unfit(value))]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" * (len(problems) > 8))
         raise CheckpointError(f"{path} does not fit the model: {shown}")
     model.load_state_dict(state, assign=True)
     model.make_buffers()
     return model.eval()
+
+
+def _unfit(value: Tensor) -> str:
+    """Why a tensor cannot be a weight; "": it can."""
+    if not value.is_floating_point():
+        return f"is {str(value.dtype).removeprefix('torch.')}; weights are floating-point numbers"
+    if not value.sum(dtype=torch.float32).isfinite() and not value.isfinite().all():
+        return "holds inf or NaN: the file is damaged, or training diverged"
+    return ""
+
+
+def _check_memory(config: GSVAConfig) -> None:
+    """See that a model of these sizes fits the machine, before it is made."""
+    needed = 2 * parameters(config.llm, config.clip, config.sam)  # 16 bits a weight at the least
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise CheckpointError(
+            f"{config.source}: num_hidden_layers and the other sizes make a model of at least "
+            f"{needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f} GiB of memory"
+        )
 
 
 def _sha256(path: Path) -> str:

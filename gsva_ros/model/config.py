@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError, one_line, validated
+from . import schema
+
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
 
@@ -54,6 +57,10 @@ class GSVAConfig:
         image_token_norm: a departure from GSVA: LayerNorm on the CLIP tokens before the projector.
         image_token_position: a departure: a learned position embedding on the image tokens.
         rejection_threshold: the engine takes a slot for [SEG] when p_seg is at least this.
+        source: the file it was read from, for errors.
+
+    Raises:
+        InputError: a value that no model can have; names the source and the key.
     """
 
     llm: dict[str, Any]
@@ -70,14 +77,12 @@ class GSVAConfig:
     image_token_norm: bool = False
     image_token_position: bool = False
     rejection_threshold: float = 0.5
+    source: str = field(default="the model's configuration", compare=False)
 
     def __post_init__(self) -> None:
         self.sam = {**SAM_DEFAULTS, **self.sam}
-        for name, ids in (("seg", self.seg_token_id), ("rej", self.rej_token_id)):
-            if not 0 <= ids < self.llm["vocab_size"]:
-                raise ValueError(
-                    f"{name}_token_id is {ids}, outside the vocabulary of {self.llm['vocab_size']}"
-                )
+        validated(schema.Config, self.to_dict(), self.source)
+        validated(schema.Preprocessor, self.preprocessor, f"{self.source}: preprocessor")
 
     @property
     def hidden_size(self) -> int:
@@ -92,7 +97,7 @@ class GSVAConfig:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, without the preprocessor, which has a file of its own."""
         data = dataclasses.asdict(self)
-        del data["preprocessor"]
+        del data["preprocessor"], data["source"]
         return {"model_type": "gsva", **data}
 
     def save(self, directory: str | Path) -> None:
@@ -105,16 +110,26 @@ class GSVAConfig:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: config.json is not a GSVA's, or holds an unknown field.
+            InputError: config.json is not a GSVA's, or holds what it may not; names file and key.
         """
         path = Path(directory) / CONFIG_NAME
-        data = json.loads(path.read_text())
-        if data.pop("model_type", None) != "gsva":
-            raise ValueError(
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("model_type") != "gsva":
+            raise InputError(
                 f"{path} is not a converted GSVA's config; for official weights pass weights= too"
             )
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(data) - known):
-            raise ValueError(f"{path} holds unknown fields: {', '.join(unknown)}")
-        preprocessor = json.loads((Path(directory) / PREPROCESSOR_NAME).read_text())
-        return cls(**data, preprocessor=preprocessor)
+        if isinstance(data.get("sam"), dict):
+            data["sam"] = {**SAM_DEFAULTS, **data["sam"]}
+        validated(schema.Config, data, str(path))
+        preprocessor = read_json(path.with_name(PREPROCESSOR_NAME))
+        validated(schema.Preprocessor, preprocessor, str(path.with_name(PREPROCESSOR_NAME)))
+        del data["model_type"]
+        return cls(**data, preprocessor=preprocessor, source=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a model's directory; InputError where it is none."""
+    try:
+        return json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error

@@ -25,14 +25,13 @@ from tqdm import tqdm
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import mask_of
 from gsva_ros.eval.bags import Bag, BagError
-from gsva_ros.eval.cases import Query
 from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
 from gsva_ros.msg import Outcome, Rejection, Segmentation
 from gsva_ros.ros import qos
 from gsva_ros.stamps import nanoseconds
-from gsva_ros.truth import FrameTruth, TruthError, read_truth
+from gsva_ros.truth import FrameTruth, Referring, TruthError, read_truth
 
 KINDS = {Rejection.MODEL: Kind.MODEL, Rejection.EMPTY_MASK: Kind.EMPTY_MASK}
 STAGES = ("encode", "decide", "mask")
@@ -82,13 +81,13 @@ class LiveEvaluation(Node):
 def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
     """Records of an answer's slots; a rejected one has no mask, for the node sends none."""
     known = {
-        e.expression: Query(e.expression, e.category, e.referents, e.mask)
+        e.expression: Referring(e.expression, e.category, e.referents, e.mask)
         for e in frame.expressions()
     }
     instances = {instance.slot: instance for instance in msg.instances}
     rejections = {rejection.slot: rejection for rejection in msg.rejections}
     for outcome in msg.outcomes:
-        query = known.get(outcome.expression, Query(outcome.expression))
+        query = known.get(outcome.expression, Referring(outcome.expression))
         if outcome.slot in instances:
             instance = instances[outcome.slot]
             mask = mask_of(instance, msg.width, msg.height)

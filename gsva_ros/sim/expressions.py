@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..scenes import Expression
 from .shapes import COLOURS, KINDS, SIZES
 
 SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
@@ -51,15 +52,6 @@ class SeenObject:
     box: tuple[int, int, int, int]
     centroid: tuple[float, float]
     distance: float
-
-
-@dataclass(frozen=True)
-class Expression:
-    """A phrase, its category, and the ids of the objects that it means; none: it is absent."""
-
-    text: str
-    category: str
-    targets: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""Errors whose text is meant for the user: one line that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class InputError(ValueError):
+    """What a user gave cannot be used; the text names the file and the place in it."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks; its type's name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:
+    """Data from a file as a typed object.
+
+    Args:
+        kind: a pydantic model, or a dataclass. source: names the file in errors. advice: what to do.
+
+    Raises:
+        InputError: the first thing that does not fit, with its place.
+    """
+    from pydantic import TypeAdapter, ValidationError  # half a second that no node needs
+
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        said = f"{source}: {place}: {first['msg']}{more}"
+        raise InputError(f"{said}; {advice}" if advice else said) from error
+
+
+def check_writable(*paths: Path | None) -> None:
+    """See that files can be written, before the work that fills them begins; makes their folders.
+
+    Raises:
+        InputError: one cannot; names it.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not path.exists()
+            path.open("ab").close()
+            if fresh:
+                path.unlink()
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); choose another"
+            ) from error
+
+
+def write_result(path: Path, text: str) -> Path:
+    """Write a result; where that fails at last, into a temporary file, so that it is not lost.
+
+    Returns:
+        Where it was written.
+    """
+    try:
+        path.write_text(text)
+        return path
+    except OSError:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="gsva-", suffix=path.suffix, delete=False
+        ) as file:
+            file.write(text)
+        return Path(file.name)

@@ -1,0 +1,147 @@
+"""Rosbags: what was asked of their frames, and the truth where it is known."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError, one_line
+from ...truth import FrameTruth, Referring, read_truth
+from ..asks import Ask, Recorded, answered, read_asks
+from ..bags import Bag, BagError
+from ..cases import Case, Gathered
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The bag, and what is asked and known where the bag itself does not say it."""
+    parser.add_argument("bag", type=Path, help="a rosbag2 folder, or an mcap file")
+    parser.add_argument("--instructions", type=Path, help="YAML in the form of config/demo.yaml")
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        help="COCO-style JSON, as `gsva sim bag --truth` writes; without it: the bag's own",
+    )
+    parser.add_argument(
+        "--topic", help="the image topic, where it is not the truth's, or the bag has several"
+    )
+
+
+@contextmanager
+def gather(args: argparse.Namespace) -> Iterator[Gathered]:
+    """The bag's cases; it stays open, because pictures are read when they are asked for."""
+    with Bag(args.bag) as bag:
+        truth = read_truth(args.truth) if args.truth else bag.truth()
+        cases = _cases(args, bag, truth)
+        if not cases:
+            said = "; ".join(["nothing to answer", *bag.problems[:3]])
+            raise BagError(f"{args.bag}: {said}")
+        yield Gathered(cases, f"{len(cases)} cases of {args.bag}", problems=bag.problems)
+
+
+def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[Case]:
+    topics = [args.topic] if args.topic else bag.image_topics
+    if args.instructions:
+        first = min(bag.frames(topics[0]), default=0) if topics else 0
+        asks = read_asks(args.instructions, topics[0] if topics else "", first)
+    else:
+        asks = bag.asks(topics[0] if len(topics) == 1 else "")
+    if not asks:
+        if not truth:
+            raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
+        return truth_cases(bag, truth, args.topic)
+    if any(not ask.topic for ask in asks):
+        raise BagError(f"{bag.path}: several image topics, {', '.join(topics)}: give --topic")
+    frames = {
+        topic: [Recorded(stamp, at) for stamp, (_, at) in bag.frames(topic).items()]
+        for topic in {ask.topic for ask in asks}
+    }
+    pairs, problems = answered(asks, frames)
+    bag.problems += [f"{bag.path}: {problem}" for problem in problems]
+    return ask_cases(bag, pairs, truth, args.topic)
+
+
+def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> list[Case]:
+    """One case for each frame of the truth; frames that cannot be had go to the bag's problems.
+
+    Args:
+        topic: read the frames from this topic instead of the one that the truth names.
+
+    Raises:
+        BagError: an image topic is not in the bag.
+    """
+    cases = []
+    for frame in truth:
+        name = topic or frame.topic
+        queries = _queries(frame)
+        if _usable(bag, name, frame.stamp, frame):
+            cases.append(Case(f"{name} {frame.stamp}", _reader(bag, name, frame.stamp, queries)))
+    return cases
+
+
+def ask_cases(
+    bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth], topic: str | None = None
+) -> list[Case]:
+    """One case for each instruction and frame, with the truth of the expressions it is known for.
+
+    Args:
+        topic: the truth is of this topic instead of the one that it names.
+
+    Raises:
+        BagError: an image topic is not in the bag.
+    """
+    known = {(topic or frame.topic, frame.stamp): frame for frame in truth}
+    usable: dict[tuple[str, int], bool] = {}
+    cases = []
+    for ask, stamp in asked:
+        place = (ask.topic, stamp)
+        frame = known.get(place)
+        if place not in usable:
+            usable[place] = _usable(bag, ask.topic, stamp, frame)
+        if usable[place]:
+            words = ask.expressions
+            queries = _queries(frame, words) if frame else lambda w=words: [Referring(e) for e in w]
+            name = f"{ask.topic} {stamp} {ask.id}"
+            cases.append(Case(name, _reader(bag, ask.topic, stamp, queries), ask.text))
+    return cases
+
+
+def _usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> bool:
+    problem = None
+    if stamp not in bag.frames(topic):
+        problem = "no such frame"
+    else:
+        try:
+            size = bag.rgb(topic, stamp).shape[:2]
+            if truth and size != truth.size:
+                problem = f"the frame is {size}, its truth {truth.size} (height, width)"
+        except InputError as error:
+            problem = one_line(error)
+    if problem:
+        bag.problems.append(f"{bag.path}: {topic} at {stamp} ns: {problem}")
+    return problem is None
+
+
+def _queries(
+    frame: FrameTruth, words: tuple[str, ...] | None = None
+) -> Callable[[], list[Referring]]:
+    """The truth's queries: all, or those of these words, without truth where it has none."""
+
+    def read() -> list[Referring]:
+        found = frame.expressions()
+        if words is None:
+            return found
+        by_words = {q.expression: q for q in found}
+        return [by_words.get(w, Referring(w)) for w in words]
+
+    return read
+
+
+def _reader(
+    bag: Bag, topic: str, stamp: int, queries: Callable[[], list[Referring]]
+) -> Callable[[], tuple[NDArray[np.uint8], list[Referring]]]:
+    return lambda: (bag.rgb(topic, stamp), queries())

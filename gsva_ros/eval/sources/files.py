@@ -1,0 +1,41 @@
+"""Pictures and JSON of research datasets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+
+
+class DatasetError(InputError):
+    """A dataset that cannot be used; names the file and what is wrong with it."""
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture file as uint8 [H, W, 3] RGB; DatasetError where it is none."""
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise DatasetError(f"{path}: missing, or not a picture")
+    return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, UTF-8 or CP-1252; DatasetError where it is none."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from error
+    for encoding in ("utf-8", "cp1252"):  # some of ReasonSeg is in the latter
+        try:
+            return json.loads(data.decode(encoding))
+        except UnicodeDecodeError:
+            continue
+        except json.JSONDecodeError as error:
+            raise DatasetError(f"{path}: {error}") from error
+    raise DatasetError(f"{path}: neither UTF-8 nor CP-1252 text")

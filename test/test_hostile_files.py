@@ -1,0 +1,395 @@
+"""Damaged and hostile files: one line that names the file, exit status 2, and what can be read is read."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import resource
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from gsva_ros import cli
+from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.errors import InputError, write_result
+from gsva_ros.eval.asks import AskError, read_asks
+from gsva_ros.eval.bags import Bag, BagError
+from gsva_ros.eval.compare import read_run
+from gsva_ros.eval.sources.bag import truth_cases
+from gsva_ros.truth import TruthError, read_truth
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "demo" / "tabletop"
+TRUTH = ROOT / "demo" / "tabletop_truth.json"
+TOPIC = "/camera/image"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The first frames of the demo's bag as an mcap and as an sqlite3 bag."""
+    folder = tmp_path_factory.mktemp("bags")
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    found = {}
+    for plugin in (StoragePlugin.MCAP, StoragePlugin.SQLITE3):
+        path = folder / plugin.name
+        with Reader(DEMO) as reader, Writer(path, version=9, storage_plugin=plugin) as writer:
+            connection = writer.add_connection(TOPIC, "sensor_msgs/msg/Image", typestore=store)
+            source = [c for c in reader.connections if c.topic == TOPIC]
+            for number, (_, at, raw) in enumerate(reader.messages(source)):
+                msg = store.deserialize_cdr(raw, connection.msgtype)
+                pixels = msg.data.reshape(msg.height, msg.width, 3)[::8, ::8]
+                small = type(msg)(
+                    msg.header,
+                    *pixels.shape[:2],
+                    msg.encoding,
+                    0,
+                    pixels.shape[1] * 3,
+                    np.ascontiguousarray(pixels).reshape(-1),
+                )
+                writer.write(connection, at, bytes(store.serialize_cdr(small, connection.msgtype)))
+                if number == 7:
+                    break
+        found[plugin.name] = path
+    return found
+
+
+def one_line_about(path: Path, error: Exception) -> None:
+    assert str(path) in str(error)
+    assert "\n" not in str(error)
+
+
+def flipped(source: Path, target: Path, rng: random.Random) -> None:
+    """Copy a bag with a few bits of one of its files turned over."""
+    target.mkdir()
+    files = sorted(source.iterdir())
+    chosen = rng.choice(files)
+    for file in files:
+        data = bytearray(file.read_bytes())
+        if file == chosen:
+            for _ in range(rng.choice([1, 1, 3])):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        (target / file.name).write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["MCAP", "SQLITE3"])
+def test_bit_flips_in_bags(recorded: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """Two hundred variants: frames, problems or one BagError, and nothing else."""
+    rng = random.Random(kind)
+    read = 0
+    for number in range(200):
+        path = tmp_path / str(number)
+        flipped(recorded[kind], path, rng)
+        try:
+            with Bag(path) as bag:
+                for topic in bag.image_topics:
+                    for stamp in bag.frames(topic):
+                        try:
+                            bag.rgb(topic, stamp)
+                            read += 1
+                        except (MessageError, BagError):
+                            pass
+                bag.truth()
+                bag.asks(TOPIC)
+                truth_cases(bag, [], None)
+        except InputError as error:
+            one_line_about(path, error)
+    # One bit costs what it hits, not the recording.
+    assert read > 0.6 * 200 * 8
+
+
+def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
+    from mcap.writer import Writer as McapWriter
+
+    path = tmp_path / "chunks.mcap"
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    string = store.types["std_msgs/msg/String"]
+    with path.open("wb") as file:
+        writer = McapWriter(file, chunk_size=200)
+        writer.start("ros2")
+        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+        channel = writer.register_channel("/words", "cdr", schema)
+        for number in range(50):
+            data = bytes(store.serialize_cdr(string(f"word {number}" * 5), "std_msgs/msg/String"))
+            writer.add_message(channel, number, data, number)
+        writer.finish()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 255
+    path.write_bytes(data)
+    with Bag(path) as bag:
+        words = [raw for _, _, raw in bag.raw()]
+        assert 30 <= len(words) < 50
+        assert any("damaged" in problem for problem in bag.problems)
+
+
+def test_hostile_truth(tmp_path: Path) -> None:
+    """Every field replaced by what does not belong there: a TruthError of one line, or it reads."""
+    path = tmp_path / "truth.json"
+    whole = json.loads(TRUTH.read_text())
+    whole["annotations"] = whole["annotations"][:6]
+    nonsense = [None, -1, 1e308, 10**30, "", "x" * 1000, "\udcff", [], [[]], {}, [None], True]
+    nonsense += [{"size": [10**6, 10**6], "counts": "0"}, {"size": [240, 320], "counts": "~~~~0"}]
+    nonsense += [{"size": [480, 640], "counts": [1, 2]}, {"size": [-1, 640], "counts": ""}]
+    nonsense += [[[0, 0, 1e300, 5, 5, 5]], [[1, 2, 3]], [[float("nan")] * 6], [[0, 1] * 4 + [3]]]
+    rng = random.Random(0)
+    kept = 0
+    for _ in range(600):
+        data = copy.deepcopy(whole)
+        entry = rng.choice([data, *data["images"][:3], *data["annotations"]])
+        keys = list(entry)
+        entry[rng.choice(keys)] = rng.choice(nonsense)
+        path.write_text(json.dumps(data), errors="surrogateescape")
+        try:
+            for frame in read_truth(path):
+                for expression in frame.expressions():
+                    assert expression.mask.shape == frame.size
+            kept += 1
+        except TruthError as error:
+            one_line_about(path, error)
+    assert kept < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"\xff\xfe", b"[" * 100_000, b"null", b"[]", b'{"images": {}, "annotations": 3}', b"NaN"],
+)
+def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "truth.json"
+    path.write_bytes(text)
+    with pytest.raises(TruthError, match=r"truth\.json"):
+        read_truth(path)
+
+
+def test_run_lengths_are_never_trusted(tmp_path: Path) -> None:
+    """Random counts crash pycocotools; here they are refused before it sees them."""
+    path = tmp_path / "truth.json"
+    rng = random.Random(1)
+    image = {"id": 1, "topic": TOPIC, "stamp": 1, "width": 30, "height": 20}
+    for _ in range(2000):
+        counts = "".join(chr(rng.randrange(32, 127)) for _ in range(rng.randrange(60)))
+        annotation = {
+            "image_id": 1,
+            "caption": "x",
+            "category": "",
+            "referents": 1,
+            "segmentation": {"size": [20, 30], "counts": counts},
+        }
+        path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+        with pytest.raises(TruthError):
+            read_truth(path)
+
+
+def test_polygons_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    image = {"id": 1, "topic": TOPIC, "stamp": 1, "width": 30, "height": 20}
+    annotation = {"image_id": 1, "caption": "x", "category": "", "referents": 1}
+    annotation["segmentation"] = [[5, 5, 15, 5, 15, 10, 5, 10]]
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    (expression,) = read_truth(path)[0].expressions()
+    assert expression.mask.sum() == pytest.approx(50, abs=20)
+    assert expression.mask[7, 10]
+
+
+def test_hostile_instructions(tmp_path: Path) -> None:
+    path = tmp_path / "asks.yaml"
+    nonsense = [
+        ".inf",
+        "-.nan",
+        "[]",
+        "{}",
+        "null",
+        "!!python/object:os.system x",
+        "2001-13-40",
+        "&a [*a]",
+    ]
+    for key in ("id", "at", "expressions", "text", "repeat", "unknown"):
+        for value in nonsense:
+            path.write_text(f"instructions: [{{text: a, {key}: {value}}}]")
+            try:
+                read_asks(path, TOPIC, 0)
+            except AskError as error:
+                one_line_about(path, error)
+    for data in (b"\xff", b"instructions: {", b"a: &a [*a, *a]", b"[" * 5000):
+        path.write_bytes(data)
+        with pytest.raises(AskError, match=r"asks\.yaml"):
+            read_asks(path, TOPIC, 0)
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A small file that says that it is a large picture."""
+    line = bytes(1 + width)
+    packer = zlib.compressobj()
+    data = b"".join([packer.compress(line) for _ in range(height)] + [packer.flush()])
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        )
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_small_file_of_a_huge_picture_takes_no_memory() -> None:
+    data = huge_png(20_000, 20_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(MessageError, match=r"camera: .*pixels"):
+        to_rgb(SimpleNamespace(format="png", data=data), "camera")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 50_000  # KiB; decoded it would be 1,200,000
+
+
+@pytest.mark.parametrize(
+    ("form", "shape", "complaint"),
+    [
+        ("16UC1; png compressed", (20, 30), "16UC1"),
+        ("32FC1; compressedDepth", (20, 30), "32FC1"),
+        ("png", (1, 5000), "thin"),
+        ("png", (5000, 2), "thin"),
+    ],
+)
+def test_compressed_pictures_are_checked_as_raw_ones_are(
+    form: str, shape: tuple[int, int], complaint: str
+) -> None:
+    data = cv2.imencode(".png", np.zeros(shape, np.uint8))[1].tobytes()
+    with pytest.raises(MessageError, match=complaint):
+        to_rgb(SimpleNamespace(format=form, data=data), "camera")
+    fine = cv2.imencode(".png", np.zeros((20, 30, 3), np.uint8))[1].tobytes()
+    assert to_rgb(SimpleNamespace(format="rgb8; png compressed bgr8", data=fine)).shape == (
+        20,
+        30,
+        3,
+    )
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that has to fail; return what it says, one line."""
+    assert cli.main([str(a) for a in arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    return said
+
+
+def test_commands_say_in_one_line_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = tmp_path / "noise"
+    noise.write_bytes(random.Random(0).randbytes(2000))
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), np.zeros((20, 30, 3), np.uint8))
+    thin = tmp_path / "thin.png"
+    cv2.imwrite(str(thin), np.zeros((1, 5000, 3), np.uint8))
+    broken = tmp_path / "model"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    bag = ("eval", "bag")
+    for arguments, named in (
+        (("segment", noise, "x"), noise),
+        (("segment", tmp_path / "none.png", "x"), "none.png"),
+        (("segment", tmp_path, "x"), tmp_path),
+        (("segment", thin, "x"), "thin"),
+        (("segment", picture), "expressions"),
+        (("segment", picture, "x", "--model", "no-such"), "no-such"),
+        (("segment", picture, "x", "--model", broken), "config.json"),
+        (("segment", picture, "x", "--device", "abacus"), "abacus"),
+        (("segment", picture, "", "--device", "cpu"), "empty"),
+        (("segment", picture, "x", "--output", noise / "a.png"), "a.png"),
+        (("segment", picture, "x", "--output", tmp_path / "a.xyz"), "a.xyz"),
+        ((*bag, noise), noise),
+        ((*bag, tmp_path / "none"), "none"),
+        ((*bag, DEMO), "--instructions"),
+        ((*bag, DEMO, "--truth", noise), noise),
+        ((*bag, DEMO, "--instructions", noise), noise),
+        ((*bag, DEMO, "--truth", TRUTH, "--out", noise / "x.json"), "x.json"),
+        ((*bag, DEMO, "--truth", TRUTH, "--topic", "/none"), "/none"),
+        (("eval", "scenes", "--data", tmp_path), tmp_path),
+        (("eval", "compare", noise, noise), noise),
+        (("eval", "dataset", "grefcoco", "val", "--root", tmp_path), "grefs"),
+        (("record-truth", DEMO, TRUTH, tmp_path), tmp_path),
+        (("record-truth", DEMO, noise, tmp_path / "new"), noise),
+        (("calibrate", "--data", tmp_path), tmp_path),
+        (
+            (
+                "convert",
+                "--llava",
+                tmp_path,
+                "--weights",
+                noise,
+                "--vision-tower",
+                tmp_path,
+                broken,
+            ),
+            noise,
+        ),
+    ):
+        assert str(named) in ran(capsys, *arguments)
+
+
+def test_files_to_compare_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    slot = {"expression": "x", "category": "", "referents": 1, "p_seg": 0.5, "kept": True}
+    slot |= {"predicted_iou": 0.5, "intersection": 1, "union": 1, "area": 1, "truth_area": 1}
+    slot |= {"box_iou": 1.0}
+    run = {"protocol": "deployed", "rules": "grefcoco"}
+    run |= {"records": [{"id": "a", "seconds": {}, "slots": [slot]}]}
+    path.write_text(json.dumps(run))
+    assert read_run(path).records[0].slots[0].expression == "x"
+    for key in slot:
+        damaged = copy.deepcopy(run)
+        damaged["records"][0]["slots"][0][key] = [None]
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match=rf"run\.json: records\.0\.slots\.0\.{key}"):
+            read_run(path)
+
+
+def test_a_result_is_not_lost_at_the_last_step(tmp_path: Path) -> None:
+    gone = tmp_path / "gone" / "out.json"
+    written = write_result(gone, "numbers")
+    assert written != gone
+    assert written.read_text() == "numbers"
+    written.unlink()
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "extra"),
+    [
+        ("rosbags", ["eval", "bag", str(DEMO)], "eval"),
+        ("accelerate", ["eval", "bag", str(DEMO), "--truth", str(TRUTH)], "eval"),
+        ("mcap", ["record-truth", str(DEMO), str(TRUTH), "/nowhere/new"], "eval"),
+        (
+            "mujoco",
+            ["sim", "render", "--split", "test", "--count", "1", "--out", "/nowhere"],
+            "sim",
+        ),
+    ],
+)
+def test_a_command_without_its_packages_names_the_extra(
+    module: str, command: list[str], extra: str
+) -> None:
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {module!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from gsva_ros.cli import main\n"
+        f"sys.exit(main({command!r}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert module in done.stderr
+    assert extra in done.stderr
