@@ -11,3 +11,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
 # Message fields of the wrong Python type raise, as in Humble; read when messages are imported, here and in
 # the nodes that tests start.
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """Mark each test with its folder, and what starts nodes with `dds`."""
+    for item in items:
+        layer = item.path.relative_to(Path(ROOT) / "test").parts[0]
+        item.add_marker(layer)
+        if "harness" in item.module.__dict__:
+            item.add_marker("dds")

@@ -247,8 +247,15 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
     one needs no second copy.
     """
     _check_memory(config)
-    with torch.device("meta"):
-        model = GSVA(config)
+    try:
+        with torch.device("meta"):
+            model = GSVA(config)
+    except (
+        Exception
+    ) as error:  # transformers and segment-anything refuse combinations in their ways
+        raise CheckpointError(
+            f"{config.source}: no model can be made of these sizes: {one_line(error)}"
+        ) from error
     wanted = model.state_dict()
     state = {k: v for k, v in state.items() if not k.endswith(IGNORED_SUFFIXES)}
     problems = [f"missing {name}" for name in wanted if name not in state]

@@ -61,6 +61,7 @@ class Clip(_Part):
     def _fits(self) -> Clip:
         _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
         _at_least("image_size", self.image_size, "patch_size", self.patch_size)
+        _stem(self.stem, self.patch_size)
         return self
 
 
@@ -86,6 +87,7 @@ class Sam(_Part):
         _divides("num_heads", self.num_heads, "embed_dim", self.embed_dim)
         _divides("decoder_heads", self.decoder_heads, "prompt_embed_dim", self.prompt_embed_dim)
         _divides("patch_size", self.patch_size, "image_size", self.image_size)
+        _stem(self.stem, self.patch_size)
         if any(index >= self.depth for index in self.global_attn_indexes):
             raise ValueError(f"global_attn_indexes are below depth ({self.depth})")
         return self
@@ -98,6 +100,12 @@ class Preprocessor(BaseModel):
 
     image_mean: Triple
     image_std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    do_resize: bool = True
+    do_center_crop: bool = True
+    do_rescale: bool = True
+    do_normalize: bool = True
+    resample: Annotated[int, Field(ge=0, le=5)] = 3
+    rescale_factor: Positive = 1 / 255
     size: dict[str, Size] | Size
     crop_size: dict[str, Size] | Size | None = None
 
@@ -145,6 +153,13 @@ class Config(_Part):
 def _divides(name: str, divisor: int, whole_name: str, whole: int) -> None:
     if divisor > whole or whole % divisor:
         raise ValueError(f"{name} ({divisor}) does not divide {whole_name} ({whole})")
+
+
+def _stem(stem: str, patch_size: int) -> None:
+    if stem == "conv" and patch_size & (patch_size - 1):
+        raise ValueError(
+            f"a convolutional stem needs a patch_size of a power of two, not {patch_size}"
+        )
 
 
 def _at_least(name: str, value: int, least_name: str, least: int) -> None:

@@ -29,6 +29,7 @@ TYPES = {
     "std_msgs/msg/String": (String, qos.RELIABLE),
 }
 NEEDED = ("Image", "CompressedImage", "Instruction")  # somebody must listen before it starts
+SLOWEST, FASTEST = 0.01, 1000.0
 CLOCK_PERIOD = 0.025  # seconds of wall time, as `ros2 bag play --clock` by default
 
 
@@ -95,12 +96,20 @@ class Player(Node):
         time.sleep(max(0.0, until - time.monotonic()))
 
 
+def _rate(text: str) -> float:
+    """A pace that can be played: argparse says so where it is none."""
+    rate = float(text)
+    if not SLOWEST <= rate <= FASTEST:
+        raise argparse.ArgumentTypeError(f"{text}: a rate lies between {SLOWEST} and {FASTEST}")
+    return rate
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_player`."""
     argv = list(sys.argv if argv is None else argv)
     parser = argparse.ArgumentParser(prog="gsva_player", description=__doc__)
     parser.add_argument("bag", type=Path, help="a rosbag2 folder (sqlite3 or mcap)")
-    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
+    parser.add_argument("--rate", type=_rate, default=1.0, help="times the recorded pace")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
     args = parser.parse_args(remove_ros_args(argv)[1:])

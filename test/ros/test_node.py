@@ -12,7 +12,7 @@ from harness import FAKE, REAL, Client, NodeProcess, blocks
 
 from gsva_ros.conversions import mask_of
 
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parents[1] / "data"
 
 #: What is in data/scene.png (sim's scene of the test-split seed 20900000, 320 x 240), by the number
 #: that it has in data/scene_instances.png, and what is not.

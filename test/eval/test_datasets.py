@@ -215,5 +215,5 @@ def test_the_command(tmp_path: Path, protocol: str, capsys: pytest.CaptureFixtur
     assert numbers["baselines"]["always [REJ]"]["gIoU"] == pytest.approx(1 / 3)
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 1 + 2
     capsys.readouterr()
-    assert cli.main(["eval", "dataset", "reasonseg", "val", "--protocol", protocol, *common]) == 1
+    assert cli.main(["eval", "dataset", "reasonseg", "val", "--protocol", protocol, *common]) == 2
     assert ("deployed" if protocol == "paper" else "jpg") in capsys.readouterr().err

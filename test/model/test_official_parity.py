@@ -42,7 +42,7 @@ from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
 from gsva_ros.model.tokenizer import Part, Special
 from gsva_ros.truth import Referring
 
-DEFAULT = Path(__file__).resolve().parents[2] / "shared/golden/official_tiny"
+DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/official_tiny"
 GOLDEN = Path(os.environ.get("GSVA_GOLDEN") or DEFAULT)
 TOLERANCE = 1e-4
 RUNS = {"cases": "gsva_*[!a].bin", "cases_lora": "gsva_*_lora.bin"}  # state dicts, as patterns

@@ -235,7 +235,7 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     assert "2 cases in both" in capsys.readouterr().out
     b["records"][0]["slots"][0]["truth_area"] += 1
     (tmp_path / "b.json").write_text(json.dumps(b))
-    assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
+    assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
     assert "not of the same cases" in capsys.readouterr().err
 
 

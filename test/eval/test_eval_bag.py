@@ -274,5 +274,5 @@ def test_the_command(
     silent = numbers(bag, "--instructions", str(asks))
     assert "scores" not in silent
     assert "no ground truth" in capsys.readouterr().out
-    assert cli.main(["eval", "bag", bag, *common]) == 1
+    assert cli.main(["eval", "bag", bag, *common]) == 2
     assert "no instructions in it" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.truth import TruthError, read_truth
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "tabletop"
 TRUTH = ROOT / "demo" / "tabletop_truth.json"
 TOPIC = "/camera/image"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "launch" / "gsva.launch.py"
 PROMISED = {"model", "device", "dtype", "image", "image_transport", "image_reliability"}
 PROMISED |= {"max_rate", "depth", "autostart", "use_sim_time", "namespace", "params_file"}

@@ -13,7 +13,7 @@ from harness import REAL, Client, NodeProcess
 from gsva_ros import cli
 from gsva_ros.truth import FrameTruth, Referring, read_truth, write_truth
 
-DEMO = Path(__file__).resolve().parent.parent / "demo"
+DEMO = Path(__file__).resolve().parents[2] / "demo"
 PROGRAMS = Path(REAL[0]).parent
 EVERY = 7  # frames from one that is asked about to the next: 1.75 s
 

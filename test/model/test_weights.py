@@ -1,0 +1,140 @@
+"""Configurations and weights that no model can have: refused at load, with file, key and reason."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_checkpoint
+
+import gsva_ros
+from gsva_ros.errors import InputError
+from gsva_ros.model.checkpoint import load_converted, save_pretrained
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def changed(folder: Path, file: str, **values: object) -> None:
+    path = folder / file
+    data = json.loads(path.read_text())
+    for key, value in values.items():
+        part, *rest = key.split("__")
+        if rest:
+            data[part][rest[0]] = value
+        else:
+            data[part] = value
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"rejection_threshold": float("nan")}, "rejection_threshold"),
+        ({"rejection_threshold": 1.01}, "rejection_threshold"),
+        ({"rejection_threshold": -0.5}, "rejection_threshold"),
+        ({"rejection_threshold": "high"}, "rejection_threshold"),
+        ({"seg_token_id": 10**9}, "seg_token_id"),
+        ({"select_layer": 99}, "select_layer"),
+        ({"llm__num_hidden_layers": 10**7}, r"llm\.num_hidden_layers"),
+        ({"llm__num_attention_heads": 3}, "num_attention_heads"),
+        ({"llm__hidden_size": 10**6, "llm__intermediate_size": 10**6}, "GiB"),
+        ({"sam__global_attn_indexes": [99]}, "global_attn_indexes"),
+        ({"sam__image_size": 0}, r"sam\.image_size"),
+        ({"clip__patch_size": None}, r"clip\.patch_size"),
+        ({"shoe_size": 43}, "shoe_size"),
+    ],
+)
+def test_configurations_that_cannot_be(folder: Path, values: dict, named: str) -> None:
+    changed(folder, "config.json", **values)
+    with pytest.raises(InputError, match=named) as caught:
+        load_converted(folder)
+    assert str(folder / "config.json") in str(caught.value)
+
+
+def test_special_tokens_of_one_id(folder: Path) -> None:
+    ids = json.loads((folder / "config.json").read_text())
+    changed(folder, "config.json", rej_token_id=ids["seg_token_id"])
+    with pytest.raises(InputError, match="share an id"):
+        load_converted(folder)
+
+
+@pytest.mark.parametrize("mean", [[0.5], [0.5, 0.5, float("nan")], "grey", [0.5] * 4])
+def test_preprocessing_that_cannot_be(folder: Path, mean: object) -> None:
+    changed(folder, "preprocessor_config.json", image_mean=mean)
+    with pytest.raises(InputError, match=r"preprocessor_config\.json.*image_mean"):
+        load_converted(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("model.visual_model.mask_decoder.iou_token.weight", float("nan"), "inf or NaN"),
+        ("model.embed_tokens.weight", float("inf"), "inf or NaN"),
+        ("lm_head.weight", "complex", "complex64"),
+        ("lm_head.weight", "int", "int32"),
+    ],
+)
+def test_weights_that_cannot_be(folder: Path, name: str, value: object, complaint: str) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    if isinstance(value, str):
+        kind = {"complex": torch.complex64, "int": torch.int32}[value]
+        state[name] = state[name].to(kind)
+    else:
+        state[name].flatten()[1] = value
+    save_file(state, path)
+    with pytest.raises(InputError, match=rf"model\.safetensors.*{name}.*{complaint}"):
+        load_converted(folder)
+
+
+def test_random_nonsense_is_refused_in_one_line(whole: Path, tmp_path: Path) -> None:
+    """Any key with any value: it loads and answers, or one line says why not."""
+    rng = random.Random(0)
+    nonsense = [None, -1, 0, 3, 7.5, 10**12, float("nan"), "", "x", [], {}, [1], True]
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    files = {
+        name: json.loads((folder / name).read_text())
+        for name in ("config.json", "preprocessor_config.json")
+    }
+    refused = 0
+    for _ in range(250):
+        name = rng.choice([*files, "config.json"])
+        data = copy.deepcopy(files[name])
+        part = rng.choice([data, *(v for v in data.values() if isinstance(v, dict))])
+        part[rng.choice(list(part))] = rng.choice(nonsense)
+        (folder / name).write_text(json.dumps(data))
+        try:
+            gsva_ros.load(folder, device="cpu")
+        except InputError as error:
+            refused += 1
+            assert str(folder) in str(error), error  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017
+        (folder / name).write_text(json.dumps(files[name]))
+    assert refused > 150
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_truncated_files(folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        load_converted(folder)
