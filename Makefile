@@ -4,13 +4,14 @@
 # make report  renders the 1,000 test scenes, scores gsva-mini on them and on the demo's bag
 # make soak    ten minutes of load on the node
 # make lint    style and types
+# make clean-install   pip install in a fresh environment, and each command in it with and without its extra
 #
 # Everything stays inside this folder. Each step leaves a stamp, so what is done is not done again.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test report soak lint clean
+.PHONY: setup demo test report soak lint clean-install clean
 .DEFAULT_GOAL := setup
 
 PYTHON ?= python3
@@ -74,6 +75,9 @@ lint: $(VENV_STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+clean-install:
+	$(PYTHON) test/support/clean_install.py
 
 clean:
 	rm -rf build install log

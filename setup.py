@@ -15,6 +15,18 @@ PACKAGE = ElementTree.parse(HERE / "package.xml").getroot()
 PROGRAMS = ConfigParser()
 PROGRAMS.read(HERE / "entry_points.cfg")
 
+EVAL = [
+    "accelerate",
+    "jinja2",
+    "mcap>=1.2",
+    "pycocotools",
+    "pyyaml",
+    "rosbags>=0.11",
+    "rosbags-image>=0.10",
+    "tqdm",
+]
+SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
+
 setup(
     name="gsva-ros",
     version=PACKAGE.findtext("version"),
@@ -26,24 +38,19 @@ setup(
     # Where ROS keeps them too; bags with our messages are read and written by these.
     data_files=[("share/gsva_ros/msg", [str(p.relative_to(HERE)) for p in HERE.glob("msg/*.msg")])],
     python_requires=">=3.10,<3.14",
+    # What `gsva_ros.load` and `gsva segment` need; each further command names its extra where it lacks it.
     install_requires=[
-        "accelerate",
-        "jinja2",
         "numpy",
         "opencv-python-headless",
         "pillow",
-        "pycocotools",
+        "pydantic>=2",
         "safetensors",
         "segment-anything",
         "sentencepiece",
         "torch>=2.4",
-        "tqdm",
         "transformers>=5,<6",
     ],
-    extras_require={
-        "bags": ["mcap>=1.2", "pyyaml", "rosbags>=0.11", "rosbags-image>=0.10"],
-        "sim": ["mujoco>=3.2", "rosbags>=0.11"],
-    },
+    extras_require={"eval": EVAL, "sim": SIM},
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

@@ -61,8 +61,9 @@ def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> N
             raise InputError(missing)
 
         for command in commands:
-            parser = subparsers.add_parser(command, help=missing, add_help=False)
-            parser.add_argument("rest", nargs=argparse.REMAINDER)
+            # With no prefix for options, whatever follows is taken.
+            parser = subparsers.add_parser(command, help=missing, add_help=False, prefix_chars="\0")
+            parser.add_argument("rest", nargs="*")
             parser.set_defaults(run=refuse)
 
 
