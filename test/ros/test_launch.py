@@ -1,56 +1,132 @@
-"""The launch file: its arguments always, its description where `launch` is installed."""
+"""The launch file: its arguments always, what it starts where `launch` is installed."""
 
-import ast
 import importlib.util
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from gsva_ros.ros.arguments import OTHERS, PARAMETERS, ArgumentError, is_true, overrides
+from gsva_ros.ros.parameters import TABLE
+
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "launch" / "gsva.launch.py"
-PROMISED = {"model", "device", "dtype", "image", "image_transport", "image_reliability"}
-PROMISED |= {"max_rate", "depth", "autostart", "use_sim_time", "namespace", "params_file"}
+#: For each argument: a text, and the parameter's value that it makes.
+GIVEN = {
+    "model": ("my-model", "my-model"),
+    "device": ("0", "0"),
+    "dtype": ("bfloat16", "bfloat16"),
+    "image_transport": ("compressed", "compressed"),
+    "image_reliability": ("reliable", "reliable"),
+    "max_rate": ("2.5", 2.5),
+    "depth": ("/depth", ["/depth"]),
+    "autostart": ("false", False),
+    "use_sim_time": ("true", True),
+}
 
 
-def test_compiles_and_declares_its_arguments():
-    tree = ast.parse(FILE.read_text(), str(FILE))
-    table = next(
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "ARGUMENTS"
-    )
-    assert {ast.literal_eval(row.elts[0]) for row in table.elts} >= PROMISED
-    assert any(
-        isinstance(node, ast.FunctionDef) and node.name == "generate_launch_description"
-        for node in tree.body
-    )
+def test_every_argument_sets_its_parameter_and_no_other():
+    assert GIVEN.keys() == PARAMETERS.keys()
+    for name, (text, value) in GIVEN.items():
+        assert overrides({name: text}) == {PARAMETERS[name][0]: value}
+        assert type(overrides({name: text})[PARAMETERS[name][0]]) is type(value)
+    assert {p for p, *_ in PARAMETERS.values()} - set(TABLE) == {"use_sim_time"}
 
 
-def test_parameter_file_names_parameters_that_exist():
-    from gsva_ros.ros.parameters import TABLE
+def test_what_was_not_given_is_left_to_the_file():
+    assert overrides(dict.fromkeys(PARAMETERS, "")) == {}
+    assert overrides({}) == {}
 
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("max_rate", "fast"), ("autostart", "perhaps"), ("use_sim_time", "2")]
+)
+def test_an_argument_of_the_wrong_type_names_itself(name, text):
+    with pytest.raises(ArgumentError, match=f"launch argument {name}: '{text}'"):
+        overrides({name: text})
+    with pytest.raises(ArgumentError, match="rviz"):
+        is_true("rviz", text)
+
+
+def test_parameter_file_is_the_nodes_defaults():
     given = yaml.safe_load((ROOT / "config" / "gsva.yaml").read_text())
     values = given["/**"]["ros__parameters"]
-    assert set(values) <= set(TABLE)
-    for name, value in values.items():
-        assert type(value) is type(TABLE[name][0]), name
+    defaults = {name: default for name, (default, _) in TABLE.items()}
+    defaults.pop("instructions")  # an empty list has no type in a parameter file
+    assert values == defaults
+    assert all(type(value) is type(defaults[name]) for name, value in values.items())
     assert all(descriptor.description for _, descriptor in TABLE.values())
 
 
-def test_description_can_be_generated():
+@pytest.fixture
+def launched():
+    """The launch file as a module, where launch and launch_ros are installed."""
     reason = "launch and launch_ros are not on PyPI; they come with a ROS 2 installation"
-    pytest.importorskip(
-        "launch.actions", reason=reason
-    )  # not "launch": our own folder is called so
+    # Not "launch": our own folder is called so.
+    pytest.importorskip("launch.actions", reason=reason)
     pytest.importorskip("launch_ros.actions", reason=reason)
-    from launch.actions import DeclareLaunchArgument
-    from launch_ros.actions import Node
-
     spec = importlib.util.spec_from_file_location("gsva_launch", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    entities = module.generate_launch_description().entities
+    return module
+
+
+def parameters_of(launched, tmp_path, file, **arguments):
+    """What the node would be started with: the parameter files' values, the later before the earlier."""
+    from launch.actions import DeclareLaunchArgument
+    from launch_ros.utilities import evaluate_parameters
+
+    from launch import LaunchContext
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": file}}))
+    context = LaunchContext()
+    context.launch_configurations.update({"params_file": str(path), **arguments})
+    for entity in launched.generate_launch_description().entities:
+        if isinstance(entity, DeclareLaunchArgument):
+            entity.execute(context)
+    node = launched.nodes(context)[0]
+    found = {}
+    for each in evaluate_parameters(context, node._Node__parameters):
+        if isinstance(each, dict):
+            found |= each
+        else:
+            found |= yaml.safe_load(Path(each).read_text())["/**"]["ros__parameters"]
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_argument_before_file_before_default(launched, tmp_path, name):
+    text, value = GIVEN[name]
+    parameter = PARAMETERS[name][0]
+    in_file = {"max_rate": 7.0, "depth": ["/file"], "autostart": True, "use_sim_time": False}.get(
+        name, "file"
+    )
+    assert parameters_of(launched, tmp_path, {}).get(parameter) is None
+    assert parameters_of(launched, tmp_path, {parameter: in_file})[parameter] == in_file
+    both = parameters_of(launched, tmp_path, {parameter: in_file}, **{name: text})
+    assert both[parameter] == value
+
+
+def test_every_argument_is_declared_and_described(launched):
+    from launch.actions import DeclareLaunchArgument
+
+    entities = launched.generate_launch_description().entities
     declared = {e.name for e in entities if isinstance(e, DeclareLaunchArgument)}
-    assert declared >= PROMISED
-    assert sum(isinstance(e, Node) for e in entities) == 1
+    assert declared == {*PARAMETERS, *OTHERS, "params_file"}
+    assert all(e.description for e in entities if isinstance(e, DeclareLaunchArgument))
+
+
+def test_ros2_launch_starts_it(launched, tmp_path):
+    """With a model that is not there: the node says so, in one line, and nothing else."""
+    ros2 = shutil.which("ros2")
+    if ros2 is None:
+        pytest.skip("ros2cli is not on PyPI; it comes with a ROS 2 installation")
+    command = [sys.executable, ros2, "launch", str(FILE), "model:=nothing-like-it"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    said = done.stdout + done.stderr
+    assert re.search(r"no model 'nothing-like-it'", said), said

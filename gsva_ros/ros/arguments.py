@@ -1,0 +1,96 @@
+"""The launch file's arguments, without launch: names, descriptions, and the parameters that they set.
+
+An argument counts where it was given. Otherwise the parameter file does, and otherwise the node's own
+default: so no argument that sets a parameter has a default of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+class ArgumentError(ValueError):
+    """A launch argument of the wrong type; names the argument."""
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in TRUE:
+        return True
+    if text.lower() in FALSE:
+        return False
+    raise ValueError
+
+
+#: argument -> parameter, type by which its text is read, type in words, description
+PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
+    "model": ("model", str, "a text", "bundled model name, or a converted directory"),
+    "device": ("device", str, "a text", "auto, cpu, cuda or cuda:N"),
+    "dtype": ("dtype", str, "a text", "auto, float32, bfloat16 or float16"),
+    "image_transport": ("image_transport", str, "a text", "raw or compressed"),
+    "image_reliability": (
+        "image_reliability",
+        str,
+        "a text",
+        "best_effort, or reliable where the camera is",
+    ),
+    "max_rate": (
+        "max_rate",
+        float,
+        "a number",
+        "frames a second answered for a repeated instruction; 0: all",
+    ),
+    "depth": (
+        "depth_topics",
+        lambda topic: [topic],
+        "a topic",
+        "depth registered to the image, for points in space",
+    ),
+    "autostart": (
+        "autostart",
+        _truth,
+        "true or false",
+        "configure and activate at start; false: a lifecycle manager does",
+    ),
+    "use_sim_time": (
+        "use_sim_time",
+        _truth,
+        "true or false",
+        "take the time from /clock, as when a bag is played",
+    ),
+}
+
+#: argument -> default, description
+OTHERS: dict[str, tuple[str, str]] = {
+    "image": ("image", "image topic (its base name also for compressed transport)"),
+    "namespace": ("", "namespace of the node and its topics"),
+    "rviz": ("false", "start RViz with the package's view"),
+}
+
+
+def overrides(given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters that launch arguments set; an empty text was not given.
+
+    Raises:
+        ArgumentError: a text that is not of the argument's type.
+    """
+    found = {}
+    for name, (parameter, read, kind, _) in PARAMETERS.items():
+        text = given.get(name, "")
+        if not text:
+            continue
+        try:
+            found[parameter] = read(text)
+        except ValueError:
+            raise ArgumentError(f"launch argument {name}: {text!r} is not {kind}") from None
+    return found
+
+
+def is_true(name: str, text: str) -> bool:
+    """A launch argument that is true or false; ArgumentError where it is neither."""
+    try:
+        return _truth(text)
+    except ValueError:
+        raise ArgumentError(f"launch argument {name}: {text!r} is not true or false") from None
