@@ -35,8 +35,8 @@ def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        said = f"{source}: {place}: {first['msg']}{more}"
-        raise InputError(f"{said}; {advice}" if advice else said) from error
+        message = f"{source}: {place}: {first['msg']}{more}"
+        raise InputError(f"{message}; {advice}" if advice else message) from error
 
 
 def check_writable(*paths: Path | None) -> None:

@@ -54,8 +54,8 @@ class Bag:
             self._reader = self._open(paths)
         except Exception as error:  # a damaged file makes rosbags raise whatever it meets
             self._folder.cleanup()
-            said = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
-            raise BagError(f"{path} cannot be read as a bag: {said}") from error
+            message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
+            raise BagError(f"{path} cannot be read as a bag: {message}") from error
         self._frames: dict[str, dict[int, Place]] = {}
         if not self._reader.connections:
             self.close()
@@ -108,8 +108,8 @@ class Bag:
         """
         if topic not in self._frames:
             if topic not in self.image_topics:
-                there = ", ".join(self.image_topics) or "none"
-                raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {there}")
+                topics = ", ".join(self.image_topics) or "none"
+                raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {topics}")
             self._frames[topic] = {
                 nanoseconds(msg.header.stamp): (connection, at)
                 for connection, at, msg in self._messages(lambda c: c.topic == topic)
@@ -131,8 +131,8 @@ class Bag:
         except InputError:
             raise
         except Exception as error:  # damage that the first pass did not meet
-            said = f"{type(error).__name__}: {one_line(error)}"
-            raise BagError(f"{self.path}: {topic} at {stamp} ns: {said}") from error
+            message = f"{type(error).__name__}: {one_line(error)}"
+            raise BagError(f"{self.path}: {topic} at {stamp} ns: {message}") from error
         raise BagError(f"{self.path}: {topic} at {stamp} ns was there and is gone")
 
     def asks(self, topic: str) -> list[Ask]:
@@ -196,9 +196,9 @@ class Bag:
                 try:
                     msg = self._reader.deserialize(raw, connection.msgtype)
                 except Exception as error:  # rosbags raises what struct, numpy and str raise
-                    said = f"{type(error).__name__}: {one_line(error)}"
+                    message = f"{type(error).__name__}: {one_line(error)}"
                     place = f"{self.path}: {connection.topic} at {at} ns"
-                    self.problems.append(f"{place}: not a {connection.msgtype}: {said}")
+                    self.problems.append(f"{place}: not a {connection.msgtype}: {message}")
                     continue
                 yield connection, at, msg
         except Exception as error:  # as above: what was read until here is kept

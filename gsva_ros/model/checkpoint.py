@@ -286,11 +286,11 @@ def _unfit(value: Tensor) -> str:
 def _check_memory(config: GSVAConfig) -> None:
     """See that a model of these sizes fits the machine, before it is made."""
     needed = 2 * parameters(config.llm, config.clip, config.sam)  # 16 bits a weight at the least
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
         raise CheckpointError(
             f"{config.source}: num_hidden_layers and the other sizes make a model of at least "
-            f"{needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f} GiB of memory"
+            f"{needed / 2**30:.0f} GiB, and this machine has {available / 2**30:.0f} GiB of memory"
         )
 
 

@@ -296,9 +296,9 @@ class GsvaNode(LifecycleNode):
         try:
             return str(self.resolve_topic_name(topic))
         except Exception as error:  # rcl's errors share no base class
-            said = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             raise parameters.ParameterError(
-                f"parameter {parameter}: {topic!r} is no topic name: {said}"
+                f"parameter {parameter}: {topic!r} is no topic name: {message}"
             ) from error
 
     def _camera_named(self, name: str) -> str:
@@ -504,10 +504,10 @@ class GsvaNode(LifecycleNode):
 
     def _silence(self, topic: str, seconds: float) -> str:
         publishers = self.count_publishers(topic)
-        said = f"{topic}: an instruction waits {seconds:.0f} s for a frame to be answered on"
+        message = f"{topic}: an instruction waits {seconds:.0f} s for a frame to be answered on"
         if publishers:
             return (
-                f"{said}; the topic has {publishers} publisher(s): they send nothing, or nothing new "
+                f"{message}; the topic has {publishers} publisher(s): they send nothing, or nothing new "
                 "enough (not_before, max_frame_age, max_frame_lead)"
             )
         kind = "CompressedImage" if topic.endswith("/compressed") else "Image"
@@ -516,7 +516,9 @@ class GsvaNode(LifecycleNode):
             for name, kinds in self.get_topic_names_and_types()
             if f"sensor_msgs/msg/{kind}" in kinds and self.count_publishers(name)
         ]
-        return f"{said}; nobody publishes it; topics with pictures: {', '.join(others) or 'none'}"
+        return (
+            f"{message}; nobody publishes it; topics with pictures: {', '.join(others) or 'none'}"
+        )
 
 
 def _short(words: str) -> str:

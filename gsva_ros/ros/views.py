@@ -78,9 +78,9 @@ class Views:
         stamp = nanoseconds(answer.header.stamp)
         found = buffer.held(stamp, tolerance, wait) if buffer else None
         if found is None:
-            said = f"no depth image and camera_info within {tolerance} s of the image"
+            message = f"no depth image and camera_info within {tolerance} s of the image"
             self._warn(
-                "no depth", f"segmentation_3d: {topic}: {said if buffer else 'no depth topic'}"
+                "no depth", f"segmentation_3d: {topic}: {message if buffer else 'no depth topic'}"
             )
             return
         image, intrinsics, offset = found

@@ -89,7 +89,7 @@ class View:
 
 
 class PickWorld:
-    """The scene `spec` come alive. Not thread-safe."""
+    """A simulation of the scene `spec`, with an arm. Not thread-safe."""
 
     def __init__(self, spec: SceneSpec, width: int = 640, height: int = 480) -> None:
         self.spec, self._size = spec, (width, height)

@@ -79,15 +79,15 @@ class DenseHead(nn.Module):
         foreground, kind, colour, size, place = out.split(self.splits, -1)
         loss = F.binary_cross_entropy_with_logits(foreground[..., 0], labels.foreground)
         figures = {}
-        there = labels.kind >= 0
+        known = labels.kind >= 0
         for name, logits, truth in (
             ("kind", kind, labels.kind),
             ("colour", colour, labels.colour),
             ("size", size, labels.size),
         ):
-            loss = loss + F.cross_entropy(logits[there], truth[there])
-            figures[name] = (logits[there].argmax(-1) == truth[there]).float().mean().item()
-        loss = loss + 2.0 * F.l1_loss(place[there], labels.place[there])
+            loss = loss + F.cross_entropy(logits[known], truth[known])
+            figures[name] = (logits[known].argmax(-1) == truth[known]).float().mean().item()
+        loss = loss + 2.0 * F.l1_loss(place[known], labels.place[known])
         predicted, truth = foreground[..., 0] > 0, labels.foreground > 0.5
         figures["fg_iou"] = (
             (predicted & truth).sum() / (predicted | truth).sum().clamp(min=1)

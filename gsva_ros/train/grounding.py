@@ -71,7 +71,7 @@ class Grounding(nn.Module):
         self.anchor = Matcher(width)
         self.seen = nn.Linear(width, 3)
         self.place = nn.Linear(width, 3)
-        self._model, self._scenes = (model,), scenes  # a tuple, lest the model be a submodule
+        self._model, self._scenes = (model,), scenes  # in a tuple: not a submodule of this one
         self._grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
 
     def forward(self, read: Read) -> tuple[Tensor, dict[str, float]]:
@@ -79,9 +79,9 @@ class Grounding(nn.Module):
         image, place = read.packed.slot_at.unbind(1)
         slot = read.start + place
         images = image.cpu().numpy()
-        said = self._matched(self.target, read, TARGET_LAYER, image, slot)
+        matched = self._matched(self.target, read, TARGET_LAYER, image, slot)
         covered = self._coverage(read, images, read.packed.slot_targets)
-        target_loss = F.binary_cross_entropy_with_logits(said, covered)
+        target_loss = F.binary_cross_entropy_with_logits(matched, covered)
         figures = {"target": target_loss.item()}
         anchors = [
             anchor_objects(self._scenes, int(read.rows[i]), text)
@@ -95,9 +95,9 @@ class Grounding(nn.Module):
         word = slot - 1  # the anchor's last
         meant = [anchors[k] or () for k in related]
         covered = self._coverage(read, images, meant)
-        said = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
+        matched = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
         losses = {
-            "anchor": F.binary_cross_entropy_with_logits(said, covered),
+            "anchor": F.binary_cross_entropy_with_logits(matched, covered),
             "guide": self._guide_loss(read, image, word, covered),
         }
         single = [n for n, ids in enumerate(meant) if len(ids) == 1]
@@ -147,9 +147,9 @@ class Grounding(nn.Module):
         shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
         amount = covered.sum(-1, keepdim=True)
         wanted = (covered / amount.clamp(min=1e-6))[:, None]
-        there = (amount > 0).float()
-        losses = -(wanted * shares).sum(-1) * there
-        return losses.sum() / (there.sum() * len(heads)).clamp(min=1.0)
+        present = (amount > 0).float()
+        losses = -(wanted * shares).sum(-1) * present
+        return losses.sum() / (present.sum() * len(heads)).clamp(min=1.0)
 
 
 def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:

@@ -35,13 +35,13 @@ class SymbolicPrompt(nn.Module):
         )
 
     def forward(self, attributes: Tensor, centroid: Tensor) -> Tensor:
-        """Args: attributes int64 [K, 3] (NONE: not said); centroid float32 [K, 2], NaN: not said."""
+        """Args: attributes int64 [K, 3] (NONE: not mentioned); centroid float32 [K, 2], NaN: not mentioned."""
         octaves = math.pi * 2.0 ** torch.arange(8, device=centroid.device)
-        said = ~torch.isnan(centroid[:, :1])
+        mentioned = ~torch.isnan(centroid[:, :1])
         angles = (torch.nan_to_num(centroid)[..., None] * octaves).flatten(1)
         place = self.place(torch.cat([angles.sin(), angles.cos()], -1))
         x = self.kind(attributes[:, 0] + 1) + self.colour(attributes[:, 1] + 1)
-        x = x + self.size(attributes[:, 2] + 1) + torch.where(said, place, self.no_place)
+        x = x + self.size(attributes[:, 2] + 1) + torch.where(mentioned, place, self.no_place)
         return self.mlp(x)
 
 
@@ -70,10 +70,10 @@ def sample_prompt(
         attributes = [a if rng.random() < 0.8 else NONE for a in attributes]
         return attributes, centroid, (chosen,)
     tables = (scenes.kind[row], scenes.colour[row], scenes.size[row])
-    said = rng.random(3) < (0.7, 0.6, 0.25)
-    if not said.any():
-        said[int(rng.integers(3))] = True
-    attributes = [int(t[chosen]) if s else NONE for t, s in zip(tables, said, strict=True)]
+    mentioned = rng.random(3) < (0.7, 0.6, 0.25)
+    if not mentioned.any():
+        mentioned[int(rng.integers(3))] = True
+    attributes = [int(t[chosen]) if s else NONE for t, s in zip(tables, mentioned, strict=True)]
     fits = np.ones(len(present), bool)
     for table, value in zip(tables, attributes, strict=True):
         if value != NONE:

@@ -34,9 +34,9 @@ def mask_losses(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     count = len(truth)
     loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, count)
     loss = loss + DICE_WEIGHT * dice_loss(logits, truth, count)
-    predicted, there = logits.detach() > 0, truth > 0.5
-    union = (predicted | there).sum((1, 2)).clamp(min=1)
-    return loss, (predicted & there).sum((1, 2)) / union
+    predicted, target = logits.detach() > 0, truth > 0.5
+    union = (predicted | target).sum((1, 2)).clamp(min=1)
+    return loss, (predicted & target).sum((1, 2)) / union
 
 
 def pretrain_clip(

@@ -38,8 +38,8 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
         truth = read_truth(args.truth) if args.truth else bag.truth()
         cases = _cases(args, bag, truth)
         if not cases:
-            said = "; ".join(["nothing to answer", *bag.problems[:3]])
-            raise BagError(f"{args.bag}: {said}")
+            message = "; ".join(["nothing to answer", *bag.problems[:3]])
+            raise BagError(f"{args.bag}: {message}")
         yield Gathered(cases, f"{len(cases)} cases of {args.bag}", problems=bag.problems)
 
 
