@@ -13,6 +13,8 @@ from ..truth import FrameTruth
 from .bags import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
 
 INSTRUCTION_TOPIC = "/instruction"
+#: How the instructions are named; the frame's stamp follows.
+ASKED = "truth-"
 
 
 def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
@@ -56,7 +58,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
                 instruction = Instruction(
                     header=Header(stamp, ""),
                     image_topic=frame.topic,
-                    id=f"truth-{frame.stamp}",
+                    id=f"{ASKED}{frame.stamp}",
                     mode=Instruction.ONCE,
                     text="",
                     expressions=[entry.caption for entry in frame.annotations],

@@ -24,14 +24,16 @@ from tqdm import tqdm
 
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import mask_of
+from gsva_ros.errors import InputError, check_writable, one_line, write_result
 from gsva_ros.eval.bags import Bag, BagError
 from gsva_ros.eval.paper import MaskedSlot
+from gsva_ros.eval.record import ASKED
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
 from gsva_ros.msg import Outcome, Rejection, Segmentation
 from gsva_ros.ros import qos
-from gsva_ros.stamps import nanoseconds
-from gsva_ros.truth import FrameTruth, Referring, TruthError, read_truth
+from gsva_ros.stamps import SECOND, nanoseconds
+from gsva_ros.truth import FrameTruth, Referring, read_truth
 
 KINDS = {Rejection.MODEL: Kind.MODEL, Rejection.EMPTY_MASK: Kind.EMPTY_MASK}
 STAGES = ("encode", "decide", "mask")
@@ -40,14 +42,16 @@ STAGES = ("encode", "decide", "mask")
 class LiveEvaluation(Node):
     """Collects a record for every answer on a frame whose truth is known."""
 
-    def __init__(self, truth: Sequence[FrameTruth]) -> None:
-        super().__init__("gsva_evaluate")
+    def __init__(self, truth: Sequence[FrameTruth], **kwargs: Any) -> None:
+        super().__init__("gsva_evaluate", **kwargs)
         self.records: dict[str, CaseRecord] = {}
         self.provenance: dict[str, Any] = {}
         self.heard = time.monotonic()
         self.failed: list[str] = []
         self._truth = {(frame.topic, frame.stamp): frame for frame in truth}
         self._unanswered = set(self._truth)
+        self.later: set[str] = set()  # instructions answered on another frame than they asked for
+        self._seconds: list[float] = []  # each answer's time in the node
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
 
     @property
@@ -58,6 +62,9 @@ class LiveEvaluation(Node):
     def _on_answer(self, msg: Segmentation) -> None:
         self.heard = time.monotonic()
         stamp = nanoseconds(msg.header.stamp)
+        if msg.instruction_id.startswith(ASKED) and msg.instruction_id != f"{ASKED}{stamp}":
+            self.later.add(msg.instruction_id)
+        self._seconds.append(float(msg.timings.total))
         frame = self._truth.get((msg.image_topic, stamp))
         if frame is None:
             return
@@ -76,6 +83,30 @@ class LiveEvaluation(Node):
         name = f"{msg.image_topic} {stamp} {msg.instruction_id}"
         seconds = {stage: float(getattr(msg.timings, stage)) for stage in STAGES}
         self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)))
+
+    def explanation(self) -> list[str]:
+        """What was counted, and what to do where the node did not keep up."""
+        asked, missing = len(self._truth), self.waiting
+        lines = [
+            f"{asked} frames with truth: {asked - missing} answered, {missing} not; "
+            f"{len(self.later)} instructions were answered on a later frame than they asked for, "
+            f"{len(self.failed)} answers FAILED, EXPIRED or CANCELLED"
+        ]
+        stamps = sorted(stamp for _, stamp in self._truth)
+        gaps = np.diff(stamps) / SECOND
+        if missing and len(gaps) and self._seconds:
+            needed, period = float(np.median(self._seconds)), float(np.median(gaps))
+            if needed > period:
+                lines.append(
+                    f"an answer takes {needed:.2f} s and the frames come every {period:.2f} s: play "
+                    f"the bag at --rate {max(0.01, 0.8 * period / needed):.2f}"
+                )
+            else:
+                lines.append(
+                    "the node is fast enough: frames were lost on the way (play them reliably, and set "
+                    "image_reliability:=reliable), or the bag ended before the node was up"
+                )
+        return lines
 
 
 def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
@@ -120,6 +151,7 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
 
 def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     """Listen until every frame is answered or nothing has come for a while; print and write."""
+    check_writable(args.out)
     with Bag(args.bag) as bag:
         truth = read_truth(args.truth) if args.truth else bag.truth()
     if not truth:
@@ -147,12 +179,12 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     if not evaluation.records:
         raise BagError(f"no answer on a frame of {args.bag}: is the node up, and the bag playing?")
     numbers = numbers_of(evaluation, f"{args.bag}, live")
-    print(f"{total - evaluation.waiting} of {total} frames with truth were answered")
+    for line in evaluation.explanation():
+        print(line)
     overall = numbers["scores"]["all"]
     for metric in ("gIoU", "cIoU", "N_acc", "T_acc"):
         print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")
-    args.out.write_text(json.dumps(numbers, allow_nan=False) + "\n")
-    print(f"written: {args.out}")
+    print(f"written: {write_result(args.out, json.dumps(numbers, allow_nan=False) + chr(10))}")
     return 0
 
 
@@ -167,6 +199,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of silence that end it")
     try:
         return run(parser.parse_args(remove_ros_args(argv)[1:]), argv)
-    except (BagError, TruthError, OSError) as error:
-        print(f"gsva_evaluate: {error}", file=sys.stderr)
-        return 1
+    except (InputError, OSError) as error:
+        print(f"gsva_evaluate: {one_line(error)}", file=sys.stderr)
+        return 2

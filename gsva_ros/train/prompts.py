@@ -35,7 +35,7 @@ class SymbolicPrompt(nn.Module):
         )
 
     def forward(self, attributes: Tensor, centroid: Tensor) -> Tensor:
-        """Args: attributes int64 [K, 3] (NONE: not mentioned); centroid float32 [K, 2], NaN: not mentioned."""
+        """Args: attributes int64 [K, 3] (NONE: not mentioned); centroid float32 [K, 2], NaN: likewise."""
         octaves = math.pi * 2.0 ** torch.arange(8, device=centroid.device)
         mentioned = ~torch.isnan(centroid[:, :1])
         angles = (torch.nan_to_num(centroid)[..., None] * octaves).flatten(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import harness
 import pytest
+import rclpy
 from harness import REAL, Client, NodeProcess
 
 from gsva_ros import cli
@@ -80,3 +81,30 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert cli.main(["eval", "compare", str(offline), str(live)]) == 0
     assert f"{len(both)} cases in both" in capsys.readouterr().out
+
+
+def test_what_was_counted_is_explained() -> None:
+    """A node that needs two seconds for frames that come twice a second: a rate is advised."""
+    from gsva_ros.msg import Segmentation
+
+    from gsva_ros.programs.live import LiveEvaluation
+    from gsva_ros.stamps import SECOND, fill
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    frames = [FrameTruth("/camera", SECOND + i * SECOND // 2, (4, 4), []) for i in range(8)]
+    evaluation = LiveEvaluation(frames, context=context)
+    try:
+        for asked, answered in ((0, 0), (1, 4), (5, 99)):
+            msg = Segmentation(image_topic="/camera")
+            msg.instruction_id = f"truth-{frames[asked].stamp}"
+            stamp = frames[answered].stamp if answered < len(frames) else 77
+            fill(msg.header.stamp, stamp)
+            msg.timings.total = 2.0
+            evaluation._on_answer(msg)
+        counted, advice = evaluation.explanation()
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+    assert counted.startswith("8 frames with truth: 2 answered, 6 not; 2 instructions")
+    assert "--rate 0.20" in advice
