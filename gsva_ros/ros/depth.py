@@ -16,6 +16,8 @@ from gsva_ros.geometry import Shape, organised_points, shape_of, to_metres
 from gsva_ros.msg import Instance3D, Segmentation, Segmentation3D
 from gsva_ros.stamps import SECOND, nanoseconds
 
+from .frames import Transform
+
 #: Depth images kept to choose from; at 30 Hz one second.
 KEPT = 30
 #: Pictures whose depth is kept until their answers are out: the last ones picked.
@@ -117,9 +119,18 @@ def depth_of(msg: Image, topic: str) -> np.ndarray:
 
 
 def segmentation_3d(
-    answer: Segmentation, depth: np.ndarray, intrinsics: np.ndarray, offset: float, topic: str
+    answer: Segmentation,
+    depth: np.ndarray,
+    intrinsics: np.ndarray,
+    offset: float,
+    topic: str,
+    target: str = "",
+    transform: Transform | None = None,
 ) -> Segmentation3D:
-    """The answer's instances in space.
+    """The answer's instances in space: in the image's optical frame, or moved into another.
+
+    Args:
+        target, transform: that frame, and the way into it; the header then names it.
 
     Raises:
         MessageError: depth and picture differ in size, so the depth is not registered to the picture.
@@ -130,7 +141,9 @@ def segmentation_3d(
             f"depth is {depth.shape[1]}x{depth.shape[0]} and the image {answer.width}x{answer.height}: "
             "use depth that is registered (aligned) to the image",
         )
-    msg = Segmentation3D(header=answer.header, instruction_id=answer.instruction_id)
+    msg = Segmentation3D(instruction_id=answer.instruction_id)
+    msg.header.stamp = answer.header.stamp
+    msg.header.frame_id = target if transform else answer.header.frame_id
     msg.depth_offset = offset
     for instance in answer.instances:
         roi = instance.roi
@@ -140,15 +153,18 @@ def segmentation_3d(
         points = organised_points(
             depth[rows, columns], intrinsics, mask, (roi.x_offset, roi.y_offset)
         )
+        if transform is not None:
+            points = transform.points(points)
         shape = shape_of(points)
         if shape is None:
             continue
         found = Instance3D(
             slot=instance.slot, instance=instance.instance, expression=instance.expression, roi=roi
         )
+        found.p_seg = instance.p_seg
         found.pose = _pose(shape)
         found.extents = Vector3(**dict(zip("xyz", map(float, shape.extents), strict=True)))
-        found.points = _cloud(points, answer.header)
+        found.points = _cloud(points, msg.header)
         msg.instances.append(found)
     return msg
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from gsva_ros.msg import Segmentation
+from gsva_ros.msg import Segmentation, Segmentation3D
 
 from . import qos
 
@@ -24,12 +24,13 @@ LATCHED = QoSProfile(
 
 
 class Detections:
-    """`detections` (Detection2DArray) and `label_info` (LabelInfo: the expressions met so far)."""
+    """`detections`, `detections_3d` and `label_info` (LabelInfo: the expressions met so far)."""
 
     def __init__(self, node: Any) -> None:
         self._detections = node.create_publisher(
             vision.Detection2DArray, "detections", qos.RELIABLE
         )
+        self._space = node.create_publisher(vision.Detection3DArray, "detections_3d", qos.RELIABLE)
         self._labels = node.create_publisher(vision.LabelInfo, "label_info", LATCHED)
         self._numbers: dict[str, int] = {}
 
@@ -54,6 +55,28 @@ class Detections:
             array = vision.Detection2DArray(header=answer.header)
             array.detections = [self._detection(i, answer.header) for i in answer.instances]
             self._detections.publish(array)
+
+    @property
+    def space_wanted(self) -> bool:
+        """Whether somebody listens to `detections_3d`."""
+        return bool(self._space.get_subscription_count() > 0)
+
+    def publish_space(self, space: Segmentation3D) -> None:
+        """Publish boxes in space while somebody listens: pose and extents of each instance."""
+        if not self.space_wanted:
+            return
+        array = vision.Detection3DArray(header=space.header)
+        for instance in space.instances:
+            detection = vision.Detection3D(header=space.header)
+            detection.id = f"{instance.slot}.{instance.instance}"
+            result = vision.ObjectHypothesisWithPose()
+            result.hypothesis.class_id = str(self._numbers[instance.expression])
+            result.hypothesis.score = float(instance.p_seg)
+            result.pose.pose = instance.pose
+            detection.results = [result]
+            detection.bbox.center, detection.bbox.size = instance.pose, instance.extents
+            array.detections.append(detection)
+        self._space.publish(array)
 
     def _detection(self, instance: Any, header: Any) -> Any:
         detection = vision.Detection2D(header=header)

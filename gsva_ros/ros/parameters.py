@@ -157,6 +157,13 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         0.1,
         _real("Seconds to wait for a depth image that is on its way, for segmentation_3d.", 0, 5),
     ),
+    "target_frame": (
+        "",
+        ParameterDescriptor(
+            description="tf frame of segmentation_3d, through tf2_ros at the image's stamp; without the "
+            "transform, or empty: the image's optical frame, as the header says."
+        ),
+    ),
     "overlay_opacity": (0.5, _real("Opacity of the masks in `overlay`.", 0, 1)),
 }
 

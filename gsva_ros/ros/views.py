@@ -21,6 +21,7 @@ from gsva_ros.stamps import nanoseconds
 from . import qos
 from .depth import DepthBuffer, depth_of, segmentation_3d
 from .detections import Detections
+from .frames import Frames, TransformError
 
 
 class Views:
@@ -45,6 +46,7 @@ class Views:
         self._labels = create(Image, "label_image", qos.PICTURE)
         self._space = create(Segmentation3D, "segmentation_3d", qos.RELIABLE)
         self._detections = Detections.create(node)
+        self._frames = Frames.of(node)
 
     def publish(self, result: Result, answer: Segmentation) -> None:
         """Publish what somebody listens to."""
@@ -66,12 +68,17 @@ class Views:
             msg = fill_image(Image(), labels, "mono16")
             msg.header = header
             self._labels.publish(msg)
-        if self._detections is not None:
-            self._detections.publish(answer)
-        if _heard(self._space):
-            self._publish_space(answer, result.frame.topic)
+        boxes = self._detections
+        if boxes is not None:
+            boxes.publish(answer)
+        if _heard(self._space) or (boxes is not None and boxes.space_wanted):
+            space = self._in_space(answer, result.frame.topic)
+            if space is not None:
+                self._space.publish(space)
+                if boxes is not None:
+                    boxes.publish_space(space)
 
-    def _publish_space(self, answer: Segmentation, topic: str) -> None:
+    def _in_space(self, answer: Segmentation, topic: str) -> Segmentation3D | None:
         buffer = self._buffers.get(topic)
         tolerance = float(self._value("depth_tolerance"))
         wait = float(self._value("depth_wait"))
@@ -82,13 +89,23 @@ class Views:
             self._warn(
                 "no depth", f"segmentation_3d: {topic}: {message if buffer else 'no depth topic'}"
             )
-            return
+            return None
         image, intrinsics, offset = found
+        target = str(self._value("target_frame"))
+        transform = None
+        if self._frames.wanted(target, answer.header):
+            try:
+                transform = self._frames.between(target, answer.header)
+            except TransformError as error:
+                self._warn(
+                    "no transform", f"segmentation_3d: {error}; in the optical frame instead"
+                )
         try:
             depth = depth_of(image, topic)
-            self._space.publish(segmentation_3d(answer, depth, intrinsics, offset, topic))
+            return segmentation_3d(answer, depth, intrinsics, offset, topic, target, transform)
         except MessageError as error:
             self._warn("bad depth", f"segmentation_3d: {error}")
+            return None
 
 
 def targets_of(result: Result) -> list[Target]:

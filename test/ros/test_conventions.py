@@ -16,7 +16,7 @@ from harness import FAKE, Client, NodeProcess
 ROOT = Path(__file__).resolve().parents[2]
 # Where vision_msgs is installed the node has these too; depth is whatever topic a parameter names.
 OPTIONAL = {"/test/detections", "/test/label_info", "/test/depth", "/test/image/compressed"}
-OPTIONAL |= {"/test/camera_info", "/clock"}
+OPTIONAL |= {"/test/camera_info", "/clock", "/tf", "/tf_static", "/test/detections_3d"}
 
 harness.isolate()
 

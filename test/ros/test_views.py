@@ -17,7 +17,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from gsva_ros.conversions import MessageError, mask_of
 from gsva_ros.geometry import organised_points, shape_of, to_metres
 from gsva_ros.instances import split
-from gsva_ros.ros.depth import DepthBuffer, depth_of, quaternion
+from gsva_ros.ros.depth import DepthBuffer, depth_of, quaternion, segmentation_3d
+from gsva_ros.ros.frames import Frames, TransformError, rotation_of
 from gsva_ros.stamps import SECOND
 
 K = np.array([[100.0, 0.0, 40.0], [0.0, 100.0, 30.0], [0.0, 0.0, 1.0]])
@@ -226,14 +227,7 @@ def test_shape_of_a_turned_box():
     assert np.abs((shape.axes * turn).sum(0)) == pytest.approx(np.ones(3), abs=1e-3)
     assert np.linalg.det(shape.axes) == pytest.approx(1.0, abs=1e-5)
     x, y, z, w = quaternion(shape.axes.astype(np.float64))
-    matrix = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-    assert matrix == pytest.approx(shape.axes, abs=1e-5)
+    assert rotation_of(x, y, z, w) == pytest.approx(shape.axes, abs=1e-5)
     assert shape_of(np.full((4, 4, 3), np.nan, np.float32)) is None
 
 
@@ -257,6 +251,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
             return value
 
     names = ("Detection2DArray", "Detection2D", "LabelInfo", "VisionClass")
+    names += ("Detection3DArray", "Detection3D")
     stand_in = types.SimpleNamespace(
         **{n: type(n, (Message,), {}) for n in (*names, "ObjectHypothesisWithPose")}
     )
@@ -293,3 +288,72 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert detection.results[0].hypothesis.score == 0.9
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (25.0, 40.0)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (30.0, 40.0)
+    # The types of vision_msgs' fields, which Humble's setters insist on.
+    hypothesis = detection.results[0].hypothesis
+    assert (type(hypothesis.class_id), type(hypothesis.score)) == (str, float)
+    assert type(info.class_map[0].class_id) is int
+    assert {type(v) for v in (detection.bbox.size_x, detection.bbox.center.position.x)} == {float}
+    thing = types.SimpleNamespace(slot=1, instance=0, expression="red", p_seg=0.9)
+    thing.pose, thing.extents = "pose", "extents"
+    space = types.SimpleNamespace(header="header", instances=[thing])
+    detections = made["detections_3d"]
+    monkeypatch.setattr(module.vision.Detection3DArray, "detections", [], raising=False)
+    views.publish_space(space)
+    (solid,) = detections.sent[0].detections
+    assert (solid.id, solid.bbox.center, solid.bbox.size) == ("1.0", "pose", "extents")
+    assert solid.results[0].pose.pose == "pose"
+
+
+class Buffer:
+    """tf2's buffer with one transform: base is one metre below the camera, and looks along its z axis."""
+
+    def lookup_transform(self, target, source, time, timeout):
+        if (target, source) != ("base", "camera"):
+            raise LookupError(f"{target} is not connected\nto {source}")
+        found = types.SimpleNamespace()
+        # Optical x right, y down, z forward to x forward, y left, z up (REP 103).
+        found.rotation = types.SimpleNamespace(x=-0.5, y=0.5, z=-0.5, w=0.5)
+        found.translation = types.SimpleNamespace(x=0.0, y=0.0, z=1.0)
+        return types.SimpleNamespace(transform=found)
+
+
+def red_at_two_metres():
+    """An answer with one instance in the picture's middle, and its depth."""
+    from gsva_ros.msg import InstanceMask, Segmentation
+
+    from gsva_ros.conversions import fill_image
+
+    answer = Segmentation(height=60, width=80, instruction_id="look")
+    answer.header.frame_id = "camera"
+    instance = InstanceMask(expression="red", p_seg=0.9)
+    instance.roi.x_offset, instance.roi.y_offset = 30, 20
+    instance.roi.width = instance.roi.height = 20
+    instance.mask = fill_image(Image(), np.full((20, 20), 255, np.uint8), "mono8")
+    answer.instances = [instance]
+    return answer, np.full((60, 80), 2.0, np.float32)
+
+
+def test_points_in_another_frame():
+    answer, depth = red_at_two_metres()
+    transform = Frames(Buffer()).between("base", answer.header)
+    moved = segmentation_3d(answer, depth, K, 0.0, "/camera", "base", transform)
+    here = segmentation_3d(answer, depth, K, 0.0, "/camera")
+    assert (moved.header.frame_id, here.header.frame_id) == ("base", "camera")
+    near, far = moved.instances[0].pose.position, here.instances[0].pose.position
+    assert (near.x, near.y, near.z) == pytest.approx((far.z, -far.x, 1.0 - far.y), abs=1e-5)
+    cloud = np.frombuffer(moved.instances[0].points.data, "<f4").reshape(20, 20, 3)
+    assert cloud[..., 0] == pytest.approx(np.full((20, 20), 2.0), abs=1e-5)
+    assert moved.instances[0].points.header.frame_id == "base"
+    extents = [moved.instances[0].extents, here.instances[0].extents]
+    assert extents[0].x == pytest.approx(extents[1].x, abs=1e-4)
+
+
+def test_a_transform_that_is_missing_is_said():
+    answer, _ = red_at_two_metres()
+    with pytest.raises(TransformError, match=r"'camera' to 'map'.*not connected to camera"):
+        Frames(Buffer()).between("map", answer.header)
+    with pytest.raises(TransformError, match="tf2_ros is not installed"):
+        Frames().between("base", answer.header)
+    assert not Frames().wanted("", answer.header)
+    assert not Frames().wanted("camera", answer.header)
+    assert Frames().wanted("base", answer.header)

@@ -1,0 +1,93 @@
+"""Transforms between tf frames, where tf2_ros is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.time import Time
+
+try:
+    import tf2_ros
+except ImportError:
+    tf2_ros = None
+
+#: Seconds to wait for a transform that is on its way.
+PATIENCE = 0.1
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Points p of one frame are rotation @ p + translation in another. float64 [3, 3] and [3], metres."""
+
+    rotation: NDArray[np.float64]
+    translation: NDArray[np.float64]
+
+    def points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Points [..., 3], NaN where there are none."""
+        moved = points.astype(np.float64) @ self.rotation.T + self.translation
+        return moved.astype(np.float32)
+
+
+class TransformError(RuntimeError):
+    """No transform; says between which frames, and why."""
+
+
+class Frames:
+    """Looks transforms up at a picture's stamp.
+
+    Args:
+        buffer: a tf2_ros.Buffer; None where tf2_ros is not installed.
+    """
+
+    def __init__(self, buffer: Any = None) -> None:
+        self._buffer = buffer
+
+    @classmethod
+    def of(cls, node: Any) -> Frames:
+        """Listening to /tf and /tf_static for a node."""
+        if tf2_ros is None:
+            return cls()
+        frames = cls(tf2_ros.Buffer())
+        frames._listener = tf2_ros.TransformListener(frames._buffer, node)
+        return frames
+
+    def wanted(self, target: str, header: Any) -> bool:
+        """Whether points of a message have to be moved for `target`; "": they stay where they are."""
+        return bool(target) and target != header.frame_id
+
+    def between(self, target: str, header: Any) -> Transform:
+        """From a message's frame to `target`, at its stamp.
+
+        Raises:
+            TransformError: there is none; names both frames.
+        """
+        wanted = f"no transform from {header.frame_id!r} to {target!r} at the image's stamp"
+        if self._buffer is None:
+            raise TransformError(f"{wanted}: tf2_ros is not installed")
+        try:
+            found = self._buffer.lookup_transform(
+                target,
+                header.frame_id,
+                Time.from_msg(header.stamp),
+                Duration(seconds=PATIENCE),
+            ).transform
+        except Exception as error:  # tf2's exceptions share no public base class
+            raise TransformError(f"{wanted}: {' '.join(str(error).split())}") from error
+        q, t = found.rotation, found.translation
+        return Transform(rotation_of(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z]))
+
+
+def rotation_of(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:
+    """The rotation matrix [3, 3] of a quaternion, which need not have unit length."""
+    x, y, z, w = np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
