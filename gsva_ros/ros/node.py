@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+import rclpy.logging
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -58,6 +59,7 @@ from .depth import DepthBuffer
 from .diagnostics import Diagnostics
 from .disposal import Disposal
 from .follow import FollowServer
+from .logs import through_ros
 from .pending import Pending
 from .views import Views
 
@@ -528,9 +530,9 @@ def _short(words: str) -> str:
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     """Run the node until SIGINT or SIGTERM."""
-    logging.basicConfig(level=logging.INFO, format="[%(levelname)s] %(name)s: %(message)s")
     # Own signal handlers: rclpy's would shut the context down before the last answers are out.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    through_ros(rclpy.logging.get_logger("gsva"))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -540,6 +542,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
         logging.getLogger("gsva").error("cannot start: %s: %s", type(error).__name__, error)
         rclpy.try_shutdown()
         return 1
+    through_ros(node.get_logger())
     executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import threading
 import time
@@ -462,3 +463,15 @@ def test_a_thousand_random_steps_end_everything_exactly_once(start):
         assert "Traceback" not in node.log, node.log[-5000:]
     finally:
         other.close()
+
+
+def test_the_console_has_one_style(start):
+    """Also for what is logged with Python's logging: by the worker, about an engine that raises."""
+    node, client = start()
+    rgb, _ = blocks()
+    client.frame(rgb)
+    client.ask(["raise"], id="bad")
+    client.answer("bad")
+    client.wait(lambda: "inference failed" in node.log, what="the log")
+    (line,) = [each for each in node.log.splitlines() if "inference failed" in each]
+    assert re.match(r"\[ERROR\] \[\d+\.\d+\] \[test\.gsva\]: inference failed", line)
