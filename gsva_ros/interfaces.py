@@ -1,9 +1,10 @@
-"""This package's message types for rosbags, which reads and writes bags without ROS."""
+"""Bags without ROS: this package's message types for rosbags, and how its bags are written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -21,6 +22,17 @@ def message_folder() -> Path:
             if (candidate / "Segmentation.msg").exists():
                 return candidate
     raise FileNotFoundError(f"no {PACKAGE} message files above {Path(__file__).parent}")
+
+
+def mcap_writer(folder: Path) -> Writer:
+    """A writer of a new mcap bag, message by message compressed; it opens as a context manager.
+
+    Raises:
+        rosbags.rosbag2.WriterError: the folder exists.
+    """
+    writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    return writer
 
 
 def typestore() -> Typestore:

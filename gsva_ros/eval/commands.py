@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, check_writable, one_line, write_result
+from .metrics import NAMES
 from .sources import bag, dataset, scenes
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from .cases import Gathered
     from .run import CaseRecord, Records
 
-METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
 Gather = Callable[[argparse.Namespace], AbstractContextManager["Gathered"]]
 
 
@@ -235,13 +235,13 @@ def _records(args: argparse.Namespace, engine: Engine, data: str, protocol: str)
 
 
 def _table(rows: dict[str, Any]) -> None:
-    print(f"{'':20}" + "".join(f"{name:>24}" for name in METRICS) + f"{'n':>8}")
+    print(f"{'':20}" + "".join(f"{name:>24}" for name in NAMES) + f"{'n':>8}")
     for name, row in rows.items():
         cells = (
             "-"
             if row[m] is None
             else f"{row[m]:.3f} [{row['interval'][m][0]:.3f}, {row['interval'][m][1]:.3f}]"
-            for m in METRICS
+            for m in NAMES
         )
         print(f"{name:20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['n']:8d}")
 

@@ -18,6 +18,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], dict[str, Floats]]
 
+#: What is shown of them, in this order.
+NAMES = ("gIoU", "cIoU", "N_acc", "T_acc")
 #: Whose rules there are.
 RULES = ("grefcoco", "refzom", "refcoco")
 

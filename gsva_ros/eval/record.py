@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from ..interfaces import typestore
+from ..interfaces import mcap_writer, typestore
+from ..stamps import SECOND
 from ..truth import FrameTruth
 from .bags import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
 
@@ -42,8 +42,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
         else:
             where = f"{bag.path}: {frame.topic} at {frame.stamp} ns"
             bag.problems.append(f"{where}: no such frame")
-    writer = Writer(out, version=9, storage_plugin=StoragePlugin.MCAP)
-    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    writer = mcap_writer(out)
     copies: dict[str, Connection] = {}
     with writer:
         asked = writer.add_connection(INSTRUCTION_TOPIC, INSTRUCTION_TYPE, typestore=types)
@@ -54,7 +53,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
             # Ahead of the frame, so that whoever plays the bag asks in time.
             frame = by_place.get((connection.topic, at))
             if frame:
-                stamp = Time(frame.stamp // 10**9, frame.stamp % 10**9)
+                stamp = Time(*divmod(frame.stamp, SECOND))
                 instruction = Instruction(
                     header=Header(stamp, ""),
                     image_topic=frame.topic,

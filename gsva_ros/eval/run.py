@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import Slot
+from ..answer import Slot, mask_box
 from ..engine import Engine
 from ..errors import InputError, one_line
 from ..truth import Referring
@@ -191,11 +191,9 @@ def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
 
 def _box_iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """IoU of the boxes around two masks; 0 where one is empty."""
-    if not mask.any() or not truth.any():
+    a, b = mask_box(mask), mask_box(truth)
+    if a is None or b is None:
         return 0.0
-    boxes = [np.zeros_like(mask) for _ in range(2)]
-    for box, shape in zip(boxes, (mask, truth), strict=True):
-        rows, columns = np.flatnonzero(shape.any(1)), np.flatnonzero(shape.any(0))
-        box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    intersection, union = overlap(*boxes)
-    return intersection / union
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
+    shared = max(0, min(ax1, bx1) - max(ax0, bx0)) * max(0, min(ay1, by1) - max(ay0, by0))
+    return shared / ((ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - shared)

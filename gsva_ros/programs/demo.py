@@ -16,12 +16,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import rclpy
-import yaml
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from rclpy.executors import SingleThreadedExecutor
 from rosbags.rosbag2 import Reader
@@ -29,10 +27,12 @@ from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
 from gsva_ros.conversions import mask_of, to_rgb
+from gsva_ros.eval.asks import Script, read_script
 from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, poster
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros import qos
+from gsva_ros.stamps import SECOND, fill, nanoseconds
 
 OUTCOMES = {
     Outcome.SEGMENTED: "SEGMENTED",
@@ -57,7 +57,7 @@ class Frames:
                 raise ValueError(f"{bag} has no topic {topic}")
             for _, _, raw in reader.messages(connections):
                 msg = store.deserialize_cdr(raw, self.kind)
-                self.raw[_nanoseconds(msg.header.stamp)] = bytes(raw)
+                self.raw[nanoseconds(msg.header.stamp)] = bytes(raw)
 
     def rgb(self, stamp: int) -> np.ndarray:
         """Return the picture, uint8, height x width x 3, RGB."""
@@ -67,14 +67,14 @@ class Frames:
 class Demo:
     """Sends the script's instructions and keeps the answers."""
 
-    def __init__(self, script: dict[str, Any], frames: Frames, output: Path) -> None:
+    def __init__(self, script: Script, frames: Frames, output: Path) -> None:
         self.frames = frames
         self.output = output
         self.files: list[Path] = []
         self.lines = 0
-        self._script = script["instructions"]
-        self._image_topic = script["image_topic"]
-        self._waiting = {entry["id"] for entry in self._script if not entry.get("repeat")}
+        self._script = script.instructions
+        self._image_topic = script.image_topic
+        self._waiting = {entry.id for entry in self._script if not entry.repeat}
         self._received: list[Segmentation] = []
         self.node = rclpy.create_node("gsva_demo")
         self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
@@ -108,11 +108,10 @@ class Demo:
         """Send every instruction; each names the first frame that it is for."""
         begin = min(self.frames.raw)
         for entry in self._script:
-            msg = Instruction(id=entry["id"], expressions=entry.get("expressions", []))
-            msg.text = entry.get("text", "")
-            msg.mode = Instruction.EVERY_FRAME if entry.get("repeat") else Instruction.ONCE
-            first = begin + round(float(entry.get("at", 0.0)) * 1e9)
-            msg.not_before.sec, msg.not_before.nanosec = first // 10**9, first % 10**9
+            msg = Instruction(id=entry.id, text=entry.text, expressions=entry.expressions)
+            msg.mode = Instruction.EVERY_FRAME if entry.repeat else Instruction.ONCE
+            first = begin + round(entry.at * SECOND)
+            fill(msg.not_before, first)
             self._instructions.publish(msg)
 
     def collect(self, player: subprocess.Popen[bytes], bag: ResultsBag, grace: float) -> None:
@@ -138,16 +137,16 @@ class Demo:
                         break
         if self._waiting:
             unanswered = ", ".join(sorted(self._waiting))
-            raise RuntimeError(f"no answer to {unanswered} (bag ended at {last * 1e-9:.2f} s)")
+            raise RuntimeError(f"no answer to {unanswered} (bag ended at {last / SECOND:.2f} s)")
 
     def _show(self, msg: Segmentation, bag: ResultsBag, written: set[int]) -> None:
-        stamp = _nanoseconds(msg.header.stamp)
+        stamp = nanoseconds(msg.header.stamp)
         milliseconds = 1000 * (msg.timings.queue + msg.timings.total)
         instances = {i.slot: i for i in msg.instances}
         rejections = {r.slot: r for r in msg.rejections}
         targets = []
         for outcome in msg.outcomes:
-            where = f"frame {stamp * 1e-9:7.3f}  {outcome.expression:<32}"
+            where = f"frame {stamp / SECOND:7.3f}  {outcome.expression:<32}"
             if outcome.slot in instances:
                 instance = instances[outcome.slot]
                 mask = mask_of(instance, msg.width, msg.height)
@@ -173,7 +172,7 @@ class Demo:
                 written.add(stamp)
                 bag.write_raw(self._image_topic, self.frames.kind, self.frames.raw[stamp], stamp)
             picture = poster(self.frames.rgb(stamp), targets)
-            path = self.output / f"{stamp * 1e-9:07.3f}_{_safe(msg.instruction_id)}.png"
+            path = self.output / f"{stamp / SECOND:07.3f}_{_safe(msg.instruction_id)}.png"
             cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             self.files.append(path)
 
@@ -204,13 +203,11 @@ def process(name: str, arguments: Sequence[str], log: Path) -> Iterator[subproce
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit status."""
-    script = yaml.safe_load(args.script.read_text())
+    script = read_script(args.script)
     share = Path(get_package_share_directory("gsva_ros"))
-    bag = args.bag or next(
-        (p for p in (Path(script["bag"]), share / script["bag"]) if p.exists()), None
-    )
+    bag = args.bag or next((p for p in (Path(script.bag), share / script.bag) if p.exists()), None)
     if bag is None or not bag.exists():
-        raise ValueError(f"no bag at {bag or script['bag']}")
+        raise ValueError(f"no bag at {bag or script.bag}")
     # A domain of its own, on this machine only: two demos, or a robot nearby, do not meet.
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -219,14 +216,14 @@ def run(args: argparse.Namespace) -> int:
     _clear(output)
     node_log, player_log = output / "node.log", output / "player.log"
     parameters = [f"model:={args.model}", f"device:={args.device}", "image_reliability:=reliable"]
-    node_arguments = ["--ros-args", "-r", f"image:={script['image_topic']}"]
+    node_arguments = ["--ros-args", "-r", f"image:={script.image_topic}"]
     for parameter in parameters:
         node_arguments += ["-p", parameter]
     print(f"bag: {bag}   model: {args.model}   (logs: {node_log}, {player_log})")
     rclpy.init()
     try:
         with process("gsva_node", node_arguments, node_log) as node:
-            demo = Demo(script, Frames(bag, script["image_topic"]), output)
+            demo = Demo(script, Frames(bag, script.image_topic), output)
             try:
                 demo.connect(node, 120.0)
             except RuntimeError:
@@ -259,10 +256,6 @@ def _clear(output: Path) -> None:
 
 def _safe(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:40]
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, check_writable, one_line, write_result
 from gsva_ros.eval.bags import Bag, BagError
+from gsva_ros.eval.metrics import NAMES
 from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.record import ASKED
 from gsva_ros.eval.run import CaseRecord, slot_record
@@ -182,7 +183,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     for line in evaluation.explanation():
         print(line)
     overall = numbers["scores"]["all"]
-    for metric in ("gIoU", "cIoU", "N_acc", "T_acc"):
+    for metric in NAMES:
         print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")
     print(f"written: {write_result(args.out, json.dumps(numbers, allow_nan=False) + chr(10))}")
     return 0

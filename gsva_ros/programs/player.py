@@ -20,6 +20,7 @@ from std_msgs.msg import String
 
 from gsva_ros.msg import Instruction
 from gsva_ros.ros import qos
+from gsva_ros.stamps import SECOND, fill
 
 TYPES = {
     "sensor_msgs/msg/Image": (Image, qos.PICTURE),
@@ -74,7 +75,7 @@ class Player(Node):
         for connection, stamp, raw in messages:
             if first is None:
                 begin, first = time.monotonic(), stamp
-            self._pass_time(begin + (stamp - first) * 1e-9 / rate, stamp, rate)
+            self._pass_time(begin + (stamp - first) / SECOND / rate, stamp, rate)
             if not rclpy.ok():
                 break
             publishers[connection.topic].publish(bytes(raw))
@@ -86,9 +87,9 @@ class Player(Node):
         """Sleep until `until` (monotonic), when bag time is `stamp`; tell the time meanwhile."""
         while self._clock is not None and rclpy.ok():
             rest = max(0.0, until - time.monotonic())
-            now = stamp - round(rest * rate * 1e9)
+            now = stamp - round(rest * rate * SECOND)
             msg = Clock()
-            msg.clock.sec, msg.clock.nanosec = now // 10**9, now % 10**9
+            fill(msg.clock, now)
             self._clock.publish(msg)
             if rest == 0.0:
                 return

@@ -7,9 +7,8 @@ from types import TracebackType
 from typing import Any
 
 from rclpy.serialization import serialize_message
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from gsva_ros.interfaces import typestore
+from gsva_ros.interfaces import mcap_writer, typestore
 
 
 class ResultsBag:
@@ -17,8 +16,7 @@ class ResultsBag:
 
     def __init__(self, folder: Path) -> None:
         self._store = typestore()
-        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+        self._writer = mcap_writer(folder)
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> ResultsBag:

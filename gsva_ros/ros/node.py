@@ -458,7 +458,7 @@ class GsvaNode(LifecycleNode):
         self._views.publish(result, msg)
 
     def _report(self, result: Result) -> None:
-        stamp = f"{result.frame.stamp * 1e-9:.3f}" if result.frame is not None else "none"
+        stamp = f"{result.frame.stamp / SECOND:.3f}" if result.frame is not None else "none"
         about = f"instruction={_short(result.request.id)} frame={stamp}"
         for decision in result.decisions:
             if decision.outcome is Outcome.FAILED:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+from ..stamps import SECOND
 from .requests import CameraFrame, Code, Counts, Limits, Outcome, Request, Source
 
 #: Seconds that a caller waits at most before it asks again, whatever it waits for.
@@ -111,7 +112,7 @@ class Schedule:
         request.id = request.id or uuid.uuid4().hex
         self.counts.instructions += 1
         if request.deadline is None and self.limits.default_deadline > 0:
-            request.deadline = clock + int(self.limits.default_deadline * 1e9)
+            request.deadline = clock + int(self.limits.default_deadline * SECOND)
         problem = self._problem(request)
         endings = self._replace(request, "" if problem is None else ", which cannot be carried out")
         if problem is None and len(self._requests) >= self.limits.max_instructions:
@@ -279,7 +280,7 @@ class Schedule:
         frame = self._newest.get(topic)
         if frame is None or not answers(frame, request, self.limits):
             return None
-        age = (clock - frame.stamp) * 1e-9
+        age = (clock - frame.stamp) / SECOND
         if 0 < self.limits.max_frame_age < age:
             if self._stale is not frame:
                 self._stale = frame

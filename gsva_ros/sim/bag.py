@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from ..interfaces import mcap_writer
+from ..stamps import SECOND
 from ..truth import Referring, write_truth
 from .dataset import seen_objects, visible_scene
 from .expressions import Expressions
@@ -19,7 +20,7 @@ from .scene import SceneSpec
 
 FRAME_ID = "camera_optical_frame"
 SWING = 22.0  # degrees to either side
-START_NS = 1_000_000_000
+START_NS = SECOND
 TOPIC = "/camera/image"
 EXPRESSIONS = 12  # about each frame, in its truth
 
@@ -68,18 +69,17 @@ def write_bag(
     Time = types.types["builtin_interfaces/msg/Time"]
     Region = types.types["sensor_msgs/msg/RegionOfInterest"]
     renderer = Renderer(width, height)
-    writer = Writer(out, version=9, storage_plugin=StoragePlugin.MCAP)
-    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    writer = mcap_writer(out)
     truths: list[tuple[int, list[Referring]]] = []
     with writer:
         images = writer.add_connection(TOPIC, image_type, typestore=types)
         infos = writer.add_connection("/camera/camera_info", info_type, typestore=types)
         views = (view for seed in seeds for view in swing(seed, frames, renderer))
         for number, (spec, view) in enumerate(views):
-            stamp = START_NS + round(number * 1e9 / rate)
+            stamp = START_NS + round(number * SECOND / rate)
             rng = np.random.default_rng([spec.seed, number])
             truths.append((stamp, referrings(spec, view, rng)))
-            header = Header(Time(stamp // 10**9, stamp % 10**9), FRAME_ID)
+            header = Header(Time(*divmod(stamp, SECOND)), FRAME_ID)
             image = Image(header, height, width, "rgb8", 0, 3 * width, view.rgb.reshape(-1))
             k = view.intrinsics
             info = CameraInfo(

@@ -281,20 +281,22 @@ def test_outcomes_say_how_steady_they_are(start):
     _, client = start()
     wavering = [60, 45, 55, 52, 30, 45, 55, 65]
 
-    def follow(name):
-        client.ask(["wavering"], id=name, mode=Instruction.EVERY_FRAME)
+    def follow(name, base):
+        asked = Instruction(id=name, expressions=["wavering"], mode=Instruction.EVERY_FRAME)
+        asked.not_before.sec = base + 1
+        client.instructions.publish(asked)
         told = []
         for number, hundredths in enumerate(wavering):
             rgb = np.full((8, 8, 3), hundredths, np.uint8)
-            client.frame(rgb, stamp=float(number + 1))
+            client.frame(rgb, stamp=float(base + number + 1))
             outcome = client.answer(name, count=number + 1).outcomes[0]
-            told.append((outcome.outcome, outcome.since.sec, outcome.answers))
+            told.append((outcome.outcome, outcome.since.sec - base, outcome.answers))
         client.ask(id=name, mode=Instruction.CANCEL)
         client.answer(name, count=len(wavering) + 1)
         return told
 
     yes, no = Outcome.SEGMENTED, Outcome.REJECTED
-    assert follow("plain") == [
+    assert follow("plain", 0) == [
         (yes, 1, 1),
         (no, 2, 1),
         (yes, 3, 1),
@@ -305,7 +307,7 @@ def test_outcomes_say_how_steady_they_are(start):
         (yes, 7, 2),
     ]
     assert client.set_parameter("hysteresis", 0.1).successful
-    assert follow("steady") == [
+    assert follow("steady", 100) == [
         (yes, 1, 1),
         (yes, 1, 2),
         (yes, 1, 3),
