@@ -93,6 +93,8 @@ class Answer:
 class Segmenter(Protocol[FrameT]):
     """What serving and evaluation need of an engine. FrameT: its encoded frame.
 
+    `encode`, `segment` and `ask` raise MemoryError where the device has too little memory.
+
     Attributes:
         rejection_threshold: the model's own; a slot with p_seg below it is rejected.
         name, weights_hash, precision, device, prompt_template: what answers, for the record.

@@ -113,8 +113,8 @@ class Inference(Generic[FrameT]):
         thresholds = [self._threshold_for(request, i) for i in asked]
         try:
             return [self.engine.segment(encoded, words, threshold=thresholds)]
-        except Exception as error:
-            if not _out_of_memory(error) or len(words) == 1:
+        except MemoryError:
+            if len(words) == 1:
                 raise
             log.warning("out of memory with %d expressions at once: half as many", len(words))
         self.engine.release()
@@ -151,8 +151,8 @@ class Inference(Generic[FrameT]):
         start = time.monotonic()
         try:
             encoded = self.engine.encode(rgb)
-        except Exception as error:
-            if not _out_of_memory(error) or not self.encoded:
+        except MemoryError:
+            if not self.encoded:
                 raise
             log.warning("out of memory with %d frames kept: letting go of them", len(self.encoded))
             self.encoded.clear()
@@ -167,7 +167,7 @@ class Inference(Generic[FrameT]):
             return Code.BAD_IMAGE, str(error)
         if isinstance(error, ExpressionError):
             return Code.INVALID_INSTRUCTION, str(error)
-        if _out_of_memory(error):
+        if isinstance(error, MemoryError):
             self.encoded.clear()
             self.engine.release()
             return Code.OUT_OF_MEMORY, str(error).partition("\n")[0] or "out of memory"
@@ -202,8 +202,3 @@ def _count(request: Request, decisions: Sequence[Decision], stamp: int) -> None:
         last = Steadiness(last.outcome, last.since, last.answers + 1)
         request.steadiness[key] = last
         decision.since, decision.answers = last.since, last.answers
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether it is torch's error, or Python's; by name, for nothing here imports torch."""
-    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +54,7 @@ class BadImageError(ValueError):
 class CameraFrame:
     """A camera frame as it came; decoded when a request needs it."""
 
-    header: Any  # std_msgs/Header, copied into every answer
+    header: object  # std_msgs/Header, copied into every answer
     stamp: int  # nanoseconds, from the header
     topic: str
     decode: Callable[[], NDArray[np.uint8]]  # -> uint8 [H, W, 3] RGB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -377,3 +378,50 @@ def test_import_is_light() -> None:
     )
     root = Path(gsva_ros.__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_a_full_device_is_a_memory_error(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What callers without torch can tell from other errors."""
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    frame = engine.encode(rgb)
+    monkeypatch.setattr(engine.model, "language", full)
+    for call in (
+        lambda: engine.encode(rgb),
+        lambda: engine.segment(frame, ["the mug"]),
+        lambda: engine.ask(frame, "the mug"),
+    ):
+        with pytest.raises(MemoryError, match=r"^CUDA out of memory\.$"):
+            call()
+
+
+def test_many_masks_of_a_large_frame_take_little_memory() -> None:
+    """Sixteen masks at 4000 x 3000: brought to the frame's size one at a time, kept as crops."""
+    code = (
+        "import resource, numpy as np, torch; from tiny import tiny_checkpoint\n"
+        "from gsva_ros.engine import Engine\n"
+        "engine = Engine(tiny_checkpoint(), 'tiny', torch.device('cpu'), torch.float32)\n"
+        "rgb = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)\n"
+        "frame = engine.encode(rgb)\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "engine.segment(frame, ['a'], threshold=0.0); one = peak()\n"
+        "found = engine.segment(frame, [f'x{i}' for i in range(16)], threshold=0.0); many = peak()\n"
+        "kept = sum(s.crop.size for s in found.slots if s.crop is not None) / 2**20\n"
+        "print(one, many, kept)\n"
+    )
+    root = Path(gsva_ros.__file__).resolve().parents[1]
+    path = [str(root), str(Path(__file__).resolve().parents[1] / "support")]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    one, many, kept = map(float, done.stdout.split())
+    # Together, 16 masks' logits alone would be 730 MiB.
+    assert many - one < kept + 250, done.stdout
