@@ -1,0 +1,70 @@
+"""What a source hands to training: a picture and what is asked about it, before any prompt is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Expressions about one picture, each with its mask.
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        expressions: K of them, in the order in which they are asked.
+        masks: bool [K, H, W]; no pixel: the thing is not there, and the answer is [REJ].
+    """
+
+    image: NDArray[np.uint8]
+    expressions: tuple[str, ...]
+    masks: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """A question whose answer is one region (ReasonSeg).
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        query: the words.
+        sentence: whether `query` is a whole sentence, which is asked as it stands, or a phrase.
+        mask: bool [H, W].
+        explanation: why the region is the answer; "" where none was written.
+    """
+
+    image: NDArray[np.uint8]
+    query: str
+    sentence: bool
+    mask: NDArray[np.bool_]
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Questions about a picture, answered in words alone.
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        rounds: (question, answer), in their order; no question says where the image goes.
+    """
+
+    image: NDArray[np.uint8]
+    rounds: tuple[tuple[str, str], ...]
+
+
+Sample = Segments | Reasoning | Talk
+
+
+class Source(Protocol):
+    """Draws samples. What it reads is looked at when it is made, so that a run does not end on it hours later.
+
+    A source is made with the path and the options of its kind, and raises `InputError` (file, what is wrong,
+    what to do) where its data is missing or of another layout.
+    """
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """A sample that depends on `rng` alone, so that a run can be resumed and repeated."""
