@@ -1,4 +1,4 @@
-"""What a source hands to training: a picture and what is asked about it, before any prompt is made of it."""
+"""What a source hands to training: a picture and what is asked about it, before it becomes a prompt."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ Sample = Segments | Reasoning | Talk
 
 
 class Source(Protocol):
-    """Draws samples. What it reads is looked at when it is made, so that a run does not end on it hours later.
+    """Draws samples.
 
-    A source is made with the path and the options of its kind, and raises `InputError` (file, what is wrong,
-    what to do) where its data is missing or of another layout.
+    A source is made with the path and the options of its kind. What it reads is looked at then, and not
+    hours into a run: `InputError` says which file is missing or of another layout, and what to do.
     """
 
     def draw(self, rng: np.random.Generator) -> Sample:
