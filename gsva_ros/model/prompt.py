@@ -20,6 +20,7 @@ class Conversation:
     """One template: before the image, between the user's words and the answer, and after it.
 
     question: what asks for several expressions at once ("{}": all of them, joined by ", ").
+    next_user: what stands before the user's next words, where a conversation goes on.
     """
 
     before: str
@@ -27,6 +28,7 @@ class Conversation:
     answer_start: str
     answer_end: str
     question: str
+    next_user: tuple[Part, ...]
 
 
 OFFICIAL_QUESTION = "\n What are {}in this image? Please output segmentation masks."
@@ -40,6 +42,7 @@ CONVERSATIONS = {
         answer_start=" ",
         answer_end="",
         question=OFFICIAL_QUESTION,
+        next_user=("USER: ",),
     ),
     "llava_llama_2": Conversation(
         before="[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to "
@@ -49,6 +52,7 @@ CONVERSATIONS = {
         answer_start=" ",
         answer_end=" ",
         question=OFFICIAL_QUESTION,
+        next_user=(Special.BOS, "[INST] "),
     ),
     "gsva_mini": Conversation(
         before="USER: ",
@@ -56,20 +60,21 @@ CONVERSATIONS = {
         answer_start=" ",
         answer_end="",
         question="\nSegment {}.",
+        next_user=("USER: ",),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Token ids of one question and its answer, after the image.
+    """Token ids of questions and their answers, after the image.
 
-    ids: everything. answer: index of the first id of the answer. slots: indices *before* each slot
-    token, whose hidden states decide the slot and prompt its mask.
+    ids: everything. answers: each answer's first index and the one behind its last. slots: indices
+    *before* each slot token, whose hidden states decide the slot and prompt its mask.
     """
 
     ids: list[int]
-    answer: int
+    answers: list[tuple[int, int]]
     slots: list[int]
 
 
@@ -117,18 +122,31 @@ class Prompt:
 
     def labels(self, turn: Turn) -> list[int]:
         """For each id of the turn, the id to predict at it; IGNORE inside the question."""
-        following = [*turn.ids[1:], IGNORE]
-        return [i if at >= turn.answer - 1 else IGNORE for at, i in enumerate(following)]
+        labels = [IGNORE] * len(turn.ids)
+        for first, end in turn.answers:
+            labels[first - 1 : end - 1] = turn.ids[first:end]
+        return labels
 
-    def _turn(self, question: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+    def rounds(self, rounds: Sequence[tuple[str, Sequence[Part]]]) -> Turn:
+        """Questions with their answers, one after another."""
         conversation, encode = self.conversation, self.tokenizer.encode
-        asked = question + conversation.user_end
-        parts: list[Part] = [asked, conversation.answer_start, "Sure,"]
-        for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
-            parts += [", "] if number else []
-            parts += [f"{expression}:", Special.REJ if no_target else Special.SEG]
-        parts += [f".{conversation.answer_end}", Special.EOS]
-        ids = encode(parts)
+        ids: list[int] = []
+        answers = []
+        for number, (question, answer) in enumerate(rounds):
+            opening = conversation.next_user if number else ()
+            asked: list[Part] = [*opening, question + conversation.user_end]
+            first = len(ids) + len(encode(asked))
+            ids += encode(
+                [*asked, conversation.answer_start, *answer, conversation.answer_end, Special.EOS]
+            )
+            answers.append((first, len(ids)))
         slot_ids = {self.tokenizer.ids[Special.SEG], self.tokenizer.ids[Special.REJ]}
         slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
-        return Turn(ids, len(encode([asked])), slots)
+        return Turn(ids, answers, slots)
+
+    def _turn(self, question: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+        answer: list[Part] = ["Sure,"]
+        for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
+            answer += [", "] if number else []
+            answer += [f"{expression}:", Special.REJ if no_target else Special.SEG]
+        return self.rounds([(question, [*answer, "."])])

@@ -131,7 +131,7 @@ def test_prompts(run: Run) -> None:
         assert torch.equal(ids, run.tensors[f"case{i}.input_ids"]), case["prompt"]
         before = ids.shape[1] - len(turn.ids)
         labels = torch.tensor([[-100] * before + turn.ids])
-        labels[:, : before + turn.answer] = -100
+        labels[:, : before + turn.answers[0][0]] = -100
         assert torch.equal(labels, run.tensors[f"case{i}.labels"])
 
 
