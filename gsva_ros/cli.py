@@ -15,7 +15,7 @@ from .errors import InputError, check_writable, one_line
 #: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
 COMMANDS = {
     "gsva_ros.sim.commands": ("sim", ("sim",)),
-    "gsva_ros.train.commands": ("sim", ("train",)),
+    "gsva_ros.programs.train": ("train", ("train",)),
     "gsva_ros.eval.commands": ("eval", ("eval", "record-truth", "calibrate")),
 }
 

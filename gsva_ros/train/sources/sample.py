@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,3 +69,6 @@ class Source(Protocol):
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """A sample that depends on `rng` alone, so that a run can be resumed and repeated."""
+
+    def expressions(self) -> Iterable[str]:
+        """All that may be asked, so that one that is too long is found before the first step."""
