@@ -114,8 +114,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 def _record_truth(args: argparse.Namespace) -> int:
     from rosbags.rosbag2 import WriterError
 
+    from ..bags.bag import Bag
     from ..truth import read_truth
-    from .bags import Bag
     from .record import record_truth
 
     truth = read_truth(args.truth)

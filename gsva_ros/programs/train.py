@@ -21,8 +21,8 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
         help="teach a model: from labelled bags, rendered scenes or research data",
-        description="Runs what each file describes, one after another, and goes on where an earlier run of it "
-        "stopped. Under `accelerate launch` it uses several GPUs. See docs/training.md.",
+        description="Runs what each file describes, one after another, and goes on where an earlier run "
+        "of it stopped. Under `accelerate launch` it uses several GPUs. See docs/training.md.",
     )
     parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="a run's YAML file")
     parser.add_argument("--threads", type=int, help="CPU threads")

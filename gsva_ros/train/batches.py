@@ -1,4 +1,9 @@
-"""Samples as one batch of tensors, by the preprocessing that inference runs."""
+"""Samples as one batch of tensors, by the preprocessing that inference runs.
+
+All rows about a picture stand behind its tokens in one sequence, as branches: each sees the picture and
+itself, and its positions go on from the picture's. So a row is read as if it stood there alone, and the
+picture's tokens are read once.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from ..errors import InputError
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
 from ..model.losses import IGNORE
+from ..model.prompt import Prompt
 from ..model.sam import SamPreprocessor
 from .conversations import Conversations, Row
 from .sources.sample import Sample
@@ -21,26 +27,27 @@ from .sources.sample import Sample
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures and R rows (conversations) about them.
+    """B pictures, and rows (conversations) about them.
 
     Attributes:
         pixel_values: float32 [B, 3, S, S], CLIP's input.
         sam_pixel_values: float32 [B, 3, S, S], SAM's.
         resized: (height, width) of each picture in SAM's padded square.
-        image_of: int64 [R], each row's picture, in rising order.
-        input_ids: int64 [R, T], with one IMAGE_TOKEN_ID at the same place in every row; 0 behind a row's end.
-        attention_mask: bool [R, T], False behind a row's end.
-        labels: int64 [R, T], IGNORE where nothing is learnt.
+        before, after: int64 [.], the ids around a picture's tokens.
+        ids: int64 [B, L], the rows' ids one behind another; 0 behind the last.
+        labels: int64 [B, L], IGNORE where nothing is learnt.
+        branch: int64 [B, L], each id's row, from 0; -1 behind the last.
         masks: for each picture, the masks of its rows' slots, float32 [K, H, W].
     """
 
     pixel_values: Tensor
     sam_pixel_values: Tensor
     resized: list[tuple[int, int]]
-    image_of: Tensor
-    input_ids: Tensor
-    attention_mask: Tensor
+    before: Tensor
+    after: Tensor
+    ids: Tensor
     labels: Tensor
+    branch: Tensor
     masks: list[Tensor]
 
     def to(self, device: torch.device) -> Batch:
@@ -53,6 +60,22 @@ class Batch:
         return replace(self, **moved)
 
 
+def pack(rows: Sequence[Sequence[Row]]) -> tuple[Tensor, Tensor, Tensor]:
+    """`ids`, `labels` and `branch` of a batch, of each picture's rows."""
+    length = max(sum(len(row.ids) for row in of_image) for of_image in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    labels, branch = torch.full_like(ids, IGNORE), torch.full_like(ids, -1)
+    for i, of_image in enumerate(rows):
+        start = 0
+        for number, row in enumerate(of_image):
+            end = start + len(row.ids)
+            ids[i, start:end] = torch.tensor(row.ids)
+            labels[i, start:end] = torch.tensor(row.labels)
+            branch[i, start:end] = number
+            start = end
+    return ids, labels, branch
+
+
 class Batcher:
     """Makes batches for one model."""
 
@@ -60,23 +83,26 @@ class Batcher:
         self.conversations = conversations
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor(config.sam["image_size"])
-        # One id stands for all of a picture's tokens.
-        self._longest = int(config.llm["max_position_embeddings"]) - config.image_tokens + 1
+        prompt = conversations.prompt
+        prefix = len(prompt.before_image) + config.image_tokens + len(prompt.after_image)
+        self._longest = int(config.llm["max_position_embeddings"]) - prefix
 
     def __call__(self, drawn: Sequence[tuple[Sample, np.random.Generator]]) -> Batch:
         """Samples, each with the generator that its words are drawn with."""
         rows = [self.conversations.rows(sample, rng) for sample, rng in drawn]
+        rows = [[self._cut(row) for row in of_image] for of_image in rows]
         images = [sample.image for sample, _ in drawn]
-        flat = [row for of_image in rows for row in of_image]
-        input_ids, attention_mask, labels = self._padded(flat)
+        before, after = around(self.conversations.prompt)
+        ids, labels, branch = pack(rows)
         return Batch(
             pixel_values=torch.stack([self._clip(image) for image in images]),
             sam_pixel_values=torch.stack([self._sam(image) for image in images]),
             resized=[self._sam.resized(*image.shape[:2]) for image in images],
-            image_of=torch.tensor([i for i, of_image in enumerate(rows) for _ in of_image]),
-            input_ids=input_ids,
-            attention_mask=attention_mask,
+            before=before,
+            after=after,
+            ids=ids,
             labels=labels,
+            branch=branch,
             masks=[
                 torch.from_numpy(np.concatenate([row.masks for row in of_image])).float()
                 for of_image in rows
@@ -85,22 +111,29 @@ class Batcher:
 
     def check(self, expression: str) -> None:
         """InputError where an expression, asked alone, is longer than the model can read."""
-        turn = self.conversations.prompt.segment_turn([expression], [False])
-        length = len(self.conversations.prompt.full(turn))
+        length = len(self.conversations.prompt.segment_turn([expression], [False]).ids)
         if length > self._longest:
             raise InputError(
-                f"the expression {expression[:60]!r}… takes {length} tokens with its prompt, and the "
-                f"model reads at most {self._longest}: shorten or remove it"
+                f"the expression {expression[:60]!r}… takes {length} tokens with its question, and "
+                f"the model reads at most {self._longest}: shorten or remove it"
             )
 
-    def _padded(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, attention mask and labels [R, T]; what a model cannot read is cut off, as the official does."""
-        length = min(max(len(row.ids) for row in rows), self._longest)
-        ids = torch.zeros(len(rows), length, dtype=torch.long)
-        labels = torch.full((len(rows), length), IGNORE)
-        lengths = torch.tensor([len(row.ids) for row in rows])
-        for at, row in enumerate(rows):
-            kept = row.ids[:length]
-            ids[at, : len(kept)] = torch.tensor(kept)
-            labels[at, : len(kept)] = torch.tensor(row.labels[:length])
-        return ids, torch.arange(length) < lengths[:, None], labels
+    def _cut(self, row: Row) -> Row:
+        """A row as far as the model reads; with a slot behind that, it cannot be learnt."""
+        if len(row.ids) <= self._longest:
+            return row
+        if len(row.masks):
+            raise InputError(
+                f"a conversation with {len(row.masks)} expressions takes {len(row.ids)} tokens, and "
+                f"the model reads at most {self._longest}: lower the source's per_image, or set "
+                "joint: false"
+            )
+        return Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
+
+
+def around(prompt: Prompt) -> tuple[Tensor, Tensor]:
+    """The ids before and after a picture's tokens, int64 [.]."""
+    return (
+        torch.tensor(prompt.before_image, dtype=torch.long),
+        torch.tensor(prompt.after_image, dtype=torch.long),
+    )

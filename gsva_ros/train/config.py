@@ -122,7 +122,9 @@ class Config(_Fields):
         True, description="compute the language model's activations twice instead of keeping them"
     )
     seed: int = Field(0, ge=0, description="of the samples, their words and dropout")
-    workers: int = Field(0, ge=0, description="processes that prepare batches; 0: none of their own")
+    workers: int = Field(
+        0, ge=0, description="processes that prepare batches; 0: none of their own"
+    )
     save_every: PositiveInt = Field(500, description="steps between checkpoints")
     evaluation: Evaluation | None = Field(None, description="none where it is left out")
 

@@ -58,10 +58,10 @@ EXPLAIN_ONLY = 0.1
 
 @dataclass(frozen=True)
 class Row:
-    """One conversation about a picture.
+    """One conversation about a picture, from behind the picture's tokens on.
 
     Attributes:
-        ids: token ids, IMAGE_TOKEN_ID where the picture goes.
+        ids: token ids.
         labels: for each id, the id itself where it is to be learnt, IGNORE elsewhere.
         masks: bool [K, H, W], one for each slot in `ids`; empty where the slot is [REJ].
     """
@@ -123,14 +123,14 @@ class Conversations:
         rounds: list[tuple[str, Sequence[Part]]] = [(f"\n{first[0]}", [first[1]])]
         return self._rounds([*rounds, *((q, [a]) for q, a in others)], none)
 
-    def _rounds(self, rounds: Sequence[tuple[str, Sequence[Part]]], masks: NDArray[np.bool_]) -> Row:
+    def _rounds(
+        self, rounds: Sequence[tuple[str, Sequence[Part]]], masks: NDArray[np.bool_]
+    ) -> Row:
         """Questions with their answers, one after another; only answers are learnt."""
         return self._row(self.prompt.rounds(rounds), masks)
 
     def _row(self, turn: Turn, masks: NDArray[np.bool_]) -> Row:
-        ids = self.prompt.full(turn)
-        start = len(ids) - len(turn.ids)
-        labels = [IGNORE] * len(ids)
+        labels = [IGNORE] * len(turn.ids)
         for first, end in turn.answers:
-            labels[start + first : start + end] = turn.ids[first:end]
-        return Row(ids, labels, masks)
+            labels[first:end] = turn.ids[first:end]
+        return Row(turn.ids, labels, masks)

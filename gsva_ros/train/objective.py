@@ -6,11 +6,12 @@ Source: the training branch of the official GSVA's `model_forward` (618dc79), an
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
-from ..model.losses import IGNORE, GSVALoss, gsva_loss, place_masks
-from ..model.official import expand_image, image_index, multimodal_embeds
+from ..model.losses import GSVALoss, gsva_loss, place_masks
 from ..model.sam import postprocess_masks
 from .batches import Batch
 
@@ -27,39 +28,75 @@ class GSVAObjective(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its terms and the slots' accuracy for people to follow."""
-        model, config = self.model, self.model.config
-        visual = model.model.visual_model
-        with torch.set_grad_enabled(_trained(model.model.vision_tower)):
-            clip_tokens = model.encode_clip(batch.pixel_values)
-        image_tokens = model.project(clip_tokens)[batch.image_of]
-        at, count = image_index(batch.input_ids), image_tokens.shape[1]
-        hidden = model.language(
-            multimodal_embeds(model, batch.input_ids, image_tokens),
-            attention_mask=expand_image(batch.attention_mask, at, count, True),
-        ).hidden_last
-        logits = model.lm_head(hidden)
-        labels = expand_image(batch.labels, at, count, IGNORE)
-        ids = expand_image(batch.input_ids, at, count, 0)
-        is_slot = (ids == config.seg_token_id) | (ids == config.rej_token_id)
-        pred_masks = []
-        for image, truth in enumerate(batch.masks):
-            rows = batch.image_of == image
-            slots_seg = ids[rows][is_slot[rows]] == config.seg_token_id
-            if not slots_seg.any():
-                pred_masks.append(torch.zeros_like(truth))
-                continue
-            with torch.set_grad_enabled(_trained(visual.image_encoder)):
-                embeddings = model.encode_sam(batch.sam_pixel_values[image : image + 1])
-            before = is_slot[rows].roll(-1, 1)  # a slot is decided at the position before it
-            prompts = model.mask_prompts(hidden[rows][before][slots_seg])
-            low_res, _ = model.decode_masks(embeddings, prompts)
-            size = (truth.shape[1], truth.shape[2])
-            masks = postprocess_masks(
-                low_res, config.sam["image_size"], batch.resized[image], size
-            )
-            pred_masks.append(place_masks(masks, slots_seg))
-        loss = gsva_loss(logits, labels, pred_masks, batch.masks)
-        return loss.total, _figures(loss, logits, ids, is_slot, config.seg_token_id)
+        config = self.model.config
+        hidden = read(self.model, batch)
+        logits = self.model.lm_head(hidden)
+        is_seg, is_rej = batch.ids == config.seg_token_id, batch.ids == config.rej_token_id
+        pred_masks = [
+            self._masks(batch, image, hidden[image], is_seg[image], is_rej[image])
+            for image in range(len(batch.masks))
+        ]
+        loss = gsva_loss(logits, batch.labels, pred_masks, batch.masks)
+        return loss.total, _figures(loss, logits, is_seg, is_rej, config)
+
+    def _masks(
+        self, batch: Batch, image: int, hidden: Tensor, is_seg: Tensor, is_rej: Tensor
+    ) -> Tensor:
+        """Mask logits of one picture's slots [K, H, W], zero at the [REJ] ones."""
+        model, truth = self.model, batch.masks[image]
+        slots_seg = is_seg[is_seg | is_rej]
+        if not slots_seg.any():
+            return torch.zeros_like(truth)
+        with torch.set_grad_enabled(_trained(model.model.visual_model.image_encoder)):
+            embeddings = model.encode_sam(batch.sam_pixel_values[image : image + 1])
+        prompts = model.mask_prompts(hidden[deciding(is_seg)])
+        low_res, _ = model.decode_masks(embeddings, prompts)
+        size = (truth.shape[1], truth.shape[2])
+        side = model.config.sam["image_size"]
+        return place_masks(postprocess_masks(low_res, side, batch.resized[image], size), slots_seg)
+
+
+def read(model: GSVA, batch: Batch) -> Tensor:
+    """The last hidden states of the rows' ids [B, L, D], each row behind its picture."""
+    with torch.set_grad_enabled(_trained(model.model.vision_tower)):
+        clip_tokens = model.encode_clip(batch.pixel_values)
+    count = len(batch.ids)
+    x = torch.cat(
+        [
+            model.embed(batch.before).expand(count, -1, -1),
+            model.project(clip_tokens),
+            model.embed(batch.after).expand(count, -1, -1),
+            model.embed(batch.ids),
+        ],
+        1,
+    )
+    prefix = x.shape[1] - batch.ids.shape[1]
+    branch = F.pad(
+        batch.branch + 1, (prefix, 0)
+    )  # 0: the prefix, and what stands behind the last row
+    place = torch.arange(x.shape[1], device=x.device)
+    same = branch[:, :, None] == branch[:, None, :]
+    shared = place < prefix
+    allowed = (place[:, None] >= place) & (same | shared)
+    bias = torch.zeros(allowed.shape, device=x.device, dtype=x.dtype)
+    bias.masked_fill_(~allowed, torch.finfo(x.dtype).min)
+    positions = _positions(branch, prefix)
+    return model.language(x, attention_mask=bias[:, None], position_ids=positions).hidden_last[
+        :, prefix:
+    ]
+
+
+def deciding(slots: Tensor) -> Tensor:
+    """Where slots [..., L] are decided, and their masks prompted: one position before each."""
+    return slots.roll(-1, -1)
+
+
+def _positions(branch: Tensor, prefix: int) -> Tensor:
+    """Position ids [B, T]: a branch's go on from the prefix's."""
+    place = torch.arange(branch.shape[1], device=branch.device).expand_as(branch)
+    begins = F.pad(branch[:, 1:] != branch[:, :-1], (1, 0))
+    start = torch.where(begins, place, 0).cummax(1).values
+    return torch.where(place < prefix, place, prefix + place - start)
 
 
 def _trained(module: nn.Module) -> bool:
@@ -68,7 +105,7 @@ def _trained(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def _figures(
-    loss: GSVALoss, logits: Tensor, ids: Tensor, is_slot: Tensor, seg: int
+    loss: GSVALoss, logits: Tensor, is_seg: Tensor, is_rej: Tensor, config: GSVAConfig
 ) -> dict[str, Tensor]:
     """The loss's terms; N_acc and T_acc of the batch's slots, by the likeliest token."""
     terms = {
@@ -78,9 +115,11 @@ def _figures(
         "mask_dice_loss": loss.mask_dice,
         "mask_loss": loss.mask,
     }
-    truth = ids[is_slot]
-    right = (logits[is_slot.roll(-1, 1)].argmax(-1) == truth).float()
-    return {name: term.detach() for name, term in terms.items()} | {
-        "N_acc": right[truth != seg].mean(),
-        "T_acc": right[truth == seg].mean(),
+    accuracies = {
+        name: (logits[deciding(slots)].argmax(-1) == token).float().mean()
+        for name, slots, token in (
+            ("N_acc", is_rej, config.rej_token_id),
+            ("T_acc", is_seg, config.seg_token_id),
+        )
     }
+    return {name: term.detach() for name, term in terms.items()} | accuracies

@@ -81,9 +81,7 @@ def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to:
     save_file(merge_lora(plain, config.lora.alpha) if config.lora else plain, to / WEIGHTS_NAME)
 
 
-def _export_adapter(
-    model: GSVA, state: dict[str, Tensor], config: Config, to: Path
-) -> None:
+def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: Path) -> None:
     """peft's two files: adapter_config.json, and what was trained under peft's names."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     kept = {f"{PEFT_PREFIX}{name}": state[name] for name in trained}

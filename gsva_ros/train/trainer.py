@@ -1,7 +1,7 @@
 """The loop: batches to losses to optimiser steps, with checkpoints that a killed run goes on from.
 
 accelerate places it on one CPU, one GPU or many (its own configuration says how: DDP, FSDP, DeepSpeed).
-What it does not know: what is learnt, and from what (`Task`); how good it is (the evaluation that is handed in).
+It does not know what is learnt, and from what (`Task`), nor how good it is (`Evaluate`).
 """
 
 from __future__ import annotations
@@ -194,9 +194,12 @@ class Trainer:
 
     def _evaluate(self) -> None:
         how, here = self.config.evaluation, self.accelerator
-        assert how and self.evaluate
+        assert how
+        assert self.evaluate
         figures = dict(self.evaluate(self.config.out / MODEL))
-        here.log({f"evaluation/{name}": value for name, value in figures.items()}, self.progress.step)
+        here.log(
+            {f"evaluation/{name}": value for name, value in figures.items()}, self.progress.step
+        )
         better = figures[how.metric] > self.progress.best
         self.progress.misses = 0 if better else self.progress.misses + 1
         if here.is_main_process:

@@ -28,16 +28,12 @@ from gsva_ros.model.checkpoint import (
     Checkpoint,
     load_converted,
     load_official,
-    read_state,
 )
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.official import (
-    expand_image,
-    image_index,
-    multimodal_embeds,
     official_pass,
 )
-from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
+from gsva_ros.model.sam import SamPreprocessor
 from gsva_ros.model.tokenizer import Part, Special
 from gsva_ros.truth import Referring
 

@@ -15,8 +15,9 @@ ALLOWED = {
     "engine": {"model", "answer"},
     "serving": {"answer"},
     "ros": {"serving", "engine", "answer"},
-    "eval": {"engine", "answer", "model", "serving"},
-    "train": {"model"},
+    "bags": set(),
+    "eval": {"engine", "answer", "model", "serving", "bags"},
+    "train": {"model", "bags"},
     "sim": set(),
 }
 #: Small modules of the package's root that stand below all layers.

@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gsva_ros.model.checkpoint import Checkpoint, load_official, read_state
-from gsva_ros.train.batches import Batch, Batcher
+from gsva_ros.model.tokenizer import IMAGE_TOKEN_ID
+from gsva_ros.train.batches import Batch, Batcher, around, pack
 from gsva_ros.train.config import Config, Lora
-from gsva_ros.train.conversations import ANSWERS, QUESTIONS, Conversations
-from gsva_ros.train.objective import GSVAObjective
+from gsva_ros.train.conversations import ANSWERS, QUESTIONS, Conversations, Row
+from gsva_ros.train.objective import GSVAObjective, read
 from gsva_ros.train.parts import select
 from gsva_ros.train.sources.sample import Segments
 
@@ -100,8 +101,7 @@ def test_batch_from_pictures_and_expressions(run: Run) -> None:
         samples.append((Segments(image, expressions, masks), words))
     prompt = run.checkpoint.prompt
     ours = Batcher(Conversations(prompt, "official", True), run.checkpoint.model.config)(samples)
-    assert torch.equal(ours.input_ids * ours.attention_mask, golden.input_ids * golden.attention_mask)
-    for name in ("attention_mask", "labels", "image_of"):
+    for name in ("before", "after", "ids", "labels", "branch"):
         assert torch.equal(getattr(ours, name), getattr(golden, name)), name
     assert ours.resized == golden.resized
     for name in ("pixel_values", "sam_pixel_values"):
@@ -109,17 +109,33 @@ def test_batch_from_pictures_and_expressions(run: Run) -> None:
 
 
 def golden_batch(run: Run) -> Batch:
-    tensors, offset = run.tensors, run.tensors["train.offset"].tolist()
-    images = range(len(offset) - 1)
+    """The recorded batch, one row a picture, each behind what stands before and after the picture."""
+    tensors, prompt = run.tensors, run.checkpoint.prompt
+    assert tensors["train.offset"].diff().eq(1).all()
+    rows = []
+    for padded, targets, kept in zip(
+        tensors["train.input_ids"],
+        tensors["train.labels"],
+        tensors["train.attention_masks"],
+        strict=True,
+    ):
+        ids, labels = padded[kept].tolist(), targets[kept].tolist()
+        at = ids.index(IMAGE_TOKEN_ID) + 1
+        assert ids[:at] == [*prompt.before_image, IMAGE_TOKEN_ID]
+        at += len(prompt.after_image)
+        rows.append([Row(ids[at:], labels[at:], np.zeros((0, 1, 1), bool))])
+    before, after = around(prompt)
+    packed, learnt, branch = pack(rows)
     return Batch(
         pixel_values=tensors["train.images_clip"],
         sam_pixel_values=tensors["train.images"],
         resized=[tuple(size) for size in run.data["train_resize"]],
-        image_of=torch.tensor([i for i in images for _ in range(offset[i], offset[i + 1])]),
-        input_ids=tensors["train.input_ids"],
-        attention_mask=tensors["train.attention_masks"],
-        labels=tensors["train.labels"],
-        masks=[tensors[f"train.masks{i}"].float() for i in images],
+        before=before,
+        after=after,
+        ids=packed,
+        labels=learnt,
+        branch=branch,
+        masks=[tensors[f"train.masks{i}"].float() for i in range(len(rows))],
     )
 
 
@@ -133,3 +149,19 @@ def drawing(question: int, answer: int) -> np.random.Generator:
         ):
             return np.random.default_rng(seed)
     raise AssertionError
+
+
+def test_rows_of_one_picture_are_read_as_if_each_stood_alone(run: Run) -> None:
+    image, masks = run.tensors["train.image1"].numpy(), run.tensors["train.masks1"].bool().numpy()
+    expressions = ("robot gripper", "nearest can", "two bowls")
+    conversations = Conversations(run.checkpoint.prompt, "deployed", joint=False)
+    batcher = Batcher(conversations, run.checkpoint.model.config)
+    rng = np.random.default_rng(0)
+    together = read(run.checkpoint.model, batcher([(Segments(image, expressions, masks), rng)]))[0]
+    at = 0
+    for k in range(3):
+        alone = Segments(image, expressions[k : k + 1], masks[k : k + 1])
+        hidden = read(run.checkpoint.model, batcher([(alone, rng)]))[0]
+        assert (together[at : at + len(hidden)] - hidden).abs().max() < 1e-4
+        at += len(hidden)
+    assert at == len(together)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bags.bag import Bag, BagError
 from ...errors import InputError, one_line
 from ...truth import FrameTruth, Referring, read_truth
 from ..asks import Ask, Recorded, answered, read_asks
-from ..bags import Bag, BagError
 from ..cases import Case, Gathered
 
 

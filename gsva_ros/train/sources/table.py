@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from ...errors import InputError
 from ..config import Data
+from .labelled_bag import LabelledBag
+from .rendered import RenderedScenes
 from .sample import Source
 
-KINDS: dict[str, Callable[..., Source]] = {}
+KINDS: dict[str, Callable[..., Source]] = {"bag": LabelledBag, "scenes": RenderedScenes}
 
 
 def make(data: Data, place: str) -> Source:
