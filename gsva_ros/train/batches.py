@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
@@ -79,8 +80,11 @@ def pack(rows: Sequence[Sequence[Row]]) -> tuple[Tensor, Tensor, Tensor]:
 class Batcher:
     """Makes batches for one model."""
 
-    def __init__(self, conversations: Conversations, config: GSVAConfig) -> None:
-        self.conversations = conversations
+    def __init__(
+        self, conversations: Conversations, config: GSVAConfig, jitter: float = 0.0
+    ) -> None:
+        """Args: jitter: how much brightness and tint are varied, 0 to 1."""
+        self.conversations, self._jitter = conversations, jitter
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor(config.sam["image_size"])
         prompt = conversations.prompt
@@ -91,7 +95,7 @@ class Batcher:
         """Samples, each with the generator that its words are drawn with."""
         rows = [self.conversations.rows(sample, rng) for sample, rng in drawn]
         rows = [[self._cut(row) for row in of_image] for of_image in rows]
-        images = [sample.image for sample, _ in drawn]
+        images = [jittered(sample.image, self._jitter, rng) for sample, rng in drawn]
         before, after = around(self.conversations.prompt)
         ids, labels, branch = pack(rows)
         return Batch(
@@ -129,6 +133,15 @@ class Batcher:
                 "joint: false"
             )
         return Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
+
+
+def jittered(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Another brightness, and another one for each of red, green and blue; uint8 [H, W, 3]."""
+    if not share:
+        return image
+    gain = rng.uniform(1 - share, 1 + share) * rng.uniform(1 - share / 2, 1 + share / 2, 3)
+    table = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8)
+    return np.stack([table[image[..., c], c] for c in range(3)], -1)
 
 
 def around(prompt: Prompt) -> tuple[Tensor, Tensor]:

@@ -103,6 +103,12 @@ class Config(_Fields):
         "official",
         description="the official training's questions and answers, or those that the node asks with",
     )
+    jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="vary brightness and tint by up to this share, as lamps and cameras do",
+    )
     joint: bool = Field(True, description="all expressions of a picture in one conversation")
     steps: PositiveInt = Field(5000, description="optimiser steps")
     batch: PositiveInt = Field(20, description="pictures a process and a forward pass")

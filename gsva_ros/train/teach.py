@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor
 
 from ..errors import InputError
@@ -28,8 +29,10 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     Raises:
         InputError: a source's data, an expression that is too long, too little memory.
     """
+    set_seed(config.seed)  # the factors' first values, and dropout
     model = checkpoint.model
-    batcher = Batcher(Conversations(checkpoint.prompt, config.words, config.joint), model.config)
+    conversations = Conversations(checkpoint.prompt, config.words, config.joint)
+    batcher = Batcher(conversations, model.config, config.jitter)
     sources = [(make(data, f"sources.{n}"), data.rate) for n, data in enumerate(config.sources)]
     for source, _ in sources:
         for expression in source.expressions():

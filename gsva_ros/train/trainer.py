@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,6 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -76,7 +77,6 @@ class Trainer:
     """Runs a task for the steps of its config, from where an earlier run of it stopped."""
 
     def __init__(self, config: Config, task: Task, evaluate: Evaluate | None = None) -> None:
-        set_seed(config.seed)
         self.config, self.task, self.evaluate = config, task, evaluate
         self.progress = Progress()
         self.accelerator = Accelerator(
@@ -100,7 +100,7 @@ class Trainer:
         config, here = self.config, self.accelerator
         self._resume()
         here.init_trackers("curves")
-        first = self.progress.step
+        first, began = self.progress.step, time.monotonic()
         bar = tqdm(
             total=config.steps,
             initial=first,
@@ -114,7 +114,10 @@ class Trainer:
             figures = self._step(batches)
             self.progress.step += 1
             here.log(figures, step=self.progress.step)
-            bar.set_postfix(self._shown(figures, bar), refresh=False)
+            done, seconds = self.progress.step - first, time.monotonic() - began
+            pictures = config.batch * config.accumulation * here.num_processes * done / seconds
+            shown = {"loss": f"{figures['loss']:.3f}", "images/s": f"{pictures:.1f}"}
+            bar.set_postfix(shown, refresh=False)
             bar.update()
             self._look()
         bar.close()
@@ -129,7 +132,12 @@ class Trainer:
             here.num_processes,
         )
         return DataLoader(
-            self.task.batches, batch_size=None, sampler=numbers, num_workers=config.workers
+            self.task.batches,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=config.workers,
+            # Its own: a loader draws from it when it starts, which a resumed run does once more.
+            generator=torch.Generator(),
         )
 
     def _step(self, batches: Any) -> dict[str, float]:
@@ -172,12 +180,6 @@ class Trainer:
         left = 1.0 - (step - config.warmup) / max(1, config.steps - config.warmup)
         return left if config.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
 
-    def _shown(self, figures: dict[str, float], bar: tqdm[Any]) -> dict[str, str]:
-        done, seconds = bar.n - bar.initial + 1, bar.format_dict["elapsed"]
-        images = self.config.batch * self.config.accumulation * self.accelerator.num_processes
-        rate = done * images / max(seconds, 1e-3)
-        return {"loss": f"{figures['loss']:.3f}", "images/s": f"{rate:.1f}"}
-
     # Looking at it, and keeping it
 
     def _look(self) -> None:
@@ -219,14 +221,11 @@ class Trainer:
         here, out = self.accelerator, self.config.out
         state = here.get_state_dict(self.module)
         if here.is_main_process:
-            name = f"{MODEL}-{self.progress.step:06d}"
-            partial = out / f"{name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            self.task.export(state, partial)
-            shutil.rmtree(out / name, ignore_errors=True)
-            partial.rename(out / name)
-            _point(out / MODEL, out / name)
+            # A run that was killed after this may write the same step again: under another name.
+            fresh = Path(tempfile.mkdtemp(prefix=f"{MODEL}-{self.progress.step:06d}-", dir=out))
+            fresh.chmod(0o755)
+            self.task.export(state, fresh)
+            _point(out / MODEL, fresh)
         here.wait_for_everyone()
 
     def _save(self) -> None:
@@ -239,7 +238,7 @@ class Trainer:
             shutil.rmtree(out / name, ignore_errors=True)
             (out / f"{name}.partial").rename(out / name)
             kept = {(out / link).resolve().name for link in (MODEL, BEST)} | {name}
-            for old in [*_numbered(out, STATE), *_numbered(out, MODEL)]:
+            for old in [*out.glob(f"{STATE}-*"), *out.glob(f"{MODEL}-*")]:
                 if old.name not in kept:
                     shutil.rmtree(old)
         here.wait_for_everyone()
@@ -253,7 +252,7 @@ class Trainer:
                 del state[name]
 
     def _resume(self) -> None:
-        states = _numbered(self.config.out, STATE)
+        states = sorted(p for p in self.config.out.glob(f"{STATE}-*") if p.suffix != ".partial")
         if not states:
             return
         try:
@@ -263,10 +262,6 @@ class Trainer:
                 f"{states[-1]}: not a state of this run: {one_line(error)}; choose another `out`, or "
                 "delete the folder to begin anew"
             ) from error
-
-
-def _numbered(folder: Path, kind: str) -> list[Path]:
-    return sorted(p for p in folder.glob(f"{kind}-*") if p.name.rpartition("-")[2].isdigit())
 
 
 def _point(link: Path, target: Path) -> None:
