@@ -84,9 +84,14 @@ def register(subparsers: Any) -> None:
         help="turn official GSVA weights into a directory that the engine and the node load",
     )
     parser.add_argument("--llava", type=Path, required=True, help="LLaVA directory trained from")
-    parser.add_argument("--weights", type=Path, required=True, help="GSVA's state dict (LoRA too)")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="GSVA's weights: a file, or a folder of shards"
+    )
     parser.add_argument("--vision-tower", type=Path, required=True, help="CLIP directory")
     parser.add_argument("--conversation", default="llava_v1", choices=("llava_v1", "llava_llama_2"))
+    parser.add_argument(
+        "--sam", type=Path, help="JSON of SAM's sizes, where they cannot be read off the weights"
+    )
     parser.add_argument("--lora-alpha", type=float, default=16.0, help="LoRA's alpha")
     parser.add_argument("out", type=Path, help="the directory to write")
     parser.set_defaults(run=convert)
@@ -151,12 +156,14 @@ def _picture(path: Path) -> Any:
 def convert(args: argparse.Namespace) -> int:
     """Write the converted directory and name it."""
     from gsva_ros.model import checkpoint
+    from gsva_ros.model.config import read_json
 
     checkpoint.convert(
         args.out,
         args.llava,
         weights=args.weights,
         vision_tower=args.vision_tower,
+        sam=read_json(args.sam) if args.sam else None,
         conversation=args.conversation,
         lora_alpha=args.lora_alpha,
     )

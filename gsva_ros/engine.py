@@ -19,13 +19,13 @@ from transformers import DynamicCache
 
 from .answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
 from .errors import InputError
+from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.images import Rgb, check_rgb
 from .model.sam import SamPreprocessor, postprocess_masks
 from .model.tokenizer import Special
 
-CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Expressions in one pass. Each copies the prefix's cache: 150 MB for GSVA-7B in bfloat16.
 BATCH = 16
@@ -118,7 +118,12 @@ class Engine:
         self._clip = ClipPreprocessor(self.config.preprocessor)
         self._sam = SamPreprocessor(self.config.sam["image_size"])
         ids = self.prompt.tokenizer.ids
-        self._seg, self._rej, self._eos = ids[Special.SEG], ids[Special.REJ], ids[Special.EOS]
+        self._seg, self._rej, self._eos = ids[Special.SEG], ids.get(Special.REJ), ids[Special.EOS]
+
+    @property
+    def can_reject(self) -> bool:
+        """Whether the model decides that a thing is not there; if not, an empty mask is its only no."""
+        return self.prompt.family.rejects
 
     @property
     def rejection_threshold(self) -> float:
@@ -192,6 +197,10 @@ class Engine:
         self._check_frame(frame)
         if isinstance(expressions, str):
             raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
+        if joint and not self.prompt.family.joint:
+            raise InputError(
+                f"{self.name} is asked for one thing at a time: it has no joint prompt"
+            )
         thresholds = self._thresholds(threshold, len(expressions))
         asked = self._check_expressions(frame, expressions)
         start = time.perf_counter()
@@ -254,7 +263,7 @@ class Engine:
                 words = self.prompt.tokenizer.decode(written[since:])
                 decision = self._decision(_expression_in(words, text), logits, hidden, limit)
                 decisions.append(decision)
-                token = self._rej if decision.rejected else self._seg
+                token = self._rej if decision.rejected and self._rej else self._seg
                 since = len(written) + 1
             written.append(token)
             ids = [token]
@@ -311,7 +320,7 @@ class Engine:
             hidden = self._hidden(ids[done : slot + 1], cache)[-1]
             logits = self.model.lm_head(hidden).float()
             decision = self._decision(expression, logits, hidden, limit)
-            ids[slot + 1] = self._rej if decision.rejected else self._seg
+            ids[slot + 1] = self._rej if decision.rejected and self._rej else self._seg
             done = slot + 1
             decisions.append(decision)
         return decisions
@@ -320,7 +329,10 @@ class Engine:
         self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
     ) -> _Decision:
         """Logits [V] and hidden state [D] of the position before the slot."""
-        p_seg = float(logits[[self._seg, self._rej]].softmax(-1)[0])
+        if self._rej is None:
+            p_seg = 1.0 if logits.isfinite().all() else float("nan")
+        else:
+            p_seg = float(logits[[self._seg, self._rej]].softmax(-1)[0])
         return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
     def _answer(
@@ -444,25 +456,6 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", **officia
     else:
         checkpoint = load_converted(model_directory(model))
     return Engine(checkpoint, str(model), chosen, DTYPES[dtype])
-
-
-def model_directory(model: str | Path) -> Path:
-    """The directory of a bundled name, or of a path.
-
-    Raises:
-        FileNotFoundError: neither; says which models are bundled.
-    """
-    bundled = CHECKPOINTS / model
-    if isinstance(model, str) and Path(model).name == model and bundled.is_dir():
-        return bundled
-    if Path(model).is_dir():
-        return Path(model)
-    names = (
-        sorted(p.name for p in CHECKPOINTS.iterdir() if p.is_dir()) if CHECKPOINTS.is_dir() else []
-    )
-    raise FileNotFoundError(
-        f"no model {str(model)!r}: neither a directory nor bundled ({', '.join(names) or 'none'})"
-    )
 
 
 def _device(name: str) -> torch.device:

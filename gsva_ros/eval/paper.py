@@ -3,7 +3,8 @@
 All expressions of a picture stand in one prompt, and the answer is fed with the true slots, so that a
 later slot sees the truth of earlier ones. A slot is decided rightly where the true one of [SEG] and [REJ]
 is the likeliest of all tokens, wrongly otherwise. Masks come from a second pass in which every slot is
-[SEG], also those of slots that were rejected.
+[SEG], also those of slots that were rejected. A family that asks one expression in a conversation, as LISA,
+is asked so here too.
 
 Source: `validate` and `eval_gres` of the official GSVA (solver.py at its commit 618dc79).
 """
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from ..answer import Rejection
 from ..engine import Engine
 from ..model.clip import ClipPreprocessor
-from ..model.official import official_pass
+from ..model.config import GSVAConfig
+from ..model.official import OfficialOutput, official_pass
+from ..model.prompt import Turn
 from ..model.sam import SamPreprocessor
 from ..truth import Referring
 
@@ -46,24 +49,39 @@ def paper_slots(
     sam = SamPreprocessor(config.sam["image_size"])
     pixel_values = ClipPreprocessor(config.preprocessor)(rgb)[None].to(model.device, model.dtype)
     sam_pixel_values = sam(rgb)[None].to(model.device, model.dtype)
-    turn = prompt.segment_turn([q.expression for q in queries], [not q.mask.any() for q in queries])
     height, width = rgb.shape[:2]
-    output = official_pass(
-        model,
-        model.project(model.encode_clip(pixel_values)),
-        model.encode_sam(sam_pixel_values),
-        torch.tensor(prompt.full(turn), device=model.device),
-        sam.resized(height, width),
-        (height, width),
-        reeval=True,
-    )
+    image_tokens = model.project(model.encode_clip(pixel_values))
+    image_embeddings = model.encode_sam(sam_pixel_values)
+    together = [list(queries)] if prompt.family.joint else [[query] for query in queries]
+    slots: list[MaskedSlot] = []
+    for asked in together:
+        turn = prompt.segment_turn(
+            [q.expression for q in asked], [q.mask is None or not q.mask.any() for q in asked]
+        )
+        output = official_pass(
+            model,
+            image_tokens,
+            image_embeddings,
+            torch.tensor(prompt.full(turn), device=model.device),
+            sam.resized(height, width),
+            (height, width),
+            reeval=True,
+        )
+        slots += _slots(output, turn, config)
+    return slots, {"total": time.perf_counter() - start}
+
+
+def _slots(output: OfficialOutput, turn: Turn, config: GSVAConfig) -> list[MaskedSlot]:
     before = len(output.output_ids) - len(turn.ids)
     seg, rej = config.seg_token_id, config.rej_token_id
     slots = []
     for number, place in enumerate(turn.slots):
-        at = before + place
-        p_seg = output.slot_logits[number][[seg, rej]].float().softmax(-1)[0]
         mask = (output.pred_masks[number] >= 0).cpu().numpy()
-        rejection = None if int(output.output_ids[at + 1]) == seg else Rejection.MODEL
-        slots.append(MaskedSlot(float(p_seg), rejection, float(output.predicted_iou[number]), mask))
-    return slots, {"total": time.perf_counter() - start}
+        if rej is None:
+            p_seg, rejection = 1.0, None if mask.any() else Rejection.EMPTY_MASK
+        else:
+            p_seg = float(output.slot_logits[number][[seg, rej]].float().softmax(-1)[0])
+            kept = int(output.output_ids[before + place + 1]) == seg
+            rejection = None if kept else Rejection.MODEL
+        slots.append(MaskedSlot(p_seg, rejection, float(output.predicted_iou[number]), mask))
+    return slots

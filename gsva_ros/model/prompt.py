@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import GSVAConfig
+from .families import FAMILIES
 from .losses import IGNORE
 from .tokenizer import Part, Special, Tokenizer
 
@@ -87,6 +88,7 @@ class Prompt:
             raise ValueError(f"conversation {config.conversation!r} is unknown; there are {known}")
         self.tokenizer = tokenizer
         self.conversation = CONVERSATIONS[config.conversation]
+        self.family = FAMILIES[config.family]
         around = config.use_im_start_end
         start: list[Part] = [Special.IM_START] if around else []
         self.before_image = tokenizer.encode([Special.BOS, self.conversation.before, *start])
@@ -98,13 +100,18 @@ class Prompt:
         return cls(Tokenizer.load(path, config), config)
 
     def segment_turn(self, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
-        """All expressions asked in one question and answered in its words."""
-        question = self.conversation.question.format(", ".join(expressions))
-        return self._turn(question, expressions, rejected)
+        """Expressions asked in one question and answered in its words.
+
+        Raises:
+            ValueError: several, and the model's family asks one in a conversation.
+        """
+        question = self.conversation.question
+        return self.rounds([self.family.turn(question, expressions, rejected)])
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """A free instruction, and the answer that names these expressions."""
-        return self._turn(f"\n{text}", expressions, rejected)
+        _, answer = self.family.turn("", expressions, rejected)
+        return self.rounds([(f"\n{text}", answer)])
 
     def ask(self, text: str) -> list[int]:
         """A free instruction up to where the model's answer begins."""
@@ -140,13 +147,6 @@ class Prompt:
                 [*asked, conversation.answer_start, *answer, conversation.answer_end, Special.EOS]
             )
             answers.append((first, len(ids)))
-        slot_ids = {self.tokenizer.ids[Special.SEG], self.tokenizer.ids[Special.REJ]}
+        slot_ids = {self.tokenizer.ids.get(s) for s in (Special.SEG, Special.REJ)}
         slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
         return Turn(ids, answers, slots)
-
-    def _turn(self, question: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
-        answer: list[Part] = ["Sure,"]
-        for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
-            answer += [", "] if number else []
-            answer += [f"{expression}:", Special.REJ if no_target else Special.SEG]
-        return self.rounds([(question, [*answer, "."])])

@@ -133,7 +133,7 @@ class VisualModel(nn.Module):
             ),
             num_multimask_outputs=3,
             iou_head_depth=3,
-            iou_head_hidden_dim=sizes.get("iou_head_hidden_dim", channels),
+            iou_head_hidden_dim=sizes.get("iou_head_hidden_dim") or channels,
         )
 
     def decode(self, image_embeddings: Tensor, mask_prompts: Tensor) -> tuple[Tensor, Tensor]:

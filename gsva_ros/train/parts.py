@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..model.checkpoint import PEFT_PREFIX, WEIGHTS_NAME, Checkpoint, merge_lora
+from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
 from ..model.gsva import GSVA
 from ..model.tokenizer import TOKENIZER_NAME
+from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, merge_lora
 from .config import Config, Lora, Part
 
 ADAPTER = "default"
-ADAPTER_NAME = "adapter_model.safetensors"
 
 
 def part(model: GSVA, name: Part) -> list[nn.Module]:
@@ -89,7 +89,7 @@ def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: P
     adapter.base_model_name_or_path = str(config.model)
     adapter.modules_to_save = sorted(config.parts)
     adapter.save_pretrained(str(to))
-    save_file({n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}, to / ADAPTER_NAME)
+    save_file({n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}, to / ADAPTER_FILES[0])
 
 
 def _lora_config(lora: Lora) -> LoraConfig:

@@ -235,7 +235,7 @@ def test_ask_collects_the_slots_it_writes(
     engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = engine.prompt.ask_turn("clear up", ["the red mug", "the [SEG] can"], [False, True])
-    scripted(engine, monkeypatch, turn.ids[turn.answer :])
+    scripted(engine, monkeypatch, turn.ids[turn.answers[0][0] :])
     answer = engine.ask(engine.encode(rgb), "clear up")
     assert answer.text == "Sure, the red mug: [SEG], the [SEG] can: [REJ]."
     assert [s.expression for s in answer.slots] == ["the red mug", "the [SEG] can"]

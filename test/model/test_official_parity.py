@@ -183,16 +183,14 @@ def test_cases(run: Run) -> None:
             assert torch.equal(ours.output_ids, tensors[f"{name}.output_ids"]), name
 
 
-def test_engine_on_converted_weights(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engine_on_converted_weights(run: Run, tmp_path: Path) -> None:
     """`gsva convert`, then the engine: the golden logits decide its first slot."""
     config = run.checkpoint.model.config
-    monkeypatch.setattr("gsva_ros.model.checkpoint.SAM_VIT_H", config.sam)
     arguments = {
         "llava": GOLDEN / "llava",
         "weights": only(RUNS[run.name]),
         "vision-tower": only("clip*"),
+        "sam": only("sam_*.json"),
         "conversation": run.data["conv_type"],
         "lora-alpha": run.data["lora_alpha"],
     }

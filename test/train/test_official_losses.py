@@ -16,8 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gsva_ros.model.checkpoint import Checkpoint, load_official, read_state
+from gsva_ros.model.checkpoint import Checkpoint, load_official
 from gsva_ros.model.tokenizer import IMAGE_TOKEN_ID
+from gsva_ros.model.weights import read_state
 from gsva_ros.train.batches import Batch, Batcher, around, pack
 from gsva_ros.train.config import Config, Lora
 from gsva_ros.train.conversations import ANSWERS, QUESTIONS, Conversations, Row
