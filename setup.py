@@ -25,6 +25,7 @@ EVAL = [
     "rosbags-image>=0.10",
     "tqdm",
 ]
+TRAIN = sorted({*EVAL, "peft>=0.15", "tensorboard>=2.15"})
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
 
 setup(
@@ -50,7 +51,7 @@ setup(
         "torch>=2.4",
         "transformers>=5,<6",
     ],
-    extras_require={"eval": EVAL, "sim": SIM},
+    extras_require={"eval": EVAL, "sim": SIM, "train": TRAIN},
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "gsva_ros":
             raise
-        problem = f"needs the package {error.name}: pip install 'gsva-ros[eval,sim]'"
+        problem = f"needs the package {error.name}: pip install 'gsva-ros[eval,sim,train]'"
     except (InputError, ExpressionError, OSError) as error:
         problem = one_line(error)
     except KeyboardInterrupt:

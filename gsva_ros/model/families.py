@@ -43,16 +43,23 @@ def _gsva_turn(
     return question.format(", ".join(expressions)), [*answer, "."]
 
 
+def region_turn(query: str, sentence: bool) -> tuple[str, list[Part]]:
+    """One region asked for, as both official evaluations do on ReasonSeg.
+
+    Args:
+        sentence: the query is asked as it stands; else it is a phrase that names the region.
+    """
+    asked = query if sentence else f"What is {query} in this image?"
+    return f"\n {asked} Please output segmentation mask.", [Special.SEG]
+
+
 def _lisa_turn(
     question: str, expressions: Sequence[str], rejected: Sequence[bool]
 ) -> tuple[str, list[Part]]:
-    """A phrase is asked for by what it is, a sentence as it stands; `question` is GSVA's and not used."""
+    """A phrase is asked for by what it is, a sentence as it stands; `question` is GSVA's, not used."""
     (expression,) = expressions
-    if expression.endswith(("?", ".", "!")):
-        asked = f"\n {expression} Please output segmentation mask."
-    else:
-        asked = f"\n What is {expression} in this image? Please output segmentation mask."
-    return asked, [Special.SEG, "."]
+    asked, answer = region_turn(expression, expression.endswith(("?", ".", "!")))
+    return asked, [*answer, "."]
 
 
 FAMILIES = {

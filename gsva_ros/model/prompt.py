@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import GSVAConfig
-from .families import FAMILIES
+from .families import FAMILIES, region_turn
 from .losses import IGNORE
 from .tokenizer import Part, Special, Tokenizer
 
@@ -107,6 +107,10 @@ class Prompt:
         """
         question = self.conversation.question
         return self.rounds([self.family.turn(question, expressions, rejected)])
+
+    def region_turn(self, query: str, sentence: bool) -> Turn:
+        """One region asked for by a phrase or by a sentence, and [SEG] for an answer."""
+        return self.rounds([region_turn(query, sentence)])
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """A free instruction, and the answer that names these expressions."""

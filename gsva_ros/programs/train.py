@@ -30,7 +30,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train by each file in turn; all are checked before the first begins."""
+    """Train by each file in turn; all files are read before the first begins."""
     import torch
 
     from gsva_ros.train.config import read_config
@@ -44,11 +44,17 @@ def run(args: argparse.Namespace) -> int:
 
 def train(config: Config) -> None:
     """One run, from its base model to the finished one in the run's folder."""
-    from gsva_ros.train.teach import task
+    from gsva_ros.train import stages, teach
     from gsva_ros.train.trainer import MODEL, Trainer
 
     evaluate = evaluation(config)  # its cases are looked at before any step
-    Trainer(config, task(config, base(config)), evaluate).run()
+    if config.objective == "gsva":
+        task = teach.task(config, base(config))
+    elif config.model == stages.NEW:
+        task = stages.task(config, stages.new_mini(config), None)
+    else:
+        task = stages.task(config, base(config), Path(str(config.model)))
+    Trainer(config, task, evaluate).run()
     print(f"trained: {config.out / MODEL}  (gsva_ros.load({str(config.out / MODEL)!r}))")
 
 

@@ -88,12 +88,19 @@ class Config(_Fields):
 
     out: Path = Field(description="folder of checkpoints, curves and the finished model")
     model: str | Official = Field(
-        description="a bundled name, a converted directory, or official weights in their parts"
+        description="a bundled name, a converted directory, official weights in their parts, or `new`: "
+        "gsva-mini with random weights"
+    )
+    objective: Literal["gsva", "clip", "sam", "language", "joint"] = Field(
+        "gsva", description="what is minimised: GSVA's losses, or those of a stage of gsva-mini"
     )
     sources: list[Data] = Field(min_length=1, description="what is learnt from")
     parts: dict[Part, LearningRate] = Field(
         {"lm_head": 3e-4, "embed_tokens": 3e-4, "mask_decoder": 3e-4, "text_hidden_fcs": 3e-4},
         description="parts that are trained whole, with their peak learning rates; others are frozen",
+    )
+    heads: LearningRate = Field(
+        1e-3, description="of what a stage of gsva-mini trains beside the model and throws away"
     )
     lora: Lora | None = Field(None, description="low-rank factors; none where it is left out")
     export: Literal["merged", "adapter"] = Field(

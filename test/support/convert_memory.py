@@ -2,7 +2,6 @@
 
 Usage: python test/support/convert_memory.py [SIZE] [FOLDER]
 
-
 Makes a random checkpoint of about SIZE GiB (default 4) in 16 bits with GSVA-7B's width, converts it in a
 process of its own, prints its peak resident memory, and deletes both.
 """

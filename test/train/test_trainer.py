@@ -259,3 +259,8 @@ def test_two_processes_learn_from_different_samples(tmp_path: Path) -> None:
     one = run(config(tmp_path / "one", steps=3, batch=4))
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-4), name
+
+
+def test_the_documentation_names_every_field() -> None:
+    script = Path(__file__).resolve().parents[2] / "docs" / "training_fields.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)

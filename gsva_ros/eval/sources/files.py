@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,29 @@ from ...errors import InputError
 
 class DatasetError(InputError):
     """A dataset that cannot be used; names the file and what is wrong with it."""
+
+
+class Skip:
+    """What is done with a case that cannot be used: raise, or note it and go on.
+
+    Attributes:
+        problems: what was left out.
+    """
+
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+        self.problems: list[str] = []
+
+    @contextmanager
+    def __call__(self, place: object) -> Iterator[None]:
+        """Around the reading of one case; `place` names it where the error does not."""
+        try:
+            yield
+        except InputError as error:
+            message = str(error) if str(place) in str(error) else f"{place}: {error}"
+            if not self.allowed:
+                raise DatasetError(f"{message}; --skip leaves such out and counts them") from error
+            self.problems.append(message)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ Source: LISA's `get_mask_from_json`, which the official GSVA's ValDataset uses (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +13,78 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import one_line
 from ...truth import Mask, Referring
 from ..cases import Case
-from .files import DatasetError, read_json, read_picture
+from .files import DatasetError, Skip, read_json, read_picture
 
 NAME = "reasonseg"
 RULES = "refcoco"
 
 
-def cases(root: Path, split: str) -> list[Case]:
+def cases(root: Path, split: str, skip: Skip, count_ignored: bool = False) -> list[Case]:
     """One case for each picture of a split.
 
+    Args:
+        skip: what is done with a picture that cannot be used.
+        count_ignored: pixels labelled "ignore" count as the target's, as in GSVA's code; else they do
+            not count, as in LISA's.
+
     Raises:
-        DatasetError: no pictures there.
+        DatasetError: no pictures there, or one that cannot be used and is not skipped.
     """
-    return _reason_seg(root / "reason_seg" / "ReasonSeg" / split)
-
-
-def _reason_seg(folder: Path) -> list[Case]:
+    folder = root / "reason_seg" / "ReasonSeg" / split
     pictures = sorted(folder.glob("*.jpg"))
     if not pictures:
         raise DatasetError(f"{folder} holds no *.jpg")
-
-    def reader(path: Path) -> Callable[[], tuple[NDArray[np.uint8], list[Referring]]]:
-        def read() -> tuple[NDArray[np.uint8], list[Referring]]:
-            rgb = read_picture(path)
-            data = read_json(path.with_suffix(".json"))
-            truth = _labelled(data["shapes"], rgb.shape[:2])
-            kind = "sentence" if data["is_sentence"] else "phrase"
-            return rgb, [Referring(data["text"][0].strip(), kind, 1, truth)]
-
-        return read
-
-    return [Case(f"{NAME} {folder.name} {path.stem}", reader(path)) for path in pictures]
+    found = []
+    for path in pictures:
+        with skip(path.with_suffix(".json")):
+            data = _labels(path.with_suffix(".json"))
+            read = partial(_read, path, data, count_ignored)
+            found.append(Case(f"{NAME} {folder.name} {path.stem}", read))
+    return found
 
 
-def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> Mask:
-    """The target's pixels: larger shapes first, so that what is cut out of them stays cut out."""
+def files(root: Path, split: str) -> list[Path]:
+    """What the cases are made of."""
+    return sorted((root / "reason_seg" / "ReasonSeg" / split).glob("*.json"))
+
+
+def _labels(path: Path) -> dict[str, Any]:
+    """A picture's labels, looked at as far as its cases need them."""
+    data = read_json(path)
+    try:
+        text, shapes = data["text"][0].strip(), data["shapes"]
+        if not text:
+            raise DatasetError(f"{path}: its first text is empty")
+        for shape in shapes:
+            shape["label"].lower(), np.array([shape["points"]], np.int32)
+        bool(data["is_sentence"])
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path}: not ReasonSeg's labels: {one_line(error)}") from error
+    return {"text": text, "shapes": shapes, "is_sentence": data["is_sentence"]}
+
+
+def _read(
+    path: Path, data: dict[str, Any], count_ignored: bool
+) -> tuple[NDArray[np.uint8], list[Referring]]:
+    rgb = read_picture(path)
+    truth, ignore = _labelled(data["shapes"], rgb.shape[:2])
+    if count_ignored:
+        truth, ignore = truth | ignore, np.zeros_like(ignore)
+    kind = "sentence" if data["is_sentence"] else "phrase"
+    return rgb, [Referring(data["text"], kind, 1, truth, ignore, region=kind)]
+
+
+def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> tuple[Mask, Mask]:
+    """The target's pixels and those that do not count.
+
+    Larger shapes are drawn first, so that what is cut out of them stays cut out; of equal ones the later
+    labelled, as LISA's reversed sort has them.
+    """
     drawn = []
     for shape in shapes:
         if shape["label"].lower() == "flag":
@@ -58,8 +93,9 @@ def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> Mask:
         points = np.array([shape["points"]], np.int32)
         cv2.polylines(canvas, points, True, 1, 1)
         cv2.fillPoly(canvas, points, 1)
-        drawn.append((int(canvas.sum()), "ignore" in shape["label"].lower(), canvas > 0))
-    truth = np.zeros(size, bool)
-    for _, ignored, pixels in sorted(drawn, key=lambda d: -d[0]):
-        truth[pixels] = not ignored
-    return truth
+        drawn.append(("ignore" in shape["label"].lower(), canvas > 0))
+    truth, ignore = np.zeros(size, bool), np.zeros(size, bool)
+    for at in np.argsort([pixels.sum() for _, pixels in drawn])[::-1]:
+        ignored, pixels = drawn[at]
+        truth[pixels], ignore[pixels] = not ignored, ignored
+    return truth, ignore
