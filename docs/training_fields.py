@@ -1,7 +1,6 @@
 """Writes the table of a run's fields into docs/training.md, from `gsva_ros.train.config`.
 
-`python docs/training_fields.py` writes it; `python docs/training_fields.py --check` fails where it is out of
-date.
+`python docs/training_fields.py` writes it; with `--check` it fails where the page is out of date.
 """
 
 from __future__ import annotations

@@ -8,20 +8,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from .answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
+from .answer import (
+    Answer,
+    ExpressionError,
+    Segmenter,
+    Slot,
+    decided,
+    faulty,
+    text_fault,
+    thresholds_of,
+)
 from .errors import InputError
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
+from .model.config import model_type
 from .model.images import Rgb, check_rgb
 from .model.sam import SamPreprocessor, postprocess_masks
 from .model.tokenizer import Special
@@ -201,7 +211,8 @@ class Engine:
             raise InputError(
                 f"{self.name} is asked for one thing at a time: it has no joint prompt"
             )
-        thresholds = self._thresholds(threshold, len(expressions))
+        own = self.rejection_threshold
+        thresholds = thresholds_of(own if threshold is None else threshold, len(expressions))
         asked = self._check_expressions(frame, expressions)
         start = time.perf_counter()
         decide = self._decide_jointly if joint else self._decide_alone
@@ -236,12 +247,13 @@ class Engine:
             ExpressionError: the instruction is empty or too long.
         """
         self._check_frame(frame)
-        if fault := _text_fault(text, "an instruction"):
+        if fault := text_fault(text, "an instruction"):
             raise ExpressionError(fault)
         text = text.strip()
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is at least 1, not {max_new_tokens}")
-        (limit,) = self._thresholds(threshold, 1)
+        own = self.rejection_threshold
+        (limit,) = thresholds_of(own if threshold is None else threshold, 1)
         start = time.perf_counter()
         ids = self.prompt.ask(text)
         room = self._room(frame) - len(ids)
@@ -350,7 +362,7 @@ class Engine:
             for i, d in enumerate(decisions)
             if np.isfinite(d.p_seg) and (mask_rejected or not d.rejected)
         ]
-        slots = [_unmasked(frame, decision) for decision in decisions]
+        slots = [decided(d.expression, d.p_seg, d.rejected, frame.size) for d in decisions]
         for first in range(0, len(drawn), BATCH):
             batch = drawn[first : first + BATCH]
             masked = self._masked(frame, [decisions[i] for i in batch])
@@ -371,14 +383,21 @@ class Engine:
         side = self.config.sam["image_size"]
         for row, decision in enumerate(decisions):
             if not finite[row]:
-                yield _faulty(frame, decision, "mask")
+                yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
                 continue
             # A large frame's logits take hundreds of megabytes a mask: never two at a time.
             logits = postprocess_masks(
                 low_res_masks[row : row + 1], side, frame.resized, frame.size
             )
             mask = (logits[0] > 0).cpu().numpy()
-            yield _with_mask(frame, decision, mask, float(iou[row]))
+            yield decided(
+                decision.expression,
+                decision.p_seg,
+                decision.rejected,
+                frame.size,
+                mask,
+                float(iou[row]),
+            )
 
     # Language model
 
@@ -404,7 +423,7 @@ class Engine:
         """The expressions without surrounding white space; raises for all that are at fault."""
         faults = {}
         for index, expression in enumerate(expressions):
-            fault = _text_fault(expression, "an expression")
+            fault = text_fault(expression, "an expression")
             if not fault:
                 length = len(self.prompt.slot(expression.strip()))
                 if length > self._room(frame):
@@ -414,19 +433,6 @@ class Engine:
         if faults:
             raise ExpressionError(next(iter(faults.values())), faults)
         return [e.strip() for e in expressions]
-
-    def _thresholds(self, given: float | Sequence[float] | None, count: int) -> list[float]:
-        """One threshold an expression."""
-        own = self.rejection_threshold if given is None else given
-        values = [float(own)] * count if isinstance(own, (int, float)) else [float(t) for t in own]
-        if len(values) != count:
-            raise ValueError(
-                f"{len(values)} thresholds for {count} expressions: give one, or one each"
-            )
-        for value in values:
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"a threshold is a probability, 0 to 1, not {value!r}")
-        return values
 
     def _room(self, frame: EncodedFrame) -> int:
         """Positions that the model's context leaves behind the prefix."""
@@ -441,7 +447,14 @@ class Engine:
         )
 
 
-def load(model: str | Path, device: str = "auto", dtype: str = "auto", **official: Any) -> Engine:
+#: Families with an engine of their own, by the model_type of their config.json: the module that loads them.
+#: Those that share GSVA's modules are rows of `model.families.FAMILIES`.
+OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
+
+
+def load(
+    model: str | Path, device: str = "auto", dtype: str = "auto", **official: Any
+) -> Segmenter[Any]:
     """See `gsva_ros.load`."""
     chosen = _device(device)
     if dtype == "auto":
@@ -454,7 +467,11 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", **officia
             raise InputError(f"official weights need {' and '.join(missing)} too")
         checkpoint = load_official(model, **official)
     else:
-        checkpoint = load_converted(model_directory(model))
+        directory = model_directory(model)
+        if own := OWN_ENGINES.get(model_type(directory)):
+            other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
+            return other
+        checkpoint = load_converted(directory)
     return Engine(checkpoint, str(model), chosen, DTYPES[dtype])
 
 
@@ -473,47 +490,6 @@ def _device(name: str) -> torch.device:
 def _keys_and_values(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
     layers: list[Any] = cache.layers
     return [(layer.keys, layer.values) for layer in layers]
-
-
-def _unmasked(frame: EncodedFrame, decision: _Decision) -> Slot:
-    """A slot that gets no mask: rejected by the model, or at fault."""
-    if not np.isfinite(decision.p_seg):
-        return _faulty(frame, decision, "decision")
-    return Slot(decision.expression, decision.p_seg, Rejection.MODEL, frame.size)
-
-
-def _faulty(frame: EncodedFrame, decision: _Decision, what: str) -> Slot:
-    fault = (
-        f"the model's {what} for {decision.expression!r} is not made of finite numbers: "
-        "its weights are damaged, or too large for this dtype"
-    )
-    p_seg = decision.p_seg if np.isfinite(decision.p_seg) else 0.0
-    return Slot(decision.expression, p_seg, None, frame.size, fault=fault)
-
-
-def _with_mask(
-    frame: EncodedFrame, decision: _Decision, mask: NDArray[np.bool_], iou: float
-) -> Slot:
-    """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel."""
-    box = mask_box(mask)
-    rejection = Rejection.MODEL if decision.rejected else None
-    if rejection is None and box is None:
-        rejection = Rejection.EMPTY_MASK
-    crop = None if box is None else cropped(mask, box)
-    return Slot(decision.expression, decision.p_seg, rejection, frame.size, box, crop, iou)
-
-
-def _text_fault(text: object, what: str) -> str:
-    """What is wrong with words as an expression or instruction; "": nothing."""
-    if not isinstance(text, str):
-        raise TypeError(f"{what} is a str, not {type(text).__name__}")
-    if not text.strip():
-        return f"{what} is empty"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"{what} is not valid text: {error.reason}"
-    return ""
 
 
 def _readable(answer: str) -> str:

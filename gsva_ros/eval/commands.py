@@ -16,7 +16,7 @@ from .metrics import NAMES
 from .sources import bag, dataset, scenes
 
 if TYPE_CHECKING:
-    from ..engine import Engine
+    from ..answer import Segmenter
     from .cases import Gathered
     from .run import CaseRecord, Records
 
@@ -231,7 +231,7 @@ def _write(args: argparse.Namespace, numbers: dict[str, Any], records: list[Case
         print(f"written: {write_result(args.out, json.dumps(whole, allow_nan=False) + chr(10))}")
 
 
-def _engine(args: argparse.Namespace) -> Engine:
+def _engine(args: argparse.Namespace) -> Segmenter[Any]:
     """Load the model; of several processes on one machine, each on its own GPU."""
     from .. import load
     from .processes import processes
@@ -247,7 +247,7 @@ def _engine(args: argparse.Namespace) -> Engine:
 
 def _records(
     args: argparse.Namespace,
-    engine: Engine,
+    engine: Segmenter[Any],
     gathered: Gathered,
     protocol: str,
     blind: bool = False,

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import Slot, mask_box
+from ..answer import Segmenter, Slot, mask_box
 from ..engine import Engine
 from ..errors import InputError, one_line
 from ..truth import Referring
@@ -105,7 +105,7 @@ class Records:
 
 
 def evaluate(
-    engine: Engine,
+    engine: Segmenter[Any],
     cases: Iterable[Case],
     records: Records | None = None,
     protocol: str = "deployed",
@@ -128,6 +128,8 @@ def evaluate(
     here = processes()
     mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}
+    if protocol == "paper" and not isinstance(engine, Engine):
+        raise InputError(f"{engine.name} has no protocol of GSVA's paper: use deployed")
     paper = partial(paper_slots, rules=rules)
     answer = {"deployed": deployed_slots, "paper": paper}[protocol]
     for case in tqdm(mine, desc=label, mininterval=2.0, disable=not here.is_main_process):
@@ -154,7 +156,7 @@ def evaluate(
 
 
 def deployed_slots(
-    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
+    engine: Segmenter[Any], rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
     """Each expression decided by itself, as the node does, and a mask also where it is rejected."""
     if queries and queries[0].region:
@@ -165,7 +167,7 @@ def deployed_slots(
 
 
 def free_slots(
-    engine: Engine, rgb: NDArray[np.uint8], text: str
+    engine: Segmenter[Any], rgb: NDArray[np.uint8], text: str
 ) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
     """What the model answers to a free request, and what its slots are about."""
     answer = engine.ask(engine.encode(rgb), text)

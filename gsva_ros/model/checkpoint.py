@@ -70,7 +70,7 @@ def load_converted(directory: str | Path) -> Checkpoint:
         path, hashed = directory, [path, *sorted(directory.glob("adapter_model.*"))]
     model = _fill(config, state, path)
     prompt = Prompt.load(base / TOKENIZER_NAME, config)
-    return Checkpoint(model, prompt, _sha256(hashed))
+    return Checkpoint(model, prompt, sha256(hashed))
 
 
 def load_official(
@@ -106,7 +106,7 @@ def load_official(
     model = _fill(config, state, weights)
     prompt = Prompt.load(Path(llava) / TOKENIZER_NAME, config)
     files = [weights] if weights.is_file() else sorted(p for p in weights.iterdir() if p.is_file())
-    return Checkpoint(model, prompt, _sha256(files))
+    return Checkpoint(model, prompt, sha256(files))
 
 
 def official_config(
@@ -288,7 +288,8 @@ def _check_memory(config: GSVAConfig) -> None:
         )
 
 
-def _sha256(paths: list[Path]) -> str:
+def sha256(paths: list[Path]) -> str:
+    """Of the files' contents, one behind another."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

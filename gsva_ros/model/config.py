@@ -130,6 +130,13 @@ class GSVAConfig:
         return cls(**data, preprocessor=preprocessor, source=str(path))
 
 
+def model_type(directory: Path) -> str:
+    """What a model directory's config.json says that it is; "" where it says nothing."""
+    path = directory / CONFIG_NAME
+    data = read_json(path) if path.is_file() else {}
+    return str(data.get("model_type", "")) if isinstance(data, dict) else ""
+
+
 def read_json(path: Path) -> Any:
     """A JSON file of a model's directory; InputError where it is none."""
     try:

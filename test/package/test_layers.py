@@ -13,6 +13,7 @@ ALLOWED = {
     "model": set(),
     "answer": set(),
     "engine": {"model", "answer"},
+    "sam3": {"model", "answer"},
     "serving": {"answer"},
     "ros": {"serving", "engine", "answer"},
     "bags": set(),
