@@ -24,7 +24,12 @@ def tiny_directory(folder: Path) -> Path:
     torch.manual_seed(0)
     width = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
     vit = width | {"num_hidden_layers": 2, "image_size": SIDE, "patch_size": 14}
-    vit |= {"window_size": 2, "global_attn_indexes": [1], "pretrain_image_size": SIDE}
+    vit |= {
+        "model_type": "sam3_vit_model",
+        "window_size": 2,
+        "global_attn_indexes": [1],
+        "pretrain_image_size": SIDE,
+    }
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{c}</w>" for c in letters)]
     text = width | {"num_hidden_layers": 2, "vocab_size": len(words), "projection_dim": 32}
