@@ -17,8 +17,9 @@ ALLOWED = {
     "serving": {"answer"},
     "ros": {"serving", "engine", "answer"},
     "bags": set(),
-    "eval": {"engine", "answer", "model", "serving", "bags"},
-    "train": {"model", "bags"},
+    "datasets": set(),
+    "eval": {"engine", "answer", "model", "serving", "bags", "datasets"},
+    "train": {"model", "bags", "datasets"},
     "sim": set(),
 }
 #: Small modules of the package's root that stand below all layers.

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...datasets import reasonseg, refer
+from ...datasets.files import DatasetError, Skip
 from ...errors import InputError
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
-from . import reasonseg, refer
-from .files import DatasetError, Skip
 
 #: name -> its rules (`metrics.metric`)
 DATASETS = {name: layout.rules for name, layout in refer.LAYOUTS.items()}
@@ -79,5 +79,7 @@ def dataset_cases(
         raise DatasetError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
     skip = skip or Skip(False)
     if name == reasonseg.NAME:
-        return reasonseg.cases(root, split, skip, count_ignored)
-    return refer.cases(root, name, split, skip, split_by)
+        pictures = reasonseg.pictures(root, split, skip, count_ignored)
+    else:
+        pictures = refer.pictures(root, name, split, skip, split_by)
+    return [Case(picture.id, picture.read) for picture in pictures]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ...errors import InputError
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,14 @@ class Source(Protocol):
 
     def expressions(self) -> Iterable[str]:
         """All that may be asked, so that one that is too long is found before the first step."""
+
+
+def redrawn(draw: Callable[[np.random.Generator], Segments], rng: np.random.Generator) -> Segments:
+    """Draw until something is there: rejections alone teach no mask, and the official leaves them out."""
+    for _ in range(1000):
+        sample = draw(rng)
+        if sample.masks.any():
+            return sample
+    raise InputError(
+        "a thousand samples in turn without anything that is there: other data is needed"
+    )

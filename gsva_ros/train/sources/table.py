@@ -7,11 +7,27 @@ from collections.abc import Callable
 
 from ...errors import InputError
 from ..config import Data
+from .coco_parts import Paco, PascalPart
+from .label_maps import Ade20k, CocoStuff, Mapillary
 from .labelled_bag import LabelledBag
+from .llava_instruct import LlavaInstruct
+from .reason_seg import ReasonSeg
+from .refer_seg import ReferSeg
 from .rendered import RenderedScenes
 from .sample import Source
 
-KINDS: dict[str, Callable[..., Source]] = {"bag": LabelledBag, "scenes": RenderedScenes}
+KINDS: dict[str, Callable[..., Source]] = {
+    "bag": LabelledBag,
+    "scenes": RenderedScenes,
+    "refer_seg": ReferSeg,
+    "reason_seg": ReasonSeg,
+    "ade20k": Ade20k,
+    "coco_stuff": CocoStuff,
+    "mapillary": Mapillary,
+    "paco": Paco,
+    "pascal_part": PascalPart,
+    "llava_instruct": LlavaInstruct,
+}
 
 
 def make(data: Data, place: str) -> Source:

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from ...errors import one_line
-from ...truth import Mask, Referring, TruthError, run_lengths_mask
-from ..cases import Case
-from .files import DatasetError, Skip, read_json, read_picture
+from ..errors import one_line
+from ..truth import Mask, Referring, TruthError, run_lengths_mask
+from .files import DatasetError, Picture, Skip, read_json, read_picture
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 
@@ -54,12 +53,15 @@ LAYOUTS = {
 FAR = 10
 
 
-def cases(root: Path, name: str, split: str, skip: Skip, split_by: str = "") -> list[Case]:
-    """One case for each picture of a split, in the official order, with all its expressions.
+def pictures(
+    root: Path, name: str, split: str, skip: Skip, split_by: str = "", lower: bool = True
+) -> list[Picture]:
+    """The pictures of a split, in the official order, each with all its expressions.
 
     Args:
         skip: what is done with a reference that cannot be used.
         split_by: whose split; the usual one where empty.
+        lower: whether expressions are put into lower case, as the official evaluation does.
 
     Raises:
         DatasetError: unknown dataset or split, a missing or unreadable file, a reference that cannot be
@@ -84,10 +86,10 @@ def cases(root: Path, name: str, split: str, skip: Skip, split_by: str = "") -> 
             by_image.setdefault(ref["image_id"], []).append(ref)
     images = root / "refer_seg/images" / layout.images
     return [
-        Case(
+        Picture(
             f"{name} {split} {image}",
             partial(
-                _read, images / infos[image]["file_name"], infos[image], refs, annotations, name
+                _read, images / infos[image]["file_name"], infos[image], refs, annotations, lower
             ),
         )
         for image, refs in by_image.items()
@@ -163,9 +165,9 @@ def _instances(ref: dict[str, Any]) -> list[int]:
     return [i for i in ids if i != -1]
 
 
-def _words(sentence: dict[str, Any]) -> str:
-    words: str = sentence["sent"].strip().lower().strip(".")
-    return words
+def _words(sentence: dict[str, Any], lower: bool = True) -> str:
+    words: str = sentence["sent"].strip()
+    return (words.lower() if lower else words).strip(".")
 
 
 def _read(
@@ -173,7 +175,7 @@ def _read(
     info: dict[str, Any],
     references: list[dict[str, Any]],
     annotations: dict[int, dict[str, Any]],
-    name: str,
+    lower: bool,
 ) -> tuple[NDArray[np.uint8], list[Referring]]:
     height, width = info["height"], info["width"]
     rgb = read_picture(path)
@@ -194,7 +196,7 @@ def _read(
         for sentence in ref["sentences"]:
             queries.append(
                 Referring(
-                    _words(sentence),
+                    _words(sentence, lower),
                     category,
                     referents,
                     truth,

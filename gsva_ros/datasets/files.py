@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ..errors import InputError
+from ..truth import Referring
 
 
 class DatasetError(InputError):
     """A dataset that cannot be used; names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture; `read` gives it, uint8 [H, W, 3] RGB, with its expressions and their truth."""
+
+    id: str
+    read: Callable[[], tuple[NDArray[np.uint8], list[Referring]]]
 
 
 class Skip:

@@ -13,22 +13,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import one_line
-from ...truth import Mask, Referring
-from ..cases import Case
-from .files import DatasetError, Skip, read_json, read_picture
+from ..errors import one_line
+from ..truth import Mask, Referring
+from .files import DatasetError, Picture, Skip, read_json, read_picture
 
 NAME = "reasonseg"
 RULES = "refcoco"
 
 
-def cases(root: Path, split: str, skip: Skip, count_ignored: bool = False) -> list[Case]:
-    """One case for each picture of a split.
+def pictures(
+    root: Path, split: str, skip: Skip, count_ignored: bool = False, all_texts: bool = False
+) -> list[Picture]:
+    """The pictures of a split.
 
     Args:
         skip: what is done with a picture that cannot be used.
         count_ignored: pixels labelled "ignore" count as the target's, as in GSVA's code; else they do
             not count, as in LISA's.
+        all_texts: all ways in which a question is put, and not the first alone.
 
     Raises:
         DatasetError: no pictures there, or one that cannot be used and is not skipped.
@@ -41,8 +43,8 @@ def cases(root: Path, split: str, skip: Skip, count_ignored: bool = False) -> li
     for path in pictures:
         with skip(path.with_suffix(".json")):
             data = _labels(path.with_suffix(".json"))
-            read = partial(_read, path, data, count_ignored)
-            found.append(Case(f"{NAME} {folder.name} {path.stem}", read))
+            read = partial(_read, path, data, count_ignored, all_texts)
+            found.append(Picture(f"{NAME} {folder.name} {path.stem}", read))
     return found
 
 
@@ -55,8 +57,8 @@ def _labels(path: Path) -> dict[str, Any]:
     """A picture's labels, looked at as far as its cases need them."""
     data = read_json(path)
     try:
-        text, shapes = data["text"][0].strip(), data["shapes"]
-        if not text:
+        texts, shapes = [text.strip() for text in data["text"]], data["shapes"]
+        if not texts[0]:
             raise DatasetError(f"{path}: its first text is empty")
         for shape in shapes:
             shape["label"].lower(), np.array([shape["points"]], np.int32)
@@ -65,18 +67,19 @@ def _labels(path: Path) -> dict[str, Any]:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path}: not ReasonSeg's labels: {one_line(error)}") from error
-    return {"text": text, "shapes": shapes, "is_sentence": data["is_sentence"]}
+    return {"texts": texts, "shapes": shapes, "is_sentence": data["is_sentence"]}
 
 
 def _read(
-    path: Path, data: dict[str, Any], count_ignored: bool
+    path: Path, data: dict[str, Any], count_ignored: bool, all_texts: bool
 ) -> tuple[NDArray[np.uint8], list[Referring]]:
     rgb = read_picture(path)
     truth, ignore = _labelled(data["shapes"], rgb.shape[:2])
     if count_ignored:
         truth, ignore = truth | ignore, np.zeros_like(ignore)
     kind = "sentence" if data["is_sentence"] else "phrase"
-    return rgb, [Referring(data["text"], kind, 1, truth, ignore, region=kind)]
+    texts = [text for text in data["texts"] if text] if all_texts else data["texts"][:1]
+    return rgb, [Referring(text, kind, 1, truth, ignore, region=kind) for text in texts]
 
 
 def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> tuple[Mask, Mask]:
