@@ -33,11 +33,12 @@ from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.config import model_type
 from .model.images import Rgb, check_rgb
+from .model.prefix import Prefix, branch_bias, rewind
 from .model.sam import SamPreprocessor, postprocess_masks
 from .model.tokenizer import Special
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Expressions in one pass. Each copies the prefix's cache: 150 MB for GSVA-7B in bfloat16.
+# Expressions in one pass: bounds what a pass and its masks take.
 BATCH = 16
 # What an answer says that is not an expression.
 LEAD_IN = re.compile(r"^(sure\b|and\b|the masks? of\b|[\s,.:;])+", re.IGNORECASE)
@@ -50,28 +51,21 @@ class EncodedFrame:
     """One encoded picture: what any number of expressions share. Made by `Engine.encode`.
 
     size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings
-    [1, C, h, w]. prefix: keys and values [1, heads, P, D] of each layer, for the prompt up to and
-    with the image. seconds: what encoding took.
+    [1, C, h, w]. prefix: keys and values of the prompt up to and with the image. seconds: what
+    encoding took.
     """
 
     engine: Engine
     size: tuple[int, int]
     resized: tuple[int, int]
     image_embeddings: Tensor
-    prefix: list[tuple[Tensor, Tensor]]
+    prefix: Prefix
     seconds: float
 
     @property
     def prefix_length(self) -> int:
         """Positions that the prefix takes."""
-        return self.prefix[0][0].shape[2]
-
-    def cache(self, batch: int) -> DynamicCache:
-        """A fresh cache that begins with the prefix, for `batch` sequences."""
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(self.prefix):
-            cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
-        return cache
+        return self.prefix.length
 
 
 @dataclass
@@ -129,6 +123,7 @@ class Engine:
         self._sam = SamPreprocessor(self.config.sam["image_size"])
         ids = self.prompt.tokenizer.ids
         self._seg, self._rej, self._eos = ids[Special.SEG], ids.get(Special.REJ), ids[Special.EOS]
+        self._slot_ids = [i for i in (self._seg, self._rej) if i is not None]
 
     @property
     def can_reject(self) -> bool:
@@ -169,7 +164,7 @@ class Engine:
             size=(height, width),
             resized=self._sam.resized(height, width),
             image_embeddings=image_embeddings,
-            prefix=_keys_and_values(cache),
+            prefix=Prefix(cache),
             seconds=time.perf_counter() - start,
         )
 
@@ -259,7 +254,7 @@ class Engine:
         room = self._room(frame) - len(ids)
         if room < 1:
             raise ExpressionError(self._too_long("an instruction", text, len(ids), frame))
-        cache = frame.cache(1)
+        cache = frame.prefix.cache()
         written: list[int] = []
         decisions: list[_Decision] = []
         since = 0  # where the words of the next slot begin
@@ -273,7 +268,8 @@ class Engine:
                 break
             if token in (self._seg, self._rej):
                 words = self.prompt.tokenizer.decode(written[since:])
-                decision = self._decision(_expression_in(words, text), logits, hidden, limit)
+                asked, scores = _expression_in(words, text), logits[self._slot_ids]
+                decision = self._decision(asked, scores, hidden, limit)
                 decisions.append(decision)
                 token = self._rej if decision.rejected and self._rej else self._seg
                 since = len(written) + 1
@@ -287,64 +283,67 @@ class Engine:
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """Each expression a branch of its own behind the shared prefix."""
+        """Each expression a branch of its own behind the shared prefix, all in one sequence."""
         branches = [self.prompt.slot(e) for e in expressions]
-        decisions = []
+        decisions: list[_Decision] = []
         for start in range(0, len(branches), BATCH):
             batch = branches[start : start + BATCH]
-            lengths = torch.tensor([len(ids) for ids in batch], device=self.device)
-            padded = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
-            for row, branch in enumerate(batch):
-                padded[row, : len(branch)] = torch.tensor(branch)
-            # Padding stands to the right, so every position counts on from the prefix as if alone.
-            places = torch.arange(padded.shape[1], device=self.device)
-            mask = torch.ones(
-                len(batch), frame.prefix_length + len(places), dtype=torch.bool, device=self.device
-            )
-            mask[:, frame.prefix_length :] = places < lengths[:, None]
+            lengths = [len(ids) for ids in batch]
+            prefix = frame.prefix_length
+            # Every branch counts on from the prefix, as if it stood there alone.
+            places = torch.cat([torch.arange(prefix, prefix + n) for n in lengths])
             output = self.model.language(
-                self.model.embed(padded.to(self.device)),
-                attention_mask=mask,
-                position_ids=(frame.prefix_length + places).expand(len(batch), -1),
-                past_key_values=frame.cache(len(batch)),
+                self._embed([i for ids in batch for i in ids]),
+                attention_mask=branch_bias(lengths, prefix, self.dtype, self.device),
+                position_ids=places[None].to(self.device),
+                past_key_values=frame.prefix.cache(),
             )
-            rows = torch.arange(len(batch), device=self.device)
-            hidden = output.hidden_last[rows, lengths - 1]
-            logits = self.model.lm_head(hidden).float()
-            for row in range(len(batch)):
-                at = start + row
-                decisions.append(
-                    self._decision(expressions[at], logits[row], hidden[row], thresholds[at])
-                )
+            ends = torch.tensor(lengths, device=self.device).cumsum(0) - 1
+            hidden = output.hidden_last[0, ends]
+            logits = self._slot_logits(hidden)
+            decisions += [
+                self._decision(expressions[start + row], logits[row], hidden[row], limit)
+                for row, limit in enumerate(thresholds[start : start + BATCH])
+            ]
         return decisions
 
     def _decide_jointly(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """GSVA's joint prompt; each decision is written before the next slot is read."""
+        """GSVA's joint prompt; each slot is read behind the model's own answers to those before it.
+
+        Every slot is taken for [SEG] at first: only behind one that turns out [REJ] is it read again.
+        """
         turn = self.prompt.segment_turn(expressions, [False] * len(expressions))
         if len(turn.ids) > self._room(frame):
             joint = ", ".join(expressions)
             raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
-        cache, done, ids = frame.cache(1), 0, list(turn.ids)
-        decisions = []
-        for expression, slot, limit in zip(expressions, turn.slots, thresholds, strict=True):
-            hidden = self._hidden(ids[done : slot + 1], cache)[-1]
-            logits = self.model.lm_head(hidden).float()
-            decision = self._decision(expression, logits, hidden, limit)
-            ids[slot + 1] = self._rej if decision.rejected and self._rej else self._seg
-            done = slot + 1
-            decisions.append(decision)
+        cache, ids, done = frame.prefix.cache(), list(turn.ids), 0
+        decisions: list[_Decision] = []
+        while len(decisions) < len(expressions):
+            hidden = self._hidden(ids[done : turn.slots[-1] + 1], cache)
+            states = hidden[[slot - done for slot in turn.slots[len(decisions) :]]]
+            for state, logits in zip(states, self._slot_logits(states), strict=True):
+                number = len(decisions)
+                decision = self._decision(expressions[number], logits, state, thresholds[number])
+                decisions.append(decision)
+                if decision.rejected and self._rej is not None:
+                    done = turn.slots[number] + 1
+                    ids[done] = self._rej
+                    rewind(cache, frame.prefix_length + done)
+                    break
         return decisions
+
+    def _slot_logits(self, hidden: Tensor) -> Tensor:
+        """Scores of [SEG] and, where there is one, [REJ], [K, 1 or 2], of hidden states [K, D]."""
+        return (hidden @ self.model.lm_head.weight[self._slot_ids].T).float()
 
     def _decision(
         self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
     ) -> _Decision:
-        """Logits [V] and hidden state [D] of the position before the slot."""
-        if self._rej is None:
-            p_seg = 1.0 if logits.isfinite().all() else float("nan")
-        else:
-            p_seg = float(logits[[self._seg, self._rej]].softmax(-1)[0])
+        """`_slot_logits` [1 or 2] and hidden state [D] of the position before the slot."""
+        # With [SEG] alone this is 1, or NaN.
+        p_seg = float(logits.softmax(-1)[0])
         return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
     def _answer(
@@ -485,11 +484,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
     return device
-
-
-def _keys_and_values(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
-    layers: list[Any] = cache.layers
-    return [(layer.keys, layer.values) for layer in layers]
 
 
 def _readable(answer: str) -> str:

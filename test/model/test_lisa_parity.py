@@ -101,7 +101,7 @@ def test_what_it_writes_by_itself() -> None:
     for i, case in enumerate(data["cases"]):
         frame = lisa.encode(tensors[f"case{i}.image"].numpy())
         question = case["question"].partition("<im_end>")[2].removeprefix("\n")
-        cache, given, written = frame.cache(1), lisa.prompt.ask(question), []
+        cache, given, written = frame.prefix.cache(), lisa.prompt.ask(question), []
         with torch.inference_mode():
             for _ in range(12):
                 hidden = lisa._hidden(given, cache)[-1]
