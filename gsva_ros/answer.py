@@ -163,29 +163,35 @@ def cropped(mask: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
     return np.ascontiguousarray(mask[y0:y1, x0:x1])
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A mask: its box and the pixels in it (None: it has none), and its predicted IoU."""
+
+    pixels: tuple[Box, NDArray[np.bool_]] | None
+    predicted_iou: float
+
+
 def decided(
     expression: str,
     p_seg: float,
     rejected: bool,
     size: tuple[int, int],
-    mask: NDArray[np.bool_] | None = None,
-    predicted_iou: float | None = None,
+    drawn: Drawn | None = None,
 ) -> Slot:
     """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel.
 
     Args:
-        rejected: by the model. size: (height, width). mask: bool of `size`; None where none was drawn.
+        rejected: by the model. size: (height, width). drawn: its mask; None where none was drawn.
     """
     if not np.isfinite(p_seg):
         return faulty(expression, 0.0, size, "decision")
     rejection = Rejection.MODEL if rejected else None
-    if mask is None:
+    if drawn is None:
         return Slot(expression, p_seg, rejection, size)
-    box = mask_box(mask)
-    if rejection is None and box is None:
+    if rejection is None and drawn.pixels is None:
         rejection = Rejection.EMPTY_MASK
-    crop = None if box is None else cropped(mask, box)
-    return Slot(expression, p_seg, rejection, size, box, crop, predicted_iou)
+    box, crop = drawn.pixels or (None, None)
+    return Slot(expression, p_seg, rejection, size, box, crop, drawn.predicted_iou)
 
 
 def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> Slot:

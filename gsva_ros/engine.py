@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from .answer import (
     Answer,
+    Drawn,
     ExpressionError,
     Segmenter,
     Slot,
@@ -33,8 +34,9 @@ from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.config import model_type
 from .model.images import Rgb, check_rgb
+from .model.mask_pixels import enlarger
 from .model.prefix import Prefix, branch_bias, rewind
-from .model.sam import SamPreprocessor, postprocess_masks
+from .model.sam import SamPreprocessor
 from .model.tokenizer import Special
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -375,28 +377,24 @@ class Engine:
         return Answer(slots, text, timings, complete)
 
     def _masked(self, frame: EncodedFrame, decisions: Sequence[_Decision]) -> Iterator[Slot]:
-        """Slots with their masks: decoded together, brought to the frame's size one by one."""
+        """Slots with their masks: decoded together, brought to the frame's pixels one by one."""
         prompts = self.model.mask_prompts(torch.stack([d.hidden for d in decisions]))
         low_res_masks, iou = self.model.decode_masks(frame.image_embeddings, prompts)
         finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
+        height, width = low_res_masks.shape[1:]
         side = self.config.sam["image_size"]
+        enlarge = enlarger((height, width), side, frame.resized, frame.size, self.device)
         for row, decision in enumerate(decisions):
-            if not finite[row]:
+            if finite[row]:
+                yield decided(
+                    decision.expression,
+                    decision.p_seg,
+                    decision.rejected,
+                    frame.size,
+                    Drawn(enlarge(low_res_masks[row]), float(iou[row])),
+                )
+            else:
                 yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
-                continue
-            # A large frame's logits take hundreds of megabytes a mask: never two at a time.
-            logits = postprocess_masks(
-                low_res_masks[row : row + 1], side, frame.resized, frame.size
-            )
-            mask = (logits[0] > 0).cpu().numpy()
-            yield decided(
-                decision.expression,
-                decision.p_seg,
-                decision.rejected,
-                frame.size,
-                mask,
-                float(iou[row]),
-            )
 
     # Language model
 

@@ -22,7 +22,17 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, Sam3Model
 
-from .answer import Answer, ExpressionError, Slot, decided, text_fault, thresholds_of
+from .answer import (
+    Answer,
+    Drawn,
+    ExpressionError,
+    Slot,
+    cropped,
+    decided,
+    mask_box,
+    text_fault,
+    thresholds_of,
+)
 from .errors import InputError, one_line
 from .model.checkpoint import sha256
 from .model.config import PREPROCESSOR_NAME, read_json
@@ -162,4 +172,6 @@ class Sam3Engine:
         for one in logits:
             drawn = F.interpolate(one[None], frame.size, mode="bilinear")[0, 0] > 0
             union |= drawn.cpu().numpy()
-        return decided(expression, p_seg, rejected, frame.size, union, float(scores.max()))
+        box = mask_box(union)
+        pixels = None if box is None else (box, cropped(union, box))
+        return decided(expression, p_seg, rejected, frame.size, Drawn(pixels, float(scores.max())))

@@ -1,0 +1,61 @@
+"""Masks computed where they can be equal those of the whole frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gsva_ros.model.mask_pixels import enlarger
+from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "size", [(480, 640), (640, 480), (37, 500), (64, 64), (1080, 1920), (3, 7)]
+)
+@pytest.mark.parametrize(("low", "side"), [(64, 256), (48, 192)])
+@pytest.mark.parametrize("kind", ["noise", "spot", "edge", "all", "none"])
+def test_equal_to_the_whole_frame(size: tuple[int, int], low: int, side: int, kind: str) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(low, low) if kind == "noise" else torch.full((low, low), -1.0)
+    if kind == "spot":
+        logits[5, 9] = 3.0
+    elif kind == "edge":
+        logits[0, :] = logits[:, 0] = 2.0
+    elif kind == "all":
+        logits[:] = 1.0
+    resized = SamPreprocessor(side).resized(*size)
+    if not all(resized):
+        pytest.skip("too thin for the preprocessing, which refuses it")
+    golden = postprocess_masks(logits[None], side, resized, size)[0]
+    found = enlarger((low, low), side, resized, size, CPU)(logits)
+    mask = np.zeros(size, bool)
+    if found is not None:
+        (x0, y0, x1, y1), crop = found
+        mask[y0:y1, x0:x1] = crop
+        assert crop.any(0)[[0, -1]].all()
+        assert crop.any(1)[[0, -1]].all()
+    sure = golden.abs().numpy() > 1e-4
+    assert np.array_equal(mask[sure], (golden > 0).numpy()[sure])
+    assert (found is None) == (not mask.any())
+
+
+def test_a_small_thing_on_a_large_frame_is_all_that_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits = torch.full((64, 64), -1.0)
+    logits[30, 30] = 1.0
+    enlarge = enlarger((64, 64), 256, (192, 256), (3000, 4000), CPU)
+    sizes = []
+    product = torch.Tensor.__matmul__
+
+    def counted(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        out = product(a, b)
+        sizes.append(out.numel())
+        return out
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", counted)
+    assert enlarge(logits) is not None
+    assert max(sizes) < 3000 * 4000 / 50
