@@ -45,6 +45,8 @@ NOTHING_FOUND = 0.5
 MIN_WIDTH = 480
 #: Below this, OpenCV's font cannot be read.
 SMALLEST_FONT = 0.4
+#: Shorter side, in pixels, of a picture with letters of scale 1: legible where it is shown 320 wide.
+FONT_SIDE = 650.0
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 #: Lines of one label.
 LINES = 3
@@ -331,7 +333,7 @@ def _label_of(target: Target, shape: Shape) -> _Label:
 def _label(text: str, shape: Shape, ground: Colour, ink: Colour) -> _Label:
     """Text in lines that fit into a picture; OpenCV's font knows ASCII only, the rest becomes '?'."""
     text = " ".join(text.encode("ascii", "replace").decode().split())
-    scale = max(SMALLEST_FONT, min(shape) / 900.0)
+    scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
     (letter, height), below = cv2.getTextSize("n", FONT, scale, 1)
     room = max(4, int(0.6 * shape[1] / letter))
     lines = textwrap.wrap(text, room, max_lines=LINES, placeholder=" ...") or ["?"]
