@@ -34,7 +34,15 @@ setup(
     license=PACKAGE.findtext("license"),
     packages=find_packages(include=["gsva_ros", "gsva_ros.*"]),
     # Model folders are data, not packages: their names hold dashes.
-    package_data={"gsva_ros": ["checkpoints/*/*", "eval/*.html", "programs/*.html", "py.typed"]},
+    package_data={
+        "gsva_ros": [
+            "checkpoints/*/*",
+            "eval/*.html",
+            "programs/*.html",
+            "programs/*.css",
+            "py.typed",
+        ]
+    },
     # Where ROS keeps them too; bags with our messages are read and written by these.
     data_files=[("share/gsva_ros/msg", [str(p.relative_to(HERE)) for p in HERE.glob("msg/*.msg")])],
     python_requires=">=3.10,<3.14",
