@@ -25,6 +25,8 @@ EVAL = [
     "rosbags-image>=0.10",
     "tqdm",
 ]
+# The page; Gradio is Apache-2.0.
+APP = [*EVAL, "gradio>=6,<7"]
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
 
 setup(
@@ -58,7 +60,7 @@ setup(
         "torch>=2.4",
         "transformers>=5,<6",
     ],
-    extras_require={"eval": EVAL, "sim": SIM},
+    extras_require={"app": APP, "eval": EVAL, "sim": SIM},
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gsva_ros.answer import ExpressionError, Segmenter
 from gsva_ros.errors import InputError
+from gsva_ros.overlay import Target, draw
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
 from gsva_ros.programs.app_session import Correction, Label, Session
 from gsva_ros.programs.page import notice, outcomes, problem, row_of
@@ -22,6 +23,8 @@ EXPRESSIONS, REQUEST = "expressions, one a line", "a free request"
 NOTHING = "Nothing is asked yet."
 #: Seconds that a visitor's pictures are kept after the last visit.
 KEPT = 3600
+#: The brush's colours, RGB: one has more red than blue, the other less.
+ADDS, REMOVES = "#e69f00", "#0072b2"
 Updates = dict[Any, Any]
 
 
@@ -124,7 +127,7 @@ class Page:
                 self.absent = gr.Button(Label.ABSENT.value.capitalize(), elem_id="absent")
                 self.paint = gr.Button("Paint it", elem_id="paint")
             self.editor = gr.ImageEditor(
-                label="Paint the thing; erase what is too much",
+                label="Orange adds to the mask, blue takes away; the outline is the answer's",
                 visible=False,
                 type="numpy",
                 image_mode="RGBA",
@@ -132,7 +135,7 @@ class Page:
                 transforms=(),
                 layers=False,
                 elem_id="editor",
-                brush=gr.Brush(colors=["#e69f00"], color_mode="fixed", default_size=12),
+                brush=gr.Brush(colors=[ADDS, REMOVES], color_mode="fixed", default_size=12),
             )
             self.painted = gr.Button("Take what is painted", visible=False, elem_id="painted")
             self.labels = gr.HTML(notice("Nothing is labelled on this frame."), elem_id="labels")
@@ -298,14 +301,13 @@ class Page:
         return self._correct(session, threshold, slot, Correction(Label.ABSENT, 0))
 
     def painting(self, session: Session, threshold: float, slot: int | None) -> Updates:
-        """The editor opens with the answer's mask as its paint."""
+        """The editor opens on the picture, with the answer's mask outlined."""
         if slot is None or session.rgb is None or session.answer is None:
             raise InputError("choose an expression first")
-        mask = session.slots(threshold)[slot].mask
-        layer = np.zeros((*session.rgb.shape[:2], 4), np.uint8)
-        if mask is not None:
-            layer[mask] = (230, 159, 0, 255)
-        value = {"background": session.rgb, "layers": [layer], "composite": None}
+        decided = session.slots(threshold)[slot]
+        mask = None if decided.rejected else decided.mask
+        seen = [] if mask is None else [Target(slot, decided.expression, mask, decided.p_seg)]
+        value = {"background": draw(session.rgb, seen), "layers": [], "composite": None}
         return {
             self.editor: gr.update(value=value, visible=True),
             self.painted: gr.update(visible=True),
@@ -315,8 +317,11 @@ class Page:
         self, session: Session, threshold: float, slot: int | None, meant: float,
         value: dict[str, Any] | None,
     ) -> Updates:  # fmt: skip
-        """What is painted becomes the expression's mask."""
-        mask = painted_mask(value)
+        """The answer's mask with what is painted becomes the expression's."""
+        if slot is None or session.answer is None:
+            raise InputError("choose an expression first")
+        decided = session.slots(threshold)[slot]
+        mask = painted_mask(value, None if decided.rejected else decided.mask)
         correction = Correction(Label.PAINTED, int(meant or 1), mask)
         return self._correct(session, threshold, slot, correction) | {
             self.editor: gr.update(value=None, visible=False),
@@ -374,11 +379,25 @@ class Page:
         return notice(" · ".join(said))
 
 
-def painted_mask(value: dict[str, Any] | None) -> NDArray[np.bool_] | None:
-    """What is painted in an image editor's value, bool [H, W]; None without a picture."""
-    if not value or not value.get("layers"):
-        return None
-    return np.any([np.asarray(layer)[..., 3] > 127 for layer in value["layers"]], axis=0)
+def painted_mask(
+    value: dict[str, Any] | None, mask: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
+    """A mask, bool [H, W] or None, after what is painted in an image editor's value; None: nothing was.
+
+    Raises:
+        InputError: what is painted is of another size than the mask.
+    """
+    layers = [np.asarray(layer) for layer in (value or {}).get("layers", [])]
+    if not layers:
+        return mask
+    painted = np.zeros(layers[0].shape[:2], bool) if mask is None else mask.copy()
+    if any(layer.shape[:2] != painted.shape for layer in layers):
+        raise InputError("what is painted is of another size than the picture: start anew")
+    for layer in layers:
+        seen = layer[..., 3] > 127
+        adds = layer[..., 0] > layer[..., 2]
+        painted = (painted | (seen & adds)) & ~(seen & ~adds)
+    return painted
 
 
 def _close(session: Session | None) -> None:
