@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from gsva_ros.conversions import MessageError, mask_of, to_rgb
@@ -128,8 +129,16 @@ class Watcher:
             with self._lock:
                 self._cameras[topic] = Camera()
             self.node.create_subscription(
-                kind, topic, lambda msg, t=topic: self._on_frame(t, msg), qos.IMAGE["best_effort"]
+                kind, topic, lambda msg, t=topic: self._on_frame(t, msg), self._profile(topic)
             )
+
+    def _profile(self, topic: str) -> QoSProfile:
+        """The node's own reliability, so that the same frames are seen that it answers."""
+        for info in self.node.get_subscriptions_info_by_topic(topic):
+            if (info.node_name, info.node_namespace) == (self._base, self._namespace):
+                reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
+                return qos.IMAGE["reliable" if reliable else "best_effort"]
+        return qos.IMAGE["best_effort"]
 
     def _on_frame(self, topic: str, msg: Any) -> None:
         if getattr(msg, "encoding", "") in DEPTH:
