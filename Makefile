@@ -62,7 +62,8 @@ test-app: $(BUILD_STAMP)
 docs: $(VENV_STAMP)
 	$(PIP) install -r requirements.txt -r requirements-docs.txt
 	$(VENV)/bin/python docs/interfaces.py
-	$(VENV)/bin/mkdocs build --strict
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs site
+	@echo "written: site/index.html"
 
 # Two reports, each a page and its numbers; calibration on the validation scenes is for a copy of the
 # model, so that the bundled one stays as it is.

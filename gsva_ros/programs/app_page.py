@@ -57,7 +57,7 @@ class Page:
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 self.file = gr.File(
-                    label="Picture or bag (.png, .jpg, .mcap, .db3)", height=110, elem_id="file"
+                    label="Picture or bag (.png, .jpg, .mcap, .db3)", height=150, elem_id="file"
                 )
                 self.bag = gr.Dropdown(
                     list(self.known),
