@@ -27,6 +27,7 @@ EVAL = [
 ]
 # The page; Gradio is Apache-2.0.
 APP = [*EVAL, "gradio>=6,<7"]
+TRAIN = sorted({*EVAL, "peft>=0.15", "tensorboard>=2.15"})
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
 
 setup(
@@ -60,7 +61,7 @@ setup(
         "torch>=2.4",
         "transformers>=5,<6",
     ],
-    extras_require={"app": APP, "eval": EVAL, "sim": SIM},
+    extras_require={"app": APP, "eval": EVAL, "sim": SIM, "train": TRAIN},
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .engine import Engine
+    from .answer import Segmenter
 
 __all__ = ["__version__", "load"]
 
@@ -20,11 +20,12 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     **official: Any,
-) -> Engine:
+) -> Segmenter[Any]:
     """Load a model, ready to segment.
 
     Args:
-        model: a bundled name ("gsva-mini"), a converted directory, or, together with `weights`, the
+        model: a bundled name ("gsva-mini"), a converted directory, a SAM 3 directory of transformers, or,
+            together with `weights`, the
             LLaVA directory that official GSVA weights were trained from.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".

@@ -97,11 +97,14 @@ class Segmenter(Protocol[FrameT]):
 
     Attributes:
         rejection_threshold: the model's own; a slot with p_seg below it is rejected.
+        can_reject: whether it decides that a thing is not there; if not, an empty mask is its only no.
         name, weights_hash, precision, device, prompt_template: what answers, for the record.
     """
 
     @property
     def rejection_threshold(self) -> float: ...
+    @property
+    def can_reject(self) -> bool: ...
     @property
     def name(self) -> str: ...
     @property
@@ -158,3 +161,63 @@ def cropped(mask: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
     """A copy of the mask inside a box, so that the whole can be freed."""
     x0, y0, x1, y1 = box
     return np.ascontiguousarray(mask[y0:y1, x0:x1])
+
+
+def decided(
+    expression: str,
+    p_seg: float,
+    rejected: bool,
+    size: tuple[int, int],
+    mask: NDArray[np.bool_] | None = None,
+    predicted_iou: float | None = None,
+) -> Slot:
+    """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel.
+
+    Args:
+        rejected: by the model. size: (height, width). mask: bool of `size`; None where none was drawn.
+    """
+    if not np.isfinite(p_seg):
+        return faulty(expression, 0.0, size, "decision")
+    rejection = Rejection.MODEL if rejected else None
+    if mask is None:
+        return Slot(expression, p_seg, rejection, size)
+    box = mask_box(mask)
+    if rejection is None and box is None:
+        rejection = Rejection.EMPTY_MASK
+    crop = None if box is None else cropped(mask, box)
+    return Slot(expression, p_seg, rejection, size, box, crop, predicted_iou)
+
+
+def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> Slot:
+    """A slot that could not be decided, because what the model computed are no finite numbers."""
+    fault = (
+        f"the model's {what} for {expression!r} is not made of finite numbers: its weights are damaged, "
+        "or too large for this dtype"
+    )
+    return Slot(expression, p_seg, None, size, fault=fault)
+
+
+def text_fault(text: object, what: str) -> str:
+    """What is wrong with words as an expression or instruction; "": nothing."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is a str, not {type(text).__name__}")
+    if not text.strip():
+        return f"{what} is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{what} is not valid text: {error.reason}"
+    return ""
+
+
+def thresholds_of(given: float | Sequence[float], count: int) -> list[float]:
+    """One threshold an expression; ValueError where they are no probabilities or too few."""
+    values = (
+        [float(given)] * count if isinstance(given, (int, float)) else [float(t) for t in given]
+    )
+    if len(values) != count:
+        raise ValueError(f"{len(values)} thresholds for {count} expressions: give one, or one each")
+    for value in values:
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"a threshold is a probability, 0 to 1, not {value!r}")
+    return values

@@ -15,7 +15,7 @@ from .errors import InputError, check_writable, one_line
 #: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
 COMMANDS = {
     "gsva_ros.sim.commands": ("sim", ("sim",)),
-    "gsva_ros.train.commands": ("sim", ("train",)),
+    "gsva_ros.programs.train": ("train", ("train",)),
     "gsva_ros.eval.commands": ("eval", ("eval", "record-truth", "calibrate")),
     "gsva_ros.programs.app_commands": ("app", ("app",)),
 }
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "gsva_ros":
             raise
-        problem = f"needs the package {error.name}: pip install 'gsva-ros[eval,sim]'"
+        problem = f"needs the package {error.name}: pip install 'gsva-ros[eval,sim,train]'"
     except (InputError, ExpressionError, OSError) as error:
         problem = one_line(error)
     except KeyboardInterrupt:
@@ -85,9 +85,14 @@ def register(subparsers: Any) -> None:
         help="turn official GSVA weights into a directory that the engine and the node load",
     )
     parser.add_argument("--llava", type=Path, required=True, help="LLaVA directory trained from")
-    parser.add_argument("--weights", type=Path, required=True, help="GSVA's state dict (LoRA too)")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="GSVA's weights: a file, or a folder of shards"
+    )
     parser.add_argument("--vision-tower", type=Path, required=True, help="CLIP directory")
     parser.add_argument("--conversation", default="llava_v1", choices=("llava_v1", "llava_llama_2"))
+    parser.add_argument(
+        "--sam", type=Path, help="JSON of SAM's sizes, where they cannot be read off the weights"
+    )
     parser.add_argument("--lora-alpha", type=float, default=16.0, help="LoRA's alpha")
     parser.add_argument("out", type=Path, help="the directory to write")
     parser.set_defaults(run=convert)
@@ -152,12 +157,14 @@ def _picture(path: Path) -> Any:
 def convert(args: argparse.Namespace) -> int:
     """Write the converted directory and name it."""
     from gsva_ros.model import checkpoint
+    from gsva_ros.model.config import read_json
 
     checkpoint.convert(
         args.out,
         args.llava,
         weights=args.weights,
         vision_tower=args.vision_tower,
+        sam=read_json(args.sam) if args.sam else None,
         conversation=args.conversation,
         lora_alpha=args.lora_alpha,
     )

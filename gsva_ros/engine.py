@@ -8,26 +8,37 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from .answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
+from .answer import (
+    Answer,
+    ExpressionError,
+    Segmenter,
+    Slot,
+    decided,
+    faulty,
+    text_fault,
+    thresholds_of,
+)
 from .errors import InputError
+from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
+from .model.config import model_type
 from .model.images import Rgb, check_rgb
+from .model.prefix import Prefix, branch_bias, rewind
 from .model.sam import SamPreprocessor, postprocess_masks
 from .model.tokenizer import Special
 
-CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Expressions in one pass. Each copies the prefix's cache: 150 MB for GSVA-7B in bfloat16.
+# Expressions in one pass: bounds what a pass and its masks take.
 BATCH = 16
 # What an answer says that is not an expression.
 LEAD_IN = re.compile(r"^(sure\b|and\b|the masks? of\b|[\s,.:;])+", re.IGNORECASE)
@@ -40,28 +51,21 @@ class EncodedFrame:
     """One encoded picture: what any number of expressions share. Made by `Engine.encode`.
 
     size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings
-    [1, C, h, w]. prefix: keys and values [1, heads, P, D] of each layer, for the prompt up to and
-    with the image. seconds: what encoding took.
+    [1, C, h, w]. prefix: keys and values of the prompt up to and with the image. seconds: what
+    encoding took.
     """
 
     engine: Engine
     size: tuple[int, int]
     resized: tuple[int, int]
     image_embeddings: Tensor
-    prefix: list[tuple[Tensor, Tensor]]
+    prefix: Prefix
     seconds: float
 
     @property
     def prefix_length(self) -> int:
         """Positions that the prefix takes."""
-        return self.prefix[0][0].shape[2]
-
-    def cache(self, batch: int) -> DynamicCache:
-        """A fresh cache that begins with the prefix, for `batch` sequences."""
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(self.prefix):
-            cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
-        return cache
+        return self.prefix.length
 
 
 @dataclass
@@ -118,7 +122,13 @@ class Engine:
         self._clip = ClipPreprocessor(self.config.preprocessor)
         self._sam = SamPreprocessor(self.config.sam["image_size"])
         ids = self.prompt.tokenizer.ids
-        self._seg, self._rej, self._eos = ids[Special.SEG], ids[Special.REJ], ids[Special.EOS]
+        self._seg, self._rej, self._eos = ids[Special.SEG], ids.get(Special.REJ), ids[Special.EOS]
+        self._slot_ids = [i for i in (self._seg, self._rej) if i is not None]
+
+    @property
+    def can_reject(self) -> bool:
+        """Whether the model decides that a thing is not there; if not, an empty mask is its only no."""
+        return self.prompt.family.rejects
 
     @property
     def rejection_threshold(self) -> float:
@@ -154,7 +164,7 @@ class Engine:
             size=(height, width),
             resized=self._sam.resized(height, width),
             image_embeddings=image_embeddings,
-            prefix=_keys_and_values(cache),
+            prefix=Prefix(cache),
             seconds=time.perf_counter() - start,
         )
 
@@ -192,7 +202,12 @@ class Engine:
         self._check_frame(frame)
         if isinstance(expressions, str):
             raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
-        thresholds = self._thresholds(threshold, len(expressions))
+        if joint and not self.prompt.family.joint:
+            raise InputError(
+                f"{self.name} is asked for one thing at a time: it has no joint prompt"
+            )
+        own = self.rejection_threshold
+        thresholds = thresholds_of(own if threshold is None else threshold, len(expressions))
         asked = self._check_expressions(frame, expressions)
         start = time.perf_counter()
         decide = self._decide_jointly if joint else self._decide_alone
@@ -227,18 +242,19 @@ class Engine:
             ExpressionError: the instruction is empty or too long.
         """
         self._check_frame(frame)
-        if fault := _text_fault(text, "an instruction"):
+        if fault := text_fault(text, "an instruction"):
             raise ExpressionError(fault)
         text = text.strip()
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is at least 1, not {max_new_tokens}")
-        (limit,) = self._thresholds(threshold, 1)
+        own = self.rejection_threshold
+        (limit,) = thresholds_of(own if threshold is None else threshold, 1)
         start = time.perf_counter()
         ids = self.prompt.ask(text)
         room = self._room(frame) - len(ids)
         if room < 1:
             raise ExpressionError(self._too_long("an instruction", text, len(ids), frame))
-        cache = frame.cache(1)
+        cache = frame.prefix.cache()
         written: list[int] = []
         decisions: list[_Decision] = []
         since = 0  # where the words of the next slot begin
@@ -252,9 +268,10 @@ class Engine:
                 break
             if token in (self._seg, self._rej):
                 words = self.prompt.tokenizer.decode(written[since:])
-                decision = self._decision(_expression_in(words, text), logits, hidden, limit)
+                asked, scores = _expression_in(words, text), logits[self._slot_ids]
+                decision = self._decision(asked, scores, hidden, limit)
                 decisions.append(decision)
-                token = self._rej if decision.rejected else self._seg
+                token = self._rej if decision.rejected and self._rej else self._seg
                 since = len(written) + 1
             written.append(token)
             ids = [token]
@@ -266,61 +283,67 @@ class Engine:
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """Each expression a branch of its own behind the shared prefix."""
+        """Each expression a branch of its own behind the shared prefix, all in one sequence."""
         branches = [self.prompt.slot(e) for e in expressions]
-        decisions = []
+        decisions: list[_Decision] = []
         for start in range(0, len(branches), BATCH):
             batch = branches[start : start + BATCH]
-            lengths = torch.tensor([len(ids) for ids in batch], device=self.device)
-            padded = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
-            for row, branch in enumerate(batch):
-                padded[row, : len(branch)] = torch.tensor(branch)
-            # Padding stands to the right, so every position counts on from the prefix as if alone.
-            places = torch.arange(padded.shape[1], device=self.device)
-            mask = torch.ones(
-                len(batch), frame.prefix_length + len(places), dtype=torch.bool, device=self.device
-            )
-            mask[:, frame.prefix_length :] = places < lengths[:, None]
+            lengths = [len(ids) for ids in batch]
+            prefix = frame.prefix_length
+            # Every branch counts on from the prefix, as if it stood there alone.
+            places = torch.cat([torch.arange(prefix, prefix + n) for n in lengths])
             output = self.model.language(
-                self.model.embed(padded.to(self.device)),
-                attention_mask=mask,
-                position_ids=(frame.prefix_length + places).expand(len(batch), -1),
-                past_key_values=frame.cache(len(batch)),
+                self._embed([i for ids in batch for i in ids]),
+                attention_mask=branch_bias(lengths, prefix, self.dtype, self.device),
+                position_ids=places[None].to(self.device),
+                past_key_values=frame.prefix.cache(),
             )
-            rows = torch.arange(len(batch), device=self.device)
-            hidden = output.hidden_last[rows, lengths - 1]
-            logits = self.model.lm_head(hidden).float()
-            for row in range(len(batch)):
-                at = start + row
-                decisions.append(
-                    self._decision(expressions[at], logits[row], hidden[row], thresholds[at])
-                )
+            ends = torch.tensor(lengths, device=self.device).cumsum(0) - 1
+            hidden = output.hidden_last[0, ends]
+            logits = self._slot_logits(hidden)
+            decisions += [
+                self._decision(expressions[start + row], logits[row], hidden[row], limit)
+                for row, limit in enumerate(thresholds[start : start + BATCH])
+            ]
         return decisions
 
     def _decide_jointly(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """GSVA's joint prompt; each decision is written before the next slot is read."""
+        """GSVA's joint prompt; each slot is read behind the model's own answers to those before it.
+
+        Every slot is taken for [SEG] at first: only behind one that turns out [REJ] is it read again.
+        """
         turn = self.prompt.segment_turn(expressions, [False] * len(expressions))
         if len(turn.ids) > self._room(frame):
             joint = ", ".join(expressions)
             raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
-        cache, done, ids = frame.cache(1), 0, list(turn.ids)
-        decisions = []
-        for expression, slot, limit in zip(expressions, turn.slots, thresholds, strict=True):
-            hidden = self._hidden(ids[done : slot + 1], cache)[-1]
-            logits = self.model.lm_head(hidden).float()
-            decision = self._decision(expression, logits, hidden, limit)
-            ids[slot + 1] = self._rej if decision.rejected else self._seg
-            done = slot + 1
-            decisions.append(decision)
+        cache, ids, done = frame.prefix.cache(), list(turn.ids), 0
+        decisions: list[_Decision] = []
+        while len(decisions) < len(expressions):
+            hidden = self._hidden(ids[done : turn.slots[-1] + 1], cache)
+            states = hidden[[slot - done for slot in turn.slots[len(decisions) :]]]
+            for state, logits in zip(states, self._slot_logits(states), strict=True):
+                number = len(decisions)
+                decision = self._decision(expressions[number], logits, state, thresholds[number])
+                decisions.append(decision)
+                if decision.rejected and self._rej is not None:
+                    done = turn.slots[number] + 1
+                    ids[done] = self._rej
+                    rewind(cache, frame.prefix_length + done)
+                    break
         return decisions
+
+    def _slot_logits(self, hidden: Tensor) -> Tensor:
+        """Scores of [SEG] and, where there is one, [REJ], [K, 1 or 2], of hidden states [K, D]."""
+        return (hidden @ self.model.lm_head.weight[self._slot_ids].T).float()
 
     def _decision(
         self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
     ) -> _Decision:
-        """Logits [V] and hidden state [D] of the position before the slot."""
-        p_seg = float(logits[[self._seg, self._rej]].softmax(-1)[0])
+        """`_slot_logits` [1 or 2] and hidden state [D] of the position before the slot."""
+        # With [SEG] alone this is 1, or NaN.
+        p_seg = float(logits.softmax(-1)[0])
         return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
     def _answer(
@@ -338,7 +361,7 @@ class Engine:
             for i, d in enumerate(decisions)
             if np.isfinite(d.p_seg) and (mask_rejected or not d.rejected)
         ]
-        slots = [_unmasked(frame, decision) for decision in decisions]
+        slots = [decided(d.expression, d.p_seg, d.rejected, frame.size) for d in decisions]
         for first in range(0, len(drawn), BATCH):
             batch = drawn[first : first + BATCH]
             masked = self._masked(frame, [decisions[i] for i in batch])
@@ -359,14 +382,21 @@ class Engine:
         side = self.config.sam["image_size"]
         for row, decision in enumerate(decisions):
             if not finite[row]:
-                yield _faulty(frame, decision, "mask")
+                yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
                 continue
             # A large frame's logits take hundreds of megabytes a mask: never two at a time.
             logits = postprocess_masks(
                 low_res_masks[row : row + 1], side, frame.resized, frame.size
             )
             mask = (logits[0] > 0).cpu().numpy()
-            yield _with_mask(frame, decision, mask, float(iou[row]))
+            yield decided(
+                decision.expression,
+                decision.p_seg,
+                decision.rejected,
+                frame.size,
+                mask,
+                float(iou[row]),
+            )
 
     # Language model
 
@@ -392,7 +422,7 @@ class Engine:
         """The expressions without surrounding white space; raises for all that are at fault."""
         faults = {}
         for index, expression in enumerate(expressions):
-            fault = _text_fault(expression, "an expression")
+            fault = text_fault(expression, "an expression")
             if not fault:
                 length = len(self.prompt.slot(expression.strip()))
                 if length > self._room(frame):
@@ -402,19 +432,6 @@ class Engine:
         if faults:
             raise ExpressionError(next(iter(faults.values())), faults)
         return [e.strip() for e in expressions]
-
-    def _thresholds(self, given: float | Sequence[float] | None, count: int) -> list[float]:
-        """One threshold an expression."""
-        own = self.rejection_threshold if given is None else given
-        values = [float(own)] * count if isinstance(own, (int, float)) else [float(t) for t in own]
-        if len(values) != count:
-            raise ValueError(
-                f"{len(values)} thresholds for {count} expressions: give one, or one each"
-            )
-        for value in values:
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"a threshold is a probability, 0 to 1, not {value!r}")
-        return values
 
     def _room(self, frame: EncodedFrame) -> int:
         """Positions that the model's context leaves behind the prefix."""
@@ -429,7 +446,14 @@ class Engine:
         )
 
 
-def load(model: str | Path, device: str = "auto", dtype: str = "auto", **official: Any) -> Engine:
+#: Families with an engine of their own, by the model_type of their config.json: the module that loads them.
+#: Those that share GSVA's modules are rows of `model.families.FAMILIES`.
+OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
+
+
+def load(
+    model: str | Path, device: str = "auto", dtype: str = "auto", **official: Any
+) -> Segmenter[Any]:
     """See `gsva_ros.load`."""
     chosen = _device(device)
     if dtype == "auto":
@@ -442,27 +466,12 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", **officia
             raise InputError(f"official weights need {' and '.join(missing)} too")
         checkpoint = load_official(model, **official)
     else:
-        checkpoint = load_converted(model_directory(model))
+        directory = model_directory(model)
+        if own := OWN_ENGINES.get(model_type(directory)):
+            other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
+            return other
+        checkpoint = load_converted(directory)
     return Engine(checkpoint, str(model), chosen, DTYPES[dtype])
-
-
-def model_directory(model: str | Path) -> Path:
-    """The directory of a bundled name, or of a path.
-
-    Raises:
-        FileNotFoundError: neither; says which models are bundled.
-    """
-    bundled = CHECKPOINTS / model
-    if isinstance(model, str) and Path(model).name == model and bundled.is_dir():
-        return bundled
-    if Path(model).is_dir():
-        return Path(model)
-    names = (
-        sorted(p.name for p in CHECKPOINTS.iterdir() if p.is_dir()) if CHECKPOINTS.is_dir() else []
-    )
-    raise FileNotFoundError(
-        f"no model {str(model)!r}: neither a directory nor bundled ({', '.join(names) or 'none'})"
-    )
 
 
 def _device(name: str) -> torch.device:
@@ -475,52 +484,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
     return device
-
-
-def _keys_and_values(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
-    layers: list[Any] = cache.layers
-    return [(layer.keys, layer.values) for layer in layers]
-
-
-def _unmasked(frame: EncodedFrame, decision: _Decision) -> Slot:
-    """A slot that gets no mask: rejected by the model, or at fault."""
-    if not np.isfinite(decision.p_seg):
-        return _faulty(frame, decision, "decision")
-    return Slot(decision.expression, decision.p_seg, Rejection.MODEL, frame.size)
-
-
-def _faulty(frame: EncodedFrame, decision: _Decision, what: str) -> Slot:
-    fault = (
-        f"the model's {what} for {decision.expression!r} is not made of finite numbers: "
-        "its weights are damaged, or too large for this dtype"
-    )
-    p_seg = decision.p_seg if np.isfinite(decision.p_seg) else 0.0
-    return Slot(decision.expression, p_seg, None, frame.size, fault=fault)
-
-
-def _with_mask(
-    frame: EncodedFrame, decision: _Decision, mask: NDArray[np.bool_], iou: float
-) -> Slot:
-    """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel."""
-    box = mask_box(mask)
-    rejection = Rejection.MODEL if decision.rejected else None
-    if rejection is None and box is None:
-        rejection = Rejection.EMPTY_MASK
-    crop = None if box is None else cropped(mask, box)
-    return Slot(decision.expression, decision.p_seg, rejection, frame.size, box, crop, iou)
-
-
-def _text_fault(text: object, what: str) -> str:
-    """What is wrong with words as an expression or instruction; "": nothing."""
-    if not isinstance(text, str):
-        raise TypeError(f"{what} is a str, not {type(text).__name__}")
-    if not text.strip():
-        return f"{what} is empty"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"{what} is not valid text: {error.reason}"
-    return ""
 
 
 def _readable(answer: str) -> str:

@@ -39,12 +39,19 @@ class Referring:
         category: scores are also given by category.
         referents: how many things in the frame are meant; 0: none; None: not known.
         mask: bool [H, W], all of them; None where `referents` is.
+        ignore: bool [H, W], pixels that count neither for nor against; None: none of them.
+        box: the annotated box of the one thing that is meant, (x, y, width, height) in pixels.
+        region: "phrase" or "sentence" where one region is asked for, as ReasonSeg does; "": an
+            expression.
     """
 
     expression: str
     category: str = ""
     referents: int | None = None
     mask: Mask | None = None
+    ignore: Mask | None = None
+    box: tuple[float, float, float, float] | None = None
+    region: str = ""
 
 
 class _Strict(BaseModel):
@@ -197,7 +204,7 @@ def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
         )
     try:
         if isinstance(coded, RunLengths):
-            mask = rle.decode(_run_lengths(coded, size))
+            mask = rle.decode(_run_lengths(coded.counts, size))
         elif coded:
             _check_polygons(coded, size)
             mask = rle.decode(rle.merge(rle.frPyObjects(coded, *size)))
@@ -210,9 +217,21 @@ def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
     return mask.astype(bool)
 
 
-def _run_lengths(coded: RunLengths, size: tuple[int, int]) -> dict[str, Any]:
+def run_lengths_mask(given: str | list[int], size: tuple[int, int]) -> Mask:
+    """The mask of COCO's run lengths, compressed (text) or not, bool of `size` (height, width).
+
+    Raises:
+        TruthError: they are not such, or do not make a mask of this size.
+    """
+    if not isinstance(given, str | list) or not all(isinstance(c, str | int) for c in given):
+        raise TruthError(f"its run lengths are {type(given).__name__}, neither text nor numbers")
+    mask: Mask = rle.decode(_run_lengths(given, size)).astype(bool)
+    return mask
+
+
+def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any]:
     """As pycocotools wants them. Its C code trusts what it is given, so all of it is checked here."""
-    counts = coded.counts if isinstance(coded.counts, list) else _unpacked(coded.counts)
+    counts = given if isinstance(given, list) else _unpacked(given)
     if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
         pixels = size[0] * size[1]
         raise TruthError(

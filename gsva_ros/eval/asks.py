@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..bags.ask import Ask
 from ..errors import InputError, one_line, validated
 from ..serving.requests import Limits
 from ..serving.schedule import fits
@@ -27,20 +28,6 @@ MAX_LEAD = Limits().max_frame_lead
 
 class AskError(InputError):
     """An instruction file that cannot be used; names the file and the entry."""
-
-
-@dataclass(frozen=True)
-class Ask:
-    """An instruction as recorded. `at` and `not_before` in nanoseconds; `text` or `expressions`."""
-
-    id: str
-    topic: str
-    at: int
-    expressions: tuple[str, ...] = ()
-    text: str = ""
-    not_before: int = 0
-    every_frame: bool = False
-    cancel: bool = False
 
 
 @dataclass(frozen=True)

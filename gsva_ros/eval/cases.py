@@ -33,9 +33,13 @@ class Gathered:
         data: what they are of, for people and for the record.
         rules: see `metrics.metric`.
         problems: what was left out, each with its place.
+        fingerprint: see `fingerprint.fingerprint`.
+        skip: whether a case that cannot be read is left out too; else it ends the run.
     """
 
     cases: list[Case]
     data: str
     rules: str = "grefcoco"
     problems: list[str] = field(default_factory=list)
+    fingerprint: str = ""
+    skip: bool = False

@@ -16,7 +16,7 @@ from .metrics import NAMES
 from .sources import bag, dataset, scenes
 
 if TYPE_CHECKING:
-    from ..engine import Engine
+    from ..answer import Segmenter
     from .cases import Gathered
     from .run import CaseRecord, Records
 
@@ -47,7 +47,7 @@ def register(subparsers: Any) -> None:
 
     parser = commands.add_parser(
         "dataset",
-        help="gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, Ref-ZOM or ReasonSeg in the official folders",
+        help="gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, RefClef, Ref-ZOM or ReasonSeg in the official folders",
         description="Protocol paper is what published numbers mean: one prompt with all expressions, the "
         "true earlier answers, masks from a second pass. Protocol deployed is what a robot gets: "
         "every expression decided by itself.",
@@ -95,6 +95,11 @@ def register(subparsers: Any) -> None:
 def _measured(parser: argparse.ArgumentParser, gather: Gather) -> None:
     _run_arguments(parser)
     _output_arguments(parser)
+    parser.add_argument(
+        "--no-blind",
+        action="store_true",
+        help="leave out the baseline that is shown a grey picture, which takes as long as the model",
+    )
     parser.set_defaults(run=lambda args: _measure(args, gather))
 
 
@@ -107,6 +112,12 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="gsva-mini", help="bundled name or directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
+        "--dtype",
+        default="auto",
+        help="auto (bfloat16 on CUDA, float32 elsewhere), float32, bfloat16 or float16; published numbers "
+        "are float32's",
+    )
+    parser.add_argument(
         "--records", type=Path, help="keep records here while running; a killed run goes on"
     )
 
@@ -114,8 +125,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 def _record_truth(args: argparse.Namespace) -> int:
     from rosbags.rosbag2 import WriterError
 
+    from ..bags.bag import Bag
     from ..truth import read_truth
-    from .bags import Bag
     from .record import record_truth
 
     truth = read_truth(args.truth)
@@ -133,13 +144,7 @@ def _measure(args: argparse.Namespace, gather: Gather) -> int:
     """Run the model and the blind baseline over the cases; print, and write what was asked for."""
     check_writable(args.out, args.report, args.records)
     protocol = getattr(args, "protocol", "deployed")
-    if protocol == "paper" and args.name == dataset.reasonseg.NAME:
-        raise InputError(
-            "ReasonSeg asks whole sentences, which the paper's joint prompt does not hold: use "
-            "--protocol deployed"
-        )
     with gather(args) as gathered:
-        _tell(gathered.problems)
         return _run(args, gathered, protocol)
 
 
@@ -154,19 +159,29 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     cases, data, rules = gathered.cases, gathered.data, gathered.rules
     engine = _engine(args)
     calibrated = read_calibration(model_directory(args.model))
-    kept = _records(args, engine, data, protocol)
-    records = evaluate(engine, cases, kept, protocol, label="model")
+    kept = _records(args, engine, gathered, protocol)
+    left_out = gathered.problems if gathered.skip else None
+    records = evaluate(engine, cases, kept, protocol, False, "model", rules, left_out)
+    _tell(gathered.problems)
+    if not records:
+        raise InputError(f"{data}: none of its cases can be read")
     run = {
         "model": args.model,
         "weights_hash": engine.weights_hash,
         "device": str(engine.device),
+        "dtype": engine.precision,
         "data": data,
+        "fingerprint": gathered.fingerprint,
+        "left_out": len(gathered.problems),
         "calibrated": calibrated,
     }
     unknown = all(slot.referents is None for record in records for slot in record.slots)
     blind = []
-    if not unknown:
-        blind = evaluate(engine, cases, None, protocol, blind=True, label="blind baseline")
+    if not unknown and not args.no_blind:
+        unseen = _records(args, engine, gathered, protocol, blind=True)
+        blind = evaluate(
+            engine, cases, unseen, protocol, True, "blind baseline", rules, [] if left_out else None
+        )
     if not processes().is_main_process:
         return 0
     if unknown:
@@ -178,6 +193,9 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     _table({args.model: numbers["scores"]["all"]} | numbers["baselines"])
     print()
     _table({k: v for k, v in numbers["scores"].items() if k != "all"})
+    boxes = numbers["scores"]["all"]["box_precision_0.5"]
+    if boxes is not None:
+        print(f"boxes of what is there with an IoU of at least 0.5 (REC): {boxes:.3f}")
     kinds = ", ".join(f"{kind} {count}" for kind, count in numbers["rejections"].items())
     print(f"rejections: {kinds or 'none'}")
     if numbers["unscored"]:
@@ -213,25 +231,42 @@ def _write(args: argparse.Namespace, numbers: dict[str, Any], records: list[Case
         print(f"written: {write_result(args.out, json.dumps(whole, allow_nan=False) + chr(10))}")
 
 
-def _engine(args: argparse.Namespace) -> Engine:
+def _engine(args: argparse.Namespace) -> Segmenter[Any]:
     """Load the model; of several processes on one machine, each on its own GPU."""
     from .. import load
     from .processes import processes
 
     here = processes()
     own = args.device == "auto" and here.num_processes > 1
-    return load(args.model, device=str(here.device) if own else args.device)
+    device = str(here.device) if own else args.device
+    engine = load(args.model, device=device, dtype=args.dtype)
+    if not engine.can_reject and here.is_main_process:
+        print(f"{args.model} cannot reject: an empty mask is its only no", file=sys.stderr)
+    return engine
 
 
-def _records(args: argparse.Namespace, engine: Engine, data: str, protocol: str) -> Records | None:
+def _records(
+    args: argparse.Namespace,
+    engine: Segmenter[Any],
+    gathered: Gathered,
+    protocol: str,
+    blind: bool = False,
+) -> Records | None:
     from .processes import processes
     from .run import Records
 
     if args.records is None:
         return None
-    run = {"weights_hash": engine.weights_hash, "data": data, "protocol": protocol}
-    run |= {"rejection_threshold": engine.rejection_threshold}
-    return Records(args.records, run, processes().process_index)
+    run = {
+        "weights_hash": engine.weights_hash,
+        "dtype": engine.precision,
+        "data": gathered.data,
+        "fingerprint": gathered.fingerprint,
+        "protocol": protocol,
+        "rejection_threshold": engine.rejection_threshold,
+    }
+    path = args.records.with_name(f"{args.records.name}.blind") if blind else args.records
+    return Records(path, run, processes().process_index)
 
 
 def _table(rows: dict[str, Any]) -> None:
@@ -290,7 +325,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     with scenes.gather(args) as gathered:
         cases = gathered.cases
     engine = _engine(args)
-    kept = _records(args, engine, f"{len(cases)} scenes of split {args.split}", "deployed")
+    kept = _records(args, engine, gathered, "deployed")
     slots = Slots.of(evaluate(engine, cases, kept, label="model"))
     if not processes().is_main_process:
         return 0

@@ -3,7 +3,8 @@
 All expressions of a picture stand in one prompt, and the answer is fed with the true slots, so that a
 later slot sees the truth of earlier ones. A slot is decided rightly where the true one of [SEG] and [REJ]
 is the likeliest of all tokens, wrongly otherwise. Masks come from a second pass in which every slot is
-[SEG], also those of slots that were rejected.
+[SEG], also those of slots that were rejected. A family that asks one expression in a conversation, as LISA,
+is asked so here too, and one region (ReasonSeg) always is.
 
 Source: `validate` and `eval_gres` of the official GSVA (solver.py at its commit 618dc79).
 """
@@ -12,16 +13,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..answer import Rejection
 from ..engine import Engine
 from ..model.clip import ClipPreprocessor
 from ..model.official import official_pass
+from ..model.prompt import Turn
 from ..model.sam import SamPreprocessor
 from ..truth import Referring
 
@@ -38,32 +41,91 @@ class MaskedSlot:
 
 @torch.inference_mode()
 def paper_slots(
+    engine: Engine,
+    rgb: NDArray[np.uint8],
+    queries: Sequence[Referring],
+    rules: str = "grefcoco",
+) -> tuple[list[MaskedSlot], dict[str, float]]:
+    """Slots of one picture, and the seconds it took ("total").
+
+    Args:
+        rules: a pixel belongs to the mask where its logit is at least 0; by the rules of "refcoco" only
+            where it is above 0.
+    """
+    start = time.perf_counter()
+    passes = _Passes(engine, rgb)
+    above = rules == "refcoco"
+    together = [list(queries)]
+    if not engine.prompt.family.joint or any(query.region for query in queries):
+        together = [[query] for query in queries]
+    slots: list[MaskedSlot] = []
+    for asked in together:
+        if asked[0].region:
+            turn = engine.prompt.region_turn(asked[0].expression, asked[0].region == "sentence")
+        else:
+            absent = [q.mask is None or not q.mask.any() for q in asked]
+            turn = engine.prompt.segment_turn([q.expression for q in asked], absent)
+        slots += passes.slots(turn, above)
+    return slots, {"total": time.perf_counter() - start}
+
+
+@torch.inference_mode()
+def region_slots(
     engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
-    """Slots of one picture, and the seconds it took ("total")."""
+    """Regions (ReasonSeg) under the deployed protocol: asked alike, decided by the engine's threshold."""
     start = time.perf_counter()
-    model, prompt, config = engine.model, engine.prompt, engine.config
-    sam = SamPreprocessor(config.sam["image_size"])
-    pixel_values = ClipPreprocessor(config.preprocessor)(rgb)[None].to(model.device, model.dtype)
-    sam_pixel_values = sam(rgb)[None].to(model.device, model.dtype)
-    turn = prompt.segment_turn([q.expression for q in queries], [not q.mask.any() for q in queries])
-    height, width = rgb.shape[:2]
-    output = official_pass(
-        model,
-        model.project(model.encode_clip(pixel_values)),
-        model.encode_sam(sam_pixel_values),
-        torch.tensor(prompt.full(turn), device=model.device),
-        sam.resized(height, width),
-        (height, width),
-        reeval=True,
-    )
-    before = len(output.output_ids) - len(turn.ids)
-    seg, rej = config.seg_token_id, config.rej_token_id
+    passes = _Passes(engine, rgb)
     slots = []
-    for number, place in enumerate(turn.slots):
-        at = before + place
-        p_seg = output.slot_logits[number][[seg, rej]].float().softmax(-1)[0]
-        mask = (output.pred_masks[number] >= 0).cpu().numpy()
-        rejection = None if int(output.output_ids[at + 1]) == seg else Rejection.MODEL
-        slots.append(MaskedSlot(float(p_seg), rejection, float(output.predicted_iou[number]), mask))
+    for query in queries:
+        turn = engine.prompt.region_turn(query.expression, query.region == "sentence")
+        (slot,) = passes.slots(turn, above=True)
+        rejection = None if slot.mask.any() else Rejection.EMPTY_MASK
+        if slot.p_seg < engine.rejection_threshold:
+            rejection = Rejection.MODEL
+        slots.append(replace(slot, rejection=rejection))
     return slots, {"total": time.perf_counter() - start}
+
+
+class _Passes:
+    """One picture, encoded once, for any number of official passes."""
+
+    def __init__(self, engine: Engine, rgb: NDArray[np.uint8]) -> None:
+        model, config = engine.model, engine.config
+        sam = SamPreprocessor(config.sam["image_size"])
+
+        def on_device(pixels: Tensor) -> Tensor:
+            return pixels[None].to(model.device, model.dtype)
+
+        pixel_values = on_device(ClipPreprocessor(config.preprocessor)(rgb))
+        self._engine, self._size = engine, rgb.shape[:2]
+        self._resized = sam.resized(*self._size)
+        self._image_tokens = model.project(model.encode_clip(pixel_values))
+        self._image_embeddings = model.encode_sam(on_device(sam(rgb)))
+
+    def slots(self, turn: Turn, above: bool) -> list[MaskedSlot]:
+        """The slots of a turn; above: see `paper_slots`."""
+        model, prompt, config = self._engine.model, self._engine.prompt, self._engine.config
+        output = official_pass(
+            model,
+            self._image_tokens,
+            self._image_embeddings,
+            torch.tensor(prompt.full(turn), device=model.device),
+            self._resized,
+            self._size,
+            reeval=True,
+        )
+        before = len(output.output_ids) - len(turn.ids)
+        seg, rej = config.seg_token_id, config.rej_token_id
+        slots = []
+        for number, place in enumerate(turn.slots):
+            logits = output.pred_masks[number]
+            mask = (logits > 0 if above else logits >= 0).cpu().numpy()
+            if rej is None:
+                p_seg, rejection = 1.0, None if mask.any() else Rejection.EMPTY_MASK
+            else:
+                p_seg = float(output.slot_logits[number][[seg, rej]].float().softmax(-1)[0])
+                kept = int(output.output_ids[before + place + 1]) == seg
+                rejection = None if kept else Rejection.MODEL
+            slots.append(MaskedSlot(p_seg, rejection, float(output.predicted_iou[number]), mask))
+        return slots

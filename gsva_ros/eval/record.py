@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 
+from ..bags.bag import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
 from ..interfaces import mcap_writer, typestore
 from ..stamps import SECOND
 from ..truth import FrameTruth
-from .bags import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
 
 INSTRUCTION_TOPIC = "/instruction"
 #: How the instructions are named; the frame's stamp follows.

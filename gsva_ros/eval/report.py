@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Engine, Slot
+from ..answer import Segmenter, Slot
 from ..overlay import Target, draw
 from ..truth import Referring
 from .cases import Case
@@ -84,7 +84,10 @@ def choose(
 
 
 def gallery(
-    engine: Engine, cases: Sequence[Case], records: Sequence[CaseRecord], picks: Sequence[Pick]
+    engine: Segmenter[Any],
+    cases: Sequence[Case],
+    records: Sequence[CaseRecord],
+    picks: Sequence[Pick],
 ) -> list[Card]:
     """Ask the picked expressions once more and draw them; the same weights answer as before."""
     cards = []

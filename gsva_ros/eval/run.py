@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import Slot, mask_box
+from ..answer import Segmenter, Slot, mask_box
 from ..engine import Engine
 from ..errors import InputError, one_line
 from ..truth import Referring
 from .cases import Case
 from .metrics import overlap
-from .paper import MaskedSlot, paper_slots
+from .paper import MaskedSlot, paper_slots, region_slots
 from .processes import processes
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,14 @@ class Records:
 
 
 def evaluate(
-    engine: Engine,
+    engine: Segmenter[Any],
     cases: Iterable[Case],
     records: Records | None = None,
     protocol: str = "deployed",
     blind: bool = False,
     label: str = "cases",
+    rules: str = "grefcoco",
+    problems: list[str] | None = None,
 ) -> list[CaseRecord]:
     """Run every case that `records` does not hold yet; return all in the cases' order.
 
@@ -115,16 +120,27 @@ def evaluate(
 
     Args:
         protocol: "deployed": each expression decided by itself; "paper": see `paper.paper_slots`.
+        rules: the data set's, see `metrics.metric`.
+        problems: takes a line for each case that cannot be read, which is left out then; None: it raises.
         blind: show the engine a grey picture of the same size instead: what the words alone give away.
     """
     cases = list(cases)
     here = processes()
     mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}
-    answer = {"deployed": deployed_slots, "paper": paper_slots}[protocol]
+    if protocol == "paper" and not isinstance(engine, Engine):
+        raise InputError(f"{engine.name} has no protocol of GSVA's paper: use deployed")
+    paper = partial(paper_slots, rules=rules)
+    answer = {"deployed": deployed_slots, "paper": paper}[protocol]
     for case in tqdm(mine, desc=label, mininterval=2.0, disable=not here.is_main_process):
         if case.id not in done:
-            rgb, queries = case.read()
+            try:
+                rgb, queries = case.read()
+            except InputError as error:
+                if problems is None:
+                    raise
+                problems.append(f"{case.id}: {one_line(error)}")
+                continue
             shown = np.full_like(rgb, 128) if blind else rgb
             if case.text:
                 slots, seconds, queries = free_slots(engine, shown, case.text)
@@ -134,22 +150,24 @@ def evaluate(
             done[case.id] = CaseRecord(case.id, seconds, recorded)
             if records:
                 records.add(done[case.id])
-    finished = gather_object([done[case.id] for case in mine])
+    finished = gather_object([done[case.id] for case in mine if case.id in done])
     by_id = {record.id: record for record in finished}
-    return [by_id[case.id] for case in cases]
+    return [by_id[case.id] for case in cases if case.id in by_id]
 
 
 def deployed_slots(
-    engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
+    engine: Segmenter[Any], rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
     """Each expression decided by itself, as the node does, and a mask also where it is rejected."""
+    if queries and queries[0].region:
+        return region_slots(engine, rgb, queries)
     frame = engine.encode(rgb)
     answer = engine.segment(frame, [q.expression for q in queries], mask_rejected=True)
     return [_masked(slot, rgb.shape[:2]) for slot in answer.slots], answer.timings
 
 
 def free_slots(
-    engine: Engine, rgb: NDArray[np.uint8], text: str
+    engine: Segmenter[Any], rgb: NDArray[np.uint8], text: str
 ) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
     """What the model answers to a free request, and what its slots are about."""
     answer = engine.ask(engine.encode(rgb), text)
@@ -170,9 +188,11 @@ def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
     intersection = union = truth_area = 0
     box_iou = 0.0
     if query.mask is not None:
-        intersection, union = overlap(slot.mask, query.mask)
-        truth_area = int(query.mask.sum())
-        box_iou = _box_iou(slot.mask, query.mask)
+        counted = True if query.ignore is None else ~query.ignore
+        truth = query.mask & counted
+        intersection, union = overlap(slot.mask & counted, truth)
+        truth_area = int(truth.sum())
+        box_iou = _box_iou(mask_box(slot.mask), _true_box(query))
     return SlotRecord(
         query.expression,
         query.category,
@@ -189,11 +209,19 @@ def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
     )
 
 
-def _box_iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """IoU of the boxes around two masks; 0 where one is empty."""
-    a, b = mask_box(mask), mask_box(truth)
+def _true_box(query: Referring) -> Box | None:
+    """The annotated box, (x0, y0, x1, y1), or that around the mask where none was annotated."""
+    if query.box is None:
+        return None if query.mask is None else mask_box(query.mask)
+    x, y, width, height = query.box
+    return (x, y, x + width, y + height)
+
+
+def _box_iou(a: Box | None, b: Box | None) -> float:
+    """IoU of two boxes (x0, y0, x1, y1); 0 where there is none."""
     if a is None or b is None:
         return 0.0
     (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
-    shared = max(0, min(ax1, bx1) - max(ax0, bx0)) * max(0, min(ay1, by1) - max(ay0, by0))
+    width, height = min(ax1, bx1) - max(ax0, bx0), min(ay1, by1) - max(ay0, by0)
+    shared = max(0.0, width) * max(0.0, height)
     return shared / ((ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - shared)

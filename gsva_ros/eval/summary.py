@@ -95,7 +95,8 @@ def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str,
         values = compute(table[chosen].sum(0))
         intervals = bootstrap(table[chosen], slots.case[chosen], compute)
         found = chosen & slots.present
-        right = found & ~rejected & (slots.box_iou >= 0.5)
+        gone = rejected & (how.protocol == "deployed")  # as in `terms`
+        right = found & ~gone & (slots.box_iou >= 0.5)
         result[name] = {
             "n": int(chosen.sum()),
             "present": int(found.sum()),
@@ -156,7 +157,7 @@ def summary(
 ) -> dict[str, Any]:
     """Everything about one run, ready for JSON; always beside it two baselines.
 
-    "always [REJ]" finds nothing, ever; "blind" is the same model shown a grey picture.
+    "always [REJ]" finds nothing, ever; "blind" is the same model shown a grey picture, where it was run.
     """
     slots, unseen = Slots.of(records), Slots.of(blind)
     # What finds nothing has no mask under any protocol.
@@ -169,10 +170,8 @@ def summary(
         "rejection_threshold": threshold,
         "rejections": dict(Counter(s.rejection for r in records for s in r.slots if s.rejection)),
         "scores": scores(slots, ~slots.kept, how),
-        "baselines": {
-            "always [REJ]": silent["all"],
-            "blind": scores(unseen, ~unseen.kept, how)["all"],
-        },
+        "baselines": {"always [REJ]": silent["all"]}
+        | ({"blind": scores(unseen, ~unseen.kept, how)["all"]} if blind else {}),
         "rejection_curve": rejection_curve(slots, how),
         "calibration": calibration(slots),
         "latency_ms": latency(records),

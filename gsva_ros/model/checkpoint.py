@@ -1,7 +1,4 @@
-"""Weights in and out: converted directories, official GSVA weights, LoRA merged on the way.
-
-Nothing here unpickles code: safetensors, or torch.load with weights_only.
-"""
+"""Models from weights and back: converted directories, adapters on them, official weights."""
 
 from __future__ import annotations
 
@@ -13,34 +10,36 @@ from typing import Any
 
 import sentencepiece
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import InputError, one_line
-from .config import CLIP_PREPROCESSOR, CONFIG_NAME, PREPROCESSOR_NAME, GSVAConfig, read_json
+from ..errors import one_line
+from .bundled import model_directory
+from .config import (
+    CLIP_PREPROCESSOR,
+    CONFIG_NAME,
+    PREPROCESSOR_NAME,
+    SAM_DEFAULTS,
+    GSVAConfig,
+    read_json,
+)
+from .families import FAMILIES
 from .gsva import GSVA
 from .prompt import Prompt
 from .schema import parameters
-from .tokenizer import TOKENIZER_NAME, Tokenizer
+from .tokenizer import TOKENIZER_NAME, Special, Tokenizer
+from .weights import (
+    CheckpointError,
+    adapter,
+    merge_lora,
+    read_state,
+    sam_sizes,
+    with_vision_tower,
+)
 
 WEIGHTS_NAME = "model.safetensors"
-PEFT_PREFIX = "base_model.model."
-# SAM ViT-H, which the official GSVA is built on (segment_anything/build_sam.py, "vit_h").
-SAM_VIT_H: dict[str, Any] = {
-    "image_size": 1024,
-    "patch_size": 16,
-    "embed_dim": 1280,
-    "depth": 32,
-    "num_heads": 16,
-    "global_attn_indexes": [7, 15, 23, 31],
-    "window_size": 14,
-}
 # Left over from older transformers and from SAM's unused parts; they carry no information.
 IGNORED_SUFFIXES = (".position_ids", ".rotary_emb.inv_freq")
-
-
-class CheckpointError(InputError):
-    """Weights that do not fit: says which file and which names."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,25 @@ class Checkpoint:
 
 
 def load_converted(directory: str | Path) -> Checkpoint:
-    """Load a directory that `save_pretrained` wrote.
+    """Load a directory that `save_pretrained` wrote, or an adapter (peft) on such a one.
 
     Raises:
         FileNotFoundError: a file is missing.
         CheckpointError: the weights do not fit the config.
     """
     directory = Path(directory)
-    config = GSVAConfig.load(directory)
-    path = directory / WEIGHTS_NAME
-    model = _fill(config, read_state(path), path)
-    prompt = Prompt.load(directory / TOKENIZER_NAME, config)
-    return Checkpoint(model, prompt, _sha256(path))
+    found = adapter(directory)
+    base = directory if found is None else _base(directory, found[0])
+    config = GSVAConfig.load(base)
+    path = base / WEIGHTS_NAME
+    state, hashed = read_state(path), [path]
+    if found:
+        _, changes, alpha = found
+        state = merge_lora(state | changes, alpha)
+        path, hashed = directory, [path, *sorted(directory.glob("adapter_model.*"))]
+    model = _fill(config, state, path)
+    prompt = Prompt.load(base / TOKENIZER_NAME, config)
+    return Checkpoint(model, prompt, sha256(hashed))
 
 
 def load_official(
@@ -79,10 +85,12 @@ def load_official(
 
     Args:
         llava: the LLaVA-layout directory (config.json, tokenizer.model) that GSVA was trained from.
-        weights: GSVA's state dict, whole or as saved from peft with LoRA beside it, which is
-            merged.
-        vision_tower: the CLIP directory (config.json, preprocessor_config.json).
-        sam: SAM's sizes; ViT-H where None.
+        weights: GSVA's state dict, a file or a directory of shards (`weights.read_state`), whole or
+            as saved from peft with LoRA beside it, which is merged.
+        vision_tower: the CLIP directory (config.json, preprocessor_config.json, and its weights
+            where the state dict lacks them).
+        sam: SAM's sizes where the weights' shapes do not say them (decoder_heads) or are to be
+            overruled.
         conversation: "llava_v1" or "llava_llama_2".
         lora_alpha: LoRA's alpha; its rank is read off the weights.
 
@@ -92,10 +100,13 @@ def load_official(
     """
     weights = Path(weights)
     state = merge_lora(read_state(weights), lora_alpha)
-    config = official_config(llava, vision_tower, sam or SAM_VIT_H, conversation, state)
+    state = with_vision_tower(state, Path(vision_tower))
+    sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
+    config = official_config(llava, vision_tower, sizes, conversation, state)
     model = _fill(config, state, weights)
     prompt = Prompt.load(Path(llava) / TOKENIZER_NAME, config)
-    return Checkpoint(model, prompt, _sha256(weights))
+    files = [weights] if weights.is_file() else sorted(p for p in weights.iterdir() if p.is_file())
+    return Checkpoint(model, prompt, sha256(files))
 
 
 def official_config(
@@ -105,11 +116,7 @@ def official_config(
     conversation: str,
     state: dict[str, Tensor],
 ) -> GSVAConfig:
-    """The config of official weights: LLaVA's and CLIP's json files, and what the shapes say.
-
-    Official training appends [SEG], [REJ], <im_start> and <im_end>, as far as they are new, to the
-    tokenizer's vocabulary in this order, and resizes the embeddings to it.
-    """
+    """The config of official weights: LLaVA's and CLIP's json files, and what the shapes say."""
     llm = read_json(Path(llava) / CONFIG_NAME)
     clip = read_json(Path(vision_tower) / CONFIG_NAME)
     clip = clip.get("vision_config", clip)
@@ -143,21 +150,16 @@ def official_config(
         "layer_norm_eps",
     )
     vocabulary = state["model.embed_tokens.weight"].shape[0]
-    ids = _special_ids(Path(llava))
-    if vocabulary != max(ids.values()) + 1:
-        raise CheckpointError(
-            f"the weights have {vocabulary} embedding rows, and the tokenizer in {llava} makes "
-            f"{max(ids.values()) + 1} with [SEG], [REJ], <im_start> and <im_end>: weights of LLaVA or "
-            "LISA, or another tokenizer than they were trained with"
-        )
+    family, ids = _family(Path(llava), vocabulary)
     return GSVAConfig(
         llm={k: llm[k] for k in llm_names if k in llm} | {"vocab_size": vocabulary},
         clip={k: clip[k] for k in clip_names if k in clip},
         sam={k: sam[k] for k in sam if k != "stem"},
-        seg_token_id=ids["[SEG]"],
-        rej_token_id=ids["[REJ]"],
-        im_start_token_id=ids["<im_start>"],
-        im_end_token_id=ids["<im_end>"],
+        family=family,
+        seg_token_id=ids[Special.SEG],
+        rej_token_id=ids.get(Special.REJ),
+        im_start_token_id=ids[Special.IM_START],
+        im_end_token_id=ids[Special.IM_END],
         conversation=conversation,
         select_layer=llm.get("mm_vision_select_layer", -2),
         use_im_start_end=llm.get("mm_use_im_start_end", True),
@@ -165,16 +167,31 @@ def official_config(
     )
 
 
-def _special_ids(llava: Path) -> dict[str, int]:
-    """Ids of the tokens that official training adds behind those that the tokenizer has already."""
+def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
+    """The family whose special tokens make the tokenizer as large as the embeddings, and their ids.
+
+    Training puts those that the tokenizer does not have yet behind its vocabulary.
+    """
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(llava / TOKENIZER_NAME))
-    ids = _added_tokens(llava)
-    following = max([pieces.vocab_size(), *(i + 1 for i in ids.values())])
-    for name in ("[SEG]", "[REJ]", "<im_start>", "<im_end>"):
-        if name not in ids:
-            ids[name] = following
-            following += 1
-    return ids
+    added = _added_tokens(llava)
+    sizes = {}
+    for name, family in FAMILIES.items():
+        ids = dict(added)
+        following = max([pieces.vocab_size(), *(i + 1 for i in ids.values())])
+        for token in family.tokens:
+            if token.value not in ids:
+                ids[token.value] = following
+                following += 1
+        sizes[name] = following
+        # A token of another family that the tokenizer knows says that this is not its model.
+        foreign = {t.value for f in FAMILIES.values() for t in f.tokens if t not in family.tokens}
+        if following == rows and not foreign & set(added):
+            return name, {token: ids[token.value] for token in family.tokens}
+    shown = ", ".join(f"{size} as {name}" for name, size in sizes.items())
+    raise CheckpointError(
+        f"the weights have {rows} embedding rows, and the tokenizer in {llava} makes {shown}: weights of "
+        "LLaVA alone, or another tokenizer than they were trained with"
+    )
 
 
 def _added_tokens(llava: Path) -> dict[str, int]:
@@ -186,23 +203,6 @@ def _added_tokens(llava: Path) -> dict[str, int]:
         ids |= {token["content"]: int(number) for number, token in decoder.items()}
     added = llava / "added_tokens.json"
     return ids | (read_json(added) if added.exists() else {})
-
-
-def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Fold LoRA factors into their weights, W + alpha / r * B A; strip peft's prefix."""
-    state = {name.removeprefix(PEFT_PREFIX): value for name, value in state.items()}
-    merged = {name: value for name, value in state.items() if ".lora_" not in name}
-    for name, a in state.items():
-        if ".lora_A." not in name:
-            continue
-        module, adapter = name.split(".lora_A.")
-        b = state[f"{module}.lora_B.{adapter}"]
-        target = f"{module}.weight"
-        if target not in merged:
-            raise CheckpointError(f"LoRA factors for {target}, which the weights do not have")
-        update = (b.float() @ a.float()) * (alpha / a.shape[0])
-        merged[target] = (merged[target].float() + update).to(merged[target].dtype)
-    return merged
 
 
 def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) -> None:
@@ -221,23 +221,17 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, safetensors or torch, without running anything in it.
-
-    Raises:
-        CheckpointError: the file is damaged, or no state dict.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # safetensors and torch raise their own, zipfile's and struct's
-        raise CheckpointError(f"{path} cannot be read as weights: {one_line(error)}") from error
-    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
-        raise CheckpointError(f"{path} is not a state dict: a dictionary of names and tensors")
-    return state
+def _base(directory: Path, name: str) -> Path:
+    """An adapter's base: a bundled name, or a directory as named, from here or from beside the adapter."""
+    for place in (name, directory / name):
+        try:
+            return model_directory(place)
+        except FileNotFoundError:
+            continue
+    raise CheckpointError(
+        f"{directory} is an adapter on {name!r}, which is neither bundled nor a directory here: put its "
+        "base there, or change base_model_name_or_path in adapter_config.json"
+    )
 
 
 def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
@@ -294,9 +288,11 @@ def _check_memory(config: GSVAConfig) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256(paths: list[Path]) -> str:
+    """Of the files' contents, one behind another."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()

@@ -47,9 +47,11 @@ class GSVAConfig:
         clip: keyword arguments of `transformers.CLIPVisionConfig`, and optionally `stem`: "patch"
             (the default, one strided convolution) or "conv" (a departure: several small ones).
         sam: image_size, patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size,
-            prompt_embed_dim, decoder_mlp_dim, decoder_heads, mask_in_chans, mlp_ratio, and `stem`.
-        seg_token_id, rej_token_id, im_start_token_id, im_end_token_id: ids behind the text
-            vocabulary.
+            prompt_embed_dim, decoder_mlp_dim, decoder_heads, mask_in_chans,
+            mlp_ratio, iou_head_hidden_dim, and `stem`.
+        family: a row of `families.FAMILIES`.
+        seg_token_id, rej_token_id (None: the family has none), im_start_token_id, im_end_token_id:
+            ids behind the text vocabulary.
         conversation: name of a template in `prompt.CONVERSATIONS`.
         select_layer: index into the vision tower's hidden states (-2: second to last layer).
         use_im_start_end: whether <im_start> and <im_end> enclose the image tokens.
@@ -67,7 +69,7 @@ class GSVAConfig:
     clip: dict[str, Any]
     sam: dict[str, Any]
     seg_token_id: int
-    rej_token_id: int
+    rej_token_id: int | None
     im_start_token_id: int
     im_end_token_id: int
     conversation: str = "llava_v1"
@@ -77,6 +79,7 @@ class GSVAConfig:
     image_token_norm: bool = False
     image_token_position: bool = False
     rejection_threshold: float = 0.5
+    family: str = "gsva"
     source: str = field(default="the model's configuration", compare=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +128,13 @@ class GSVAConfig:
         validated(schema.Preprocessor, preprocessor, str(path.with_name(PREPROCESSOR_NAME)))
         del data["model_type"]
         return cls(**data, preprocessor=preprocessor, source=str(path))
+
+
+def model_type(directory: Path) -> str:
+    """What a model directory's config.json says that it is; "" where it says nothing."""
+    path = directory / CONFIG_NAME
+    data = read_json(path) if path.is_file() else {}
+    return str(data.get("model_type", "")) if isinstance(data, dict) else ""
 
 
 def read_json(path: Path) -> Any:

@@ -88,13 +88,17 @@ def official_pass(
     at, count = image_index(ids), image_tokens.shape[1]
     hidden, logits = _forward(model, ids, image_tokens)
     output_ids = expand_image(ids, at, count, 0)[0]
-    slots = ((output_ids == seg) | (output_ids == rej)).nonzero()[:, 0]
+    is_slot = output_ids == seg
+    if rej is not None:
+        is_slot |= output_ids == rej
+    slots = is_slot.nonzero()[:, 0]
     slot_logits = logits[slots - 1]
     predicted = slot_logits.argmax(-1)
-    # Whatever is not the true slot token counts as the other one.
-    truth = output_ids[slots]
-    output_ids[slots] = torch.where(predicted == truth, truth, seg + rej - truth)
-    if reeval:
+    if rej is not None:
+        # Whatever is not the true slot token counts as the other one.
+        truth = output_ids[slots]
+        output_ids[slots] = torch.where(predicted == truth, truth, seg + rej - truth)
+    if reeval and rej is not None:
         ids = torch.where(ids == rej, seg, ids)
         hidden, logits = _forward(model, ids, image_tokens)
     is_seg = expand_image(ids, at, count, 0)[0] == seg

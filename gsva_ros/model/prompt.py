@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import GSVAConfig
+from .families import FAMILIES, region_turn
 from .losses import IGNORE
 from .tokenizer import Part, Special, Tokenizer
 
@@ -20,6 +21,7 @@ class Conversation:
     """One template: before the image, between the user's words and the answer, and after it.
 
     question: what asks for several expressions at once ("{}": all of them, joined by ", ").
+    next_user: what stands before the user's next words, where a conversation goes on.
     """
 
     before: str
@@ -27,6 +29,7 @@ class Conversation:
     answer_start: str
     answer_end: str
     question: str
+    next_user: tuple[Part, ...]
 
 
 OFFICIAL_QUESTION = "\n What are {}in this image? Please output segmentation masks."
@@ -40,6 +43,7 @@ CONVERSATIONS = {
         answer_start=" ",
         answer_end="",
         question=OFFICIAL_QUESTION,
+        next_user=("USER: ",),
     ),
     "llava_llama_2": Conversation(
         before="[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to "
@@ -49,6 +53,7 @@ CONVERSATIONS = {
         answer_start=" ",
         answer_end=" ",
         question=OFFICIAL_QUESTION,
+        next_user=(Special.BOS, "[INST] "),
     ),
     "gsva_mini": Conversation(
         before="USER: ",
@@ -56,20 +61,21 @@ CONVERSATIONS = {
         answer_start=" ",
         answer_end="",
         question="\nSegment {}.",
+        next_user=("USER: ",),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Token ids of one question and its answer, after the image.
+    """Token ids of questions and their answers, after the image.
 
-    ids: everything. answer: index of the first id of the answer. slots: indices *before* each slot
-    token, whose hidden states decide the slot and prompt its mask.
+    ids: everything. answers: each answer's first index and the one behind its last. slots: indices
+    *before* each slot token, whose hidden states decide the slot and prompt its mask.
     """
 
     ids: list[int]
-    answer: int
+    answers: list[tuple[int, int]]
     slots: list[int]
 
 
@@ -82,6 +88,7 @@ class Prompt:
             raise ValueError(f"conversation {config.conversation!r} is unknown; there are {known}")
         self.tokenizer = tokenizer
         self.conversation = CONVERSATIONS[config.conversation]
+        self.family = FAMILIES[config.family]
         around = config.use_im_start_end
         start: list[Part] = [Special.IM_START] if around else []
         self.before_image = tokenizer.encode([Special.BOS, self.conversation.before, *start])
@@ -93,13 +100,22 @@ class Prompt:
         return cls(Tokenizer.load(path, config), config)
 
     def segment_turn(self, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
-        """All expressions asked in one question and answered in its words."""
-        question = self.conversation.question.format(", ".join(expressions))
-        return self._turn(question, expressions, rejected)
+        """Expressions asked in one question and answered in its words.
+
+        Raises:
+            ValueError: several, and the model's family asks one in a conversation.
+        """
+        question = self.conversation.question
+        return self.rounds([self.family.turn(question, expressions, rejected)])
+
+    def region_turn(self, query: str, sentence: bool) -> Turn:
+        """One region asked for by a phrase or by a sentence, and [SEG] for an answer."""
+        return self.rounds([region_turn(query, sentence)])
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """A free instruction, and the answer that names these expressions."""
-        return self._turn(f"\n{text}", expressions, rejected)
+        _, answer = self.family.turn("", expressions, rejected)
+        return self.rounds([(f"\n{text}", answer)])
 
     def ask(self, text: str) -> list[int]:
         """A free instruction up to where the model's answer begins."""
@@ -117,18 +133,24 @@ class Prompt:
 
     def labels(self, turn: Turn) -> list[int]:
         """For each id of the turn, the id to predict at it; IGNORE inside the question."""
-        following = [*turn.ids[1:], IGNORE]
-        return [i if at >= turn.answer - 1 else IGNORE for at, i in enumerate(following)]
+        labels = [IGNORE] * len(turn.ids)
+        for first, end in turn.answers:
+            labels[first - 1 : end - 1] = turn.ids[first:end]
+        return labels
 
-    def _turn(self, question: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+    def rounds(self, rounds: Sequence[tuple[str, Sequence[Part]]]) -> Turn:
+        """Questions with their answers, one after another."""
         conversation, encode = self.conversation, self.tokenizer.encode
-        asked = question + conversation.user_end
-        parts: list[Part] = [asked, conversation.answer_start, "Sure,"]
-        for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
-            parts += [", "] if number else []
-            parts += [f"{expression}:", Special.REJ if no_target else Special.SEG]
-        parts += [f".{conversation.answer_end}", Special.EOS]
-        ids = encode(parts)
-        slot_ids = {self.tokenizer.ids[Special.SEG], self.tokenizer.ids[Special.REJ]}
+        ids: list[int] = []
+        answers = []
+        for number, (question, answer) in enumerate(rounds):
+            opening = conversation.next_user if number else ()
+            asked: list[Part] = [*opening, question + conversation.user_end]
+            first = len(ids) + len(encode(asked))
+            ids += encode(
+                [*asked, conversation.answer_start, *answer, conversation.answer_end, Special.EOS]
+            )
+            answers.append((first, len(ids)))
+        slot_ids = {self.tokenizer.ids.get(s) for s in (Special.SEG, Special.REJ)}
         slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
-        return Turn(ids, len(encode([asked])), slots)
+        return Turn(ids, answers, slots)

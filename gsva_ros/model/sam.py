@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import types
 from functools import partial
 from typing import Any
 
@@ -16,30 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .images import ConvStem, Rgb, check_rgb, resize, to_tensor
-
-
-def _import_modeling() -> Any:
-    """Import `segment_anything.modeling`, which needs torch alone.
-
-    segment_anything/__init__.py imports torchvision for its predictor, which GSVA does not use and
-    which many installations lack. So an empty package stands in for it while the subpackage loads.
-    """
-    name = "segment_anything"
-    if name in sys.modules:
-        return importlib.import_module(f"{name}.modeling")
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError("segment_anything is not installed: pip install segment-anything")
-    package = types.ModuleType(name)
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules[name] = package
-    try:
-        return importlib.import_module(f"{name}.modeling")
-    finally:
-        del sys.modules[name]
-
-
-_modeling = _import_modeling()
+from .sam_encoder import ImageEncoder
+from .segment_anything import modeling
 
 PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
@@ -96,7 +70,7 @@ class VisualModel(nn.Module):
         super().__init__()
         side = sizes["image_size"] // sizes["patch_size"]
         channels = sizes["prompt_embed_dim"]
-        self.image_encoder = _modeling.ImageEncoderViT(
+        self.image_encoder = ImageEncoder(
             img_size=sizes["image_size"],
             patch_size=sizes["patch_size"],
             embed_dim=sizes["embed_dim"],
@@ -117,15 +91,15 @@ class VisualModel(nn.Module):
             )
         elif stem != "patch":
             raise ValueError(f'sam stem is "patch" or "conv", not {stem!r}')
-        self.prompt_encoder = _modeling.PromptEncoder(
+        self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=channels,
             image_embedding_size=(side, side),
             input_image_size=(sizes["image_size"], sizes["image_size"]),
             mask_in_chans=sizes["mask_in_chans"],
         )
-        self.mask_decoder = _modeling.MaskDecoder(
+        self.mask_decoder = modeling.MaskDecoder(
             transformer_dim=channels,
-            transformer=_modeling.TwoWayTransformer(
+            transformer=modeling.TwoWayTransformer(
                 depth=2,
                 embedding_dim=channels,
                 mlp_dim=sizes["decoder_mlp_dim"],
@@ -133,7 +107,7 @@ class VisualModel(nn.Module):
             ),
             num_multimask_outputs=3,
             iou_head_depth=3,
-            iou_head_hidden_dim=sizes.get("iou_head_hidden_dim", channels),
+            iou_head_hidden_dim=sizes.get("iou_head_hidden_dim") or channels,
         )
 
     def decode(self, image_embeddings: Tensor, mask_prompts: Tensor) -> tuple[Tensor, Tensor]:

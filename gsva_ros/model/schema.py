@@ -79,6 +79,7 @@ class Sam(_Part):
     decoder_mlp_dim: Size
     decoder_heads: Size
     mask_in_chans: Size
+    iou_head_hidden_dim: Size | None = None
     mlp_ratio: Positive
     stem: Literal["patch", "conv"] = "patch"
 
@@ -118,9 +119,10 @@ class Config(_Part):
     clip: Clip
     sam: Sam
     seg_token_id: Id
-    rej_token_id: Id
+    rej_token_id: Id | None
     im_start_token_id: Id
     im_end_token_id: Id
+    family: Literal["gsva", "lisa"] = "gsva"
     conversation: str = "llava_v1"
     select_layer: int = -2
     use_im_start_end: bool = True
@@ -131,7 +133,11 @@ class Config(_Part):
     @model_validator(mode="after")
     def _fits(self) -> Config:
         rows = self.llm.vocab_size
-        ids = {"seg_token_id": self.seg_token_id, "rej_token_id": self.rej_token_id}
+        ids = {"seg_token_id": self.seg_token_id}
+        if self.rej_token_id is not None:
+            ids["rej_token_id"] = self.rej_token_id
+        if (self.family == "gsva") != (self.rej_token_id is not None):
+            raise ValueError(f"rej_token_id is {self.rej_token_id}: gsva has one, lisa null")
         if self.use_im_start_end:
             ids |= {
                 "im_start_token_id": self.im_start_token_id,

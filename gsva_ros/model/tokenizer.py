@@ -47,8 +47,9 @@ class Tokenizer:
             Special.IM_START: config.im_start_token_id,
             Special.IM_END: config.im_end_token_id,
             Special.SEG: config.seg_token_id,
-            Special.REJ: config.rej_token_id,
         }
+        if config.rej_token_id is not None:
+            self.ids[Special.REJ] = config.rej_token_id
 
     @classmethod
     def load(cls, path: str | Path, config: GSVAConfig) -> Tokenizer:

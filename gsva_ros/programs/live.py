@@ -23,9 +23,9 @@ from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from gsva_ros.answer import Rejection as Kind
+from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, check_writable, one_line, write_result
-from gsva_ros.eval.bags import Bag, BagError
 from gsva_ros.eval.metrics import NAMES
 from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.record import ASKED

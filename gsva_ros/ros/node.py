@@ -132,6 +132,11 @@ class GsvaNode(LifecycleNode):
             self.get_logger().error(f"cannot load {model!r}: {type(error).__name__}: {error}")
             logging.getLogger("gsva").debug("details", exc_info=True)
             return TransitionCallbackReturn.FAILURE
+        if not self._engine.can_reject:
+            self.get_logger().warning(
+                f"{model!r} cannot reject: it answers SEGMENTED about things that are not there, unless "
+                "their mask is empty"
+            )
         self._provenance = provenance_of(self._engine, self._threshold())
         self._worker = Worker(self._engine, self._publish, self._limits, self._now)
         self._worker.pause(INACTIVE)

@@ -52,12 +52,13 @@ def write_bag(
     width: int = 640,
     height: int = 480,
     truth: Path | None = None,
+    look: str = "studio",
 ) -> None:
     """Write a rosbag2 (mcap, zstd-compressed messages) of `frames` frames for each scene.
 
     Topics: /camera/image (sensor_msgs/Image, rgb8) and /camera/camera_info (sensor_msgs/CameraInfo,
     no distortion), at `rate` frames a second, in the optical frame of REP 103. `truth` gets expressions
-    about every frame with their masks (`gsva_ros.truth`).
+    about every frame with their masks (`gsva_ros.truth`). `look`: a name in `render.LOOKS`.
 
     Raises:
         rosbags.rosbag2.WriterError: `out` exists.
@@ -68,7 +69,7 @@ def write_bag(
     Header = types.types["std_msgs/msg/Header"]
     Time = types.types["builtin_interfaces/msg/Time"]
     Region = types.types["sensor_msgs/msg/RegionOfInterest"]
-    renderer = Renderer(width, height)
+    renderer = Renderer(width, height, look)
     writer = mcap_writer(out)
     truths: list[tuple[int, list[Referring]]] = []
     with writer:

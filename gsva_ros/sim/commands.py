@@ -30,6 +30,12 @@ def register(subparsers: Any) -> None:
     bag.add_argument("--width", type=int, default=640, help="pixels")
     bag.add_argument("--height", type=int, default=480, help="pixels")
     bag.add_argument(
+        "--look",
+        choices=("studio", "workshop"),
+        default="studio",
+        help="workshop: dim warm light and other proportions than the bundled model was taught",
+    )
+    bag.add_argument(
         "--truth", type=Path, help="write expressions and masks here (COCO-style JSON)"
     )
     bag.set_defaults(run=_bag)
@@ -45,5 +51,6 @@ def _render(args: argparse.Namespace) -> int:
 def _bag(args: argparse.Namespace) -> int:
     from .bag import write_bag
 
-    write_bag(args.out, args.seeds, args.frames, args.rate, args.width, args.height, args.truth)
+    size = (args.width, args.height)
+    write_bag(args.out, args.seeds, args.frames, args.rate, *size, args.truth, args.look)
     return 0

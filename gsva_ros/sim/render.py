@@ -14,9 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from .scene import SAME, TABLES, SceneSpec
-from .shapes import KINDS, SIZES, geoms, meshes
+from .shapes import AS_DRAWN, KINDS, SIZES, Stretch, geoms, meshes
 
 SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a room differs from those that training draws.
+
+    stretch: the things' proportions. light: factors of red, green and blue in all its light.
+    """
+
+    stretch: Stretch = AS_DRAWN
+    light: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+#: "workshop": a dim, warm lamp, and slimmer, taller things.
+LOOKS = {"studio": Look(), "workshop": Look((0.85, 1.3), (0.55, 0.44, 0.32))}
 
 
 @dataclass(frozen=True)
@@ -59,18 +74,20 @@ def _table_textures() -> str:
     )
 
 
-def model_xml(width: int, height: int) -> str:
+def model_xml(width: int, height: int, stretch: Stretch = AS_DRAWN) -> str:
     """The MJCF of the whole pool of bodies."""
     bodies = "\n".join(
-        f'<body name="{kind}_{size}_{n}" mocap="true" >{geoms(kind, size)}</body>'
+        f'<body name="{kind}_{size}_{n}" mocap="true" >{geoms(kind, size, stretch=stretch)}</body>'
         for kind in KINDS
         for size in SIZES
         for n in range(SAME)
     )
-    return world_xml(width, height, bodies)
+    return world_xml(width, height, bodies, stretch=stretch)
 
 
-def world_xml(width: int, height: int, bodies: str, besides: str = "") -> str:
+def world_xml(
+    width: int, height: int, bodies: str, besides: str = "", stretch: Stretch = AS_DRAWN
+) -> str:
     """The MJCF of table, floor and lamp with `bodies` in the world, and other sections `besides`."""
     return f"""
 <mujoco>
@@ -81,7 +98,7 @@ def world_xml(width: int, height: int, bodies: str, besides: str = "") -> str:
   </visual>
   <statistic extent="1" center="0 0 0"/>
   <asset>
-    {meshes()}
+    {meshes(stretch)}
     {_table_textures()}
     <texture name="floor" type="2d" builtin="flat" rgb1="0.3 0.3 0.32" rgb2="0.3 0.3 0.32"
              width="8" height="8"/>
@@ -101,8 +118,11 @@ def world_xml(width: int, height: int, bodies: str, besides: str = "") -> str:
 class Renderer:
     """Renders scenes at one size. Not thread-safe; make one for each process."""
 
-    def __init__(self, width: int, height: int) -> None:
-        self.model = mujoco.MjModel.from_xml_string(model_xml(width, height))
+    def __init__(self, width: int, height: int, look: str = "studio") -> None:
+        """Args: look: a name in LOOKS."""
+        self.look = LOOKS[look]
+        xml = model_xml(width, height, self.look.stretch)
+        self.model = mujoco.MjModel.from_xml_string(xml)
         self.data = mujoco.MjData(self.model)
         self.width, self.height = width, height
         self._renderer = mujoco.Renderer(self.model, height, width)
@@ -146,13 +166,15 @@ class Renderer:
             model.geom_group[start : start + count] = SHOWN
             if thing.kind == "can":  # a metal lid
                 model.geom_rgba[start + 1] = (0.75, 0.75, 0.76, 1.0)
-        light(model, spec)
+        light(model, spec, self.look.light)
         mujoco.mj_forward(model, data)
         return of_body
 
 
-def light(model: mujoco.MjModel, spec: SceneSpec) -> None:
-    """Give a model the scene's table top and lights."""
+def light(
+    model: mujoco.MjModel, spec: SceneSpec, factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> None:
+    """Give a model the scene's table top and lights, their red, green and blue times `factors`."""
     table = model.geom("table").id
     model.geom_matid[table] = model.material(f"top{spec.table}").id
     model.geom_rgba[table] = (*spec.table_tint, 1.0)
@@ -160,9 +182,9 @@ def light(model: mujoco.MjModel, spec: SceneSpec) -> None:
     model.light_pos[lamp] = spec.light_position
     toward = -np.array(spec.light_position)
     model.light_dir[lamp] = toward / np.linalg.norm(toward)
-    model.light_diffuse[lamp] = spec.light_colour
-    model.vis.headlight.ambient[:] = spec.ambient
-    model.vis.headlight.diffuse[:] = 0.25
+    model.light_diffuse[lamp] = np.multiply(spec.light_colour, factors)
+    model.vis.headlight.ambient[:] = np.multiply(spec.ambient, factors)
+    model.vis.headlight.diffuse[:] = np.multiply(0.25, factors)
 
 
 def camera_of(model: mujoco.MjModel, spec: SceneSpec) -> mujoco.MjvCamera:

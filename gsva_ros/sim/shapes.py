@@ -28,6 +28,9 @@ RADIUS = {
     "plate": 0.072,
     "cone": 0.046,
 }
+#: Factors of width and of height; a ball stays round.
+Stretch = tuple[float, float]
+AS_DRAWN: Stretch = (1.0, 1.0)
 # Profiles (radius, height) in metres, from the axis at the bottom out, up, and back to the axis.
 PROFILES: dict[str, list[tuple[float, float]]] = {
     "mug": [
@@ -96,14 +99,16 @@ def lathe(profile: list[tuple[float, float]], scale: float, segments: int = 28) 
     )
 
 
-def meshes() -> str:
+def meshes(stretch: Stretch = AS_DRAWN) -> str:
     """MJCF assets: one mesh a lathed kind and size."""
+    wide, high = stretch
     parts = []
     for kind, profile in PROFILES.items():
         for size, scale in SIZES.items():
             vertex, face = lathe(profile, scale)
             parts.append(
-                f'<mesh name="{kind}_{size}" inertia="shell" vertex="{vertex}" face="{face}"/>'
+                f'<mesh name="{kind}_{size}" inertia="shell" scale="{wide} {wide} {high}" '
+                f'vertex="{vertex}" face="{face}"/>'
             )
     return "\n".join(parts)
 
@@ -112,17 +117,17 @@ def meshes() -> str:
 SEEN_ONLY = 'contype="0" conaffinity="0" group="5"'
 
 
-def geoms(kind: str, size: str, rest: str = SEEN_ONLY) -> str:
+def geoms(kind: str, size: str, rest: str = SEEN_ONLY, stretch: Stretch = AS_DRAWN) -> str:
     """MJCF geoms of one object, its base at the body's origin, with `rest` as further attributes."""
-    k = SIZES[size]
+    k, w, h = SIZES[size], SIZES[size] * stretch[0], SIZES[size] * stretch[1]
     if kind == "box":
-        return f'<geom type="box" size="{0.046 * k} {0.034 * k} {0.028 * k}" pos="0 0 {0.028 * k}" {rest}/>'
+        return f'<geom type="box" size="{0.046 * w} {0.034 * w} {0.028 * h}" pos="0 0 {0.028 * h}" {rest}/>'
     if kind == "ball":
         return f'<geom type="sphere" size="{0.036 * k}" pos="0 0 {0.036 * k}" {rest}/>'
     if kind == "can":
         return (
-            f'<geom type="cylinder" size="{0.033 * k} {0.045 * k}" pos="0 0 {0.045 * k}" {rest}/>'
-            f'<geom type="cylinder" size="{0.028 * k} {0.002 * k}" pos="0 0 {0.0915 * k}" {rest}/>'
+            f'<geom type="cylinder" size="{0.033 * w} {0.045 * h}" pos="0 0 {0.045 * h}" {rest}/>'
+            f'<geom type="cylinder" size="{0.028 * w} {0.002 * h}" pos="0 0 {0.0915 * h}" {rest}/>'
         )
     body = f'<geom type="mesh" mesh="{kind}_{size}" {rest}/>'
     if kind == "mug":
@@ -130,6 +135,6 @@ def geoms(kind: str, size: str, rest: str = SEEN_ONLY) -> str:
         for (x0, z0), (x1, z1) in itertools.pairwise(corners):
             body += (
                 f'<geom type="capsule" size="{0.0055 * k}" '
-                f'fromto="{x0 * k} 0 {z0 * k} {x1 * k} 0 {z1 * k}" {rest}/>'
+                f'fromto="{x0 * w} 0 {z0 * h} {x1 * w} 0 {z1 * h}" {rest}/>'
             )
     return body

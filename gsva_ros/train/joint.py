@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .frames import Frames, jitter
-from .language import LanguageLoss, Pass, reading_modules
-from .loop import Stage, decayed
+from .language import LanguageLoss, Pass
 from .prompts import SymbolicPrompt, attributes_of
-from .vision import mask_logits, mask_losses
+from .vision import Losses, mask_logits, mask_losses
 
 
 def slot_mask_loss(
@@ -55,29 +52,11 @@ def slot_mask_loss(
     return total, figures
 
 
-def train_joint(
-    loss: LanguageLoss,
-    symbolic: SymbolicPrompt,
-    frames: Frames,
-    steps: int,
-    path: Path,
-    batch: int = 24,
-) -> None:
-    """Train the whole model on jittered frames."""
-    model, inner = loss.model, loss.model.model
-    visual = inner.visual_model
-    groups = [
-        decayed(reading_modules(model), 3e-4),
-        decayed([loss.grounding], 1e-3),
-        decayed([inner.text_hidden_fcs], 1e-3),
-        decayed([visual.mask_decoder], 3e-4),
-        decayed([inner.vision_tower], 2e-4),
-        decayed([visual.image_encoder], 3e-4),
-    ]
-    modules: dict[str, nn.Module] = {"model": model, "grounding": loss.grounding}
-    stage = Stage("joint", modules, groups, steps, path)
+def joint_losses(loss: LanguageLoss, symbolic: SymbolicPrompt, frames: Frames) -> Losses:
+    """The whole model learns on jittered frames."""
+    model = loss.model
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([4, step])
         rows = rng.integers(len(loss.scenes), size=batch)
         with torch.autocast(loss.device.type, torch.bfloat16):
@@ -88,4 +67,4 @@ def train_joint(
         masks, figures = slot_mask_loss(loss, symbolic, rows, result, embeddings.float(), rng)
         return result.loss + masks, result.figures | figures
 
-    stage.run(loss_of, report_every=50)
+    return losses

@@ -12,17 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ..model.gsva import GSVA
 from ..model.losses import IGNORE
 from ..scenes import SceneSet
+from .batches import around
 from .frames import Frames
 from .grounding import ANCHOR, Grounding, Read
-from .loop import Stage, decayed
 from .packing import Packed, pack
 from .text import Branches
+from .vision import Losses
 
 
 class FeatureCache:
@@ -71,14 +72,14 @@ class LanguageLoss:
         scenes: SceneSet,
         branches: Branches,
         grounding: Grounding,
-        device: torch.device,
     ) -> None:
         self.model, self.scenes, self.branches = model, scenes, branches
-        self.grounding, self.device = grounding, device
-        prompt = branches.prompt
-        self.before = torch.tensor(prompt.before_image, dtype=torch.long, device=device)
-        self.after = torch.tensor(prompt.after_image, dtype=torch.long, device=device)
-        self.slot_ids = torch.tensor(branches.slot_ids, device=device)
+        self.grounding = grounding
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
 
     def __call__(
         self,
@@ -89,16 +90,18 @@ class LanguageLoss:
     ) -> Pass:
         """One pass over the scenes `rows` [B], on expressions of at most `longest` words."""
         model, batch = self.model, len(rows)
+        before, after = (ids.to(self.device) for ids in around(self.branches.prompt))
+        slot_ids = torch.tensor(self.branches.slot_ids, device=self.device)
         images = [self.branches.sample(self.scenes.expressions[int(r)], rng, longest) for r in rows]
-        start, patches = len(self.before), clip_tokens.shape[1]
-        prefix = start + patches + len(self.after)
+        start, patches = len(before), clip_tokens.shape[1]
+        prefix = start + patches + len(after)
         packed = pack(prefix, images).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             x = torch.cat(
                 [
-                    model.embed(self.before).expand(batch, -1, -1),
+                    model.embed(before).expand(batch, -1, -1),
                     model.project(clip_tokens),
-                    model.embed(self.after).expand(batch, -1, -1),
+                    model.embed(after).expand(batch, -1, -1),
                     model.embed(packed.ids),
                 ],
                 1,
@@ -119,10 +122,10 @@ class LanguageLoss:
             )
         labels = packed.labels[spoken]
         per_token = F.cross_entropy(logits, labels, reduction="none")
-        is_slot = torch.isin(labels, self.slot_ids)
+        is_slot = torch.isin(labels, slot_ids)
         slot_loss, text_loss = per_token[is_slot].mean(), per_token[~is_slot].mean()
         right = logits[is_slot].argmax(-1) == labels[is_slot]
-        absent = labels[is_slot] == self.slot_ids[1]
+        absent = labels[is_slot] == slot_ids[1]
         related = torch.tensor([bool(ANCHOR.search(t)) for t in packed.slot_texts])
         figures = {
             "text": text_loss.item(),
@@ -135,27 +138,14 @@ class LanguageLoss:
         return Pass(loss, figures | grounded, packed, hidden[image, place])
 
 
-def reading_modules(model: GSVA) -> list[nn.Module]:
-    """The language model and what feeds it image tokens."""
-    inner = model.model
-    modules = [inner.embed_tokens, inner.layers, inner.norm, model.lm_head, inner.mm_projector]
-    return [*modules, *(m for m in (inner.mm_norm, inner.mm_position) if m is not None)]
+def language_losses(loss: LanguageLoss, cache: FeatureCache, steps: int) -> Losses:
+    """The language model learns on cached features: short expressions in the first quarter, then all."""
 
-
-def train_language(
-    loss: LanguageLoss, cache: FeatureCache, steps: int, path: Path, batch: int = 32
-) -> None:
-    """Train the language model on cached features: short expressions first, then all."""
-    reading = nn.ModuleList(reading_modules(loss.model))
-    modules = {"reading": reading, "grounding": loss.grounding}
-    groups = [decayed([reading], 7e-4), decayed([loss.grounding], 2e-3)]
-    stage = Stage("language", modules, groups, steps, path)
-
-    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])
         rows = rng.integers(len(loss.scenes), size=batch)
         longest = 4 if step < steps // 4 else None
         result = loss(rows, rng, cache.clip(rows, loss.device), longest)
         return result.loss, result.figures
 
-    stage.run(loss_of, report_every=50)
+    return losses

@@ -1,10 +1,6 @@
-"""gsva-mini: its sizes and how it is made. Where it departs from GSVA, a comment says why."""
+"""gsva-mini's sizes. Where they depart from GSVA, a comment says why."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-
-import torch
 
 from ..model.config import GSVAConfig
 
@@ -77,20 +73,3 @@ def mini_config(text_vocabulary: int) -> GSVAConfig:
         im_end_token_id=text_vocabulary + 3,
         use_im_start_end=False,
     )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Optimiser steps of each stage: as many as the bundled gsva-mini had."""
-
-    clip_steps: int = 1800
-    sam_steps: int = 1400
-    language_steps: int = 2691
-    joint_steps: int = 1310
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

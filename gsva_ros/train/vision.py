@@ -1,21 +1,23 @@
-"""First stage: pre-train the CLIP-like and the SAM-like encoder, each by itself, on dense labels."""
+"""First stages: the CLIP-like and the SAM-like encoder, each by itself, on dense labels."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..model.gsva import GSVA
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, dice_loss, sigmoid_bce_loss
 from ..scenes import SceneSet
 from .dense import DenseHead, dense_labels
 from .frames import Frames, jitter
-from .loop import Stage, decayed
 from .prompts import SymbolicPrompt, sample_prompt
+
+#: The loss of a step's batch of so many scenes, and figures about it.
+Losses = Callable[[int, int], tuple[Tensor, dict[str, float]]]
 
 
 def mask_logits(low_res: Tensor, frame_hw: tuple[int, int], image_size: int) -> Tensor:
@@ -39,22 +41,14 @@ def mask_losses(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return loss, (predicted & target).sum((1, 2)) / union
 
 
-def pretrain_clip(
-    model: GSVA, scenes: SceneSet, frames: Frames, steps: int, path: Path, device: torch.device
-) -> None:
-    """Train `model`'s vision tower to tell kind, colour, size and place of the object under each patch."""
+def clip_losses(model: GSVA, scenes: SceneSet, frames: Frames, head: DenseHead) -> Losses:
+    """`model`'s vision tower learns to tell kind, colour, size and place of what is under each patch."""
     grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
-    head = DenseHead(
-        model.config.clip["hidden_size"], len(scenes.kinds), len(scenes.colours), len(scenes.sizes)
-    ).to(device)
-    tower: nn.Module = model.model.vision_tower
-    stage = Stage(
-        "clip", {"tower": tower, "head": head}, [decayed([tower, head], 1e-3)], steps, path
-    )
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
+        device = model.device
         rng = np.random.default_rng([1, step])
-        rows = rng.integers(len(scenes), size=64)
+        rows = rng.integers(len(scenes), size=batch)
         pixels = jitter(frames.clip(rows), rng).to(device)
         flip = torch.from_numpy(rng.random(len(rows)) < 0.5).to(device)
         pixels = torch.where(flip.view(-1, 1, 1, 1), pixels.flip(3), pixels)
@@ -63,38 +57,22 @@ def pretrain_clip(
             tokens = model.encode_clip(pixels)
         return head(tokens.float().unflatten(1, (grid, grid)), labels)
 
-    stage.run(loss_of)
+    return losses
 
 
-def pretrain_sam(
-    model: GSVA,
-    scenes: SceneSet,
-    frames: Frames,
-    symbolic: SymbolicPrompt,
-    steps: int,
-    path: Path,
-    device: torch.device,
-) -> None:
-    """Train image encoder and mask decoder on symbolic prompts, with dense labels beside them."""
+def sam_losses(
+    model: GSVA, scenes: SceneSet, frames: Frames, symbolic: SymbolicPrompt, head: DenseHead
+) -> Losses:
+    """Image encoder and mask decoder learn on symbolic prompts, with dense labels beside them."""
     size, patch = model.config.sam["image_size"], model.config.sam["patch_size"]
     frame_hw = scenes.instances.shape[1:]
     rows_h, columns = frame_hw[0] // patch, frame_hw[1] // patch
-    head = DenseHead(
-        model.config.sam["prompt_embed_dim"],
-        len(scenes.kinds),
-        len(scenes.colours),
-        len(scenes.sizes),
-    ).to(device)
-    visual = model.model.visual_model
-    trained: list[nn.Module] = [visual.image_encoder, visual.mask_decoder, symbolic, head]
-    # All of the visual model is kept: the decoder learns on its random position encoding.
-    kept: dict[str, nn.Module] = {"visual": visual, "symbolic": symbolic, "head": head}
-    stage = Stage("sam", kept, [decayed([module], 8e-4) for module in trained], steps, path)
     per_frame = 3
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
+        device = model.device
         rng = np.random.default_rng([2, step])
-        rows = rng.integers(len(scenes), size=16)
+        rows = rng.integers(len(scenes), size=batch)
         pixels = jitter(frames.sam(rows), rng, frame_hw[0]).to(device)
         labels = dense_labels(scenes, rows, rows_h, columns).to(device)
         picks = [
@@ -116,4 +94,4 @@ def pretrain_sam(
         figures |= {"mask": masks.item(), "iou": iou.mean().item()}
         return masks + 0.5 * dense + 0.1 * F.mse_loss(predicted_iou.float(), iou), figures
 
-    stage.run(loss_of, report_every=50)
+    return losses

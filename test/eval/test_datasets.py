@@ -10,81 +10,33 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pycocotools import mask as rle
+import torch
 from tiny import tiny_checkpoint
+from tiny_datasets import (
+    CROWD,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    box,
+    compressed,
+    ref,
+    square,
+    uncompressed,
+    write_reason_seg,
+    write_root,
+)
 
 from gsva_ros import cli
+from gsva_ros.datasets.files import DatasetError
+from gsva_ros.datasets.refer import segmentation_mask
+from gsva_ros.engine import Engine
+from gsva_ros.eval.paper import MaskedSlot, paper_slots
+from gsva_ros.eval.run import slot_record
 from gsva_ros.eval.sources.dataset import dataset_cases
-from gsva_ros.eval.sources.files import DatasetError
-from gsva_ros.eval.sources.refer import segmentation_mask
 from gsva_ros.model.checkpoint import save_pretrained
-
-HEIGHT, WIDTH = 40, 60
-
-
-def rectangle(x0: int, y0: int, x1: int, y1: int) -> list[float]:
-    return [x0, y0, x1, y0, x1, y1, x0, y1]
-
-
-def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
-
-
-CROWD = box(30, 5, 50, 20)
-LEFT, RIGHT = box(5, 5, 15, 15), box(20, 10, 40, 30)
-
-
-def uncompressed(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's run lengths down the columns, as its crowd annotations have them."""
-    flat = mask.flatten(order="F").astype(int)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
-    return {"size": list(mask.shape), "counts": np.diff(np.concatenate([[0], edges])).tolist()}
-
-
-def write_root(root: Path, name: str, file: str, references: list[dict[str, Any]]) -> Path:
-    folder = root / "refer_seg" / name
-    folder.mkdir(parents=True)
-    images = root / "refer_seg/images/mscoco/images/train2014"
-    images.mkdir(parents=True, exist_ok=True)
-    for number in (1, 2):
-        cv2.imwrite(
-            str(images / f"{number}.jpg"), np.full((HEIGHT, WIDTH, 3), 50 * number, np.uint8)
-        )
-    annotations = [
-        {"id": 10, "segmentation": [rectangle(5, 5, 15, 15)]},
-        {"id": 11, "segmentation": [rectangle(20, 10, 40, 30), [1, 1, 2, 2]]},
-        {"id": 12, "segmentation": uncompressed(CROWD)},
-        {"id": 13, "segmentation": [[1.0, 1.0, 2.0, 2.0]]},
-        {"id": 14, "segmentation": [{"size": [HEIGHT, WIDTH], "counts": compressed(RIGHT)}]},
-    ]
-    instances = {
-        "images": [
-            {"id": n, "file_name": f"{n}.jpg", "height": HEIGHT, "width": WIDTH} for n in (1, 2)
-        ],
-        "annotations": annotations,
-        "categories": [],
-    }
-    (folder / "instances.json").write_text(json.dumps(instances))
-    if file.endswith(".json"):
-        (folder / file).write_text(json.dumps(references))
-    else:
-        (folder / file).write_bytes(pickle.dumps(references, protocol=2))
-    return root
-
-
-def compressed(mask: np.ndarray) -> str:
-    return rle.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-
-
-def ref(image: int, ann: Any, *sentences: str, split: str = "val") -> dict[str, Any]:
-    return {
-        "image_id": image,
-        "ann_id": ann,
-        "split": split,
-        "sentences": [{"sent": s} for s in sentences],
-    }
+from gsva_ros.model.tokenizer import Special
+from gsva_ros.truth import Referring
 
 
 def close(mask: np.ndarray, truth: np.ndarray) -> bool:
@@ -216,4 +168,209 @@ def test_the_command(tmp_path: Path, protocol: str, capsys: pytest.CaptureFixtur
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 1 + 2
     capsys.readouterr()
     assert cli.main(["eval", "dataset", "reasonseg", "val", "--protocol", protocol, *common]) == 2
-    assert ("deployed" if protocol == "paper" else "jpg") in capsys.readouterr().err
+    assert "jpg" in capsys.readouterr().err
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_ignored_pixels_do_not_count_or_are_the_targets(tmp_path: Path) -> None:
+    shapes = [square("target", 5, 5, 20), square("ignore", 10, 10, 5)]
+    entry = {"shapes": shapes, "text": ["what is it?"], "is_sentence": True}
+    root = write_reason_seg(tmp_path, entry)
+    (query,) = dataset_cases(root, "reasonseg", "val")[0].read()[1]
+    (counted,) = dataset_cases(root, "reasonseg", "val", count_ignored=True)[0].read()[1]
+    assert query.ignore.sum() == 36
+    assert not (query.mask & query.ignore).any()
+    assert np.array_equal(counted.mask, query.mask | query.ignore)
+    assert not counted.ignore.any()
+    drawn = np.zeros((HEIGHT, WIDTH), bool)
+    drawn[5:26, 5:26] = True
+    drawn[0:2, 0:2] = True
+    record = slot_record(query, MaskedSlot(1.0, None, 0.0, drawn))
+    assert (record.intersection, record.union) == (21 * 21 - 36, 21 * 21 - 36 + 4)
+    record = slot_record(counted, MaskedSlot(1.0, None, 0.0, drawn))
+    assert (record.intersection, record.union) == (21 * 21, 21 * 21 + 4)
+
+
+def test_of_equal_shapes_the_one_labelled_first_lies_on_top(tmp_path: Path) -> None:
+    """LISA sorts by area and reverses, so that the later of two equal ones is drawn first."""
+    shapes = [square("ignore", 5, 5, 10), square("target", 8, 5, 10)]
+    entry = {"shapes": shapes, "text": ["it"], "is_sentence": False}
+    root = write_reason_seg(tmp_path, entry)
+    (query,) = dataset_cases(root, "reasonseg", "val")[0].read()[1]
+    areas = [121, 121]
+    assert np.argsort(areas)[::-1].tolist() == [1, 0]
+    assert query.ignore[10, 12]
+    assert not query.mask[10, 12]
+
+
+@pytest.mark.parametrize("protocol", ["paper", "deployed"])
+def test_reason_seg_under_both_protocols(tmp_path: Path, protocol: str, model: str) -> None:
+    entries = [
+        {"shapes": [square("target", 5, 5, 20)], "text": ["what is it?"], "is_sentence": True},
+        {"shapes": [square("target", 5, 5, 20)], "text": ["the thing"], "is_sentence": False},
+    ]
+    root = write_reason_seg(tmp_path, *entries)
+    out = tmp_path / "out.json"
+    command = ["eval", "dataset", "reasonseg", "val", "--protocol", protocol, "--root", str(root)]
+    assert cli.main([*command, "--model", model, "--no-blind", "--out", str(out)]) == 0
+    numbers = json.loads(out.read_text())
+    assert (numbers["protocol"], numbers["rules"], numbers["cases"]) == (protocol, "refcoco", 2)
+    assert numbers["dtype"] == "float32"
+    assert list(numbers["baselines"]) == ["always [REJ]"]
+    assert {s["category"] for r in numbers["records"] for s in r["slots"]} == {"sentence", "phrase"}
+
+
+def test_region_questions() -> None:
+    prompt = tiny_checkpoint().prompt
+    for query, sentence, asked in (
+        ("what is it?", True, "\n what is it? Please output segmentation mask."),
+        (
+            "the thing",
+            False,
+            "\n What is the thing in this image? Please output segmentation mask.",
+        ),
+    ):
+        turn = prompt.region_turn(query, sentence)
+        text = prompt.tokenizer.decode(turn.ids)
+        assert asked in text
+        assert text.endswith("[SEG]</s>")
+        assert turn.ids[turn.slots[0] + 1] == prompt.tokenizer.ids[Special.SEG]
+
+
+def test_the_splits_of_refer(tmp_path: Path) -> None:
+    splits = ("train", "val", "testA", "testAB", "testB", "test")
+    references = [ref(1, [10], f"of {split}", split=split) for split in splits]
+    root = write_root(tmp_path, "refcoco", "refs(unc).p", references)
+
+    def asked(split: str, **more: Any) -> set[str]:
+        (case,) = dataset_cases(root, "refcoco", split, **more)
+        return {q.expression.removeprefix("of ") for q in case.read()[1]}
+
+    assert asked("testA") == {"testa", "testab"}
+    assert asked("testB") == {"testb", "testab"}
+    assert asked("test") == {"testa", "testb", "testab", "test"}
+    assert asked("val") == {"val"}
+    google = [ref(1, [10], "by google")]
+    (root / "refer_seg/refcoco/refs(google).p").write_bytes(pickle.dumps(google, protocol=2))
+    assert asked("val", split_by="google") == {"by google"}
+    with pytest.raises(DatasetError, match="split by unc or google, not 'umd'"):
+        asked("val", split_by="umd")
+
+
+def test_refclef_has_pictures_of_its_own(tmp_path: Path) -> None:
+    root = write_root(tmp_path, "refclef", "refs(unc).p", [ref(1, 10, "left")])
+    coco = root / "refer_seg/images/mscoco/images/train2014"
+    coco.rename(root / "refer_seg/images/saiapr_tc-12")
+    assert dataset_cases(root, "refclef", "val")[0].read()[0].shape == (HEIGHT, WIDTH, 3)
+
+
+BROKEN = {
+    "lost annotation": (ref(1, [99], "x"), "lacks its annotation 99"),
+    "lost picture": (ref(7, [10], "x"), "lacks its picture 7"),
+    "empty sentence": (ref(1, [10], " . "), "a sentence is empty"),
+    "no sentence": (ref(1, [10]), "a sentence is empty"),
+    "no reference": ({"split": "val", "image_id": 1}, "not a reference"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_used_ends_the_run_or_is_counted(
+    name: str, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, said = BROKEN[name]
+    root = write_root(
+        tmp_path, "grefcoco", "grefs(unc).json", [ref(2, [10], "left"), broken | {"ref_id": 5}]
+    )
+    out = tmp_path / "out.json"
+    command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
+    assert cli.main(command) == 2
+    problem = capsys.readouterr().err
+    assert said in problem
+    assert "reference 5" in problem
+    assert "--skip" in problem
+    assert cli.main([*command, "--skip", "--no-blind", "--out", str(out)]) == 0
+    assert said in capsys.readouterr().err
+    numbers = json.loads(out.read_text())
+    assert (numbers["cases"], numbers["left_out"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ({"size": [HEIGHT, WIDTH], "counts": [1, 2, 3]}, "add up to 6"),
+        ({"size": [9999, 9999], "counts": "zzzzzzzz"}, "run lengths"),
+        ({"size": [HEIGHT, WIDTH], "counts": [-5, 2405]}, "run lengths"),
+        ({"size": [HEIGHT, WIDTH], "counts": None}, "run lengths"),
+        ([[1e30, 2, 3, 4, 5, 6]], "coordinate"),
+        ([[float("nan"), 2, 3, 4, 5, 6]], "coordinate"),
+        ([["a", 2, 3, 4, 5, 6]], "not a COCO segmentation"),
+        ({"size": 3}, "not a COCO segmentation"),
+    ],
+)
+def test_hostile_segmentations_are_one_line(segmentation: Any, said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        segmentation_mask(segmentation, HEIGHT, WIDTH)
+
+
+def test_a_picture_of_another_size_is_told_and_can_be_skipped(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    references = [ref(1, [10], "left"), ref(2, [10], "left")]
+    root = write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
+    other = np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8)
+    cv2.imwrite(str(root / "refer_seg/images/mscoco/images/train2014/2.jpg"), other)
+    out = tmp_path / "out.json"
+    command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
+    assert cli.main(command) == 2
+    assert "2.jpg is 61x40, and instances.json says 60x40" in capsys.readouterr().err
+    assert cli.main([*command, "--skip", "--out", str(out)]) == 0
+    numbers = json.loads(out.read_text())
+    assert (numbers["cases"], numbers["left_out"]) == (1, 1)
+
+
+def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:
+    root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "left")])
+    path = root / "refer_seg/refcoco/instances.json"
+    instances = json.loads(path.read_text())
+    instances["annotations"][0]["bbox"] = [5, 5, 40, 30]
+    path.write_text(json.dumps(instances))
+    (query,) = dataset_cases(root, "refcoco", "val")[0].read()[1]
+    assert query.box == (5, 5, 40, 30)
+    drawn = box(5, 5, 45, 20)
+    record = slot_record(query, MaskedSlot(1.0, None, 0.0, drawn))
+    assert record.box_iou == pytest.approx(15 / 30)
+
+
+def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
+    """`ge(0)` in the official GRES evaluation, `> 0` in its RES one."""
+    checkpoint = tiny_checkpoint()
+    for parameter in checkpoint.model.model.visual_model.mask_decoder.parameters():
+        parameter.data.zero_()
+    engine = Engine(checkpoint, "zero", torch.device("cpu"), torch.float32)
+    rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    query = Referring("left", mask=LEFT)
+    assert paper_slots(engine, rgb, [query], "grefcoco")[0][0].mask.all()
+    assert not paper_slots(engine, rgb, [query], "refcoco")[0][0].mask.any()
+
+
+def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, model: str) -> None:
+    references = [ref(1, [10], "left"), ref(2, [10, 11], "both")]
+    root = write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
+    command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
+    command += ["--records", str(tmp_path / "records")]
+    assert cli.main(command) == 0
+    kept = (tmp_path / "records.blind").read_text()
+    assert len(kept.splitlines()) == 1 + 2
+    assert cli.main(command) == 0
+    assert (tmp_path / "records.blind").read_text() == kept
+    assert cli.main([*command, "--dtype", "bfloat16"]) == 2
+    # The same pictures and ids with other truth.
+    references[0]["ann_id"] = [11]
+    (root / "refer_seg/grefcoco/grefs(unc).json").write_text(json.dumps(references))
+    assert cli.main(command) == 2

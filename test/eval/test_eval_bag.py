@@ -18,8 +18,8 @@ from rosbags.typesys import Stores, get_typestore
 from tiny import tiny_checkpoint
 
 from gsva_ros import cli
+from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.eval.asks import Ask, AskError, Recorded, answered, read_asks
-from gsva_ros.eval.bags import Bag, BagError
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.sim.bag import TOPIC, write_bag

@@ -19,10 +19,10 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros import cli
+from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, to_rgb
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.eval.asks import AskError, read_asks
-from gsva_ros.eval.bags import Bag, BagError
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.truth import TruthError, read_truth

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from gsva_ros.answer import Answer, ExpressionError, Rejection
 from gsva_ros.engine import Engine, _expression_in, _readable
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
+from gsva_ros.model.prefix import ROOM
 from gsva_ros.model.tokenizer import Special
 
 EXPRESSIONS = ["the red mug", "the can left of the ball on the table", "boxes", "[SEG]"]
@@ -173,15 +175,14 @@ def test_damaged_weights_are_a_fault_and_no_rejection(
 
         monkeypatch.setattr(engine.model, "decode_masks", damaged)
     else:
-        head = engine.model.lm_head
+        score = engine._slot_logits
 
-        class Head(torch.nn.Module):
-            def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-                logits = head(hidden).clone()
-                logits[0] = torch.nan
-                return logits
+        def broken(hidden: torch.Tensor) -> torch.Tensor:
+            logits = score(hidden).clone()
+            logits[0] = torch.nan
+            return logits
 
-        monkeypatch.setitem(engine.model._modules, "lm_head", Head())
+        monkeypatch.setattr(engine, "_slot_logits", broken)
     first, second = engine.segment(frame, EXPRESSIONS[:2], threshold=0.0).slots
     assert "finite" in first.fault
     assert not first.rejected
@@ -208,11 +209,67 @@ def test_joint_prompt_feeds_its_own_decisions(
     rejected = [s.rejection is Rejection.MODEL for s in answer.slots]
     turn = engine.prompt.segment_turn(EXPRESSIONS, rejected)
     with torch.inference_mode():
-        hidden = engine._hidden(turn.ids, frame.cache(1))
+        hidden = engine._hidden(turn.ids, frame.prefix.cache())
         logits = engine.model.lm_head(hidden[turn.slots])
     config = engine.config
     expected = logits[:, [config.seg_token_id, config.rej_token_id]].softmax(-1)[:, 0]
     np.testing.assert_allclose([s.p_seg for s in answer.slots], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rejected", [[], [0], [1], [0, 2]])
+def test_joint_prompt_is_read_again_only_behind_a_rejection(
+    engine: Engine, rgb: np.ndarray, rejected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = engine.encode(rgb)
+    thresholds = [1.0 if n in rejected else 0.0 for n in range(len(EXPRESSIONS))]
+    read: list[int] = []
+    language = engine.model.language
+
+    def counted(embeds: torch.Tensor, **given: Any) -> Any:
+        read.append(embeds.shape[1])
+        return language(embeds, **given)
+
+    monkeypatch.setattr(engine.model, "language", counted)
+    answer = engine.segment(frame, EXPRESSIONS, joint=True, threshold=thresholds)
+    assert [s.rejection is Rejection.MODEL for s in answer.slots] == [t == 1.0 for t in thresholds]
+    # The last slot has nothing behind it that would have to be read again.
+    assert len(read) == 1 + len([n for n in rejected if n < len(EXPRESSIONS) - 1])
+
+
+def test_many_expressions_are_one_pass_that_copies_no_prefix(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = engine.encode(rgb)
+    before = [keys.data_ptr() for keys, _ in frame.prefix._layers]
+    alone = [engine.segment(frame, [e], threshold=0.0).slots[0] for e in EXPRESSIONS]
+    passes: list[int] = []
+    language = engine.model.language
+
+    def counted(embeds: torch.Tensor, **given: Any) -> Any:
+        passes.append(len(embeds))
+        output = language(embeds, **given)
+        used = [layer._keys.data_ptr() for layer in output.past_key_values.layers]
+        assert used == before
+        return output
+
+    monkeypatch.setattr(engine.model, "language", counted)
+    together = engine.segment(frame, EXPRESSIONS, threshold=0.0).slots
+    assert passes == [1]
+    for one, other in zip(alone, together, strict=True):
+        assert one.p_seg == pytest.approx(other.p_seg, abs=1e-4)
+        assert np.array_equal(one.mask, other.mask)
+
+
+def test_more_than_the_room_behind_the_prefix(engine: Engine, rgb: np.ndarray) -> None:
+    """Long expressions, more tokens in all than stand ready: the same decisions."""
+    frame = engine.encode(rgb)
+    long = [f"{'red ' * 12}mug {n}" for n in range(12)]
+    ids = sum(len(engine.prompt.slot(e)) for e in long)
+    assert ids > ROOM
+    together = engine.segment(frame, long).slots
+    for slot in together:
+        alone = engine.segment(frame, [slot.expression]).slots[0]
+        assert alone.p_seg == pytest.approx(slot.p_seg, abs=1e-4)
 
 
 def scripted(engine: Engine, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> None:
@@ -235,7 +292,7 @@ def test_ask_collects_the_slots_it_writes(
     engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = engine.prompt.ask_turn("clear up", ["the red mug", "the [SEG] can"], [False, True])
-    scripted(engine, monkeypatch, turn.ids[turn.answer :])
+    scripted(engine, monkeypatch, turn.ids[turn.answers[0][0] :])
     answer = engine.ask(engine.encode(rgb), "clear up")
     assert answer.text == "Sure, the red mug: [SEG], the [SEG] can: [REJ]."
     assert [s.expression for s in answer.slots] == ["the red mug", "the [SEG] can"]

@@ -38,8 +38,8 @@ def test_slots_stand_before_their_tokens(prompt) -> None:
     assert [turn.ids[slot + 1] for slot in turn.slots] == [seg, rej, seg]
     labels = prompt.labels(turn)
     assert [labels[slot] for slot in turn.slots] == [seg, rej, seg]
-    assert labels[turn.answer - 1] == turn.ids[turn.answer]
-    assert set(labels[: turn.answer - 1]) == {-100}
+    assert labels[turn.answers[0][0] - 1] == turn.ids[turn.answers[0][0]]
+    assert set(labels[: turn.answers[0][0] - 1]) == {-100}
 
 
 def test_one_expression_is_asked_as_in_its_turn(prompt) -> None:
@@ -49,12 +49,12 @@ def test_one_expression_is_asked_as_in_its_turn(prompt) -> None:
 
 def test_ask_ends_where_the_answer_begins(prompt) -> None:
     turn = prompt.ask_turn("hand me the red mug", ["the red mug"], [False])
-    assert prompt.ask("hand me the red mug") == turn.ids[: turn.answer]
+    assert prompt.ask("hand me the red mug") == turn.ids[: turn.answers[0][0]]
 
 
 def test_readable_text(prompt) -> None:
     turn = prompt.segment_turn(["the red mug", "the can"], [False, True])
-    answer = prompt.tokenizer.decode(turn.ids[turn.answer :]).strip()
+    answer = prompt.tokenizer.decode(turn.ids[turn.answers[0][0] :]).strip()
     assert answer.replace(". </s>", ".</s>") == "Sure,the red mug:[SEG], the can:[REJ].</s>"
 
 

@@ -28,8 +28,8 @@ def main() -> int:
             ],
             "sim": [
                 ("sim", "render", "--split", "test", "--count", "1", "--out", folder / "scenes"),
-                ("train", "--help"),
             ],
+            "train": [("train", ROOT / "config/train/mini-1-clip.yaml", "--help")],
         }
         failures = 0
         install(folder, ".")

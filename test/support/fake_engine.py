@@ -17,6 +17,7 @@ class FakeEngine:
     weights_hash = "0" * 64
     prompt_template = "none"
     rejection_threshold = 0.5
+    can_reject = True
 
     def __init__(self, delay: float = 0.0):
         self.delay = delay

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bags.bag import Bag, BagError
 from ...errors import InputError, one_line
 from ...truth import FrameTruth, Referring, read_truth
 from ..asks import Ask, Recorded, answered, read_asks
-from ..bags import Bag, BagError
 from ..cases import Case, Gathered
+from ..fingerprint import fingerprint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,14 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
         if not cases:
             message = "; ".join(["nothing to answer", *bag.problems[:3]])
             raise BagError(f"{args.bag}: {message}")
-        yield Gathered(cases, f"{len(cases)} cases of {args.bag}", problems=bag.problems)
+        files = [f for f in (args.truth, args.instructions) if f]
+        files += sorted(args.bag.iterdir()) if args.bag.is_dir() else [args.bag]
+        yield Gathered(
+            cases,
+            f"{len(cases)} cases of {args.bag}",
+            problems=bag.problems,
+            fingerprint=fingerprint(path for path in files if path.is_file()),
+        )
 
 
 def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[Case]:

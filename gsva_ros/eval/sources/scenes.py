@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...scenes import SceneSet
 from ...truth import Referring
 from ..cases import Case, Gathered
+from ..fingerprint import fingerprint
 
 
 def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
@@ -28,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     """The scenes' cases; InputError where the folder does not hold them."""
     cases = scene_cases(SceneSet(args.data, args.split, args.limit))
-    yield Gathered(cases, f"{len(cases)} scenes of split {args.split}")
+    files = sorted(path for path in args.data.iterdir() if path.is_file())
+    data = f"{len(cases)} scenes of split {args.split}"
+    yield Gathered(cases, data, fingerprint=fingerprint(files))
 
 
 def scene_cases(scenes: SceneSet) -> list[Case]:

@@ -1,12 +1,15 @@
-"""What a source hands to training: a picture and what is asked about it, before any prompt is made of it."""
+"""What a source hands to training: a picture and what is asked about it, before it becomes a prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ...errors import InputError
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,25 @@ Sample = Segments | Reasoning | Talk
 
 
 class Source(Protocol):
-    """Draws samples. What it reads is looked at when it is made, so that a run does not end on it hours later.
+    """Draws samples.
 
-    A source is made with the path and the options of its kind, and raises `InputError` (file, what is wrong,
-    what to do) where its data is missing or of another layout.
+    A source is made with the path and the options of its kind. What it reads is looked at then, and not
+    hours into a run: `InputError` says which file is missing or of another layout, and what to do.
     """
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """A sample that depends on `rng` alone, so that a run can be resumed and repeated."""
+
+    def expressions(self) -> Iterable[str]:
+        """All that may be asked, so that one that is too long is found before the first step."""
+
+
+def redrawn(draw: Callable[[np.random.Generator], Segments], rng: np.random.Generator) -> Segments:
+    """Draw until something is there: rejections alone teach no mask, and the official leaves them out."""
+    for _ in range(1000):
+        sample = draw(rng)
+        if sample.masks.any():
+            return sample
+    raise InputError(
+        "a thousand samples in turn without anything that is there: other data is needed"
+    )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,43 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ..errors import InputError
+from ..truth import Referring
 
 
 class DatasetError(InputError):
     """A dataset that cannot be used; names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture; `read` gives it, uint8 [H, W, 3] RGB, with its expressions and their truth."""
+
+    id: str
+    read: Callable[[], tuple[NDArray[np.uint8], list[Referring]]]
+
+
+class Skip:
+    """What is done with a case that cannot be used: raise, or note it and go on.
+
+    Attributes:
+        problems: what was left out.
+    """
+
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+        self.problems: list[str] = []
+
+    @contextmanager
+    def __call__(self, place: object) -> Iterator[None]:
+        """Around the reading of one case; `place` names it where the error does not."""
+        try:
+            yield
+        except InputError as error:
+            message = str(error) if str(place) in str(error) else f"{place}: {error}"
+            if not self.allowed:
+                raise DatasetError(f"{message}; --skip leaves such out and counts them") from error
+            self.problems.append(message)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from ..errors import InputError, one_line
 from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
-from .asks import Ask
+from .ask import Ask
 from .recovery import recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")

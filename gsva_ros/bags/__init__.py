@@ -1,0 +1,1 @@
+"""Rosbags read straight from disk, also damaged ones."""

@@ -1,0 +1,1 @@
+"""Research data sets in the folders that the official code reads: what evaluation and training share."""

@@ -1,0 +1,104 @@
+"""ReasonSeg in the folder that the official code reads: ROOT/reason_seg/ReasonSeg/SPLIT/*.jpg and *.json.
+
+Source: LISA's `get_mask_from_json`, which the official GSVA's ValDataset uses (commit 618dc79).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import one_line
+from ..truth import Mask, Referring
+from .files import DatasetError, Picture, Skip, read_json, read_picture
+
+NAME = "reasonseg"
+RULES = "refcoco"
+
+
+def pictures(
+    root: Path, split: str, skip: Skip, count_ignored: bool = False, all_texts: bool = False
+) -> list[Picture]:
+    """The pictures of a split.
+
+    Args:
+        skip: what is done with a picture that cannot be used.
+        count_ignored: pixels labelled "ignore" count as the target's, as in GSVA's code; else they do
+            not count, as in LISA's.
+        all_texts: all ways in which a question is put, and not the first alone.
+
+    Raises:
+        DatasetError: no pictures there, or one that cannot be used and is not skipped.
+    """
+    folder = root / "reason_seg" / "ReasonSeg" / split
+    pictures = sorted(folder.glob("*.jpg"))
+    if not pictures:
+        raise DatasetError(f"{folder} holds no *.jpg")
+    found = []
+    for path in pictures:
+        with skip(path.with_suffix(".json")):
+            data = _labels(path.with_suffix(".json"))
+            read = partial(_read, path, data, count_ignored, all_texts)
+            found.append(Picture(f"{NAME} {folder.name} {path.stem}", read))
+    return found
+
+
+def files(root: Path, split: str) -> list[Path]:
+    """What the cases are made of."""
+    return sorted((root / "reason_seg" / "ReasonSeg" / split).glob("*.json"))
+
+
+def _labels(path: Path) -> dict[str, Any]:
+    """A picture's labels, looked at as far as its cases need them."""
+    data = read_json(path)
+    try:
+        texts, shapes = [text.strip() for text in data["text"]], data["shapes"]
+        if not texts[0]:
+            raise DatasetError(f"{path}: its first text is empty")
+        for shape in shapes:
+            shape["label"].lower(), np.array([shape["points"]], np.int32)
+        bool(data["is_sentence"])
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path}: not ReasonSeg's labels: {one_line(error)}") from error
+    return {"texts": texts, "shapes": shapes, "is_sentence": data["is_sentence"]}
+
+
+def _read(
+    path: Path, data: dict[str, Any], count_ignored: bool, all_texts: bool
+) -> tuple[NDArray[np.uint8], list[Referring]]:
+    rgb = read_picture(path)
+    truth, ignore = _labelled(data["shapes"], rgb.shape[:2])
+    if count_ignored:
+        truth, ignore = truth | ignore, np.zeros_like(ignore)
+    kind = "sentence" if data["is_sentence"] else "phrase"
+    texts = [text for text in data["texts"] if text] if all_texts else data["texts"][:1]
+    return rgb, [Referring(text, kind, 1, truth, ignore, region=kind) for text in texts]
+
+
+def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> tuple[Mask, Mask]:
+    """The target's pixels and those that do not count.
+
+    Larger shapes are drawn first, so that what is cut out of them stays cut out; of equal ones the later
+    labelled, as LISA's reversed sort has them.
+    """
+    drawn = []
+    for shape in shapes:
+        if shape["label"].lower() == "flag":
+            continue
+        canvas = np.zeros(size, np.uint8)
+        points = np.array([shape["points"]], np.int32)
+        cv2.polylines(canvas, points, True, 1, 1)
+        cv2.fillPoly(canvas, points, 1)
+        drawn.append(("ignore" in shape["label"].lower(), canvas > 0))
+    truth, ignore = np.zeros(size, bool), np.zeros(size, bool)
+    for at in np.argsort([pixels.sum() for _, pixels in drawn])[::-1]:
+        ignored, pixels = drawn[at]
+        truth[pixels], ignore[pixels] = not ignored, ignored
+    return truth, ignore

@@ -1,0 +1,238 @@
+"""Referring-segmentation datasets in the folders that the official GSVA reads, without conversion.
+
+    ROOT/refer_seg/grefcoco/   grefs(unc).json, instances.json
+    ROOT/refer_seg/refcoco/    refs(unc).p, instances.json       (likewise refcoco+, refclef; refcocog: umd)
+    ROOT/refer_seg/refzom/     Ref_ZOM.p, instances.json
+    ROOT/refer_seg/images/mscoco/images/train2014/*.jpg          (refclef: images/saiapr_tc-12/)
+
+Source: the official GSVA's README and its ValDataset (commit 618dc79), and REFER's rules of splits.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle
+
+from ..errors import one_line
+from ..truth import Mask, Referring, TruthError, run_lengths_mask
+from .files import DatasetError, Picture, Skip, read_json, read_picture
+
+COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One data set: whose rules its published numbers follow (`metrics.metric`), and where it is.
+
+    files: its references, "{}": who split it; the first name that there is. splits: who did.
+    """
+
+    rules: str
+    files: tuple[str, ...] = ("refs({}).p",)
+    splits: tuple[str, ...] = ("unc", "google")
+    images: str = COCO
+
+
+LAYOUTS = {
+    "grefcoco": Layout("grefcoco", ("grefs({}).json", "grefs({}).p"), ("unc",)),
+    "refcoco": Layout("refcoco"),
+    "refcoco+": Layout("refcoco", splits=("unc",)),
+    "refcocog": Layout("refcoco", splits=("umd", "google")),
+    "refclef": Layout("refcoco", splits=("unc", "berkeley"), images=SAIAPR),
+    "refzom": Layout("refzom", ("Ref_ZOM.p",), ("",)),
+}
+#: Polygons may lie outside their picture, as some annotators' do, by so many pictures.
+FAR = 10
+
+
+def pictures(
+    root: Path, name: str, split: str, skip: Skip, split_by: str = "", lower: bool = True
+) -> list[Picture]:
+    """The pictures of a split, in the official order, each with all its expressions.
+
+    Args:
+        skip: what is done with a reference that cannot be used.
+        split_by: whose split; the usual one where empty.
+        lower: whether expressions are put into lower case, as the official evaluation does.
+
+    Raises:
+        DatasetError: unknown dataset or split, a missing or unreadable file, a reference that cannot be
+            used and is not skipped.
+    """
+    folder, layout = root / "refer_seg" / name, LAYOUTS[name]
+    path = _reference_file(folder, layout, split_by)
+    references = [ref for ref in _references(path) if in_split(str(ref.get("split")), split)]
+    if not references:
+        known = sorted({str(ref.get("split")) for ref in _references(path)})
+        raise DatasetError(f"{path}: no split {split!r}; there are {', '.join(known)}")
+    instances = read_json(folder / "instances.json")
+    try:
+        annotations = {a["id"]: a for a in instances["annotations"]}
+        infos = {i["id"]: i for i in instances["images"]}
+    except (LookupError, TypeError) as error:
+        raise DatasetError(f"{folder}/instances.json: not COCO's: {one_line(error)}") from error
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for ref in references:
+        with skip(f"{path}: reference {ref.get('ref_id')}"):
+            _check(ref, infos, annotations)
+            by_image.setdefault(ref["image_id"], []).append(ref)
+    images = root / "refer_seg/images" / layout.images
+    return [
+        Picture(
+            f"{name} {split} {image}",
+            partial(
+                _read, images / infos[image]["file_name"], infos[image], refs, annotations, lower
+            ),
+        )
+        for image, refs in by_image.items()
+    ]
+
+
+def files(root: Path, name: str, split_by: str = "") -> list[Path]:
+    """What the cases are made of."""
+    folder = root / "refer_seg" / name
+    return [_reference_file(folder, LAYOUTS[name], split_by), folder / "instances.json"]
+
+
+def in_split(of: str, wanted: str) -> bool:
+    """Whether a reference of split `of` is in the split that is asked for.
+
+    Source: REFER's `getRefIds`: one letter of testA, testB, testC is looked for in "testAB" and the like;
+    "test" means all that have it in their name.
+    """
+    if wanted in ("testA", "testB", "testC"):
+        return of.startswith("test") and wanted[-1] in of.removeprefix("test")
+    if wanted == "test":
+        return "test" in of
+    return of == wanted
+
+
+def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
+    """A COCO segmentation, polygons or run lengths (compressed or not), as bool [height, width].
+
+    Polygons of fewer than three points enclose nothing and are left out.
+
+    Raises:
+        DatasetError: it is neither, or of another size.
+    """
+    try:
+        if isinstance(segmentation, dict):
+            counts = segmentation["counts"]
+            counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
+            return run_lengths_mask(counts, (height, width))
+        if segmentation and isinstance(segmentation[0], dict):
+            parts = [segmentation_mask(part, height, width) for part in segmentation]
+            return np.logical_or.reduce(parts)
+        polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
+        if not polygons:
+            return np.zeros((height, width), bool)
+        far = max(float(np.abs(np.asarray(p, np.float64)).max()) for p in polygons)
+        if not far <= FAR * max(height, width):
+            raise DatasetError(f"a polygon's coordinate is {far}, in a picture of {width}x{height}")
+        return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
+    except TruthError as error:
+        raise DatasetError(str(error)) from error
+    except (LookupError, TypeError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"not a COCO segmentation: {one_line(error)}") from error
+
+
+def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[Any, Any]) -> None:
+    """See that a reference has its picture, its annotations and its words."""
+    try:
+        if ref["image_id"] not in infos:
+            raise DatasetError(f"instances.json lacks its picture {ref['image_id']}")
+        if missing := [i for i in _instances(ref) if i not in annotations]:
+            raise DatasetError(f"instances.json lacks its annotation {missing[0]}")
+        if not ref["sentences"] or not all(_words(s) for s in ref["sentences"]):
+            raise DatasetError("a sentence is empty")
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DatasetError(f"not a reference: {one_line(error)}") from error
+
+
+def _instances(ref: dict[str, Any]) -> list[int]:
+    """Ids of what is meant; gRefCOCO writes no target as [-1], Ref-ZOM as []."""
+    ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
+    return [i for i in ids if i != -1]
+
+
+def _words(sentence: dict[str, Any], lower: bool = True) -> str:
+    words: str = sentence["sent"].strip()
+    return (words.lower() if lower else words).strip(".")
+
+
+def _read(
+    path: Path,
+    info: dict[str, Any],
+    references: list[dict[str, Any]],
+    annotations: dict[int, dict[str, Any]],
+    lower: bool,
+) -> tuple[NDArray[np.uint8], list[Referring]]:
+    height, width = info["height"], info["width"]
+    rgb = read_picture(path)
+    if rgb.shape[:2] != (height, width):
+        raise DatasetError(
+            f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, and instances.json says {width}x{height}: "
+            "another picture, or another version of the data set"
+        )
+    queries = []
+    for ref in references:
+        ids, truth = _instances(ref), np.zeros((height, width), bool)
+        for i in ids:
+            truth |= segmentation_mask(annotations[i]["segmentation"], height, width)
+        # As in the official evaluation, a target without a pixel is no target.
+        referents = len(ids) if truth.any() else 0
+        category = ("no target", "single")[referents] if referents < 2 else "multi"
+        box = annotations[ids[0]].get("bbox") if len(ids) == 1 else None
+        for sentence in ref["sentences"]:
+            queries.append(
+                Referring(
+                    _words(sentence, lower),
+                    category,
+                    referents,
+                    truth,
+                    box=tuple(box) if box and referents else None,
+                )
+            )
+    return rgb, queries
+
+
+def _reference_file(folder: Path, layout: Layout, split_by: str) -> Path:
+    who = split_by or layout.splits[0]
+    if who not in layout.splits:
+        raise DatasetError(f"{folder.name} is split by {' or '.join(layout.splits)}, not {who!r}")
+    names = [name.format(who) for name in layout.files]
+    path = next((folder / name for name in names if (folder / name).exists()), None)
+    if path is None:
+        raise DatasetError(f"{folder} has no {' or '.join(names)}")
+    return path
+
+
+def _references(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".json":
+        plain = read_json(path)
+    else:
+        try:
+            with path.open("rb") as file:
+                plain = _PlainUnpickler(file).load()
+        except Exception as error:  # a damaged pickle raises whatever its opcodes meet
+            raise DatasetError(f"{path}: {one_line(error)}") from error
+    if not (isinstance(plain, list) and all(isinstance(ref, dict) for ref in plain)):
+        raise DatasetError(f"{path}: not a list of references")
+    return plain
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads lists, dictionaries, numbers and text; whatever would run code is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"holds {module}.{name}, which is not plain data")

@@ -1,0 +1,242 @@
+"""State dicts as people have them: one file or shards, safetensors or torch, from GSVA, LISA, peft or CLIP.
+
+Nothing here unpickles code: safetensors, or torch.load with weights_only. Tensors stay on disk, mapped,
+where the format allows it, so that reading a large checkpoint takes no memory of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..errors import InputError, one_line
+
+PEFT_PREFIX = "base_model.model."
+VISION_TOWER = "model.vision_tower.vision_tower."
+#: What a directory may hold, in the order of preference. An index lists the shards beside it.
+FILES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+#: Training frameworks put the state dict into a dictionary under these.
+NESTED = ("module", "state_dict", "model_state_dict")
+# A word that wrappers put in front of every name: DataParallel, torch.compile.
+WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
+LFS = b"version https://git-lfs"
+
+
+class CheckpointError(InputError):
+    """Weights that do not fit: says which file and which names."""
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict from a file or a directory, under the names that the model has.
+
+    Wrappers' and peft's prefixes are taken off; LoRA's factors stay beside the weights (`merge_lora`).
+
+    Raises:
+        FileNotFoundError: nothing there.
+        CheckpointError: damaged, not weights, shards missing, or of a kind that must be turned into
+            another first.
+    """
+    if path.is_dir():
+        path = _main_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    sharded = path.name.endswith(".index.json")
+    state = _read_shards(path) if sharded else _read_file(path)
+    return {
+        _plain_name(name): value
+        for name, value in state.items()
+        if ".original_module." not in name  # peft's copy of what it replaced
+    }
+
+
+def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Fold LoRA factors into their weights, W + alpha / r * B A, one weight at a time."""
+    merged = {name: value for name, value in state.items() if ".lora_" not in name}
+    for name, a in state.items():
+        if ".lora_A." not in name:
+            continue
+        module, adapter = name.split(".lora_A.")
+        target = f"{module}.weight"
+        if target not in merged:
+            raise CheckpointError(f"LoRA factors for {target}, which the weights do not have")
+        b = state.get(f"{module}.lora_B.{adapter}")
+        if b is None:
+            raise CheckpointError(f"{module} has LoRA's factor A and not B: the file is incomplete")
+        update = (b.float() @ a.float()) * (alpha / a.shape[0])
+        merged[target] = (merged[target].float() + update).to(merged[target].dtype)
+    return merged
+
+
+def with_vision_tower(state: dict[str, Tensor], clip: Path) -> dict[str, Tensor]:
+    """The state with CLIP's vision tower from its own directory, where the weights came without it."""
+    if any(name.startswith(VISION_TOWER) for name in state):
+        return state
+    tower = {
+        f"{VISION_TOWER}{name}": value
+        for name, value in read_state(clip).items()
+        if name.startswith("vision_model.")
+    }
+    if not tower:
+        raise CheckpointError(
+            f"the weights have no {VISION_TOWER}*, and {clip} has no vision_model.*: give CLIP's "
+            "directory with its weights"
+        )
+    return state | tower
+
+
+def sam_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """SAM's sizes, read off the shapes of a GSVA's or LISA's weights.
+
+    The mask decoder's number of heads leaves no trace in shapes: segment-anything's own is meant.
+
+    Raises:
+        CheckpointError: no SAM in the weights.
+    """
+    prefix = "model.visual_model."
+    try:
+        patch = state[f"{prefix}image_encoder.patch_embed.proj.weight"]
+        places = state[f"{prefix}image_encoder.pos_embed"]
+        blocks = f"{prefix}image_encoder.blocks."
+        relative = {
+            int(name.removeprefix(blocks).partition(".")[0]): value.shape
+            for name, value in state.items()
+            if name.startswith(blocks) and name.endswith("attn.rel_pos_h")
+        }
+        hidden = state[f"{blocks}0.mlp.lin1.weight"].shape[0]
+        channels = state[f"{prefix}image_encoder.neck.0.weight"].shape[0]
+        decoder = f"{prefix}mask_decoder."
+        mlp = state[f"{decoder}transformer.layers.0.mlp.lin1.weight"].shape[0]
+        iou = state[f"{decoder}iou_prediction_head.layers.0.weight"].shape[0]
+        masks = state[f"{prefix}prompt_encoder.mask_downscaling.6.weight"].shape[1]
+    except KeyError as error:
+        raise CheckpointError(f"the weights have no {error.args[0]}: no SAM in them") from error
+    side, width = places.shape[1], places.shape[3]
+    shortest = min(shape[0] for shape in relative.values())
+    full = 2 * side - 1
+    return {
+        "image_size": side * patch.shape[-1],
+        "patch_size": patch.shape[-1],
+        "embed_dim": width,
+        "depth": len(relative),
+        "num_heads": width // relative[0][1],
+        "global_attn_indexes": sorted(k for k, shape in relative.items() if shape[0] == full),
+        "window_size": 0 if shortest == full else (shortest + 1) // 2,
+        "mlp_ratio": hidden / width if hidden % width else hidden // width,
+        "prompt_embed_dim": channels,
+        "decoder_mlp_dim": mlp,
+        "iou_head_hidden_dim": iou,
+        "mask_in_chans": masks,
+    }
+
+
+def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
+    """An adapter directory (peft): its base's name, its tensors, and LoRA's alpha; None: it is none.
+
+    Raises:
+        CheckpointError: an adapter of a kind that cannot be merged.
+    """
+    config = directory / ADAPTER_CONFIG
+    if not config.is_file():
+        return None
+    try:
+        data = json.loads(config.read_text())
+        base, alpha = data["base_model_name_or_path"], float(data["lora_alpha"])
+        others = [k for k in ("use_dora", "use_rslora", "alpha_pattern") if data.get(k)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{config}: not peft's: {one_line(error)}") from error
+    if others or not base:
+        problem = f"{others[0]} is not supported" if others else "names no base_model_name_or_path"
+        raise CheckpointError(f"{config}: {problem}; merge it with peft, and convert the whole")
+    path = next((directory / name for name in ADAPTER_FILES if (directory / name).is_file()), None)
+    if path is None:
+        raise CheckpointError(
+            f"{directory} has {ADAPTER_CONFIG} and no {' or '.join(ADAPTER_FILES)}"
+        )
+    return str(base), read_state(path), alpha
+
+
+def _main_file(directory: Path) -> Path:
+    if (directory / "latest").is_file() or any(directory.rglob("*zero_pp_rank_*")):
+        raise CheckpointError(
+            f"{directory} is a DeepSpeed checkpoint, shared out over processes: run the zero_to_fp32.py "
+            "that DeepSpeed put into it, and give the file that it writes"
+        )
+    found = next((directory / name for name in FILES if (directory / name).is_file()), None)
+    if found:
+        return found
+    if (directory / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"{directory} holds an adapter alone: load it by itself, with its base beside it"
+        )
+    others = sorted(p for s in ("*.safetensors", "*.bin", "*.pth") for p in directory.glob(s))
+    if len(others) == 1:
+        return others[0]
+    raise FileNotFoundError(f"{directory}: holds none of {', '.join(FILES)}")
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    try:
+        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        names = sorted(set(places.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index}: not an index of shards (weight_map): {one_line(error)}"
+        ) from error
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        shown = ", ".join(missing[:3])
+        raise CheckpointError(
+            f"{index.parent} lacks {len(missing)} of {len(names)} shards: {shown}; download them too"
+        )
+    state: dict[str, Tensor] = {}
+    for name in names:
+        state |= _read_file(index.parent / name)
+    if lost := sorted(set(places) - set(state)):
+        raise CheckpointError(f"{index} names {lost[0]}, which its shard does not hold")
+    return state
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        start = file.read(len(LFS))
+    if start == LFS:
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer and not the weights: fetch them with `git lfs pull`"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        mapped = start.startswith(b"PK")  # before torch 1.6 there was no archive, and no mapping
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
+    except Exception as error:  # safetensors and torch raise their own, zipfile's and struct's
+        raise CheckpointError(f"{path} cannot be read as weights: {one_line(error)}") from error
+    for key in NESTED:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+        raise CheckpointError(f"{path} is not a state dict: a dictionary of names and tensors")
+    return state
+
+
+def _plain_name(name: str) -> str:
+    name = WRAPPERS.sub("", name).removeprefix(PEFT_PREFIX)
+    return (
+        WRAPPERS.sub("", name)
+        .replace(".base_layer.", ".")
+        .replace(".modules_to_save.default.", ".")
+    )

@@ -1,0 +1,116 @@
+"""`gsva train CONFIG.yaml`: the base model, the sources and the evaluation that a run's file names."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsva_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from gsva_ros.model.checkpoint import Checkpoint
+    from gsva_ros.train.config import Config
+    from gsva_ros.train.trainer import Evaluate
+
+
+def register(subparsers: Any) -> None:
+    """Add the `train` command to argparse's subparsers."""
+    parser = subparsers.add_parser(
+        "train",
+        help="teach a model: from labelled bags, rendered scenes or research data",
+        description="Runs what each file describes, one after another, and goes on where an earlier run "
+        "of it stopped. Under `accelerate launch` it uses several GPUs. See docs/training.md.",
+    )
+    parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="a run's YAML file")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train by each file in turn; all files are read before the first begins."""
+    import torch
+
+    from gsva_ros.train.config import read_config
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    for config in [read_config(path) for path in args.configs]:
+        train(config)
+    return 0
+
+
+def train(config: Config) -> None:
+    """One run, from its base model to the finished one in the run's folder."""
+    from gsva_ros.train import stages, teach
+    from gsva_ros.train.trainer import MODEL, Trainer
+
+    evaluate = evaluation(config)  # its cases are looked at before any step
+    if config.objective == "gsva":
+        task = teach.task(config, base(config))
+    elif config.model == stages.NEW:
+        task = stages.task(config, stages.new_mini(config), None)
+    else:
+        task = stages.task(config, base(config), Path(str(config.model)))
+    Trainer(config, task, evaluate).run()
+    print(f"trained: {config.out / MODEL}  (gsva_ros.load({str(config.out / MODEL)!r}))")
+
+
+def base(config: Config) -> Checkpoint:
+    """The model that training starts from."""
+    from gsva_ros.engine import model_directory
+    from gsva_ros.model.checkpoint import load_converted, load_official
+    from gsva_ros.train.config import Official
+
+    if not isinstance(config.model, Official):
+        return load_converted(model_directory(config.model))
+    official = config.model
+    return load_official(
+        official.llava,
+        official.weights,
+        vision_tower=official.vision_tower,
+        conversation=official.conversation,
+    )
+
+
+def evaluation(config: Config) -> Evaluate | None:
+    """What scores a model directory on the config's cases, as `gsva eval` would."""
+    if config.evaluation is None:
+        return None
+    args = _cases(config.evaluation.cases)
+
+    def evaluate(model: Path) -> Mapping[str, float]:
+        import gsva_ros
+        from gsva_ros.eval.metrics import metric
+        from gsva_ros.eval.run import evaluate
+        from gsva_ros.eval.summary import Scoring, Slots
+
+        engine = gsva_ros.load(model)
+        with args.gather(args) as gathered:
+            slots = Slots.of(evaluate(engine, gathered.cases, label="evaluation"))
+            how = Scoring(rules=gathered.rules)
+        sums = slots.terms(~slots.kept, how).sum(0)
+        return {name: float(value) for name, value in metric(how.rules)(sums).items()}
+
+    with args.gather(args):
+        return evaluate
+
+
+def _cases(text: str) -> argparse.Namespace:
+    from gsva_ros.eval.sources import bag, dataset, scenes
+
+    parser = _Parser(prog="evaluation.cases", add_help=False)
+    commands = parser.add_subparsers(required=True, parser_class=_Parser)
+    for source, options in ((scenes, ("val",)), (bag, ()), (dataset, ())):
+        command = commands.add_parser(source.__name__.rpartition(".")[2], add_help=False)
+        source.add_arguments(command, *options)
+        command.set_defaults(gather=source.gather)
+    return parser.parse_args(shlex.split(text))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        """An error of the run's file, and not of the command line."""
+        raise InputError(f"{self.prog}: {message}")

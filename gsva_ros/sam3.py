@@ -1,0 +1,165 @@
+"""SAM 3 as a third family: noun phrases in, masks of all their instances and a presence score out.
+
+transformers' own classes do the work. The presence score is p_seg, so that it can reject; a mask is the
+union of the instances. There is no language model: free text is refused.
+
+Source: `Sam3Model` of transformers; preprocessing by the directory's preprocessor_config.json.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer, Sam3Model
+
+from .answer import Answer, ExpressionError, Slot, decided, text_fault, thresholds_of
+from .errors import InputError, one_line
+from .model.checkpoint import sha256
+from .model.config import PREPROCESSOR_NAME, read_json
+from .model.images import Rgb, check_rgb, resize, to_tensor
+
+#: An instance is drawn from this score on: the default of transformers' own post-processing.
+INSTANCE_SCORE = 0.3
+#: Tokens of a phrase, its start and end included, as its text encoder was trained.
+PHRASE_TOKENS = 32
+
+
+def load(directory: Path, device: torch.device, dtype: torch.dtype) -> Sam3Engine:
+    """The engine of a directory in transformers' layout."""
+    return Sam3Engine(directory, device, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Sam3Frame:
+    """One encoded picture; size: (height, width). Made by `Sam3Engine.encode`."""
+
+    engine: Sam3Engine
+    size: tuple[int, int]
+    vision: Any
+    seconds: float
+
+
+class Sam3Engine:
+    """A loaded SAM 3; see `answer.Segmenter`."""
+
+    prompt_template = "sam3"
+    can_reject = True
+    rejection_threshold = 0.5
+
+    def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype) -> None:
+        self.name, self.device, self.dtype = str(directory), device, dtype
+        self.precision = str(dtype).removeprefix("torch.")
+        try:
+            # Whatever the directory holds, nothing is fetched for it.
+            self.model = Sam3Model.from_pretrained(directory, dtype=dtype, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            preprocessor = read_json(directory / PREPROCESSOR_NAME)
+            size = preprocessor["size"]
+            self._size = int(size["height"]), int(size["width"])
+            self._mean, self._std = (
+                np.array(preprocessor[name], np.float32) for name in ("image_mean", "image_std")
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{directory}: cannot be loaded as SAM 3: {one_line(error)}"
+            ) from error
+        self.model.to(device).eval()
+        self.weights_hash = sha256(sorted(directory.glob("*.safetensors")))
+
+    @torch.inference_mode()
+    def encode(self, rgb: Rgb) -> Sam3Frame:
+        """Run the vision encoder on a frame, uint8 [H, W, 3] RGB, once."""
+        start = time.perf_counter()
+        rgb = check_rgb(rgb)
+        squashed = resize(rgb, *self._size, Image.Resampling.BILINEAR).astype(np.float32) / 255
+        pixels = to_tensor((squashed - self._mean) / self._std)[None].to(self.device, self.dtype)
+        vision = self.model.get_vision_features(pixels)
+        return Sam3Frame(self, rgb.shape[:2], vision, time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def segment(
+        self,
+        frame: Sam3Frame,
+        expressions: Sequence[str],
+        *,
+        joint: bool = False,
+        threshold: float | Sequence[float] | None = None,
+        mask_rejected: bool = False,
+    ) -> Answer:
+        """One slot for each noun phrase; see `Segmenter.segment`.
+
+        Raises:
+            InputError: joint is asked for: phrases are read one by one.
+            ExpressionError: empty or too long; its `faults` say which.
+        """
+        if frame.engine is not self:
+            raise ValueError("this frame was encoded by another engine; encode it with this one")
+        if joint:
+            raise InputError(
+                f"{self.name} is asked for one thing at a time: it has no joint prompt"
+            )
+        own = self.rejection_threshold
+        limits = thresholds_of(own if threshold is None else threshold, len(expressions))
+        tokens = self._read(expressions)
+        start = time.perf_counter()
+        slots = [
+            self._slot(frame, expression, ids, limit, mask_rejected)
+            for expression, ids, limit in zip(expressions, tokens, limits, strict=True)
+        ]
+        return Answer(slots, "", {"encode": frame.seconds, "decide": time.perf_counter() - start})
+
+    def ask(self, frame: Sam3Frame, text: str, *, threshold: float | None = None) -> Answer:
+        """Refused: there is no language model."""
+        raise ExpressionError(
+            "SAM 3 reads noun phrases and no free requests: send them as expressions, such as 'red mug'"
+        )
+
+    def release(self) -> None:
+        """Give unused device memory back."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _read(self, expressions: Sequence[str]) -> list[Tensor]:
+        faults, tokens = {}, []
+        for index, expression in enumerate(expressions):
+            if fault := text_fault(expression, "an expression"):
+                faults[index] = fault
+                continue
+            ids = self._tokenizer(expression.strip())["input_ids"]
+            if len(ids) > PHRASE_TOKENS:
+                faults[index] = (
+                    f"an expression takes {len(ids)} tokens of {PHRASE_TOKENS}; shorten it"
+                )
+            tokens.append(torch.tensor([ids], device=self.device))
+        if faults:
+            raise ExpressionError(next(iter(faults.values())), faults)
+        return tokens
+
+    def _slot(
+        self, frame: Sam3Frame, expression: str, ids: Tensor, threshold: float, mask_rejected: bool
+    ) -> Slot:
+        output = self.model(vision_embeds=frame.vision, input_ids=ids)
+        p_seg = float(output.presence_logits.float().sigmoid()[0, 0])
+        rejected = not p_seg >= threshold
+        if rejected and not mask_rejected and np.isfinite(p_seg):
+            return decided(expression, p_seg, True, frame.size)
+        scores = output.pred_logits[0].float().sigmoid() * p_seg
+        # A phrase that is not there has no instance either; its mask is asked for, so the likeliest.
+        chosen = scores >= (INSTANCE_SCORE if not rejected else scores.max())
+        logits = output.pred_masks[0][chosen][:, None].float()
+        union = np.zeros(frame.size, bool)
+        for one in logits:
+            drawn = F.interpolate(one[None], frame.size, mode="bilinear")[0, 0] > 0
+            union |= drawn.cpu().numpy()
+        return decided(expression, p_seg, rejected, frame.size, union, float(scores.max()))

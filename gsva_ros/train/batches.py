@@ -1,0 +1,152 @@
+"""Samples as one batch of tensors, by the preprocessing that inference runs.
+
+All rows about a picture stand behind its tokens in one sequence, as branches: each sees the picture and
+itself, and its positions go on from the picture's. So a row is read as if it stood there alone, and the
+picture's tokens are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+from ..model.clip import ClipPreprocessor
+from ..model.config import GSVAConfig
+from ..model.losses import IGNORE
+from ..model.prompt import Prompt
+from ..model.sam import SamPreprocessor
+from .conversations import Conversations, Row
+from .sources.sample import Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pictures, and rows (conversations) about them.
+
+    Attributes:
+        pixel_values: float32 [B, 3, S, S], CLIP's input.
+        sam_pixel_values: float32 [B, 3, S, S], SAM's.
+        resized: (height, width) of each picture in SAM's padded square.
+        before, after: int64 [.], the ids around a picture's tokens.
+        ids: int64 [B, L], the rows' ids one behind another; 0 behind the last.
+        labels: int64 [B, L], IGNORE where nothing is learnt.
+        branch: int64 [B, L], each id's row, from 0; -1 behind the last.
+        masks: for each picture, the masks of its rows' slots, float32 [K, H, W].
+    """
+
+    pixel_values: Tensor
+    sam_pixel_values: Tensor
+    resized: list[tuple[int, int]]
+    before: Tensor
+    after: Tensor
+    ids: Tensor
+    labels: Tensor
+    branch: Tensor
+    masks: list[Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {"masks": [mask.to(device) for mask in self.masks]}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                moved[field.name] = value.to(device)
+        return replace(self, **moved)
+
+
+def pack(rows: Sequence[Sequence[Row]]) -> tuple[Tensor, Tensor, Tensor]:
+    """`ids`, `labels` and `branch` of a batch, of each picture's rows."""
+    length = max(sum(len(row.ids) for row in of_image) for of_image in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    labels, branch = torch.full_like(ids, IGNORE), torch.full_like(ids, -1)
+    for i, of_image in enumerate(rows):
+        start = 0
+        for number, row in enumerate(of_image):
+            end = start + len(row.ids)
+            ids[i, start:end] = torch.tensor(row.ids)
+            labels[i, start:end] = torch.tensor(row.labels)
+            branch[i, start:end] = number
+            start = end
+    return ids, labels, branch
+
+
+class Batcher:
+    """Makes batches for one model."""
+
+    def __init__(
+        self, conversations: Conversations, config: GSVAConfig, jitter: float = 0.0
+    ) -> None:
+        """Args: jitter: how much brightness and tint are varied, 0 to 1."""
+        self.conversations, self._jitter = conversations, jitter
+        self._clip = ClipPreprocessor(config.preprocessor)
+        self._sam = SamPreprocessor(config.sam["image_size"])
+        prompt = conversations.prompt
+        prefix = len(prompt.before_image) + config.image_tokens + len(prompt.after_image)
+        self._longest = int(config.llm["max_position_embeddings"]) - prefix
+
+    def __call__(self, drawn: Sequence[tuple[Sample, np.random.Generator]]) -> Batch:
+        """Samples, each with the generator that its words are drawn with."""
+        rows = [self.conversations.rows(sample, rng) for sample, rng in drawn]
+        rows = [[self._cut(row) for row in of_image] for of_image in rows]
+        images = [jittered(sample.image, self._jitter, rng) for sample, rng in drawn]
+        before, after = around(self.conversations.prompt)
+        ids, labels, branch = pack(rows)
+        return Batch(
+            pixel_values=torch.stack([self._clip(image) for image in images]),
+            sam_pixel_values=torch.stack([self._sam(image) for image in images]),
+            resized=[self._sam.resized(*image.shape[:2]) for image in images],
+            before=before,
+            after=after,
+            ids=ids,
+            labels=labels,
+            branch=branch,
+            masks=[
+                torch.from_numpy(np.concatenate([row.masks for row in of_image])).float()
+                for of_image in rows
+            ],
+        )
+
+    def check(self, expression: str) -> None:
+        """InputError where an expression, asked alone, is longer than the model can read."""
+        length = len(self.conversations.prompt.segment_turn([expression], [False]).ids)
+        if length > self._longest:
+            raise InputError(
+                f"the expression {expression[:60]!r}… takes {length} tokens with its question, and "
+                f"the model reads at most {self._longest}: shorten or remove it"
+            )
+
+    def _cut(self, row: Row) -> Row:
+        """A row as far as the model reads; with a slot behind that, it cannot be learnt."""
+        if len(row.ids) <= self._longest:
+            return row
+        if len(row.masks):
+            raise InputError(
+                f"a conversation with {len(row.masks)} expressions takes {len(row.ids)} tokens, and "
+                f"the model reads at most {self._longest}: lower the source's per_image, or set "
+                "joint: false"
+            )
+        return Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
+
+
+def jittered(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Another brightness, and another one for each of red, green and blue; uint8 [H, W, 3]."""
+    if not share:
+        return image
+    gain = rng.uniform(1 - share, 1 + share) * rng.uniform(1 - share / 2, 1 + share / 2, 3)
+    table = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8)
+    return np.stack([table[image[..., c], c] for c in range(3)], -1)
+
+
+def around(prompt: Prompt) -> tuple[Tensor, Tensor]:
+    """The ids before and after a picture's tokens, int64 [.]."""
+    return (
+        torch.tensor(prompt.before_image, dtype=torch.long),
+        torch.tensor(prompt.after_image, dtype=torch.long),
+    )

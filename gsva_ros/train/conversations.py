@@ -1,0 +1,136 @@
+"""Samples as token ids: what the user asks, what the model should answer, and where its slots are.
+
+Two sets of words: "deployed", what the node asks with, and "official", the questions and answers that the
+official GSVA draws from at random. Sources: the official data loaders and their constants
+(LeapLabTHU/GSVA at 618dc79), which the published weights know word by word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model.losses import IGNORE
+from ..model.prompt import Prompt, Turn
+from ..model.tokenizer import Part, Special
+from .sources.sample import Reasoning, Sample, Segments, Talk
+
+#: "{}": the expressions, joined by ", ".
+QUESTIONS = (
+    "Can you segment {} in this image?",
+    "Please segment {} in this image.",
+    "What are {} in this image? Please respond with segmentation masks.",
+    "What are {} in this image? Please output segmentation masks.",
+)
+#: How an answer begins, and what stands before and after each expression in it, up to its slot.
+ANSWERS = (
+    ("The segmentation results are", "", " "),
+    ("Sure, they are", "", ":"),
+    ("Sure,", "the mask of ", " is "),
+    ("Sure,", "the segmentation of ", " is "),
+    ("Sure,", "the referred ", " is "),
+)
+#: Questions about one region: of a phrase, and after a sentence of the user's own.
+PHRASE_QUESTIONS = (
+    "Can you segment the {} in this image?",
+    "Please segment the {} in this image.",
+    "What is {} in this image? Please respond with segmentation mask.",
+    "What is {} in this image? Please output segmentation mask.",
+)
+SENTENCE_QUESTIONS = (
+    "{} Please respond with segmentation mask.",
+    "{} Please output segmentation mask.",
+)
+EXPLAIN_QUESTIONS = (
+    "{} Please output segmentation mask and explain why.",
+    "{} Please output segmentation mask and explain the reason.",
+    # The official code's spelling: the weights have read it so.
+    "{} Please output segmentation mask and give some explaination.",
+)
+#: What stands before the one [SEG] of such an answer; a full stop follows it.
+REGION_ANSWERS = ("It is ", "Sure, ", "Sure, it is ", "Sure, the segmentation result is ", "")
+#: Of the regions that come with an explanation, how many are answered in words alone.
+EXPLAIN_ONLY = 0.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One conversation about a picture, from behind the picture's tokens on.
+
+    Attributes:
+        ids: token ids.
+        labels: for each id, the id itself where it is to be learnt, IGNORE elsewhere.
+        masks: bool [K, H, W], one for each slot in `ids`; empty where the slot is [REJ].
+    """
+
+    ids: list[int]
+    labels: list[int]
+    masks: NDArray[np.bool_]
+
+
+class Conversations:
+    """Makes rows of samples, for one model."""
+
+    def __init__(self, prompt: Prompt, words: str, joint: bool) -> None:
+        """Args: words: "deployed" or "official". joint: all expressions of a sample in one row."""
+        self.prompt, self.words, self.joint = prompt, words, joint
+
+    def rows(self, sample: Sample, rng: np.random.Generator) -> list[Row]:
+        """The rows of one sample; which words are drawn depends on `rng` alone."""
+        if isinstance(sample, Segments):
+            count = len(sample.expressions)
+            together = [range(count)] if self.joint else [[k] for k in range(count)]
+            pattern = int(rng.integers(len(QUESTIONS))), int(rng.integers(len(ANSWERS)))
+            return [self._segments(sample, list(ks), pattern) for ks in together]
+        if isinstance(sample, Reasoning):
+            return [self._reasoning(sample, rng)]
+        return [self._talk(sample)]
+
+    def _segments(self, sample: Segments, chosen: list[int], pattern: tuple[int, int]) -> Row:
+        expressions = [sample.expressions[k].strip().strip(".") for k in chosen]
+        masks = sample.masks[chosen]
+        rejected = [not mask.any() for mask in masks]
+        if self.words == "deployed":
+            return self._row(self.prompt.segment_turn(expressions, rejected), masks)
+        start, before, after = ANSWERS[pattern[1]]
+        answer: list[Part] = [f"{start} "]
+        for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
+            answer += [", "] if number else []
+            answer += [f"{before}{expression}{after}", Special.REJ if no_target else Special.SEG]
+        question = QUESTIONS[pattern[0]].format(", ".join(expressions).lower())
+        return self._rounds([(f"\n{question}", [*answer, "."])], masks)
+
+    def _reasoning(self, sample: Reasoning, rng: np.random.Generator) -> Row:
+        asked, form, answered = (int(n) for n in rng.integers([4, 2, len(REGION_ANSWERS)]))
+        if sample.explanation and rng.random() < EXPLAIN_ONLY:
+            words: list[Part] = [sample.explanation]
+            return self._rounds([(f"\n{sample.query}", words)], sample.mask[None][:0])
+        region: list[Part] = [REGION_ANSWERS[answered], Special.SEG, "."]
+        forms = SENTENCE_QUESTIONS if sample.sentence else PHRASE_QUESTIONS
+        query = sample.query if sample.sentence else sample.query.lower()
+        if sample.explanation and form:
+            forms, query = EXPLAIN_QUESTIONS, sample.query
+            region = [*region, f" {sample.explanation}"]
+        question = forms[asked % len(forms)].format(query)
+        return self._rounds([(f"\n{question}", region)], sample.mask[None])
+
+    def _talk(self, sample: Talk) -> Row:
+        none = np.zeros((0, *sample.image.shape[:2]), bool)
+        first, *others = sample.rounds
+        rounds: list[tuple[str, Sequence[Part]]] = [(f"\n{first[0]}", [first[1]])]
+        return self._rounds([*rounds, *((q, [a]) for q, a in others)], none)
+
+    def _rounds(
+        self, rounds: Sequence[tuple[str, Sequence[Part]]], masks: NDArray[np.bool_]
+    ) -> Row:
+        """Questions with their answers, one after another; only answers are learnt."""
+        return self._row(self.prompt.rounds(rounds), masks)
+
+    def _row(self, turn: Turn, masks: NDArray[np.bool_]) -> Row:
+        labels = [IGNORE] * len(turn.ids)
+        for first, end in turn.answers:
+            labels[first:end] = turn.ids[first:end]
+        return Row(turn.ids, labels, masks)

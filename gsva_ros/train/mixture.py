@@ -1,0 +1,53 @@
+"""Which sample comes when: a function of the seed and the sample's number, so that a run can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from .batches import Batch, Batcher
+from .sources.sample import Source
+
+
+class Mixture(Dataset[Batch]):
+    """Batches number 0, 1, 2 …, each drawn from the sources in proportion to their rates."""
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[Source, float]],
+        batcher: Batcher,
+        size: int,
+        seed: int,
+    ) -> None:
+        self.sources = [source for source, _ in sources]
+        rates = np.array([rate for _, rate in sources])
+        self._shares = rates / rates.sum()
+        self._batcher, self._size, self._seed = batcher, size, seed
+
+    def __getitem__(self, number: int) -> Batch:
+        """The batch of this number."""
+        first = number * self._size
+        rngs = [np.random.default_rng([self._seed, first + k]) for k in range(self._size)]
+        return self._batcher([(self._draw(rng), rng) for rng in rngs])
+
+    def _draw(self, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+        return self.sources[int(rng.choice(len(self.sources), p=self._shares))].draw(rng)
+
+
+class Numbers(Sampler[int]):
+    """The numbers of the batches that one of several processes takes from a step on."""
+
+    def __init__(self, first: int, end: int, process: int, processes: int) -> None:
+        """Args: first, end: forward passes of a process."""
+        super().__init__()
+        self._numbers = range(first * processes + process, end * processes + process, processes)
+
+    def __iter__(self) -> Iterator[int]:
+        """In their order."""
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._numbers)

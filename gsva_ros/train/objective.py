@@ -1,0 +1,125 @@
+"""What is minimised: GSVA's losses over a batch, from pictures and token ids to one number.
+
+Source: the training branch of the official GSVA's `model_forward` (618dc79), and the paper's section 3.3.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..model.config import GSVAConfig
+from ..model.gsva import GSVA
+from ..model.losses import GSVALoss, gsva_loss, place_masks
+from ..model.sam import postprocess_masks
+from .batches import Batch
+
+
+class GSVAObjective(nn.Module):
+    """1.0 cross-entropy of the answers + 2.0 BCE + 0.5 dice of the masks.
+
+    The vision encoders run without gradients unless something in them is trained.
+    """
+
+    def __init__(self, model: GSVA) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its terms and the slots' accuracy for people to follow."""
+        config = self.model.config
+        hidden = read(self.model, batch)
+        logits = self.model.lm_head(hidden)
+        is_seg, is_rej = batch.ids == config.seg_token_id, batch.ids == config.rej_token_id
+        pred_masks = [
+            self._masks(batch, image, hidden[image], is_seg[image], is_rej[image])
+            for image in range(len(batch.masks))
+        ]
+        loss = gsva_loss(logits, batch.labels, pred_masks, batch.masks)
+        return loss.total, _figures(loss, logits, is_seg, is_rej, config)
+
+    def _masks(
+        self, batch: Batch, image: int, hidden: Tensor, is_seg: Tensor, is_rej: Tensor
+    ) -> Tensor:
+        """Mask logits of one picture's slots [K, H, W], zero at the [REJ] ones."""
+        model, truth = self.model, batch.masks[image]
+        slots_seg = is_seg[is_seg | is_rej]
+        if not slots_seg.any():
+            return torch.zeros_like(truth)
+        with torch.set_grad_enabled(_trained(model.model.visual_model.image_encoder)):
+            embeddings = model.encode_sam(batch.sam_pixel_values[image : image + 1])
+        prompts = model.mask_prompts(hidden[deciding(is_seg)])
+        low_res, _ = model.decode_masks(embeddings, prompts)
+        size = (truth.shape[1], truth.shape[2])
+        side = model.config.sam["image_size"]
+        return place_masks(postprocess_masks(low_res, side, batch.resized[image], size), slots_seg)
+
+
+def read(model: GSVA, batch: Batch) -> Tensor:
+    """The last hidden states of the rows' ids [B, L, D], each row behind its picture."""
+    with torch.set_grad_enabled(_trained(model.model.vision_tower)):
+        clip_tokens = model.encode_clip(batch.pixel_values)
+    count = len(batch.ids)
+    x = torch.cat(
+        [
+            model.embed(batch.before).expand(count, -1, -1),
+            model.project(clip_tokens),
+            model.embed(batch.after).expand(count, -1, -1),
+            model.embed(batch.ids),
+        ],
+        1,
+    )
+    prefix = x.shape[1] - batch.ids.shape[1]
+    branch = F.pad(
+        batch.branch + 1, (prefix, 0)
+    )  # 0: the prefix, and what stands behind the last row
+    place = torch.arange(x.shape[1], device=x.device)
+    same = branch[:, :, None] == branch[:, None, :]
+    shared = place < prefix
+    allowed = (place[:, None] >= place) & (same | shared)
+    bias = torch.zeros(allowed.shape, device=x.device, dtype=x.dtype)
+    bias.masked_fill_(~allowed, torch.finfo(x.dtype).min)
+    positions = _positions(branch, prefix)
+    return model.language(x, attention_mask=bias[:, None], position_ids=positions).hidden_last[
+        :, prefix:
+    ]
+
+
+def deciding(slots: Tensor) -> Tensor:
+    """Where slots [..., L] are decided, and their masks prompted: one position before each."""
+    return slots.roll(-1, -1)
+
+
+def _positions(branch: Tensor, prefix: int) -> Tensor:
+    """Position ids [B, T]: a branch's go on from the prefix's."""
+    place = torch.arange(branch.shape[1], device=branch.device).expand_as(branch)
+    begins = F.pad(branch[:, 1:] != branch[:, :-1], (1, 0))
+    start = torch.where(begins, place, 0).cummax(1).values
+    return torch.where(place < prefix, place, prefix + place - start)
+
+
+def _trained(module: nn.Module) -> bool:
+    return torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+
+
+@torch.no_grad()
+def _figures(
+    loss: GSVALoss, logits: Tensor, is_seg: Tensor, is_rej: Tensor, config: GSVAConfig
+) -> dict[str, Tensor]:
+    """The loss's terms; N_acc and T_acc of the batch's slots, by the likeliest token."""
+    terms = {
+        "loss": loss.total,
+        "ce_loss": loss.ce,
+        "mask_bce_loss": loss.mask_bce,
+        "mask_dice_loss": loss.mask_dice,
+        "mask_loss": loss.mask,
+    }
+    accuracies = {
+        name: (logits[deciding(slots)].argmax(-1) == token).float().mean()
+        for name, slots, token in (
+            ("N_acc", is_rej, config.rej_token_id),
+            ("T_acc", is_seg, config.seg_token_id),
+        )
+    }
+    return {name: term.detach() for name, term in terms.items()} | accuracies

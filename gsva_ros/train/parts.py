@@ -1,0 +1,121 @@
+"""What of a model is trained: whole parts by name, and low-rank factors (LoRA) beside frozen weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
+from ..model.gsva import GSVA
+from ..model.tokenizer import TOKENIZER_NAME
+from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, merge_lora
+from .config import Config, Lora, Part
+
+ADAPTER = "default"
+
+
+def part(model: GSVA, name: Part) -> list[nn.Module]:
+    """The modules of a part."""
+    inner = model.model
+    modules: dict[Part, list[nn.Module | None]] = {
+        "language_model": [inner.layers, inner.norm],
+        "embed_tokens": [inner.embed_tokens],
+        "lm_head": [model.lm_head],
+        "projector": [inner.mm_projector, inner.mm_norm, inner.mm_position],
+        "text_hidden_fcs": [inner.text_hidden_fcs],
+        "mask_decoder": [inner.visual_model.mask_decoder],
+        "image_encoder": [inner.visual_model.image_encoder],
+        "vision_tower": [inner.vision_tower],
+    }
+    return [module for module in modules[name] if module is not None]
+
+
+def select(model: GSVA, config: Config) -> list[dict[str, Any]]:
+    """Freeze all but the chosen parts and the factors; return an optimiser's groups, one a part.
+
+    Frozen weights are stored in the run's precision, trained ones in float32.
+
+    Raises:
+        InputError: nothing is trained, or LoRA beside a language model that is trained whole.
+    """
+    if config.lora and "language_model" in config.parts:
+        raise InputError("parts: language_model is trained whole, so lora has no place: remove one")
+    model.requires_grad_(False)
+    if config.lora:
+        inject_adapter_in_model(_lora_config(config.lora), model, ADAPTER)
+    groups = [_group(name, _parameters(part(model, name)), lr) for name, lr in config.parts.items()]
+    if config.lora:
+        factors = [p for name, p in model.named_parameters() if ".lora_" in name]
+        groups.append(_group("lora", factors, config.lora.lr))
+    if not groups:
+        raise InputError("parts and lora are empty: nothing would be trained")
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    stored = getattr(torch, config.precision)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else stored)
+    return groups
+
+
+def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to: Path) -> None:
+    """Write what `gsva_ros.load` takes: a whole model with LoRA merged, or an adapter on its base.
+
+    Args:
+        state: the model's, as training has it.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    if config.export == "adapter":
+        _export_adapter(checkpoint.model, state, config, to)
+        return
+    checkpoint.model.config.save(to)
+    (to / TOKENIZER_NAME).write_bytes(checkpoint.prompt.tokenizer.model)
+    plain = {name.replace(".base_layer.", "."): value for name, value in state.items()}
+    save_file(merge_lora(plain, config.lora.alpha) if config.lora else plain, to / WEIGHTS_NAME)
+
+
+def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: Path) -> None:
+    """peft's two files: adapter_config.json, and what was trained under peft's names."""
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    kept = {f"{PEFT_PREFIX}{name}": state[name] for name in trained}
+    adapter = _lora_config(config.lora) if config.lora else LoraConfig(r=1, target_modules=[])
+    adapter.base_model_name_or_path = str(config.model)
+    adapter.modules_to_save = sorted(config.parts)
+    adapter.save_pretrained(str(to))
+    save_file({n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}, to / ADAPTER_FILES[0])
+
+
+def _lora_config(lora: Lora) -> LoraConfig:
+    projections = "|".join(lora.modules)
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a fraction serves as well
+        lora_dropout=lora.dropout,
+        target_modules=rf"model\.layers\.\d+\.self_attn\.({projections})",
+    )
+
+
+def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
+    return [p for module in modules for p in module.parameters()]
+
+
+def _group(name: str, parameters: list[nn.Parameter], lr: float) -> dict[str, Any]:
+    return {"name": name, "params": parameters, "lr": lr, "peak": lr}
+
+
+def memory(groups: list[dict[str, Any]], model: nn.Module) -> int:
+    """Bytes that weights, gradients and AdamW's moments take at the least: activations come on top."""
+    trained = {id(p) for group in groups for p in group["params"]}
+
+    def sizes() -> Iterator[int]:
+        for parameter in model.parameters():
+            yield parameter.numel() * (16 if id(parameter) in trained else parameter.element_size())
+
+    return sum(sizes())

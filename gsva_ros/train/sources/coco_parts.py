@@ -1,0 +1,83 @@
+"""Things and their parts in COCO's format: PACO-LVIS, Pascal-Part.
+
+Source: the official `SemSegDataset` and its folders (LeapLabTHU/GSVA at 618dc79).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...datasets.files import DatasetError, read_json, read_picture
+from ...datasets.refer import segmentation_mask
+from ...errors import one_line
+from .sample import Segments
+
+
+class CocoParts:
+    """Pictures, each with some of what is annotated in it."""
+
+    def __init__(self, annotations: Path, images: Path, per_image: int) -> None:
+        """Read one COCO file, whose categories are "thing" or "thing:part"."""
+        data = read_json(annotations)
+        self._path, self._images, self._per_image = annotations, images, per_image
+        try:
+            self._names = {c["id"]: _name(c["name"]) for c in data["categories"]}
+            infos = {i["id"]: i for i in data["images"]}
+            by_image: dict[Any, list[dict[str, Any]]] = {}
+            for annotation in data["annotations"]:
+                if annotation["category_id"] not in self._names:
+                    raise DatasetError(f"{annotations}: no category {annotation['category_id']}")
+                by_image.setdefault(annotation["image_id"], []).append(annotation)
+            self._pictures = [(infos[number], found) for number, found in by_image.items()]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise DatasetError(f"{annotations}: not COCO's: {one_line(error)}") from error
+        if not self._pictures:
+            raise DatasetError(f"{annotations}: nothing is annotated")
+
+    def expressions(self) -> Iterable[str]:
+        """Things and parts, in both ways of saying the latter."""
+        return {text for name in self._names.values() for text in _said(name)}
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        """A picture with some of its annotations."""
+        info, found = self._pictures[int(rng.integers(len(self._pictures)))]
+        chosen = [found[k] for k in rng.permutation(len(found))[: self._per_image]]
+        words = [self._names[annotation["category_id"]] for annotation in chosen]
+        texts = [_said(name)[int(rng.integers(len(_said(name))))] for name in words]
+        rgb = read_picture(self._images / info["file_name"])
+        masks = [segmentation_mask(a["segmentation"], *rgb.shape[:2]) for a in chosen]
+        return Segments(rgb, tuple(texts), np.stack(masks))
+
+
+class Paco(CocoParts):
+    """PACO-LVIS: ROOT/vlpart/paco/annotations/paco_lvis_v1_train.json, pictures in ROOT/coco."""
+
+    def __init__(self, root: str, per_image: int = 3) -> None:
+        """Args: root: the folder with vlpart/ and coco/ in it."""
+        path = Path(root) / "vlpart/paco/annotations/paco_lvis_v1_train.json"
+        super().__init__(path, Path(root) / "coco", per_image)
+
+
+class PascalPart(CocoParts):
+    """Pascal-Part: ROOT/vlpart/pascal_part/train.json and VOCdevkit/VOC2010/JPEGImages beside it."""
+
+    def __init__(self, root: str, per_image: int = 3) -> None:
+        """Args: root: the folder with vlpart/ in it."""
+        folder = Path(root) / "vlpart/pascal_part"
+        super().__init__(folder / "train.json", folder / "VOCdevkit/VOC2010/JPEGImages", per_image)
+
+
+def _name(category: str) -> tuple[str, ...]:
+    """("thing",) or ("thing", "part"); what LVIS writes behind "_(" tells senses of a word apart."""
+    return tuple(word.split("_(")[0] for word in category.strip().split(":"))
+
+
+def _said(name: tuple[str, ...]) -> tuple[str, ...]:
+    if len(name) == 1:
+        return name
+    thing, part = name
+    return f"{thing} {part}", f"the {part} of the {thing}"

@@ -1,0 +1,128 @@
+"""Pictures whose every pixel has a class: ADE20K, COCO-Stuff, Mapillary Vistas.
+
+Source: the official `SemSegDataset` and its folders (LeapLabTHU/GSVA at 618dc79). The names of classes come
+from a file of the data set's own: `classes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...datasets.files import DatasetError, read_json, read_picture
+from ...errors import InputError
+from .sample import Segments
+
+#: Pixels of no class, after each data set's own way of saying so.
+NOTHING = 255
+
+
+class LabelMaps:
+    """Pictures, each with some of the classes in it."""
+
+    def __init__(self, pairs: list[tuple[Path, Path]], names: list[str], per_image: int) -> None:
+        """Args: pairs: pictures and their maps. names: of classes 0, 1, 2 and so on; "": left out."""
+        self._pairs, self._names, self._per_image = pairs, names, per_image
+        for path in pairs[0]:
+            if not path.is_file():
+                raise DatasetError(f"{path}: no such file")
+
+    def expressions(self) -> Iterable[str]:
+        """The classes."""
+        return [name for name in self._names if name]
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        """A picture with some of its classes; one of no class is drawn again."""
+        while True:
+            image, labels = self._pairs[int(rng.integers(len(self._pairs)))]
+            classes = self.labels(labels)
+            here = [
+                int(c) for c in np.unique(classes) if c != NOTHING and self._name(int(c), labels)
+            ]
+            if here:
+                break
+        chosen = [here[k] for k in rng.permutation(len(here))[: self._per_image]]
+        rgb = read_picture(image)
+        if rgb.shape[:2] != classes.shape:
+            raise DatasetError(f"{labels} is of another size than {image}")
+        masks = np.stack([classes == c for c in chosen])
+        return Segments(rgb, tuple(self._names[c] for c in chosen), masks)
+
+    def labels(self, path: Path) -> NDArray[np.uint8]:
+        """A map's classes, uint8 [H, W]; NOTHING where there is none."""
+        found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if found is None or found.ndim != 2:
+            raise DatasetError(f"{path}: missing, or no map of classes (one channel)")
+        return found.astype(np.uint8)
+
+    def _name(self, number: int, path: Path) -> str:
+        if number >= len(self._names):
+            raise DatasetError(
+                f"{path} holds class {number} of {len(self._names)}: other `classes`"
+            )
+        return self._names[number]
+
+
+class Ade20k(LabelMaps):
+    """ADE20K: ROOT/ade20k/images/training/*.jpg, annotations/training/*.png (0: nothing)."""
+
+    def __init__(self, root: str, classes: str, per_image: int = 3) -> None:
+        """Args: classes: JSON list of the 150 names."""
+        images = _found(Path(root) / "ade20k/images/training", "*.jpg")
+        maps = Path(root) / "ade20k/annotations/training"
+        pairs = [(image, maps / f"{image.stem}.png") for image in images]
+        super().__init__(pairs, _names(read_json(Path(classes)), classes), per_image)
+
+    def labels(self, path: Path) -> NDArray[np.uint8]:
+        """Classes count from 1 in the file, 0 is nothing: both move down by one."""
+        return super().labels(path) - np.uint8(1)
+
+
+class CocoStuff(LabelMaps):
+    """COCO-Stuff: ROOT/cocostuff/train2017/*.png beside ROOT/coco/train2017/*.jpg."""
+
+    def __init__(self, root: str, classes: str, per_image: int = 3) -> None:
+        """Args: classes: the data set's text file of lines "number: name", the first of them no class."""
+        maps = _found(Path(root) / "cocostuff/train2017", "*.png")
+        images = Path(root) / "coco/train2017"
+        try:
+            lines = Path(classes).read_text().splitlines()[1:]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{classes}: cannot be read as text") from error
+        names = [line.strip().split(": ")[-1] for line in lines]
+        # "wall-brick" and its like are no words that anybody says.
+        names = ["" if "-" in name else name for name in names]
+        super().__init__([(images / f"{m.stem}.jpg", m) for m in maps], names, per_image)
+
+
+class Mapillary(LabelMaps):
+    """Mapillary Vistas 2.0: ROOT/mapillary/training/images, v2.0/labels, config_v2.0.json."""
+
+    def __init__(self, root: str, per_image: int = 3) -> None:
+        """Names come from the data set's own configuration."""
+        folder = Path(root) / "mapillary"
+        maps = _found(folder / "training/v2.0/labels", "*.png")
+        path = folder / "config_v2.0.json"
+        try:
+            names = [label["readable"].lower() for label in read_json(path)["labels"]]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise DatasetError(f"{path}: no labels with their readable names") from error
+        images = folder / "training/images"
+        super().__init__([(images / f"{m.stem}.jpg", m) for m in maps], names, per_image)
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise DatasetError(f"{folder} holds no {pattern}")
+    return found
+
+
+def _names(data: object, source: str) -> list[str]:
+    if not (isinstance(data, list) and all(isinstance(name, str) for name in data)):
+        raise DatasetError(f"{source}: not a list of names")
+    return data

@@ -1,0 +1,93 @@
+"""A bag with truth: what a robot's camera saw, and what is and is not there.
+
+`gsva record-truth` puts the truth into a bag. What it does not know: which other things are in a frame; so
+absent expressions are made with care (`Negatives`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ...bags.bag import Bag
+from ...errors import InputError
+from ...truth import FrameTruth, Referring, read_truth
+from .negatives import Known, Negatives
+from .sample import Segments
+
+
+class LabelledBag:
+    """Frames of a bag with their expressions, and expressions of nothing in them."""
+
+    def __init__(
+        self,
+        path: str,
+        truth: str | None = None,
+        topic: str | None = None,
+        per_image: int = 8,
+        absent: float = 0.4,
+    ) -> None:
+        """Open the bag and see that every frame of the truth can be read.
+
+        Args:
+            path: a rosbag2 folder, or an mcap file.
+            truth: COCO-style JSON; the bag's own where it is left out.
+            topic: read the frames from this topic instead of the one that the truth names.
+            per_image: expressions of a frame in one sample, at most.
+            absent: how many of a sample's expressions are of nothing in the frame, at least; 0 to 1.
+
+        Raises:
+            InputError: the bag or its truth cannot be used, or an option.
+        """
+        if per_image < 1 or not 0.0 <= absent <= 1.0:
+            raise InputError(f"{path}: per_image is at least 1, absent 0 to 1")
+        self._bag = Bag(Path(path))
+        known = read_truth(Path(truth)) if truth else self._bag.truth()
+        self._topic, self._per_image, self._absent = topic, per_image, absent
+        self._frames = [frame for frame in known if self._readable(frame) and frame.annotations]
+        if not self._frames:
+            reasons = "; ".join(self._bag.problems[:3])
+            raise InputError(f"{path}: no frame with truth; see `gsva record-truth`. {reasons}")
+        self._negatives = Negatives(
+            [
+                [Known(a.caption, a.referents) for a in frame.annotations if a.referents]
+                for frame in self._frames
+            ]
+        )
+
+    def expressions(self) -> Iterable[str]:
+        """All that is annotated."""
+        return {a.caption for frame in self._frames for a in frame.annotations}
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        """A frame, some of its expressions, and some of nothing in it."""
+        number = int(rng.integers(len(self._frames)))
+        frame = self._frames[number]
+        rgb = self._bag.rgb(self._topic or frame.topic, frame.stamp)
+        present, absent = [], []
+        for each in frame.expressions():
+            (present if each.referents else absent).append(each)
+        wanted = max(round(self._absent * self._per_image), self._per_image - len(present))
+        nothing = np.zeros(frame.size, bool)
+        made = self._negatives.draw(number, wanted, rng)
+        absent += [Referring(text, referents=0, mask=nothing) for text in made]
+        gone = [absent[k] for k in rng.permutation(len(absent))[:wanted]]
+        kept = [present[k] for k in rng.permutation(len(present))[: self._per_image - len(gone)]]
+        chosen = [*kept, *gone]
+        chosen = [chosen[k] for k in rng.permutation(len(chosen))]
+        masks = np.stack([each.mask for each in chosen if each.mask is not None])
+        return Segments(rgb, tuple(each.expression for each in chosen), masks)
+
+    def _readable(self, frame: FrameTruth) -> bool:
+        topic = self._topic or frame.topic
+        if frame.stamp not in self._bag.frames(topic):
+            return False
+        rgb = self._bag.rgb(topic, frame.stamp)
+        if rgb.shape[:2] != frame.size:
+            raise InputError(
+                f"{self._bag.path}: {topic} at {frame.stamp} ns: the picture is {rgb.shape[1]}x"
+                f"{rgb.shape[0]}, its truth {frame.size[1]}x{frame.size[0]}: label it again"
+            )
+        return True

@@ -1,0 +1,61 @@
+"""Questions whose answer is a region, some with an explanation: ReasonSeg.
+
+Source: the official `ReasonSegDataset` (LeapLabTHU/GSVA at 618dc79).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...datasets import reasonseg
+from ...datasets.files import DatasetError, Skip, read_json
+from ...errors import one_line
+from .sample import Reasoning
+
+
+class ReasonSeg:
+    """Pictures, each with one of its questions."""
+
+    def __init__(self, root: str, split: str = "train", skip: bool = False) -> None:
+        """Read the labels and, where there are some, the explanations.
+
+        Args:
+            root: the folder with reason_seg/ReasonSeg/ in it; explanations in explanatory/train.json there.
+
+        Raises:
+            InputError: no pictures, or labels that are none.
+        """
+        self._pictures = reasonseg.pictures(Path(root), split, Skip(skip), all_texts=True)
+        path = Path(root) / "reason_seg/ReasonSeg/explanatory/train.json"
+        self._explained = _explanations(path) if path.exists() else {}
+
+    def expressions(self) -> Iterable[str]:
+        """None: the published questions are read as far as the model reads."""
+        return ()
+
+    def draw(self, rng: np.random.Generator) -> Reasoning:
+        """A picture with its question."""
+        picture = self._pictures[int(rng.integers(len(self._pictures)))]
+        rgb, queries = picture.read()
+        query = queries[int(rng.integers(len(queries)))]
+        assert query.mask is not None
+        stem = picture.id.rpartition(" ")[2]
+        return Reasoning(
+            rgb,
+            query.expression,
+            query.region == "sentence",
+            query.mask,
+            self._explained.get(f"{stem}.jpg", ""),
+        )
+
+
+def _explanations(path: Path) -> dict[str, str]:
+    items: Any = read_json(path)
+    try:
+        return {item["image"]: str(item["outputs"]) for item in items}
+    except (LookupError, TypeError) as error:
+        raise DatasetError(f"{path}: not ReasonSeg's explanations: {one_line(error)}") from error

@@ -1,0 +1,50 @@
+"""The kinds of sources by name. A new kind is a module of its own and a line here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from ...errors import InputError
+from ..config import Data
+from .coco_parts import Paco, PascalPart
+from .label_maps import Ade20k, CocoStuff, Mapillary
+from .labelled_bag import LabelledBag
+from .llava_instruct import LlavaInstruct
+from .reason_seg import ReasonSeg
+from .refer_seg import ReferSeg
+from .rendered import RenderedScenes
+from .sample import Source
+
+KINDS: dict[str, Callable[..., Source]] = {
+    "bag": LabelledBag,
+    "scenes": RenderedScenes,
+    "refer_seg": ReferSeg,
+    "reason_seg": ReasonSeg,
+    "ade20k": Ade20k,
+    "coco_stuff": CocoStuff,
+    "mapillary": Mapillary,
+    "paco": Paco,
+    "pascal_part": PascalPart,
+    "llava_instruct": LlavaInstruct,
+}
+
+
+def make(data: Data, place: str) -> Source:
+    """The source that a config describes; `place` names it in errors.
+
+    Raises:
+        InputError: an unknown kind or option, an option that is missing, or what the source finds wrong.
+    """
+    if data.kind not in KINDS:
+        raise InputError(f"{place}.kind: {data.kind!r} is unknown; there are {', '.join(KINDS)}")
+    kind = KINDS[data.kind]
+    options = inspect.signature(kind).parameters
+    if unknown := sorted(set(data.options) - set(options)):
+        raise InputError(
+            f"{place}: {data.kind} has no option {', '.join(unknown)}; it has {', '.join(options)}"
+        )
+    needed = [n for n, o in options.items() if o.default is o.empty and n not in data.options]
+    if needed:
+        raise InputError(f"{place}: {data.kind} needs {', '.join(needed)}")
+    return kind(**data.options)

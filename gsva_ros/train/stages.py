@@ -1,0 +1,191 @@
+"""The stages that make gsva-mini from nothing, as tasks of the one trainer.
+
+A 7B GSVA starts from CLIP, SAM and LLaVA; a small one has nothing to start from. So its encoders learn from
+dense labels of rendered scenes first (`clip`, `sam`), then its language model on frozen eyes (`language`),
+then everything together (`joint`). Beside the model stand read-outs that only training needs
+(`auxiliary.safetensors`), which a stage hands to the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..errors import InputError
+from ..model.checkpoint import Checkpoint
+from ..model.gsva import GSVA
+from ..model.prompt import Prompt
+from ..model.tokenizer import TOKENIZER_NAME
+from ..scenes import SceneSet
+from .config import Config
+from .dense import DenseHead
+from .frames import Frames
+from .grounding import Grounding, give_places
+from .joint import joint_losses
+from .language import FeatureCache, LanguageLoss, language_losses
+from .parts import export, select
+from .prompts import SymbolicPrompt
+from .recipe import mini_config
+from .text import INSTRUCTIONS, JOINERS, UNSEEN, Branches, train_tokenizer
+from .trainer import Task
+from .vision import Losses, clip_losses, sam_losses
+
+#: `model` of a run that begins with random weights.
+NEW = "new"
+AUXILIARY = "auxiliary.safetensors"
+#: The read-outs that a stage trains.
+TRAINED = {
+    "clip": ("head",),
+    "sam": ("symbolic", "head"),
+    "language": ("grounding",),
+    "joint": ("grounding",),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A batch that is a function of its number; the stage itself looks it up."""
+
+    number: int
+
+    def to(self, _: torch.device) -> Step:
+        """Itself."""
+        return self
+
+
+class Steps(Dataset[Step]):
+    """Step n at index n, without end."""
+
+    def __getitem__(self, number: int) -> Step:
+        """The step of this number."""
+        return Step(number)
+
+
+class Stage(nn.Module):
+    """The model with its read-outs, and the losses of one stage."""
+
+    def __init__(self, model: GSVA, scenes: SceneSet, name: str) -> None:
+        super().__init__()
+        counts = len(scenes.kinds), len(scenes.colours), len(scenes.sizes)
+        part = model.config.clip["hidden_size"]
+        if name == "sam":
+            part = model.config.sam["prompt_embed_dim"]
+        self.model = model
+        self.symbolic = SymbolicPrompt(*counts, model.config.sam["prompt_embed_dim"])
+        self.grounding = Grounding(model, scenes)
+        self.head = DenseHead(part, *counts)
+        self.losses: Losses | None = None
+        self.batch = 0
+
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a step, and figures."""
+        assert self.losses
+        loss, figures = self.losses(step.number, self.batch)
+        return loss, figures | {"loss": loss.item()}
+
+    def load_auxiliary(self, path: Path) -> None:
+        """Take over the read-outs of the stage before, where it left some of the same shapes."""
+        if path.is_file():
+            own = self.state_dict()
+            left = {k: v for k, v in load_file(path).items() if v.shape == own[k].shape}
+            self.load_state_dict(left, strict=False)
+
+
+def new_mini(config: Config) -> Checkpoint:
+    """gsva-mini with random weights, and a tokenizer for the words of the scenes."""
+    scenes = _scenes(config)
+    config.out.mkdir(parents=True, exist_ok=True)
+    tokenizer = config.out / TOKENIZER_NAME
+    if not tokenizer.exists():
+        train_tokenizer(_texts(scenes), tokenizer)
+    torch.manual_seed(config.seed)
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+    sizes = mini_config(pieces.vocab_size())
+    model = GSVA(sizes)
+    assert model.model.mm_position is not None
+    give_places(model.model.mm_position, sizes.clip["image_size"] // sizes.clip["patch_size"])
+    return Checkpoint(model, Prompt.load(tokenizer, sizes), weights_hash="")
+
+
+def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
+    """What `Trainer` runs for a stage.
+
+    Args:
+        base: the folder of the stage before; None: there was none.
+
+    Raises:
+        InputError: other sources than one of rendered scenes, or scenes of another size.
+    """
+    scenes, model = _scenes(config), checkpoint.model
+    torch.manual_seed(config.seed)
+    stage = Stage(model, scenes, config.objective)
+    if base:
+        stage.load_auxiliary(base / AUXILIARY)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    groups = select(model, config)
+    for name in ("symbolic", "grounding", "head"):
+        module = getattr(stage, name)
+        module.requires_grad_(name in TRAINED[config.objective])
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if parameters:
+            groups.append(
+                {"name": name, "params": parameters} | dict.fromkeys(("lr", "peak"), config.heads)
+            )
+    stage.batch = config.batch
+    stage.losses = _losses(config, stage.to(device), scenes, checkpoint.prompt)
+
+    def write(state: dict[str, Tensor], to: Path) -> None:
+        prefix = "model."
+        export(
+            checkpoint,
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)},
+            config,
+            to,
+        )
+        others = {k: v.cpu().contiguous() for k, v in state.items() if not k.startswith(prefix)}
+        save_file(others, to / AUXILIARY)
+
+    return Task(stage, groups, Steps(), write)
+
+
+def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Losses:
+    model = stage.model
+    frames = Frames(scenes, model.config)
+    if config.objective == "clip":
+        return clip_losses(model, scenes, frames, stage.head)
+    if config.objective == "sam":
+        return sam_losses(model, scenes, frames, stage.symbolic, stage.head)
+    loss = LanguageLoss(model, scenes, Branches(prompt), stage.grounding)
+    if config.objective == "joint":
+        return joint_losses(loss, stage.symbolic, frames)
+    config.out.mkdir(parents=True, exist_ok=True)
+    cache = FeatureCache(model, frames, config.out / "clip_tokens.npy", model.device)
+    return language_losses(loss, cache, config.steps)
+
+
+def _scenes(config: Config) -> SceneSet:
+    """The one source of a stage."""
+    kinds = [source.kind for source in config.sources]
+    options = config.sources[0].options
+    if kinds != ["scenes"] or "path" not in options:
+        raise InputError(
+            f"objective {config.objective} learns from one source of kind scenes with a path, not from "
+            f"{', '.join(kinds)}"
+        )
+    return SceneSet(Path(options["path"]), "train", options.get("limit"))
+
+
+def _texts(scenes: SceneSet) -> list[str]:
+    """What the tokenizer is made for: every training phrase and the words around it."""
+    texts = [
+        f"\nSegment {e.text}, {e.text}. ASSISTANT: Sure,{e.text}:"
+        for expressions in scenes.expressions[:4000]
+        for e in expressions
+    ]
+    return texts + ["USER:", *INSTRUCTIONS, *UNSEEN, *JOINERS] * 200

@@ -1,0 +1,277 @@
+"""The loop: batches to losses to optimiser steps, with checkpoints that a killed run goes on from.
+
+accelerate places it on one CPU, one GPU or many (its own configuration says how: DDP, FSDP, DeepSpeed).
+It does not know what is learnt, and from what (`Task`), nor how good it is (`Evaluate`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..errors import InputError, one_line
+from .config import Config
+from .mixture import Numbers
+
+STATE, MODEL, BEST = "state", "model", "best"
+
+#: Figures of a model directory, such as gIoU.
+Evaluate = Callable[[Path], Mapping[str, float]]
+
+
+class Movable(Protocol):
+    """A batch."""
+
+    def to(self, device: torch.device) -> Any:
+        """The same batch on another device."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt.
+
+    Attributes:
+        module: called with a batch, gives the loss and figures about it.
+        groups: AdamW's groups, each with "name" and "peak", its peak learning rate.
+        batches: batch n at index n, without end.
+        export: writes, from the module's state, what `gsva_ros.load` takes into a folder.
+    """
+
+    module: nn.Module
+    groups: list[dict[str, Any]]
+    batches: Dataset[Any]
+    export: Callable[[dict[str, Tensor], Path], None]
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved with its state."""
+
+    step: int = 0
+    best: float = -math.inf
+    misses: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """As accelerate saves it."""
+        return vars(self).copy()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As accelerate loads it."""
+        vars(self).update(state)
+
+
+class Trainer:
+    """Runs a task for the steps of its config, from where an earlier run of it stopped."""
+
+    def __init__(self, config: Config, task: Task, evaluate: Evaluate | None = None) -> None:
+        self.config, self.task, self.evaluate = config, task, evaluate
+        self.progress = Progress()
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if config.precision == "bfloat16" else "no",
+            gradient_accumulation_steps=config.accumulation,
+            log_with="tensorboard",
+            project_dir=config.out,
+            step_scheduler_with_optimizer=False,
+            # Text alone leaves the mask decoder without gradients.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        optimizer = torch.optim.AdamW(
+            task.groups, betas=config.betas, weight_decay=config.weight_decay
+        )
+        self.module, self.optimizer = self.accelerator.prepare(task.module, optimizer)
+        self.accelerator.register_for_checkpointing(self.progress)
+        self.accelerator.register_save_state_pre_hook(self._without_frozen)
+
+    def run(self) -> None:
+        """Train to the end, or until the evaluation has not improved for long enough."""
+        config, here = self.config, self.accelerator
+        self._resume()
+        here.init_trackers("curves")
+        first, began = self.progress.step, time.monotonic()
+        bar = tqdm(
+            total=config.steps,
+            initial=first,
+            desc=config.out.name,
+            mininterval=5.0,
+            disable=not here.is_main_process,
+        )
+        batches = iter(self._loader())
+        self.module.train()
+        while self.progress.step < config.steps and not self._tired():
+            figures = self._step(batches)
+            self.progress.step += 1
+            here.log(figures, step=self.progress.step)
+            done, seconds = self.progress.step - first, time.monotonic() - began
+            pictures = config.batch * config.accumulation * here.num_processes * done / seconds
+            shown = {"loss": f"{figures['loss']:.3f}", "images/s": f"{pictures:.1f}"}
+            bar.set_postfix(shown, refresh=False)
+            bar.update()
+            self._look()
+        bar.close()
+        here.end_training()
+
+    def _loader(self) -> DataLoader[Any]:
+        config, here = self.config, self.accelerator
+        numbers = Numbers(
+            self.progress.step * config.accumulation,
+            config.steps * config.accumulation,
+            here.process_index,
+            here.num_processes,
+        )
+        return DataLoader(
+            self.task.batches,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=config.workers,
+            # Its own: a loader draws from it when it starts, which a resumed run does once more.
+            generator=torch.Generator(),
+        )
+
+    def _step(self, batches: Any) -> dict[str, float]:
+        """One optimiser step; the figures' means over its forward passes."""
+        here, factor = self.accelerator, self._factor()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        passes = []
+        for _ in range(self.config.accumulation):
+            batch = next(batches).to(here.device)
+            with here.accumulate(self.module):
+                loss, figures = self.module(batch)
+                if not loss.isfinite():
+                    raise InputError(
+                        f"step {self.progress.step + 1}: the loss is {loss.item()}: lower the learning "
+                        f"rates in `parts` and `lora`, or train in float32; {self.config.out / STATE}* "
+                        "holds the last good state"
+                    )
+                here.backward(loss)
+                if here.sync_gradients:
+                    self._clip()
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+            passes.append({name: float(value) for name, value in figures.items()})
+        means = {name: _mean([p[name] for p in passes]) for name in passes[0]}
+        return means | {"lr": factor}
+
+    def _clip(self) -> None:
+        groups = [group["params"] for group in self.optimizer.param_groups]
+        if not self.config.clip_parts:
+            groups = [[p for group in groups for p in group]]
+        for group in groups:
+            self.accelerator.clip_grad_norm_(group, self.config.clip)
+
+    def _factor(self) -> float:
+        """The learning rate's, at this step."""
+        step, config = self.progress.step, self.config
+        if step < config.warmup:
+            return (step + 1) / config.warmup
+        left = 1.0 - (step - config.warmup) / max(1, config.steps - config.warmup)
+        return left if config.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+
+    # Looking at it, and keeping it
+
+    def _look(self) -> None:
+        """Evaluate and save where it is time."""
+        step, config = self.progress.step, self.config
+        last = step == config.steps
+        how = config.evaluation
+        evaluated = bool(how and self.evaluate and (last or step % how.every == 0))
+        if evaluated or last or step % config.save_every == 0:
+            self._export()
+            if evaluated:
+                self._evaluate()
+            self._save()
+
+    def _evaluate(self) -> None:
+        how, here = self.config.evaluation, self.accelerator
+        assert how
+        assert self.evaluate
+        figures = dict(self.evaluate(self.config.out / MODEL))
+        here.log(
+            {f"evaluation/{name}": value for name, value in figures.items()}, self.progress.step
+        )
+        better = figures[how.metric] > self.progress.best
+        self.progress.misses = 0 if better else self.progress.misses + 1
+        if here.is_main_process:
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            tqdm.write(f"step {self.progress.step}: {shown}{'  (best so far)' if better else ''}")
+        if better:
+            self.progress.best = figures[how.metric]
+            if here.is_main_process:
+                _point(self.config.out / BEST, (self.config.out / MODEL).resolve())
+
+    def _tired(self) -> bool:
+        how = self.config.evaluation
+        return bool(how and how.patience and self.progress.misses >= how.patience)
+
+    def _export(self) -> None:
+        """Write the model; `model` in the run's folder is a whole one at any moment."""
+        here, out = self.accelerator, self.config.out
+        state = here.get_state_dict(self.module)
+        if here.is_main_process:
+            # A run that was killed after this may write the same step again: under another name.
+            fresh = Path(tempfile.mkdtemp(prefix=f"{MODEL}-{self.progress.step:06d}-", dir=out))
+            fresh.chmod(0o755)
+            self.task.export(state, fresh)
+            _point(out / MODEL, fresh)
+        here.wait_for_everyone()
+
+    def _save(self) -> None:
+        """Write the state that a run goes on from; a kill leaves the one before whole."""
+        here, out = self.accelerator, self.config.out
+        name = f"{STATE}-{self.progress.step:06d}"
+        here.save_state(str(out / f"{name}.partial"))
+        here.wait_for_everyone()
+        if here.is_main_process:
+            shutil.rmtree(out / name, ignore_errors=True)
+            (out / f"{name}.partial").rename(out / name)
+            kept = {(out / link).resolve().name for link in (MODEL, BEST)} | {name}
+            for old in [*out.glob(f"{STATE}-*"), *out.glob(f"{MODEL}-*")]:
+                if old.name not in kept:
+                    shutil.rmtree(old)
+        here.wait_for_everyone()
+
+    def _without_frozen(self, _: Any, states: list[dict[str, Tensor]], __: str) -> None:
+        """Frozen weights come with the base model: a state need not hold them."""
+        module = self.accelerator.unwrap_model(self.module)
+        frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+        for state in states:
+            for name in frozen & set(state):
+                del state[name]
+
+    def _resume(self) -> None:
+        states = sorted(p for p in self.config.out.glob(f"{STATE}-*") if p.suffix != ".partial")
+        if not states:
+            return
+        try:
+            self.accelerator.load_state(str(states[-1]), strict=False)
+        except Exception as error:  # torch and accelerate raise theirs, for what does not fit
+            raise InputError(
+                f"{states[-1]}: not a state of this run: {one_line(error)}; choose another `out`, or "
+                "delete the folder to begin anew"
+            ) from error
+
+
+def _point(link: Path, target: Path) -> None:
+    """Let a link lead to a folder beside it, in one step."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target.name)
+    os.replace(fresh, link)
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,161 @@
+"""Agreement with LISA's own code on every tensor of its recorded runs.
+
+LISA_GOLDEN names the folder (default: ../shared/golden/lisa_tiny beside this repository). The runs use a
+seeded tiny model with random weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gsva_ros import cli
+from gsva_ros.answer import Rejection
+from gsva_ros.engine import Engine
+from gsva_ros.errors import InputError
+from gsva_ros.eval.paper import paper_slots
+from gsva_ros.model.checkpoint import Checkpoint, load_converted, load_official
+from gsva_ros.model.clip import ClipPreprocessor
+from gsva_ros.model.official import official_pass
+from gsva_ros.model.sam import SamPreprocessor
+from gsva_ros.truth import Referring
+
+DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/lisa_tiny"
+GOLDEN = Path(os.environ.get("LISA_GOLDEN") or DEFAULT)
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder at {GOLDEN}")
+
+
+@cache
+def recorded() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    return json.loads((GOLDEN / "cases.json").read_text()), load_file(GOLDEN / "cases.safetensors")
+
+
+@cache
+def checkpoint() -> Checkpoint:
+    return load_official(
+        GOLDEN / "llava",
+        GOLDEN / "lisa_tiny.bin",
+        vision_tower=GOLDEN / "clip-vit-tiny",
+        sam=json.loads((GOLDEN / "sam_tiny.json").read_text()),
+        conversation=recorded()[0]["conv_type"],
+    )
+
+
+def engine() -> Engine:
+    return Engine(checkpoint(), "lisa", torch.device("cpu"), torch.float32)
+
+
+def close(ours: torch.Tensor, golden: torch.Tensor, tolerance: float = 1e-4) -> None:
+    assert ours.shape == golden.shape
+    assert (ours - golden).abs().max() <= tolerance
+
+
+def test_it_is_found_to_be_lisa() -> None:
+    config = checkpoint().model.config
+    assert (config.family, config.rej_token_id) == ("lisa", None)
+    assert config.seg_token_id == recorded()[0]["seg_token_idx"]
+
+
+def test_every_recorded_tensor() -> None:
+    data, tensors = recorded()
+    model, config = checkpoint().model, checkpoint().model.config
+    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam["image_size"])
+    assert data["cases"]
+    for i, case in enumerate(data["cases"]):
+        image = tensors[f"case{i}.image"].numpy()
+        assert [list(sam.resized(*image.shape[:2])), list(image.shape[:2])] == [
+            case["resize"],
+            case["original"],
+        ]
+        close(clip(image), tensors[f"case{i}.images_clip"])
+        close(sam(image), tensors[f"case{i}.images"])
+        with torch.inference_mode():
+            output = official_pass(
+                model,
+                model.project(model.encode_clip(clip(image)[None])),
+                model.encode_sam(sam(image)[None]),
+                tensors[f"case{i}.input_ids"],
+                tuple(case["resize"]),
+                tuple(case["original"]),
+            )
+        close(output.logits, tensors[f"case{i}.forced.logits"])
+        close(output.hidden_last, tensors[f"case{i}.forced.hidden_last"])
+        close(output.low_res_masks, tensors[f"case{i}.forced.low_res"], 1e-5)
+        close(output.predicted_iou, tensors[f"case{i}.forced.iou"])
+        close(output.pred_masks, tensors[f"case{i}.forced.pred_masks"], 1e-5)
+
+
+def test_what_it_writes_by_itself() -> None:
+    """Twelve tokens of greedy decoding after the question, as the recorded run wrote them."""
+    data, tensors = recorded()
+    lisa = engine()
+    for i, case in enumerate(data["cases"]):
+        frame = lisa.encode(tensors[f"case{i}.image"].numpy())
+        question = case["question"].partition("<im_end>")[2].removeprefix("\n")
+        cache, given, written = frame.prefix.cache(), lisa.prompt.ask(question), []
+        with torch.inference_mode():
+            for _ in range(12):
+                hidden = lisa._hidden(given, cache)[-1]
+                given = [int(lisa.model.lm_head(hidden).argmax())]
+                written += given
+        assert written == tensors[f"case{i}.written_ids"].tolist()
+
+
+def test_the_engine_never_rejects_but_for_an_empty_mask() -> None:
+    lisa, image = engine(), recorded()[1]["case0.image"].numpy()
+    assert not lisa.can_reject
+    frame = lisa.encode(image)
+    answer = lisa.segment(frame, ["the red cup", "a zebra", "what holds water?"], threshold=1.0)
+    for slot in answer.slots:
+        assert slot.p_seg == 1.0
+        assert slot.rejection in (None, Rejection.EMPTY_MASK)
+    alone = lisa.segment(frame, ["a zebra"]).slots[0]
+    assert alone.rejection == answer.slots[1].rejection
+    assert np.array_equal(alone.mask, answer.slots[1].mask)
+    with pytest.raises(InputError, match="one thing at a time"):
+        lisa.segment(frame, ["the red cup", "a zebra"], joint=True)
+
+
+def test_its_question_and_answer() -> None:
+    prompt = checkpoint().prompt
+    for expression, asked in (
+        ("the red cup", " What is the red cup in this image? Please output"),
+        ("What holds water?", " What holds water? Please output segmentation mask."),
+    ):
+        turn = prompt.segment_turn([expression], [False])
+        text = prompt.tokenizer.decode(turn.ids)
+        assert asked in text
+        assert "[SEG]" in text
+        assert len(turn.slots) == 1
+
+
+def test_published_protocol_asks_one_at_a_time() -> None:
+    image = recorded()[1]["case0.image"].numpy()
+    empty = np.zeros(image.shape[:2], bool)
+    queries = [Referring("the red cup", mask=~empty), Referring("a zebra", mask=empty)]
+    both, _ = paper_slots(engine(), image, queries)
+    for query, slot in zip(queries, both, strict=True):
+        alone = paper_slots(engine(), image, [query])[0][0]
+        assert np.array_equal(alone.mask, slot.mask)
+        assert slot.rejection in (None, Rejection.EMPTY_MASK)
+
+
+def test_convert_and_load(tmp_path: Path) -> None:
+    options = ["--llava", str(GOLDEN / "llava"), "--weights", str(GOLDEN / "lisa_tiny.bin")]
+    options += [
+        "--vision-tower",
+        str(GOLDEN / "clip-vit-tiny"),
+        "--sam",
+        str(GOLDEN / "sam_tiny.json"),
+    ]
+    assert cli.main(["convert", *options, str(tmp_path)]) == 0
+    assert load_converted(tmp_path).model.config == checkpoint().model.config

@@ -1,0 +1,295 @@
+"""Official weights in every form that people have them: the same model, or what to do in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import gsva_ros
+from gsva_ros import cli
+from gsva_ros.model.checkpoint import load_official, save_pretrained
+from gsva_ros.model.weights import CheckpointError, read_state, sam_sizes
+
+DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/official_tiny"
+GOLDEN = Path(os.environ.get("GSVA_GOLDEN") or DEFAULT)
+TOWER = "model.vision_tower."
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder at {GOLDEN}")
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    return {k: v.clone() for k, v in read_state(GOLDEN / "gsva_tiny.bin").items()}
+
+
+def load(weights: Path, **more: Any) -> State:
+    sam = {"decoder_heads": json.loads((GOLDEN / "sam_tiny.json").read_text())["decoder_heads"]}
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": sam} | more
+    return load_official(GOLDEN / "llava", weights, **official).model.state_dict()
+
+
+def torch_file(state: State, to: Path) -> Path:
+    torch.save(state, to / "gsva.bin")
+    return to / "gsva.bin"
+
+
+def legacy(state: State, to: Path) -> Path:
+    torch.save(state, to / "gsva.pth", _use_new_zipfile_serialization=False)
+    return to / "gsva.pth"
+
+
+def safe(state: State, to: Path) -> Path:
+    save_file(state, to / "model.safetensors")
+    return to
+
+
+def shards(suffix: str, stem: str, write: Callable[[State, Path], None]) -> Any:
+    def make(state: State, to: Path) -> Path:
+        names = sorted(state)
+        parts = [names[k::3] for k in range(3)]
+        places = {}
+        for number, part in enumerate(parts, start=1):
+            file = f"{stem}-{number:05}-of-00003.{suffix}"
+            write({name: state[name] for name in part}, to / file)
+            places |= dict.fromkeys(part, file)
+        (to / f"{stem}.{suffix}.index.json").write_text(json.dumps({"weight_map": places}))
+        return to
+
+    return make
+
+
+def renamed(change: Callable[[str], str]) -> Any:
+    return lambda state, to: torch_file({change(k): v for k, v in state.items()}, to)
+
+
+def nested(state: State, to: Path) -> Path:
+    torch.save({"module": state, "global_step": 3}, to / "gsva.pt")
+    return to / "gsva.pt"
+
+
+def base_layer(name: str) -> str:
+    name = name.replace("q_proj.weight", "q_proj.base_layer.weight")
+    return f"base_model.model.{name}" if "model.layers" in name else name
+
+
+FORMS = {
+    "torch file": torch_file,
+    "before the zip format": legacy,
+    "folder": safe,
+    "bin shards": shards("bin", "pytorch_model", torch.save),
+    "safetensors shards": shards("safetensors", "model", save_file),
+    "DataParallel": renamed(lambda name: f"module.{name}"),
+    "compiled": renamed(lambda name: f"_orig_mod.{name}"),
+    "peft's newer names": renamed(base_layer),
+    "nested": nested,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_model_whatever_the_form(form: str, state: State, tmp_path: Path) -> None:
+    ours = load(FORMS[form](state, tmp_path))
+    plain = load(GOLDEN / "gsva_tiny.bin")
+    assert ours.keys() == plain.keys()
+    assert all(torch.equal(value, ours[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> None:
+    ours = load(torch_file({k: v.to(dtype) for k, v in state.items()}, tmp_path))
+    assert {v.dtype for v in ours.values() if v.is_floating_point()} == {dtype}
+
+
+def test_a_state_without_vision_tower_takes_it_from_clip(state: State, tmp_path: Path) -> None:
+    without = {k: v for k, v in state.items() if not k.startswith(TOWER)}
+    ours = load(torch_file(without, tmp_path))
+    tower = load_file(GOLDEN / "clip-vit-tiny/model.safetensors")
+    assert any(k.startswith("vision_model.") for k in tower)
+    for name, value in tower.items():
+        if name.startswith("vision_model.") and not name.endswith("position_ids"):
+            assert torch.equal(ours[f"{TOWER}vision_tower.{name}"], value), name
+    bare = tmp_path / "clip"
+    bare.mkdir()
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(GOLDEN / "clip-vit-tiny" / name, bare)
+    with pytest.raises(FileNotFoundError, match="holds none of"):
+        load(tmp_path / "gsva.bin", vision_tower=bare)
+
+
+@pytest.mark.parametrize(
+    ("embed", "depth", "heads", "windows"), [(48, 4, 4, [1, 3]), (32, 3, 2, [2]), (64, 2, 8, [0])]
+)
+def test_sam_of_any_size(embed: int, depth: int, heads: int, windows: list[int]) -> None:
+    from gsva_ros.model.config import SAM_DEFAULTS
+    from gsva_ros.model.sam import VisualModel
+
+    sizes = SAM_DEFAULTS | {
+        "image_size": 128,
+        "patch_size": 16,
+        "embed_dim": embed,
+        "depth": depth,
+        "num_heads": heads,
+        "global_attn_indexes": windows,
+        "window_size": 5,
+        "prompt_embed_dim": 32,
+        "decoder_mlp_dim": 64,
+        "mask_in_chans": 16,
+        "mlp_ratio": 4,
+    }
+    state = VisualModel(sizes).state_dict()
+    read = sam_sizes({f"model.visual_model.{name}": value for name, value in state.items()})
+    assert {k: v for k, v in sizes.items() if k != "decoder_heads"}.items() <= read.items()
+
+
+def deepspeed(to: Path, _: State) -> Path:
+    (to / "global_step5").mkdir()
+    (to / "global_step5/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"x")
+    (to / "latest").write_text("global_step5")
+    return to
+
+
+def pointer(to: Path, _: State) -> Path:
+    (to / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
+    )
+    return to
+
+
+def shard_lost(to: Path, state: State) -> Path:
+    FORMS["bin shards"](state, to)
+    (to / "pytorch_model-00002-of-00003.bin").unlink()
+    return to
+
+
+def nothing(to: Path, _: State) -> Path:
+    return to
+
+
+def half_a_factor(to: Path, state: State) -> Path:
+    name = "model.layers.0.self_attn.q_proj.lora_A.weight"
+    return torch_file(state | {name: torch.zeros(2, 64)}, to)
+
+
+def one_row_less(to: Path, state: State) -> Path:
+    cut = {
+        k: v[:-1] for k, v in state.items() if k in ("lm_head.weight", "model.embed_tokens.weight")
+    }
+    return torch_file(state | {k: v.clone() for k, v in cut.items()}, to)
+
+
+def two_rows_more(to: Path, state: State) -> Path:
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    return torch_file(state | {k: torch.cat([state[k], state[k][:2]]) for k in names}, to)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (deepspeed, "zero_to_fp32.py"),
+        (pointer, "git lfs pull"),
+        (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
+        (nothing, "holds none of model.safetensors.index.json"),
+        (half_a_factor, "factor A and not B"),
+        (
+            two_rows_more,
+            "606 embedding rows, and the tokenizer in .* makes 604 as gsva, 603 as lisa",
+        ),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(
+    make: Callable[[Path, State], Path], said: str, state: State, tmp_path: Path
+) -> None:
+    with pytest.raises((CheckpointError, FileNotFoundError), match=said):
+        load(make(tmp_path, state))
+
+
+def test_a_checkpoint_without_rejection_is_never_read_as_gsva(state: State, tmp_path: Path) -> None:
+    """One row less is LISA's vocabulary: [REJ] must not become <im_start>'s row."""
+    checkpoint = load_official(
+        GOLDEN / "llava",
+        one_row_less(tmp_path, state),
+        vision_tower=GOLDEN / "clip-vit-tiny",
+        sam={"decoder_heads": 4},
+    )
+    config = checkpoint.model.config
+    assert (config.family, config.rej_token_id, config.im_start_token_id) == ("lisa", None, 601)
+
+
+@pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
+def test_added_tokens_decide_the_ids(where: str, state: State, tmp_path: Path) -> None:
+    llava = tmp_path / "llava"
+    shutil.copytree(GOLDEN / "llava", llava)
+    added = {"[REJ]": 600, "[SEG]": 601, "<im_start>": 602, "<im_end>": 603}
+    if where == "added_tokens.json":
+        (llava / where).write_text(json.dumps(added))
+    else:
+        decoder = {str(number): {"content": name} for name, number in added.items()}
+        (llava / where).chmod(0o644)
+        (llava / where).write_text(json.dumps({"added_tokens_decoder": decoder}))
+    weights = torch_file(state, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    config = load_official(llava, weights, **official).model.config
+    assert (config.rej_token_id, config.seg_token_id) == (600, 601)
+
+
+@pytest.mark.parametrize("base", ["directory", "beside"])
+def test_an_adapter_loads_on_its_base(base: str, state: State, tmp_path: Path) -> None:
+    checkpoint = load_official(
+        GOLDEN / "llava",
+        GOLDEN / "gsva_tiny.bin",
+        vision_tower=GOLDEN / "clip-vit-tiny",
+        sam={"decoder_heads": 4},
+    )
+    whole, adapter = tmp_path / "whole", tmp_path / "adapter"
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, whole)
+    adapter.mkdir()
+    target = "model.layers.1.self_attn.v_proj"
+    a, b = torch.randn(2, 64), torch.randn(64, 2)
+    head = torch.randn_like(state["lm_head.weight"])
+    names = {f"{target}.lora_A.weight": a, f"{target}.lora_B.weight": b, "lm_head.weight": head}
+    save_file(
+        {f"base_model.model.{k}": v for k, v in names.items()},
+        adapter / "adapter_model.safetensors",
+    )
+    name = str(whole) if base == "directory" else "../whole"
+    said = {"base_model_name_or_path": name, "lora_alpha": 8, "r": 2}
+    (adapter / "adapter_config.json").write_text(json.dumps(said))
+    merged = gsva_ros.load(adapter).model.state_dict()
+    assert torch.allclose(merged[f"{target}.weight"], state[f"{target}.weight"] + 4 * (b @ a))
+    assert torch.equal(merged["lm_head.weight"], head)
+    assert gsva_ros.load(adapter).weights_hash != gsva_ros.load(whole).weights_hash
+    (adapter / "adapter_config.json").write_text(json.dumps(said | {"use_dora": True}))
+    with pytest.raises(CheckpointError, match="use_dora is not supported"):
+        gsva_ros.load(adapter)
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(said | {"base_model_name_or_path": "x"})
+    )
+    with pytest.raises(CheckpointError, match="neither bundled nor a directory"):
+        gsva_ros.load(adapter)
+
+
+def test_the_convert_command_of_the_documentation(tmp_path: Path) -> None:
+    """As docs/weights.md writes it, with the recorded model's parts in the places of the official ones."""
+    text = (Path(__file__).resolve().parents[2] / "docs/weights.md").read_text()
+    line = next(line for line in text.replace("\\\n", " ").splitlines() if "gsva convert" in line)
+    words = line[line.index("gsva convert") :].split("#")[0].split()[1:]
+    parts = {
+        "--llava": GOLDEN / "llava",
+        "--weights": GOLDEN / "gsva_tiny.bin",
+        "--vision-tower": GOLDEN / "clip-vit-tiny",
+    }
+    for option, path in parts.items():
+        words[words.index(option) + 1] = str(path)
+    words[-1] = str(tmp_path / "out")
+    assert cli.main([*words, "--sam", str(GOLDEN / "sam_tiny.json")]) == 0
+    assert gsva_ros.load(tmp_path / "out").can_reject

@@ -1,0 +1,308 @@
+"""Every kind of source on tiny files in its layout, and on broken ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from tiny_datasets import (
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    rectangle,
+    ref,
+    square,
+    write_reason_seg,
+    write_root,
+)
+
+from gsva_ros.errors import InputError
+from gsva_ros.train.config import Data
+from gsva_ros.train.sources.negatives import Known, Negatives
+from gsva_ros.train.sources.sample import Reasoning, Segments, Source, Talk
+from gsva_ros.train.sources.table import KINDS, make
+
+
+def picture(path: Path, value: int = 90, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*size, 3), value, np.uint8))
+
+
+def label_map(path: Path, left: int, right: int, rest: int) -> None:
+    labels = np.full((HEIGHT, WIDTH), rest, np.uint8)
+    labels[:, :20], labels[:, 40:] = left, right
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), labels)
+
+
+def refer_seg(root: Path) -> dict[str, Any]:
+    references = [
+        ref(1, [10], "The Left one.", split="train"),
+        ref(1, [10, 11], "both", split="train"),
+        ref(1, [-1], "a unicorn", "a dragon", split="train"),
+        ref(2, [-1], "nothing at all", split="train"),
+        ref(2, [11], "of another split", split="val"),
+    ]
+    write_root(root, "grefcoco", "grefs(unc).json", references)
+    return {"name": "grefcoco"}
+
+
+def reason_seg(root: Path) -> dict[str, Any]:
+    shapes = [square("target", 5, 5, 9), square("ignore", 20, 5, 9)]
+    entry = {"shapes": shapes, "text": ["what is it?", "what else?"], "is_sentence": True}
+    write_reason_seg(root, entry)
+    folder = root / "reason_seg/ReasonSeg"
+    (folder / "val").rename(folder / "train")
+    (folder / "explanatory").mkdir()
+    explained = [{"image": "0.jpg", "query": "q", "outputs": "Because it is."}]
+    (folder / "explanatory/train.json").write_text(json.dumps(explained))
+    return {}
+
+
+def ade20k(root: Path) -> dict[str, Any]:
+    picture(root / "ade20k/images/training/a.jpg")
+    label_map(root / "ade20k/annotations/training/a.png", left=1, right=3, rest=0)
+    (root / "names.json").write_text('["wall", "sky", "tree"]')
+    return {"classes": str(root / "names.json")}
+
+
+def coco_stuff(root: Path) -> dict[str, Any]:
+    picture(root / "coco/train2017/a.jpg")
+    label_map(root / "cocostuff/train2017/a.png", left=0, right=1, rest=255)
+    (root / "names.txt").write_text("0: unlabeled\n1: person\n2: wall-brick\n3: car\n")
+    return {"classes": str(root / "names.txt")}
+
+
+def mapillary(root: Path) -> dict[str, Any]:
+    picture(root / "mapillary/training/images/a.jpg")
+    label_map(root / "mapillary/training/v2.0/labels/a.png", left=0, right=1, rest=255)
+    names = {"labels": [{"readable": "Bird"}, {"readable": "Curb"}]}
+    (root / "mapillary/config_v2.0.json").write_text(json.dumps(names))
+    return {}
+
+
+def coco_file(path: Path, category: str, file: str) -> None:
+    annotation = {"id": 1, "image_id": 7, "category_id": 3}
+    data = {
+        "categories": [{"id": 3, "name": category}],
+        "images": [{"id": 7, "file_name": file, "height": HEIGHT, "width": WIDTH}],
+        "annotations": [annotation | {"segmentation": [rectangle(5, 5, 15, 15)]}],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data))
+
+
+def paco(root: Path) -> dict[str, Any]:
+    picture(root / "coco/train2017/a.jpg")
+    path = root / "vlpart/paco/annotations/paco_lvis_v1_train.json"
+    coco_file(path, "mug_(drink):handle_(of)", "train2017/a.jpg")
+    return {}
+
+
+def pascal_part(root: Path) -> dict[str, Any]:
+    folder = root / "vlpart/pascal_part"
+    picture(folder / "VOCdevkit/VOC2010/JPEGImages/a.jpg")
+    coco_file(folder / "train.json", "cat:ear", "a.jpg")
+    return {}
+
+
+def llava_instruct(root: Path) -> dict[str, Any]:
+    picture(root / "coco/train2017/a.jpg")
+    said = [
+        ("gpt", "hello"),
+        ("human", "<image>\nWhat is it?"),
+        ("gpt", "A box."),
+        ("human", "Red?"),
+    ]
+    said += [("gpt", "No.")]
+    talk = {"image": "a.jpg", "conversations": [{"from": f, "value": v} for f, v in said]}
+    (root / "llava_dataset").mkdir()
+    (root / "llava_dataset/llava_instruct_150k.json").write_text(json.dumps([talk]))
+    return {}
+
+
+LAYOUTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    f.__name__: f
+    for f in (
+        refer_seg,
+        reason_seg,
+        ade20k,
+        coco_stuff,
+        mapillary,
+        paco,
+        pascal_part,
+        llava_instruct,
+    )
+}
+
+
+def source(kind: str, root: Path, **options: Any) -> Source:
+    given = LAYOUTS[kind](root) | options
+    return make(Data(kind=kind, root=str(root), **given), "sources.0")
+
+
+def draws(made: Source, count: int = 40) -> list[Any]:
+    return [made.draw(np.random.default_rng(n)) for n in range(count)]
+
+
+def test_every_kind_is_tried_here() -> None:
+    assert KINDS.keys() - LAYOUTS.keys() == {"bag", "scenes"}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_samples_depend_on_the_generator_alone(kind: str, tmp_path: Path) -> None:
+    made = source(kind, tmp_path)
+    for first, again in zip(draws(made, 5), draws(made, 5), strict=True):
+        assert type(first) is type(again)
+        assert first.image.shape == (HEIGHT, WIDTH, 3)
+        if isinstance(first, Segments):
+            assert first.expressions == again.expressions
+            assert np.array_equal(first.masks, again.masks)
+            assert first.masks.shape == (len(first.expressions), HEIGHT, WIDTH)
+
+
+def test_referring_expressions(tmp_path: Path) -> None:
+    made = draws(source("refer_seg", tmp_path))
+    for sample in made:
+        assert isinstance(sample, Segments)
+        assert 1 <= len(sample.expressions) <= 3
+        assert len(set(sample.expressions)) == len(sample.expressions)
+        assert sample.masks.any(), "a sample of rejections alone is drawn again"
+        for words, mask in zip(sample.expressions, sample.masks, strict=True):
+            truth = {"The Left one": LEFT, "both": LEFT | RIGHT}.get(words, np.zeros_like(LEFT))
+            assert (mask ^ truth).sum() <= max(4, 0.2 * truth.sum())
+    words = {text for sample in made for text in sample.expressions}
+    assert words == {"The Left one", "both", "a unicorn", "a dragon"}
+
+
+def test_questions_with_explanations(tmp_path: Path) -> None:
+    made = draws(source("reason_seg", tmp_path))
+    assert all(isinstance(sample, Reasoning) for sample in made)
+    assert {sample.query for sample in made} == {"what is it?", "what else?"}
+    assert {sample.explanation for sample in made} == {"Because it is."}
+    assert made[0].sentence
+    assert made[0].mask.sum() == 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("ade20k", {"wall": 20, "tree": 20}),
+        ("coco_stuff", {"person": 20}),
+        ("mapillary", {"bird": 20, "curb": 20}),
+    ],
+)
+def test_maps_of_classes(kind: str, names: dict[str, int], tmp_path: Path) -> None:
+    seen = {}
+    for sample in draws(source(kind, tmp_path)):
+        for words, mask in zip(sample.expressions, sample.masks, strict=True):
+            seen[words] = int(mask.sum()) // HEIGHT
+    assert seen == names
+    assert set(names) <= set(source(kind, tmp_path / "again").expressions())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("paco", {"mug handle", "the handle of the mug"}),
+        ("pascal_part", {"cat ear", "the ear of the cat"}),
+    ],
+)
+def test_parts(kind: str, said: set[str], tmp_path: Path) -> None:
+    made = source(kind, tmp_path)
+    samples = draws(made)
+    assert {words for sample in samples for words in sample.expressions} == said
+    assert set(made.expressions()) == said
+    assert (samples[0].masks[0] ^ LEFT).sum() < 30
+
+
+def test_talk(tmp_path: Path) -> None:
+    (sample,) = draws(source("llava_instruct", tmp_path), 1)
+    assert isinstance(sample, Talk)
+    assert sample.rounds == (("What is it?", "A box."), ("Red?", "No."))
+
+
+def lost(path: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).unlink()
+
+
+def written(path: str, text: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).write_text(text) and None
+
+
+BROKEN = {
+    "refer_seg": (written("refer_seg/grefcoco/instances.json", "{}"), "not COCO's"),
+    "reason_seg": (written("reason_seg/ReasonSeg/train/0.json", "[]"), "not ReasonSeg's labels"),
+    "ade20k": (lost("ade20k/annotations/training/a.png"), "no such file"),
+    "coco_stuff": (lost("coco/train2017/a.jpg"), "no such file"),
+    "mapillary": (written("mapillary/config_v2.0.json", "[1]"), "no labels with their readable"),
+    "paco": (
+        written("vlpart/paco/annotations/paco_lvis_v1_train.json", '{"categories": 3}'),
+        "not COCO's",
+    ),
+    "pascal_part": (lost("vlpart/pascal_part/train.json"), "No such file"),
+    "llava_instruct": (
+        written("llava_dataset/llava_instruct_150k.json", '[{"image": 1}]'),
+        "not LLaVA's conversations",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_what_is_broken_is_told_when_the_source_is_made(kind: str, tmp_path: Path) -> None:
+    options = LAYOUTS[kind](tmp_path)
+    breaking, said = BROKEN[kind]
+    breaking(tmp_path)
+    with pytest.raises(InputError, match=said):
+        make(Data(kind=kind, root=str(tmp_path), **options), "sources.0")
+    with pytest.raises(InputError):
+        make(Data(kind=kind, root=str(tmp_path / "elsewhere"), **options), "sources.0")
+
+
+def test_a_class_without_a_name_is_told(tmp_path: Path) -> None:
+    options = ade20k(tmp_path)
+    (tmp_path / "names.json").write_text('["wall"]')
+    made = make(Data(kind="ade20k", root=str(tmp_path), **options), "sources.0")
+    with pytest.raises(InputError, match="holds class 2 of 1"):
+        draws(made, 1)
+
+
+FRAMES = [
+    [Known("the red mug", 1), Known("the mug", 1), Known("the green box", 1)],
+    [Known("the blue can", 1), Known("all cans", 2), Known("the yellow ball", 1)],
+    [Known("the red mug left of the white bowl", 1)],
+]
+
+
+def test_absent_expressions_contradict_nothing_that_is_known() -> None:
+    negatives = Negatives(FRAMES)
+    drawn = [
+        {text for seed in range(60) for text in negatives.draw(f, 8, np.random.default_rng(seed))}
+        for f in range(3)
+    ]
+    # Of other frames, and of things whose names nobody says here.
+    assert {"the blue can", "all cans", "the yellow ball"} <= drawn[0]
+    assert {"the red mug", "the green box"} <= drawn[1]
+    # One colour swapped for one that nothing of the name has.
+    assert {"the blue mug", "the red box"} <= drawn[0]
+    # Two cans, of which one colour is known: the other may be of any.
+    assert not any("can" in text and text != "the blue can" for text in drawn[1])
+    for known, texts in zip(FRAMES, drawn, strict=True):
+        assert not {k.text for k in known} & texts
+        assert texts
+    assert not any(
+        "mug" in text and "red" not in text and "mug left" not in text for text in drawn[2]
+    )
+
+
+def test_as_many_as_are_asked_and_none_twice() -> None:
+    negatives = Negatives(FRAMES)
+    for seed in range(30):
+        drawn = negatives.draw(0, 5, np.random.default_rng(seed))
+        assert len(drawn) == len(set(drawn)) == 5

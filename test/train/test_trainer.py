@@ -1,0 +1,266 @@
+"""`gsva train`: a kill loses nothing, what it writes loads, and what cannot work is said at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tiny import tiny_checkpoint
+
+import gsva_ros
+from gsva_ros import cli
+from gsva_ros.errors import InputError
+from gsva_ros.model.checkpoint import save_pretrained
+from gsva_ros.train.config import Config, read_config
+from gsva_ros.train.sources import table
+from gsva_ros.train.sources.sample import Segments
+from gsva_ros.train.teach import task
+from gsva_ros.train.trainer import Trainer
+
+PARTS = {"lm_head": 3e-3, "embed_tokens": 3e-3, "mask_decoder": 3e-3, "text_hidden_fcs": 3e-3}
+
+
+class Squares:
+    """A white square on black is the red box; nothing is the can."""
+
+    def __init__(self, words: str = "the can") -> None:
+        self.words = words
+
+    def expressions(self) -> Iterable[str]:
+        return ["the red box", self.words]
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        y, x = rng.integers(0, 24, 2)
+        image, masks = np.zeros((48, 64, 3), np.uint8), np.zeros((2, 48, 64), bool)
+        image[y : y + 20, x : x + 20] = 255
+        masks[0, y : y + 20, x : x + 20] = True
+        return Segments(image, ("the red box", self.words), masks)
+
+
+@pytest.fixture(autouse=True)
+def squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(table.KINDS, "squares", Squares)
+
+
+def config(out: Path, **changes: Any) -> Config:
+    fields: dict[str, Any] = {
+        "out": out,
+        "model": "tiny",
+        "sources": [{"kind": "squares"}],
+        "steps": 12,
+        "batch": 2,
+        "warmup": 3,
+        "save_every": 4,
+        "precision": "float32",
+        "joint": False,
+        "words": "deployed",
+        "parts": PARTS,
+    }
+    return Config(**fields | changes)
+
+
+def run(config: Config, evaluate: Any = None) -> dict[str, torch.Tensor]:
+    Trainer(config, task(config, tiny_checkpoint()), evaluate).run()
+    return load_file(config.out / "model/model.safetensors")
+
+
+def test_it_learns_what_is_there_and_what_is_not(tmp_path: Path) -> None:
+    run(config(tmp_path, steps=120, batch=8, parts=PARTS | {"language_model": 3e-3}))
+    engine = gsva_ros.load(tmp_path / "model")
+    image = Squares().draw(np.random.default_rng(0)).image
+    there, gone = engine.segment(engine.encode(image), ["the red box", "the can"]).slots
+    assert there.p_seg > 0.9
+    assert gone.p_seg < 0.1
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path[:0] = {paths!r}
+import torch
+torch.set_num_threads(1)
+import test_trainer
+from gsva_ros.train.sources import table
+table.KINDS["squares"] = test_trainer.Squares
+test_trainer.run(test_trainer.config(Path(sys.argv[1]), lora={{"rank": 2}}, steps=40))
+"""
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    """kill -9 at three moments, dropout on: the same weights to the bit."""
+    here = Path(__file__).resolve()
+    script = tmp_path / "run.py"
+    script.write_text(
+        SCRIPT.format(paths=[str(here.parent), str(here.parents[1] / "support"), *sys.path])
+    )
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(script), str(out)], stderr=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed = tmp_path / "killed"
+    for states in (1, 2, 3):
+        process = start(killed)
+        until = time.monotonic() + 120
+        seen: set[str] = set()
+        while len(seen) < states and process.poll() is None and time.monotonic() < until:
+            seen |= {p.name for p in killed.glob("state-*") if p.suffix != ".partial"}
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        gsva_ros.load(killed / "model")  # whole, whenever the kill came
+    assert start(killed).wait() == 0
+    whole, resumed = (
+        load_file(tmp_path / n / "model/model.safetensors") for n in ("whole", "killed")
+    )
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_only_what_is_chosen_is_trained(tmp_path: Path) -> None:
+    before = tiny_checkpoint().model.state_dict()
+    after = run(config(tmp_path, parts={"mask_decoder": 1e-2}, lora={"rank": 2}))
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any("mask_decoder" in name for name in changed)
+    assert any("q_proj" in name for name in changed)
+    assert all("mask_decoder" in n or "q_proj" in n or "v_proj" in n for n in changed)
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    whole = run(config(tmp_path / "a", batch=4, steps=3))
+    parts = run(config(tmp_path / "b", batch=2, accumulation=2, steps=3))
+    for name, value in whole.items():
+        assert torch.allclose(value, parts[name], atol=1e-4), name
+
+
+def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Path) -> None:
+    scores = iter([0.3, 0.5, 0.4, 0.4, 0.9])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(model: Path) -> dict[str, float]:
+        gsva_ros.load(model)
+        seen.append(load_file(model / "model.safetensors"))
+        return {"gIoU": next(scores)}
+
+    how = {"cases": "bag of nothing", "every": 2, "patience": 2}
+    run(config(tmp_path, evaluation=how, steps=20), evaluate)
+    assert len(seen) == 4
+    best = load_file(tmp_path / "best/model.safetensors")
+    assert all(torch.equal(value, seen[1][name]) for name, value in best.items())
+    assert list((tmp_path / "curves").rglob("events.out.tfevents*"))
+
+
+def test_an_adapter_holds_what_was_trained_and_no_more(tmp_path: Path) -> None:
+    settings = config(tmp_path, export="adapter", lora={"rank": 2}, parts={"lm_head": 1e-3})
+    Trainer(settings, task(settings, tiny_checkpoint())).run()
+    names = load_file(tmp_path / "model/adapter_model.safetensors").keys()
+    assert "base_model.model.lm_head.weight" in names
+    assert all(".lora_" in name or "lm_head" in name for name in names)
+    assert (tmp_path / "model/adapter_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stepz": 3}, "stepz"),
+        ({"steps": 0}, "steps"),
+        ({"sources": []}, "sources"),
+        ({"sources": [{"kind": "nothing"}]}, "sources.0.kind: 'nothing' is unknown; there are"),
+        ({"sources": [{"kind": "squares", "word": 1}]}, "sources.0: squares has no option word"),
+        ({"sources": [{"kind": "bag"}]}, "sources.0: bag needs path"),
+        ({"sources": [{"kind": "bag", "path": "/nowhere"}]}, "/nowhere: no such bag"),
+        ({"sources": [{"kind": "scenes", "path": "/nowhere"}]}, "/nowhere: not scenes"),
+        ({"sources": [{"kind": "squares", "words": "very " * 400}]}, "shorten or remove it"),
+        ({"parts": {"lm_heads": 1e-3}}, "parts"),
+        ({"parts": {"lm_head": 0}}, "parts.lm_head"),
+        ({"parts": {}}, "nothing would be trained"),
+        ({"parts": {"language_model": 1e-3}, "lora": {}}, "lora has no place"),
+        ({"lora": {"modules": ["gate"]}}, "lora.modules"),
+        ({"model": "gsva-nano"}, "no model 'gsva-nano'"),
+        ({"evaluation": {"cases": "bag /nowhere"}}, "/nowhere: no such bag"),
+        ({"evaluation": {"cases": "film x"}}, "evaluation.cases"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_first_step(
+    changes: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    fields = {
+        "model": str(tmp_path / "base"),
+        "out": str(tmp_path / "out"),
+        "sources": [{"kind": "squares"}],
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(fields | changes))
+    assert cli.main(["train", str(path)]) == 2
+    captured = capsys.readouterr().err
+    assert said in captured
+    assert captured.count("\n") == 1
+    assert not (tmp_path / "out/state-000001").exists()
+
+
+def test_diverging_stops_with_the_last_good_state(tmp_path: Path) -> None:
+    how = {"cases": "bag of nothing", "every": 4}
+    settings = config(tmp_path, steps=20, evaluation=how)
+    checkpoint = tiny_checkpoint()
+
+    def evaluate(_: Path) -> dict[str, float]:
+        if trainer.progress.step == 8:
+            checkpoint.model.lm_head.weight.data.fill_(float("inf"))
+        return {"gIoU": 0.0}
+
+    trainer = Trainer(settings, task(settings, checkpoint), evaluate)
+    with pytest.raises(InputError, match="step 9: the loss is nan: lower the learning"):
+        trainer.run()
+    gsva_ros.load(tmp_path / "model")
+
+
+def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(config(tmp_path, steps=4))
+    with pytest.raises(InputError, match="choose another `out`"):
+        run(config(tmp_path, steps=8, parts={"lm_head": 1e-3}))
+
+
+def test_numbers_as_yaml_leaves_them(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("out: x\nmodel: y\nsources: [{kind: squares}]\nparts: {lm_head: 3e-4}\n")
+    assert read_config(path).parts == {"lm_head": 3e-4}
+
+
+def test_two_processes_learn_from_different_samples(tmp_path: Path) -> None:
+    """Two on one CPU: their model is that of one process with twice the batch."""
+    here = Path(__file__).resolve()
+    script = tmp_path / "run.py"
+    paths = [str(here.parent), str(here.parents[1] / "support"), *sys.path]
+    script.write_text(SCRIPT.format(paths=paths).replace('lora={"rank": 2}, steps=40', "steps=3"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = load_file(tmp_path / "two/model/model.safetensors")
+    one = run(config(tmp_path / "one", steps=3, batch=4))
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-4), name
+
+
+def test_the_documentation_names_every_field() -> None:
+    script = Path(__file__).resolve().parents[2] / "docs" / "training_fields.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
