@@ -16,8 +16,8 @@ from pycocotools import mask as rle
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.answer import Slot
+from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
-from gsva_ros.eval.bags import Bag
 from gsva_ros.eval.record import record_truth
 from gsva_ros.interfaces import mcap_writer
 from gsva_ros.programs.app_session import Picture

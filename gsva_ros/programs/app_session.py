@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsva_ros.answer import Answer, Rejection, Segmenter, Slot
+from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, to_rgb
 from gsva_ros.errors import InputError
-from gsva_ros.eval.bags import Bag
 from gsva_ros.overlay import Target, poster
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Referring

@@ -26,9 +26,9 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
+from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import mask_of, to_rgb
 from gsva_ros.eval.asks import Script, read_script
-from gsva_ros.eval.bags import Bag
 from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
 from gsva_ros.programs.demo_page import Card, Line, Truths, tally, verdict, write_page

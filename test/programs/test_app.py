@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from page_engine import PageEngine, picture
 
+from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
-from gsva_ros.eval.bags import Bag
 from gsva_ros.programs.app_page import Page
 from gsva_ros.programs.page import own_folder, serve
 

@@ -14,8 +14,8 @@ from page_engine import PageEngine, picture
 from pycocotools import mask as rle
 
 from gsva_ros.answer import Rejection, Slot
+from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
-from gsva_ros.eval.bags import Bag
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
 from gsva_ros.programs.app_session import Correction, Label, Session, decided_at
 
