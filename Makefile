@@ -1,6 +1,8 @@
 # make setup   .venv from pinned requirements, then the colcon build into install/
 # make demo    plays a camera bag through the real node and shows its answers
 # make test    the whole test suite
+# make test-app   the pages in a browser; installs requirements-app.txt, wants chromium on the machine
+# make docs    the documentation as a site in site/; installs requirements-docs.txt
 # make report  renders the 1,000 test scenes, scores gsva-mini on them and on the demo's bag
 # make finetune-demo   corrects gsva-mini on a table that it gets wrong, and compares before with after
 # make soak    ten minutes of load on the node
@@ -12,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test report finetune-demo soak lint clean-install clean
+.PHONY: setup demo test test-app docs report finetune-demo soak lint clean-install clean
 .DEFAULT_GOAL := setup
 
 PYTHON ?= python3
@@ -53,6 +55,16 @@ demo: $(BUILD_STAMP)
 
 test: $(BUILD_STAMP)
 	$(OVERLAY) && pytest
+
+test-app: $(BUILD_STAMP)
+	$(PIP) install -r requirements.txt -r requirements-app.txt
+	$(OVERLAY) && pytest test/programs/test_app.py test/programs/test_app_session.py test/programs/test_view.py
+
+docs: $(VENV_STAMP)
+	$(PIP) install -r requirements.txt -r requirements-docs.txt
+	$(VENV)/bin/python docs/interfaces.py
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs site
+	@echo "written: site/index.html"
 
 # Two reports, each a page and its numbers; calibration on the validation scenes is for a copy of the
 # model, so that the bundled one stays as it is.

@@ -25,6 +25,8 @@ EVAL = [
     "rosbags-image>=0.10",
     "tqdm",
 ]
+# The page; Gradio is Apache-2.0.
+APP = [*EVAL, "gradio>=6,<7"]
 TRAIN = sorted({*EVAL, "peft>=0.15", "tensorboard>=2.15"})
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
 
@@ -35,7 +37,15 @@ setup(
     license=PACKAGE.findtext("license"),
     packages=find_packages(include=["gsva_ros", "gsva_ros.*"]),
     # Model folders are data, not packages: their names hold dashes.
-    package_data={"gsva_ros": ["checkpoints/*/*", "eval/*.html", "py.typed"]},
+    package_data={
+        "gsva_ros": [
+            "checkpoints/*/*",
+            "eval/*.html",
+            "programs/*.html",
+            "programs/*.css",
+            "py.typed",
+        ]
+    },
     # Where ROS keeps them too; bags with our messages are read and written by these.
     data_files=[("share/gsva_ros/msg", [str(p.relative_to(HERE)) for p in HERE.glob("msg/*.msg")])],
     python_requires=">=3.10,<3.14",
@@ -51,7 +61,7 @@ setup(
         "torch>=2.4",
         "transformers>=5,<6",
     ],
-    extras_require={"eval": EVAL, "sim": SIM, "train": TRAIN},
+    extras_require={"app": APP, "eval": EVAL, "sim": SIM, "train": TRAIN},
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

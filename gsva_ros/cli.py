@@ -17,6 +17,7 @@ COMMANDS = {
     "gsva_ros.sim.commands": ("sim", ("sim",)),
     "gsva_ros.programs.train": ("train", ("train",)),
     "gsva_ros.eval.commands": ("eval", ("eval", "record-truth", "calibrate")),
+    "gsva_ros.programs.app_commands": ("app", ("app",)),
 }
 
 

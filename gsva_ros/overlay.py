@@ -1,19 +1,31 @@
-"""Answers drawn on the picture: one colour a target, rejections written on a darkened strip; where
-nothing at all was found, the whole picture is darkened.
+"""Answers drawn on the picture: an outline and a light tint for what is there, words for what is not.
+
+A thing keeps its own colour. Expressions that share a thing are told apart: their outlines lie around each
+other, and their tints alternate in stripes. Labels never cover each other, and they lie beside the things
+as long as the picture has room for them; a thin line leads from a label to its thing.
 
 NumPy and OpenCV only, so that the node, the demo and the command share it.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from .answer import Box, mask_box
+
+Shape = tuple[int, int]  # height, width
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Colour = tuple[int, int, int]
 
 #: Distinct on most scenes and to most eyes (Okabe and Ito), RGB.
-COLOURS = (
+COLOURS: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 159, 0),
     (0, 158, 115),
@@ -22,62 +34,97 @@ COLOURS = (
     (213, 94, 0),
     (240, 228, 66),
 )
-REJECTED_COLOUR = (255, 120, 110)
+REJECTED: Colour = (255, 150, 140)
+DARK: Colour = (24, 24, 24)
+WHITE: Colour = (255, 255, 255)
+#: How much of a thing's colour is the mask's.
+TINT = 0.2
 #: What is left of the brightness of a picture in which nothing was found.
 NOTHING_FOUND = 0.5
-
-#: Pictures are enlarged to at least this width, in pixels, so that the words can be read.
+#: `poster` enlarges pictures to at least this width, in pixels, so that the words can be read.
 MIN_WIDTH = 480
+#: Below this, OpenCV's font cannot be read.
+SMALLEST_FONT = 0.4
+#: Shorter side, in pixels, of a picture with letters of scale 1: legible where it is shown 320 wide.
+FONT_SIDE = 650.0
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+#: Lines of one label.
+LINES = 3
+#: Masks that share more than this part of the smaller one count as of one thing.
+SHARED = 0.05
 
 
-@dataclass
+@dataclass(frozen=True)
 class Target:
-    """One answered expression; `mask` is bool, height x width, or None where it was rejected."""
+    """One answered expression; `mask` is bool [H, W], or None where it was rejected."""
 
     slot: int
     expression: str
-    mask: np.ndarray | None
+    mask: Mask | None
     p_seg: float
 
 
-def draw(rgb: np.ndarray, targets: Sequence[Target], opacity: float = 0.5) -> np.ndarray:
-    """Return a copy of `rgb` (uint8, height x width x 3) with the targets drawn; same size."""
-    picture = rgb.copy()
-    for target in targets:
-        if target.mask is not None:
-            colour = np.array(COLOURS[target.slot % len(COLOURS)], np.float32)
-            mixed = picture[target.mask] * (1.0 - opacity) + colour * opacity
-            picture[target.mask] = mixed.astype(np.uint8)
-    scale = max(0.35, min(picture.shape[:2]) / 900.0)
-    for target in targets:
-        if target.mask is not None:
-            _outline(picture, target, scale)
-    rejected = [t for t in targets if t.mask is None]
-    if rejected and len(rejected) == len(targets):
+@dataclass(frozen=True)
+class _Label:
+    """Lines of text on a coloured ground; width and height with its margin, in pixels."""
+
+    lines: tuple[str, ...]
+    scale: float
+    ground: Colour
+    ink: Colour
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A target's label and its upper left corner; `free`: it covers no thing."""
+
+    target: Target
+    label: _Label
+    x: int
+    y: int
+    free: bool
+
+
+def draw(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Picture:
+    """Draw the targets on a copy of `rgb` (uint8 [H, W, 3]), of the same size.
+
+    Where the picture has no room beside the things, a label lies where it covers the least of them. A
+    picture in which nothing was found is darkened.
+
+    Args:
+        opacity: of the masks' tint, 0 to 1.
+    """
+    picture = _marked(rgb, targets, opacity)
+    if targets and all(t.mask is None for t in targets):
         picture = (picture * NOTHING_FOUND).astype(np.uint8)
-    if rejected:
-        _strip(picture, rejected, scale)
+    # Those with a place in the picture first: they have the least choice.
+    in_order = sorted(targets, key=lambda t: t.mask is None)
+    _write(picture, _placed(rgb.shape[:2], in_order))
     return picture
 
 
-def poster(rgb: np.ndarray, targets: Sequence[Target], opacity: float = 0.5) -> np.ndarray:
-    """Like `draw`, but a small picture is enlarged first, so that the words can be read."""
-    factor = -(-MIN_WIDTH // rgb.shape[1])
-    if factor <= 1:
-        return draw(rgb, targets, opacity)
+def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Picture:
+    """Like `draw`, for pages and files: larger than the picture, so that no word covers a thing.
+
+    A small picture is enlarged; labels for which it has no room, and rejections, stand below it.
+    """
+    factor = max(1, -(-MIN_WIDTH // rgb.shape[1]))
     size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
-    large = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
-    enlarged = []
-    for target in targets:
-        mask = target.mask
-        if mask is not None:
-            mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        enlarged.append(Target(target.slot, target.expression, mask, target.p_seg))
-    return draw(large, enlarged, opacity)
+    if factor > 1:
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    targets = [_enlarged(target, size) for target in targets]
+    picture = _marked(rgb, targets, opacity)
+    placed = _placed(rgb.shape[:2], [t for t in targets if t.mask is not None], free_only=True)
+    _write(picture, placed)
+    beside = {p.target.slot for p in placed}
+    below = [t for t in targets if t.slot not in beside]
+    return np.concatenate([picture, _caption(below, rgb.shape[:2])], 0)
 
 
-def label_image(shape: tuple[int, int], targets: Sequence[Target]) -> np.ndarray:
-    """Return uint16, height x width: slot + 1, or 0; where masks overlap the later slot is seen."""
+def label_image(shape: Shape, targets: Sequence[Target]) -> NDArray[np.uint16]:
+    """Return uint16 [H, W]: slot + 1, or 0; where masks overlap the later slot is seen."""
     labels = np.zeros(shape, np.uint16)
     for target in targets:
         if target.mask is not None:
@@ -85,43 +132,275 @@ def label_image(shape: tuple[int, int], targets: Sequence[Target]) -> np.ndarray
     return labels
 
 
-def _outline(picture: np.ndarray, target: Target, scale: float) -> None:
-    assert target.mask is not None
-    colour = COLOURS[target.slot % len(COLOURS)]
-    contours, _ = cv2.findContours(
-        target.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+def colour_of(slot: int) -> Colour:
+    """The colour of a slot's outline and label, RGB."""
+    return COLOURS[slot % len(COLOURS)]
+
+
+def _enlarged(target: Target, size: tuple[int, int]) -> Target:
+    if target.mask is None or target.mask.shape == size[::-1]:
+        return target
+    mask = cv2.resize(target.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return replace(target, mask=mask)
+
+
+# Marks on things
+
+
+def _marked(rgb: Picture, targets: Sequence[Target], opacity: float) -> Picture:
+    """A copy with tints and outlines."""
+    seen = [(t.mask, colour_of(t.slot)) for t in targets if t.mask is not None and t.mask.any()]
+    masks, colours = [mask for mask, _ in seen], [colour for _, colour in seen]
+    line = _line_width(rgb.shape[:2])
+    picture = rgb.copy()
+    _tint(picture, masks, colours, opacity, 4 * line)
+    _outline(picture, masks, colours, line)
+    return picture
+
+
+def _line_width(shape: Shape) -> int:
+    return max(1, round(min(shape) / 240))
+
+
+def _tint(
+    picture: Picture,
+    masks: Sequence[Mask],
+    colours: Sequence[Colour],
+    opacity: float,
+    stripe: int,
+) -> None:
+    """Mix colours into the masks; where masks overlap, each gets every n-th diagonal stripe."""
+    count = np.zeros(picture.shape[:2], np.int32)
+    for mask in masks:
+        count += mask
+    seen = np.zeros_like(count)
+    for mask, colour in zip(masks, colours, strict=True):
+        rows, columns = np.nonzero(mask)
+        turn = (rows + columns) // stripe % count[rows, columns]
+        own = turn == seen[rows, columns]
+        seen[rows, columns] += 1
+        at = rows[own], columns[own]
+        mixed = picture[at] * (1.0 - opacity) + np.array(colour, np.float32) * opacity
+        picture[at] = mixed.astype(np.uint8)
+
+
+def _outline(picture: Picture, masks: Sequence[Mask], colours: Sequence[Colour], line: int) -> None:
+    """A line around each mask, outside of it; around shared things one outside the other."""
+    height, width = picture.shape[:2]
+    rings = []
+    for mask, level in zip(masks, _levels(masks), strict=True):
+        inner, outer = level * line, (level + 1) * line
+        box = mask_box(mask)
+        assert box is not None, "empty masks are left out"
+        x0, y0 = max(0, box[0] - outer - 1), max(0, box[1] - outer - 1)
+        part = np.s_[y0 : min(height, box[3] + outer + 1), x0 : min(width, box[2] + outer + 1)]
+        outside = (~mask[part]).astype(np.uint8)
+        distance = np.asarray(cv2.distanceTransform(outside, cv2.DIST_L2, 3))
+        # Where a mask touches the picture's edge there is no outside: the line lies inside it.
+        distance = np.where(mask[part], _edge_distance((height, width), part), distance)
+        halo = (distance > inner) & (distance <= outer + 1)
+        region = picture[part]
+        region[halo] = (region[halo] * 0.35).astype(np.uint8)
+        rings.append((part, (distance > inner) & (distance <= outer)))
+    for (part, ring), colour in zip(rings, colours, strict=True):
+        picture[part][ring] = colour
+
+
+def _edge_distance(shape: Shape, part: tuple[slice, slice]) -> NDArray[np.float32]:
+    """Distance to the outside of a picture of this shape, of each pixel of a part; 1 at its edge."""
+    rows, columns = (
+        np.minimum(np.arange(n), np.arange(n)[::-1])[s] + 1
+        for n, s in zip(shape, part, strict=True)
     )
+    return np.minimum(rows[:, None], columns[None, :]).astype(np.float32)
+
+
+def _levels(masks: Sequence[Mask]) -> list[int]:
+    """For each mask the least number that no earlier mask of the same thing has."""
+    levels: list[int] = []
+    areas = [np.count_nonzero(mask) for mask in masks]
+    for i, mask in enumerate(masks):
+        taken = {
+            levels[j]
+            for j in range(i)
+            if np.count_nonzero(mask & masks[j]) > SHARED * min(areas[i], areas[j])
+        }
+        levels.append(next(n for n in range(len(masks)) if n not in taken))
+    return levels
+
+
+# Labels
+
+
+def _placed(shape: Shape, targets: Sequence[Target], free_only: bool = False) -> list[_Placed]:
+    """A place for each target's label, as near to its thing as can be; a rejection's in the lower left.
+
+    No two labels overlap. One that fits nowhere beside the others is left out; with `free_only`, also one
+    that would cover a thing.
+    """
+    things = np.zeros(shape, np.uint8)
+    for target in targets:
+        if target.mask is not None:
+            things |= target.mask.astype(np.uint8)
+    reach = 2 * _line_width(shape) + 3  # the outline, and a little air
+    things = np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.uint8)
+    labels = np.zeros(shape, np.uint8)
+    placed = []
+    for target in targets:
+        found = _place(target, things, labels)
+        if found is None or (free_only and not found.free):
+            continue
+        bottom, right = found.y + found.label.height, found.x + found.label.width
+        labels[found.y : bottom, found.x : right] = 1
+        placed.append(found)
+    return placed
+
+
+def _place(target: Target, things: NDArray[np.uint8], labels: NDArray[np.uint8]) -> _Placed | None:
+    height, width = shape = things.shape
+    label = _label_of(target, shape)
+    if label.width > width or label.height > height:
+        return None
+    anchor = _anchor(target, shape)
+    coarse = max(1, min(shape) // 120)
+    found = _best(target, label, anchor, things, labels, coarse)
+    if found is None or not found.free:
+        found = _best(target, label, anchor, things, labels, 1)
+    return found
+
+
+def _best(
+    target: Target,
+    label: _Label,
+    anchor: Box,
+    things: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    step: int,
+) -> _Placed | None:
+    """The best place among every step-th pixel; None where each would cover another label."""
+    blocked = _inside(labels, label, step) > 0
+    if blocked.all():
+        return None
+    covered = _inside(things, label, step)
+    xs, ys = (np.arange(n, dtype=np.float32) * step for n in covered.shape[::-1])
+    left, top, right, bottom = anchor
+    # From the label's rectangle to the thing's box; above and centred where several are as near.
+    dx = np.maximum(np.maximum(left - xs - label.width, xs - right), 0)[None, :]
+    dy = np.maximum(np.maximum(top - ys - label.height, ys - bottom), 0)[:, None]
+    aside = np.abs(xs + label.width / 2 - (left + right) / 2)[None, :]
+    cost = np.hypot(dx, dy) + 0.05 * aside + 0.02 * np.maximum(ys - top, 0)[:, None]
+    cost += covered * float(max(things.shape))
+    cost[blocked] = np.inf
+    row, column = np.unravel_index(int(cost.argmin()), cost.shape)
+    return _Placed(target, label, int(xs[column]), int(ys[row]), not covered[row, column])
+
+
+def _inside(marks: NDArray[np.uint8], label: _Label, step: int) -> NDArray[np.int32]:
+    """How many marked pixels [H, W] a label covers with its corner at each step-th pixel."""
+    sums = cv2.integral(marks)
+    h, w = label.height, label.width
+    inside = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
+    return np.asarray(inside[::step, ::step], np.int32)
+
+
+def _anchor(target: Target, shape: Shape) -> Box:
+    """What a label wants to be near: the thing's largest part, or the picture's lower left corner."""
+    contours = _contours(target)
+    if not contours:
+        return (0, shape[0], 0, shape[0])
+    x, y, width, height = cv2.boundingRect(max(contours, key=cv2.contourArea))
+    return x, y, x + width, y + height
+
+
+def _contours(target: Target) -> Sequence[NDArray[np.int32]]:
+    """The edges of the parts of a target's mask, each [N, 1, 2] as x, y; none of a rejected one."""
+    if target.mask is None:
+        return ()
+    mask = target.mask.astype(np.uint8)
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return [np.asarray(contour, np.int32) for contour in found]
+
+
+def _label_of(target: Target, shape: Shape) -> _Label:
+    """Where a thing is labelled by its expression, a rejection says that it is one."""
+    if target.mask is None:
+        text = f"not here: {target.expression} ({1.0 - target.p_seg:.0%})"
+        return _label(text, shape, DARK, REJECTED)
+    ground = colour_of(target.slot)
+    return _label(target.expression, shape, ground, _ink(ground))
+
+
+def _label(text: str, shape: Shape, ground: Colour, ink: Colour) -> _Label:
+    """Text in lines that fit into a picture; OpenCV's font knows ASCII only, the rest becomes '?'."""
+    text = " ".join(text.encode("ascii", "replace").decode().split())
+    scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
+    (letter, height), below = cv2.getTextSize("n", FONT, scale, 1)
+    room = max(4, int(0.6 * shape[1] / letter))
+    lines = textwrap.wrap(text, room, max_lines=LINES, placeholder=" ...") or ["?"]
+    width = max(cv2.getTextSize(line, FONT, scale, 1)[0][0] for line in lines)
+    (_, height), below = cv2.getTextSize("lg", FONT, scale, 1)
+    return _Label(
+        tuple(lines), scale, ground, ink, width + 6, len(lines) * (height + below + 2) + 2
+    )
+
+
+def _ink(ground: Colour) -> Colour:
+    """Black or white, whichever is further from the ground in luminance (ITU-R BT.601)."""
+    light = 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2]
+    return DARK if light > 120 else WHITE
+
+
+def _write(picture: Picture, placed: Sequence[_Placed]) -> None:
+    """Labels, and below them the lines that lead to their things."""
+    line = _line_width(picture.shape[:2])
+    for each in placed:
+        if each.free:
+            _lead(picture, each, line)
+    for each in placed:
+        _print(picture, each.label, each.x, each.y)
+
+
+def _lead(picture: Picture, placed: _Placed, line: int) -> None:
+    """A line from a label to the outline of its thing, where that is nearest."""
+    contours = _contours(placed.target)
     if not contours:
         return
-    cv2.drawContours(picture, contours, -1, colour, max(1, round(2 * scale)))
-    x, y, _, _ = cv2.boundingRect(np.concatenate(contours))
-    _write(picture, target.expression, (x, y - 3), scale, (255, 255, 255), background=colour)
+    edge = np.concatenate(contours)[:, 0].astype(np.float64)
+    corner = np.array((placed.x, placed.y))
+    size = np.array((placed.label.width, placed.label.height))
+    starts = np.clip(edge, corner, corner + size - 1)
+    lengths = np.hypot(*(starts - edge).T)
+    nearest = int(lengths.argmin())
+    start, length = starts[nearest], float(lengths[nearest])
+    gap = line + 2  # the line's round end stays outside of the thing
+    if length <= gap:
+        return
+    end = edge[nearest] + (start - edge[nearest]) * gap / length
+    (x0, y0), (x1, y1) = np.rint((start, end)).astype(int).tolist()
+    cv2.line(picture, (x0, y0), (x1, y1), DARK, line + 2, cv2.LINE_AA)
+    cv2.line(picture, (x0, y0), (x1, y1), placed.label.ground, line, cv2.LINE_AA)
 
 
-def _strip(picture: np.ndarray, rejected: Sequence[Target], scale: float) -> None:
-    line = round(28 * scale) + 4
-    height = min(picture.shape[0], line * len(rejected) + 4)
-    picture[-height:] = (picture[-height:] * 0.3).astype(np.uint8)
-    for number, target in enumerate(rejected):
-        text = f"not here: {target.expression} ({1.0 - target.p_seg:.0%})"
-        y = picture.shape[0] - height + line * (number + 1) - 4
-        _write(picture, text, (4, y), scale, REJECTED_COLOUR)
+def _print(picture: Picture, label: _Label, x: int, y: int) -> None:
+    cv2.rectangle(
+        picture, (x, y), (x + label.width - 1, y + label.height - 1), label.ground, cv2.FILLED
+    )
+    (_, height), below = cv2.getTextSize("lg", FONT, label.scale, 1)
+    for number, text in enumerate(label.lines):
+        baseline = y + 1 + number * (height + below + 2) + height + 1
+        at = (x + 3, baseline)
+        cv2.putText(picture, text, at, FONT, label.scale, label.ink, 1, cv2.LINE_AA)
 
 
-def _write(
-    picture: np.ndarray,
-    text: str,
-    at: tuple[int, int],
-    scale: float,
-    colour: tuple[int, int, int],
-    background: tuple[int, int, int] | None = None,
-) -> None:
-    """Write inside the picture; OpenCV's fonts know ASCII only, the rest becomes '?'."""
-    text = text.encode("ascii", "replace").decode().replace("\n", " ")[:120]
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    (width, height), below = cv2.getTextSize(text, font, scale, 1)
-    x = int(max(0, min(at[0], picture.shape[1] - width - 1)))
-    y = int(max(height + 1, min(at[1], picture.shape[0] - below)))
-    if background is not None:
-        cv2.rectangle(picture, (x, y - height - 1), (x + width, y + below), background, -1)
-    cv2.putText(picture, text, (x, y), font, scale, colour, 1, cv2.LINE_AA)
+def _caption(targets: Sequence[Target], shape: Shape) -> Picture:
+    """A dark strip of a picture's width with one label below the other; no rows without targets."""
+    labels = [_label_of(target, shape) for target in targets]
+    if not labels:
+        return np.zeros((0, shape[1], 3), np.uint8)
+    height = sum(label.height + 4 for label in labels) + 4
+    strip = np.full((height, shape[1], 3), DARK, np.uint8)
+    y = 4
+    for label in labels:
+        _print(strip, label, 4, y)
+        y += label.height + 4
+    return strip

@@ -62,6 +62,7 @@ class Script(_Strict):
     """An instruction file, in the form of config/demo.yaml."""
 
     bag: str = ""  # what the demo plays
+    truth: str = ""  # what the demo holds the answers against, where the bag does not carry it
     image_topic: str = ""
     instructions: Annotated[list[ScriptEntry], Field(min_length=1)]
 

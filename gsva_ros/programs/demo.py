@@ -1,7 +1,7 @@
 """The demo: a bag is played through the node, which is told what to look for.
 
-Three processes over ROS 2: the node, the player, and this client, which sends the instructions,
-prints one line an answer and keeps pictures and a bag of results.
+Three processes over ROS 2: the node, the player, and this client, which sends the instructions, prints one
+line an answer, and leaves a page (index.html), pictures and a bag of results.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
+from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import mask_of, to_rgb
 from gsva_ros.eval.asks import Script, read_script
 from gsva_ros.msg import Instruction, Outcome, Segmentation
-from gsva_ros.overlay import Target, poster
+from gsva_ros.overlay import Target, colour_of, poster
+from gsva_ros.programs.demo_page import Card, Line, Truths, tally, verdict, write_page
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros import qos
 from gsva_ros.stamps import SECOND, fill, nanoseconds
+from gsva_ros.truth import read_truth
 
 OUTCOMES = {
     Outcome.SEGMENTED: "SEGMENTED",
@@ -67,11 +70,12 @@ class Frames:
 class Demo:
     """Sends the script's instructions and keeps the answers."""
 
-    def __init__(self, script: Script, frames: Frames, output: Path) -> None:
+    def __init__(self, script: Script, frames: Frames, truths: Truths, output: Path) -> None:
         self.frames = frames
         self.output = output
         self.files: list[Path] = []
-        self.lines = 0
+        self.cards: list[Card] = []
+        self._truths = truths
         self._script = script.instructions
         self._image_topic = script.image_topic
         self._waiting = {entry.id for entry in self._script if not entry.repeat}
@@ -142,31 +146,19 @@ class Demo:
     def _show(self, msg: Segmentation, bag: ResultsBag, written: set[int]) -> None:
         stamp = nanoseconds(msg.header.stamp)
         milliseconds = 1000 * (msg.timings.queue + msg.timings.total)
-        instances = {i.slot: i for i in msg.instances}
-        rejections = {r.slot: r for r in msg.rejections}
-        targets = []
-        for outcome in msg.outcomes:
-            where = f"frame {stamp / SECOND:7.3f}  {outcome.expression:<32}"
-            if outcome.slot in instances:
-                instance = instances[outcome.slot]
-                mask = mask_of(instance, msg.width, msg.height)
-                roi = instance.roi
-                what = (
-                    f"{int(mask.sum()):6d} pixels, box x {roi.x_offset} y {roi.y_offset} "
-                    f"w {roi.width} h {roi.height}, probability {instance.p_seg:.3f}"
-                )
-                targets.append(Target(outcome.slot, outcome.expression, mask, instance.p_seg))
-            elif outcome.slot in rejections:
-                probability = rejections[outcome.slot].probability
-                what = f"REJECTED, probability {probability:.3f}"
-                targets.append(Target(outcome.slot, outcome.expression, None, 1.0 - probability))
-            else:
-                what = f"{OUTCOMES.get(outcome.outcome, '?')}: {outcome.reason}"
-            tqdm.write(f"{where} {what}  [{milliseconds:.0f} ms]", file=sys.stdout)
-            self.lines += 1
+        targets, lines = self._read(msg)
+        for line in lines:
+            right = line.verdict.right
+            judged = "" if right is None else f"  {'right' if right else 'WRONG'}: "
+            tqdm.write(
+                f"frame {stamp / SECOND:7.3f}  {line.expression:<32} {line.outcome}, {line.detail}  "
+                f"[{milliseconds:.0f} ms]{judged}{line.verdict.text if judged else ''}",
+                file=sys.stdout,
+            )
         bag.write("/segmentation", msg, stamp)
         for rejection in msg.rejections:
             bag.write("/rejection", rejection, stamp)
+        picture = None
         if stamp in self.frames.raw and targets:
             if stamp not in written:
                 written.add(stamp)
@@ -175,6 +167,36 @@ class Demo:
             path = self.output / f"{stamp / SECOND:07.3f}_{_safe(msg.instruction_id)}.png"
             cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             self.files.append(path)
+        self.cards.append(Card(msg.instruction_id, stamp / SECOND, milliseconds, picture, lines))
+
+    def _read(self, msg: Segmentation) -> tuple[list[Target], list[Line]]:
+        """An answer as what is drawn and what is written."""
+        instances = {i.slot: i for i in msg.instances}
+        rejections = {r.slot: r for r in msg.rejections}
+        truth = self._truths.of(self._image_topic, nanoseconds(msg.header.stamp))
+        targets, lines = [], []
+        for outcome in msg.outcomes:
+            slot, expression, mask = outcome.slot, outcome.expression, None
+            if slot in instances:
+                instance = instances[slot]
+                mask = mask_of(instance, msg.width, msg.height)
+                roi = instance.roi
+                detail = (
+                    f"{int(mask.sum())} pixels, box x {roi.x_offset} y {roi.y_offset} "
+                    f"w {roi.width} h {roi.height}, probability {instance.p_seg:.3f}"
+                )
+                targets.append(Target(slot, expression, mask, instance.p_seg))
+            elif slot in rejections:
+                probability = rejections[slot].probability
+                detail = f"probability {probability:.3f}"
+                targets.append(Target(slot, expression, None, 1.0 - probability))
+            else:
+                detail = outcome.reason
+            decided = slot in instances or slot in rejections
+            judged = verdict(truth.get(expression), mask, decided)
+            name = OUTCOMES.get(outcome.outcome, "?")
+            lines.append(Line(expression, colour_of(slot), name, detail, judged))
+        return targets, lines
 
 
 @contextmanager
@@ -205,9 +227,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit status."""
     script = read_script(args.script)
     share = Path(get_package_share_directory("gsva_ros"))
-    bag = args.bag or next((p for p in (Path(script.bag), share / script.bag) if p.exists()), None)
+    bag = args.bag or _found(script.bag, share)
     if bag is None or not bag.exists():
         raise ValueError(f"no bag at {bag or script.bag}")
+    truths = _truths(bag, args.truth or (None if args.bag else _found(script.truth, share)))
     # A domain of its own, on this machine only: two demos, or a robot nearby, do not meet.
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -223,7 +246,7 @@ def run(args: argparse.Namespace) -> int:
     rclpy.init()
     try:
         with process("gsva_node", node_arguments, node_log) as node:
-            demo = Demo(script, Frames(bag, script.image_topic), output)
+            demo = Demo(script, Frames(bag, script.image_topic), truths, output)
             try:
                 demo.connect(node, 120.0)
             except RuntimeError:
@@ -239,17 +262,34 @@ def run(args: argparse.Namespace) -> int:
                 demo.collect(player, bag_out, 60.0)
     finally:
         rclpy.try_shutdown()
-    files = [*demo.files, *sorted(results.iterdir()), node_log, player_log]
-    print(f"\n{demo.lines} answers. Files left:")
-    for path in files:
+    page = output / "index.html"
+    write_page(page, demo.cards, {"bag": bag, "model": args.model, "answers": len(demo.cards)})
+    print("\nFiles left:")
+    for path in [*demo.files, *sorted(results.iterdir()), node_log, player_log]:
         print(f"  {path}")
+    print(f"All answers with their pictures: {page}")
+    right, known = tally(demo.cards)
+    print(f"{right} of {known} right" if known else "no truth about this bag: nothing to judge by")
     return 0
+
+
+def _found(name: str, share: Path) -> Path | None:
+    """A script's file: from here, or else from the installation."""
+    return next((p for p in (Path(name), share / name) if name and p.exists()), None)
+
+
+def _truths(bag: Path, path: Path | None) -> Truths:
+    """What is known of a bag's frames: from a file, or else what the bag itself carries."""
+    if path is not None:
+        return Truths(read_truth(path))
+    with Bag(bag) as opened:
+        return Truths(opened.truth())
 
 
 def _clear(output: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    for path in [*output.glob("[0-9]*_*.png"), *output.glob("results/*")]:
-        path.unlink()
+    for path in [*output.glob("[0-9]*_*.png"), *output.glob("results/*"), output / "index.html"]:
+        path.unlink(missing_ok=True)
     if (output / "results").is_dir():
         (output / "results").rmdir()
 
@@ -264,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gsva_demo", description=__doc__)
     parser.add_argument("--script", type=Path, default=script, help="what to ask")
     parser.add_argument("--bag", type=Path, help="another bag than the script's")
+    parser.add_argument("--truth", type=Path, help="COCO-style JSON about the bag's frames")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     parser.add_argument("--model", default="gsva-mini")

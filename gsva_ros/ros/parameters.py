@@ -11,6 +11,7 @@ from rcl_interfaces.msg import (
     ParameterType,
 )
 
+from gsva_ros.overlay import TINT
 from gsva_ros.serving.requests import Limits
 
 
@@ -164,7 +165,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
             "transform, or empty: the image's optical frame, as the header says."
         ),
     ),
-    "overlay_opacity": (0.5, _real("Opacity of the masks in `overlay`.", 0, 1)),
+    "overlay_opacity": (TINT, _real("Opacity of the masks in `overlay`.", 0, 1)),
 }
 
 #: What a configured node no longer changes.

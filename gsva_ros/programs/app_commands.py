@@ -1,0 +1,52 @@
+"""`gsva app`: a page on this machine to try the model on pictures and bags."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from pathlib import Path
+from typing import Any
+
+from gsva_ros.errors import InputError
+
+
+def register(subparsers: Any) -> None:
+    """Add the `app` command to argparse's subparsers.
+
+    Raises:
+        ModuleNotFoundError: Gradio is not installed.
+    """
+    from gsva_ros.programs import page  # noqa: F401  # says at once what is missing
+
+    parser = subparsers.add_parser(
+        "app",
+        help="a page to try the model on pictures and bags",
+        description="Serves a page to this machine alone, unless --host says otherwise: whoever reaches it "
+        "can use the model and read the bags given here. It needs no network and reports to nobody.",
+    )
+    parser.add_argument("bags", nargs="*", type=Path, help="bags and pictures to choose from")
+    parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, help="without it: the first free one from 7860")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C."""
+    import gsva_ros
+    from gsva_ros.programs.app_page import Page
+    from gsva_ros.programs.page import own_folder, serve
+
+    for bag in args.bags:
+        if not bag.exists():
+            raise InputError(f"{bag}: no such bag or picture")
+    print(f"loading {args.model} ...", flush=True)
+    engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
+    with own_folder() as folder:
+        page = Page(engine, args.bags, folder)
+        address = serve(page.blocks, args.host, args.port)
+        print(f"gsva app: {address}  (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    return 0

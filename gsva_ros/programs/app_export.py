@@ -1,0 +1,120 @@
+"""What `gsva app` writes: masks, COCO results, and labelled frames as a bag."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as rle
+from rosbags.typesys import Stores, get_typestore
+
+from gsva_ros.answer import Slot
+from gsva_ros.bags.bag import Bag
+from gsva_ros.errors import InputError
+from gsva_ros.eval.record import record_truth
+from gsva_ros.interfaces import mcap_writer
+from gsva_ros.programs.app_session import Picture
+from gsva_ros.stamps import SECOND
+from gsva_ros.truth import Referring, read_truth, write_truth
+
+#: The topic of a labelled bag's frames.
+LABELLED_TOPIC = "/image"
+
+
+def write_masks(path: Path, slots: Sequence[Slot]) -> None:
+    """Write a zip file of masks: PNG, mono8, 0 or 255, of the picture's size.
+
+    Raises:
+        InputError: nothing is segmented.
+    """
+    masks = [(n, s.expression, s.mask) for n, s in enumerate(slots, 1) if not s.rejected]
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, expression, mask in masks:
+            if mask is None:
+                continue
+            words = "".join(c if c.isascii() and c.isalnum() else "_" for c in expression)[:40]
+            _, data = cv2.imencode(".png", mask.astype(np.uint8) * 255)
+            archive.writestr(f"{number}_{words}.png", data.tobytes())
+        empty = not archive.namelist()
+    if empty:
+        path.unlink()
+        raise InputError("nothing is segmented: there is no mask to save")
+
+
+def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
+    """Write an answer as COCO results: run lengths, boxes (x, y, width, height) and scores as JSON.
+
+    A rejected expression is listed without a segmentation. Source: the COCO data format.
+
+    Raises:
+        InputError: nothing is answered.
+    """
+    if not slots:
+        raise InputError("nothing is answered yet: ask first")
+    height, width = slots[0].size
+    annotations = []
+    for number, slot in enumerate(slots, 1):
+        entry: dict[str, Any] = {
+            "id": number,
+            "image_id": 1,
+            "caption": slot.expression,
+            "score": slot.p_seg,
+            "rejected": slot.rejected,
+        }
+        mask = None if slot.rejected else slot.mask
+        if mask is not None:
+            coded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+            entry["predicted_iou"] = slot.predicted_iou
+            entry["area"] = int(mask.sum())
+            entry["bbox"] = rle.toBbox(coded).tolist()
+            entry["segmentation"] = coded | {"counts": coded["counts"].decode()}
+        annotations.append(entry)
+    image = {"id": 1, "file_name": name, "width": width, "height": height}
+    path.write_text(json.dumps({"images": [image], "annotations": annotations}, indent=1) + "\n")
+
+
+def write_labelled(
+    folder: Path, labelled: Mapping[str, tuple[Picture, list[Referring]]]
+) -> tuple[Path, Path]:
+    """Write labelled frames as a bag that carries their truth, and as a truth file beside it.
+
+    The bag is what `gsva record-truth` makes: it scores itself, and it can be trained on.
+
+    Returns:
+        The bag's folder, and a zip file of it.
+
+    Raises:
+        InputError: no frame is labelled.
+    """
+    if not labelled:
+        raise InputError("no frame is labelled yet: label one and keep it")
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    kind = "sensor_msgs/msg/Image"
+    Image, Header = types.types[kind], types.types["std_msgs/msg/Header"]
+    Time = types.types["builtin_interfaces/msg/Time"]
+    bag = folder / "labelled"
+    shutil.rmtree(bag, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        plain, truth = Path(scratch) / "plain", Path(scratch) / "truth.json"
+        truths = []
+        with mcap_writer(plain) as writer:
+            images = writer.add_connection(LABELLED_TOPIC, kind, typestore=types)
+            for number, (rgb, referrings) in enumerate(labelled.values(), start=1):
+                stamp = number * SECOND
+                height, width = rgb.shape[:2]
+                header = Header(Time(number, 0), "camera")
+                image = Image(header, height, width, "rgb8", 0, 3 * width, rgb.reshape(-1))
+                writer.write(images, stamp, types.serialize_cdr(image, kind))
+                truths.append((stamp, referrings))
+        write_truth(truth, LABELLED_TOPIC, truths)
+        with Bag(plain) as opened:
+            record_truth(opened, read_truth(truth), bag)
+    archive = shutil.make_archive(str(folder / "labelled"), "zip", folder, "labelled")
+    return bag, Path(archive)

@@ -1,0 +1,405 @@
+"""The page of `gsva app`: open a picture or a bag, ask, look, correct, save."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from gsva_ros.answer import ExpressionError, Segmenter
+from gsva_ros.errors import InputError
+from gsva_ros.overlay import Target, draw
+from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
+from gsva_ros.programs.app_session import Correction, Label, Session
+from gsva_ros.programs.page import notice, outcomes, problem, row_of
+
+EXPRESSIONS, REQUEST = "expressions, one a line", "a free request"
+NOTHING = "Nothing is asked yet."
+#: Seconds that a visitor's pictures are kept after the last visit.
+KEPT = 3600
+#: The brush's colours, RGB: one has more red than blue, the other less.
+ADDS, REMOVES = "#e69f00", "#0072b2"
+Updates = dict[Any, Any]
+
+
+class Page:
+    """Builds the page around one engine, which answers one visitor at a time.
+
+    Args:
+        bags: bags and pictures that can be chosen on the page. folder: where saved files are made.
+    """
+
+    def __init__(self, engine: Segmenter[Any], bags: Sequence[Path], folder: Path) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.known = {str(path): path for path in bags}
+        with gr.Blocks(
+            title=f"gsva_ros: {engine.name}",
+            analytics_enabled=False,
+            delete_cache=(KEPT, KEPT),
+            fill_width=True,
+        ) as self.blocks:
+            self._build()
+            self._connect()
+
+    # What is on the page
+
+    def _build(self) -> None:
+        self.session = gr.State(None, time_to_live=KEPT, delete_callback=_close)
+        gr.Markdown(f"# What is in the picture?\nModel {self.engine.name} on {self.engine.device}.")
+        self.status = gr.HTML(notice("Open a picture or a bag, then say what to look for."))
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                self.file = gr.File(
+                    label="Picture or bag (.png, .jpg, .mcap, .db3)", height=150, elem_id="file"
+                )
+                self.bag = gr.Dropdown(
+                    list(self.known),
+                    value=None,
+                    label="Or one of these",
+                    elem_id="bag",
+                    visible=bool(self.known),
+                )
+                self.topic = gr.Dropdown([], label="Camera", visible=False, elem_id="topic")
+                self.number = gr.Slider(
+                    0, 1, 0, step=1, label="Frame", visible=False, elem_id="number"
+                )
+                self.kind = gr.Radio(
+                    [EXPRESSIONS, REQUEST], value=EXPRESSIONS, label="Ask with", elem_id="kind"
+                )
+                self.words = gr.Textbox(
+                    lines=3,
+                    max_lines=12,
+                    label="What to look for",
+                    elem_id="words",
+                    placeholder="the red mug\nthe apple",
+                )
+                self.run = gr.Button("Look for it", variant="primary", elem_id="run")
+                self.threshold = gr.Slider(
+                    0.0,
+                    1.0,
+                    round(self.engine.rejection_threshold, 3),
+                    step=0.001,
+                    label="Rejected where p([SEG]) is below",
+                    elem_id="threshold",
+                )
+            with gr.Column(scale=5, min_width=320):
+                self.picture = gr.Image(
+                    label="Answer",
+                    interactive=False,
+                    format="png",
+                    elem_id="picture",
+                    buttons=["download", "fullscreen"],
+                )
+                self.shown = gr.CheckboxGroup(
+                    [], label="Show", elem_id="shown", visible=False, type="value"
+                )
+                self.rows = gr.HTML(outcomes([], NOTHING), elem_id="rows")
+                self.text = gr.Textbox(
+                    label="The answer in the model's words",
+                    interactive=False,
+                    elem_id="text",
+                    lines=1,
+                )
+        with gr.Accordion("Save the answer", open=False, elem_id="save"):
+            with gr.Row():
+                self.masks = gr.Button("Masks (PNG)", elem_id="masks")
+                self.coco = gr.Button("COCO run lengths (JSON)", elem_id="coco")
+            self.saved = gr.File(label="Saved", interactive=False, visible=False, elem_id="saved")
+        with gr.Accordion("Label this frame for training", open=False, elem_id="label"):
+            gr.Markdown(
+                "Say of each expression what is right, then keep the frame. The bag that this makes is for "
+                "`gsva train` and `gsva eval bag`."
+            )
+            with gr.Row():
+                self.slot = gr.Dropdown([], label="Expression", elem_id="slot", type="value")
+                self.meant = gr.Number(
+                    1, label="How many things it means", minimum=1, precision=0, elem_id="meant"
+                )
+            with gr.Row():
+                self.right = gr.Button(Label.RIGHT.value.capitalize(), elem_id="right")
+                self.absent = gr.Button(Label.ABSENT.value.capitalize(), elem_id="absent")
+                self.paint = gr.Button("Paint it", elem_id="paint")
+            self.editor = gr.ImageEditor(
+                label="Orange adds to the mask, blue takes away; the outline is the answer's",
+                visible=False,
+                type="numpy",
+                image_mode="RGBA",
+                sources=(),
+                transforms=(),
+                layers=False,
+                elem_id="editor",
+                brush=gr.Brush(colors=[ADDS, REMOVES], color_mode="fixed", default_size=12),
+            )
+            self.painted = gr.Button("Take what is painted", visible=False, elem_id="painted")
+            self.labels = gr.HTML(notice("Nothing is labelled on this frame."), elem_id="labels")
+            with gr.Row():
+                self.keep = gr.Button("Keep this frame", variant="primary", elem_id="keep")
+                self.export = gr.Button("Save the labelled bag", elem_id="export")
+            self.labelled = gr.File(
+                label="Labelled bag", interactive=False, visible=False, elem_id="labelled"
+            )
+
+    # What happens on it
+
+    def _connect(self) -> None:
+        look = [self.session, self.threshold]
+        everything = [
+            self.session, self.status, self.topic, self.number, self.picture, self.shown, self.rows,
+            self.text, self.slot, self.labels, self.editor, self.painted, self.bag,
+        ]  # fmt: skip
+        on = self._on
+        on(self.file.upload, self.opened, [*look, self.file], everything)
+        on(self.bag.input, self.chosen, [*look, self.bag], everything)
+        on(self.topic.input, self.turned, [*look, self.topic], everything)
+        moved = [*look, self.topic, self.number]
+        on(self.number.input, self.scrubbed, moved, everything, trigger_mode="always_last")
+        asked = [*look, self.kind, self.words]
+        for trigger in (self.run.click, self.words.submit):
+            on(trigger, self.asked, asked, everything, concurrency_id="engine", concurrency_limit=1)
+        seen = [*look, self.shown]
+        drawn = [self.session, self.status, self.picture, self.rows, self.labels]
+        live = {"trigger_mode": "always_last", "show_progress": "hidden"}
+        on(self.threshold.input, self.redrawn, seen, drawn, **live)
+        on(self.shown.input, self.redrawn, seen, drawn, **live)
+        saved = [self.session, self.status, self.saved]
+        on(self.masks.click, self.saved_masks, look, saved)
+        on(self.coco.click, self.saved_coco, look, saved)
+        labelled = [self.session, self.status, self.labels, self.editor, self.painted]
+        said = [*look, self.slot, self.meant]
+        on(self.right.click, self.said_right, said, labelled)
+        on(self.absent.click, self.said_absent, said, labelled)
+        on(self.paint.click, self.painting, [*look, self.slot], labelled)
+        on(self.painted.click, self.took_painted, [*said, self.editor], labelled)
+        kept = [self.session, self.status, self.labels]
+        on(self.keep.click, self.kept, look, kept)
+        on(self.export.click, self.exported, look, [*kept, self.labelled])
+
+    def _on(
+        self, trigger: Any, does: Callable[..., Updates], inputs: Sequence[Any],
+        outputs: Sequence[Any], **how: Any,
+    ) -> None:  # fmt: skip
+        """Let an event call a method; what goes wrong is told on the page."""
+
+        @wraps(does)
+        def call(session: Session | None, threshold: float, *values: Any) -> Updates:
+            session = session or Session()
+            updates: Updates = {self.session: session, self.status: notice("")}
+            try:
+                return updates | does(session, float(threshold), *values)
+            except (InputError, ExpressionError, OSError) as error:
+                return updates | {self.status: problem(error)}
+            except MemoryError:
+                self.engine.release()
+                return updates | {
+                    self.status: problem(
+                        "too little memory on the device: ask for less, or open a smaller picture"
+                    )
+                }
+
+        trigger(call, list(inputs), list(outputs), api_visibility="private", **how)
+
+    def opened(self, session: Session, threshold: float, path: str | None) -> Updates:
+        """A file came in."""
+        if path is None:
+            return {}
+        return self._open(session, threshold, Path(path)) | {self.bag: None}
+
+    def chosen(self, session: Session, threshold: float, name: str | None) -> Updates:
+        """One of the known bags was chosen."""
+        if name not in self.known:
+            return {}
+        return self._open(session, threshold, self.known[name])
+
+    def _open(self, session: Session, threshold: float, path: Path) -> Updates:
+        session.open(path)
+        topics = session.bag.image_topics if session.bag else []
+        last = max(1, session.frames() - 1)
+        told = f"{session.name} is open. Say what to look for."
+        if session.bag and session.bag.problems:
+            told += f" Left out: {'; '.join(session.bag.problems[:3])}"
+        return self._all(session, threshold) | {
+            self.status: notice(told),
+            self.topic: gr.update(
+                choices=topics, value=session.topic or None, visible=len(topics) > 1
+            ),
+            self.number: gr.update(maximum=last, value=0, visible=session.frames() > 1),
+        }
+
+    def turned(self, session: Session, threshold: float, topic: str) -> Updates:
+        """Another camera of the bag was chosen."""
+        if session.bag is None:
+            return {}
+        session.show(topic, 0)
+        last = max(1, session.frames() - 1)
+        return self._all(session, threshold) | {
+            self.number: gr.update(maximum=last, value=0, visible=session.frames() > 1)
+        }
+
+    def scrubbed(self, session: Session, threshold: float, topic: str, number: float) -> Updates:
+        """Another frame of the bag was chosen."""
+        if session.bag is None:
+            return {}
+        session.show(topic or session.topic, int(number))
+        return self._all(session, threshold) | {self.status: notice(f"{session.name} is open.")}
+
+    def asked(
+        self, session: Session, threshold: float, kind: str, words: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Updates:  # fmt: skip
+        """The model is asked."""
+        lines = [line.strip() for line in (words or "").splitlines() if line.strip()]
+        if not lines:
+            raise InputError("nothing to look for: type an expression, one a line")
+        progress(0.1, "Looking at the picture")
+        session.look(self.engine)
+        progress(0.6, "Answering")
+        if kind == REQUEST:
+            session.ask(self.engine, " ".join(lines), threshold)
+        else:
+            session.segment(self.engine, lines)
+        assert session.answer is not None
+        seconds = session.answer.timings
+        took = sum(seconds.values())
+        done = f"Answered in {took:.2f} s ({seconds.get('encode', 0.0):.2f} s to see the picture)."
+        if not session.answer.slots:
+            done = "The model's answer names nothing to segment."
+        return self._all(session, threshold) | {self.status: notice(done)}
+
+    def redrawn(self, session: Session, threshold: float, shown: Sequence[int]) -> Updates:
+        """The threshold moved, or a mask was switched on or off: decided and drawn anew, not asked anew."""
+        return self._drawn(session, threshold, list(shown))
+
+    def saved_masks(self, session: Session, threshold: float) -> Updates:
+        """Masks to a zip file."""
+        path = Path(tempfile.mkdtemp(dir=self.folder)) / "masks.zip"
+        write_masks(path, session.slots(threshold))
+        return {self.saved: gr.update(value=str(path), visible=True)}
+
+    def saved_coco(self, session: Session, threshold: float) -> Updates:
+        """The answer to a JSON file."""
+        path = Path(tempfile.mkdtemp(dir=self.folder)) / "answer.json"
+        write_coco(path, session.name, session.slots(threshold))
+        return {self.saved: gr.update(value=str(path), visible=True)}
+
+    def said_right(
+        self, session: Session, threshold: float, slot: int | None, meant: float
+    ) -> Updates:
+        """An answer was called right as it is."""
+        return self._correct(session, threshold, slot, Correction(Label.RIGHT, int(meant or 1)))
+
+    def said_absent(
+        self, session: Session, threshold: float, slot: int | None, _: float
+    ) -> Updates:
+        """An expression was said to mean nothing in the picture."""
+        return self._correct(session, threshold, slot, Correction(Label.ABSENT, 0))
+
+    def painting(self, session: Session, threshold: float, slot: int | None) -> Updates:
+        """The editor opens on the picture, with the answer's mask outlined."""
+        if slot is None or session.rgb is None or session.answer is None:
+            raise InputError("choose an expression first")
+        decided = session.slots(threshold)[slot]
+        mask = None if decided.rejected else decided.mask
+        seen = [] if mask is None else [Target(slot, decided.expression, mask, decided.p_seg)]
+        value = {"background": draw(session.rgb, seen), "layers": [], "composite": None}
+        return {
+            self.editor: gr.update(value=value, visible=True),
+            self.painted: gr.update(visible=True),
+        }
+
+    def took_painted(
+        self, session: Session, threshold: float, slot: int | None, meant: float,
+        value: dict[str, Any] | None,
+    ) -> Updates:  # fmt: skip
+        """The answer's mask with what is painted becomes the expression's."""
+        if slot is None or session.answer is None:
+            raise InputError("choose an expression first")
+        decided = session.slots(threshold)[slot]
+        mask = painted_mask(value, None if decided.rejected else decided.mask)
+        correction = Correction(Label.PAINTED, int(meant or 1), mask)
+        return self._correct(session, threshold, slot, correction) | {
+            self.editor: gr.update(value=None, visible=False),
+            self.painted: gr.update(visible=False),
+        }
+
+    def _correct(
+        self, session: Session, threshold: float, slot: int | None, correction: Correction
+    ) -> Updates:
+        if slot is None:
+            raise InputError("choose an expression first")
+        session.correct(int(slot), correction)
+        return {self.labels: self._labels(session)}
+
+    def kept(self, session: Session, threshold: float) -> Updates:
+        """The frame goes to the labelled ones."""
+        count = session.keep(threshold)
+        told = f"Kept with {count} labels: {len(session.labelled)} frames are labelled so far."
+        return {self.status: notice(told), self.labels: self._labels(session)}
+
+    def exported(self, session: Session, threshold: float) -> Updates:
+        """The labelled frames as a bag."""
+        _, archive = write_labelled(Path(tempfile.mkdtemp(dir=self.folder)), session.labelled)
+        return {self.labelled: gr.update(value=str(archive), visible=True)}
+
+    # What it looks like then
+
+    def _all(self, session: Session, threshold: float) -> Updates:
+        slots = session.slots(threshold)
+        names = [(f"{n}. {slot.expression}", n - 1) for n, slot in enumerate(slots, 1)]
+        every = [n for _, n in names]
+        return self._drawn(session, threshold, every) | {
+            self.shown: gr.update(choices=names, value=every, visible=bool(names)),
+            self.text: session.answer.text if session.answer else "",
+            self.slot: gr.update(choices=names, value=every[0] if every else None),
+            self.editor: gr.update(value=None, visible=False),
+            self.painted: gr.update(visible=False),
+        }
+
+    def _drawn(self, session: Session, threshold: float, shown: Sequence[int]) -> Updates:
+        rows = [row_of(n, slot) for n, slot in enumerate(session.slots(threshold))]
+        return {
+            self.picture: session.overlay(threshold, shown),
+            self.rows: outcomes(rows, NOTHING),
+            self.labels: self._labels(session),
+        }
+
+    def _labels(self, session: Session) -> str:
+        if session.answer is None or not session.corrections:
+            return notice("Nothing is labelled on this frame.")
+        said = (
+            f"{session.answer.slots[n].expression}: {correction.label.value}"
+            for n, correction in sorted(session.corrections.items())
+        )
+        return notice(" · ".join(said))
+
+
+def painted_mask(
+    value: dict[str, Any] | None, mask: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
+    """A mask, bool [H, W] or None, after what is painted in an image editor's value; None: nothing was.
+
+    Raises:
+        InputError: what is painted is of another size than the mask.
+    """
+    layers = [np.asarray(layer) for layer in (value or {}).get("layers", [])]
+    if not layers:
+        return mask
+    painted = np.zeros(layers[0].shape[:2], bool) if mask is None else mask.copy()
+    if any(layer.shape[:2] != painted.shape for layer in layers):
+        raise InputError("what is painted is of another size than the picture: start anew")
+    for layer in layers:
+        seen = layer[..., 3] > 127
+        adds = layer[..., 0] > layer[..., 2]
+        painted = (painted | (seen & adds)) & ~(seen & ~adds)
+    return painted
+
+
+def _close(session: Session | None) -> None:
+    if session is not None:
+        session.close()

@@ -1,0 +1,237 @@
+"""What one visitor of `gsva app` has open: a picture or a bag, its answer, and the frames labelled so far.
+
+No user interface and no ROS: the page (`app_page`) shows what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsva_ros.answer import Answer, Rejection, Segmenter, Slot
+from gsva_ros.bags.bag import Bag
+from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.errors import InputError
+from gsva_ros.overlay import Target, poster
+from gsva_ros.stamps import SECOND
+from gsva_ros.truth import Referring
+
+BAG_SUFFIXES = (".mcap", ".db3")
+CATEGORY = "labelled"
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+class Label(Enum):
+    """What a person says about an answered expression."""
+
+    RIGHT = "right as it is"
+    ABSENT = "not in the picture"
+    PAINTED = "there, as painted"
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A person's word on one slot.
+
+    referents: how many things are meant. mask: bool [H, W] where painted.
+    """
+
+    label: Label
+    referents: int = 1
+    mask: Mask | None = None
+
+
+@dataclass
+class Session:
+    """One visitor's.
+
+    rgb: uint8 [H, W, 3]. frame: the engine's encoding of it, made when first asked. labelled: frames with
+    what is known of them, by where they come from.
+    """
+
+    name: str = ""
+    rgb: Picture | None = None
+    frame: Any = None
+    answer: Answer | None = None
+    bag: Bag | None = None
+    topic: str = ""
+    corrections: dict[int, Correction] = field(default_factory=dict)
+    labelled: dict[str, tuple[Picture, list[Referring]]] = field(default_factory=dict)
+
+    def open(self, path: Path) -> None:
+        """Open a picture or a bag.
+
+        Raises:
+            InputError: it is neither; says what is wrong.
+        """
+        if path.is_dir() or path.suffix in BAG_SUFFIXES:
+            bag = Bag(path)
+            if not bag.image_topics:
+                bag.close()
+                raise InputError(f"{path.name}: no image topic in this bag; open another one")
+            self.close()
+            self.bag = bag
+            self.show(bag.image_topics[0], 0)
+            return
+        data = path.read_bytes()
+        try:
+            rgb = to_rgb(SimpleNamespace(format=path.suffix, data=data))
+        except MessageError as error:
+            raise InputError(
+                f"{path.name}: neither a picture nor a bag ({error.problem}); "
+                "open a .png, .jpg, .mcap or .db3 file"
+            ) from error
+        self.close()
+        self._take(path.name, rgb)
+
+    def show(self, topic: str, number: int) -> None:
+        """Take the `number`-th frame of a topic of the open bag.
+
+        Raises:
+            InputError: no such frame, or it cannot be read.
+        """
+        assert self.bag is not None
+        stamps = list(self.bag.frames(topic))
+        if not 0 <= number < len(stamps):
+            raise InputError(f"{self.bag.path.name}: {topic} has {len(stamps)} frames")
+        stamp = stamps[number]
+        self._take(f"{topic} at {stamp / SECOND:.3f} s", self.bag.rgb(topic, stamp))
+        self.topic = topic
+
+    def frames(self) -> int:
+        """How many frames the shown topic has; 0 without a bag."""
+        return len(self.bag.frames(self.topic)) if self.bag else 0
+
+    def close(self) -> None:
+        """Forget the picture and close the bag; what was labelled stays."""
+        if self.bag is not None:
+            self.bag.close()
+        self.bag, self.topic, self.rgb = None, "", None
+        self._forget()
+
+    def _take(self, name: str, rgb: Picture) -> None:
+        self.name, self.rgb = name, rgb
+        self._forget()
+
+    def _forget(self) -> None:
+        self.frame, self.answer, self.corrections = None, None, {}
+
+    def look(self, engine: Segmenter[Any]) -> None:
+        """Encode the picture, once.
+
+        Raises:
+            InputError: there is none, or it cannot be encoded.
+        """
+        if self.rgb is None:
+            raise InputError("no picture is open: choose one first")
+        if self.frame is None:
+            try:
+                self.frame = engine.encode(self.rgb)
+            except ValueError as error:
+                raise InputError(f"{self.name}: {error}") from error
+
+    def segment(self, engine: Segmenter[Any], expressions: Sequence[str]) -> None:
+        """Ask for expressions. Rejected ones are masked too, so that a threshold can be chosen afterwards.
+
+        Raises:
+            ExpressionError: one cannot be asked.
+        """
+        self.look(engine)
+        self.answer = engine.segment(self.frame, expressions, mask_rejected=True)
+        self.corrections = {}
+
+    def ask(self, engine: Segmenter[Any], text: str, threshold: float) -> None:
+        """Let the model answer a free request, deciding at `threshold`.
+
+        Raises:
+            ExpressionError: it cannot be asked.
+        """
+        self.look(engine)
+        self.answer = engine.ask(self.frame, text, threshold=threshold)
+        self.corrections = {}
+
+    def slots(self, threshold: float) -> list[Slot]:
+        """The answer's slots as decided at a threshold, without running the model."""
+        if self.answer is None:
+            return []
+        return [decided_at(slot, threshold) for slot in self.answer.slots]
+
+    def overlay(self, threshold: float, shown: Sequence[int]) -> Picture | None:
+        """The picture with the shown slots' masks and the rejections drawn on it; None without one."""
+        if self.rgb is None:
+            return None
+        targets = [
+            Target(number, slot.expression, None if slot.rejected else slot.mask, slot.p_seg)
+            for number, slot in enumerate(self.slots(threshold))
+            if not slot.fault and number in shown
+        ]
+        return poster(self.rgb, targets)
+
+    # Labels
+
+    def correct(self, slot: int, correction: Correction) -> None:
+        """Take a person's word on a slot.
+
+        Raises:
+            InputError: what was painted is empty, or of another size than the picture.
+        """
+        if self.answer is None or self.rgb is None or not 0 <= slot < len(self.answer.slots):
+            raise InputError("no such answer: ask first")
+        if correction.label is Label.PAINTED:
+            if correction.mask is None or not correction.mask.any():
+                raise InputError(
+                    "nothing is painted: paint the thing first, or say it is not there"
+                )
+            if correction.mask.shape != self.rgb.shape[:2]:
+                raise InputError("what is painted is of another size than the picture: start anew")
+        self.corrections[slot] = correction
+
+    def keep(self, threshold: float) -> int:
+        """Keep the frame with its labels for the bag; the same frame again takes the older one's place.
+
+        Returns:
+            How many expressions of it are labelled.
+
+        Raises:
+            InputError: none is.
+        """
+        if self.rgb is None or not self.corrections:
+            raise InputError(
+                "nothing is labelled on this frame: say of an expression what is right"
+            )
+        slots = self.slots(threshold)
+        truth = [_truth(slots[n], c, self.rgb.shape[:2]) for n, c in self.corrections.items()]
+        key = f"{self.bag.path if self.bag else ''} {self.name}"
+        self.labelled[key] = (self.rgb, truth)
+        return len(truth)
+
+
+def decided_at(slot: Slot, threshold: float) -> Slot:
+    """A slot by the engine's rule at another threshold: p_seg below it, or an empty mask.
+
+    One that was rejected without a mask stays rejected.
+    """
+    if slot.fault:
+        return slot
+    if slot.p_seg < threshold:
+        return replace(slot, rejection=Rejection.MODEL)
+    if slot.box is None:
+        return replace(slot, rejection=slot.rejection or Rejection.EMPTY_MASK)
+    return replace(slot, rejection=None)
+
+
+def _truth(slot: Slot, correction: Correction, size: tuple[int, int]) -> Referring:
+    """What a labelled slot says about the frame; of an absent thing the mask is empty."""
+    mask = slot.mask if correction.label is Label.RIGHT and not slot.rejected else correction.mask
+    if correction.label is Label.ABSENT or mask is None:
+        return Referring(slot.expression, CATEGORY, 0, np.zeros(size, bool))
+    return Referring(slot.expression, CATEGORY, correction.referents, mask)

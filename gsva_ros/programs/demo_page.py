@@ -1,0 +1,136 @@
+"""What the demo leaves for the eye: a verdict for each answer, and a page that opens without a network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from gsva_ros.truth import FrameTruth, Referring
+
+TEMPLATE = Path(__file__).with_name("demo.html")
+#: A mask of what is there is right from this IoU on, if each part of either lies half on the other.
+RIGHT_IOU = 0.5
+#: Parts that are smaller than this share of the truth are not looked at.
+SMALLEST_PART = 0.03
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One answered expression against the truth.
+
+    right: None where the truth is not known. text: why, in words.
+    """
+
+    right: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One expression's row on the page: its slot's colour (RGB), outcome, details and verdict."""
+
+    expression: str
+    colour: tuple[int, int, int]
+    outcome: str
+    detail: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Card:
+    """One answer: a picture (uint8 [H, W, 3] RGB, answers drawn on it; None: no picture) and its rows.
+
+    stamp: of the frame, in seconds. milliseconds: from the frame's receipt to the answer.
+    """
+
+    instruction: str
+    stamp: float
+    milliseconds: float
+    picture: NDArray[np.uint8] | None
+    lines: Sequence[Line]
+
+
+class Truths:
+    """What is known about a bag's frames, by topic, stamp (nanoseconds) and words."""
+
+    def __init__(self, frames: Sequence[FrameTruth]) -> None:
+        self._frames = {(f.topic, f.stamp): f for f in frames}
+
+    def of(self, topic: str, stamp: int) -> Mapping[str, Referring]:
+        """The truth of a frame by expression; empty where nothing is known."""
+        frame = self._frames.get((topic, stamp))
+        return {} if frame is None else {e.expression: e for e in frame.expressions()}
+
+
+def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bool) -> Verdict:
+    """Judge one expression.
+
+    Args:
+        mask: bool [H, W] of the answer; None where it was rejected. decided: SEGMENTED or REJECTED.
+    """
+    if not decided:
+        return Verdict(None if truth is None else False, "not answered")
+    if truth is None or truth.mask is None:
+        return Verdict(None, "nobody knows the truth")
+    if not truth.referents:
+        return Verdict(mask is None, "not there" if mask is None else "is not there")
+    if mask is None:
+        return Verdict(False, "is there")
+    union = np.count_nonzero(mask | truth.mask)
+    iou = np.count_nonzero(mask & truth.mask) / max(union, 1)
+    least = SMALLEST_PART * np.count_nonzero(truth.mask)
+    faults = [
+        words
+        for words, part, whole in (
+            ("misses a part", truth.mask, mask),
+            ("marks something else too", mask, truth.mask),
+        )
+        if _stray(part, whole, least)
+    ]
+    text = ", ".join([f"IoU {iou:.2f}", *faults])
+    return Verdict(bool(iou >= RIGHT_IOU) and not faults, text)
+
+
+def _stray(mask: NDArray[np.bool_], other: NDArray[np.bool_], least: float) -> bool:
+    """Whether a connected part of `mask`, of at least `least` pixels, lies less than half on `other`."""
+    count, parts = cv2.connectedComponents(mask.astype(np.uint8))
+    areas = np.bincount(parts.ravel(), minlength=count)
+    shared = np.bincount(parts[other], minlength=count)
+    return bool(((areas >= least) & (2 * shared < areas))[1:].any())
+
+
+def tally(cards: Sequence[Card]) -> tuple[int, int]:
+    """How many expressions were answered rightly, and of how many the truth is known."""
+    known = [line.verdict.right for card in cards for line in card.lines]
+    known = [right for right in known if right is not None]
+    return sum(map(bool, known)), len(known)
+
+
+def write_page(path: Path, cards: Sequence[Card], facts: Mapping[str, Any]) -> None:
+    """Write the page; pictures lie inside it as JPEG. `facts`: what is said at its top, by name."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    right, known = tally(cards)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        cards=[(card, _jpeg(card.picture)) for card in cards],
+        facts=facts,
+        right=right,
+        known=known,
+        right_iou=RIGHT_IOU,
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _jpeg(rgb: NDArray[np.uint8] | None) -> str:
+    if rgb is None:
+        return ""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return base64.b64encode(data.tobytes()).decode()

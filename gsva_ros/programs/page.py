@@ -1,0 +1,133 @@
+"""What the pages of `gsva app` and `gsva_view` share: look, words, and a server that needs no network."""
+
+from __future__ import annotations
+
+import html
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read when Gradio is imported: no usage reports, no look-up on any hub.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import gradio as gr
+
+from gsva_ros.answer import Rejection, Slot
+from gsva_ros.errors import InputError, one_line
+from gsva_ros.overlay import Colour, colour_of
+
+CSS = Path(__file__).with_name("page.css")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One expression on a page: its outcome in words, with a sign, so that no colour is needed."""
+
+    expression: str
+    outcome: str
+    detail: str
+    colour: Colour | None = None
+
+
+#: A sign for each outcome, beside its name.
+SIGNS = {"SEGMENTED": "■", "REJECTED": "∅", "FAILED": "⚠", "EXPIRED": "⏱", "CANCELLED": "⊘"}
+
+
+def row_of(number: int, slot: Slot) -> Row:
+    """A slot of an engine's answer as a row."""
+    if slot.fault:
+        return Row(slot.expression, "FAILED", slot.fault)
+    p_seg = f"p([SEG]) {slot.p_seg:.3f}"
+    if slot.rejection is Rejection.MODEL:
+        return Row(slot.expression, "REJECTED", f"not in the picture, says the model · {p_seg}")
+    if slot.rejection is Rejection.EMPTY_MASK:
+        return Row(
+            slot.expression, "REJECTED", f"there, says the model, and marks no pixel · {p_seg}"
+        )
+    iou = "" if slot.predicted_iou is None else f" · predicted IoU {slot.predicted_iou:.2f}"
+    x0, y0, x1, y1 = slot.box or (0, 0, 0, 0)
+    box = f"box x {x0} y {y0} w {x1 - x0} h {y1 - y0}"
+    return Row(slot.expression, "SEGMENTED", f"{p_seg}{iou} · {box}", colour_of(number))
+
+
+def outcomes(rows: Sequence[Row], nothing: str) -> str:
+    """Rows as HTML; words are text, never markup. `nothing`: what is said without any."""
+    if not rows:
+        return notice(nothing)
+    items = []
+    for row in rows:
+        style = "" if row.colour is None else f' style="background: rgb{row.colour}"'
+        mark = "mark" if row.colour is not None else "mark none"
+        sign = SIGNS.get(row.outcome, "?")
+        items.append(
+            f'<li><span class="{mark}"{style}></span>'
+            f'<span class="words">{html.escape(row.expression)}</span>'
+            f'<span class="outcome">{sign} {html.escape(row.outcome)}</span>'
+            f'<span class="detail">{html.escape(row.detail)}</span></li>'
+        )
+    return f'<ul class="outcomes">{"".join(items)}</ul>'
+
+
+def notice(text: str) -> str:
+    """A line of information."""
+    return f'<p class="notice" role="status">{html.escape(text)}</p>' if text else ""
+
+
+def problem(error: BaseException | str) -> str:
+    """A line that says what is wrong."""
+    text = error if isinstance(error, str) else one_line(error)
+    return f'<p class="notice problem" role="alert">Problem: {html.escape(text)}</p>'
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder for what visitors upload and see, while a page is built and served; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="gsva-page-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # each component reads it when it is made
+        yield Path(folder)
+
+
+def serve(page: gr.Blocks, host: str, port: int | None) -> str:
+    """Serve a page in the background; returns its address.
+
+    Args:
+        host: the address to listen on; 127.0.0.1: this machine alone. port: None: the first free one from
+            7860.
+
+    Raises:
+        InputError: the port cannot be had.
+    """
+    page.queue(default_concurrency_limit=8, max_size=64)
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            footer_links=[],
+            ssr_mode=False,
+            enable_monitoring=False,
+            run_history=False,
+            max_file_size="4gb",
+            theme=theme(),
+            css_paths=CSS,
+        )
+    except OSError as error:
+        raise InputError(
+            f"--host {host} --port {port or '7860 and up'}: cannot listen there "
+            f"({one_line(error)}); choose another"
+        ) from error
+    return str(address)
+
+
+def theme() -> Any:
+    """Gradio's default look with the fonts that the reader's machine has."""
+    return gr.themes.Default(
+        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )

@@ -1,0 +1,43 @@
+"""A page on a running node: what its cameras see, what it answers, and how it is."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Sequence
+
+from rclpy.utilities import remove_ros_args
+
+from gsva_ros.errors import InputError, one_line
+from gsva_ros.programs.watcher import Watcher
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `ros2 run gsva_ros gsva_view`."""
+    argv = list(sys.argv if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="gsva_view", description=__doc__)
+    parser.add_argument("--node", default="/gsva", help="the node to watch, with its namespace")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, help="without it: the first free one from 7860")
+    args = parser.parse_args(remove_ros_args(argv)[1:])
+    try:
+        from gsva_ros.programs.page import own_folder, serve
+        from gsva_ros.programs.view_page import ViewPage
+    except ModuleNotFoundError as error:
+        print(f"gsva_view: needs the package {error.name}: pip install gradio", file=sys.stderr)
+        return 1
+    watcher = Watcher(args.node, argv)
+    try:
+        with own_folder():
+            address = serve(ViewPage(watcher).blocks, args.host, args.port)
+            print(f"gsva_view: {address}  (Ctrl-C ends it)", flush=True)
+            threading.Event().wait()
+    except InputError as error:
+        print(f"gsva_view: {one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        watcher.close()
+    return 0

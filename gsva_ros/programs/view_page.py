@@ -1,0 +1,164 @@
+"""The page of `gsva_view`: what a node's cameras see, what it answers, and how it is."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from gsva_ros.overlay import colour_of
+from gsva_ros.programs.page import Row, notice, outcomes, problem
+from gsva_ros.programs.watcher import OTHER_CLOCK, Ended, Watcher
+
+#: Seconds between two looks of a page.
+PERIOD = 0.5
+#: Pictures are sent to the page at most this wide, in pixels.
+WIDTH = 960
+#: Seconds without diagnostics after which a node that sends them every second counts as gone.
+GONE = 5.0
+ONCE, FOLLOW = "once", "on every frame"
+EXPRESSIONS, REQUEST = "expressions, separated by semicolons", "a free request"
+#: What is shown of the node's diagnostics.
+SHOWN = (
+    "state", "model", "device", "memory [MiB]", "frames received per second",
+    "answers per second", "frames dropped for a newer one", "instructions not finished",
+    "queue p50 [s]", "total p50 [s]", "total p95 [s]", "last error",
+)  # fmt: skip
+
+
+class ViewPage:
+    """Builds the page around a watcher; each visitor chooses a camera and asks for itself."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        with gr.Blocks(
+            title=f"gsva_ros: {watcher.name}", analytics_enabled=False, fill_width=True
+        ) as self.blocks:
+            self._build()
+
+    def _build(self) -> None:
+        gr.Markdown(f"# {self.watcher.name}")
+        self.mine = gr.State([])
+        self.health = gr.HTML(elem_id="health")
+        self.camera = gr.Dropdown([], label="Camera", elem_id="camera", interactive=True)
+        with gr.Row():
+            with gr.Column(min_width=320):
+                self.answer = gr.HTML(elem_id="answer", elem_classes="live")
+            with gr.Column(min_width=320):
+                self.newest = gr.HTML(elem_id="newest", elem_classes="live")
+        with gr.Row():
+            with gr.Column(min_width=320):
+                self.words = gr.Textbox(
+                    label="What to look for", placeholder="the red mug; the apple",
+                    elem_id="words", max_lines=1,
+                )  # fmt: skip
+                self.kind = gr.Radio(
+                    [EXPRESSIONS, REQUEST], value=EXPRESSIONS, label="Ask with", elem_id="kind"
+                )
+                self.mode = gr.Radio([ONCE, FOLLOW], value=ONCE, label="Answer", elem_id="mode")
+                with gr.Row():
+                    ask = gr.Button("Ask", variant="primary", elem_id="ask")
+                    stop = gr.Button("Stop what I asked", elem_id="stop")
+                self.status = gr.HTML(elem_id="status")
+            with gr.Column(min_width=320):
+                self.ended = gr.HTML(elem_id="ended")
+        seen = [self.health, self.camera, self.answer, self.newest, self.ended]
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        # One look at a time a visitor: a slow browser looks less often, and nothing piles up.
+        gr.Timer(PERIOD).tick(
+            self.look, self.camera, seen, trigger_mode="once", concurrency_limit=None, **quiet
+        )
+        asked = [self.mine, self.status]
+        for trigger in (ask.click, self.words.submit):
+            trigger(
+                self.ask, [self.mine, self.camera, self.words, self.kind, self.mode], asked, **quiet
+            )
+        stop.click(self.stop, self.mine, asked, **quiet)
+
+    def look(self, camera: str | None) -> tuple[str, Any, str, str, str]:
+        """What has come since: health, cameras, both pictures, outcomes."""
+        topics = self.watcher.cameras()
+        choice: Any = gr.skip()
+        if topics and camera not in topics:
+            camera = topics[0]
+            choice = gr.update(choices=topics, value=camera)
+        elif len(topics) > 1:
+            choice = gr.update(choices=topics)
+        answered, stamp = self.watcher.answered(camera or "")
+        newest, age = self.watcher.newest(camera or "")
+        rows = [_row(ended) for ended in self.watcher.outcomes()[:12]]
+        return (
+            health(*self.watcher.health()),
+            choice,
+            picture(answered, f"last answer, on the frame of {stamp:.3f} s", "no answer yet"),
+            picture(newest, f"newest frame, {age:.1f} s ago", f"no frame of {camera} yet"),
+            outcomes(rows, "No outcome yet: ask for something."),
+        )
+
+    def ask(
+        self, mine: list[str], camera: str | None, words: str, kind: str, mode: str
+    ) -> tuple[list[str], str]:
+        """Send what is asked; returns the visitor's instructions and a word about it."""
+        text = (words or "").strip()
+        expressions = [] if kind == REQUEST else [w.strip() for w in text.split(";") if w.strip()]
+        if not text or (kind == EXPRESSIONS and not expressions):
+            return mine, problem("nothing to look for: type an expression")
+        follow = mode == FOLLOW
+        request = text if kind == REQUEST else ""
+        name = self.watcher.ask(expressions, request, camera or "", follow)
+        return ([*mine, name] if follow else mine), notice(f"asked, as {name}")
+
+    def stop(self, mine: list[str]) -> tuple[list[str], str]:
+        """Cancel what this visitor asked on every frame."""
+        for name in mine:
+            self.watcher.cancel(name)
+        told = f"stopped: {', '.join(mine)}" if mine else "nothing of yours is asked on every frame"
+        return [], notice(told)
+
+
+def health(level: str, message: str, values: Mapping[str, str], age: float) -> str:
+    """The node's health as HTML: its level in words, and what it says of itself."""
+    if not level:
+        return problem("nothing heard of this node yet: is it running, under this name?")
+    if age > GONE:
+        return problem(f"nothing heard of this node for {age:.0f} s; it was {level}: {message}")
+    line = f"{level}: {message}"
+    head = notice(line) if level == "OK" else problem(line)
+    rows = "".join(
+        f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(values[key])}</dd></div>"
+        for key in SHOWN
+        if key in values
+    )
+    return f'{head}<dl class="values">{rows}</dl>'
+
+
+def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
+    """A picture with its caption as HTML; it lies in the page as JPEG."""
+    if rgb is None:
+        return notice(without)
+    if rgb.shape[1] > WIDTH:
+        height = max(1, round(rgb.shape[0] * WIDTH / rgb.shape[1]))
+        rgb = np.asarray(cv2.resize(rgb, (WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    text = html.escape(caption)
+    source = base64.b64encode(data.tobytes()).decode()
+    return (
+        f'<figure><img alt="{text}" src="data:image/jpeg;base64,{source}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _row(ended: Ended) -> Row:
+    known = math.isfinite(ended.age) and abs(ended.age) < OTHER_CLOCK
+    age = f"frame {ended.age:.2f} s old" if known else "frame of another clock"
+    where = f" · {ended.camera}" if ended.camera else ""
+    detail = f"{ended.detail} · {1000 * ended.latency:.0f} ms · {age}{where} · {ended.instruction}"
+    colour = colour_of(ended.slot) if ended.outcome == "SEGMENTED" else None
+    return Row(ended.expression, ended.outcome, detail.removeprefix(" · "), colour)

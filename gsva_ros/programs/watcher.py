@@ -1,0 +1,264 @@
+"""A client that watches a node: its cameras' newest frames, its answers drawn on them, and its health.
+
+It listens to topics alone. Overlays are drawn here, not asked of the node, which draws them only for those
+who subscribe: whoever looks takes no time from it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from numpy.typing import NDArray
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from gsva_ros.conversions import MessageError, mask_of, to_rgb
+from gsva_ros.msg import Instruction, Outcome, Segmentation
+from gsva_ros.overlay import Target, draw
+from gsva_ros.ros import qos
+from gsva_ros.stamps import SECOND, nanoseconds
+
+KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+NAMES = {
+    Outcome.SEGMENTED: "SEGMENTED",
+    Outcome.REJECTED: "REJECTED",
+    Outcome.FAILED: "FAILED",
+    Outcome.EXPIRED: "EXPIRED",
+    Outcome.CANCELLED: "CANCELLED",
+}
+LEVELS = {
+    DiagnosticStatus.OK: "OK",
+    DiagnosticStatus.WARN: "WARN",
+    DiagnosticStatus.ERROR: "ERROR",
+    DiagnosticStatus.STALE: "STALE",
+}
+#: Encodings of depth images (REP 118), which are no pictures.
+DEPTH = ("16UC1", "32FC1", "mono16")
+#: Frames kept for each camera until their answer comes, and outcomes kept for the list.
+FRAMES, OUTCOMES = 15, 60
+#: Seconds between two looks for cameras.
+LOOK_AROUND = 1.0
+#: Ages beyond this, in seconds, mean another clock, as of a bag.
+OTHER_CLOCK = 86400.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an expression of an instruction ended. latency and age in seconds; age NaN: clocks differ."""
+
+    instruction: str
+    camera: str
+    slot: int
+    expression: str
+    outcome: str
+    detail: str
+    latency: float
+    age: float
+
+
+@dataclass
+class Camera:
+    """A camera's newest frames by stamp (nanoseconds), and the last answered one with its answer drawn."""
+
+    frames: dict[int, Any] = field(default_factory=dict)
+    received: float = 0.0  # monotonic seconds
+    answered: NDArray[np.uint8] | None = None
+    answered_stamp: int = 0
+
+
+class Watcher:
+    """Watches the node `name` (fully qualified) from a thread of its own; any thread may call it."""
+
+    def __init__(self, name: str = "/gsva", arguments: Sequence[str] | None = None) -> None:
+        self.name = name if name.startswith("/") else f"/{name}"
+        self._context = Context()
+        rclpy.init(args=list(arguments or []), context=self._context)
+        namespace, _, base = self.name.rpartition("/")
+        self._base, self._namespace = base, namespace or "/"
+        self.node = Node("gsva_view", namespace=namespace or None, context=self._context)
+        self._lock = threading.Lock()
+        self._cameras: dict[str, Camera] = {}
+        self._outcomes: deque[Ended] = deque(maxlen=OUTCOMES)
+        self._health: tuple[DiagnosticStatus, float] | None = None
+        self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
+        self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
+        self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, 10)
+        self.node.create_timer(LOOK_AROUND, self._look_around)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, name="gsva-view", daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+    def close(self) -> None:
+        """Leave ROS."""
+        rclpy.try_shutdown(context=self._context)
+        self._thread.join(5.0)
+
+    # What comes in
+
+    def _look_around(self) -> None:
+        """Subscribe to the pictures that the node subscribes to."""
+        try:
+            found = self.node.get_subscriber_names_and_types_by_node(self._base, self._namespace)
+        except Exception:  # rclpy raises NodeNameNonExistentError, and others while it shuts down
+            return
+        for topic, kinds in found:
+            kind = next((KINDS[k] for k in kinds if k in KINDS), None)
+            if kind is None or topic in self._cameras:
+                continue
+            with self._lock:
+                self._cameras[topic] = Camera()
+            self.node.create_subscription(
+                kind, topic, lambda msg, t=topic: self._on_frame(t, msg), self._profile(topic)
+            )
+
+    def _profile(self, topic: str) -> QoSProfile:
+        """The node's own reliability, so that the same frames are seen that it answers."""
+        for info in self.node.get_subscriptions_info_by_topic(topic):
+            if (info.node_name, info.node_namespace) == (self._base, self._namespace):
+                reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
+                return qos.IMAGE["reliable" if reliable else "best_effort"]
+        return qos.IMAGE["best_effort"]
+
+    def _on_frame(self, topic: str, msg: Any) -> None:
+        if getattr(msg, "encoding", "") in DEPTH:
+            return
+        with self._lock:
+            camera = self._cameras[topic]
+            camera.frames[nanoseconds(msg.header.stamp)] = msg
+            camera.received = time.monotonic()
+            while len(camera.frames) > FRAMES:
+                del camera.frames[next(iter(camera.frames))]
+
+    def _on_answer(self, msg: Segmentation) -> None:
+        ended = [_ended(msg, outcome) for outcome in msg.outcomes]
+        stamp = nanoseconds(msg.header.stamp)
+        with self._lock:
+            self._outcomes.extendleft(reversed(ended))
+            topic = self._topic(msg.image_topic)
+            frame = self._cameras[topic].frames.get(stamp) if topic else None
+        targets = _targets(msg)
+        if frame is None or not targets:
+            return
+        try:
+            picture = draw(to_rgb(frame, msg.image_topic), targets)
+        except (MessageError, ValueError):
+            return  # the node has told about such a frame
+        with self._lock:
+            camera = self._cameras[topic]
+            camera.answered, camera.answered_stamp = picture, stamp
+
+    def _topic(self, name: str) -> str:
+        """The camera that an answer means; compressed transport adds to its name."""
+        return next((t for t in (name, f"{name}/compressed") if t in self._cameras), "")
+
+    def _on_health(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            if status.name.startswith(f"{self.name}:"):
+                with self._lock:
+                    self._health = (status, time.monotonic())
+
+    # What goes out
+
+    def ask(self, expressions: Sequence[str], text: str, camera: str, every_frame: bool) -> str:
+        """Send an instruction: expressions, or a text; returns its id."""
+        with self._lock:
+            self._count += 1
+            name = f"view-{self._own}-{self._count}"
+        msg = Instruction(id=name, expressions=list(expressions), text=text)
+        msg.image_topic = camera.removesuffix("/compressed")
+        msg.mode = Instruction.EVERY_FRAME if every_frame else Instruction.ONCE
+        msg.header.stamp = self.node.get_clock().now().to_msg()
+        self._instructions.publish(msg)
+        return name
+
+    def cancel(self, name: str) -> None:
+        """End an instruction."""
+        self._instructions.publish(Instruction(id=name, mode=Instruction.CANCEL))
+
+    # What is seen
+
+    def cameras(self) -> list[str]:
+        """Topics of the cameras that have sent pictures, or may yet."""
+        with self._lock:
+            return sorted(self._cameras)
+
+    def newest(self, topic: str) -> tuple[NDArray[np.uint8] | None, float]:
+        """A camera's newest frame, uint8 [H, W, 3], and the seconds since it came; None: none yet."""
+        with self._lock:
+            camera = self._cameras.get(topic)
+            if camera is None or not camera.frames:
+                return None, math.nan
+            msg, age = list(camera.frames.values())[-1], time.monotonic() - camera.received
+        try:
+            return to_rgb(msg, topic), age
+        except MessageError:
+            return None, age
+
+    def answered(self, topic: str) -> tuple[NDArray[np.uint8] | None, float]:
+        """A camera's last answered frame with its answer, and its stamp in seconds."""
+        with self._lock:
+            camera = self._cameras.get(topic)
+            if camera is None or camera.answered is None:
+                return None, math.nan
+            return camera.answered, camera.answered_stamp / SECOND
+
+    def outcomes(self) -> list[Ended]:
+        """The newest outcomes, newest first."""
+        with self._lock:
+            return list(self._outcomes)
+
+    def health(self) -> tuple[str, str, Mapping[str, str], float]:
+        """The node's level ("": never heard of it), message, values, and the seconds since they came."""
+        with self._lock:
+            if self._health is None:
+                return "", "", {}, math.inf
+            status, when = self._health
+        values = {pair.key: pair.value for pair in status.values}
+        return LEVELS.get(status.level, "?"), status.message, values, time.monotonic() - when
+
+
+def _ended(msg: Segmentation, outcome: Any) -> Ended:
+    name = NAMES.get(outcome.outcome, "UNKNOWN")
+    detail = outcome.reason
+    for instance in msg.instances:
+        if instance.slot == outcome.slot:
+            detail = f"p([SEG]) {instance.p_seg:.3f} · predicted IoU {instance.predicted_iou:.2f}"
+    return Ended(
+        msg.instruction_id,
+        msg.image_topic,
+        outcome.slot,
+        outcome.expression,
+        name,
+        detail,
+        float(msg.timings.queue + msg.timings.total),
+        float(msg.timings.frame_age),
+    )
+
+
+def _targets(msg: Segmentation) -> list[Target]:
+    targets = [
+        Target(i.slot, i.expression, mask_of(i, msg.width, msg.height), i.p_seg)
+        for i in msg.instances
+    ]
+    return targets + [Target(r.slot, r.expression, None, 1 - r.probability) for r in msg.rejections]

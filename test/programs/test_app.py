@@ -1,0 +1,325 @@
+"""`gsva app` in a browser, used as a person would."""
+
+from __future__ import annotations
+
+import json
+import socket
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import browser
+import cv2
+import numpy as np
+import pytest
+from page_engine import PageEngine, picture
+
+from gsva_ros.bags.bag import Bag
+from gsva_ros.errors import InputError
+from gsva_ros.programs.app_page import Page
+from gsva_ros.programs.page import own_folder, serve
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "tabletop"
+PNG = "blocks.png"
+
+
+class App:
+    """The served page, and files to open on it."""
+
+    def __init__(self, address: str, engine: PageEngine, folder: Path) -> None:
+        self.address, self.engine, self.folder = address, engine, folder
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    folder = tmp_path_factory.mktemp("files")
+    cv2.imwrite(str(folder / PNG), picture()[..., ::-1])
+    (folder / "note.png").write_text("this is no picture")
+    engine = PageEngine()
+    with own_folder() as own:
+        page = Page(engine, [DEMO], own)
+        yield App(serve(page.blocks, "127.0.0.1", None), engine, folder)
+        page.blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[browser.Browser]:
+    with browser.browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visitor(app: App, chromium: browser.Browser) -> Iterator[browser.Visitor]:
+    with chromium.visit(app.address) as someone:
+        yield someone
+
+
+def upload(visitor: browser.Visitor, path: Path) -> None:
+    visitor.page.set_input_files("#file input[type=file]", str(path))
+
+
+def ask(visitor: browser.Visitor, words: str) -> None:
+    visitor.page.fill("#words textarea", words)
+    visitor.page.click("#run")
+
+
+def told(visitor: browser.Visitor, words: str) -> None:
+    visitor.page.wait_for_selector(f".notice:has-text({json.dumps(words)})")
+
+
+def rows(visitor: browser.Visitor) -> list[str]:
+    return [" ".join(r.split()) for r in visitor.page.locator(".outcomes li").all_inner_texts()]
+
+
+def opened(visitor: browser.Visitor, app: App, words: str = "red\nblue\ngreen") -> None:
+    upload(visitor, app.folder / PNG)
+    told(visitor, "blocks.png is open")
+    ask(visitor, words)
+    told(visitor, "Answered in")
+
+
+def wait_for_row(visitor: browser.Visitor, number: int, outcome: str) -> None:
+    visitor.page.wait_for_selector(f".outcomes li:nth-child({number}):has-text('{outcome}')")
+
+
+def threshold(visitor: browser.Visitor, value: float) -> None:
+    """Type it into the slider's number field, as a keyboard user would."""
+    field = visitor.page.locator("#threshold input[type=number]")
+    field.fill(str(value))
+    field.press("Enter")
+
+
+def test_words_in_masks_and_rejections_out(app: App, visitor: browser.Visitor) -> None:
+    opened(visitor, app)
+    red, blue, green = rows(visitor)
+    assert "SEGMENTED" in red
+    assert "p([SEG]) 0.950 · predicted IoU 0.90 · box x 40 y 40 w 80 h 80" in red
+    assert "SEGMENTED" in blue
+    assert "REJECTED" in green
+    assert "not in the picture" in green
+    text = visitor.page.locator("#text textarea, #text input").first.input_value()
+    assert text == "Sure, red: [SEG], blue: [SEG], green: [REJ]."
+    source = visitor.page.locator("#picture img").get_attribute("src")
+    assert source
+
+
+def test_the_slider_decides_anew_without_the_model(app: App, visitor: browser.Visitor) -> None:
+    opened(visitor, app)
+    before = app.engine.asked
+    threshold(visitor, 0.7)
+    wait_for_row(visitor, 2, "REJECTED")
+    wait_for_row(visitor, 1, "SEGMENTED")
+    slider = visitor.page.locator("#threshold input[type=range]")
+    slider.focus()
+    slider.press("Home")
+    wait_for_row(visitor, 3, "SEGMENTED")
+    assert app.engine.asked == before
+
+
+def test_each_mask_is_switched(app: App, visitor: browser.Visitor) -> None:
+    opened(visitor, app)
+    first = visitor.page.locator("#picture img").get_attribute("src")
+    visitor.page.locator("#shown input[type=checkbox]").first.click()
+    visitor.page.wait_for_function(
+        "old => document.querySelector('#picture img')?.getAttribute('src') !== old", arg=first
+    )
+    assert len(rows(visitor)) == 3
+
+
+def test_a_free_request_is_answered(app: App, visitor: browser.Visitor) -> None:
+    visitor.page.locator("#kind input").nth(1).click()
+    opened(visitor, app, "hand me the red one and the green one")
+    assert [row.split()[0] for row in rows(visitor)] == ["red", "green"]
+    ask(visitor, "tell me a story")
+    told(visitor, "names nothing to segment")
+
+
+def test_what_goes_wrong_is_told_in_the_page(app: App, visitor: browser.Visitor) -> None:
+    ask(visitor, "red")
+    told(visitor, "Problem: no picture is open")
+    upload(visitor, app.folder / "note.png")
+    told(visitor, "neither a picture nor a bag")
+    visitor.page.locator("#file button[aria-label]").first.click()
+    opened(visitor, app, "red")
+    ask(visitor, "  ")
+    told(visitor, "Problem: nothing to look for")
+    ask(visitor, "x" * 200)
+    told(visitor, "Problem: an expression is too long")
+    ask(visitor, "memory")
+    told(visitor, "too little memory")
+    ask(visitor, "<img src=x onerror=alert(1)>")
+    told(visitor, "Answered in")
+    assert rows(visitor)[0].startswith("<img src=x"), "words are text"
+    ask(visitor, "red")
+    wait_for_row(visitor, 1, "SEGMENTED")
+
+
+def test_a_bag_is_scrubbed(app: App, visitor: browser.Visitor) -> None:
+    visitor.page.click("#bag input")
+    visitor.page.locator("[role=option]").first.click()
+    told(visitor, "/camera/image at 1.000 s is open")
+    field = visitor.page.locator("#number input[type=number]")
+    field.fill("27")
+    field.press("Enter")
+    told(visitor, "/camera/image at 7.750 s is open")
+    ask(visitor, "green")
+    wait_for_row(visitor, 1, "REJECTED")
+
+
+def test_masks_and_results_are_downloaded(
+    app: App, visitor: browser.Visitor, tmp_path: Path
+) -> None:
+    opened(visitor, app)
+    visitor.page.click("#save button")
+    for button, name in (("#masks", "masks.zip"), ("#coco", "answer.json")):
+        visitor.page.click(button)
+        link = visitor.page.locator(f"#saved a[download='{name}']")
+        link.wait_for()
+        with visitor.page.expect_download() as download:
+            link.click()
+        download.value.save_as(tmp_path / name)
+    assert zipfile.ZipFile(tmp_path / "masks.zip").namelist() == ["1_red.png", "2_blue.png"]
+    captions = [
+        a["caption"] for a in json.loads((tmp_path / "answer.json").read_text())["annotations"]
+    ]
+    assert captions == ["red", "blue", "green"]
+
+
+def test_a_labelled_bag_is_made_by_looking(
+    app: App, visitor: browser.Visitor, tmp_path: Path
+) -> None:
+    page = visitor.page
+    opened(visitor, app)
+    page.click("#label button")
+    page.click("#keep")
+    told(visitor, "nothing is labelled on this frame")
+    page.click("#right")
+    told(visitor, "red: right as it is")
+
+    def choose(number: int) -> None:
+        page.click("#slot input")
+        page.locator("[role=option]").nth(number).click()
+
+    choose(2)
+    page.click("#absent")
+    told(visitor, "green: not in the picture")
+    choose(1)
+    page.click("#paint")
+    canvas = page.locator("#editor canvas").first
+    canvas.wait_for()
+    page.wait_for_timeout(1500)  # the editor fits the picture before it can be painted on
+    canvas.scroll_into_view_if_needed()
+    place = canvas.bounding_box()
+    assert place is not None
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(x - 60, y)
+    page.mouse.down()
+    for step in range(12):
+        page.mouse.move(x - 60 + 10 * step, y)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    page.click("#painted")
+    told(visitor, "blue: there, as painted")
+    page.click("#keep")
+    told(visitor, "Kept with 3 labels: 1 frames")
+    page.click("#export")
+    link = page.locator("#labelled a[download]")
+    link.wait_for()
+    with page.expect_download() as download:
+        link.click()
+    download.value.save_as(tmp_path / "labelled.zip")
+    zipfile.ZipFile(tmp_path / "labelled.zip").extractall(tmp_path)
+    with Bag(tmp_path / "labelled") as bag:
+        (truth,) = bag.truth()
+        known = {e.expression: e for e in truth.expressions()}
+    assert [known[w].referents for w in ("red", "blue", "green")] == [1, 1, 0]
+    assert (known["red"].mask == (picture() == (255, 0, 0)).all(-1)).all()
+    blue = (picture() == (0, 0, 255)).all(-1)
+    assert known["blue"].mask is not None
+    assert (known["blue"].mask & blue).sum() == blue.sum(), "the answer's mask was the first paint"
+    assert (known["blue"].mask & ~blue).sum() > 100, "and the brush added to it"
+
+
+def test_two_people_do_not_see_each_others_pictures(
+    app: App, chromium: browser.Browser, tmp_path: Path
+) -> None:
+    green = np.full((100, 100, 3), (0, 255, 0), np.uint8)
+    cv2.imwrite(str(tmp_path / "green.png"), green)
+    with chromium.visit(app.address) as one, chromium.visit(app.address) as other:
+        upload(one, app.folder / PNG)
+        told(one, "blocks.png is open")
+        ask(other, "red")
+        told(other, "no picture is open")
+        upload(other, tmp_path / "green.png")
+        told(other, "green.png is open")
+        for someone in (one, other):
+            ask(someone, "red\ngreen")
+            told(someone, "Answered in")
+        assert [r.split()[-0] for r in rows(one)] == ["red", "green"]
+        assert "SEGMENTED" in rows(one)[0]
+        assert "REJECTED" in rows(other)[0]
+        assert "SEGMENTED" in rows(other)[1]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_cut_off(app: App, chromium: browser.Browser, width: int) -> None:
+    with chromium.visit(app.address, width) as someone:
+        opened(someone, app, "red\n" + "the very long expression " * 3)
+        assert someone.overflow() <= 0
+        for selector in ("#run", "#words textarea", "#picture img", ".outcomes li"):
+            box = someone.page.locator(selector).first.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+        smallest = someone.page.evaluate(
+            "Math.min(...[...document.querySelectorAll('.outcomes span, .notice')]"
+            ".filter(e => e.textContent).map(e => parseFloat(getComputedStyle(e).fontSize)))"
+        )
+        assert smallest >= 13
+
+
+def test_the_keyboard_is_enough(app: App, visitor: browser.Visitor) -> None:
+    page = visitor.page
+    upload(visitor, app.folder / PNG)
+    told(visitor, "blocks.png is open")
+    page.focus("#words textarea")
+    page.keyboard.type("red")
+    page.keyboard.press("Tab")
+    assert (
+        page.evaluate("document.activeElement.id || document.activeElement.closest('[id]').id")
+        == "run"
+    )
+    page.keyboard.press("Enter")
+    told(visitor, "Answered in")
+    reached = set()
+    page.focus("body")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.closest('[id]')?.id"))
+    for name in ("run", "threshold", "shown", "bag"):
+        inside = f"document.getElementById({json.dumps(name)})"
+        ids = page.evaluate(
+            f"[{inside}.id, ...[...{inside}.querySelectorAll('[id]')].map(e => e.id)]"
+        )
+        assert reached & set(ids), name
+
+
+def test_it_listens_to_this_machine_alone(app: App) -> None:
+    port = int(app.address.rstrip("/").rpartition(":")[2])
+    listening = [
+        line.split()[1]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    assert f"0100007F:{port:04X}" in listening
+    assert f"00000000:{port:04X}" not in listening
+
+
+def test_a_taken_port_is_told() -> None:
+    with socket.socket() as taken, own_folder() as own:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        page = Page(PageEngine(), [], own)
+        with pytest.raises(InputError, match=f"--port {port}"):
+            serve(page.blocks, "127.0.0.1", port)

@@ -1,0 +1,184 @@
+"""What `gsva app` does behind its page: thresholds, labels, files."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from page_engine import PageEngine, picture
+from pycocotools import mask as rle
+
+from gsva_ros.answer import Rejection, Slot
+from gsva_ros.bags.bag import Bag
+from gsva_ros.errors import InputError
+from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
+from gsva_ros.programs.app_session import Correction, Label, Session, decided_at
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "tabletop"
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> tuple[Session, PageEngine]:
+    path = tmp_path / "blocks.png"
+    cv2.imwrite(str(path), picture()[..., ::-1])
+    session, engine = Session(), PageEngine()
+    session.open(path)
+    session.segment(engine, ["red", "blue", "green"])
+    return session, engine
+
+
+def outcomes(session: Session, threshold: float) -> list[Rejection | None]:
+    return [slot.rejection for slot in session.slots(threshold)]
+
+
+def test_a_threshold_decides_anew_without_the_model(shown: tuple[Session, PageEngine]) -> None:
+    session, engine = shown
+    assert outcomes(session, 0.5) == [None, None, Rejection.MODEL]
+    assert outcomes(session, 0.7) == [None, Rejection.MODEL, Rejection.MODEL]
+    assert outcomes(session, 0.01) == [None, None, None]
+    assert (engine.encoded, engine.asked) == (1, 1)
+    session.segment(engine, ["red"])
+    assert (engine.encoded, engine.asked) == (1, 2), "the picture is encoded once"
+
+
+def test_the_rule_is_the_engines() -> None:
+    from gsva_ros import load
+
+    engine = load("gsva-mini")
+    frame = engine.encode(picture())
+    words = ["the red box", "the apple", "all blue cans"]
+    ours = engine.segment(frame, words, mask_rejected=True).slots
+    for threshold in (0.0, 0.2, 0.6, 0.99, 1.0):
+        theirs = engine.segment(frame, words, threshold=threshold).slots
+        decided = [decided_at(slot, threshold) for slot in ours]
+        assert [s.rejection for s in decided] == [s.rejection for s in theirs]
+
+
+def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:
+    fault = Slot("a", 0.0, None, (4, 4), fault="not finite")
+    assert decided_at(fault, 0.0) is fault
+    maskless = Slot("b", 0.3, Rejection.MODEL, (4, 4))
+    assert decided_at(maskless, 0.1).rejection is Rejection.MODEL
+    empty = Slot("c", 0.9, Rejection.EMPTY_MASK, (4, 4))
+    assert decided_at(empty, 0.1).rejection is Rejection.EMPTY_MASK
+    assert decided_at(empty, 0.95).rejection is Rejection.MODEL
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("note.txt", b"hello", "neither a picture nor a bag"),
+        ("broken.png", b"\x89PNG\r\n\x1a\n", "neither a picture nor a bag"),
+        ("empty.jpg", b"", "neither a picture nor a bag"),
+        ("broken.mcap", b"\x89MCAP0\r\nrest", "broken.mcap"),
+        ("broken.db3", b"SQLite format 3\0", "broken.db3"),
+    ],
+)
+def test_a_bad_file_is_told_and_the_picture_stays(
+    shown: tuple[Session, PageEngine], tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
+    session, _ = shown
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=words):
+        session.open(tmp_path / name)
+    assert session.name == "blocks.png"
+    assert session.answer is not None
+
+
+def test_a_bag_is_scrubbed() -> None:
+    session = Session()
+    session.open(DEMO)
+    assert session.topic == "/camera/image"
+    assert session.frames() == 28
+    first = session.rgb
+    session.show("/camera/image", 27)
+    assert session.rgb is not None
+    assert first is not None
+    assert (session.rgb != first).any()
+    with pytest.raises(InputError, match="28 frames"):
+        session.show("/camera/image", 28)
+    session.close()
+    assert session.frames() == 0
+    with pytest.raises(InputError, match="no picture is open"):
+        session.look(PageEngine())
+
+
+def test_masks_are_saved_as_pictures(shown: tuple[Session, PageEngine], tmp_path: Path) -> None:
+    session, _ = shown
+    path = tmp_path / "masks.zip"
+    write_masks(path, session.slots(0.5))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["1_red.png", "2_blue.png"]
+        data = np.frombuffer(io.BytesIO(archive.read("1_red.png")).read(), np.uint8)
+    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (240, 320)
+    assert set(np.unique(mask)) == {0, 255}
+    assert ((mask > 0) == (picture() == (255, 0, 0)).all(-1)).all()
+    with pytest.raises(InputError, match="no mask to save"):
+        write_masks(path, session.slots(1.0))
+
+
+def test_an_answer_is_saved_as_coco(shown: tuple[Session, PageEngine], tmp_path: Path) -> None:
+    session, _ = shown
+    path = tmp_path / "answer.json"
+    write_coco(path, session.name, session.slots(0.5))
+    data = json.loads(path.read_text())
+    assert data["images"][0] == {
+        "id": 1, "file_name": "blocks.png", "width": 320, "height": 240,
+    }  # fmt: skip
+    red, _, green = data["annotations"]
+    assert (rle.decode(red["segmentation"]) > 0).sum() == 80 * 80
+    assert red["bbox"] == [40, 40, 80, 80]
+    assert green["rejected"]
+    assert "segmentation" not in green
+    with pytest.raises(InputError, match="ask first"):
+        write_coco(path, "x", [])
+
+
+def test_labels_become_a_bag_that_carries_its_truth(
+    shown: tuple[Session, PageEngine], tmp_path: Path
+) -> None:
+    session, engine = shown
+    with pytest.raises(InputError, match="nothing is labelled"):
+        session.keep(0.5)
+    painted = np.zeros((240, 320), bool)
+    painted[5:15, 5:25] = True
+    session.correct(0, Correction(Label.RIGHT))
+    session.correct(1, Correction(Label.PAINTED, 2, painted))
+    session.correct(2, Correction(Label.ABSENT))
+    assert session.keep(0.5) == 3
+    assert session.keep(0.5) == 3, "the same frame again replaces itself"
+    session.open(DEMO)
+    session.segment(engine, ["red"])
+    session.correct(0, Correction(Label.RIGHT))
+    session.keep(0.5)
+    assert len(session.labelled) == 2
+    folder, archive = write_labelled(tmp_path, session.labelled)
+    assert "labelled/metadata.yaml" in zipfile.ZipFile(archive).namelist()
+    with Bag(folder) as bag:
+        first, second = bag.truth()
+        assert not bag.problems
+        assert (bag.rgb(first.topic, first.stamp) == picture()).all()
+        red, blue, green = first.expressions()
+        assert [r.referents for r in (red, blue, green)] == [1, 2, 0]
+        assert (red.mask == (picture() == (255, 0, 0)).all(-1)).all()
+        assert (blue.mask == painted).all()
+        assert [r.referents for r in second.expressions()] == [0], "rejected, and rightly so"
+        assert [ask.expressions for ask in bag.asks("")] == [("red", "blue", "green"), ("red",)]
+
+
+def test_labels_that_cannot_be(shown: tuple[Session, PageEngine], tmp_path: Path) -> None:
+    session, _ = shown
+    with pytest.raises(InputError, match="nothing is painted"):
+        session.correct(0, Correction(Label.PAINTED, 1, np.zeros((240, 320), bool)))
+    with pytest.raises(InputError, match="another size"):
+        session.correct(0, Correction(Label.PAINTED, 1, np.ones((2, 2), bool)))
+    with pytest.raises(InputError, match="no such answer"):
+        session.correct(9, Correction(Label.RIGHT))
+    with pytest.raises(InputError, match="no frame is labelled"):
+        write_labelled(tmp_path, {})

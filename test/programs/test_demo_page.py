@@ -1,0 +1,105 @@
+"""The demo's verdicts, and its page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsva_ros.programs.demo_page import (
+    Card,
+    Line,
+    Truths,
+    Verdict,
+    tally,
+    verdict,
+    write_page,
+)
+from gsva_ros.truth import Referring, read_truth
+
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+
+
+def block(x0: int, x1: int) -> np.ndarray:
+    mask = np.zeros((40, 100), bool)
+    mask[10:30, x0:x1] = True
+    return mask
+
+
+THING = Referring("all cans", "", 2, block(0, 20) | block(40, 60))
+NOTHING = Referring("the apple", "", 0, np.zeros((40, 100), bool))
+
+
+@pytest.mark.parametrize(
+    ("truth", "mask", "right", "words"),
+    [
+        (THING, THING.mask, True, "IoU 1.00"),
+        (THING, block(0, 20), False, "misses a part"),
+        (THING, THING.mask | block(80, 90), False, "marks something else too"),
+        (THING, THING.mask | block(96, 98), False, "marks something else too"),
+        (THING, block(0, 100), False, "IoU 0.40"),
+        (THING, None, False, "is there"),
+        (NOTHING, None, True, "not there"),
+        (NOTHING, block(0, 5), False, "is not there"),
+        (None, block(0, 5), None, "nobody knows"),
+        (None, None, None, "nobody knows"),
+    ],
+)
+def test_verdicts(
+    truth: Referring | None, mask: np.ndarray | None, right: bool | None, words: str
+) -> None:
+    found = verdict(truth, mask, decided=True)
+    assert found.right is right
+    assert words in found.text
+
+
+def test_a_speck_is_no_part() -> None:
+    speck = np.zeros((40, 100), bool)
+    speck[0, 99] = True
+    assert verdict(THING, THING.mask | speck, decided=True).right
+
+
+def test_an_answer_that_failed_is_wrong_where_the_truth_is_known() -> None:
+    assert verdict(THING, None, decided=False).right is False
+    assert verdict(None, None, decided=False).right is None
+
+
+def test_the_truth_of_the_demo_knows_every_question_of_its_script() -> None:
+    from gsva_ros.eval.asks import read_script
+
+    script = read_script(DEMO.parent / "config" / "demo.yaml")
+    frames = read_truth(DEMO.parent / script.truth)
+    first = min(frame.stamp for frame in frames)
+    truths = Truths(frames)
+    for entry in script.instructions:
+        stamps = [f.stamp for f in frames if f.stamp >= first + round(entry.at * 1e9)]
+        known = truths.of(script.image_topic, stamps[0])
+        assert set(entry.expressions) <= set(known), entry.id
+    assert truths.of(script.image_topic, 1) == {}
+    referents = {
+        e.expression: e.referents for e in truths.of(script.image_topic, frames[0].stamp).values()
+    }
+    assert referents["all cans"] == 3
+    assert referents["the green box"] == 0
+
+
+def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
+    lines = [
+        Line("the <b>red</b> mug", (1, 2, 3), "SEGMENTED", "9 pixels", Verdict(True, "IoU 0.9")),
+        Line("the apple", (4, 5, 6), "REJECTED", "", Verdict(False, "is there")),
+        Line("the pear", (4, 5, 6), "FAILED", "no memory", Verdict(None, "not answered")),
+    ]
+    card = Card("mugs", 1.25, 41.7, np.full((30, 40, 3), 90, np.uint8), lines)
+    assert tally([card]) == (1, 2)
+    page = tmp_path / "index.html"
+    write_page(page, [card, Card("none", 2.0, 1.0, None, lines[:1])], {"model": "gsva-mini"})
+    text = page.read_text(encoding="utf-8")
+    assert "2 of 3 right" in text
+    assert "<b>red</b>" not in text, "words are text, never markup"
+    assert not re.search(r"""(src|href)=(?!"data:)""", text)
+    assert "http" not in text
+    assert "42 ms" in text
+    for outcome in ("SEGMENTED", "REJECTED", "FAILED"):
+        assert outcome in text

@@ -1,0 +1,136 @@
+"""Answers on pictures: things stay as they look, words cover neither things nor each other."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from gsva_ros.overlay import COLOURS, Target, _placed, colour_of, draw, label_image, poster
+
+
+def noise(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(40, 200, (height, width, 3), np.uint8)
+
+
+def disc(x: int, y: int, radius: int, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
+    mask = np.zeros(shape, np.uint8)
+    cv2.circle(mask, (x, y), radius, 1, -1)
+    return mask > 0
+
+
+def scattered(seed: int) -> list[Target]:
+    """Up to eight things and three rejections in a small picture."""
+    rng = np.random.default_rng(seed)
+    targets = []
+    for slot in range(int(rng.integers(1, 9))):
+        x, y, radius = int(rng.integers(320)), int(rng.integers(240)), int(rng.integers(4, 40))
+        words = "the " + " ".join(["red", "large", "nearest", "can"][: int(rng.integers(1, 5))])
+        targets.append(Target(slot, words, disc(x, y, radius), 0.9))
+    for slot in range(len(targets), len(targets) + int(rng.integers(4))):
+        targets.append(Target(slot, "the apple", None, 0.1))
+    return targets
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_labels_cover_neither_things_nor_each_other(seed: int) -> None:
+    targets = scattered(seed)
+    placed = _placed((240, 320), targets)
+    cover = np.zeros((240, 320), int)
+    for each in placed:
+        label = each.label
+        inside = np.s_[each.y : each.y + label.height, each.x : each.x + label.width]
+        assert cover[inside].size == label.width * label.height, "inside the picture"
+        cover[inside] += 1
+        if each.free:
+            assert not any(t.mask[inside].any() for t in targets if t.mask is not None)
+    assert cover.max() == 1
+
+
+def test_every_label_of_a_usual_picture_has_a_place() -> None:
+    spots = ((60, 60), (160, 60), (260, 60), (60, 160), (160, 160), (260, 160))
+    things = [Target(i, f"the mug number {i}", disc(*at, 22), 0.9) for i, at in enumerate(spots)]
+    placed = _placed((240, 320), [*things, Target(6, "the apple", None, 0.1)])
+    assert len(placed) == 7
+    assert all(each.free for each in placed)
+
+
+def test_a_thing_keeps_its_own_colour() -> None:
+    rgb, mask = noise(), disc(160, 120, 50)
+    tinted = draw(rgb, [Target(1, "the plate", mask, 0.9)]).astype(float)
+    tint = tinted[mask].mean(0) - rgb[mask].mean(0)
+    assert np.abs(tint).max() < 40
+    assert np.abs(tint).max() > 4, "and yet it is marked"
+    plain = draw(rgb, [Target(1, "the plate", mask, 0.9)], opacity=0.0)
+    assert (plain[mask] == rgb[mask]).all(), "outline and label lie outside of it"
+
+
+def test_expressions_on_one_thing_are_told_apart() -> None:
+    rgb, mask = noise(), disc(160, 120, 50)
+    targets = [Target(slot, f"name {slot}", mask, 0.9) for slot in range(3)]
+    picture = draw(rgb, targets, opacity=1.0)
+    for slot in range(3):
+        inside = (picture[mask] == colour_of(slot)).all(1).mean()
+        assert inside == pytest.approx(1 / 3, abs=0.08)
+        ring = disc(160, 120, 56) & ~mask
+        assert (picture[ring] == colour_of(slot)).all(1).sum() > 200
+    assert [each.label.lines for each in _placed((240, 320), targets)] == [
+        (f"name {slot}",) for slot in range(3)
+    ]
+
+
+def test_a_mask_of_the_whole_picture_has_an_outline() -> None:
+    rgb = noise()
+    whole = draw(rgb, [Target(0, "the table", np.ones((240, 320), bool), 0.9)], opacity=0.0)
+    assert (whole[0, :] == COLOURS[0]).all(1).mean() > 0.5
+
+
+def test_no_word_of_a_poster_covers_a_thing() -> None:
+    rgb = noise(480, 640)
+    mask = np.ones((480, 640), bool)
+    mask[:2] = False
+    targets = [Target(0, "the table", mask, 0.9), Target(1, "the apple", None, 0.1)]
+    picture = poster(rgb, targets, opacity=0.0)
+    assert picture.shape[0] > 480
+    assert picture.shape[1] == 640
+    inside = cv2.erode(np.pad(mask, 1).astype(np.uint8), np.ones((9, 9)))[1:-1, 1:-1] > 0
+    assert (picture[:480][inside] == rgb[inside]).all()
+    assert (picture[480:] == COLOURS[0]).all(2).any(), "its label stands below"
+
+
+def test_a_rejection_is_told_in_words_within_the_picture() -> None:
+    rgb = noise()
+    picture = draw(rgb, [Target(0, "the apple", None, 0.1), Target(1, "a", disc(99, 9, 5), 0.9)])
+    changed = (picture != rgb).any(2)
+    assert picture.shape == rgb.shape
+    assert changed[200:, :160].sum() > 500, "in the lower left"
+    assert not changed[100:180].any(), "and the picture is not darkened"
+
+
+@pytest.mark.parametrize("text", ["", "ü" * 400, "word " * 200, "line\nbreak", "\0"])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 300), (300, 8), (60, 80)])
+def test_any_words_on_any_picture(text: str, shape: tuple[int, int]) -> None:
+    rgb = noise(*shape)
+    some = np.zeros(shape, bool)
+    some[:1, :1] = True
+    targets = [
+        Target(0, text, some, 0.5),
+        Target(1, text, np.zeros(shape, bool), 0.5),
+        Target(9, text, None, 0.5),
+    ]
+    assert draw(rgb, targets).shape == rgb.shape
+    large = poster(rgb, targets)
+    assert large.shape[1] >= 480
+
+
+def test_nothing_to_draw() -> None:
+    rgb = noise()
+    assert (draw(rgb, []) == rgb).all()
+
+
+def test_label_image_shows_the_later_slot() -> None:
+    first, second = disc(100, 100, 20), disc(110, 100, 20)
+    labels = label_image((240, 320), [Target(0, "a", first, 1.0), Target(4, "b", second, 1.0)])
+    assert (labels[second] == 5).all()
+    assert (labels[first & ~second] == 1).all()
+    assert labels.dtype == np.uint16

@@ -1,0 +1,218 @@
+"""`gsva_view` in a browser, on a real node with an engine that finds pure colours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import browser
+import harness
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from harness import FAKE, Client, NodeProcess, blocks
+
+from gsva_ros.programs.page import own_folder, serve
+from gsva_ros.programs.view_page import ViewPage, health
+from gsva_ros.programs.watcher import Watcher
+
+
+@pytest.fixture(scope="module", autouse=True)
+def isolated() -> None:
+    harness.isolate()
+
+
+class Stage:
+    """A node with two cameras, a robot that publishes frames on both, and the view."""
+
+    def __init__(self) -> None:
+        self.node = NodeProcess(FAKE, {"image_topics": "[image, wrist]"})
+        self.robot = Client(cameras=("image", "wrist"))
+        self.robot.connect(self.node)
+        self.watcher = Watcher("/test/gsva")
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.film, daemon=True)
+        self.thread.start()
+        self.robot.wait(lambda: len(self.watcher.cameras()) == 2, what="both cameras")
+
+    def film(self) -> None:
+        """Frames on both cameras until stopped; the wrist's is all green."""
+        rgb, _ = blocks()
+        green = np.full((60, 80, 3), (0, 255, 0), np.uint8)
+        while not self.stop.wait(0.1):
+            now = time.time()
+            self.robot.frame(rgb, stamp=now, camera="image")
+            self.robot.frame(green, stamp=now, camera="wrist")
+
+    def close(self) -> None:
+        self.stop.set()
+        self.thread.join(5.0)
+        self.watcher.close()
+        self.robot.close()
+        self.node.close()
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def address(stage: Stage) -> Iterator[str]:
+    with own_folder():
+        page = ViewPage(stage.watcher)
+        yield serve(page.blocks, "127.0.0.1", None)
+        page.blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[browser.Browser]:
+    with browser.browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visitor(address: str, chromium: browser.Browser) -> Iterator[browser.Visitor]:
+    with chromium.visit(address) as someone:
+        someone.page.wait_for_selector("#newest img")
+        yield someone
+
+
+def row(visitor: browser.Visitor, expression: str, outcome: str) -> str:
+    """Wait for an expression's row with an outcome; its text."""
+    found = visitor.page.locator(
+        f"#ended li:has-text({json.dumps(expression)}):has-text({json.dumps(outcome)})"
+    ).first
+    found.wait_for()
+    return " ".join(found.inner_text().split())
+
+
+def ask(visitor: browser.Visitor, words: str) -> None:
+    visitor.page.fill("#words textarea, #words input", words)
+    visitor.page.click("#ask")
+    visitor.page.wait_for_selector("#status .notice")
+
+
+def test_the_newest_frame_is_shown_and_moves_on(visitor: browser.Visitor) -> None:
+    caption = visitor.page.locator("#newest figcaption")
+    assert "newest frame" in caption.inner_text()
+    first = caption.inner_text()
+    visitor.page.wait_for_function(
+        "old => document.querySelector('#newest figcaption').innerText !== old", arg=first
+    )
+
+
+def test_outcomes_come_with_words_that_tell_them_apart(visitor: browser.Visitor) -> None:
+    ask(visitor, "red; purple; raise")
+    failed = row(visitor, "raise", "FAILED")
+    assert "⚠" in failed
+    ask(visitor, "red; purple")
+    assert "■" in row(visitor, "red", "SEGMENTED")
+    assert "ms" in row(visitor, "red", "SEGMENTED")
+    assert "s old" in row(visitor, "red", "SEGMENTED")
+    assert "∅" in row(visitor, "purple", "REJECTED")
+    visitor.page.wait_for_selector("#answer img")
+
+
+def test_expired_and_cancelled_are_seen(stage: Stage, visitor: browser.Visitor) -> None:
+    from builtin_interfaces.msg import Duration, Time
+
+    later = Time(sec=2**31 - 1)
+    stage.robot.ask(["red"], id="late", not_before=later, deadline=Duration(nanosec=1000))
+    assert "⏱" in row(visitor, "late", "EXPIRED")
+    stage.robot.ask(["red"], id="dropped", not_before=later)
+    stage.robot.ask(id="dropped", mode=2)
+    assert "⊘" in row(visitor, "dropped", "CANCELLED")
+
+
+def test_an_instruction_on_every_frame_is_stopped(visitor: browser.Visitor) -> None:
+    visitor.page.locator("#mode input").nth(1).click()
+    ask(visitor, "green")
+    row(visitor, "green", "SEGMENTED")
+    visitor.page.click("#stop")
+    visitor.page.wait_for_selector("#status .notice:has-text('stopped')")
+    assert "⊘" in row(visitor, "green", "CANCELLED")
+
+
+def test_each_visitor_has_a_camera_of_its_own(
+    address: str, chromium: browser.Browser, visitor: browser.Visitor
+) -> None:
+    with chromium.visit(address) as other:
+        other.page.wait_for_selector("#newest img")
+        other.page.wait_for_function("document.querySelector('#camera input').value !== ''")
+        other.page.click("#camera input")
+        other.page.locator("[role=option]:has-text('wrist')").click()
+        ask(other, "green; red")
+        assert "/test/wrist" in row(other, "red", "REJECTED")
+        assert other.page.locator("#camera input").input_value() == "/test/wrist"
+        assert visitor.page.locator("#camera input").input_value() == "/test/image"
+
+
+def test_nothing_to_ask_is_told(visitor: browser.Visitor) -> None:
+    visitor.page.click("#ask")
+    visitor.page.wait_for_selector("#status .problem:has-text('nothing to look for')")
+
+
+def test_health_is_told_in_words(visitor: browser.Visitor) -> None:
+    visitor.page.wait_for_selector("#health:has-text('active')")
+    shown = visitor.page.locator("#health").inner_text()
+    assert "frames received per second" in shown
+
+
+def test_a_silent_node_is_told() -> None:
+    assert "nothing heard" in health("", "", {}, float("inf"))
+    assert "for 9 s" in health("OK", "active", {}, 9.2)
+    assert "Problem: ERROR: stuck" in health("ERROR", "stuck", {"state": "<b>"}, 0.1)
+    assert "&lt;b&gt;" in health("OK", "active", {"state": "<b>"}, 0.1)
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_cut_off(address: str, chromium: browser.Browser, width: int) -> None:
+    with chromium.visit(address, width) as someone:
+        someone.page.wait_for_selector("#newest img")
+        ask(someone, "the very long expression that nobody would ever want to type " * 2)
+        row(someone, "the very long expression", "REJECTED")
+        assert someone.overflow() <= 0
+        box = someone.page.locator("#newest img").bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
+
+
+def test_it_is_never_in_the_nodes_way(stage: Stage) -> None:
+    """It subscribes to nothing that the node would have to make for it."""
+    node = stage.watcher.node
+    for topic in ("overlay", "overlay/compressed", "label_image", "segmentation_3d"):
+        assert node.count_subscribers(f"/test/{topic}") == 0
+    subscribed = node.get_subscriber_names_and_types_by_node("gsva_view", "/test")
+    names = {name for name, _ in subscribed}
+    assert {"/test/segmentation", "/diagnostics", "/test/image", "/test/wrist"} <= names
+
+
+def test_levels_are_all_known() -> None:
+    from gsva_ros.programs.watcher import LEVELS
+
+    levels = {DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR}
+    assert levels <= set(LEVELS)
+
+
+def test_the_program_says_where_it_is_and_ends_on_request() -> None:
+    from pathlib import Path
+
+    from ament_index_python.packages import get_package_prefix
+
+    program = Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_view"
+    if not program.exists():
+        pytest.skip("this build has no gsva_view: build again")
+    with subprocess.Popen([str(program)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "http://127.0.0.1:" in line
+        process.send_signal(2)
+        assert process.wait(20) == 130
+    assert not rclpy.ok(), "this process is not part of it"

@@ -1,0 +1,81 @@
+"""An engine for tests of pages: finds areas of one colour, and is surer of some than of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
+
+#: p([SEG]) of a colour that is there, by name; one that is not has ABSENT.
+SURE = {"red": 0.95, "blue": 0.6}
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+ABSENT = 0.05
+
+
+class PageEngine:
+    """Counts how often it is asked. Of what it does not see, it marks the picture's upper left corner."""
+
+    name, weights_hash, precision, device, prompt_template = (
+        "colours",
+        "0" * 64,
+        "none",
+        "cpu",
+        "none",
+    )
+    rejection_threshold = 0.5
+
+    def __init__(self) -> None:
+        self.encoded = self.asked = 0
+
+    def release(self) -> None:
+        pass
+
+    def encode(self, rgb: np.ndarray) -> np.ndarray:
+        self.encoded += 1
+        return rgb
+
+    def segment(
+        self,
+        frame: np.ndarray,
+        expressions: Sequence[str],
+        *,
+        joint: bool = False,
+        threshold: float | None = None,
+        mask_rejected: bool = False,
+    ) -> Answer:
+        self.asked += 1
+        if any(len(e) > 100 for e in expressions):
+            raise ExpressionError("an expression is too long: shorten it")
+        if "memory" in expressions:
+            raise MemoryError("spent")
+        limit = self.rejection_threshold if threshold is None else threshold
+        slots = [self._slot(frame, e, limit, mask_rejected) for e in expressions]
+        said = ", ".join(f"{s.expression}: {'[REJ]' if s.rejected else '[SEG]'}" for s in slots)
+        return Answer(slots, f"Sure, {said}.", {"encode": 0.01, "decide": 0.01})
+
+    def ask(self, frame: np.ndarray, text: str, *, threshold: float | None = None) -> Answer:
+        return self.segment(frame, [w for w in text.split() if w in COLOURS], threshold=threshold)
+
+    def _slot(self, rgb: np.ndarray, expression: str, limit: float, masked: bool) -> Slot:
+        size = rgb.shape[:2]
+        mask = (rgb == np.array(COLOURS.get(expression, (1, 2, 3)), np.uint8)).all(-1)
+        p_seg = SURE.get(expression, 0.9) if mask.any() else ABSENT
+        rejected = p_seg < limit
+        if rejected and not masked:
+            return Slot(expression, p_seg, Rejection.MODEL, size)
+        if not mask.any():
+            mask[:10, :10] = True
+        box = mask_box(mask)
+        assert box is not None
+        kind = Rejection.MODEL if rejected else None
+        return Slot(expression, p_seg, kind, size, box, cropped(mask, box), 0.9)
+
+
+def picture() -> np.ndarray:
+    """uint8 [240, 320, 3]: grey, a red and a blue block."""
+    rgb = np.full((240, 320, 3), 120, np.uint8)
+    rgb[40:120, 40:120] = COLOURS["red"]
+    rgb[100:200, 200:280] = COLOURS["blue"]
+    return rgb
