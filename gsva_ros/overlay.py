@@ -257,15 +257,20 @@ def _placed(shape: Shape, targets: Sequence[Target], free_only: bool = False) ->
 
 
 def _place(target: Target, things: NDArray[np.uint8], labels: NDArray[np.uint8]) -> _Placed | None:
-    height, width = shape = things.shape
-    label = _label_of(target, shape)
-    if label.width > width or label.height > height:
-        return None
+    """A free place for the whole label, or else for its first words; or else what covers the least."""
+    shape = things.shape
     anchor = _anchor(target, shape)
     coarse = max(1, min(shape) // 120)
-    found = _best(target, label, anchor, things, labels, coarse)
-    if found is None or not found.free:
-        found = _best(target, label, anchor, things, labels, 1)
+    found = None
+    for lines in (LINES, 1):
+        label = _label_of(target, shape, lines)
+        if label.width > shape[1] or label.height > shape[0]:
+            continue
+        for step in dict.fromkeys((coarse, 1)):
+            placed = _best(target, label, anchor, things, labels, step)
+            if placed is not None and placed.free:
+                return placed
+            found = found or placed
     return found
 
 
@@ -321,22 +326,23 @@ def _contours(target: Target) -> Sequence[NDArray[np.int32]]:
     return [np.asarray(contour, np.int32) for contour in found]
 
 
-def _label_of(target: Target, shape: Shape) -> _Label:
+def _label_of(target: Target, shape: Shape, lines: int = LINES) -> _Label:
     """Where a thing is labelled by its expression, a rejection says that it is one."""
     if target.mask is None:
         text = f"not here: {target.expression} ({1.0 - target.p_seg:.0%})"
-        return _label(text, shape, DARK, REJECTED)
+        return _label(text, shape, DARK, REJECTED, lines)
     ground = colour_of(target.slot)
-    return _label(target.expression, shape, ground, _ink(ground))
+    return _label(target.expression, shape, ground, _ink(ground), lines)
 
 
-def _label(text: str, shape: Shape, ground: Colour, ink: Colour) -> _Label:
-    """Text in lines that fit into a picture; OpenCV's font knows ASCII only, the rest becomes '?'."""
+def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int) -> _Label:
+    """Text in at most `most` lines; OpenCV's font knows ASCII only, the rest becomes '?'."""
     text = " ".join(text.encode("ascii", "replace").decode().split())
     scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
     (letter, height), below = cv2.getTextSize("n", FONT, scale, 1)
-    room = max(4, int(0.6 * shape[1] / letter))
-    lines = textwrap.wrap(text, room, max_lines=LINES, placeholder=" ...") or ["?"]
+    # Several lines leave room beside them; a single one may be as long as the picture is wide.
+    room = max(8, int((0.6 if most > 1 else 0.9) * shape[1] / letter))
+    lines = textwrap.wrap(text, room, max_lines=most, placeholder=" ...") or ["?"]
     width = max(cv2.getTextSize(line, FONT, scale, 1)[0][0] for line in lines)
     (_, height), below = cv2.getTextSize("lg", FONT, scale, 1)
     return _Label(
