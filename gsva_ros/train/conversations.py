@@ -98,7 +98,7 @@ class Conversations:
         start, before, after = ANSWERS[pattern[1]]
         answer: list[Part] = [f"{start} "]
         for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
-            answer += [", "] if number else []
+            answer += ["," if sample.classes else ", "] if number else []
             answer += [f"{before}{expression}{after}", Special.REJ if no_target else Special.SEG]
         question = QUESTIONS[pattern[0]].format(", ".join(expressions).lower())
         return self._rounds([(f"\n{question}", [*answer, "."])], masks)

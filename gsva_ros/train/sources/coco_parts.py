@@ -50,7 +50,7 @@ class CocoParts:
         texts = [_said(name)[int(rng.integers(len(_said(name))))] for name in words]
         rgb = read_picture(self._images / info["file_name"])
         masks = [segmentation_mask(a["segmentation"], *rgb.shape[:2]) for a in chosen]
-        return Segments(rgb, tuple(texts), np.stack(masks))
+        return Segments(rgb, tuple(texts), np.stack(masks), classes=True)
 
 
 class Paco(CocoParts):

@@ -50,7 +50,7 @@ class LabelMaps:
         if rgb.shape[:2] != classes.shape:
             raise DatasetError(f"{labels} is of another size than {image}")
         masks = np.stack([classes == c for c in chosen])
-        return Segments(rgb, tuple(self._names[c] for c in chosen), masks)
+        return Segments(rgb, tuple(self._names[c] for c in chosen), masks, classes=True)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:
         """A map's classes, uint8 [H, W]; NOTHING where there is none."""

@@ -20,11 +20,13 @@ class Segments:
         image: uint8 [H, W, 3] RGB.
         expressions: K of them, in the order in which they are asked.
         masks: bool [K, H, W]; no pixel: the thing is not there, and the answer is [REJ].
+        classes: they are names of classes, which the official answers put commas between, and no spaces.
     """
 
     image: NDArray[np.uint8]
     expressions: tuple[str, ...]
     masks: NDArray[np.bool_]
+    classes: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""Samples in the words of the official training and of the node; only answers are learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny import tiny_checkpoint
+
+from gsva_ros.model.losses import IGNORE
+from gsva_ros.train.batches import Batcher
+from gsva_ros.train.conversations import Conversations, Row
+from gsva_ros.train.sources.sample import Reasoning, Sample, Segments, Talk
+
+IMAGE = np.zeros((6, 8, 3), np.uint8)
+MASKS = np.zeros((2, 6, 8), bool)
+MASKS[0, 1:4, 1:4] = True
+PROMPT = tiny_checkpoint(conversation="llava_v1").prompt
+
+
+def texts(sample: Sample, words: str = "official", joint: bool = True) -> set[str]:
+    """Everything that is asked and answered, over many draws; labels are looked at on the way."""
+    talk, found = Conversations(PROMPT, words, joint), set()
+    for seed in range(200):
+        for row in talk.rows(sample, np.random.default_rng(seed)):
+            found.add(checked(row))
+    return found
+
+
+def checked(row: Row) -> str:
+    """A row's text; what is learnt of it is what the assistant says, to its end."""
+    assert len(row.ids) == len(row.labels)
+    learnt = [i for i in row.labels if i != IGNORE]
+    assert [i for i, label in zip(row.ids, row.labels, strict=True) if label != IGNORE] == learnt
+    text = PROMPT.tokenizer.decode(row.ids)
+    said = "".join(
+        part.partition("ASSISTANT:")[2].partition("USER:")[0] for part in text.split("</s>")
+    )
+    assert PROMPT.tokenizer.decode(learnt).replace("</s>", "").replace(" ", "") == said.replace(
+        " ", ""
+    )
+    return text
+
+
+def test_expressions_in_all_official_words() -> None:
+    found = texts(Segments(IMAGE, ("The Mug", "a can."), MASKS))
+    assert len(found) == 4 * 5
+    assert all("the mug, a can" in text.partition("ASSISTANT:")[0] for text in found)
+    assert any("Sure, they are The Mug:[SEG], a can:[REJ]." in text for text in found)
+    assert any(
+        "the mask of The Mug is [SEG], the mask of a can is [REJ]." in text for text in found
+    )
+
+
+def test_names_of_classes_stand_without_spaces_in_answers() -> None:
+    found = texts(Segments(IMAGE, ("wall", "sky"), MASKS, classes=True))
+    assert any("they are wall:[SEG],sky:[REJ]." in text for text in found)
+    assert not any("[SEG], sky" in text for text in found)
+
+
+def test_one_by_one_in_the_words_of_the_node() -> None:
+    found = texts(Segments(IMAGE, ("The Mug", "a can"), MASKS), "deployed", joint=False)
+    expected = {
+        checked(Row(turn.ids, labels(turn.ids, turn.answers), MASKS[:1]))
+        for turn in (
+            PROMPT.segment_turn(["The Mug"], [False]),
+            PROMPT.segment_turn(["a can"], [True]),
+        )
+    }
+    assert found == expected
+
+
+def labels(ids: list[int], answers: list[tuple[int, int]]) -> list[int]:
+    (first, end) = answers[0]
+    return [IGNORE] * first + ids[first:end]
+
+
+@pytest.mark.parametrize("sentence", [True, False])
+def test_questions_about_a_region(sentence: bool) -> None:
+    plain = texts(Reasoning(IMAGE, "What Holds", sentence, MASKS[0]))
+    assert len(plain) == (2 if sentence else 4) * 5
+    assert all(("What Holds" in text) == sentence for text in plain)
+    explained = texts(Reasoning(IMAGE, "What Holds", sentence, MASKS[0], "Because."))
+    assert any("explain why" in text and "[SEG]. Because." in text for text in explained)
+    alone = [text for text in explained if "[SEG]" not in text]
+    assert alone
+    assert all("ASSISTANT: Because." in text for text in alone)
+
+
+def test_talk_goes_on_and_learns_every_answer() -> None:
+    (text,) = texts(Talk(IMAGE, (("What is it?", "A box."), ("Red?", "No."))))
+    assert "USER: Red? ASSISTANT: No.</s>" in text
+    (row,) = Conversations(PROMPT, "official", True).rows(
+        Talk(IMAGE, (("What is it?", "A box."), ("Red?", "No."))), np.random.default_rng(0)
+    )
+    learnt = PROMPT.tokenizer.decode([i for i in row.labels if i != IGNORE])
+    assert learnt.replace(" ", "") == "Abox.</s>No.</s>"
+
+
+def test_jitter_changes_light_and_no_shape() -> None:
+    config = tiny_checkpoint().model.config
+    image = np.full((6, 8, 3), 100, np.uint8)
+    image[2:4] = 200
+    sample = Segments(image, ("the box",), MASKS[:1])
+
+    def pixels(share: float, seed: int) -> np.ndarray:
+        batcher = Batcher(Conversations(PROMPT, "deployed", False), config, share)
+        return batcher([(sample, np.random.default_rng(seed))]).pixel_values.numpy()
+
+    still = pixels(0.0, 0)
+    assert np.array_equal(still, pixels(0.0, 1))
+    assert not np.allclose(pixels(0.3, 0), pixels(0.3, 1))
+    assert np.array_equal(pixels(0.3, 0), pixels(0.3, 0))
