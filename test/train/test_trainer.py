@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -210,6 +211,35 @@ def test_what_cannot_work_is_said_before_the_first_step(
     assert said in captured
     assert captured.count("\n") == 1
     assert not (tmp_path / "out/state-000001").exists()
+
+
+def test_the_command_scores_with_the_metrics_of_gsva_eval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = Path(__file__).resolve().parents[2] / "demo"
+    cases = f"bag {demo / 'tabletop'} --truth {demo / 'tabletop_truth.json'}"
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    fields = {
+        "model": str(tmp_path / "base"),
+        "out": str(tmp_path / "out"),
+        "sources": [{"kind": "squares"}],
+        "steps": 2,
+        "batch": 1,
+        "precision": "float32",
+        "evaluation": {"cases": cases, "every": 1, "metric": "N_acc"},
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    assert cli.main(["train", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "step 1: gIoU" in said
+    out = tmp_path / "score.json"
+    command = ["eval", *cases.split(), "--model", str(tmp_path / "out/model"), "--no-blind"]
+    assert cli.main([*command, "--out", str(out)]) == 0
+    scores = json.loads(out.read_text())["scores"]["all"]
+    assert f"N_acc {scores['N_acc']:.4f}" in said.rpartition("step 2:")[2]
+    assert f"gIoU {scores['gIoU']:.4f}" in said.rpartition("step 2:")[2]
 
 
 def test_diverging_stops_with_the_last_good_state(tmp_path: Path) -> None:
