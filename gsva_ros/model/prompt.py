@@ -22,6 +22,7 @@ class Conversation:
 
     question: what asks for several expressions at once ("{}": all of them, joined by ", ").
     next_user: what stands before the user's next words, where a conversation goes on.
+    lower: whether the user's words are read in lower case, because the weights know no other.
     """
 
     before: str
@@ -30,6 +31,7 @@ class Conversation:
     answer_end: str
     question: str
     next_user: tuple[Part, ...]
+    lower: bool = False
 
 
 OFFICIAL_QUESTION = "\n What are {}in this image? Please output segmentation masks."
@@ -62,6 +64,7 @@ CONVERSATIONS = {
         answer_end="",
         question="\nSegment {}.",
         next_user=("USER: ",),
+        lower=True,
     ),
 }
 
@@ -105,8 +108,8 @@ class Prompt:
         Raises:
             ValueError: several, and the model's family asks one in a conversation.
         """
-        question = self.conversation.question
-        return self.rounds([self.family.turn(question, expressions, rejected)])
+        question, words = self.conversation.question, [self._read(e) for e in expressions]
+        return self.rounds([self.family.turn(question, words, rejected)])
 
     def region_turn(self, query: str, sentence: bool) -> Turn:
         """One region asked for by a phrase or by a sentence, and [SEG] for an answer."""
@@ -114,12 +117,12 @@ class Prompt:
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """A free instruction, and the answer that names these expressions."""
-        _, answer = self.family.turn("", expressions, rejected)
-        return self.rounds([(f"\n{text}", answer)])
+        _, answer = self.family.turn("", [self._read(e) for e in expressions], rejected)
+        return self.rounds([(f"\n{self._read(text)}", answer)])
 
     def ask(self, text: str) -> list[int]:
         """A free instruction up to where the model's answer begins."""
-        return self.tokenizer.encode([f"\n{text}{self.conversation.user_end}"])
+        return self.tokenizer.encode([f"\n{self._read(text)}{self.conversation.user_end}"])
 
     def slot(self, expression: str) -> list[int]:
         """One expression asked alone, up to and with the position that decides its slot."""
@@ -154,3 +157,7 @@ class Prompt:
         slot_ids = {self.tokenizer.ids.get(s) for s in (Special.SEG, Special.REJ)}
         slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
         return Turn(ids, answers, slots)
+
+    def _read(self, words: str) -> str:
+        """A user's words as the weights know them."""
+        return words.lower() if self.conversation.lower else words

@@ -294,8 +294,8 @@ def test_ask_collects_the_slots_it_writes(
     turn = engine.prompt.ask_turn("clear up", ["the red mug", "the [SEG] can"], [False, True])
     scripted(engine, monkeypatch, turn.ids[turn.answers[0][0] :])
     answer = engine.ask(engine.encode(rgb), "clear up")
-    assert answer.text == "Sure, the red mug: [SEG], the [SEG] can: [REJ]."
-    assert [s.expression for s in answer.slots] == ["the red mug", "the [SEG] can"]
+    assert answer.text == "Sure, the red mug: [SEG], the [seg] can: [REJ]."
+    assert [s.expression for s in answer.slots] == ["the red mug", "the [seg] can"]
     assert [s.rejection is Rejection.MODEL for s in answer.slots] == [False, True]
     assert answer.complete
     assert answer.slots[0].predicted_iou is not None

@@ -28,7 +28,17 @@ def test_text_never_becomes_a_special_token(prompt, text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_survives_a_round_trip(prompt, text: str) -> None:
-    assert text in prompt.tokenizer.decode(prompt.ask(text))
+    words = text.lower() if prompt.conversation.lower else text
+    assert words in prompt.tokenizer.decode(prompt.ask(text))
+
+
+@pytest.mark.parametrize("words", ["THE RED MUG", "The Red Mug", "tHE rEd muG"])
+def test_letters_are_read_as_the_weights_know_them(prompt, words: str) -> None:
+    same = prompt.conversation.lower
+    assert (prompt.slot(words) == prompt.slot("the red mug")) == same
+    assert (prompt.ask(words) == prompt.ask("the red mug")) == same
+    turns = [prompt.ask_turn("x", [w], [False]) for w in (words, "the red mug")]
+    assert (turns[0].ids == turns[1].ids) == same
 
 
 def test_slots_stand_before_their_tokens(prompt) -> None:
