@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,7 +27,7 @@ from .families import FAMILIES
 from .gsva import GSVA
 from .prompt import Prompt
 from .schema import parameters
-from .tokenizer import TOKENIZER_NAME, Special, Tokenizer
+from .tokenizer import TOKENIZER_NAME, Special, Tokenizer, read_pieces
 from .weights import (
     CheckpointError,
     adapter,
@@ -86,7 +86,8 @@ def load_official(
     Args:
         llava: the LLaVA-layout directory (config.json, tokenizer.model) that GSVA was trained from.
         weights: GSVA's state dict, a file or a directory of shards (`weights.read_state`), whole or
-            as saved from peft with LoRA beside it, which is merged.
+            as saved from peft with LoRA beside it, which is merged; or an adapter's directory (peft),
+            which names the state dict that it belongs on and its own alpha.
         vision_tower: the CLIP directory (config.json, preprocessor_config.json, and its weights
             where the state dict lacks them).
         sam: SAM's sizes where the weights' shapes do not say them (decoder_heads) or are to be
@@ -99,14 +100,23 @@ def load_official(
         CheckpointError: the weights do not fit.
     """
     weights = Path(weights)
-    state = merge_lora(read_state(weights), lora_alpha)
+    base = weights
+    changes: dict[str, Tensor] = {}
+    if found := adapter(weights):
+        name, changes, lora_alpha = found
+        base = _base(weights, name)
+    state = merge_lora(read_state(base) | changes, lora_alpha)
     state = with_vision_tower(state, Path(vision_tower))
     sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
     config = official_config(llava, vision_tower, sizes, conversation, state)
     model = _fill(config, state, weights)
     prompt = Prompt.load(Path(llava) / TOKENIZER_NAME, config)
-    files = [weights] if weights.is_file() else sorted(p for p in weights.iterdir() if p.is_file())
+    files = _files(weights) if base == weights else [*_files(base), *_files(weights)]
     return Checkpoint(model, prompt, sha256(files))
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
 
 
 def official_config(
@@ -172,7 +182,7 @@ def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
 
     Training puts those that the tokenizer does not have yet behind its vocabulary.
     """
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(llava / TOKENIZER_NAME))
+    pieces = read_pieces(llava / TOKENIZER_NAME)
     added = _added_tokens(llava)
     sizes = {}
     for name, family in FAMILIES.items():
@@ -194,15 +204,40 @@ def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
     )
 
 
+#: The files that say which tokens a tokenizer has behind its pieces, each in its own way.
+ADDED_TOKENS: dict[str, Callable[[Any], dict[str, int]]] = {
+    "added_tokens.json": lambda data: {str(name): int(number) for name, number in data.items()},
+    "tokenizer_config.json": lambda data: {
+        token["content"]: int(number)
+        for number, token in data.get("added_tokens_decoder", {}).items()
+    },
+    "tokenizer.json": lambda data: {
+        token["content"]: int(token["id"]) for token in data.get("added_tokens", [])
+    },
+}
+
+
 def _added_tokens(llava: Path) -> dict[str, int]:
-    """Tokens that the tokenizer has behind its pieces, from either of the files that say so."""
+    """Tokens that the tokenizer has behind its pieces, from whichever files say so, and all agree."""
     ids: dict[str, int] = {}
-    config = llava / "tokenizer_config.json"
-    if config.exists():
-        decoder = read_json(config).get("added_tokens_decoder", {})
-        ids |= {token["content"]: int(number) for number, token in decoder.items()}
-    added = llava / "added_tokens.json"
-    return ids | (read_json(added) if added.exists() else {})
+    for name, tokens in ADDED_TOKENS.items():
+        path = llava / name
+        if not path.exists():
+            continue
+        data = read_json(path)
+        try:
+            found = tokens(data)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}: its added tokens cannot be read: {one_line(error)}"
+            ) from error
+        for token, number in found.items():
+            if ids.setdefault(token, number) != number:
+                raise CheckpointError(
+                    f"{path} gives {token} the id {number}, and another file beside it {ids[token]}: "
+                    "files of two tokenizers; copy them from one"
+                )
+    return ids
 
 
 def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) -> None:
@@ -222,14 +257,16 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
 
 
 def _base(directory: Path, name: str) -> Path:
-    """An adapter's base: a bundled name, or a directory as named, from here or from beside the adapter."""
+    """An adapter's base: a bundled name, or a path as named, from here or from beside the adapter."""
     for place in (name, directory / name):
+        if Path(place).is_file():
+            return Path(place)
         try:
             return model_directory(place)
         except FileNotFoundError:
             continue
     raise CheckpointError(
-        f"{directory} is an adapter on {name!r}, which is neither bundled nor a directory here: put its "
+        f"{directory} is an adapter on {name!r}, which is neither bundled nor a path here: put its "
         "base there, or change base_model_name_or_path in adapter_config.json"
     )
 

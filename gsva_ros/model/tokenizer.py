@@ -12,7 +12,9 @@ from pathlib import Path
 
 import sentencepiece
 
+from ..errors import InputError, one_line
 from .config import GSVAConfig
+from .weights import check_fetched
 
 IMAGE_TOKEN_ID = -200  # LLaVA's IMAGE_TOKEN_INDEX: stands for all of an image's tokens
 TOKENIZER_NAME = "tokenizer.model"
@@ -31,6 +33,20 @@ class Special(enum.Enum):
 
 
 Part = str | Special
+
+
+def read_pieces(path: Path) -> sentencepiece.SentencePieceProcessor:
+    """A `tokenizer.model`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is no sentencepiece model.
+    """
+    check_fetched(path)
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: not a sentencepiece model: {one_line(error)}") from error
 
 
 class Tokenizer:
@@ -57,8 +73,19 @@ class Tokenizer:
 
         Raises:
             FileNotFoundError: there is none.
+            InputError: it is no sentencepiece model, or another one than the config's ids stand behind.
         """
-        return cls(Path(path).read_bytes(), config)
+        pieces = read_pieces(Path(path))
+        tokenizer = cls(pieces.serialized_model_proto(), config)
+        used = {Special.SEG, Special.REJ}
+        used |= {Special.IM_START, Special.IM_END} if config.use_im_start_end else set()
+        first = min(number for token, number in tokenizer.ids.items() if token in used)
+        if first < pieces.vocab_size():
+            raise InputError(
+                f"{path} has {pieces.vocab_size()} pieces, and the special tokens of {config.source} begin "
+                f"at {first}: another tokenizer than the weights were trained with"
+            )
+        return tokenizer
 
     def encode(self, parts: Iterable[Part]) -> list[int]:
         """Ids of text and special tokens in turn.

@@ -33,6 +33,7 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 NESTED = ("module", "state_dict", "model_state_dict")
 # A word that wrappers put in front of every name: DataParallel, torch.compile.
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
+LORA_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])\.((?P<adapter>[^.]+)\.)?weight")
 LFS = b"version https://git-lfs"
 
 
@@ -64,20 +65,47 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Fold LoRA factors into their weights, W + alpha / r * B A, one weight at a time."""
+    """Fold LoRA factors into their weights, W + alpha / r * B A, one weight at a time.
+
+    Raises:
+        CheckpointError: factors that are incomplete, do not fit their weight, or are of a kind that this
+            sum does not cover; nothing of LoRA's is passed over.
+    """
     merged = {name: value for name, value in state.items() if ".lora_" not in name}
-    for name, a in state.items():
-        if ".lora_A." not in name:
-            continue
-        module, adapter = name.split(".lora_A.")
+    factors: dict[str, dict[str, Tensor]] = {}
+    adapters = set()
+    for name in state.keys() - merged.keys():
+        found = LORA_FACTOR.fullmatch(name)
+        if found is None:
+            raise CheckpointError(
+                f"{name} is of a kind of LoRA that is not merged here (lora_A and lora_B of weights are); "
+                "merge it with peft, and give the whole"
+            )
+        factors.setdefault(found["module"], {})[found["factor"]] = state[name]
+        adapters.add(found["adapter"])
+    if len(adapters) > 1:
+        names = ", ".join(sorted(map(str, adapters)))
+        raise CheckpointError(
+            f"the weights hold {len(adapters)} adapters ({names}): merge the one that is meant with peft, "
+            "and give the whole"
+        )
+    for module, pair in sorted(factors.items()):
         target = f"{module}.weight"
         if target not in merged:
             raise CheckpointError(f"LoRA factors for {target}, which the weights do not have")
-        b = state.get(f"{module}.lora_B.{adapter}")
-        if b is None:
-            raise CheckpointError(f"{module} has LoRA's factor A and not B: the file is incomplete")
+        if lost := {"A", "B"} - set(pair):
+            (here,), (gone,) = pair, lost
+            raise CheckpointError(
+                f"{module} has LoRA's factor {here} and not {gone}: the file is incomplete"
+            )
+        a, b, weight = pair["A"], pair["B"], merged[target]
+        if b.shape[1:] != a.shape[:1] or (*b.shape[:1], *a.shape[1:]) != weight.shape:
+            raise CheckpointError(
+                f"LoRA factors A {tuple(a.shape)} and B {tuple(b.shape)} do not make {target}, "
+                f"{tuple(weight.shape)}"
+            )
         update = (b.float() @ a.float()) * (alpha / a.shape[0])
-        merged[target] = (merged[target].float() + update).to(merged[target].dtype)
+        merged[target] = (weight.float() + update).to(weight.dtype)
     return merged
 
 
@@ -150,7 +178,13 @@ def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
         CheckpointError: an adapter of a kind that cannot be merged.
     """
     config = directory / ADAPTER_CONFIG
-    if not config.is_file():
+    path = next((directory / name for name in ADAPTER_FILES if (directory / name).is_file()), None)
+    whole = next((name for name in FILES if (directory / name).is_file()), None)
+    if path and whole:
+        raise CheckpointError(
+            f"{directory} holds {whole} and {path.name}: keep the one that is meant in a folder of its own"
+        )
+    if whole or not config.is_file():
         return None
     try:
         data = json.loads(config.read_text())
@@ -161,7 +195,6 @@ def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
     if others or not base:
         problem = f"{others[0]} is not supported" if others else "names no base_model_name_or_path"
         raise CheckpointError(f"{config}: {problem}; merge it with peft, and convert the whole")
-    path = next((directory / name for name in ADAPTER_FILES if (directory / name).is_file()), None)
     if path is None:
         raise CheckpointError(
             f"{directory} has {ADAPTER_CONFIG} and no {' or '.join(ADAPTER_FILES)}"
@@ -180,7 +213,8 @@ def _main_file(directory: Path) -> Path:
         return found
     if (directory / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
-            f"{directory} holds an adapter alone: load it by itself, with its base beside it"
+            f"{directory} holds an adapter, and here belongs its base: merge the two with peft, and give "
+            "the whole"
         )
     others = sorted(p for s in ("*.safetensors", "*.bin", "*.pth") for p in directory.glob(s))
     if len(others) == 1:
@@ -210,13 +244,24 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def check_fetched(path: Path) -> bytes:
+    """See that a file is there itself; returns how it begins.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        CheckpointError: it is a pointer of Git LFS.
+    """
     with path.open("rb") as file:
         start = file.read(len(LFS))
     if start == LFS:
         raise CheckpointError(
-            f"{path} is a Git LFS pointer and not the weights: fetch them with `git lfs pull`"
+            f"{path} is a Git LFS pointer and not the file: fetch it with `git lfs pull`"
         )
+    return start
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    start = check_fetched(path)
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as opened:

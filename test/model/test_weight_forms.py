@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import tiny_checkpoint
 from torch import Tensor
 
 import gsva_ros
 from gsva_ros import cli
-from gsva_ros.model.checkpoint import load_official, save_pretrained
+from gsva_ros.errors import InputError
+from gsva_ros.model.checkpoint import load_converted, load_official, save_pretrained
+from gsva_ros.model.config import GSVAConfig
 from gsva_ros.model.weights import CheckpointError, read_state, sam_sizes
 
 DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/official_tiny"
@@ -108,6 +111,7 @@ def test_the_same_model_whatever_the_form(form: str, state: State, tmp_path: Pat
 def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> None:
     ours = load(torch_file({k: v.to(dtype) for k, v in state.items()}, tmp_path))
     assert {v.dtype for v in ours.values() if v.is_floating_point()} == {dtype}
+    assert all(torch.equal(ours[name], state[name].to(dtype)) for name in ours)
 
 
 def test_a_state_without_vision_tower_takes_it_from_clip(state: State, tmp_path: Path) -> None:
@@ -151,6 +155,30 @@ def test_sam_of_any_size(embed: int, depth: int, heads: int, windows: list[int])
     assert {k: v for k, v in sizes.items() if k != "decoder_heads"}.items() <= read.items()
 
 
+@pytest.mark.parametrize(
+    ("name", "embed", "depth", "heads", "windows"),
+    [
+        ("ViT-B", 768, 12, 12, [2, 5, 8, 11]),
+        ("ViT-L", 1024, 24, 16, [5, 11, 17, 23]),
+        ("ViT-H", 1280, 32, 16, [7, 15, 23, 31]),
+    ],
+)
+def test_the_published_sams(
+    name: str, embed: int, depth: int, heads: int, windows: list[int]
+) -> None:
+    """Sizes as segment-anything builds them; shapes alone, without memory for the weights."""
+    from gsva_ros.model.config import SAM_DEFAULTS
+    from gsva_ros.model.sam import VisualModel
+
+    sizes = SAM_DEFAULTS | {"image_size": 1024, "patch_size": 16, "window_size": 14}
+    sizes |= {"embed_dim": embed, "depth": depth, "num_heads": heads}
+    sizes |= {"global_attn_indexes": windows}
+    with torch.device("meta"):
+        state = VisualModel(sizes).state_dict()
+    read = sam_sizes({f"model.visual_model.{key}": value for key, value in state.items()})
+    assert SAM_DEFAULTS | read == sizes | {"iou_head_hidden_dim": 256}, name
+
+
 def deepspeed(to: Path, _: State) -> Path:
     (to / "global_step5").mkdir()
     (to / "global_step5/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"x")
@@ -180,6 +208,23 @@ def half_a_factor(to: Path, state: State) -> Path:
     return torch_file(state | {name: torch.zeros(2, 64)}, to)
 
 
+def lora(**shapes: tuple[int, ...]) -> Callable[[Path, State], Path]:
+    """Whole weights with tensors of these shapes beside the first layer's q_proj; "__" is a dot."""
+    module = "model.layers.0.self_attn.q_proj"
+
+    def make(to: Path, state: State) -> Path:
+        more = {f"{module}.{k.replace('__', '.')}": torch.zeros(v) for k, v in shapes.items()}
+        return torch_file(state | more, to)
+
+    return make
+
+
+def adapter_beside_whole(to: Path, state: State) -> Path:
+    save_file({"base_model.model.lm_head.weight": torch.zeros(1)}, to / "adapter_model.safetensors")
+    (to / "adapter_config.json").write_text("{}")
+    return safe(state, to)
+
+
 def one_row_less(to: Path, state: State) -> Path:
     cut = {
         k: v[:-1] for k, v in state.items() if k in ("lm_head.weight", "model.embed_tokens.weight")
@@ -200,6 +245,24 @@ def two_rows_more(to: Path, state: State) -> Path:
         (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
         (nothing, "holds none of model.safetensors.index.json"),
         (half_a_factor, "factor A and not B"),
+        (lora(lora_B__default__weight=(64, 2)), "factor B and not A"),
+        (
+            lora(lora_A__default__weight=(2, 64), lora_B__default__weight=(64, 3)),
+            r"A \(2, 64\) and B \(64, 3\) do not make model.layers.0.self_attn.q_proj.weight",
+        ),
+        (lora(lora_embedding_A__default=(2, 64)), "lora_embedding_A.default is of a kind of LoRA"),
+        (lora(lora_magnitude_vector=(64,)), "lora_magnitude_vector is of a kind of LoRA"),
+        (lora(lora_B__default__bias=(64,)), "lora_B.default.bias is of a kind of LoRA"),
+        (
+            lora(
+                lora_A__default__weight=(2, 64),
+                lora_B__default__weight=(64, 2),
+                lora_A__other__weight=(2, 64),
+                lora_B__other__weight=(64, 2),
+            ),
+            r"2 adapters \(default, other\)",
+        ),
+        (adapter_beside_whole, "holds model.safetensors and adapter_model.safetensors"),
         (
             two_rows_more,
             "606 embedding rows, and the tokenizer in .* makes 604 as gsva, 603 as lisa",
@@ -225,21 +288,80 @@ def test_a_checkpoint_without_rejection_is_never_read_as_gsva(state: State, tmp_
     assert (config.family, config.rej_token_id, config.im_start_token_id) == ("lisa", None, 601)
 
 
-@pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
-def test_added_tokens_decide_the_ids(where: str, state: State, tmp_path: Path) -> None:
-    llava = tmp_path / "llava"
-    shutil.copytree(GOLDEN / "llava", llava)
-    added = {"[REJ]": 600, "[SEG]": 601, "<im_start>": 602, "<im_end>": 603}
-    if where == "added_tokens.json":
-        (llava / where).write_text(json.dumps(added))
-    else:
-        decoder = {str(number): {"content": name} for name, number in added.items()}
-        (llava / where).chmod(0o644)
-        (llava / where).write_text(json.dumps({"added_tokens_decoder": decoder}))
-    weights = torch_file(state, tmp_path)
+@pytest.fixture
+def llava(tmp_path: Path) -> Path:
+    """The recorded model's LLaVA directory, to be changed."""
+    shutil.copytree(GOLDEN / "llava", tmp_path / "llava")
+    for path in (tmp_path / "llava").iterdir():
+        path.chmod(0o644)
+    return tmp_path / "llava"
+
+
+def config_of(llava: Path) -> GSVAConfig:
     official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
-    config = load_official(llava, weights, **official).model.config
+    return load_official(llava, GOLDEN / "gsva_tiny.bin", **official).model.config
+
+
+ADDED = {"[REJ]": 600, "[SEG]": 601, "<im_start>": 602, "<im_end>": 603}
+ADDED_FILES = {
+    "added_tokens.json": ADDED,
+    "tokenizer_config.json": {
+        "added_tokens_decoder": {str(i): {"content": name} for name, i in ADDED.items()}
+    },
+    "tokenizer.json": {"added_tokens": [{"id": i, "content": n} for n, i in ADDED.items()]},
+}
+
+
+@pytest.mark.parametrize("where", ADDED_FILES)
+def test_added_tokens_decide_the_ids(where: str, llava: Path) -> None:
+    (llava / where).write_text(json.dumps(ADDED_FILES[where]))
+    config = config_of(llava)
     assert (config.rej_token_id, config.seg_token_id) == (600, 601)
+
+
+def test_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
+    (llava / "tokenizer.json").write_text(json.dumps(ADDED_FILES["tokenizer.json"]))
+    swapped = ADDED | {"[SEG]": 600, "[REJ]": 601}
+    (llava / "added_tokens.json").write_text(json.dumps(swapped))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json gives \[REJ\] the id 600.* 601"):
+        config_of(llava)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("added_tokens.json", '["[SEG]"]'),
+        ("added_tokens.json", '{"[SEG]": "first"}'),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"600": "[SEG]"}}'),
+        ("tokenizer.json", '{"added_tokens": [{"id": 600}]}'),
+    ],
+)
+def test_added_tokens_that_cannot_be_read(file: str, content: str, llava: Path) -> None:
+    (llava / file).write_text(content)
+    with pytest.raises(CheckpointError, match=f"{file}: its added tokens cannot be read"):
+        config_of(llava)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        (b"no model", "not a sentencepiece model"),
+    ],
+)
+def test_a_tokenizer_that_is_none(content: bytes, said: str, llava: Path) -> None:
+    (llava / "tokenizer.model").write_bytes(content)
+    with pytest.raises(InputError, match=rf"tokenizer\.model.*{said}"):
+        config_of(llava)
+
+
+def test_a_converted_directory_with_a_larger_tokenizer_is_refused(tmp_path: Path) -> None:
+    """Its own words would be read as special tokens."""
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes((GOLDEN / "llava/tokenizer.model").read_bytes())
+    with pytest.raises(InputError, match=r"tokenizer\.model has 600 pieces.*begin at 3\d\d"):
+        load_converted(tmp_path)
 
 
 @pytest.mark.parametrize("base", ["directory", "beside"])
@@ -274,8 +396,25 @@ def test_an_adapter_loads_on_its_base(base: str, state: State, tmp_path: Path) -
     (adapter / "adapter_config.json").write_text(
         json.dumps(said | {"base_model_name_or_path": "x"})
     )
-    with pytest.raises(CheckpointError, match="neither bundled nor a directory"):
+    with pytest.raises(CheckpointError, match="neither bundled nor a path"):
         gsva_ros.load(adapter)
+
+
+def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
+    """It names the state dict that it belongs on, and brings its own alpha."""
+    target = "model.layers.0.self_attn.q_proj"
+    a, b = torch.randn(2, 64), torch.randn(64, 2)
+    factors = {f"base_model.model.{target}.lora_{n}.weight": v for n, v in (("A", a), ("B", b))}
+    torch.save(factors, tmp_path / "adapter_model.bin")
+    said = {"base_model_name_or_path": str(GOLDEN / "gsva_tiny.bin"), "lora_alpha": 8, "r": 2}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    merged = load(tmp_path, lora_alpha=1.0)
+    assert torch.allclose(merged[f"{target}.weight"], state[f"{target}.weight"] + 4 * (b @ a))
+    assert torch.equal(merged["lm_head.weight"], state["lm_head.weight"])
+    said["base_model_name_or_path"] = str(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match="here belongs its base"):
+        load(tmp_path)
 
 
 def test_the_convert_command_of_the_documentation(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Usage: python test/support/convert_memory.py [SIZE] [FOLDER]
 
-Makes a random checkpoint of about SIZE GiB (default 4) in 16 bits with GSVA-7B's width, converts it in a
-process of its own, prints its peak resident memory, and deletes both.
+Makes a random checkpoint of about SIZE GiB (default 4) in 16 bits with GSVA-7B's width and its LoRA factors
+beside the weights, converts it in a process of its own, prints its peak resident memory, and deletes both.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tiny import tiny_config, tiny_tokenizer_model
 
 from gsva_ros.model.gsva import GSVA
 
+RANK = 8  # GSVA-7B's
 LAYER = 4 * 4096 * 4096 + 3 * 4096 * 11008
 
 
@@ -63,6 +64,12 @@ def measure(folder: Path, size: float) -> None:
     with torch.device("meta"):
         shapes = GSVA(config).state_dict()
     weights = {k: torch.full(v.shape, 0.01, dtype=torch.bfloat16) for k, v in shapes.items()}
+    for name in [n for n in weights if n.endswith(("q_proj.weight", "v_proj.weight"))]:
+        if name.startswith("model.layers."):
+            module, (rows, columns) = name.removesuffix(".weight"), weights[name].shape
+            for factor, shape in (("A", (RANK, columns)), ("B", (rows, RANK))):
+                value = torch.full(shape, 0.01, dtype=torch.bfloat16)
+                weights[f"{module}.lora_{factor}.default.weight"] = value
     torch.save(weights, folder / "gsva.bin")
     del weights
     command = [sys.executable, "-m", "gsva_ros", "convert", "--llava", str(llava)]
