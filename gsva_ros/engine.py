@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from .model.clip import ClipPreprocessor
 from .model.config import model_type
 from .model.images import Rgb, check_rgb
 from .model.mask_pixels import enlarger
+from .model.memory import memory_errors
 from .model.prefix import Prefix, branch_bias, rewind
 from .model.sam import SamPreprocessor
 from .model.tokenizer import Special
@@ -83,23 +83,6 @@ class _Decision:
     hidden: Tensor
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _memory_errors(method: Callable[P, R]) -> Callable[P, R]:
-    """Let torch's error of a full device be Python's, which callers without torch know."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(str(error).partition("\n")[0]) from error
-
-    return call
-
-
 class Engine:
     """A loaded model. It holds no state between calls: any thread may call it, one at a time.
 
@@ -138,7 +121,7 @@ class Engine:
         return float(self.config.rejection_threshold)
 
     @torch.inference_mode()
-    @_memory_errors
+    @memory_errors
     def encode(self, rgb: Rgb) -> EncodedFrame:
         """Run both vision towers and the prompt's prefix on a frame, once.
 
@@ -177,7 +160,7 @@ class Engine:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    @_memory_errors
+    @memory_errors
     def segment(
         self,
         frame: EncodedFrame,
@@ -222,7 +205,7 @@ class Engine:
         return self._answer(frame, decisions, text, seconds, mask_rejected=mask_rejected)
 
     @torch.inference_mode()
-    @_memory_errors
+    @memory_errors
     def ask(
         self,
         frame: EncodedFrame,

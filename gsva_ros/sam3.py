@@ -3,7 +3,7 @@
 transformers' own classes do the work. The presence score is p_seg, so that it can reject; a mask is the
 union of the instances. There is no language model: free text is refused.
 
-Source: `Sam3Model` of transformers; preprocessing by the directory's preprocessor_config.json.
+Source: `Sam3Model` of transformers; preprocessing as the directory's files say.
 """
 
 from __future__ import annotations
@@ -34,19 +34,67 @@ from .answer import (
     thresholds_of,
 )
 from .errors import InputError, one_line
-from .model.checkpoint import sha256
+from .model.checkpoint import sha256, unfit
 from .model.config import PREPROCESSOR_NAME, read_json
 from .model.images import Rgb, check_rgb, resize, to_tensor
+from .model.memory import memory_errors
+from .model.weights import CheckpointError, check_fetched
 
-#: An instance is drawn from this score on: the default of transformers' own post-processing.
+#: An instance is drawn above this score: the default of transformers' own post-processing.
 INSTANCE_SCORE = 0.3
-#: Tokens of a phrase, its start and end included, as its text encoder was trained.
-PHRASE_TOKENS = 32
+
+PROCESSOR_NAME = "processor_config.json"
 
 
 def load(directory: Path, device: torch.device, dtype: torch.dtype) -> Sam3Engine:
-    """The engine of a directory in transformers' layout."""
+    """The engine of a directory in transformers' layout, of SAM 3 alone or with its video tracker.
+
+    Raises:
+        InputError: it is none, or its weights do not fit.
+    """
     return Sam3Engine(directory, device, dtype)
+
+
+def _model(directory: Path, dtype: torch.dtype) -> Sam3Model:
+    """The model with the directory's weights, none missing, left over, or of another shape."""
+    for path in directory.glob("*.safetensors"):
+        check_fetched(path)
+    try:
+        # Whatever the directory holds, nothing is fetched for it, and nothing in it is run.
+        model, found = Sam3Model.from_pretrained(
+            directory,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below, with the others
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers, safetensors and torch refuse in their ways
+        raise InputError(f"{directory}: cannot be loaded as SAM 3: {one_line(error)}") from error
+    # What the files lack, transformers fills with random numbers.
+    problems = [f"missing {name}" for name in sorted(found["missing_keys"])]
+    problems += [f"unexpected {name}" for name in sorted(found["unexpected_keys"])]
+    problems += [
+        f"{name} is {tuple(given)}, not {tuple(wanted)}"
+        for name, given, wanted in sorted(found["mismatched_keys"])
+    ]
+    problems += [
+        f"{name} {why}" for name, value in model.state_dict().items() if (why := unfit(value))
+    ]
+    if problems:
+        more = f"; and {len(problems) - 8} more" * (len(problems) > 8)
+        raise CheckpointError(
+            f"{directory} does not fit the model: {'; '.join(problems[:8])}{more}"
+        )
+    return model
+
+
+def _preprocessor(directory: Path) -> Any:
+    """The image processor's fields: in a file of their own, or in the whole processor's."""
+    own = directory / PREPROCESSOR_NAME
+    return (
+        read_json(own) if own.exists() else read_json(directory / PROCESSOR_NAME)["image_processor"]
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +117,25 @@ class Sam3Engine:
     def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.device, self.dtype = str(directory), device, dtype
         self.precision = str(dtype).removeprefix("torch.")
+        self.model = _model(directory, dtype)
+        self._phrase_tokens = self.model.config.text_config.max_position_embeddings
         try:
-            # Whatever the directory holds, nothing is fetched for it.
-            self.model = Sam3Model.from_pretrained(directory, dtype=dtype, local_files_only=True)
             self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-            preprocessor = read_json(directory / PREPROCESSOR_NAME)
+            preprocessor = _preprocessor(directory)
             size = preprocessor["size"]
             self._size = int(size["height"]), int(size["width"])
             self._mean, self._std = (
                 np.array(preprocessor[name], np.float32) for name in ("image_mean", "image_std")
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # the tokenizers' library raises nothing narrower
             raise InputError(
-                f"{directory}: cannot be loaded as SAM 3: {one_line(error)}"
+                f"{directory}: its tokenizer or preprocessing cannot be read: {one_line(error)}"
             ) from error
         self.model.to(device).eval()
         self.weights_hash = sha256(sorted(directory.glob("*.safetensors")))
 
     @torch.inference_mode()
+    @memory_errors
     def encode(self, rgb: Rgb) -> Sam3Frame:
         """Run the vision encoder on a frame, uint8 [H, W, 3] RGB, once."""
         start = time.perf_counter()
@@ -97,6 +146,7 @@ class Sam3Engine:
         return Sam3Frame(self, rgb.shape[:2], vision, time.perf_counter() - start)
 
     @torch.inference_mode()
+    @memory_errors
     def segment(
         self,
         frame: Sam3Frame,
@@ -147,9 +197,9 @@ class Sam3Engine:
                 faults[index] = fault
                 continue
             ids = self._tokenizer(expression.strip())["input_ids"]
-            if len(ids) > PHRASE_TOKENS:
+            if len(ids) > self._phrase_tokens:
                 faults[index] = (
-                    f"an expression takes {len(ids)} tokens of {PHRASE_TOKENS}; shorten it"
+                    f"an expression takes {len(ids)} tokens of {self._phrase_tokens}; shorten it"
                 )
             tokens.append(torch.tensor([ids], device=self.device))
         if faults:
@@ -166,11 +216,11 @@ class Sam3Engine:
             return decided(expression, p_seg, True, frame.size)
         scores = output.pred_logits[0].float().sigmoid() * p_seg
         # A phrase that is not there has no instance either; its mask is asked for, so the likeliest.
-        chosen = scores >= (INSTANCE_SCORE if not rejected else scores.max())
-        logits = output.pred_masks[0][chosen][:, None].float()
+        chosen = scores == scores.max() if rejected else scores > INSTANCE_SCORE
         union = np.zeros(frame.size, bool)
-        for one in logits:
-            drawn = F.interpolate(one[None], frame.size, mode="bilinear")[0, 0] > 0
+        for mask in output.pred_masks[0][chosen][:, None].float().sigmoid():
+            # At the frame's size one by one, as transformers' post-processing enlarges them.
+            drawn = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
             union |= drawn.cpu().numpy()
         box = mask_box(union)
         pixels = None if box is None else (box, cropped(union, box))

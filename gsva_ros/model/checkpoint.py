@@ -296,7 +296,7 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
-    problems += [f"{name} {problem}" for name, value in state.items() if (problem := _unfit(value))]
+    problems += [f"{name} {problem}" for name, value in state.items() if (problem := unfit(value))]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" * (len(problems) > 8))
         raise CheckpointError(f"{path} does not fit the model: {shown}")
@@ -305,7 +305,7 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
     return model.eval()
 
 
-def _unfit(value: Tensor) -> str:
+def unfit(value: Tensor) -> str:
     """Why a tensor cannot be a weight; "": it can."""
     if not value.is_floating_point():
         return f"is {str(value.dtype).removeprefix('torch.')}; weights are floating-point numbers"

@@ -1,0 +1,25 @@
+"""A device's lack of memory, in words that callers without torch know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def memory_errors(method: Callable[P, R]) -> Callable[P, R]:
+    """Let torch's error of a full device be Python's MemoryError."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error).partition("\n")[0]) from error
+
+    return call
