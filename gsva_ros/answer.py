@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,13 @@ class Segmenter(Protocol[FrameT]):
     def release(self) -> None:
         """Give unused memory back."""
         ...
+
+
+def no_rejection(engine: Segmenter[Any]) -> str:
+    """What a program says once where it starts with a model that cannot reject; "": it can."""
+    if engine.can_reject:
+        return ""
+    return f"{engine.name} cannot reject: it masks what is not there too, unless the mask is empty"
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:

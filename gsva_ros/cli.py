@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .answer import ExpressionError, Rejection, Slot
+from .answer import ExpressionError, Rejection, Slot, no_rejection
 from .errors import InputError, check_writable, one_line
 
 #: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
@@ -113,6 +113,8 @@ def segment(args: argparse.Namespace) -> int:
     if not cv2.haveImageWriter(str(output)):
         raise InputError(f"{output}: no such picture format can be written; use .png or .jpg")
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
+    if notice := no_rejection(engine):
+        print(notice, file=sys.stderr)
     frame = engine.encode(rgb)
     answer = engine.ask(frame, args.text) if args.text else engine.segment(frame, args.expressions)
     if args.text:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..answer import no_rejection
 from ..errors import InputError, check_writable, one_line, write_result
 from .metrics import NAMES
 from .sources import bag, dataset, scenes
@@ -240,8 +241,9 @@ def _engine(args: argparse.Namespace) -> Segmenter[Any]:
     own = args.device == "auto" and here.num_processes > 1
     device = str(here.device) if own else args.device
     engine = load(args.model, device=device, dtype=args.dtype)
-    if not engine.can_reject and here.is_main_process:
-        print(f"{args.model} cannot reject: an empty mask is its only no", file=sys.stderr)
+    notice = no_rejection(engine)
+    if notice and here.is_main_process:
+        print(notice, file=sys.stderr)
     return engine
 
 

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from gsva_ros.answer import no_rejection
 from gsva_ros.errors import InputError
 
 
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{bag}: no such bag or picture")
     print(f"loading {args.model} ...", flush=True)
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
+    if notice := no_rejection(engine):
+        print(notice, flush=True)
     with own_folder() as folder:
         page = Page(engine, args.bags, folder)
         address = serve(page.blocks, args.host, args.port)

@@ -37,7 +37,7 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-from gsva_ros.answer import Segmenter
+from gsva_ros.answer import Segmenter, no_rejection
 from gsva_ros.conversions import MessageError, to_rgb
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.serving.requests import (
@@ -132,11 +132,8 @@ class GsvaNode(LifecycleNode):
             self.get_logger().error(f"cannot load {model!r}: {type(error).__name__}: {error}")
             logging.getLogger("gsva").debug("details", exc_info=True)
             return TransitionCallbackReturn.FAILURE
-        if not self._engine.can_reject:
-            self.get_logger().warning(
-                f"{model!r} cannot reject: it answers SEGMENTED about things that are not there, unless "
-                "their mask is empty"
-            )
+        if notice := no_rejection(self._engine):
+            self.get_logger().warning(notice)
         self._provenance = provenance_of(self._engine, self._threshold())
         self._worker = Worker(self._engine, self._publish, self._limits, self._now)
         self._worker.pause(INACTIVE)

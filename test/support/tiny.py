@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import sentencepiece
 import torch
 
-from gsva_ros.model.checkpoint import Checkpoint
+from gsva_ros.model.checkpoint import Checkpoint, save_pretrained
 from gsva_ros.model.config import GSVAConfig
 from gsva_ros.model.gsva import GSVA
 from gsva_ros.model.prompt import Prompt
@@ -101,3 +102,17 @@ def tiny_checkpoint(**changes: Any) -> Checkpoint:
     torch.manual_seed(0)
     prompt = Prompt(Tokenizer(model, config), config)
     return Checkpoint(GSVA(config).eval(), prompt, weights_hash="tiny")
+
+
+def tiny_lisa(folder: Path, sees: bool) -> Path:
+    """Save a LISA with random weights whose masks are all whole frames, or all empty."""
+    checkpoint = tiny_checkpoint(family="lisa", rej_token_id=None, conversation="llava_v1")
+    decoder: Any = checkpoint.model.model.visual_model.mask_decoder
+    with torch.no_grad():
+        decoder.output_upscaling[-2].weight.zero_()
+        decoder.output_upscaling[-2].bias.fill_(1.0)
+        for head in decoder.output_hypernetworks_mlps:
+            head.layers[-1].weight.zero_()
+            head.layers[-1].bias.fill_(1.0 if sees else -1.0)
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
+    return folder

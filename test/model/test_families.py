@@ -1,0 +1,48 @@
+"""A family without a rejection token through the programs: what it says, and its only no."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_lisa
+
+import gsva_ros
+from gsva_ros import cli
+from gsva_ros.answer import Rejection
+
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+PICTURE = Path(__file__).resolve().parents[1] / "data/scene.png"
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_an_empty_mask_is_its_only_no(sees: bool, tmp_path: Path) -> None:
+    engine = gsva_ros.load(tiny_lisa(tmp_path, sees))
+    frame = engine.encode(np.zeros((40, 60, 3), np.uint8))
+    slots = engine.segment(frame, ["a mug", "a zebra"], threshold=1.0).slots
+    expected = None if sees else Rejection.EMPTY_MASK
+    assert [(s.p_seg, s.rejection) for s in slots] == [(1.0, expected)] * 2
+
+
+@pytest.mark.parametrize(("sees", "n_acc", "t_acc"), [(True, 0.0, 1.0), (False, 1.0, 0.0)])
+def test_the_evaluation_counts_it_as_a_no(
+    sees: bool, n_acc: float, t_acc: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = tiny_lisa(tmp_path / "model", sees), tmp_path / "out.json"
+    command = ["eval", "bag", str(DEMO / "tabletop"), "--truth", str(DEMO / "tabletop_truth.json")]
+    assert cli.main([*command, "--model", str(model), "--no-blind", "--out", str(out)]) == 0
+    scores = json.loads(out.read_text())["scores"]["all"]
+    assert (scores["N_acc"], scores["T_acc"]) == (n_acc, t_acc)
+    assert capsys.readouterr().err.count("cannot reject") == 1
+
+
+@pytest.mark.parametrize(("model", "times"), [("lisa", 1), ("gsva-mini", 0)])
+def test_the_command_says_that_it_cannot_reject(
+    model: str, times: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(tiny_lisa(tmp_path / "model", True)) if model == "lisa" else model
+    options = ["--model", name, "--output", str(tmp_path / "out.png")]
+    assert cli.main(["segment", str(PICTURE), "the mug", *options]) == 0
+    assert capsys.readouterr().err.count("cannot reject") == times
