@@ -24,9 +24,8 @@ def load(
     """Load a model, ready to segment.
 
     Args:
-        model: a bundled name ("gsva-mini"), a converted directory, a SAM 3 directory of transformers, or,
-            together with `weights`, the
-            LLaVA directory that official GSVA weights were trained from.
+        model: a bundled name ("gsva-mini"), a converted directory, a SAM 3 directory of transformers,
+            or, together with `weights`, the LLaVA directory that official weights were trained from.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
         official: for official weights: weights, vision_tower, and optionally sam, conversation,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from gsva_ros.model.checkpoint import Checkpoint, load_converted, load_official
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.official import official_pass
 from gsva_ros.model.sam import SamPreprocessor
+from gsva_ros.model.weights import read_state
 from gsva_ros.truth import Referring
 
 DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/lisa_tiny"
@@ -159,3 +161,57 @@ def test_convert_and_load(tmp_path: Path) -> None:
     ]
     assert cli.main(["convert", *options, str(tmp_path)]) == 0
     assert load_converted(tmp_path).model.config == checkpoint().model.config
+
+
+def hugging_face(folder: Path, added: dict[str, int], lora: bool) -> dict[str, torch.Tensor]:
+    """LISA as its authors publish it: tokenizer and shards in one folder, no vision tower.
+
+    Returns:
+        The weights that it stands for.
+    """
+    shutil.copytree(GOLDEN / "llava", folder, copy_function=shutil.copyfile)
+    (folder / "added_tokens.json").write_text(json.dumps(added))
+    state = {k: v.clone() for k, v in read_state(GOLDEN / "lisa_tiny.bin").items()}
+    rows = max(added.values()) + 1
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        state[name] = torch.cat([state[name], state[name][: rows - len(state[name])]])
+    saved = {k: v for k, v in state.items() if not k.startswith("model.vision_tower.")}
+    if lora:
+        target = "model.layers.0.self_attn.q_proj"
+        a, b = torch.randn(4, 64), torch.randn(64, 4)
+        saved = {f"base_model.model.{name}": value for name, value in saved.items()}
+        saved[f"base_model.model.{target}.lora_A.default.weight"] = a
+        saved[f"base_model.model.{target}.lora_B.default.weight"] = b
+        state[f"{target}.weight"] = state[f"{target}.weight"] + 4 * (b @ a)
+    names = sorted(saved)
+    places = {}
+    for number in (1, 2):
+        file = f"pytorch_model-0000{number}-of-00002.bin"
+        part = names[number - 1 :: 2]
+        torch.save({name: saved[name] for name in part}, folder / file)
+        places |= dict.fromkeys(part, file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    return state
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"[SEG]": 600, "<im_start>": 601, "<im_end>": 602},
+        # Behind LLaVA's own tokens there are as many rows as GSVA's four would make.
+        {"<im_patch>": 600, "<im_start>": 601, "<im_end>": 602, "[SEG]": 603},
+    ],
+)
+def test_a_hugging_face_directory(added: dict[str, int], lora: bool, tmp_path: Path) -> None:
+    folder, out = tmp_path / "lisa", tmp_path / "out"
+    expected = hugging_face(folder, added, lora)
+    command = ["convert", "--llava", str(folder), "--weights", str(folder), str(out)]
+    command += ["--vision-tower", str(GOLDEN / "clip-vit-tiny")]
+    assert cli.main([*command, "--sam", str(GOLDEN / "sam_tiny.json")]) == 0
+    loaded = load_converted(out)
+    config, state = loaded.model.config, loaded.model.state_dict()
+    assert (config.family, config.seg_token_id) == ("lisa", added["[SEG]"])
+    assert config.im_start_token_id == added["<im_start>"]
+    for name, value in state.items():
+        assert torch.allclose(value, expected[name], atol=1e-6), name
