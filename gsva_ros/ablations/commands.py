@@ -1,0 +1,37 @@
+"""`gsva ablate`: the comparison from an empty folder to its page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def register(subparsers: Any) -> None:
+    """Add `ablate` to argparse's subparsers."""
+    parser = subparsers.add_parser(
+        "ablate",
+        help="what [REJ] and several [SEG] are worth: LISA to GSVA, row by row",
+        description="Renders scenes, trains every row and seed, scores them and writes a page. A run that "
+        "was stopped goes on where it was.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="working folder")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--report", type=Path, default=Path("docs/ablations.md"), help="the page")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything that is not there yet, and the page."""
+    import torch
+
+    from ..errors import check_writable, write_result
+    from .report import page
+    from .runs import run_all
+
+    check_writable(args.report)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    print(f"written: {write_result(args.report, page(run_all(args.out, args.seeds)))}")
+    return 0

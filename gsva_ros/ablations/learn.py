@@ -1,0 +1,227 @@
+"""Training: first the base that every row begins with, then a row.
+
+The losses are GSVA's (cross-entropy of the answer, 2.0 BCE + 0.5 dice), the slot's cross-entropy counted
+by itself as gsva-mini's training does, and one auxiliary term that every row can use: the patches that a
+slot's targets cover (`train.grounding`). The base has learnt where present things are, and has seen neither
+an absent one nor a slot's decision nor a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
+from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, IGNORE, dice_loss, sigmoid_bce_loss
+from ..model.prompt import Prompt
+from ..model.tokenizer import Special
+from ..scenes import Expression
+from ..train.batches import around
+from ..train.config import Config
+from ..train.grounding import Grounding, Read
+from ..train.packing import Branch, Packed, pack
+from ..train.parts import export, select
+from ..train.stages import Step, Steps
+from ..train.trainer import MODEL, Task, Trainer
+from ..train.vision import mask_logits
+from .rows import ROWS, Row, branches
+from .shared import BASE_MODEL, Seen, newborn
+
+#: Expressions of a scene's prompts in a step.
+PROMPTS = (1, 1, 1, 3, 5)
+#: Slots of a step whose masks are learnt.
+MASKS = 48
+BATCH = 32
+BASE_STEPS, ROW_STEPS = 400, 120
+LANGUAGE = {"language_model": 1e-3, "embed_tokens": 1e-3, "lm_head": 1e-3, "projector": 1e-3}
+MASK_PARTS = {"text_hidden_fcs": 1e-3, "mask_decoder": 3e-4}
+HEADS = "grounding.safetensors"
+SHORT = 4  # words, of an expression of the base's first half
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A scene's prompts of a step, and which of their expressions are there."""
+
+    prompts: list[list[Expression]]
+
+    def without_absent(self, rng: np.random.Generator, everything: list[Expression]) -> Asked:
+        """Absent expressions replaced by others that are there, so that as many are asked for."""
+        there = [e for e in everything if e.targets]
+
+        def other(expression: Expression) -> Expression:
+            return expression if expression.targets else there[int(rng.integers(len(there)))]
+
+        return Asked([[other(e) for e in prompt] for prompt in self.prompts])
+
+
+def draw(expressions: list[Expression], rng: np.random.Generator) -> Asked:
+    """Prompts of one scene, the same for every row."""
+    order = rng.permutation(len(expressions))
+    found, at = [], 0
+    for count in PROMPTS:
+        found.append([expressions[order[(at + k) % len(order)]] for k in range(count)])
+        at += count
+    return Asked(found)
+
+
+class Learner(nn.Module):
+    """The model, and the loss of one step of a row; of the base, where `row` is None."""
+
+    def __init__(self, checkpoint: Checkpoint, data: Seen, row: Row | None, config: Config) -> None:
+        super().__init__()
+        self.model, self.prompt = checkpoint.model, checkpoint.prompt
+        self.grounding = Grounding(self.model, data.scenes)
+        self._data, self._row, self._config = data, row, config
+
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, float]]:
+        """The step's loss and figures."""
+        rng = np.random.default_rng([7, self._config.seed, step.number])
+        rows = rng.integers(len(self._data.scenes), size=self._config.batch)
+        packed = pack(self._prefix(), [self._branches(int(r), step.number, rng) for r in rows])
+        layers, hidden = read(self.model, self.prompt, self._data.clip(rows), packed)
+        start = len(around(self.prompt)[0])
+        patches = slice(start, start + self.model.config.image_tokens)
+        looking, figures = self.grounding(Read(layers, packed, rows, patches, self._prefix()))
+        text, decided = self._words(hidden, packed)
+        figures |= {"text": text.item(), "slot": decided.item()}
+        loss = looking + text
+        if self._row:
+            masks, iou = self._masks(hidden, packed, rows, rng)
+            loss = loss + decided + masks
+            figures |= {"mask": masks.item(), "iou": iou}
+        return loss, figures | {"loss": loss.item()}
+
+    def _prefix(self) -> int:
+        before, after = around(self.prompt)
+        return len(before) + self.model.config.image_tokens + len(after)
+
+    def _branches(self, scene: int, step: int, rng: np.random.Generator) -> list[Branch]:
+        everything = self._data.scenes.expressions[scene]
+        row = self._row
+        if row is None and step < self._config.steps // 2:
+            short = [e for e in everything if len(e.text.split()) <= SHORT and e.targets]
+            everything = short or everything
+        asked = draw(everything, rng)
+        if row is None or not row.absent:
+            asked = asked.without_absent(rng, everything)
+        # The base reads both kinds of conversation.
+        row = row or ROWS["A" if step % 2 else "C"]
+        return [
+            branch
+            for prompt in asked.prompts
+            for branch in branches(self.prompt, row, prompt, [bool(e.targets) for e in prompt])
+        ]
+
+    def _words(self, hidden: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the answers' words, and of their slots."""
+        ids = self.prompt.tokenizer.ids
+        slot_ids = torch.tensor([ids[Special.SEG], ids[Special.REJ]])
+        spoken = packed.labels != IGNORE
+        labels = packed.labels[spoken]
+        each = F.cross_entropy(self.model.lm_head(hidden[spoken]), labels, reduction="none")
+        slots = torch.isin(labels, slot_ids)
+        return each[~slots].mean(), each[slots].mean()
+
+    def _masks(
+        self, hidden: Tensor, packed: Packed, rows: npt.NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, float]:
+        """2.0 BCE + 0.5 dice of slots drawn alike in every row; a [REJ] has no mask, but counts."""
+        assert self._row
+        drawn = rng.permutation(len(packed.slot_targets))[:MASKS]
+        chosen = [int(k) for k in drawn if packed.slot_targets[k] or not self._row.rejects]
+        image, place = packed.slot_at[chosen].unbind(1)
+        embeddings = self._data.sam(rows)[image]
+        prompts = self.model.mask_prompts(hidden[image, place])
+        low_res, _ = self.model.decode_masks(embeddings, prompts)
+        targets = [packed.slot_targets[k] for k in chosen]
+        truth = torch.from_numpy(
+            self._data.scenes.target_masks(rows[image.numpy()], targets)
+        ).float()
+        size = self.model.config.sam["image_size"]
+        logits = mask_logits(low_res, (truth.shape[1], truth.shape[2]), size)
+        loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, len(drawn))
+        loss = loss + DICE_WEIGHT * dice_loss(logits, truth, len(drawn))
+        there = truth.flatten(1).any(1)
+        both, either = (logits > 0) & (truth > 0.5), (logits > 0) | (truth > 0.5)
+        iou = both.flatten(1).sum(1) / either.flatten(1).sum(1).clamp(min=1)
+        return loss, float(iou[there].mean())
+
+
+def read(
+    model: Any, prompt: Prompt, clip_tokens: Tensor, packed: Packed
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """States of packed branches: every layer's [B, P + L, D], and the last at the branches [B, L, D]."""
+    before, after = around(prompt)
+    batch = len(clip_tokens)
+    x = torch.cat(
+        [
+            model.embed(before).expand(batch, -1, -1),
+            model.project(clip_tokens),
+            model.embed(after).expand(batch, -1, -1),
+            model.embed(packed.ids),
+        ],
+        1,
+    )
+    bias = torch.zeros(packed.allowed.shape).masked_fill_(~packed.allowed, float("-inf"))
+    out = model.language(
+        x, attention_mask=bias, position_ids=packed.position_ids, hidden_layers=True
+    )
+    return out.hidden_layers, out.hidden_last[:, -packed.ids.shape[1] :]
+
+
+def teach(out: Path, data: Seen, name: str, seed: int, base: Path | None, steps: int) -> Path:
+    """Train the base or a row, going on where an earlier run stopped; returns the model's folder."""
+    config = Config.model_validate(
+        {
+            "out": out,
+            "model": BASE_MODEL,
+            "objective": "language",
+            "sources": [{"kind": "scenes"}],
+            "parts": LANGUAGE | (MASK_PARTS if base else {}),
+            "steps": steps,
+            "batch": BATCH,
+            "schedule": "cosine",
+            "warmup": 20,
+            "betas": [0.9, 0.98],
+            "weight_decay": 0.02,
+            "clip_parts": True,
+            "precision": "float32",
+            "gradient_checkpointing": False,
+            "seed": seed,
+            "save_every": 40,
+        }
+    )
+    checkpoint = newborn(seed)
+    learner = Learner(checkpoint, data, ROWS[name] if base else None, config)
+    if base:
+        _begin_with(learner, base)
+    groups = select(checkpoint.model, config)
+    heads = list(learner.grounding.parameters())
+    groups.append({"name": "grounding", "params": heads, "lr": 1e-3, "peak": 1e-3})
+
+    def write(state: dict[str, Tensor], to: Path) -> None:
+        own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+        export(checkpoint, own, config, to)
+        heads = {k: v.contiguous() for k, v in state.items() if not k.startswith("model.")}
+        save_file(heads, to / HEADS)
+
+    Trainer(config, Task(learner, groups, Steps(), write)).run()
+    return out / MODEL
+
+
+def _begin_with(learner: Learner, base: Path) -> None:
+    """The base's weights, but for the prompts of masks: the seed's own."""
+    state = load_file(base / WEIGHTS_NAME)
+    own = {k: v for k, v in state.items() if "text_hidden_fcs" not in k}
+    learner.model.load_state_dict(own, strict=False)
+    heads = load_file(base / HEADS)
+    learner.grounding.load_state_dict({k.removeprefix("grounding."): v for k, v in heads.items()})

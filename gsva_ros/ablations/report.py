@@ -1,0 +1,126 @@
+"""`docs/ablations.md`: the rows' scores and their paired differences, from the answers of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ..eval.metrics import bootstrap, gres
+from . import learn, score, shared
+from .rows import ROWS
+from .score import Answers
+
+#: A row's runs: of each seed, its test answers and the threshold that val chose.
+Runs = Mapping[str, list[tuple[Answers, float]]]
+Chosen = Callable[[Answers], npt.NDArray[np.bool_]]
+
+KINDS: dict[str, tuple[str, Chosen]] = {
+    "single": ("gIoU", lambda a: (a.asked == 1) & (a.category == "single")),
+    "plural": ("gIoU", lambda a: (a.asked == 1) & (a.category == "multiple")),
+    "relative": ("gIoU", lambda a: (a.asked == 1) & (a.category == "relative")),
+    "absent": ("N_acc", lambda a: (a.asked == 1) & ~a.present),
+}
+METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
+
+
+def page(runs: Runs) -> str:
+    """The whole page, Markdown."""
+    parts = [_head(len(next(iter(runs.values())))), "## One expression in a prompt\n", _kinds(runs)]
+    for count in score.ASKED:
+        what = "expression" if count == 1 else "expressions"
+        parts += [f"## Prompts of {count} {what}: all of them\n", _prompt(runs, count)]
+    parts += ["## Differences\n", _differences(runs)]
+    return "\n".join(parts)
+
+
+def _head(seeds: int) -> str:
+    rows = "\n".join(f"| {name} | {row.title} |" for name, row in ROWS.items())
+    expressions = sum(n * k for n, k in score.ASKED.items())
+    prompts = ", ".join(str(n) for n in learn.PROMPTS)
+    return f"""# What rejections and slots are worth, at gsva-mini's scale
+
+The paper (GSVA, CVPR 2024) adds two things to LISA: several [SEG] in one answer, and [REJ] for what is
+not there. Here each is taken away again, on rendered scenes, with everything else alike. `gsva ablate`
+makes this page: it renders, trains and scores, and goes on where it was stopped.
+
+| row | what it is |
+|---|---|
+{rows}
+
+Shared: {shared.COUNTS["train"]} training scenes; gsva-mini's two encoders, frozen; its mask decoder to
+begin with; a language model that began from nothing and learnt, in {learn.BASE_STEPS} steps, which patches
+present expressions mean, without a slot's decision, a mask or an absent thing. Each row then has
+{learn.ROW_STEPS} steps of {learn.BATCH} scenes with prompts of {prompts} expressions: the same scenes,
+prompts and expressions for every row of a seed (A: absent ones replaced by present ones of the scene),
+GSVA's losses and the same auxiliary term, {seeds} seeds. A and B ask each expression in a conversation of
+its own, as LISA does; the others ask a prompt at once.
+
+Scored: {shared.COUNTS["test"]} test scenes, {expressions} expressions each, about half of them absent, by
+the rules of `gsva eval` (protocol deployed: what is rejected has no mask). A threshold for each run, chosen
+for the best gIoU on {shared.COUNTS["val"]} other scenes: of p([SEG]) where a row can reject, of the mask's
+area where it cannot. In a joint prompt E reads its own earlier answers. D has one mask for a prompt, which
+counts for each of its expressions. Figures are means over seeds, ± half the range between them. These are
+short runs: they compare rows, and say nothing of what a row reaches with long training.
+"""
+
+
+def _kinds(runs: Runs) -> str:
+    lines = ["| row | " + " | ".join(f"{k}: {m}" for k, (m, _) in KINDS.items()) + " |"]
+    lines.append("|---" * (len(KINDS) + 1) + "|")
+    for name, of_row in runs.items():
+        cells = [_cell(of_row, metric, chosen) for metric, chosen in KINDS.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _prompt(runs: Runs, count: int) -> str:
+    lines = ["| row | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    for name, of_row in runs.items():
+        cells = [_cell(of_row, metric, lambda a: a.asked == count) for metric in METRICS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(of_row: list[tuple[Answers, float]], metric: str, chosen: Chosen) -> str:
+    values = [float(gres(a.terms(t)[chosen(a)].sum(0))[metric]) for a, t in of_row]
+    return f"{np.mean(values):.3f} ± {(max(values) - min(values)) / 2:.3f}"
+
+
+def _differences(runs: Runs) -> str:
+    """E minus each other row, with intervals that resample scenes."""
+    lines = [
+        "E minus the row, all seeds together, 95 % bootstrap interval over scenes "
+        "(an interval without 0 is a difference).\n",
+        "| prompt | row | " + " | ".join(METRICS) + " |",
+        "|---" * (len(METRICS) + 2) + "|",
+    ]
+    for count in score.ASKED:
+        for name in runs:
+            if name != "E":
+                cells = difference(runs[name], runs["E"], count)
+                lines.append(f"| {count} | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def difference(
+    a: list[tuple[Answers, float]], b: list[tuple[Answers, float]], count: int
+) -> list[str]:
+    """b minus a in METRICS on prompts of `count` expressions, each with its interval."""
+    pairs = [
+        np.concatenate([x.terms(s), y.terms(t)], 1)[x.asked == count]
+        for (x, s), (y, t) in zip(a, b, strict=True)
+    ]
+    table = np.concatenate(pairs)
+    scenes = np.concatenate([x.scene[x.asked == count] for x, _ in a])
+
+    def compute(sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        first, second = gres(sums[..., :8]), gres(sums[..., 8:])
+        return {name: second[name] - first[name] for name in METRICS}
+
+    value, interval = compute(table.sum(0)), bootstrap(table, scenes, compute)
+    return [
+        f"{float(value[name]):+.3f} [{interval[name][0]:+.3f}, {interval[name][1]:+.3f}]"
+        for name in METRICS
+    ]

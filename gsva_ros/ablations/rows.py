@@ -1,0 +1,78 @@
+"""The rows of the comparison, and how each of them puts expressions into words.
+
+A prompt is a set of expressions about one picture, asked for together. What the rows differ in is how many
+conversations and how many slots a prompt becomes, and what a slot says about a thing that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..model.prompt import Prompt
+from ..model.tokenizer import Part, Special
+from ..scenes import Expression
+from ..train.packing import Branch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to ask and to answer.
+
+    Attributes:
+        absent: whether training shows things that are not there.
+        together: whether a prompt's expressions share a conversation, whose answer names them.
+        rejects: whether [REJ] stands for what is not there; else its mask is empty.
+        own_slots: whether each expression has a slot of its own; else the prompt has one, for all of them.
+    """
+
+    title: str
+    absent: bool
+    together: bool
+    rejects: bool
+    own_slots: bool
+
+
+ROWS = {
+    "A": Row("LISA, never shown an absent thing", False, False, False, True),
+    "B": Row("LISA, absent things as empty masks", True, False, False, True),
+    "C": Row("one [SEG] an expression, no [REJ]", True, True, False, True),
+    "D": Row("one [SEG] or [REJ] for the whole prompt", True, True, True, False),
+    "E": Row("GSVA: [SEG] or [REJ] for each expression", True, True, True, True),
+}
+
+
+def branches(
+    prompt: Prompt, row: Row, asked: Sequence[Expression], kept: Sequence[bool]
+) -> list[Branch]:
+    """The conversations that a prompt becomes.
+
+    Args:
+        kept: which expressions are answered with [SEG]; the others are with [REJ], where a row has it.
+    """
+    groups = [range(len(asked))] if row.together else [range(k, k + 1) for k in range(len(asked))]
+    return [_branch(prompt, row, [asked[k] for k in g], [kept[k] for k in g]) for g in groups]
+
+
+def _branch(prompt: Prompt, row: Row, asked: Sequence[Expression], kept: Sequence[bool]) -> Branch:
+    question = prompt.conversation.question.format(", ".join(e.text for e in asked))
+    turn = prompt.rounds([(question, _answer(row, asked, kept))])
+    targets = tuple(e.targets for e in asked)
+    if not row.own_slots:
+        targets = (tuple(sorted({k for e in asked for k in e.targets})),)
+    texts = tuple("" for _ in targets)
+    labels = prompt.labels(turn)
+    return Branch(tuple(turn.ids[:-1]), tuple(labels[:-1]), tuple(turn.slots), targets, texts)
+
+
+def _answer(row: Row, asked: Sequence[Expression], kept: Sequence[bool]) -> list[Part]:
+    def slot(seen: bool) -> Special:
+        return Special.SEG if seen or not row.rejects else Special.REJ
+
+    if not (row.together and row.own_slots):
+        return [slot(any(kept)), "."]
+    answer: list[Part] = ["Sure,"]
+    for number, (expression, seen) in enumerate(zip(asked, kept, strict=True)):
+        answer += [", "] if number else []
+        answer += [f"{expression.text}:", slot(seen)]
+    return [*answer, "."]

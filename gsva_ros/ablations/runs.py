@@ -1,0 +1,45 @@
+"""Every row and seed in turn; what an earlier call finished is read and not run again."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from ..errors import write_result
+from ..model.checkpoint import load_converted
+from . import learn
+from .report import Runs
+from .rows import ROWS
+from .score import Answers, answers
+from .shared import Seen, seen
+
+
+def run_all(out: Path, seeds: int) -> Runs:
+    """The test answers and threshold of every row and seed, seed by seed."""
+    data = {split: seen(out / "scenes", split) for split in ("train", "val", "test")}
+    base = learn.teach(out / "base", data["train"], "", 0, None, learn.BASE_STEPS)
+    runs: dict[str, list[tuple[Answers, float]]] = {name: [] for name in ROWS}
+    for seed in range(1, seeds + 1):
+        for name in ROWS:
+            runs[name].append(_one(out / f"{name}-{seed}", data, name, seed, base))
+    return runs
+
+
+def _one(
+    out: Path, data: dict[str, Seen], name: str, seed: int, base: Path
+) -> tuple[Answers, float]:
+    path = out / "answers.json"
+    if not path.exists():
+        began = time.monotonic()
+        model = learn.teach(out, data["train"], name, seed, base, learn.ROW_STEPS)
+        checkpoint, row = load_converted(model), ROWS[name]
+        threshold = answers(checkpoint, row, data["val"]).threshold()
+        found = {
+            "threshold": threshold,
+            "answers": answers(checkpoint, row, data["test"]).to_lists(),
+        }
+        write_result(path, json.dumps(found) + "\n")
+        print(f"row {name}, seed {seed}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+    found = json.loads(path.read_text())
+    return Answers.of_lists(found["answers"]), float(found["threshold"])

@@ -1,0 +1,182 @@
+"""Scoring: every row answers the same prompts; its threshold is chosen on val, for the best gIoU.
+
+Rows that can reject are thresholded in the probability of [SEG], the others in the mask's share of the
+frame. Expressions are asked alone, and in joint prompts of three and five. The one mask of a row without
+slots of its own counts for each expression of its prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..eval.metrics import gres, gres_terms
+from ..model.checkpoint import Checkpoint
+from ..model.tokenizer import Special
+from ..scenes import Expression
+from ..train.batches import around
+from ..train.packing import pack
+from ..train.vision import mask_logits
+from .learn import read
+from .rows import Row, branches
+from .shared import Seen
+
+#: How many prompts of how many expressions a scene is asked.
+ASKED = {1: 6, 3: 1, 5: 1}
+BATCH = 25
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One line an expression [N].
+
+    scene; asked: expressions of its prompt; category; present; sureness, what the threshold is about;
+    intersection, union: pixels of its mask and the truth; truth_area.
+    """
+
+    scene: npt.NDArray[np.int64]
+    asked: npt.NDArray[np.int64]
+    category: npt.NDArray[np.str_]
+    present: npt.NDArray[np.bool_]
+    sureness: npt.NDArray[np.float64]
+    intersection: npt.NDArray[np.int64]
+    union: npt.NDArray[np.int64]
+    truth_area: npt.NDArray[np.int64]
+
+    def terms(self, threshold: float) -> npt.NDArray[np.float64]:
+        """`metrics.gres_terms` [N, 8]: what is rejected has no mask."""
+        rejected = self.sureness < threshold
+        return gres_terms(
+            np.where(rejected, 0, self.intersection),
+            np.where(rejected, self.truth_area, self.union),
+            self.present,
+            rejected,
+        )
+
+    def threshold(self) -> float:
+        """The one with the best gIoU."""
+        tried = np.unique(np.quantile(self.sureness, np.linspace(0, 1, 201)))
+        values = [float(gres(self.terms(t).sum(0))["gIoU"]) for t in tried]
+        return float(tried[int(np.argmax(values))])
+
+    def to_lists(self) -> dict[str, list[Any]]:
+        """As JSON holds it."""
+        return {name: column.tolist() for name, column in asdict(self).items()}
+
+    @classmethod
+    def of_lists(cls, lists: dict[str, list[Any]]) -> Answers:
+        """What `to_lists` gave."""
+        return cls(**{name: np.array(column) for name, column in lists.items()})
+
+
+@torch.inference_mode()
+def answers(checkpoint: Checkpoint, row: Row, data: Seen) -> Answers:
+    """What the model of a row answers to a split's prompts."""
+    lines: list[tuple[Any, ...]] = []
+    for start in range(0, len(data.scenes), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(data.scenes)))
+        lines += _batch(checkpoint, row, data, rows)
+    return Answers(*(np.array(column) for column in zip(*lines, strict=True)))
+
+
+def prompts(expressions: list[Expression], scene: int) -> list[list[Expression]]:
+    """The prompts that a scene is asked: any draw without replacement inside a prompt."""
+    rng = np.random.default_rng([11, scene])
+    return [
+        [expressions[k] for k in rng.permutation(len(expressions))[:count]]
+        for count, times in ASKED.items()
+        for _ in range(times)
+    ]
+
+
+def _batch(
+    checkpoint: Checkpoint, row: Row, data: Seen, rows: npt.NDArray[np.int64]
+) -> Iterator[tuple[Any, ...]]:
+    asked = [prompts(data.scenes.expressions[int(r)], int(r)) for r in rows]
+    hidden, p_seg = _decided(checkpoint, row, data.clip(rows), asked)
+    size = checkpoint.model.config.sam["image_size"]
+    at = 0
+    for scene, of_scene in zip(rows, asked, strict=True):
+        slots = sum(len(p) if row.own_slots else 1 for p in of_scene)
+        here = slice(at, at + slots)
+        at += slots
+        low_res, _ = checkpoint.model.decode_masks(
+            data.sam(np.array([scene])), checkpoint.model.mask_prompts(hidden[here])
+        )
+        frame = data.scenes.instances.shape[1:]
+        masks = (mask_logits(low_res, (frame[0], frame[1]), size) > 0).numpy()
+        sure = p_seg[here].numpy() if row.rejects else masks.mean((1, 2))
+        yield from _lines(row, data, int(scene), of_scene, masks, sure)
+
+
+def _lines(
+    row: Row,
+    data: Seen,
+    scene: int,
+    asked: list[list[Expression]],
+    masks: npt.NDArray[np.bool_],
+    sure: npt.NDArray[Any],
+) -> Iterator[tuple[Any, ...]]:
+    slot = 0
+    for prompt in asked:
+        targets = [e.targets for e in prompt]
+        truths = data.scenes.target_masks(np.full(len(prompt), scene), targets)
+        for k, (expression, truth) in enumerate(zip(prompt, truths, strict=True)):
+            own = slot + (k if row.own_slots else 0)
+            mask = masks[own]
+            yield (
+                scene,
+                len(prompt),
+                expression.category,
+                bool(expression.targets),
+                float(sure[own]),
+                int((mask & truth).sum()),
+                int((mask | truth).sum()),
+                int(truth.sum()),
+            )
+        slot += len(prompt) if row.own_slots else 1
+
+
+def _decided(
+    checkpoint: Checkpoint, row: Row, clip_tokens: Tensor, asked: list[list[list[Expression]]]
+) -> tuple[Tensor, Tensor]:
+    """States [K, D] and p([SEG]) [K] of all slots; a slot reads the model's own answers before it."""
+    kept = [[[True] * len(prompt) for prompt in of_scene] for of_scene in asked]
+    own = row.rejects and row.own_slots
+    for turn in range(max(ASKED) if own else 1):
+        hidden, p_seg = _pass(checkpoint, row, clip_tokens, asked, kept)
+        at = 0
+        for of_scene in kept:
+            for prompt in of_scene:
+                if own and turn < len(prompt):
+                    prompt[turn] = bool(p_seg[at + turn] >= 0.5)
+                at += len(prompt)
+    return hidden, p_seg
+
+
+def _pass(
+    checkpoint: Checkpoint,
+    row: Row,
+    clip_tokens: Tensor,
+    asked: list[list[list[Expression]]],
+    kept: list[list[list[bool]]],
+) -> tuple[Tensor, Tensor]:
+    model, prompt = checkpoint.model, checkpoint.prompt
+    before, after = around(prompt)
+    images = [
+        [b for p, k in zip(of_scene, answered, strict=True) for b in branches(prompt, row, p, k)]
+        for of_scene, answered in zip(asked, kept, strict=True)
+    ]
+    packed = pack(len(before) + clip_tokens.shape[1] + len(after), images)
+    _, states = read(model, prompt, clip_tokens, packed)
+    image, place = packed.slot_at.unbind(1)
+    hidden = states[image, place]
+    ids = prompt.tokenizer.ids
+    two = model.lm_head(hidden)[:, [ids[Special.SEG], ids[Special.REJ]]]
+    return hidden, two.softmax(-1)[:, 0]

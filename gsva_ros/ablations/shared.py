@@ -1,0 +1,84 @@
+"""What all rows share: scenes, gsva-mini's encoders with their features, and a new language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..engine import model_directory
+from ..model.checkpoint import Checkpoint, load_converted
+from ..model.gsva import GSVA
+from ..scenes import SceneSet
+from ..sim.dataset import write_dataset
+from ..train.frames import Frames
+from ..train.grounding import give_places
+
+BASE_MODEL = "gsva-mini"
+COUNTS = {"train": 6000, "val": 150, "test": 300}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A split's scenes as the frozen encoders see them.
+
+    clip_tokens float16 [N, T, Cv] and image_embeddings float16 [N, C, h, w].
+    """
+
+    scenes: SceneSet
+    clip_tokens: npt.NDArray[np.float16]
+    image_embeddings: npt.NDArray[np.float16]
+
+    def clip(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """clip_tokens float32 [B, T, Cv] of these scenes."""
+        return torch.from_numpy(self.clip_tokens[rows]).float()
+
+    def sam(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """image_embeddings float32 [B, C, h, w] of these scenes."""
+        return torch.from_numpy(self.image_embeddings[rows]).float()
+
+
+def seen(folder: Path, split: str) -> Seen:
+    """Render a split into `folder` and encode it, or read what an earlier run left there."""
+    place = folder / split
+    write_dataset(place, split, COUNTS[split], workers=1)
+    scenes = SceneSet(place, split)
+    model = load_converted(model_directory(BASE_MODEL)).model
+    frames = Frames(scenes, model.config)
+    clip = _cached(place / "clip.npy", len(scenes), lambda r: model.encode_clip(frames.clip(r)))
+    sam = _cached(place / "sam.npy", len(scenes), lambda r: model.encode_sam(frames.sam(r)))
+    return Seen(scenes, clip, sam)
+
+
+def newborn(seed: int) -> Checkpoint:
+    """gsva-mini's encoders and mask decoder beside a language model, projector and prompts from nothing."""
+    taught = load_converted(model_directory(BASE_MODEL))
+    config = taught.model.config
+    torch.manual_seed(seed)
+    model = GSVA(config)
+    for part in ("vision_tower", "visual_model"):
+        getattr(model.model, part).load_state_dict(getattr(taught.model.model, part).state_dict())
+    assert isinstance(model.model.mm_position, nn.Embedding)
+    give_places(model.model.mm_position, config.clip["image_size"] // config.clip["patch_size"])
+    return Checkpoint(model, taught.prompt, weights_hash="")
+
+
+def _cached(
+    path: Path, count: int, encode: Callable[[npt.NDArray[np.int64]], Tensor]
+) -> npt.NDArray[np.float16]:
+    if not path.exists():
+        parts = []
+        for start in tqdm(range(0, count, 32), desc=path.stem, mininterval=5.0):
+            with torch.inference_mode():
+                parts.append(encode(np.arange(start, min(start + 32, count))).half().numpy())
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, np.concatenate(parts))
+        partial.rename(path)
+    features: npt.NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return features

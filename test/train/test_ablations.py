@@ -1,0 +1,155 @@
+"""The comparison of rows: what each is asked and answers, how it is scored, and that one step learns."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gsva_ros.ablations import learn, score
+from gsva_ros.ablations.report import difference, page
+from gsva_ros.ablations.rows import ROWS, branches
+from gsva_ros.ablations.score import Answers
+from gsva_ros.engine import model_directory
+from gsva_ros.model.checkpoint import load_converted
+from gsva_ros.model.tokenizer import Special
+from gsva_ros.scenes import Expression
+
+ASKED = [
+    Expression("the red mug", "single", (1,)),
+    Expression("the blue can", "absent_kind", ()),
+    Expression("all boxes", "multiple", (2, 3)),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_converted(model_directory("gsva-mini"))
+
+
+def slots_of(checkpoint, branch):
+    """The slot tokens that a branch's slots are followed by."""
+    names = {v: k for k, v in checkpoint.prompt.tokenizer.ids.items()}
+    return [names.get(branch.labels[at]) for at in branch.slots]
+
+
+@pytest.mark.parametrize(
+    ("name", "conversations", "slots", "targets"),
+    [
+        ("A", 3, ["SEG"] * 3, [(1,), (), (2, 3)]),
+        ("B", 3, ["SEG"] * 3, [(1,), (), (2, 3)]),
+        ("C", 1, ["SEG"] * 3, [(1,), (), (2, 3)]),
+        ("D", 1, ["SEG"], [(1, 2, 3)]),
+        ("E", 1, ["SEG", "REJ", "SEG"], [(1,), (), (2, 3)]),
+    ],
+)
+def test_rows_ask_and_answer_as_they_say(checkpoint, name, conversations, slots, targets):
+    made = branches(checkpoint.prompt, ROWS[name], ASKED, [True, False, True])
+    assert len(made) == conversations
+    assert [s for b in made for s in slots_of(checkpoint, b)] == [Special[s] for s in slots]
+    assert [t for b in made for t in b.targets] == targets
+
+
+def test_a_prompt_of_nothing_but_absents_is_rejected_as_a_whole(checkpoint):
+    (only,) = branches(checkpoint.prompt, ROWS["D"], ASKED[1:2] * 2, [False, False])
+    assert slots_of(checkpoint, only) == [Special.REJ]
+    assert only.targets == ((),)
+
+
+def test_every_row_draws_the_same_and_the_first_no_absents():
+    many = [Expression(f"thing {k}", "single", (1,) if k % 2 else ()) for k in range(20)]
+    first, second = (learn.draw(many, np.random.default_rng(3)) for _ in range(2))
+    assert first == second
+    assert [len(p) for p in first.prompts] == list(learn.PROMPTS)
+    assert len({e.text for p in first.prompts for e in p}) == sum(learn.PROMPTS)
+    present = first.without_absent(np.random.default_rng(0), many)
+    assert [len(p) for p in present.prompts] == list(learn.PROMPTS)
+    assert all(e.targets for p in present.prompts for e in p)
+    for before, after in zip(first.prompts, present.prompts, strict=True):
+        assert [a for b, a in zip(before, after, strict=True) if b.targets] == [
+            b for b in before if b.targets
+        ]
+
+
+def made_up(sureness, seed=0):
+    """Answers to 40 expressions: present ones have a mask of IoU 0.5."""
+    rng = np.random.default_rng(seed)
+    present = np.arange(40) % 2 == 0
+    return Answers(
+        scene=np.arange(40) // 4,
+        asked=np.array([1, 1, 3, 5] * 10),
+        category=np.array(["single", "absent_kind", "multiple", "relative"] * 10),
+        present=present,
+        sureness=np.where(present, 0.9, sureness) + rng.uniform(0, 0.05, 40),
+        intersection=np.where(present, 50, 0),
+        union=np.full(40, 100),
+        truth_area=np.where(present, 75, 0),
+    )
+
+
+def test_the_threshold_parts_what_can_be_parted():
+    answers = made_up(0.2)
+    assert 0.25 < answers.threshold() <= 0.95
+    terms = answers.terms(answers.threshold()).sum(0)
+    assert terms[5] == terms[4] == 20  # every absent one rejected
+    assert terms[7] == terms[6] == 20  # every present one kept
+    assert Answers.of_lists(json.loads(json.dumps(answers.to_lists()))).threshold() == (
+        answers.threshold()
+    )
+
+
+def test_the_page_shows_rows_and_their_differences():
+    worse, better = (made_up(0.95), 0.9), (made_up(0.2), 0.5)
+    runs = {name: [better if name == "E" else worse] * 2 for name in ROWS}
+    text = page(runs)
+    assert text.count("\n| A |") == 4 + 1  # the list of rows, kinds, and three sizes of prompt
+    assert "2 seeds" in text
+    gain = difference([worse], [better], 1)
+    assert gain[2].startswith("+1.000")  # N-acc: from nothing rejected to all
+    assert difference([better], [better], 1)[0] == "+0.000 [+0.000, +0.000]"
+
+
+def test_a_joint_prompt_is_decided_by_the_models_own_answers(checkpoint, monkeypatch):
+    """E alone is asked again; what it then reads are its own decisions."""
+    seen = []
+
+    def passed(_, row, __, asked, kept):
+        seen.append([list(p) for p in kept[0]])
+        return torch.zeros(len(ASKED), 4), torch.tensor([0.9, 0.1, 0.8])
+
+    monkeypatch.setattr(score, "_pass", passed)
+    score._decided(checkpoint, ROWS["E"], torch.zeros(1, 1, 1), [[ASKED]])
+    assert seen[0] == [[True] * 3]
+    assert seen[-1] == [[True, False, True]]
+    count = len(seen)
+    score._decided(checkpoint, ROWS["C"], torch.zeros(1, 1, 1), [[ASKED]])
+    assert len(seen) == count + 1
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_from_an_empty_folder_to_the_page_and_never_twice(tmp_path, monkeypatch, capsys):
+    from gsva_ros.ablations import shared
+    from gsva_ros.cli import main
+
+    monkeypatch.setattr(shared, "COUNTS", {"train": 6, "val": 4, "test": 4})
+    for name, value in {"BASE_STEPS": 2, "ROW_STEPS": 2, "BATCH": 2}.items():
+        monkeypatch.setattr(learn, name, value)
+    given = ["ablate", "--out", str(tmp_path / "runs"), "--seeds", "1"]
+    report = tmp_path / "ablations.md"
+    assert main([*given, "--report", str(report)]) == 0
+    first = report.read_text()
+    assert "| D |" in first
+    monkeypatch.setattr(learn, "teach", _only_the_base(learn.teach))
+    assert main([*given, "--report", str(report)]) == 0
+    assert report.read_text() == first
+    assert capsys.readouterr().out.count("row ") == len(ROWS)
+
+
+def _only_the_base(teach):
+    def taught(out, data, name, *rest):
+        assert not name, "a finished row was trained again"
+        return teach(out, data, name, *rest)
+
+    return taught
