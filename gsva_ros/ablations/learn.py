@@ -40,7 +40,7 @@ PROMPTS = (1, 1, 1, 3, 5)
 #: Slots of a step whose masks are learnt.
 MASKS = 48
 BATCH = 32
-BASE_STEPS, ROW_STEPS = 400, 120
+BASE_STEPS, ROW_STEPS = 250, 90
 LANGUAGE = {"language_model": 1e-3, "embed_tokens": 1e-3, "lm_head": 1e-3, "projector": 1e-3}
 MASK_PARTS = {"text_hidden_fcs": 1e-3, "mask_decoder": 3e-4}
 HEADS = "grounding.safetensors"

@@ -21,6 +21,7 @@ ALLOWED = {
     "eval": {"engine", "answer", "model", "serving", "bags", "datasets"},
     "train": {"model", "bags", "datasets"},
     "sim": set(),
+    "ablations": {"engine", "model", "eval", "train", "sim"},
     "overlay": {"answer"},
 }
 #: Small modules of the package's root that stand below all layers.
