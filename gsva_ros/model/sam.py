@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from . import mask_decoder
 from .images import ConvStem, Rgb, check_rgb, resize, to_tensor
 from .sam_encoder import ImageEncoder
 from .segment_anything import modeling
@@ -123,21 +124,12 @@ class VisualModel(nn.Module):
         This is `MaskDecoder.predict_masks`, which takes a single image, for K of them.
         """
         decoder, count = self.mask_decoder, len(mask_prompts)
-        _, channels, height, width = image_embeddings.shape
         learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         learned = learned.expand(count, -1, -1).to(mask_prompts.dtype)
         tokens = torch.cat([learned, mask_prompts[:, None]], 1)
-        dense = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
-        source = (image_embeddings + dense).expand(count, -1, -1, -1)
-        positions = self._dense_positions(height, width).to(source.dtype).expand(count, -1, -1, -1)
-        tokens, source = decoder.transformer(source, positions, tokens)
-        upscaled = decoder.output_upscaling(
-            source.transpose(1, 2).reshape(count, channels, height, width)
-        )
-        # Token 0 predicts the IoU, token 1 is the mask that single-mask output selects.
-        kernel = decoder.output_hypernetworks_mlps[0](tokens[:, 1])
-        low_res_masks = torch.einsum("kc,kchw->khw", kernel, upscaled)
-        return low_res_masks, decoder.iou_prediction_head(tokens[:, 0])[:, 0]
+        image = image_embeddings + self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        positions = self._dense_positions(*image.shape[2:]).to(image.dtype)
+        return mask_decoder.decode(decoder, image, positions, tokens)
 
     def _dense_positions(self, height: int, width: int) -> Tensor:
         """Positional encoding [1, C, height, width], computed in float32 and without autocast."""
