@@ -32,7 +32,7 @@ from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.config import model_type
-from .model.images import Rgb, check_rgb
+from .model.images import Rgb, check_rgb, upload
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
 from .model.prefix import Prefix, branch_bias, rewind
@@ -134,14 +134,15 @@ class Engine:
         start = time.perf_counter()
         rgb = check_rgb(rgb)
         height, width = rgb.shape[:2]
-        pixel_values = self._to_device(self._clip(rgb)[None])
-        sam_pixel_values = self._to_device(self._sam(rgb)[None])
         model, prompt = self.model, self.prompt
+        pixels = upload(rgb, self.device)
+        # SAM first: on a GPU its encoder, the longest part, runs while the rest is prepared.
+        image_embeddings = model.encode_sam(self._sam(pixels)[None].to(self.dtype))
+        pixel_values = self._clip(pixels)[None].to(self.dtype)
         image_tokens = model.project(model.encode_clip(pixel_values))
         embeds = [self._embed(prompt.before_image), image_tokens, self._embed(prompt.after_image)]
         cache = model.language(torch.cat(embeds, 1), use_cache=True).past_key_values
         assert cache is not None
-        image_embeddings = model.encode_sam(sam_pixel_values)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return EncodedFrame(
@@ -387,9 +388,6 @@ class Engine:
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.embed(torch.tensor([list(ids)], dtype=torch.long, device=self.device))
-
-    def _to_device(self, pixels: Tensor) -> Tensor:
-        return pixels.to(self.device, self.dtype)
 
     # Checks
 

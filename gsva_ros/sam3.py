@@ -36,7 +36,7 @@ from .answer import (
 from .errors import InputError, one_line
 from .model.checkpoint import sha256, unfit
 from .model.config import PREPROCESSOR_NAME, read_json
-from .model.images import Rgb, check_rgb, resize, to_tensor
+from .model.images import Rgb, check_rgb, normalise, resize, upload
 from .model.memory import memory_errors
 from .model.weights import CheckpointError, check_fetched
 
@@ -140,9 +140,10 @@ class Sam3Engine:
         """Run the vision encoder on a frame, uint8 [H, W, 3] RGB, once."""
         start = time.perf_counter()
         rgb = check_rgb(rgb)
-        squashed = resize(rgb, *self._size, Image.Resampling.BILINEAR).astype(np.float32) / 255
-        pixels = to_tensor((squashed - self._mean) / self._std)[None].to(self.device, self.dtype)
-        vision = self.model.get_vision_features(pixels)
+        squashed = resize(upload(rgb, self.device), *self._size, Image.Resampling.BILINEAR)
+        pixels = squashed.float() / 255
+        normalise(pixels, self._mean, self._std)
+        vision = self.model.get_vision_features(pixels.permute(2, 0, 1)[None].to(self.dtype))
         return Sam3Frame(self, rgb.shape[:2], vision, time.perf_counter() - start)
 
     @torch.inference_mode()

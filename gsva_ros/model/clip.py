@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from .images import ConvStem, Rgb, check_rgb, resize, to_tensor
+from .images import ConvStem, Rgb, check_rgb, normalise, resize
 
 
 class ClipPreprocessor:
@@ -25,19 +25,22 @@ class ClipPreprocessor:
         self.mean = np.asarray(fields["image_mean"], np.float32)
         self.std = np.asarray(fields["image_std"], np.float32)
 
-    def __call__(self, rgb: Rgb) -> Tensor:
-        """Uint8 frame (H, W, 3) to pixel_values, float32 [3, S, S]."""
-        rgb = check_rgb(rgb)
+    def __call__(self, rgb: Rgb | Tensor) -> Tensor:
+        """Uint8 frame (H, W, 3) to pixel_values, float32 [3, S, S], where the frame is."""
+        if not isinstance(rgb, Tensor):
+            rgb = check_rgb(rgb)
         if self.fields.get("do_resize", True):
-            resample = Image.Resampling(self.fields.get("resample", 3))
-            rgb = resize(rgb, *self._resized(*rgb.shape[:2]), resample)
+            method = Image.Resampling(self.fields.get("resample", 3))
+            rgb = resize(rgb, *self._resized(*rgb.shape[:2]), method)
         if self.fields.get("do_center_crop", True):
             rgb = self._crop(rgb)
-        scale = self.fields["rescale_factor"] if self.fields.get("do_rescale", True) else 1.0
-        pixels = (rgb * scale).astype(np.float32)
+        pixels = (rgb if isinstance(rgb, Tensor) else torch.from_numpy(rgb.copy())).double()
+        if self.fields.get("do_rescale", True):
+            pixels *= self.fields["rescale_factor"]
+        pixels = pixels.float()
         if self.fields.get("do_normalize", True):
-            pixels = (pixels - self.mean) / self.std
-        return to_tensor(pixels)
+            normalise(pixels, self.mean, self.std)
+        return pixels.permute(2, 0, 1)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         size = self.fields["size"]
@@ -50,13 +53,15 @@ class ClipPreprocessor:
             return edge, int(edge * width / height)
         return int(edge * height / width), edge
 
-    def _crop(self, rgb: Rgb) -> Rgb:
+    def _crop(self, rgb: Rgb | Tensor) -> Rgb | Tensor:
         size = self.fields["crop_size"]
         if isinstance(size, int):
             size = {"height": size, "width": size}
         top, left = (rgb.shape[0] - size["height"]) // 2, (rgb.shape[1] - size["width"]) // 2
         if top < 0 or left < 0:
-            raise ValueError(f"a crop of {size} does not fit the resized frame {rgb.shape[:2]}")
+            raise ValueError(
+                f"a crop of {size} does not fit the resized frame {tuple(rgb.shape[:2])}"
+            )
         return rgb[top : top + size["height"], left : left + size["width"]]
 
 

@@ -1,4 +1,4 @@
-"""What both vision inputs share: checked frames, PIL resizing, and the convolutional stem."""
+"""What the vision inputs share: checked frames, resizing, normalising, and the convolutional stem."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+
+from .resample import FILTERS, resample
 
 Rgb = NDArray[np.uint8]
 
@@ -33,10 +35,36 @@ def check_rgb(rgb: object) -> Rgb:
     return rgb
 
 
-def resize(rgb: Rgb, height: int, width: int, resample: Image.Resampling) -> Rgb:
-    """Resize with PIL, whose filters both official preprocessings use (antialiased, 8 bits)."""
+def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
+    """The frame for preprocessing on `device`: itself for a CPU, else its bytes there, sent once."""
+    if device.type == "cpu":
+        return rgb
+    staged = torch.empty(rgb.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    staged.numpy()[...] = rgb
+    return staged.to(device, non_blocking=True)
+
+
+def resize(rgb: Rgb | Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:
+    """uint8 [H, W, 3] to uint8 [height, width, 3] as PIL does, which both official preprocessings use.
+
+    An array is resized by PIL itself, a tensor on its device, with equal bits.
+    """
+    if isinstance(rgb, Tensor):
+        if method in FILTERS:
+            return resample(rgb, height, width, method)
+        return resize(rgb.cpu().numpy(), height, width, method).to(rgb.device)
+    resized = torch.empty((height, width, 3), dtype=torch.uint8)
     image = Image.fromarray(np.ascontiguousarray(rgb))
-    return np.asarray(image.resize((width, height), resample))
+    resized.numpy()[...] = image.resize((width, height), method)
+    return resized
+
+
+def normalise(pixels: Tensor, mean: NDArray[np.float32], std: NDArray[np.float32]) -> None:
+    """(pixels - mean) / std of float32 pixels [H, W, 3], each channel with its own, in place."""
+    height, width, _ = pixels.shape
+    rows = pixels.view(height, -1)  # long rows: torch is slow over an innermost dimension of 3
+    for operate, values in ((rows.sub_, mean), (rows.div_, std)):
+        operate(torch.from_numpy(values).to(pixels.device).repeat(width))
 
 
 class ConvStem(nn.Module):
@@ -76,8 +104,3 @@ class ConvStem(nn.Module):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         x: Tensor = self.proj(self.stages(pixels))
         return x.permute(0, 2, 3, 1) if self.channels_last else x
-
-
-def to_tensor(pixels: NDArray[np.float32]) -> Tensor:
-    """float32 array (H, W, 3) to a tensor [3, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import mask_decoder
-from .images import ConvStem, Rgb, check_rgb, resize, to_tensor
+from .images import ConvStem, Rgb, check_rgb, normalise, resize
 from .sam_encoder import ImageEncoder
 from .segment_anything import modeling
 
@@ -34,15 +34,23 @@ class SamPreprocessor:
         scale = self.image_size / max(height, width)
         return int(height * scale + 0.5), int(width * scale + 0.5)
 
-    def __call__(self, rgb: Rgb) -> Tensor:
-        """Uint8 frame (H, W, 3) to sam_pixel_values, float32 [3, image_size, image_size]."""
-        rgb = check_rgb(rgb)
+    def __call__(self, rgb: Rgb | Tensor) -> Tensor:
+        """Uint8 frame (H, W, 3) to sam_pixel_values, float32 [3, image_size, image_size].
+
+        They are where the frame is, and channels-last in memory: no pixel is moved after resizing.
+        """
+        if not isinstance(rgb, Tensor):
+            rgb = check_rgb(rgb)
         height, width = self.resized(*rgb.shape[:2])
         if not (height and width):
-            raise ValueError(f"a frame of shape {rgb.shape} is too thin to be resized for SAM")
-        rgb = resize(rgb, height, width, Image.Resampling.BILINEAR)
-        pixels = to_tensor((rgb.astype(np.float32) - PIXEL_MEAN) / PIXEL_STD)
-        return F.pad(pixels, (0, self.image_size - width, 0, self.image_size - height))
+            raise ValueError(
+                f"a frame of shape {tuple(rgb.shape)} is too thin to be resized for SAM"
+            )
+        resized = resize(rgb, height, width, Image.Resampling.BILINEAR)
+        padded = torch.zeros(self.image_size, self.image_size, 3, device=resized.device)
+        pixels = padded[:height, :width]
+        normalise(pixels.copy_(resized), PIXEL_MEAN, PIXEL_STD)
+        return padded.permute(2, 0, 1)
 
 
 def postprocess_masks(

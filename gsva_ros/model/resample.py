@@ -1,0 +1,88 @@
+"""PIL's resizing of 8-bit pictures on tensors, bit for bit, so that a frame is resized where it lies.
+
+Source: Pillow's `Resample.c`: two passes, columns first; each sums 8-bit pixels with antialiasing weights
+in fixed point of 22 bits and rounds to 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+PRECISION_BITS = 32 - 8 - 2
+
+Weights = NDArray[np.float64]
+
+
+def _triangle(x: Weights) -> Weights:
+    return np.maximum(1.0 - np.abs(x), 0.0)
+
+
+def _cubic(x: Weights) -> Weights:
+    x, a = np.abs(x), -0.5
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+#: Each filter's support and weights. What is missing here is resized by PIL itself.
+FILTERS: dict[Image.Resampling, tuple[float, Callable[[Weights], Weights]]] = {
+    Image.Resampling.BILINEAR: (1.0, _triangle),
+    Image.Resampling.BICUBIC: (2.0, _cubic),
+}
+
+
+def resample(rgb: Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:
+    """uint8 [H, W, C] to uint8 [height, width, C], on its device, as `Image.resize` would.
+
+    Raises:
+        KeyError: a method that is not in `FILTERS`.
+    """
+    for dim, size in ((1, width), (0, height)):
+        if rgb.shape[dim] != size:
+            rgb = _along(rgb, dim, size, method)
+    return rgb
+
+
+def _along(rgb: Tensor, dim: int, size: int, method: Image.Resampling) -> Tensor:
+    places, weights = _taps(rgb.shape[dim], size, method, rgb.device)
+    shape = [1, 1, 1]
+    shape[dim] = size
+    total = torch.full((), 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=rgb.device)
+    for place, weight in zip(places, weights, strict=True):
+        total = total + rgb.index_select(dim, place).int() * weight.view(shape)
+    return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=16)
+def _taps(
+    length: int, size: int, method: Image.Resampling, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which of `length` pixels make each of `size`, int64 [taps, size], and their weights, int32.
+
+    This is `precompute_coeffs` and `normalize_coeffs_8bpc`, all outputs at once.
+    """
+    support, weigh = FILTERS[method]
+    scale = length / size
+    stretch = max(scale, 1.0)
+    support *= stretch
+    centers = (np.arange(size) + 0.5) * scale
+    first = np.maximum(np.trunc(centers - support + 0.5), 0.0)
+    last = np.minimum(np.trunc(centers + support + 0.5), length)
+    taps = first + np.arange(int(np.ceil(support)) * 2 + 1)[:, None]
+    inside = taps < last
+    weights = np.where(inside, weigh((taps - centers + 0.5) * (1.0 / stretch)), 0.0)
+    weights /= np.cumsum(weights, 0)[-1]
+    fixed = np.trunc(weights * (1 << PRECISION_BITS) + np.copysign(0.5, weights))
+    # A pixel behind the last one weighs nothing; any will do.
+    places = np.minimum(taps, length - 1)
+    return (
+        torch.from_numpy(places.astype(np.int64)).to(device),
+        torch.from_numpy(fixed.astype(np.int32)).to(device),
+    )

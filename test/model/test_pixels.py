@@ -1,0 +1,164 @@
+"""Preprocessing: the official numbers to the bit, on the host and on the model's device."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tiny import tiny_checkpoint
+from torch import Tensor
+
+from gsva_ros.engine import Engine
+from gsva_ros.model import images
+from gsva_ros.model.clip import ClipPreprocessor
+from gsva_ros.model.config import CLIP_PREPROCESSOR
+from gsva_ros.model.images import Rgb, resize, upload
+from gsva_ros.model.sam import PIXEL_MEAN, PIXEL_STD, SamPreprocessor
+
+SIZES = [(480, 640), (720, 1280), (37, 500), (64, 64), (256, 144), (5, 7)]
+BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
+
+
+def tiny_engine() -> Engine:
+    return Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+
+
+def frame(size: tuple[int, int]) -> Rgb:
+    """Noise with hard edges between black and white, where cubic weights leave 0 to 255."""
+    rng = np.random.default_rng(size[0])
+    rgb = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    rgb[: size[0] // 2] = np.where(rgb[: size[0] // 2] > 127, 255, 0)
+    return rgb
+
+
+def by_pil(rgb: Rgb, height: int, width: int, method: Image.Resampling) -> Rgb:
+    return np.asarray(Image.fromarray(rgb).resize((width, height), method))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("target", [(224, 224), (256, 192), (576, 1024), (64, 64), (1, 3)])
+@pytest.mark.parametrize("method", [BILINEAR, BICUBIC, Image.Resampling.LANCZOS])
+def test_resizing_on_a_device_is_pils(
+    size: tuple[int, int], target: tuple[int, int], method: Image.Resampling
+) -> None:
+    rgb = frame(size)
+    wanted = by_pil(rgb, *target, method)
+    assert np.array_equal(resize(rgb, *target, method), wanted)
+    assert np.array_equal(resize(torch.from_numpy(rgb), *target, method), wanted)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("side", [64, 256, 1024])
+def test_sam_pixel_values(size: tuple[int, int], side: int) -> None:
+    rgb, sam = frame(size), SamPreprocessor(side)
+    height, width = sam.resized(*size)
+    pixels = (by_pil(rgb, height, width, BILINEAR).astype(np.float32) - PIXEL_MEAN) / PIXEL_STD
+    wanted = torch.from_numpy(pixels).permute(2, 0, 1)
+    wanted = F.pad(wanted, (0, side - width, 0, side - height))
+    for given in (rgb, torch.from_numpy(rgb)):
+        found = sam(given)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, wanted)
+
+
+def shortest(edge: int, height: int, width: int) -> tuple[int, int]:
+    if height <= width:
+        return edge, int(edge * width / height)
+    return int(edge * height / width), edge
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("changes", "edge", "crop"),
+    [
+        ({}, 224, 224),
+        ({"resample": 2, "crop_size": 128, "size": 144}, 144, 128),
+        ({"size": {"height": 96, "width": 64}, "do_center_crop": False}, None, None),
+        ({"do_rescale": False}, 224, 224),
+        ({"do_normalize": False}, 224, 224),
+        ({"do_resize": False, "do_center_crop": False}, None, None),
+    ],
+)
+def test_clip_pixel_values(
+    size: tuple[int, int], changes: dict[str, Any], edge: int | None, crop: int | None
+) -> None:
+    fields = CLIP_PREPROCESSOR | changes
+    rgb = pixels = frame(size)
+    if fields["do_resize"]:
+        target = shortest(edge, *size) if edge else (96, 64)
+        pixels = by_pil(rgb, *target, Image.Resampling(fields["resample"]))
+    if crop:
+        top, left = (pixels.shape[0] - crop) // 2, (pixels.shape[1] - crop) // 2
+        pixels = pixels[top : top + crop, left : left + crop]
+    scale = fields["rescale_factor"] if fields["do_rescale"] else 1.0
+    wanted = (pixels * scale).astype(np.float32)
+    if fields["do_normalize"]:
+        mean, std = (np.array(fields[f"image_{name}"], np.float32) for name in ("mean", "std"))
+        wanted = (wanted - mean) / std
+    clip = ClipPreprocessor(fields)
+    for given in (rgb, torch.from_numpy(rgb)):
+        assert np.array_equal(clip(given).permute(1, 2, 0), wanted)
+
+
+def test_a_frame_that_may_not_be_written_stays_as_it_is_and_is_no_warning() -> None:
+    """As a message's bytes are."""
+    rgb = frame((48, 64))
+    held = np.frombuffer(rgb.tobytes(), np.uint8).reshape(rgb.shape)
+    plain = ClipPreprocessor(CLIP_PREPROCESSOR | {"do_resize": False, "do_center_crop": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for given in (held, held[:, ::-1]):
+            for preprocess in (SamPreprocessor(64), ClipPreprocessor(CLIP_PREPROCESSOR), plain):
+                preprocess(given)
+            assert upload(given, torch.device("meta")).shape == rgb.shape
+    assert np.array_equal(held, rgb)
+
+
+def test_sam_starts_before_clips_pixels_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tiny_engine()
+    steps: list[str] = []
+
+    def noted(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            steps.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    noted(engine.model, "encode_sam")
+    noted(engine.model, "encode_clip")
+    noted(ClipPreprocessor, "__call__")
+    engine.encode(frame((48, 64)))
+    assert steps == ["encode_sam", "__call__", "encode_clip"]
+
+
+def test_a_frame_is_sent_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, rgb = tiny_engine(), frame((48, 64))
+    on_host = engine.encode(rgb)
+    sent: list[Tensor] = []
+
+    def send(frame: Rgb, device: torch.device) -> Tensor:
+        sent.append(torch.from_numpy(frame))
+        return sent[-1]
+
+    monkeypatch.setattr("gsva_ros.engine.upload", send)
+    # From here on nothing may go through PIL, which is on the host.
+    monkeypatch.setattr(images.Image, "fromarray", None)
+    on_device = engine.encode(rgb)
+    assert len(sent) == 1
+    assert torch.equal(on_device.image_embeddings, on_host.image_embeddings)
+
+
+def test_preprocessing_leaves_the_frame_as_it_is() -> None:
+    rgb = frame((64, 64))
+    pixels, before = torch.from_numpy(rgb), rgb.copy()
+    SamPreprocessor(64)(pixels)
+    ClipPreprocessor(CLIP_PREPROCESSOR)(pixels)
+    assert np.array_equal(rgb, before)
