@@ -38,9 +38,9 @@ from .shared import BASE_MODEL, Seen, newborn
 #: Expressions of a scene's prompts in a step.
 PROMPTS = (1, 1, 1, 3, 5)
 #: Slots of a step whose masks are learnt.
-MASKS = 48
+MASKS = 32
 BATCH = 32
-BASE_STEPS, ROW_STEPS = 250, 90
+BASE_STEPS, ROW_STEPS = 250, 80
 LANGUAGE = {"language_model": 1e-3, "embed_tokens": 1e-3, "lm_head": 1e-3, "projector": 1e-3}
 MASK_PARTS = {"text_hidden_fcs": 1e-3, "mask_decoder": 3e-4}
 HEADS = "grounding.safetensors"
