@@ -36,6 +36,7 @@ from .model.images import Rgb, check_rgb, upload
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
 from .model.prefix import Prefix, branch_bias, rewind
+from .model.reading import read
 from .model.sam import SamPreprocessor
 from .model.tokenizer import Special
 
@@ -278,14 +279,14 @@ class Engine:
             prefix = frame.prefix_length
             # Every branch counts on from the prefix, as if it stood there alone.
             places = torch.cat([torch.arange(prefix, prefix + n) for n in lengths])
-            output = self.model.language(
+            states = read(
+                self.model.model,
                 self._embed([i for ids in batch for i in ids]),
-                attention_mask=branch_bias(lengths, prefix, self.dtype, self.device),
-                position_ids=places[None].to(self.device),
-                past_key_values=frame.prefix.cache(),
+                frame.prefix.cache(),
+                places[None].to(self.device),
+                branch_bias(lengths, prefix, self.dtype, self.device),
             )
-            ends = torch.tensor(lengths, device=self.device).cumsum(0) - 1
-            hidden = output.hidden_last[0, ends]
+            hidden = states[torch.tensor(lengths, device=self.device).cumsum(0) - 1]
             logits = self._slot_logits(hidden)
             decisions += [
                 self._decision(expressions[start + row], logits[row], hidden[row], limit)
@@ -384,7 +385,7 @@ class Engine:
 
     def _hidden(self, ids: Sequence[int], cache: DynamicCache) -> Tensor:
         """Hidden states [T, D] of ids that follow what the cache holds; the cache grows by them."""
-        return self.model.language(self._embed(ids), past_key_values=cache).hidden_last[0]
+        return read(self.model.model, self._embed(ids), cache)
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.embed(torch.tensor([list(ids)], dtype=torch.long, device=self.device))

@@ -2,8 +2,8 @@
 
 The losses are GSVA's (cross-entropy of the answer, 2.0 BCE + 0.5 dice), the slot's cross-entropy counted
 by itself as gsva-mini's training does, and one auxiliary term that every row can use: the patches that a
-slot's targets cover (`train.grounding`). The base has learnt where present things are, and has seen neither
-an absent one nor a slot's decision nor a mask.
+slot's targets cover (`train.grounding`). The base has learnt to mask present things in both kinds of
+conversation, and has neither decided a slot nor seen an absent thing since its upper layers began.
 """
 
 from __future__ import annotations
@@ -39,10 +39,16 @@ from .shared import BASE_MODEL, Seen, newborn
 PROMPTS = (1, 1, 1, 3, 5)
 #: Slots of a step whose masks are learnt.
 MASKS = 32
-BATCH = 32
-BASE_STEPS, ROW_STEPS = 250, 80
-LANGUAGE = {"language_model": 1e-3, "embed_tokens": 1e-3, "lm_head": 1e-3, "projector": 1e-3}
-MASK_PARTS = {"text_hidden_fcs": 1e-3, "mask_decoder": 3e-4}
+BATCH = 16
+BASE_STEPS, ROW_STEPS = 240, 80
+PARTS = {
+    "language_model": 7e-4,
+    "embed_tokens": 7e-4,
+    "lm_head": 7e-4,
+    "projector": 7e-4,
+    "text_hidden_fcs": 1e-3,
+    "mask_decoder": 3e-4,
+}
 HEADS = "grounding.safetensors"
 SHORT = 4  # words, of an expression of the base's first half
 
@@ -93,11 +99,11 @@ class Learner(nn.Module):
         looking, figures = self.grounding(Read(layers, packed, rows, patches, self._prefix()))
         text, decided = self._words(hidden, packed)
         figures |= {"text": text.item(), "slot": decided.item()}
-        loss = looking + text
+        masks, iou = self._masks(hidden, packed, rows, rng)
+        figures |= {"mask": masks.item(), "iou": iou}
+        loss = looking + text + masks
         if self._row:
-            masks, iou = self._masks(hidden, packed, rows, rng)
-            loss = loss + decided + masks
-            figures |= {"mask": masks.item(), "iou": iou}
+            loss = loss + decided
         return loss, figures | {"loss": loss.item()}
 
     def _prefix(self) -> int:
@@ -135,9 +141,9 @@ class Learner(nn.Module):
         self, hidden: Tensor, packed: Packed, rows: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[Tensor, float]:
         """2.0 BCE + 0.5 dice of slots drawn alike in every row; a [REJ] has no mask, but counts."""
-        assert self._row
+        rejects = bool(self._row and self._row.rejects)
         drawn = rng.permutation(len(packed.slot_targets))[:MASKS]
-        chosen = [int(k) for k in drawn if packed.slot_targets[k] or not self._row.rejects]
+        chosen = [int(k) for k in drawn if packed.slot_targets[k] or not rejects]
         image, place = packed.slot_at[chosen].unbind(1)
         embeddings = self._data.sam(rows)[image]
         prompts = self.model.mask_prompts(hidden[image, place])
@@ -186,11 +192,11 @@ def teach(out: Path, data: Seen, name: str, seed: int, base: Path | None, steps:
             "model": BASE_MODEL,
             "objective": "language",
             "sources": [{"kind": "scenes"}],
-            "parts": LANGUAGE | (MASK_PARTS if base else {}),
+            "parts": PARTS,
             "steps": steps,
             "batch": BATCH,
             "schedule": "cosine",
-            "warmup": 20,
+            "warmup": 10,
             "betas": [0.9, 0.98],
             "weight_decay": 0.02,
             "clip_parts": True,
@@ -219,9 +225,7 @@ def teach(out: Path, data: Seen, name: str, seed: int, base: Path | None, steps:
 
 
 def _begin_with(learner: Learner, base: Path) -> None:
-    """The base's weights, but for the prompts of masks: the seed's own."""
-    state = load_file(base / WEIGHTS_NAME)
-    own = {k: v for k, v in state.items() if "text_hidden_fcs" not in k}
-    learner.model.load_state_dict(own, strict=False)
+    """The base's weights."""
+    learner.model.load_state_dict(load_file(base / WEIGHTS_NAME), strict=False)
     heads = load_file(base / HEADS)
     learner.grounding.load_state_dict({k.removeprefix("grounding."): v for k, v in heads.items()})

@@ -49,9 +49,12 @@ makes this page: it renders, trains and scores, and goes on where it was stopped
 |---|---|
 {rows}
 
-Shared: {shared.COUNTS["train"]} training scenes; gsva-mini's two encoders, frozen; its mask decoder to
-begin with; a language model that began from nothing and learnt, in {learn.BASE_STEPS} steps, which patches
-present expressions mean, without a slot's decision, a mask or an absent thing. Each row then has
+Shared: {shared.COUNTS["train"]} training scenes; gsva-mini's two encoders, frozen; to begin with, its
+mask decoder and the first {shared.READING_LAYERS} layers of its language model, which read words and
+patches; the upper layers, the slot tokens, the head and the mask prompts from nothing. In
+{learn.BASE_STEPS} steps this base learns to mask present things, in both kinds of conversation, without
+deciding a slot or meeting an absent thing. (The lower layers come from a model that was trained with
+rejections: an advantage, if it is one, for every row.) Each row then has
 {learn.ROW_STEPS} steps of {learn.BATCH} scenes with prompts of {prompts} expressions: the same scenes,
 prompts and expressions for every row of a seed (A: absent ones replaced by present ones of the scene),
 GSVA's losses and the same auxiliary term, {seeds} seeds. A and B ask each expression in a conversation of

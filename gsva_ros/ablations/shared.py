@@ -1,4 +1,4 @@
-"""What all rows share: scenes, gsva-mini's encoders with their features, and a new language model."""
+"""What all rows share: scenes, the encoders' features of them, and what a model begins with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ..engine import model_directory
@@ -18,10 +18,11 @@ from ..model.gsva import GSVA
 from ..scenes import SceneSet
 from ..sim.dataset import write_dataset
 from ..train.frames import Frames
-from ..train.grounding import give_places
 
 BASE_MODEL = "gsva-mini"
 COUNTS = {"train": 6000, "val": 150, "test": 300}
+#: Layers of the language model that a run begins with.
+READING_LAYERS = 3
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,21 @@ def seen(folder: Path, split: str) -> Seen:
 
 
 def newborn(seed: int) -> Checkpoint:
-    """gsva-mini's encoders and mask decoder beside a language model, projector and prompts from nothing."""
+    """gsva-mini's eyes and mask decoder, and of its language model what reads words and patches.
+
+    Its upper layers, the slot tokens' embeddings, the head and the masks' prompts begin from nothing.
+    """
     taught = load_converted(model_directory(BASE_MODEL))
-    config = taught.model.config
     torch.manual_seed(seed)
-    model = GSVA(config)
-    for part in ("vision_tower", "visual_model"):
-        getattr(model.model, part).load_state_dict(getattr(taught.model.model, part).state_dict())
-    assert isinstance(model.model.mm_position, nn.Embedding)
-    give_places(model.model.mm_position, config.clip["image_size"] // config.clip["patch_size"])
+    model = GSVA(taught.model.config)
+    own, old = model.model, taught.model.model
+    parts = ["vision_tower", "visual_model", "mm_norm", "mm_projector", "mm_position"]
+    parts += [f"layers.{number}" for number in range(READING_LAYERS)]
+    for part in parts:
+        own.get_submodule(part).load_state_dict(old.get_submodule(part).state_dict())
+    words = taught.model.config.seg_token_id
+    with torch.no_grad():
+        own.embed_tokens.weight[:words] = old.embed_tokens.weight[:words]
     return Checkpoint(model, taught.prompt, weights_hash="")
 
 

@@ -20,6 +20,7 @@ from gsva_ros.engine import Engine, _expression_in, _readable
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
 from gsva_ros.model.prefix import ROOM
+from gsva_ros.model.reading import read
 from gsva_ros.model.tokenizer import Special
 
 EXPRESSIONS = ["the red mug", "the can left of the ball on the table", "boxes", "[SEG]"]
@@ -222,18 +223,17 @@ def test_joint_prompt_is_read_again_only_behind_a_rejection(
 ) -> None:
     frame = engine.encode(rgb)
     thresholds = [1.0 if n in rejected else 0.0 for n in range(len(EXPRESSIONS))]
-    read: list[int] = []
-    language = engine.model.language
+    lengths: list[int] = []
 
-    def counted(embeds: torch.Tensor, **given: Any) -> Any:
-        read.append(embeds.shape[1])
-        return language(embeds, **given)
+    def counted(llama: Any, embeds: torch.Tensor, *given: Any) -> Any:
+        lengths.append(embeds.shape[1])
+        return read(llama, embeds, *given)
 
-    monkeypatch.setattr(engine.model, "language", counted)
+    monkeypatch.setattr("gsva_ros.engine.read", counted)
     answer = engine.segment(frame, EXPRESSIONS, joint=True, threshold=thresholds)
     assert [s.rejection is Rejection.MODEL for s in answer.slots] == [t == 1.0 for t in thresholds]
     # The last slot has nothing behind it that would have to be read again.
-    assert len(read) == 1 + len([n for n in rejected if n < len(EXPRESSIONS) - 1])
+    assert len(lengths) == 1 + len([n for n in rejected if n < len(EXPRESSIONS) - 1])
 
 
 def test_many_expressions_are_one_pass_that_copies_no_prefix(
@@ -243,16 +243,15 @@ def test_many_expressions_are_one_pass_that_copies_no_prefix(
     before = [keys.data_ptr() for keys, _ in frame.prefix._layers]
     alone = [engine.segment(frame, [e], threshold=0.0).slots[0] for e in EXPRESSIONS]
     passes: list[int] = []
-    language = engine.model.language
 
-    def counted(embeds: torch.Tensor, **given: Any) -> Any:
+    def counted(llama: Any, embeds: torch.Tensor, cache: Any, *given: Any) -> Any:
         passes.append(len(embeds))
-        output = language(embeds, **given)
-        used = [layer._keys.data_ptr() for layer in output.past_key_values.layers]
+        states = read(llama, embeds, cache, *given)
+        used = [layer._keys.data_ptr() for layer in cache.layers]
         assert used == before
-        return output
+        return states
 
-    monkeypatch.setattr(engine.model, "language", counted)
+    monkeypatch.setattr("gsva_ros.engine.read", counted)
     together = engine.segment(frame, EXPRESSIONS, threshold=0.0).slots
     assert passes == [1]
     for one, other in zip(alone, together, strict=True):
@@ -447,6 +446,7 @@ def test_a_full_device_is_a_memory_error(
 
     frame = engine.encode(rgb)
     monkeypatch.setattr(engine.model, "language", full)
+    monkeypatch.setattr("gsva_ros.engine.read", full)
     for call in (
         lambda: engine.encode(rgb),
         lambda: engine.segment(frame, ["the mug"]),
