@@ -16,6 +16,7 @@ from .errors import InputError, check_writable, one_line
 COMMANDS = {
     "gsva_ros.sim.commands": ("sim", ("sim",)),
     "gsva_ros.programs.train": ("train", ("train",)),
+    "gsva_ros.bench.commands": ("eval", ("bench",)),
     "gsva_ros.ablations.commands": ("train", ("ablate",)),
     "gsva_ros.eval.commands": ("eval", ("eval", "record-truth", "calibrate")),
     "gsva_ros.programs.app_commands": ("app", ("app",)),

@@ -40,14 +40,14 @@ PROMPTS = (1, 1, 1, 3, 5)
 #: Slots of a step whose masks are learnt.
 MASKS = 32
 BATCH = 16
-BASE_STEPS, ROW_STEPS = 240, 80
+BASE_STEPS, ROW_STEPS = 120, 80
 PARTS = {
-    "language_model": 7e-4,
-    "embed_tokens": 7e-4,
-    "lm_head": 7e-4,
-    "projector": 7e-4,
+    "language_model": 4e-4,
+    "embed_tokens": 4e-4,
+    "lm_head": 1e-3,
+    "projector": 2e-4,
     "text_hidden_fcs": 1e-3,
-    "mask_decoder": 3e-4,
+    "mask_decoder": 1e-4,
 }
 HEADS = "grounding.safetensors"
 SHORT = 4  # words, of an expression of the base's first half

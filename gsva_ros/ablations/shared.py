@@ -22,7 +22,7 @@ from ..train.frames import Frames
 BASE_MODEL = "gsva-mini"
 COUNTS = {"train": 6000, "val": 150, "test": 300}
 #: Layers of the language model that a run begins with.
-READING_LAYERS = 3
+READING_LAYERS = 4
 
 
 @dataclass(frozen=True)

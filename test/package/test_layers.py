@@ -21,6 +21,7 @@ ALLOWED = {
     "eval": {"engine", "answer", "model", "serving", "bags", "datasets"},
     "train": {"model", "bags", "datasets"},
     "sim": set(),
+    "bench": {"engine", "model"},
     "ablations": {"engine", "model", "eval", "train", "sim"},
     "overlay": {"answer"},
 }

@@ -1,0 +1,130 @@
+"""`gsva bench`: measure a model's stages here, or count a size's cost anywhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def register(subparsers: Any) -> None:
+    """Add `bench` to argparse's subparsers."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="where a frame's time goes on this machine",
+        description="Times every stage, or with --count counts arithmetic, operators and bytes without "
+        "running anything, so that 7b and 13b fit anywhere.",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--size",
+        default="mini",
+        choices=("mini", "7b-small", "mid", "7b", "13b"),
+        help="gsva-mini, or random weights of these proportions; 7b-small: 7B's shares at a CPU's size",
+    )
+    what.add_argument("--model", help="a bundled name or a directory instead")
+    parser.add_argument("--count", action="store_true", help="count, and time nothing")
+    parser.add_argument(
+        "--expressions", type=_positive, nargs="+", default=[1, 2, 4, 8, 16], metavar="K"
+    )
+    parser.add_argument("--against", choices=("plain",), help="also the plain path, and ratios")
+    parser.add_argument(
+        "--frame", type=_frame, default=(720, 1280), metavar="WxH", help="default 1280x720"
+    )
+    parser.add_argument("--runs", type=_positive, default=10, help="after one that warms up")
+    parser.add_argument("--threads", type=_positive, help="CPU threads")
+    parser.add_argument("--out", type=Path, help="write all numbers here as JSON")
+    parser.add_argument("--picture", type=Path, help="write a bar a stage here, as SVG")
+    parser.add_argument("--page", type=Path, help="put the tables between this page's markers")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and write what was asked for."""
+    import numpy as np
+    import torch
+
+    from ..errors import check_writable, write_result
+    from . import counting, report, sizes, timing
+    from .picture import svg
+
+    check_writable(args.out, args.picture, args.page)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    name = args.model or args.size
+    if args.count and not args.model:
+        config = sizes.config_of(args.size)
+        prompt = sizes.prompt_of(config)
+    else:
+        engine = _engine(args)
+        config, prompt = engine.config, engine.prompt
+    asked = [timing.EXPRESSIONS[k % len(timing.EXPRESSIONS)] for k in range(max(args.expressions))]
+    costs = counting.count(config, prompt, asked)
+    texts = [f"{name}, {len(asked)} expressions, counted:\n\n{report.costs_table(costs)}"]
+    found: dict[str, Any] = {"name": name, "expressions": len(asked), "costs": costs}
+    if not args.count:
+        rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
+        found["ceilings"] = timing.ceilings()
+        gflops = found["ceilings"]["gflops"]
+        found["times"] = timing.stages(engine, rgb, args.expressions, args.runs)
+        texts.append(
+            f"{name}, a picture of {args.frame[1]}x{args.frame[0]}, {torch.get_num_threads()} threads, "
+            f"{args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a float32 product, "
+            f"{found['ceilings']['copy_gb_s']:.1f} GB/s in a copy:\n\n"
+            + report.times_table(found["times"], costs, gflops)
+        )
+        if args.against:
+            found["against plain"] = timing.against_plain(engine, rgb, args.expressions, args.runs)
+            texts.append(
+                f"{name}, a whole frame against the plain path, alternating:\n\n"
+                + report.ratios_table(found["against plain"])
+            )
+        found["peak_mib"] = timing.peak_mib()
+        texts.append(f"Largest resident memory: {found['peak_mib']:.0f} MiB.")
+        bars = {
+            stage: (time.median, report.floor_ms(stage, costs, gflops))
+            for stage, time in found["times"].items()
+        }
+        if args.picture:
+            title = f"{name}: ms a stage; red: at the machine's best product"
+            print(f"written: {write_result(args.picture, svg(title, bars))}")
+    print("\n\n".join(texts))
+    if args.out:
+        text = json.dumps(report.as_json(found), indent=2) + "\n"
+        print(f"written: {write_result(args.out, text)}")
+    if args.page:
+        report.put(args.page, f"{name} counted" if args.count else name, "\n\n".join(texts))
+        print(f"written: {args.page}")
+    return 0
+
+
+def _engine(args: argparse.Namespace) -> Any:
+    import os
+
+    import gsva_ros
+
+    from ..engine import Engine
+    from ..errors import InputError
+    from .sizes import engine_of
+
+    if not args.model:
+        return engine_of(args.size, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    engine = gsva_ros.load(args.model, device="cpu", dtype="float32")
+    if not isinstance(engine, Engine):
+        raise InputError(
+            f"{args.model}: its stages are its own package's; gsva bench knows GSVA's and LISA's"
+        )
+    return engine
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {value}")
+    return value
+
+
+def _frame(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return _positive(height), _positive(width)

@@ -1,0 +1,168 @@
+"""What a frame costs without a clock: arithmetic, operators and bytes, counted on tensors without data.
+
+Beside it the floor: every weight once for each position that needs it, and the products of attention. A
+model of 7B's shapes is counted on the meta device in seconds, so no GPU is needed; what a GPU makes of it
+is not known from this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..model import mask_decoder
+from ..model.config import GSVAConfig
+from ..model.gsva import GSVA
+from ..model.prefix import Prefix, branch_bias
+from ..model.prompt import Prompt
+from ..model.reading import read
+
+
+@dataclass
+class Cost:
+    """Of one stage. flops: multiplications and additions. operators: launched, without views.
+
+    moved: bytes that operators read and write. largest: elements of the largest tensor made.
+    floor: flops that the mathematics needs.
+    """
+
+    flops: int
+    operators: int
+    moved: int
+    largest: int
+    floor: int
+
+
+@dataclass
+class _Watch(TorchDispatchMode):
+    operators: int = 0
+    moved: int = 0
+    largest: int = 0
+    _views: dict[Any, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.is_view or func.namespace != "aten":
+            return result
+        made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        self.operators += 1
+        self.moved += sum(t.numel() * t.element_size() for t in (*given, *made))
+        self.largest = max([self.largest, *(t.numel() for t in made)])
+        return result
+
+
+def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dict[str, Cost]:
+    """The cost of a frame's stages for these expressions, at a configuration's shapes."""
+    with torch.device("meta"):
+        model = GSVA(config).eval()
+    model.make_buffers()
+    model = model.to("meta")
+    side = {"clip": config.clip["image_size"], "sam": config.sam["image_size"]}
+    pixels = {name: torch.empty(1, 3, n, n, device="meta") for name, n in side.items()}
+    lengths = [len(prompt.slot(e)) for e in expressions]
+    around = len(prompt.before_image) + len(prompt.after_image)
+    before = around + config.image_tokens
+    width, slots = config.hidden_size, len(expressions)
+    costs: dict[str, Cost] = {}
+
+    def stage(name: str, floor: float, run: Any) -> Any:
+        watch = _Watch()
+        with torch.inference_mode(), FlopCounterMode(display=False) as flops, watch:
+            result = run()
+        total = int(flops.get_total_flops())
+        costs[name] = Cost(total, watch.operators, watch.moved, watch.largest, int(floor))
+        return result
+
+    embeddings = stage("SAM", sam_floor(config), lambda: model.encode_sam(pixels["sam"]))
+    stage("CLIP", clip_floor(config), lambda: model.project(model.encode_clip(pixels["clip"])))
+    x = torch.empty(1, before, width, device="meta")
+    cache = stage(
+        "prefix",
+        llama_floor(config, before, before * (before + 1) / 2),
+        lambda: model.language(x, use_cache=True).past_key_values,
+    )
+    prefix = Prefix(cache)
+    branches = torch.empty(1, sum(lengths), width, device="meta")
+    places = torch.cat([torch.arange(before, before + n) for n in lengths])[None].to("meta")
+    bias = branch_bias(lengths, before, torch.float32, torch.device("cpu")).to("meta")
+    pairs = sum(n * before + n * (n + 1) / 2 for n in lengths)
+    stage(
+        "decide",
+        llama_floor(config, sum(lengths), pairs) + 2 * 2 * width * slots,
+        lambda: read(model.model, branches, prefix.cache(), places, bias),
+    )
+    hidden = torch.empty(slots, width, device="meta")
+    stage(
+        "masks",
+        mask_floor(config, slots),
+        lambda: _masks(model, embeddings, model.mask_prompts(hidden)),
+    )
+    return costs
+
+
+def _masks(model: GSVA, embeddings: Tensor, prompts: Tensor) -> Any:
+    """`VisualModel.decode`, but for the positions' encoding, whose autocast the meta device has not."""
+    decoder = model.model.visual_model.mask_decoder
+    learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([learned.expand(len(prompts), -1, -1), prompts[:, None]], 1)
+    return mask_decoder.decode(decoder, embeddings, torch.empty_like(embeddings), tokens)
+
+
+def llama_floor(config: GSVAConfig, positions: int, pairs: float) -> float:
+    """Flops of the language model's layers for so many positions and pairs of attention."""
+    llm = config.llm
+    width, inner = llm["hidden_size"], llm["intermediate_size"]
+    shared = width * llm["num_key_value_heads"] // llm["num_attention_heads"]
+    weights = 2 * width * width + 2 * width * shared + 3 * width * inner
+    return float(llm["num_hidden_layers"] * (2 * weights * positions + 4 * width * pairs))
+
+
+def clip_floor(config: GSVAConfig) -> float:
+    """Flops of CLIP's layers up to the one that is read, and of the projector."""
+    clip = config.clip
+    width, inner, tokens = clip["hidden_size"], clip["intermediate_size"], config.image_tokens
+    layers = clip["num_hidden_layers"] + 1 + config.select_layer
+    weights = 4 * width * width + 2 * width * inner
+    each = 2 * weights * (tokens + 1) + 4 * width * (tokens + 1) ** 2
+    patches = 2 * 3 * clip["patch_size"] ** 2 * width * tokens
+    return float(layers * each + patches + 2 * width * config.hidden_size * tokens)
+
+
+def sam_floor(config: GSVAConfig) -> float:
+    """Flops of SAM's encoder: windows without their padding, relative positions, the neck."""
+    sam = config.sam
+    width, grid = sam["embed_dim"], sam["image_size"] // sam["patch_size"]
+    tokens, out = grid * grid, sam["prompt_embed_dim"]
+    weights = (4 + 2 * sam["mlp_ratio"]) * width * width
+    total = 2.0 * 3 * sam["patch_size"] ** 2 * width * tokens
+    total += 2.0 * tokens * (width * out + 9 * out * out)
+    for number in range(sam["depth"]):
+        whole = number in sam["global_attn_indexes"]
+        near = tokens if whole else min(sam["window_size"], grid) ** 2
+        line = grid if whole else min(sam["window_size"], grid)
+        total += 2.0 * weights * tokens + 4.0 * width * tokens * near
+        total += 2.0 * 2 * tokens * line * width
+    return total
+
+
+def mask_floor(config: GSVAConfig, slots: int) -> float:
+    """Flops of the mask decoder's products over image places, with a prompt's tokens projected."""
+    sam = config.sam
+    width, heads = sam["prompt_embed_dim"], sam["decoder_heads"]
+    places = (sam["image_size"] // sam["patch_size"]) ** 2
+    # Seven attentions' scores or sums over places, of six tokens and all heads; then both upscalings.
+    attention = 10 * 2 * places * 6 * heads * width
+    upscaling = 2 * places * (width * width + width * width // 2) + 2 * 16 * places * width // 8
+    prompts = 2 * config.hidden_size * (config.hidden_size + width)
+    return float(slots * (attention + upscaling + prompts))

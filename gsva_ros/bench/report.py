@@ -1,0 +1,94 @@
+"""Measurements as text: tables for the terminal and for `docs/performance.md`, between its markers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, write_result
+from .counting import Cost
+from .timing import Time
+
+#: Which counted stage bounds which timed one.
+COUNTED = {"SAM": "SAM", "CLIP": "CLIP"}
+
+
+def times_table(times: Mapping[str, Time], costs: Mapping[str, Cost], gflops: float) -> str:
+    """A row a stage; share: of the machine's best product, where the stage's arithmetic is known."""
+    lines = [
+        "| stage | ms, median | quarters | share of the product ceiling |",
+        "|---|---|---|---|",
+    ]
+    for name, time in times.items():
+        floor = floor_ms(name, costs, gflops)
+        share = f"{floor / time.median:.0%}" if floor else ""
+        lines.append(f"| {name} | {time.median:.2f} | {time.low:.2f}–{time.high:.2f} | {share} |")
+    return "\n".join(lines)
+
+
+def floor_ms(stage: str, costs: Mapping[str, Cost], gflops: float) -> float | None:
+    """The least milliseconds of a timed stage, at the ceiling's speed."""
+    cost = costs.get(COUNTED.get(stage, ""))
+    return cost.floor / gflops / 1e6 if cost else None
+
+
+def costs_table(costs: Mapping[str, Cost]) -> str:
+    """A row a stage, and the whole frame."""
+    lines = [
+        "| stage | GFLOP | floor | times the floor | operators | GB moved | largest tensor |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    whole = Cost(
+        *(
+            sum(getattr(c, name) for c in costs.values())
+            for name in ("flops", "operators", "moved")
+        ),
+        max(c.largest for c in costs.values()),
+        sum(c.floor for c in costs.values()),
+    )
+    for name, cost in {**costs, "a frame": whole}.items():
+        lines.append(
+            f"| {name} | {cost.flops / 1e9:.2f} | {cost.floor / 1e9:.2f} | {cost.flops / cost.floor:.2f} "
+            f"| {cost.operators} | {cost.moved / 1e9:.2f} | {cost.largest / 1e6:.1f} M |"
+        )
+    return "\n".join(lines)
+
+
+def ratios_table(found: Mapping[int, Mapping[str, Time]]) -> str:
+    """The plain path's times over ours, a row a count of expressions."""
+    lines = [
+        "| expressions | ours, ms | plain, both passes, over ours | its first pass alone, over ours |",
+        "|---|---|---|---|",
+    ]
+    for count, times in found.items():
+        ours = times["ours"].median
+        both, first = times["plain"].median / ours, times["first"].median / ours
+        lines.append(f"| {count} | {ours:.1f} | {both:.2f} | {first:.2f} |")
+    return "\n".join(lines)
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's markers of this name.
+
+    Raises:
+        InputError: the page has no such markers.
+    """
+    begin, end = f"<!-- bench {name} -->\n", f"<!-- end bench {name} -->"
+    whole = page.read_text()
+    before, found, rest = whole.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise InputError(
+            f"{page}: no lines {begin.strip()!r} and {end!r}: add them where it shall stand"
+        )
+    write_result(page, f"{before}{begin}{text.rstrip()}\n{end}{after}")
+
+
+def as_json(value: Any) -> Any:
+    """Measurements as JSON takes them."""
+    if isinstance(value, Time | Cost):
+        return vars(value)
+    if isinstance(value, Mapping):
+        return {str(k): as_json(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,112 @@
+"""Models to measure: proportions as rows of a table, with random weights made on the spot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..engine import Engine, model_directory
+from ..errors import InputError
+from ..model.checkpoint import Checkpoint, load_converted
+from ..model.config import CLIP_PREPROCESSOR, GSVAConfig
+from ..model.gsva import GSVA
+from ..model.prompt import Prompt
+from ..model.tokenizer import TOKENIZER_NAME
+
+MINI = "gsva-mini"
+
+
+def _llama(width: int, layers: int, heads: int, inner: int) -> dict[str, Any]:
+    return {
+        "vocab_size": 32004,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "max_position_embeddings": 2048,
+    }
+
+
+def _clip(width: int, layers: int, heads: int) -> dict[str, Any]:
+    return {
+        "image_size": 224,
+        "patch_size": 14,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+def _sam(side: int, width: int, depth: int, heads: int, whole: list[int]) -> dict[str, Any]:
+    return {
+        "image_size": side,
+        "patch_size": 16,
+        "embed_dim": width,
+        "depth": depth,
+        "num_heads": heads,
+        "global_attn_indexes": whole,
+        "window_size": 14,
+    }
+
+
+VIT_B = (768, 12, 12, [2, 5, 8, 11])
+VIT_H = (1280, 32, 16, [7, 15, 23, 31])
+CLIP_L = (1024, 24, 16)
+#: Language model, CLIP and SAM of each size. "7b-small": 7B's shares of the time, on a CPU.
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "7b-small": {
+        "llm": _llama(1024, 16, 16, 2752),
+        "clip": _clip(512, 12, 8),
+        "sam": _sam(512, *VIT_B),
+    },
+    "mid": {"llm": _llama(512, 8, 8, 1376), "clip": _clip(512, 12, 8), "sam": _sam(1024, *VIT_B)},
+    "7b": {"llm": _llama(4096, 32, 32, 11008), "clip": _clip(*CLIP_L), "sam": _sam(1024, *VIT_H)},
+    "13b": {"llm": _llama(5120, 40, 40, 13824), "clip": _clip(*CLIP_L), "sam": _sam(1024, *VIT_H)},
+}
+
+
+def config_of(size: str) -> GSVAConfig:
+    """The configuration of a size: gsva-mini's own for "mini"."""
+    if size == "mini":
+        return GSVAConfig.load(model_directory(MINI))
+    tokens = GSVAConfig.load(model_directory(MINI))
+    return GSVAConfig(
+        **SIZES[size],
+        # The words are split by gsva-mini's tokenizer, so its ids are the slots' too.
+        seg_token_id=tokens.seg_token_id,
+        rej_token_id=tokens.rej_token_id,
+        im_start_token_id=tokens.im_start_token_id,
+        im_end_token_id=tokens.im_end_token_id,
+        conversation="llava_v1",
+        preprocessor=dict(CLIP_PREPROCESSOR),
+    )
+
+
+def prompt_of(config: GSVAConfig) -> Prompt:
+    """The prompt of a size, with gsva-mini's tokenizer."""
+    return Prompt.load(model_directory(MINI) / TOKENIZER_NAME, config)
+
+
+def engine_of(size: str, free_bytes: int) -> Engine:
+    """An engine of random weights.
+
+    Raises:
+        InputError: its weights would not fit into so many bytes.
+    """
+    device, dtype = torch.device("cpu"), torch.float32
+    if size == "mini":
+        return Engine(load_converted(model_directory(MINI)), MINI, device, dtype)
+    config = config_of(size)
+    with torch.device("meta"):
+        needed = sum(p.numel() * 4 for p in GSVA(config).parameters())
+    if needed > 0.8 * free_bytes:
+        raise InputError(
+            f"size {size} has {needed / 2**30:.1f} GiB of weights, {free_bytes / 2**30:.1f} GiB are free: "
+            "use --count, which needs none, or a smaller size"
+        )
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(GSVA(config), prompt_of(config), weights_hash="")
+    return Engine(checkpoint, f"random weights of size {size}", device, dtype)

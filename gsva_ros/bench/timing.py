@@ -1,0 +1,135 @@
+"""Stages of a frame against the clock: warm-up, median and spread, and this machine's ceilings."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..engine import EncodedFrame, Engine
+from ..model.clip import ClipPreprocessor
+from ..model.sam import SamPreprocessor
+from . import plain
+
+EXPRESSIONS = tuple(
+    f"the {colour} {kind}"
+    for kind in ("mug", "box", "can", "bowl")
+    for colour in ("red", "green", "blue", "white")
+)
+ASKED = "hand me the red mug, the blue can and the green bowl"
+TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Time:
+    """Milliseconds of one thing: the median of its runs, the quarters around it, how many."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Time:
+        """From seconds of each run."""
+        low, median, high = (1e3 * float(q) for q in np.quantile(seconds, (0.25, 0.5, 0.75)))
+        return cls(median, low, high, len(seconds))
+
+
+def alternating(runs: int, **things: Callable[[], Any]) -> dict[str, Time]:
+    """Time several things in turn, so that what disturbs one disturbs the others; one run warms up."""
+    taken: dict[str, list[float]] = {name: [] for name in things}
+    for number in range(runs + 1):
+        for name, run in things.items():
+            began = time.perf_counter()
+            run()
+            if number:
+                taken[name].append(time.perf_counter() - began)
+    return {name: Time.of(seconds) for name, seconds in taken.items()}
+
+
+def stages(
+    engine: Engine, rgb: NDArray[np.uint8], counts: Sequence[int], runs: int
+) -> dict[str, Time]:
+    """Every stage of a frame; requests of each count on a frame that is encoded; a written token."""
+    model, config = engine.model, engine.config
+    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam["image_size"])
+    with torch.inference_mode():
+        pixels, sam_pixels = clip(rgb)[None], sam(rgb)[None]
+        found = alternating(
+            runs,
+            **{
+                "pixels for SAM": lambda: sam(rgb),
+                "pixels for CLIP": lambda: clip(rgb),
+                "SAM": lambda: model.encode_sam(sam_pixels),
+                "CLIP": lambda: model.project(model.encode_clip(pixels)),
+                "encode, all of it": lambda: engine.encode(rgb),
+            },
+        )
+    frame = engine.encode(rgb)
+    for count in counts:
+        found |= _request(engine, frame, count, runs)
+    written = alternating(runs, ask=lambda: engine.ask(frame, ASKED, max_new_tokens=TOKENS))
+    once = alternating(runs, ask=lambda: engine.ask(frame, ASKED, max_new_tokens=1))
+    steps = _steps(engine, frame)
+    each = (written["ask"].median - once["ask"].median) / max(1, steps - 1)
+    return found | {"a written token": Time(each, each, each, written["ask"].runs)}
+
+
+def _request(engine: Engine, frame: EncodedFrame, count: int, runs: int) -> dict[str, Time]:
+    """A new request on an encoded frame, decided only, and with every mask."""
+    asked = [EXPRESSIONS[k % len(EXPRESSIONS)] for k in range(count)]
+    return alternating(
+        runs,
+        **{
+            f"decide {count}": lambda: engine.segment(frame, asked, threshold=1.0),
+            f"decide and mask {count}": lambda: engine.segment(frame, asked, threshold=0.0),
+        },
+    )
+
+
+def _steps(engine: Engine, frame: EncodedFrame) -> int:
+    """Tokens that the timed question writes."""
+    heads = []
+    hook = engine.model.lm_head.register_forward_hook(lambda *_: heads.append(1))
+    engine.ask(frame, ASKED, max_new_tokens=TOKENS)
+    hook.remove()
+    return len(heads)
+
+
+def against_plain(
+    engine: Engine, rgb: NDArray[np.uint8], counts: Sequence[int], runs: int
+) -> dict[int, dict[str, Time]]:
+    """A whole frame of each count, ours, the plain path's two passes and its first alone."""
+    found = {}
+    for count in counts:
+        asked = [EXPRESSIONS[k % len(EXPRESSIONS)] for k in range(count)]
+        found[count] = alternating(
+            runs,
+            ours=lambda asked=asked: engine.segment(engine.encode(rgb), asked, threshold=0.0),
+            plain=lambda asked=asked: plain.answer(engine, rgb, asked),
+            first=lambda asked=asked: plain.answer(engine, rgb, asked, passes=1),
+        )
+    return found
+
+
+def ceilings(runs: int = 5) -> dict[str, float]:
+    """This machine's best: GFLOP/s of a float32 product, GB/s of a copy."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    big, to = torch.zeros(64 << 20, dtype=torch.uint8), torch.empty(64 << 20, dtype=torch.uint8)
+    times = alternating(runs, product=lambda: a @ b, copy=lambda: to.copy_(big))
+    return {
+        "gflops": 2 * 1024**3 / times["product"].median / 1e6,
+        "copy_gb_s": 2 * len(big) / times["copy"].median / 1e6,
+    }
+
+
+def peak_mib() -> float:
+    """The largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,128 @@
+"""What `gsva bench` counts, compares and writes. Its times are shown to people and asserted nowhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gsva_ros.bench import counting, plain, sizes, timing
+from gsva_ros.bench.picture import svg
+from gsva_ros.cli import main
+from gsva_ros.errors import InputError
+
+ASKED = ["the red mug", "the apple", "all cans"]
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return sizes.engine_of("mini", 2**40)
+
+
+def counted(size: str, asked: list[str] = ASKED) -> dict[str, counting.Cost]:
+    config = sizes.config_of(size)
+    return counting.count(config, sizes.prompt_of(config), asked)
+
+
+@pytest.mark.parametrize("size", ["7b", "7b-small", "mid"])
+def test_a_frame_costs_little_more_than_its_floor(size: str) -> None:
+    costs = counted(size)
+    assert list(costs) == ["SAM", "CLIP", "prefix", "decide", "masks"]
+    for stage, cost in costs.items():
+        assert cost.floor <= cost.flops * 1.02, stage  # the floor is one
+    assert sum(c.flops for c in costs.values()) <= 1.15 * sum(c.floor for c in costs.values())
+
+
+def test_costs_follow_what_is_asked() -> None:
+    one, many = counted("mini", ASKED[:1]), counted("mini", ASKED[:1] * 8)
+    assert [one[s].flops for s in ("SAM", "CLIP", "prefix")] == [
+        many[s].flops for s in ("SAM", "CLIP", "prefix")
+    ]
+    assert many["decide"].operators == one["decide"].operators  # one pass for all of them
+    assert 7 * one["masks"].flops < many["masks"].flops <= 8 * one["masks"].flops
+
+
+def test_no_layer_makes_a_tensor_of_all_pairs() -> None:
+    """Of SAM's places, at 13B's shapes; 7B's language model is as wide as SAM has places."""
+    config = sizes.config_of("13b")
+    places = (config.sam["image_size"] // config.sam["patch_size"]) ** 2
+    made: list[tuple[int, ...]] = []
+
+    class Shapes(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            made.extend(tuple(t.shape) for t in tree_leaves(result) if isinstance(t, torch.Tensor))
+            return result
+
+    with Shapes():
+        counted("13b")
+    assert any(places in shape for shape in made)
+    assert not [shape for shape in made if list(shape).count(places) > 1]
+
+
+def test_the_plain_path_gives_the_same_masks(mini: Any) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    rgb[40:80, 40:100] = (200, 20, 20)
+    masks = (plain.answer(mini, rgb, ASKED) > 0).numpy()
+    slots = mini.segment(mini.encode(rgb), ASKED, joint=True, threshold=0.0).slots
+    assert any(slot.mask is not None for slot in slots)
+    for slot, mask in zip(slots, masks, strict=True):
+        own = np.zeros_like(mask) if slot.mask is None else slot.mask
+        assert (own != mask).mean() < 1e-3
+
+
+def test_the_stock_decoder_is_compared_on_the_same_weights(mini: Any) -> None:
+    embeddings, prompts = torch.randn(1, 128, 24, 24), torch.randn(3, 128)
+    with torch.inference_mode():
+        ours, _ = mini.model.decode_masks(embeddings, prompts)
+    assert torch.allclose(plain.stock_masks(mini, embeddings, prompts), ours, atol=1e-4)
+
+
+def test_from_the_command_to_numbers_picture_and_page(tmp_path: Path, capsys: Any) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench mini -->\nold\n<!-- end bench mini -->\nafter\n")
+    given = ["--runs", "1", "--frame", "64x48", "--expressions", "1", "2", "--against", "plain"]
+    written = {name: tmp_path / f"b.{name}" for name in ("json", "svg")}
+    outputs = ["--out", str(written["json"]), "--picture", str(written["svg"]), "--page", str(page)]
+    assert main(["bench", *given, *outputs]) == 0
+    assert "plain, both passes, over ours" in capsys.readouterr().out
+    found = json.loads(written["json"].read_text())
+    assert {"decide 1", "decide and mask 2", "SAM", "a written token"} <= set(found["times"])
+    assert found["times"]["SAM"]["median"] > 0
+    assert set(found["against plain"]) == {"1", "2"}
+    assert found["costs"]["SAM"]["flops"] > 0
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| SAM |" in text
+    bars = ElementTree.fromstring(written["svg"].read_text())
+    assert len(bars.findall("{*}rect")) == 1 + len(found["times"])
+    assert main(["bench", "--count", "--size", "7b", "--page", str(page)]) == 2
+    assert "7b counted" in capsys.readouterr().err
+
+
+def test_a_size_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="use --count"):
+        sizes.engine_of("7b", 8 << 30)
+
+
+def test_times_are_taken_in_turn_after_a_warm_up() -> None:
+    order: list[str] = []
+    times = timing.alternating(2, a=lambda: order.append("a"), b=lambda: order.append("b"))
+    assert order == ["a", "b"] * 3
+    assert times["a"].runs == 2
+
+
+def test_a_picture_of_any_names() -> None:
+    bars = ElementTree.fromstring(svg("a < b & c", {"<x>": (2.0, 1.0), "y": (0.0, None)}))
+    assert len(bars.findall("{*}line")) == 1
