@@ -19,7 +19,7 @@ from .segment_anything import modeling
 
 #: Bytes of the largest temporary, by kind of device. On CPUs it is below what malloc maps afresh each time
 #: (32 MiB at most), and about as large as a cache.
-LARGEST = {"cpu": 12 << 20, "cuda": 256 << 20}
+LARGEST = {"cpu": 12 << 20, "cuda": 32 << 20}
 
 
 class ImageEncoder(modeling.ImageEncoderViT):
