@@ -16,6 +16,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ Flow = NDArray[
 
 SCENE_CUT = "the picture has changed beyond recognition since the model's answer"
 RESIZED = "the picture's size has changed since the model's answer"
-BACKWARDS = "the pictures' time went back since the model's answer"
+BACKWARDS = "the pictures' stamps did not go forwards since the model's answer"
 HIDDEN = "it left the picture, or is hidden, since the model's answer"
 DRIFTED = "its mask can no longer be carried with confidence ({:.2f}) since the model's answer"
 
@@ -57,6 +58,26 @@ class Region:
 
     box: Box
     crop: NDArray[np.bool_]
+
+    @classmethod
+    def within(cls, box: Box, mask: NDArray[np.bool_]) -> Region:
+        """Of a mask with at least one pixel, bool of the box's size."""
+        inner = mask_box(mask)
+        assert inner is not None
+        x, y = box[:2]
+        placed = (x + inner[0], y + inner[1], x + inner[2], y + inner[3])
+        return cls(placed, cropped(mask, inner))
+
+    @classmethod
+    def around(cls, parts: Sequence[Region]) -> Region:
+        """The union of at least one region."""
+        corners = np.array([part.box for part in parts])
+        (x, y), (right, bottom) = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
+        crop = np.zeros((bottom - y, right - x), bool)
+        for part in parts:
+            x0, y0, x1, y1 = part.box
+            crop[y0 - y : y1 - y, x0 - x : x1 - x] |= part.crop
+        return cls((x, y, right, bottom), crop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,23 +156,23 @@ class Tracker:
     def observe(self, stamp: int, rgb: NDArray[np.uint8]) -> None:
         """Take the newest picture, uint8 [H, W, 3] RGB, stamped in nanoseconds.
 
-        Where its size differs from the one before it, or its stamp is earlier, everything is lost until the
-        model's next answer.
+        Where its size differs from the one before it, or its stamp is not later, everything is lost until
+        the model's next answer.
         """
-        if self._pictures and stamp == self._newest:
+        size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
+        if self._shows(stamp, grey):
             return
-        size = (rgb.shape[0], rgb.shape[1])
         why = ""
         if self._pictures and size != self._size:
             why = RESIZED
-        elif self._pictures and stamp < self._newest:
+        elif self._pictures and stamp <= self._newest:
             why = BACKWARDS
         if why:
             self._pictures.clear()
             for anchor in self._anchors.values():
                 anchor.broken = anchor.broken or why
         self._size = size
-        self._pictures[stamp] = reduced(rgb)
+        self._pictures[stamp] = grey
         while len(self._pictures) > KEPT:
             self._pictures.popitem(last=False)
 
@@ -160,7 +181,7 @@ class Tracker:
         name: Hashable,
         stamp: int,
         rgb: NDArray[np.uint8],
-        regions: Mapping[Hashable, Sequence[Region]],
+        regions: Mapping[Any, Sequence[Region]],
     ) -> None:
         """Take the model's answer to `name` about a picture, which may be older than the newest.
 
@@ -180,6 +201,8 @@ class Tracker:
                 anchor.broken = RESIZED
             elif stamp > self._newest:
                 self.observe(stamp, rgb)
+            elif stamp == self._newest and not self._shows(stamp, anchor.grey):
+                anchor.broken = BACKWARDS
         shape = anchor.grey.shape
         group = _Group(
             anchor,
@@ -223,6 +246,12 @@ class Tracker:
         """Number of names with an answer."""
         return len(self._groups)
 
+    def _shows(self, stamp: int, grey: Grey) -> bool:
+        """Whether this is the newest picture."""
+        if not self._pictures or stamp != self._newest:
+            return False
+        return np.array_equal(grey, self._pictures[stamp])
+
     @property
     def _newest(self) -> int:
         return next(reversed(self._pictures))
@@ -246,8 +275,10 @@ class Tracker:
         for number in range(1, steps + 1):
             # A pixel of the key picture keeps its motion, so the flow from there follows fast things.
             grey = self._pictures[between[-1 - len(between) * (steps - number) // steps]]
-            anchor.forth = self._dis.calc(anchor.grey, grey, anchor.forth)
-        anchor.back = self._dis.calc(grey, anchor.grey, _turned_round(anchor.forth))
+            forth = self._dis.calc(anchor.grey, grey, anchor.forth)
+            anchor.forth = np.asarray(forth, np.float32)
+        back = self._dis.calc(grey, anchor.grey, _turned_round(anchor.forth))
+        anchor.back = np.asarray(back, np.float32)
         anchor.reached = self._newest
         _check(anchor, grey)
         if anchor.passed.mean() < CUT:
@@ -339,11 +370,9 @@ def _warped(region: Region, anchor: _Anchor, box: Box) -> Region | None:
         borderValue=0,
     )
     found = (mask > 127) & (_sample(anchor.uncovered, x, y) < 128)
-    inner = mask_box(found)
-    if inner is None:
+    if not found.any():
         return None
-    a, b, c, d = inner
-    return Region((x0 + a, y0 + b, x0 + c, y0 + d), cropped(found, inner))
+    return Region.within((x0, y0, x1, y1), found)
 
 
 def _check(anchor: _Anchor, grey: Grey) -> None:

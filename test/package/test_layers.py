@@ -16,7 +16,7 @@ ALLOWED = {
     "sam3": {"model", "answer"},
     "tracking": {"answer"},
     "serving": {"answer", "tracking"},
-    "ros": {"serving", "engine", "answer"},
+    "ros": {"serving", "engine", "answer", "tracking"},
     "bags": set(),
     "datasets": set(),
     "eval": {"engine", "answer", "model", "serving", "bags", "datasets", "tracking"},

@@ -165,6 +165,17 @@ def test_time_that_goes_back_loses_everything_until_the_next_answer() -> None:
     assert only(tracker).lost == BACKWARDS
 
 
+def test_pictures_without_stamps_are_never_guessed_about() -> None:
+    tracker = started()
+    tracker.observe(0, picture(100)[0])  # the same one again
+    assert only(tracker).confidence == 1.0
+    tracker.observe(0, picture(130)[0])
+    assert only(tracker).lost == BACKWARDS
+    rgb, mask = picture(100)
+    tracker.answer("look", 0, rgb, {"disc": [region(mask)]})
+    assert only(tracker).lost == BACKWARDS
+
+
 @pytest.mark.parametrize("late", [1, 7, 15, 40])
 def test_a_late_answer_is_carried_to_now(late: int) -> None:
     tracker = Tracker()
