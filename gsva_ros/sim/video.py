@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..truth import Referring
 from .dataset import visible_scene
 from .render import Renderer, Rendering
 from .scene import SceneSpec
@@ -46,6 +47,17 @@ def video(seed: int, seconds: float, rate: float, renderer: Renderer) -> Iterato
         now = number / rate
         spec = moved(start, now, phase)
         yield VideoFrame(now, spec, renderer.render(spec))
+
+
+def names(frame: VideoFrame) -> list[Referring]:
+    """ "the red mug" and the like for what is one of a kind and colour, with its mask as it is seen."""
+    kinds = [(thing.colour, thing.kind) for thing in frame.spec.objects]
+    found = []
+    for number, (colour, kind) in enumerate(kinds, start=1):
+        if kinds.count((colour, kind)) == 1:
+            mask = frame.view.instances == number
+            found.append(Referring(f"the {colour} {kind}", "single", int(mask.any()), mask))
+    return found
 
 
 def moved(start: SceneSpec, now: float, phase: np.ndarray) -> SceneSpec:
