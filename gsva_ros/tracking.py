@@ -148,7 +148,10 @@ class Tracker:
         self._size = (0, 0)
         self._anchors: dict[int, _Anchor] = {}
         self._groups: dict[Hashable, _Group] = {}
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        # OpenCV 4 of the distributions and 5 have this name.
+        self._dis = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
+            cv2.DISOPTICAL_FLOW_PRESET_FAST
+        )
         # As that of the preset MEDIUM, because small things move too; fewer refinements cost nothing here.
         self._dis.setFinestScale(1)
         self._dis.setVariationalRefinementIterations(1)

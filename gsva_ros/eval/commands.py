@@ -67,7 +67,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--truth", type=Path, help="COCO-style JSON; without it: the bag's own")
     parser.add_argument("--model-rate", type=float, default=2.0, help="answers a second")
     parser.add_argument(
-        "--carry-ms", type=float, default=20.0, help="simulated milliseconds to carry onto a frame"
+        "--carry-ms", type=float, default=27.0, help="simulated milliseconds to carry onto a frame"
     )
     parser.add_argument(
         "--perfect", action="store_true", help="the truth answers: what carrying alone costs"
