@@ -57,6 +57,27 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
     _measured(parser, dataset.gather)
 
+    parser = commands.add_parser(
+        "tracking",
+        help="masks at the camera's rate: a slow model's answers carried by optical flow, and as they come",
+        description="Plays a bag with truth in simulated time against a model that takes one second "
+        "divided by --model-rate for an answer, with the node's parameter `track` off and flow.",
+    )
+    parser.add_argument("bag", type=Path, help="as `gsva sim video` writes it")
+    parser.add_argument("--truth", type=Path, help="COCO-style JSON; without it: the bag's own")
+    parser.add_argument("--model-rate", type=float, default=2.0, help="answers a second")
+    parser.add_argument(
+        "--carry-ms", type=float, default=27.0, help="simulated milliseconds to carry onto a frame"
+    )
+    parser.add_argument(
+        "--perfect", action="store_true", help="the truth answers: what carrying alone costs"
+    )
+    parser.add_argument("--model", default="gsva-mini", help="bundled name or directory")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
+    parser.set_defaults(run=_tracking)
+
     compare = commands.add_parser(
         "compare", help="two runs on the same cases, with paired differences"
     )
@@ -281,6 +302,37 @@ def _table(rows: dict[str, Any]) -> None:
             for m in NAMES
         )
         print(f"{name:20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['n']:8d}")
+
+
+def _tracking(args: argparse.Namespace) -> int:
+    from ..bags.bag import Bag, BagError
+    from ..truth import read_truth
+    from .tracking import Pace, evaluate_tracking, perfect, segmented
+
+    check_writable(args.out)
+    if not args.model_rate > 0 or args.carry_ms < 0:
+        raise InputError("--model-rate is more than 0 answers a second, --carry-ms at least 0")
+    with Bag(args.bag) as bag:
+        truth = read_truth(args.truth) if args.truth else bag.truth()
+        if not truth:
+            raise BagError(f"{args.bag}: no truth in it: give --truth")
+        model = perfect if args.perfect else segmented(_engine(args))
+        pace = Pace(1 / args.model_rate, args.carry_ms / 1e3)
+        numbers = evaluate_tracking(bag, truth, model, pace)
+    numbers |= {"model": "truth" if args.perfect else args.model, "data": str(args.bag)}
+    print(f"{args.bag}: {numbers['frames']} frames, {numbers['masks']} masks of {numbers['model']}")
+    heads = ("mean IoU", "of own", "age [frames]", "largest", "id switches", "lost")
+    print(f"{'':14}" + "".join(f"{head:>14}" for head in heads))
+    print(f"{'own':14}{numbers['own']['iou']:14.3f}")
+    for name in ("off", "flow"):
+        print(f"{'track ' + name:14}" + "".join(f"{v:14.3f}" for v in numbers[name].values()))
+    cost = numbers["carry_ms_measured"]
+    print(
+        f"carrying onto a frame took {cost['median']:.1f} ms here (95 % within {cost['p95']:.1f})"
+    )
+    if args.out:
+        print(f"written: {write_result(args.out, json.dumps(numbers) + chr(10))}")
+    return 0
 
 
 def _compare(args: argparse.Namespace) -> int:

@@ -53,6 +53,7 @@ class LiveEvaluation(Node):
         self._unanswered = set(self._truth)
         self.later: set[str] = set()  # instructions answered on another frame than they asked for
         self._seconds: list[float] = []  # each answer's time in the node
+        self.carried_ages: list[float] = []  # seconds since the model's word, of carried answers
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
 
     @property
@@ -66,6 +67,8 @@ class LiveEvaluation(Node):
         if msg.instruction_id.startswith(ASKED) and msg.instruction_id != f"{ASKED}{stamp}":
             self.later.add(msg.instruction_id)
         self._seconds.append(float(msg.timings.total))
+        ages = [nanoseconds(o.age) / SECOND for o in msg.outcomes if o.carried]
+        self.carried_ages += ages[:1]
         frame = self._truth.get((msg.image_topic, stamp))
         if frame is None:
             return
@@ -93,6 +96,12 @@ class LiveEvaluation(Node):
             f"{len(self.later)} instructions were answered on a later frame than they asked for, "
             f"{len(self.failed)} answers FAILED, EXPIRED or CANCELLED"
         ]
+        if self.carried_ages:
+            lines.append(
+                f"{len(self.carried_ages)} of {len(self._seconds)} answers were carried from an earlier "
+                f"frame: {np.mean(self.carried_ages):.2f} s since the model's word on average, "
+                f"{max(self.carried_ages):.2f} s at most"
+            )
         stamps = sorted(stamp for _, stamp in self._truth)
         gaps = np.diff(stamps) / SECOND
         if missing and len(gaps) and self._seconds:
@@ -146,6 +155,7 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
         "cases": len(records),
         "scores": scores(slots, ~slots.kept, how),
         "latency_ms": latency(records),
+        "carried": {"answers": len(evaluation.carried_ages), "ages": evaluation.carried_ages},
         "records": [asdict(record) for record in records],
     }
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 import gsva_ros
 from gsva_ros.answer import Rejection as Kind
-from gsva_ros.answer import Segmenter, cropped, mask_box
+from gsva_ros.answer import Segmenter
 from gsva_ros.conversions import fill_image
 from gsva_ros.instances import split
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
-from gsva_ros.serving.requests import Decision, Outcome, Result
+from gsva_ros.serving.requests import Decision, Outcome, Part, Result
 from gsva_ros.stamps import SECOND, fill
+from gsva_ros.tracking import Region
 
 KINDS = {Kind.MODEL: Rejection.MODEL, Kind.EMPTY_MASK: Rejection.EMPTY_MASK}
 #: A stamp that is further from the node's clock than this is of another clock, nanoseconds.
@@ -46,9 +45,7 @@ def segmentation(
     for decision in result.decisions:
         msg.outcomes.append(_outcome(decision))
         if decision.outcome is Outcome.SEGMENTED:
-            assert decision.crop is not None
-            parts = split(decision.crop) if split_instances else [decision.crop]
-            for number, part in enumerate(parts):
+            for number, part in enumerate(decision.parts or _parts(decision, split_instances)):
                 msg.instances.append(_instance(decision, part, number, msg.header))
         elif decision.outcome is Outcome.REJECTED:
             msg.rejections.append(_rejection(decision, result.request.id, msg.header))
@@ -77,6 +74,8 @@ def _outcome(decision: Decision) -> OutcomeMsg:
     msg.reason = decision.reason
     fill(msg.since, max(0, decision.since))
     msg.answers = decision.answers
+    msg.carried = decision.carried
+    fill(msg.age, decision.age)
     return msg
 
 
@@ -93,23 +92,28 @@ def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejectio
     return msg
 
 
-def _instance(
-    decision: Decision, part: NDArray[np.bool_], number: int, header: Any
-) -> InstanceMask:
-    """An instance from a part of the decision's crop, bool of the crop's size."""
-    box = mask_box(part)
-    assert box is not None
+def _parts(decision: Decision, split_instances: bool) -> list[Part]:
+    """The mask's instances where none is followed."""
     assert decision.box is not None
-    x0, y0, x1, y1 = box
+    assert decision.crop is not None
+    masks = split(decision.crop) if split_instances else [decision.crop]
+    regions = [Region.within(decision.box, mask) for mask in masks]
+    return [Part(0, region.box, region.crop, 1.0) for region in regions]
+
+
+def _instance(decision: Decision, part: Part, number: int, header: Any) -> InstanceMask:
+    x0, y0, x1, y1 = part.box
     msg = InstanceMask()
     msg.slot = decision.slot
     msg.instance = number
+    msg.id = part.id
     msg.expression = decision.expression
     msg.p_seg = decision.p_seg
+    msg.confidence = part.confidence
     msg.predicted_iou = decision.predicted_iou
-    msg.roi.x_offset, msg.roi.y_offset = decision.box[0] + x0, decision.box[1] + y0
+    msg.roi.x_offset, msg.roi.y_offset = x0, y0
     msg.roi.width, msg.roi.height = x1 - x0, y1 - y0
-    msg.mask = fill_image(Image(), cropped(part, box).astype("uint8") * 255, "mono8")
+    msg.mask = fill_image(Image(), part.crop.astype("uint8") * 255, "mono8")
     msg.mask.header = header
     return msg
 

@@ -74,6 +74,7 @@ class Diagnostics:
             "instructions": counts.instructions,
             "instructions not finished": worker.waiting,
             "answers": counts.answers,
+            "answers carried": counts.carried,
             "answers per second": f"{(counts.answers - answers) / seconds:.2f}",
             **{
                 f"{stage} {name} [s]": _percentile(list(worker.timings[stage]), part)

@@ -150,6 +150,15 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
             '"all cans" gives one a can, as long as they do not touch in the picture.'
         ),
     ),
+    "track": (
+        "off",
+        ParameterDescriptor(
+            description="Whether repeated instructions and goals are answered on every frame: off "
+            "(those that the model gets to), or flow (between two answers of the model its masks are "
+            "carried along by optical flow, and marked as carried). For a model slower than the camera.",
+            additional_constraints="off or flow",
+        ),
+    ),
     "depth_tolerance": (
         0.05,
         _real("Seconds between an image and the depth image it is taken together with.", 0, 10),
@@ -185,6 +194,7 @@ CHOICES = {
     "image_transport": ("raw", "compressed"),
     "image_reliability": ("best_effort", "reliable"),
     "text_mode": ("expressions", "ask"),
+    "track": ("off", "flow"),
 }
 
 

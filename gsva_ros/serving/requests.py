@@ -36,6 +36,7 @@ class Code(IntEnum):
     QUEUE_FULL = 6
     NO_SLOT = 7
     INACTIVE = 8
+    LOST = 9
 
 
 class Source(Enum):
@@ -101,6 +102,16 @@ class Request:
         return list(self.expressions) or [self.text]
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """An instance that is followed over frames."""
+
+    id: int
+    box: Box
+    crop: NDArray[np.bool_]  # the mask inside its box
+    confidence: float  # 0 to 1, that it still fits
+
+
 @dataclass
 class Decision:
     """The outcome of one expression."""
@@ -117,6 +128,9 @@ class Decision:
     crop: NDArray[np.bool_] | None = None  # the mask inside its box
     since: int = 0  # stamp of the first answer in a row with this outcome, nanoseconds
     answers: int = 1  # in that row
+    parts: tuple[Part, ...] = ()  # what is followed, where that is asked for
+    carried: bool = False  # from an earlier frame that the model answered on
+    age: int = 0  # nanoseconds from that frame to this one
 
 
 @dataclass
@@ -145,6 +159,8 @@ class Limits:
     rejection_threshold: float = -1.0  # negative: the model's own
     hysteresis: float = 0.0  # half the band around the threshold in which an outcome stays
     inference_timeout: float = 300.0  # wall seconds for one inference; 0: no limit
+    track: str = "off"  # "flow": repeated requests are answered on every frame, see `carrying`
+    split_instances: bool = False  # connected parts of a mask are instances of their own
 
 
 @dataclass
@@ -157,4 +173,5 @@ class Counts:
     bad_frames: int = 0
     instructions: int = 0
     answers: int = 0
+    carried: int = 0  # answers on frames that the model did not see
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))

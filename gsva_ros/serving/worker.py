@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic
 
 from ..answer import FrameT, Segmenter
+from .carrying import Carrier
 from .inference import Inference
 from .requests import CameraFrame, Code, Counts, Decision, Limits, Outcome, Request, Result
 from .schedule import Ending, Schedule, Turn
@@ -47,12 +48,14 @@ class Worker(Generic[FrameT]):
         self._inference = Inference(engine, self.limits)
         self._changed = threading.Condition()
         self._schedule = Schedule(self.limits)
+        self._carrier = Carrier(self._deliver, self.limits)
         self._turn_began: float | None = None  # monotonic seconds, while the engine works
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
 
     def start(self) -> None:
-        """Start the inference thread."""
+        """Start the threads."""
         self._thread.start()
+        self._carrier.start()
 
     def stop(self, timeout: float = 10.0) -> None:
         """Finish the inference under way, answer what waits with CANCELLED, and end the thread.
@@ -63,6 +66,7 @@ class Worker(Generic[FrameT]):
             endings = self._schedule.stop()
             self._changed.notify_all()
         self._hand_over(endings)
+        self._carrier.stop()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
             if self._thread.is_alive():
@@ -98,7 +102,9 @@ class Worker(Generic[FrameT]):
     def counts(self) -> Counts:
         """A copy of the counts so far."""
         with self._changed:
-            return copy.deepcopy(self._schedule.counts)
+            counts = copy.deepcopy(self._schedule.counts)
+        counts.carried = self._carrier.carried
+        return counts
 
     def starved(self) -> list[str]:
         """Image topics that requests wait for ("": any) while the engine is idle."""
@@ -107,6 +113,7 @@ class Worker(Generic[FrameT]):
 
     def offer(self, frame: CameraFrame) -> None:
         """Put a camera frame into the mailbox, in the place of the one that is there."""
+        self._carrier.offer(frame)  # first, so that no answer is about a frame that it has not seen
         with self._changed:
             self._schedule.offer(frame)
             self._changed.notify_all()
@@ -115,12 +122,14 @@ class Worker(Generic[FrameT]):
         """The clock jumped by `delta` nanoseconds; see `Schedule.jumped`."""
         with self._changed:
             self._schedule.jumped(delta)
+        self._carrier.forget_frames()
 
     def pause(self, reason: str) -> None:
         """Answer what waits with CANCELLED, and from now on each request with FAILED (INACTIVE)."""
         with self._changed:
             endings = self._schedule.pause(reason)
         self._hand_over(endings)
+        self._carrier.forget_frames()
 
     def resume(self) -> None:
         """Take requests again."""
@@ -198,6 +207,9 @@ class Worker(Generic[FrameT]):
             self._schedule.counts.answers += 1
             for decision in result.decisions:
                 self._schedule.counts.outcomes[decision.outcome] += 1
+        self._carrier.take(result)
+
+    def _deliver(self, result: Result) -> None:
         try:
             (result.request.done or self._publish)(result)
         except Exception:  # a publisher gone at shutdown must not end the thread

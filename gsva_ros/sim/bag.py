@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .dataset import seen_objects, visible_scene
 from .expressions import Expressions
 from .render import Renderer, Rendering
 from .scene import SceneSpec
+from .video import names, video
 
 FRAME_ID = "camera_optical_frame"
 SWING = 22.0  # degrees to either side
@@ -63,23 +64,54 @@ def write_bag(
     Raises:
         rosbags.rosbag2.WriterError: `out` exists.
     """
+    renderer = Renderer(width, height, look)
+    swung = (view for seed in seeds for view in swing(seed, frames, renderer))
+    views = (
+        (referrings(spec, view, np.random.default_rng([spec.seed, number])), view)
+        for number, (spec, view) in enumerate(swung)
+    )
+    _record(out, views, rate, truth)
+
+
+def write_video(
+    out: Path,
+    seeds: Sequence[int],
+    seconds: float,
+    rate: float,
+    width: int = 640,
+    height: int = 480,
+    truth: Path | None = None,
+) -> None:
+    """Write a bag as `write_bag` does, of videos (`video.video`), one after the other.
+
+    Their truth has the same expressions on every frame: the things whose kind and colour no other has.
+    """
+    renderer = Renderer(width, height)
+    videos = (frame for seed in seeds for frame in video(seed, seconds, rate, renderer))
+    _record(out, ((names(frame), frame.view) for frame in videos), rate, truth)
+
+
+def _record(
+    out: Path,
+    views: Iterable[tuple[list[Referring], Rendering]],
+    rate: float,
+    truth: Path | None,
+) -> None:
     types = get_typestore(Stores.ROS2_HUMBLE)
     image_type, info_type = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
     Image, CameraInfo = types.types[image_type], types.types[info_type]
     Header = types.types["std_msgs/msg/Header"]
     Time = types.types["builtin_interfaces/msg/Time"]
     Region = types.types["sensor_msgs/msg/RegionOfInterest"]
-    renderer = Renderer(width, height, look)
     writer = mcap_writer(out)
     truths: list[tuple[int, list[Referring]]] = []
     with writer:
         images = writer.add_connection(TOPIC, image_type, typestore=types)
         infos = writer.add_connection("/camera/camera_info", info_type, typestore=types)
-        views = (view for seed in seeds for view in swing(seed, frames, renderer))
-        for number, (spec, view) in enumerate(views):
+        for number, (asked, view) in enumerate(views):
             stamp = START_NS + round(number * SECOND / rate)
-            rng = np.random.default_rng([spec.seed, number])
-            truths.append((stamp, referrings(spec, view, rng)))
+            truths.append((stamp, asked))
+            height, width = view.rgb.shape[:2]
             header = Header(Time(*divmod(stamp, SECOND)), FRAME_ID)
             image = Image(header, height, width, "rgb8", 0, 3 * width, view.rgb.reshape(-1))
             k = view.intrinsics

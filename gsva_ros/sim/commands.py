@@ -39,6 +39,17 @@ def register(subparsers: Any) -> None:
         "--truth", type=Path, help="write expressions and masks here (COCO-style JSON)"
     )
     bag.set_defaults(run=_bag)
+    video = sim.add_parser("video", help="a rosbag2 of scenes in motion, seen by a moving camera")
+    video.add_argument("--seeds", type=int, nargs="+", required=True, help="one scene each")
+    video.add_argument("--out", type=Path, required=True)
+    video.add_argument("--seconds", type=float, default=8.0, help="of each scene")
+    video.add_argument("--rate", type=float, default=30.0, help="frames a second")
+    video.add_argument("--width", type=int, default=640, help="pixels")
+    video.add_argument("--height", type=int, default=480, help="pixels")
+    video.add_argument(
+        "--truth", type=Path, help="write expressions and masks here (COCO-style JSON)"
+    )
+    video.set_defaults(run=_video)
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -53,4 +64,12 @@ def _bag(args: argparse.Namespace) -> int:
 
     size = (args.width, args.height)
     write_bag(args.out, args.seeds, args.frames, args.rate, *size, args.truth, args.look)
+    return 0
+
+
+def _video(args: argparse.Namespace) -> int:
+    from .bag import write_video
+
+    size = (args.width, args.height)
+    write_video(args.out, args.seeds, args.seconds, args.rate, *size, args.truth)
     return 0

@@ -85,7 +85,7 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_what_was_counted_is_explained() -> None:
     """A node that needs two seconds for frames that come twice a second: a rate is advised."""
-    from gsva_ros.msg import Segmentation
+    from gsva_ros.msg import Outcome, Segmentation
 
     from gsva_ros.programs.live import LiveEvaluation
     from gsva_ros.stamps import SECOND, fill
@@ -101,10 +101,15 @@ def test_what_was_counted_is_explained() -> None:
             stamp = frames[answered].stamp if answered < len(frames) else 77
             fill(msg.header.stamp, stamp)
             msg.timings.total = 2.0
+            if answered >= len(frames):
+                msg.outcomes = [Outcome(outcome=Outcome.SEGMENTED, carried=True)]
+                fill(msg.outcomes[0].age, SECOND // 2)
             evaluation._on_answer(msg)
-        counted, advice = evaluation.explanation()
+        counted, carried, advice = evaluation.explanation()
     finally:
         evaluation.destroy_node()
         rclpy.shutdown(context=context)
     assert counted.startswith("8 frames with truth: 2 answered, 6 not; 2 instructions")
+    assert carried.startswith("1 of 3 answers were carried")
+    assert "0.50 s at most" in carried
     assert "--rate 0.20" in advice

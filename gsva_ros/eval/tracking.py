@@ -1,0 +1,205 @@
+"""Masks at the camera's rate, measured: a recorded video against a slow model, in simulated time.
+
+The model takes a fixed time for an answer and begins each on the newest frame, as the node's schedule does.
+Ages come from that clock alone and masks from the frames, so a run gives the same numbers on any machine;
+what carrying costs on this one is measured beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..answer import Segmenter, mask_box
+from ..bags.bag import Bag
+from ..stamps import SECOND
+from ..tracking import Region, Tracker, iou
+from ..truth import FrameTruth, Referring
+
+Rgb = NDArray[np.uint8]
+#: Masks by expression; None where the model rejects it.
+Masks = Mapping[str, Region | None]
+Model = Callable[[Rgb, Sequence[Referring]], Masks]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Simulated seconds of one answer of the model, and of carrying its masks onto one frame."""
+
+    answer: float
+    carry: float
+
+
+@dataclass
+class _Score:
+    """What one way of answering gave."""
+
+    ious: list[float] = field(default_factory=list)
+    ages: list[float] = field(default_factory=list)  # frames, at every look
+    switches: int = 0
+    lost: int = 0  # masks that the model gave and that could not be carried
+    shown: int = 0  # masks
+
+    def numbers(self, own: float) -> dict[str, float]:
+        mean = float(np.mean(self.ious)) if self.ious else 0.0
+        return {
+            "iou": mean,
+            "of_own": mean / own if own else 0.0,
+            "age_mean": float(np.mean(self.ages)) if self.ages else 0.0,
+            "age_max": float(np.max(self.ages)) if self.ages else 0.0,
+            "id_switches": self.switches / max(1, self.shown),
+            "lost": self.lost / max(1, self.shown + self.lost),
+        }
+
+
+def perfect(rgb: Rgb, asked: Sequence[Referring]) -> Masks:
+    """The truth as the model."""
+    return {each.expression: _region(each.mask) for each in asked}
+
+
+def segmented(engine: Segmenter[Any]) -> Model:
+    """An engine as the model, every expression decided by itself."""
+
+    def answer(rgb: Rgb, asked: Sequence[Referring]) -> Masks:
+        slots = engine.segment(engine.encode(rgb), [each.expression for each in asked]).slots
+        return {
+            slot.expression: None
+            if slot.rejected or slot.box is None or slot.crop is None
+            else Region(slot.box, slot.crop)
+            for slot in slots
+        }
+
+    return answer
+
+
+def evaluate_tracking(
+    bag: Bag, truth: Sequence[FrameTruth], model: Model, pace: Pace
+) -> dict[str, Any]:
+    """Scores of the model on every frame (`own`), of its answers as they come, and of carried ones.
+
+    Frames in a row with the same expressions are one instruction. Counted are the frames from the model's
+    first answer on. IoU of what is not there is 1 where nothing is shown and 0 otherwise; age is of the
+    frame that the newest mask is about, looked at every millisecond, in frames.
+    """
+    own: list[float] = []
+    ways = {"off": _Score(), "flow": _Score()}
+    costs: list[float] = []
+    frames = 0
+    bar = tqdm(total=len(truth), unit="frame", desc="tracking", ascii=True)
+    asked = groupby(truth, key=lambda f: (f.topic, tuple(a.caption for a in f.annotations)))
+    for _, group in asked:
+        frames += _instruction(bag, list(group), model, pace, own, ways, costs, bar)
+    bar.close()
+    mean = float(np.mean(own)) if own else 0.0
+    return {
+        "frames": frames,
+        "masks": len(own),
+        "own": {"iou": mean},
+        **{name: score.numbers(mean) for name, score in ways.items()},
+        "carry_ms_measured": {
+            "median": float(np.median(costs) * 1e3) if costs else 0.0,
+            "p95": float(np.percentile(costs, 95) * 1e3) if costs else 0.0,
+        },
+    }
+
+
+def _instruction(
+    bag: Bag,
+    frames: Sequence[FrameTruth],
+    model: Model,
+    pace: Pace,
+    own: list[float],
+    ways: Mapping[str, _Score],
+    costs: list[float],
+    bar: Any,
+) -> int:
+    """Play one instruction; returns the number of frames that count."""
+    stamps = [frame.stamp for frame in frames]
+    turns = _turns(stamps, pace.answer)
+    tracker, waiting = Tracker(), list(turns)
+    newest: int | None = None  # the frame of the model's newest answer
+    ids: dict[str, int] = {}
+    answers: dict[int, Masks] = {}
+    pictures: dict[int, Rgb] = {}
+    counted = 0
+    for number, frame in enumerate(frames):
+        bar.update()
+        rgb, queries = bag.rgb(frame.topic, frame.stamp), frame.expressions()
+        answers[number] = model(rgb, queries)
+        if any(turn == number for turn, _ in turns):
+            pictures[number] = rgb
+        start = time.perf_counter()
+        tracker.observe(frame.stamp, rgb)
+        while waiting and waiting[0][1] <= frame.stamp:
+            newest = waiting.pop(0)[0]
+            regions = {word: [] if r is None else [r] for word, r in answers[newest].items()}
+            tracker.answer("", stamps[newest], pictures[newest], regions)
+        if newest is None:
+            continue
+        carried = tracker.carried("")
+        costs.append(time.perf_counter() - start)
+        counted += 1
+        for query in queries:
+            there, word = _region(query.mask), query.expression
+            own.append(_score(answers[number][word], there))
+            held = answers[newest][word]
+            ways["off"].ious.append(_score(held, there))
+            ways["off"].shown += held is not None
+            flow = ways["flow"]
+            (now,) = carried[word] or (None,)
+            flow.ious.append(_score(now and now.region, there))
+            if now is not None:
+                flow.lost += now.region is None
+                flow.shown += now.region is not None
+                flow.switches += ids.get(word, now.id) != now.id
+                ids[word] = now.id
+    if turns and turns[0][1] <= stamps[-1]:
+        period = float(np.median(np.diff(stamps)))
+        ends = {
+            "off": [(stamps[turn], done) for turn, done in turns],
+            "flow": [(s, s + int(pace.carry * SECOND)) for s in stamps if s >= turns[0][1]],
+        }
+        looks = np.arange(ends["flow"][0][1], stamps[-1], SECOND // 1000)
+        for name, shown in ends.items():
+            about, since = np.array(shown).T
+            place = np.searchsorted(since, looks, side="right") - 1
+            seen = place >= 0
+            ways[name].ages += ((looks[seen] - about[place[seen]]) / period).tolist()
+    return counted
+
+
+def _turns(stamps: Sequence[int], seconds: float) -> list[tuple[int, int]]:
+    """Which frames the model answers on, and when each answer is there, nanoseconds."""
+    turns: list[tuple[int, int]] = []
+    free = stamps[0]
+    while True:
+        newest = int(np.searchsorted(stamps, free, side="right")) - 1
+        if turns and newest <= turns[-1][0]:
+            newest = turns[-1][0] + 1
+            if newest >= len(stamps):
+                return turns
+        begin = max(free, stamps[newest])
+        free = begin + int(seconds * SECOND)
+        turns.append((newest, free))
+        if free > stamps[-1]:
+            return turns
+
+
+def _region(mask: NDArray[np.bool_] | None) -> Region | None:
+    box = None if mask is None else mask_box(mask)
+    if mask is None or box is None:
+        return None
+    return Region.within(box, mask[box[1] : box[3], box[0] : box[2]])
+
+
+def _score(shown: Region | None, there: Region | None) -> float:
+    if shown is None or there is None:
+        return float(shown is there)
+    return iou(shown, there)

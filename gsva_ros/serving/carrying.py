@@ -1,0 +1,257 @@
+"""A slow model's answers to repeated requests, carried onto every new frame in a thread of their own.
+
+Where `Limits.track` is "flow", an answer to a repeated request is not handed over as it comes. It goes to
+its camera's Tracker, and what is handed over is about the newest frame: each frame is answered once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from ..instances import split
+from ..tracking import Carried, Region, Tracker
+from .requests import (
+    BadImageError,
+    CameraFrame,
+    Code,
+    Decision,
+    Limits,
+    Outcome,
+    Part,
+    Request,
+    Result,
+    Steadiness,
+)
+
+log = logging.getLogger(__name__)
+
+Key = tuple[int, str]  # slot, expression
+
+
+@dataclass(eq=False)
+class _Followed:
+    """A repeated request: the model's last answer, and the frame that was answered last."""
+
+    result: Result
+    topic: str
+    answered: CameraFrame | None = None
+    lost: dict[Key, Steadiness] = field(default_factory=dict)
+
+
+class Carrier:
+    """Answers repeated requests on every frame.
+
+    Args:
+        deliver: hands a result over; one at a time, so that nothing comes after a request's end.
+    """
+
+    def __init__(self, deliver: Callable[[Result], None], limits: Limits) -> None:
+        self.carried = 0  # answers so far
+        self._deliver, self._limits = deliver, limits
+        self._changed = threading.Condition()
+        self._newest: dict[str, CameraFrame] = {}  # by topic
+        self._answers: dict[Request, Result] = {}  # the model's, not taken up yet
+        self._fresh = False  # whether there is a frame or an answer to work on
+        self._stopping = False
+        self._working = threading.RLock()  # guards what follows, and the order of results
+        self._ids = count(1)
+        self._trackers: dict[str, Tracker] = {}  # by topic
+        self._followed: dict[Request, _Followed] = {}
+        self._thread = threading.Thread(target=self._run, name="gsva-tracking", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def offer(self, frame: CameraFrame) -> None:
+        """Take a camera's newest frame."""
+        with self._changed:
+            self._newest[frame.topic] = frame
+            self._fresh = True
+            self._changed.notify_all()
+
+    def forget_frames(self) -> None:
+        """Let go of frames that are not of now, and of what was carried over them."""
+        with self._working, self._changed:
+            self._newest.clear()
+            self._answers.clear()
+            self._trackers.clear()
+            self._followed.clear()
+
+    def take(self, result: Result) -> None:
+        """Take a result of the model, or the end of a request: to be carried, or handed over at once."""
+        request = result.request
+        if (
+            self._limits.track == "flow"
+            and request.every_frame
+            and result.frame is not None
+            and result.rgb is not None
+        ):
+            with self._changed:
+                self._answers[request] = result
+                self._fresh = True
+                self._changed.notify_all()
+            return
+        if not request.every_frame:
+            self._deliver(result)
+            return
+        with self._working:
+            if result.frame is None:
+                self._forget(request)
+            self._deliver(result)
+
+    # The thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._fresh or self._stopping)
+                if self._stopping:
+                    return
+                self._fresh = False
+            try:
+                with self._working:
+                    self._work()
+            except Exception:  # one frame's fault must not end the answers on all others
+                log.exception("masks could not be carried onto a frame")
+
+    def _work(self) -> None:
+        with self._changed:
+            answers, self._answers = self._answers, {}
+            frames = dict(self._newest)
+        if self._limits.track != "flow":
+            self._trackers.clear()
+            self._followed.clear()
+            for result in answers.values():
+                self._deliver(result)
+            return
+        for result in answers.values():
+            self._learn(result)
+        for topic, frame in frames.items():
+            due = [f for f in self._followed.values() if f.topic == topic]
+            due = [f for f in due if f.answered is not frame]
+            if due:
+                self._answer(due, frame)
+
+    def _learn(self, result: Result) -> None:
+        """Give the model's answer to its camera's tracker."""
+        request, frame, rgb = result.request, result.frame, result.rgb
+        assert frame is not None
+        assert rgb is not None
+        if request.ended or request.cancelled:
+            return
+        followed = self._followed.get(request)
+        if followed is None or followed.topic != frame.topic:
+            self._forget(request)
+            followed = self._followed[request] = _Followed(result, frame.topic)
+        followed.result = result
+        tracker = self._trackers.setdefault(frame.topic, Tracker(self._ids))
+        regions = {_key(d): self._regions(d) for d in result.decisions}
+        tracker.answer(request, frame.stamp, rgb, regions)
+
+    def _regions(self, decision: Decision) -> list[Region]:
+        if decision.box is None or decision.crop is None:
+            return []
+        if not self._limits.split_instances:
+            return [Region(decision.box, decision.crop)]
+        return [Region.within(decision.box, part) for part in split(decision.crop)]
+
+    def _answer(self, due: list[_Followed], frame: CameraFrame) -> None:
+        """Answer a frame for those who were not answered on it."""
+        start = time.monotonic()
+        own = next((f.result for f in due if f.result.frame is frame), None)
+        try:
+            rgb = frame.decode() if own is None or own.rgb is None else own.rgb
+        except BadImageError:
+            return  # the model meets it too, and says so
+        tracker = self._trackers[frame.topic]
+        tracker.observe(frame.stamp, rgb)
+        for followed in due:
+            result = followed.result
+            followed.answered = frame
+            assert result.frame is not None
+            carried = result.frame is not frame
+            age = frame.stamp - result.frame.stamp if carried else 0
+            found = tracker.carried(result.request)
+            unlike = tracker.unrecognised(result.request)
+            decisions = [
+                self._decision(d, found[_key(d)], unlike, carried, age, frame.stamp, followed.lost)
+                for d in result.decisions
+            ]
+            timings = {} if carried else dict(result.timings)
+            timings["total"] = timings.get("total", 0.0) + time.monotonic() - start
+            timings["queue"] = timings.get("queue", start - frame.received)
+            self.carried += carried
+            self._deliver(
+                replace(result, decisions=decisions, frame=frame, rgb=rgb, timings=timings)
+            )
+
+    def _decision(
+        self,
+        decision: Decision,
+        found: list[Carried],
+        unlike: str,
+        carried: bool,
+        age: int,
+        stamp: int,
+        lost: dict[Key, Steadiness],
+    ) -> Decision:
+        """The model's decision as it stands `age` nanoseconds later."""
+        seen = [
+            Part(each.id, each.region.box, each.region.crop, each.confidence)
+            for each in found
+            if each.region is not None
+        ]
+        key = _key(decision)
+        now = replace(decision, parts=tuple(seen), carried=carried, age=max(0, age))
+        reason = unlike if decision.outcome in (Outcome.SEGMENTED, Outcome.REJECTED) else ""
+        if decision.outcome is Outcome.SEGMENTED and not seen:
+            reason = reason or found[0].lost
+        if not reason:
+            lost.pop(key, None)
+            if seen:
+                whole = Region.around([Region(part.box, part.crop) for part in seen])
+                now.box, now.crop = whole.box, whole.crop
+            return now
+        last = lost.get(key) or Steadiness(Outcome.FAILED, stamp, 0)
+        lost[key] = Steadiness(Outcome.FAILED, last.since, last.answers + 1)
+        return replace(
+            now,
+            outcome=Outcome.FAILED,
+            code=Code.LOST,
+            reason=f"lost: {reason}",
+            rejection=None,
+            box=None,
+            crop=None,
+            parts=(),
+            since=last.since,
+            answers=last.answers + 1,
+        )
+
+    def _forget(self, request: Request) -> None:
+        with self._changed:
+            self._answers.pop(request, None)
+        followed = self._followed.pop(request, None)
+        if followed is None:
+            return
+        tracker = self._trackers[followed.topic]
+        tracker.forget(request)
+        if not len(tracker):
+            del self._trackers[followed.topic]
+
+
+def _key(decision: Decision) -> Key:
+    return decision.slot, decision.expression

@@ -1,0 +1,433 @@
+"""Masks carried from picture to picture by dense optical flow, between two answers of a slow model.
+
+Every mask is carried straight from the picture that the model answered on (its key picture) to the newest
+one, never from one carried mask to the next, so that errors do not add up: the flow between the two starts
+from the one before. What is carried is checked: flow there and back again has to meet, and the pixels have
+to look alike.
+
+Sources: DIS flow (Kroeger et al., ECCV 2016) as in OpenCV; the forward-backward check of Sundaram, Brox and
+Keutzer (ECCV 2010).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import count
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .answer import Box, cropped, mask_box
+
+#: Longer and shortest side of the reduced pictures that flow is computed on, pixels.
+LONG_SIDE, SHORTEST_SIDE = 320, 32
+#: Reduced pictures kept as stepping stones to a late answer's key picture: ten seconds at 30 Hz, 23 MB.
+KEPT = 300
+#: Pictures between two stepping stones, and their largest number.
+STRIDE, STONES = 4, 16
+#: A pixel passes the check where flow there and back misses it by fewer reduced pixels than the first, and
+#: its brightness (0 to 255) differs by less than the second.
+MEETS, ALIKE = 3.0, 25.0
+#: Below this share of pixels that pass, a mask is lost; and below this share of the whole picture, all are.
+LOST, CUT = 0.3, 0.3
+#: Below this share of its area in the key picture, nothing of a thing is taken to be left.
+LEFT = 0.05
+#: Masks of an expression that overlap this much (IoU) are one instance.
+SAME = 0.3
+
+Grey = NDArray[np.uint8]
+Flow = NDArray[
+    np.float32
+]  # [h, w, 2]: where a pixel is in the other picture, minus where it is here
+
+SCENE_CUT = "the picture has changed beyond recognition since the model's answer"
+RESIZED = "the picture's size has changed since the model's answer"
+BACKWARDS = "the pictures' stamps did not go forwards since the model's answer"
+HIDDEN = "it left the picture, or is hidden, since the model's answer"
+DRIFTED = "its mask can no longer be carried with confidence ({:.2f}) since the model's answer"
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A mask: bool [y1 - y0, x1 - x0] inside its box, in full-picture pixels."""
+
+    box: Box
+    crop: NDArray[np.bool_]
+
+    @classmethod
+    def within(cls, box: Box, mask: NDArray[np.bool_]) -> Region:
+        """Of a mask with at least one pixel, bool of the box's size."""
+        inner = mask_box(mask)
+        assert inner is not None
+        x, y = box[:2]
+        placed = (x + inner[0], y + inner[1], x + inner[2], y + inner[3])
+        return cls(placed, cropped(mask, inner))
+
+    @classmethod
+    def around(cls, parts: Sequence[Region]) -> Region:
+        """The union of at least one region."""
+        corners = np.array([part.box for part in parts])
+        (x, y), (right, bottom) = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
+        crop = np.zeros((bottom - y, right - x), bool)
+        for part in parts:
+            x0, y0, x1, y1 = part.box
+            crop[y0 - y : y1 - y, x0 - x : x1 - x] |= part.crop
+        return cls((x, y, right, bottom), crop)
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """An instance in the newest picture.
+
+    Attributes:
+        id: the same over pictures, and never given to another instance.
+        region: None where it is lost; `lost` then says why.
+        confidence: share of its pixels that pass the check, 0 to 1; 1 in its key picture.
+    """
+
+    id: int
+    region: Region | None
+    confidence: float
+    lost: str = ""
+
+
+@dataclass(eq=False)
+class _Instance:
+    id: int
+    region: Region
+    small: NDArray[np.uint8]  # 0 or 255, of the reduced picture's size
+    last: Region  # where it was seen last
+
+
+@dataclass(eq=False)
+class _Group:
+    """One answer's instances by their slot and expression, and its key picture."""
+
+    anchor: _Anchor
+    instances: Mapping[Hashable, list[_Instance]]
+
+
+@dataclass(eq=False)
+class _Anchor:
+    """A key picture, and the flow between it and the newest."""
+
+    stamp: int
+    grey: Grey
+    size: tuple[int, int]  # height, width of the full picture
+    reached: int  # stamp of the picture that the flow leads to
+    back: Flow = field(init=False)  # newest -> key
+    forth: Flow = field(init=False)  # key -> newest
+    passed: NDArray[np.bool_] = field(init=False)  # pixels of the newest that pass the check
+    uncovered: NDArray[np.uint8] = field(
+        init=False
+    )  # 255 where the newest shows what the key picture does not
+    broken: str = ""  # why nothing can be carried from it any more
+
+    def __post_init__(self) -> None:
+        self.back = np.zeros((*self.grey.shape, 2), np.float32)
+        self.forth = np.zeros_like(self.back)
+        self.passed = np.ones(self.grey.shape, bool)
+        self.uncovered = np.zeros(self.grey.shape, np.uint8)
+
+
+class Tracker:
+    """One camera's newest picture, and what is carried onto it. For one thread at a time.
+
+    Args:
+        ids: gives instances their ids; shared where several cameras' ids must differ.
+    """
+
+    def __init__(self, ids: Iterator[int] | None = None) -> None:
+        self._ids = ids if ids is not None else count(1)
+        self._pictures: OrderedDict[int, Grey] = OrderedDict()  # by stamp, the newest last
+        self._size = (0, 0)
+        self._anchors: dict[int, _Anchor] = {}
+        self._groups: dict[Hashable, _Group] = {}
+        # OpenCV 4 of the distributions and 5 have this name.
+        self._dis = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
+            cv2.DISOPTICAL_FLOW_PRESET_FAST
+        )
+        # As that of the preset MEDIUM, because small things move too; fewer refinements cost nothing here.
+        self._dis.setFinestScale(1)
+        self._dis.setVariationalRefinementIterations(1)
+
+    def observe(self, stamp: int, rgb: NDArray[np.uint8]) -> None:
+        """Take the newest picture, uint8 [H, W, 3] RGB, stamped in nanoseconds.
+
+        Where its size differs from the one before it, or its stamp is not later, everything is lost until
+        the model's next answer.
+        """
+        size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
+        if self._shows(stamp, grey):
+            return
+        why = ""
+        if self._pictures and size != self._size:
+            why = RESIZED
+        elif self._pictures and stamp <= self._newest:
+            why = BACKWARDS
+        if why:
+            self._pictures.clear()
+            for anchor in self._anchors.values():
+                anchor.broken = anchor.broken or why
+        self._size = size
+        self._pictures[stamp] = grey
+        while len(self._pictures) > KEPT:
+            self._pictures.popitem(last=False)
+
+    def answer(
+        self,
+        name: Hashable,
+        stamp: int,
+        rgb: NDArray[np.uint8],
+        regions: Mapping[Any, Sequence[Region]],
+    ) -> None:
+        """Take the model's answer to `name` about a picture, which may be older than the newest.
+
+        It replaces the earlier answer to that name. An instance keeps its id where its mask, carried to the
+        newest picture, overlaps what is carried there of the earlier answer under the same key.
+        """
+        if not self._pictures:
+            self.observe(stamp, rgb)
+        before = self._groups.get(name)
+        old = {} if before is None else self._last_seen(before)
+        anchor = self._anchors.get(stamp)
+        if anchor is None or anchor.broken:
+            size = (rgb.shape[0], rgb.shape[1])
+            anchor = _Anchor(stamp, reduced(rgb), size, stamp)
+            self._anchors[stamp] = anchor
+            if size != self._size:
+                anchor.broken = RESIZED
+            elif stamp > self._newest:
+                self.observe(stamp, rgb)
+            elif stamp == self._newest and not self._shows(stamp, anchor.grey):
+                anchor.broken = BACKWARDS
+        shape = anchor.grey.shape
+        group = _Group(
+            anchor,
+            {
+                key: [
+                    _Instance(0, each, _footprint(each, anchor.size, shape), each) for each in some
+                ]
+                for key, some in regions.items()
+            },
+        )
+        for key, instances in group.instances.items():
+            places = [self._carry(each, anchor).region or each.region for each in instances]
+            for each, place in zip(instances, places, strict=True):
+                each.last = place
+            _name(instances, old.get(key, []), self._ids)
+        self._groups[name] = group
+        self._clean()
+
+    def carried(self, name: Hashable) -> dict[Hashable, list[Carried]]:
+        """The last answer's instances in the newest picture, by key; KeyError for a name without answer."""
+        group = self._groups[name]
+        found = {}
+        for key, instances in group.instances.items():
+            found[key] = [self._carry(each, group.anchor) for each in instances]
+            for each, now in zip(instances, found[key], strict=True):
+                each.last = now.region or each.last
+        return found
+
+    def unrecognised(self, name: Hashable) -> str:
+        """Why the newest picture shows something else than the last answer's did; "": it does not."""
+        anchor = self._groups[name].anchor
+        self._reach(anchor)
+        return anchor.broken
+
+    def forget(self, name: Hashable) -> None:
+        """Let go of a name's answer, if there is one."""
+        self._groups.pop(name, None)
+        self._clean()
+
+    def __len__(self) -> int:
+        """Number of names with an answer."""
+        return len(self._groups)
+
+    def _shows(self, stamp: int, grey: Grey) -> bool:
+        """Whether this is the newest picture."""
+        if not self._pictures or stamp != self._newest:
+            return False
+        return np.array_equal(grey, self._pictures[stamp])
+
+    @property
+    def _newest(self) -> int:
+        return next(reversed(self._pictures))
+
+    def _clean(self) -> None:
+        used = {id(group.anchor) for group in self._groups.values()}
+        self._anchors = {s: a for s, a in self._anchors.items() if id(a) in used}
+
+    def _last_seen(self, group: _Group) -> dict[Hashable, list[_Instance]]:
+        for instances in group.instances.values():
+            for each in instances:
+                each.last = self._carry(each, group.anchor).region or each.last
+        return dict(group.instances)
+
+    def _reach(self, anchor: _Anchor) -> None:
+        """Lead an anchor's flow on to the newest picture."""
+        if anchor.broken or anchor.reached == self._newest:
+            return
+        between = [s for s in self._pictures if anchor.reached < s]
+        steps = min(STONES, -(-len(between) // STRIDE))
+        for number in range(1, steps + 1):
+            # A pixel of the key picture keeps its motion, so the flow from there follows fast things.
+            grey = self._pictures[between[-1 - len(between) * (steps - number) // steps]]
+            forth = self._dis.calc(anchor.grey, grey, anchor.forth)
+            anchor.forth = np.asarray(forth, np.float32)
+        back = self._dis.calc(grey, anchor.grey, _turned_round(anchor.forth))
+        anchor.back = np.asarray(back, np.float32)
+        anchor.reached = self._newest
+        _check(anchor, grey)
+        if anchor.passed.mean() < CUT:
+            anchor.broken = SCENE_CUT
+
+    def _carry(self, instance: _Instance, anchor: _Anchor) -> Carried:
+        self._reach(anchor)
+        if anchor.broken:
+            return Carried(instance.id, None, 0.0, anchor.broken)
+        if anchor.reached == anchor.stamp:
+            return Carried(instance.id, instance.region, 1.0)
+        there = _grid(anchor.grey.shape) + anchor.back
+        small = cv2.remap(
+            instance.small, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderValue=0
+        )
+        touched = (small > 0) & (anchor.uncovered == 0)
+        box = mask_box(touched)
+        region = None if box is None else _warped(instance.region, anchor, box)
+        if region is None or region.crop.sum() < LEFT * instance.region.crop.sum():
+            return Carried(instance.id, None, 0.0, HIDDEN)
+        confidence = float(anchor.passed[touched].mean())
+        if confidence < LOST:
+            return Carried(instance.id, None, confidence, DRIFTED.format(confidence))
+        return Carried(instance.id, region, confidence)
+
+
+def reduced(rgb: NDArray[np.uint8]) -> Grey:
+    """The grey picture that flow is computed on, uint8; its longer side is LONG_SIDE pixels."""
+    height, width = rgb.shape[:2]
+    scale = LONG_SIDE / max(height, width)
+    size = (max(SHORTEST_SIDE, round(width * scale)), max(SHORTEST_SIDE, round(height * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(rgb, size, interpolation=way)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def iou(a: Region, b: Region) -> float:
+    """Intersection over union of two masks of one picture."""
+    x0, y0 = max(a.box[0], b.box[0]), max(a.box[1], b.box[1])
+    x1, y1 = min(a.box[2], b.box[2]), min(a.box[3], b.box[3])
+    if x0 >= x1 or y0 >= y1:
+        return 0.0
+    common = [
+        each.crop[y0 - each.box[1] : y1 - each.box[1], x0 - each.box[0] : x1 - each.box[0]]
+        for each in (a, b)
+    ]
+    both = int((common[0] & common[1]).sum())
+    return both / (int(a.crop.sum()) + int(b.crop.sum()) - both)
+
+
+def _name(new: Sequence[_Instance], old: Sequence[_Instance], ids: Iterator[int]) -> None:
+    """Give new instances the ids of those that they overlap most, each once, or fresh ones."""
+    pairs = [(iou(n.last, o.last), i, j) for i, n in enumerate(new) for j, o in enumerate(old)]
+    taken: set[int] = set()
+    for overlap, i, j in sorted(pairs, reverse=True):
+        if overlap >= SAME and not new[i].id and j not in taken:
+            new[i].id = old[j].id
+            taken.add(j)
+    for each in new:
+        each.id = each.id or next(ids)
+
+
+def _footprint(region: Region, size: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A mask in the reduced picture of `shape`, 0 or 255: every pixel that it touches."""
+    x0, y0, x1, y1 = region.box
+    whole = np.zeros(size, np.uint8)
+    whole[y0:y1, x0:x1] = region.crop
+    part = cv2.resize(whole * 255, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return (part > 0).astype(np.uint8) * 255
+
+
+def _warped(region: Region, anchor: _Anchor, box: Box) -> Region | None:
+    """A region of the key picture in the newest, where its reduced mask has the box `box`."""
+    (height, width), (h, w) = anchor.size, anchor.grey.shape
+    sx, sy = width / w, height / h
+    x0, y0 = max(0, int((box[0] - 2) * sx)), max(0, int((box[1] - 2) * sy))
+    x1, y1 = min(width, int((box[2] + 2) * sx) + 1), min(height, int((box[3] + 2) * sy) + 1)
+    x, y = np.meshgrid(
+        (np.arange(x0, x1, dtype=np.float32) + 0.5) / sx - 0.5,
+        (np.arange(y0, y1, dtype=np.float32) + 0.5) / sy - 0.5,
+    )
+    flow = _sample(anchor.back, x, y)
+    left, top = region.box[:2]
+    mask = cv2.remap(
+        region.crop.astype(np.uint8) * 255,
+        ((x + flow[..., 0] + 0.5) * sx - 0.5 - left).astype(np.float32),
+        ((y + flow[..., 1] + 0.5) * sy - 0.5 - top).astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderValue=0,
+    )
+    found = (mask > 127) & (_sample(anchor.uncovered, x, y) < 128)
+    if not found.any():
+        return None
+    return Region.within((x0, y0, x1, y1), found)
+
+
+def _check(anchor: _Anchor, grey: Grey) -> None:
+    """Find out which pixels of the newest picture are where the flow says; every second one is asked."""
+    height, width = grey.shape
+    back = anchor.back[::2, ::2]
+    there = _grid(grey.shape)[::2, ::2] + back
+    x, y = there[..., 0], there[..., 1]
+    again = _sample(anchor.forth, x, y) + back
+    missed = again[..., 0] ** 2 + again[..., 1] ** 2 >= MEETS**2
+    differ = cv2.absdiff(_sample(anchor.grey, x, y), grey[::2, ::2]) >= ALIKE
+    outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
+    anchor.passed = _whole(~(missed | differ | outside), grey.shape) > 0
+    anchor.uncovered = _whole(missed & differ, grey.shape) * np.uint8(255)
+
+
+def _whole(part: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    size = (shape[1], shape[0])
+    whole = cv2.resize(part.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(whole, np.uint8)
+
+
+def _turned_round(flow: Flow) -> Flow:
+    """Roughly the flow the other way: what a better one starts from.
+
+    Where several pixels arrive, one that moves unlike the most of the picture goes first: it is more often
+    in front. Where none does, the neighbours' mean is taken.
+    """
+    height, width = flow.shape[:2]
+    part = flow[2::4, 2::4]
+    rows, columns = part.shape[:2]
+    there = np.rint(_grid(part.shape) + part / 4).astype(np.int32)
+    x, y = there[..., 0], there[..., 1]
+    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+    usual = np.median(part.reshape(-1, 2), 0).astype(np.float32)
+    unlike = inside & (np.abs(part - usual).max(-1) > 1.0)
+    turned, filled = np.zeros_like(part), np.zeros((rows, columns), np.float32)
+    for some in (inside, unlike):
+        turned[y[some], x[some]] = -part[some]
+    filled[y[inside], x[inside]] = 1.0
+    near, weight = cv2.blur(turned, (5, 5)), cv2.blur(filled, (5, 5))
+    mean = np.where(weight[..., None] > 0, near / np.maximum(weight, 1e-6)[..., None], -usual)
+    whole = np.where(filled[..., None] > 0, turned, mean).astype(np.float32)
+    return np.asarray(cv2.resize(whole, (width, height)), np.float32)
+
+
+def _sample(values: NDArray, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray:
+    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=16)
+def _grid(shape: tuple[int, ...]) -> Flow:
+    """Every pixel's own x and y [h, w, 2]."""
+    x, y = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
+    return np.stack([x, y], -1)

@@ -1,0 +1,73 @@
+"""`gsva eval tracking`: what is counted, on videos whose numbers are known beforehand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gsva_ros.bags.bag import Bag
+from gsva_ros.cli import main
+from gsva_ros.eval.tracking import Pace, _turns, evaluate_tracking, perfect
+from gsva_ros.sim.bag import write_video
+from gsva_ros.stamps import SECOND
+from gsva_ros.truth import read_truth
+
+PERIOD = SECOND // 30
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("video")
+    write_video(folder / "bag", [20_900_002], 1.5, 30.0, 160, 120, folder / "truth.json")
+    return folder
+
+
+def test_the_models_turns_are_those_of_a_model_that_takes_the_newest_frame() -> None:
+    stamps = [n * PERIOD for n in range(60)]
+    turns = _turns(stamps, 0.5)
+    assert [frame for frame, _ in turns] == [0, 15, 30, 45]
+    assert turns[1][1] == pytest.approx(SECOND, abs=PERIOD)
+    # A model faster than the camera answers on each frame once.
+    assert [frame for frame, _ in _turns(stamps, 0.001)] == list(range(60))
+
+
+def test_carrying_beats_waiting_and_is_deterministic(video: Path) -> None:
+    truth = read_truth(video / "truth.json")
+    with Bag(video / "bag") as bag:
+        one = evaluate_tracking(bag, truth, perfect, Pace(0.5, 0.02))
+        two = evaluate_tracking(bag, truth, perfect, Pace(0.5, 0.02))
+    for numbers in (one, two):
+        numbers.pop("carry_ms_measured")
+    assert one == two
+    assert one["own"]["iou"] == 1.0
+    assert one["frames"] == 30
+    assert one["flow"]["iou"] > one["off"]["iou"] + 0.1
+    assert one["flow"]["age_mean"] == pytest.approx(0.6 + 0.5, abs=0.05)
+    assert one["off"]["age_mean"] == pytest.approx(22, abs=1)
+
+
+def test_a_model_that_finds_nothing_scores_nothing(video: Path) -> None:
+    truth = read_truth(video / "truth.json")
+    with Bag(video / "bag") as bag:
+        numbers = evaluate_tracking(
+            bag,
+            truth,
+            lambda rgb, asked: {each.expression: None for each in asked},
+            Pace(0.5, 0.02),
+        )
+    seen = np.mean([a.referents > 0 for frame in truth[15:] for a in frame.annotations])
+    for name in ("own", "off", "flow"):
+        assert numbers[name]["iou"] == pytest.approx(1 - seen)
+
+
+def test_the_command_prints_and_writes(video: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["eval", "tracking", str(video / "bag"), "--truth", str(video / "truth.json")]
+    assert main([*arguments, "--perfect", "--out", str(tmp_path / "out.json")]) == 0
+    assert "track flow" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["model"] == "truth"
+    assert main([*arguments, "--perfect", "--model-rate", "0"]) == 2
+    assert main([*arguments[:3], "--perfect"]) == 2  # this bag carries no truth
+    assert "give --truth" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""A slow model behind the node, over real DDS: masks on every frame with track, as before without."""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import harness
+import numpy as np
+import pytest
+from gsva_ros.action import Follow
+from gsva_ros.msg import Instruction, Outcome
+from harness import FAKE, Client, NodeProcess
+from rclpy.action import ActionClient
+
+from gsva_ros.conversions import mask_of
+from gsva_ros.stamps import SECOND, nanoseconds
+
+harness.isolate()
+
+GROUND = cv2.resize(np.random.default_rng(3).integers(40, 200, (30, 40, 3), np.uint8), (320, 240))
+RATE = 10.0  # frames a second, for machines of any speed
+DELAY = 0.4  # seconds of one answer
+
+
+def picture(x):
+    rgb = GROUND.copy()
+    rgb[80:140, x : x + 60] = (255, 0, 0)
+    rgb[100:106, x + 10 : x + 50] = (90, 0, 0)
+    return rgb
+
+
+@pytest.fixture
+def start():
+    opened = []
+
+    def make(**parameters):
+        node = NodeProcess(FAKE, {"image_reliability": "reliable", **parameters}, delay=DELAY)
+        opened.append(node)
+        client = Client()
+        opened.append(client)
+        client.connect(node)
+        return node, client
+
+    yield make
+    for thing in reversed(opened):
+        thing.close()
+
+
+def play(client, count, first=1):
+    for number in range(first, first + count):
+        client.frame(picture(30 + 2 * number), stamp=number / RATE)
+        time.sleep(1 / RATE)
+
+
+def ages(answers):
+    return [nanoseconds(a.outcomes[0].age) for a in answers]
+
+
+def test_every_frame_is_answered_and_marked_as_carried(start):
+    _, client = start(track="flow")
+    client.ask(["red", "blue"], id="look", mode=Instruction.EVERY_FRAME)
+    play(client, 40)
+    client.wait(lambda: len(client.answers) > 20, what="answers")
+    stamps = [nanoseconds(a.header.stamp) for a in client.answers]
+    assert stamps == sorted(set(stamps))
+    # After the first answer of the model, no frame is left out.
+    steps = np.diff(stamps) / SECOND * RATE
+    assert np.median(steps) == pytest.approx(1, abs=0.1)
+    assert all(
+        a.outcomes[0].carried == (age > 0)
+        for a, age in zip(client.answers, ages(client.answers), strict=True)
+    )
+    grown = np.diff(ages(client.answers))
+    assert (grown > 0).any()
+    assert (grown < 0).any()
+    for answer in client.answers:
+        assert [o.outcome for o in answer.outcomes] == [Outcome.SEGMENTED, Outcome.REJECTED]
+        (instance,) = answer.instances
+        assert instance.id == 1
+        assert 0 < instance.confidence <= 1
+        assert instance.mask.header == answer.header
+        number = round(nanoseconds(answer.header.stamp) / SECOND * RATE)
+        truth = picture(30 + 2 * number)[..., 1] == 0
+        mask = mask_of(instance, 320, 240)
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.7
+    client.ask(id="look", mode=Instruction.CANCEL)
+    client.wait(lambda: client.answers[-1].outcomes[0].outcome == Outcome.CANCELLED)
+    count = len(client.answers)
+    play(client, 3, first=41)
+    time.sleep(2 * DELAY)
+    assert len(client.answers) == count
+
+
+def test_off_answers_as_fast_as_the_model(start):
+    _, client = start()
+    client.ask(["red"], id="look", mode=Instruction.EVERY_FRAME)
+    play(client, 20)
+    client.wait(lambda: len(client.answers) > 1, what="answers")
+    assert len(client.answers) < 10
+    for answer in client.answers:
+        assert not answer.outcomes[0].carried
+        assert ages([answer]) == [0]
+        assert [(i.id, i.confidence) for i in answer.instances] == [(0, 1.0)]
+
+
+def test_goals_get_carried_answers_and_the_switch_is_live(start):
+    _, client = start()
+    assert not client.set_parameter("track", "guess").successful
+    assert client.set_parameter("track", "flow").successful
+    heard = []
+    action = ActionClient(client.node, Follow, "gsva/follow")
+    client.wait(action.server_is_ready, what="the action")
+    future = action.send_goal_async(
+        Follow.Goal(expressions=["red"], max_frames=12),
+        feedback_callback=lambda m: heard.append(m.feedback.segmentation),
+    )
+    client.wait(future.done, what="the goal")
+    result = future.result().get_result_async()
+    play(client, 30)
+    client.wait(result.done, what="the goal's end")
+    assert result.result().result.frames == 12
+    client.wait(lambda: len(heard) >= 12, what="feedback")
+    assert len(heard) == 12
+    assert sum(s.outcomes[0].carried for s in heard) >= 8
+    assert {i.id for s in heard for i in s.instances} == {1}
+
+
+def test_a_scene_cut_is_lost_and_said(start):
+    _, client = start(track="flow")
+    client.ask(["red"], id="look", mode=Instruction.EVERY_FRAME)
+    play(client, 8)
+    client.wait(lambda: client.answers, what="an answer")
+    client.answers.clear()
+    client.frame(np.zeros((240, 320, 3), np.uint8), stamp=5.0)
+    client.wait(lambda: client.answers, what="an answer about the dark")
+    dark = next(a for a in client.answers if a.header.stamp.sec == 5)
+    (outcome,) = dark.outcomes
+    assert (outcome.outcome, outcome.code) == (Outcome.FAILED, Outcome.LOST)
+    assert "lost" in outcome.reason
+    assert not dark.instances

@@ -1,0 +1,200 @@
+"""A slow model's answers carried onto every frame: one answer a frame, in order, and none after the end."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import cv2
+import numpy as np
+import pytest
+from fake_engine import FakeEngine
+
+from gsva_ros.serving.requests import CameraFrame, Code, Limits, Outcome, Request, Result
+from gsva_ros.serving.worker import Worker
+
+STEP = 33_000_000
+GROUND = cv2.resize(np.random.default_rng(3).integers(40, 200, (30, 40, 3), np.uint8), (320, 240))
+
+
+def picture(x: int, shade: float = 1.0) -> np.ndarray:
+    """A red rectangle with a stripe on a textured ground."""
+    rgb = (GROUND * shade).astype(np.uint8)
+    rgb[80:140, x : x + 60] = (255, 0, 0)
+    rgb[100:106, x + 10 : x + 50] = (90, 0, 0)
+    return rgb
+
+
+class Camera:
+    """A worker on a slow fake engine, and a camera that shows it a moving thing."""
+
+    def __init__(self, delay: float = 0.2, **limits) -> None:
+        self.results: list[Result] = []
+        self.limits = Limits(**{"track": "flow", **limits})
+        self.engine = FakeEngine(delay)
+        self.worker = Worker(self.engine, self.results.append, self.limits)
+        self.worker.start()
+        self.shown = 0
+
+    def ask(self, *expressions: str, name: str = "look", **fields) -> None:
+        self.worker.submit(Request(name, expressions=expressions, every_frame=True, **fields))
+
+    def show(self, count: int = 1, still: bool = False, shade: float = 1.0) -> None:
+        """Show frames, each once the one before it has been answered or given up."""
+        for _ in range(count):
+            self.shown += 1
+            rgb = picture(40 + (0 if still else self.shown), shade)
+            before = len(self.results)
+            self.worker.offer(CameraFrame(None, self.shown * STEP, "camera", lambda rgb=rgb: rgb))
+            end = time.monotonic() + 0.5
+            while len(self.results) == before and time.monotonic() < end:
+                time.sleep(0.002)
+
+    def first(self) -> None:
+        """Show one frame and wait for the model's answer to it."""
+        self.show()
+        self.wait(lambda: len(self.results) > 0)
+
+    def wait(self, condition) -> None:
+        end = time.monotonic() + 10.0
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.002)
+
+
+@pytest.fixture
+def camera():
+    made: list[Camera] = []
+
+    def make(*args, **kwargs) -> Camera:
+        made.append(Camera(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.worker.stop()
+
+
+def stamps(results: list[Result]) -> list[int]:
+    return [r.frame.stamp for r in results]
+
+
+def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camera) -> None:
+    c = camera()
+    c.ask("red", "blue")
+    c.first()
+    c.show(30)
+    assert stamps(c.results) == [STEP * n for n in range(1, 32)]
+    found = [r.decisions[0] for r in c.results]
+    assert {d.outcome for d in found} == {Outcome.SEGMENTED}
+    assert not found[0].carried
+    assert found[0].age == 0
+    assert all(d.carried and d.age > 0 for d in found[1:])
+    later = [b.age - a.age for a, b in itertools.pairwise(found)]
+    assert STEP in later  # one frame older
+    assert min(later) < 0  # the model's word is newer
+    assert {part.id for d in found for part in d.parts} == {1}
+    for result, d in zip(c.results, found, strict=True):
+        truth = result.rgb[..., 1] == 0
+        mask = np.zeros(truth.shape, bool)
+        x0, y0, x1, y1 = d.box
+        mask[y0:y1, x0:x1] = d.crop
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.7
+        assert 0 < d.parts[0].confidence <= 1
+    assert {r.decisions[1].outcome for r in c.results} == {Outcome.REJECTED}
+    assert c.worker.counts.carried == 30
+
+
+def test_off_gives_the_models_answers_and_nothing_else(camera) -> None:
+    c = camera(delay=0.02, track="off")
+    c.ask("red")
+    c.show(5)
+    assert stamps(c.results) == [STEP * n for n in range(1, 6)]
+    assert not any(d.carried or d.age or d.parts for r in c.results for d in r.decisions)
+    assert c.engine.encoded == 5
+
+
+def test_what_is_asked_once_is_never_carried(camera) -> None:
+    c = camera(delay=0.02)
+    c.worker.submit(Request("once", expressions=["red"]))
+    c.first()
+    c.show(2)
+    assert len(c.results) == 1
+    assert not c.results[0].decisions[0].parts
+
+
+def test_nothing_comes_after_the_end(camera) -> None:
+    c = camera()
+    c.ask("red")
+    c.first()
+    c.show(5)
+    c.worker.cancel("look")
+    c.wait(lambda: c.results[-1].decisions[0].outcome is Outcome.CANCELLED)
+    count = len(c.results)
+    c.show(3)
+    time.sleep(0.4)  # the model's last answer comes as well
+    assert len(c.results) == count
+
+
+def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> None:
+    c = camera(delay=0.6)
+    c.ask("red", "blue")
+    c.first()
+    c.show(2)
+    c.show(2, shade=0.1)
+    last = c.results[-1].decisions
+    assert [d.outcome for d in last] == [Outcome.FAILED] * 2
+    assert [d.code for d in last] == [Code.LOST] * 2
+    assert all(d.reason.startswith("lost:") and d.crop is None and not d.parts for d in last)
+    assert last[0].answers == 2
+    assert last[0].since == c.results[-2].frame.stamp
+
+
+def test_off_while_it_runs_stops_carrying(camera) -> None:
+    c = camera()
+    c.ask("red")
+    c.first()
+    c.show(3)
+    assert c.results[-1].decisions[0].carried
+    c.limits.track = "off"
+    c.wait(lambda: not c.worker.busy)
+    c.results.clear()
+    c.show(3)
+    c.wait(lambda: c.results)
+    assert not any(d.carried for r in c.results for d in r.decisions)
+
+
+def test_a_failing_model_is_not_hidden_behind_an_old_mask(camera) -> None:
+    c = camera(delay=0.02)
+    c.ask("red", "raise")
+    c.first()
+    c.show(2)
+    assert {d.outcome for r in c.results for d in r.decisions} == {Outcome.FAILED}
+    assert {d.code for r in c.results for d in r.decisions} == {Code.INTERNAL}
+
+
+def test_a_clock_that_jumps_back_forgets_what_was_carried(camera) -> None:
+    c = camera()
+    c.ask("red")
+    c.first()
+    c.show(2)
+    c.wait(lambda: not c.worker.busy)
+    c.worker.jumped(-(10**9))
+    c.results.clear()
+    c.shown = 0
+    c.show(1)
+    c.wait(lambda: c.results)
+    assert c.results[0].frame.stamp == STEP
+    assert c.results[0].decisions[0].age == 0
+
+
+def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
+    c = camera(split_instances=True)
+    c.ask("red")
+    rgb = picture(40)
+    rgb[80:140, 200:260] = (255, 0, 0)
+    for number in range(1, 25):
+        c.worker.offer(CameraFrame(None, number * STEP, "camera", lambda: rgb))
+        time.sleep(0.05)
+    c.wait(lambda: len(c.results) > 5)
+    assert {tuple(p.id for p in r.decisions[0].parts) for r in c.results} == {(1, 2)}

@@ -1,0 +1,281 @@
+"""Masks carried by optical flow: where the thing goes, and what is said when it cannot be followed."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from gsva_ros.answer import cropped, mask_box
+from gsva_ros.tracking import (
+    BACKWARDS,
+    HIDDEN,
+    KEPT,
+    RESIZED,
+    SCENE_CUT,
+    Region,
+    Tracker,
+    iou,
+    reduced,
+)
+
+SIZE = (240, 320)
+STEP = 33_000_000  # nanoseconds
+
+
+def texture(seed: int, size: tuple[int, int] = (480, 640)) -> np.ndarray:
+    """A picture with structure at several scales, uint8 [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    whole = np.zeros((*size, 3), np.float32)
+    for cells in (8, 24, 80):
+        noise = rng.uniform(0, 255, (cells, cells, 3)).astype(np.float32)
+        whole += cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC) / 3
+    return whole.clip(0, 255).astype(np.uint8)
+
+
+GROUND, THING, OTHER = texture(1), texture(2) // 3, texture(3)
+
+
+def picture(
+    x: int, y: int = 90, pan: int = 0, cover: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A disc of radius 30 at (x, y) on a panned ground, a square in front of it; its truth, bool."""
+    rgb = GROUND[100 : 100 + SIZE[0], 100 + pan : 100 + pan + SIZE[1]].copy()
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.circle(mask, (x, y), 30, 1, -1)
+    shift = np.float32([[1, 0, x - 60], [0, 1, y - 60]])
+    rgb[mask > 0] = cv2.warpAffine(THING[:120, :120], shift, SIZE[::-1])[mask > 0]
+    if cover is not None:
+        rgb[:, cover : cover + 90] = OTHER[: SIZE[0], : SIZE[1] - cover][:, :90]
+        mask[:, cover : cover + 90] = 0
+    return rgb, mask > 0
+
+
+def region(mask: np.ndarray) -> Region:
+    box = mask_box(mask)
+    assert box is not None
+    return Region(box, cropped(mask, box))
+
+
+def started(x: int = 100) -> Tracker:
+    """A tracker with an answer about a picture with the disc at x."""
+    tracker = Tracker()
+    rgb, mask = picture(x)
+    tracker.answer("look", 0, rgb, {"disc": [region(mask)]})
+    return tracker
+
+
+def only(tracker: Tracker, name: str = "look", key: str = "disc"):
+    (found,) = tracker.carried(name)[key]
+    return found
+
+
+def test_a_mask_follows_its_thing_while_the_camera_moves() -> None:
+    tracker = started()
+    first = only(tracker)
+    assert first.confidence == 1.0
+    for number in range(1, 21):
+        rgb, truth = picture(100 + 4 * number, 90 + number, pan=-2 * number)
+        tracker.observe(number * STEP, rgb)
+        found = only(tracker)
+        assert found.id == first.id
+        assert found.region is not None
+        assert iou(found.region, region(truth)) > 0.8, number
+        assert 0.5 < found.confidence < 1.0
+
+
+def test_carrying_beats_leaving_the_mask_where_it_was() -> None:
+    """The test above could pass on a thing that hardly moves."""
+    _, here = picture(100)
+    _, there = picture(180, 110)
+    assert iou(region(here), region(there)) < 0.1
+
+
+def test_a_mask_of_a_full_size_picture_keeps_its_pixels() -> None:
+    """The reduced picture is half as large: carried to the same picture, no pixel is lost."""
+    rgb = texture(4, (480, 640))
+    mask = np.zeros((480, 640), bool)
+    mask[201:303, 111:222] = True
+    mask[240:250, 150:160] = False
+    tracker = Tracker()
+    tracker.answer("look", 0, rgb, {"a": [region(mask)]})
+    tracker.observe(STEP, rgb)
+    found = only(tracker, key="a").region
+    assert found is not None
+    assert iou(found, region(mask)) > 0.99
+
+
+def test_a_thing_that_leaves_the_picture_is_lost() -> None:
+    tracker = started()
+    for number in range(1, 30):
+        tracker.observe(number * STEP, picture(100 - 6 * number)[0])
+        found = only(tracker)
+    assert found.region is None
+    assert found.lost == HIDDEN
+
+
+def test_a_thing_that_is_covered_is_lost_and_never_the_cover() -> None:
+    tracker = started()
+    for number in range(1, 25):
+        rgb, truth = picture(100, cover=240 - 8 * number)
+        tracker.observe(number * STEP, rgb)
+        found = only(tracker)
+        if found.region is not None and truth.any():
+            assert iou(found.region, region(truth)) > 0.4, number
+    assert not truth.any()
+    assert found.region is None
+    assert found.lost
+
+
+def test_a_scene_cut_loses_everything_until_the_next_answer() -> None:
+    tracker = started()
+    tracker.observe(STEP, picture(104)[0])
+    assert not tracker.unrecognised("look")
+    cut = texture(10)[:240, :320] // 3
+    tracker.observe(2 * STEP, cut)
+    assert only(tracker).lost == SCENE_CUT
+    assert tracker.unrecognised("look") == SCENE_CUT
+    # Nor is it found again by chance: only the model tells what is there.
+    tracker.observe(3 * STEP, picture(104)[0])
+    assert only(tracker).lost == SCENE_CUT
+    rgb, truth = picture(108)
+    tracker.answer("look", 4 * STEP, rgb, {"disc": [region(truth)]})
+    assert only(tracker).region is not None
+
+
+def test_pictures_of_another_size_lose_everything_until_the_next_answer() -> None:
+    tracker = started()
+    small = cv2.resize(picture(104)[0], (160, 120))
+    tracker.observe(STEP, small)
+    assert only(tracker).lost == RESIZED
+    # A late answer about a picture of the old size says nothing about now.
+    rgb, mask = picture(102)
+    tracker.answer("look", STEP // 2, rgb, {"disc": [region(mask)]})
+    assert only(tracker).lost == RESIZED
+    half = cv2.resize(mask.astype(np.uint8), (160, 120)) > 0
+    tracker.answer("look", STEP, small, {"disc": [region(half)]})
+    assert only(tracker).region is not None
+
+
+def test_time_that_goes_back_loses_everything_until_the_next_answer() -> None:
+    tracker = Tracker()
+    rgb, mask = picture(100)
+    tracker.answer("look", 100 * STEP, rgb, {"disc": [region(mask)]})
+    tracker.observe(STEP, rgb)
+    assert only(tracker).lost == BACKWARDS
+
+
+def test_pictures_without_stamps_are_never_guessed_about() -> None:
+    tracker = started()
+    tracker.observe(0, picture(100)[0])  # the same one again
+    assert only(tracker).confidence == 1.0
+    tracker.observe(0, picture(130)[0])
+    assert only(tracker).lost == BACKWARDS
+    rgb, mask = picture(100)
+    tracker.answer("look", 0, rgb, {"disc": [region(mask)]})
+    assert only(tracker).lost == BACKWARDS
+
+
+@pytest.mark.parametrize("late", [1, 7, 15, 40])
+def test_a_late_answer_is_carried_to_now(late: int) -> None:
+    tracker = Tracker()
+    for number in range(late + 1):
+        rgb, truth = picture(80 + 3 * number)
+        tracker.observe(number * STEP, rgb)
+    old, mask = picture(80)
+    tracker.answer("look", 0, old, {"disc": [region(mask)]})
+    found = only(tracker)
+    assert found.region is not None
+    assert found.confidence < 1.0
+    assert iou(found.region, region(truth)) > 0.8
+
+
+def test_the_first_late_answer_needs_no_picture_between() -> None:
+    tracker = Tracker()
+    rgb, truth = picture(120)
+    tracker.observe(10 * STEP, rgb)
+    old, mask = picture(100)
+    tracker.answer("look", 0, old, {"disc": [region(mask)]})
+    found = only(tracker).region
+    assert found is not None
+    assert iou(found, region(truth)) > 0.8
+
+
+def test_ids_stay_with_their_things_and_are_never_used_again() -> None:
+    tracker = started()
+    seen = {only(tracker).id}
+    for number in range(1, 4):
+        rgb, truth = picture(100 + 5 * number)
+        tracker.observe(number * STEP, rgb)
+        tracker.answer("look", number * STEP, rgb, {"disc": [region(truth)]})
+        assert only(tracker).id in seen
+    elsewhere, truth = picture(250)
+    for number in range(4, 10):
+        tracker.answer("look", number * STEP, elsewhere, {"disc": [region(truth)]})
+        new = only(tracker).id
+        assert (new in seen) == (number > 4)  # another place, another thing; then the same again
+        seen.add(new)
+    tracker.answer("look", 10 * STEP, elsewhere, {"disc": []})
+    assert tracker.carried("look") == {"disc": []}
+    tracker.answer("look", 11 * STEP, elsewhere, {"disc": [region(truth)]})
+    assert only(tracker).id not in seen
+    tracker.answer("other", 11 * STEP, elsewhere, {"disc": [region(truth)]})
+    assert only(tracker, "other").id not in {*seen, only(tracker).id}
+
+
+def test_two_instances_of_one_expression_do_not_swap_ids() -> None:
+    tracker = Tracker()
+    rgb = GROUND[: SIZE[0], : SIZE[1]]
+    left, right = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    left[40:80, 40:80] = True
+    right[40:80, 70:120] = True  # they overlap
+    tracker.answer("look", 0, rgb, {"all": [region(left), region(right)]})
+    a, b = (each.id for each in tracker.carried("look")["all"])
+    assert a != b
+    tracker.answer("look", STEP, rgb, {"all": [region(right), region(left)]})
+    assert [each.id for each in tracker.carried("look")["all"]] == [b, a]
+
+
+def test_an_answer_can_hold_nothing_and_be_forgotten() -> None:
+    tracker = started()
+    tracker.answer("nothing", STEP, picture(100)[0], {"absent": []})
+    assert tracker.carried("nothing") == {"absent": []}
+    assert len(tracker) == 2
+    tracker.forget("nothing")
+    tracker.forget("never asked")
+    assert len(tracker) == 1
+    with pytest.raises(KeyError):
+        tracker.carried("nothing")
+
+
+def test_a_single_pixel_and_a_mask_of_the_whole_picture() -> None:
+    tracker = Tracker()
+    rgb = texture(5)
+    dot, whole = np.zeros((480, 640), bool), np.ones((480, 640), bool)
+    dot[479, 639] = True
+    tracker.answer("look", 0, rgb, {"dot": [region(dot)], "whole": [region(whole)]})
+    tracker.observe(STEP, np.roll(rgb, 4, 1))
+    found = tracker.carried("look")
+    assert found["whole"][0].region is not None
+    assert found["dot"][0].region is None  # it went out at the right
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 300), (300, 3), (17, 23), (1080, 1920)])
+def test_pictures_of_any_size(size: tuple[int, int]) -> None:
+    rgb = cv2.resize(GROUND, size[::-1])
+    tracker = Tracker()
+    tracker.answer("look", 0, rgb, {"a": [region(np.ones(size, bool))]})
+    tracker.observe(STEP, rgb)
+    found = only(tracker, key="a").region
+    assert found is not None
+    assert found.crop.mean() > 0.9
+
+
+def test_kept_pictures_do_not_grow_without_end() -> None:
+    tracker = started()
+    rgb, _ = picture(100)
+    for number in range(1, KEPT + 20):
+        tracker.observe(number * STEP, rgb)
+    assert len(tracker._pictures) == KEPT
+    assert reduced(rgb).shape == (240, 320)
+    assert only(tracker).region is not None  # beyond what is kept, in longer steps
