@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: Tokens that are read in the end: the IoU's and the first mask's.
+READ = 2
+
 
 def decode(decoder: Any, image: Tensor, positions: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """`MaskDecoder.predict_masks` for its first mask.
@@ -38,7 +41,7 @@ def decode(decoder: Any, image: Tensor, positions: Tensor, tokens: Tensor) -> tu
 def transform(
     transformer: Any, image: Tensor, positions: Tensor, tokens: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`TwoWayTransformer.forward`: tokens [K, T, C] and places [K, h w, C]."""
+    """`TwoWayTransformer.forward`: the first READ tokens [K, READ, C] and places [K, h w, C]."""
     places, where = (x.flatten(2).transpose(1, 2) for x in (image, positions))
     queries = tokens
     for layer in transformer.layers:
@@ -52,9 +55,10 @@ def transform(
         queries = layer.norm3(queries + layer.mlp(queries))
         attention = layer.cross_attn_image_to_token
         places = layer.norm4(places + _to_tokens(attention, placed, queries + tokens, queries))
+    read = queries[:, :READ]
     attention = transformer.final_attn_token_to_image
-    seen = _to_image(attention, queries + tokens, places + where, places)
-    return transformer.norm_final_attn(queries + seen), places
+    seen = _to_image(attention, read + tokens[:, :READ], places + where, places)
+    return transformer.norm_final_attn(read + seen), places
 
 
 def _to_image(attention: Any, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

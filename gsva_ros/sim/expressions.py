@@ -11,24 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..phrasing.words import GENERIC, NUMBERS, RELATIONS, SIZE_WORDS, SUPERLATIVES, plural
 from ..scenes import Expression
 from .shapes import COLOURS, KINDS, SIZES
 
-SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
-GENERIC = ("object", "thing")
-NUMBERS = {2: "two", 3: "three"}
-RELATIONS = {
-    "left": ("left of", "to the left of"),
-    "right": ("right of", "to the right of"),
-    "front": ("in front of",),
-    "behind": ("behind",),
-}
-SUPERLATIVES = {
-    "left": ("leftmost",),
-    "right": ("rightmost",),
-    "front": ("nearest", "closest"),
-    "behind": ("farthest",),
-}
 # A relation holds beyond the first margin and clearly fails beyond the second; between, nobody asks.
 # Fractions of the image width for left and right, metres on the table for in front of and behind.
 HOLDS = {"left": 0.06, "right": 0.06, "front": 0.04, "behind": 0.04}
@@ -147,10 +133,10 @@ class Expressions:
             size if pattern.size else None,
         )
 
-    def _phrase(self, words: Words, plural: bool = False) -> str:
+    def _phrase(self, words: Words, several: bool = False) -> str:
         noun = words.kind or self._one_of(GENERIC)
-        if plural:
-            noun += "es" if noun.endswith("x") else "s"
+        if several:
+            noun = plural(noun)
         size = self._one_of(SIZE_WORDS[words.size]) if words.size else None
         return " ".join(word for word in (size, words.colour, noun) if word)
 
@@ -182,13 +168,13 @@ class Expressions:
                 count = len(fitting) if present else int(self.rng.choice([2, 2, 2, 3]))
                 if count not in NUMBERS:
                     continue
-                text = f"the {NUMBERS[count]} {self._phrase(words, plural=True)}"
+                text = f"the {NUMBERS[count]} {self._phrase(words, several=True)}"
             elif form == "every":
                 text = f"every {self._phrase(words)}"
             else:
                 if form == "the" and len(fitting) == 1:
                     continue
-                text = f"{form} {self._phrase(words, plural=True)}"
+                text = f"{form} {self._phrase(words, several=True)}"
             category = "multiple" if present else self._absence(words)
             return Expression(text, category, tuple(t.id for t in fitting))
         return None
@@ -214,7 +200,7 @@ class Expressions:
 
     def _relation(self, pattern: Pattern, present: bool, form: str) -> Expression | None:
         asked_relation = present or self.rng.random() < 0.75
-        plural = self.rng.random() < 0.2
+        several = self.rng.random() < 0.2
         for _ in range(TRIES):
             words = self._words(pattern, asked_relation)
             anchor_words = self._words(
@@ -231,7 +217,7 @@ class Expressions:
                 if None in holds:
                     continue
                 targets = tuple(t.id for t, h in zip(fitting, holds, strict=True) if h)
-                if bool(targets) != present or (len(targets) > 1 and not plural):
+                if bool(targets) != present or (len(targets) > 1 and not several):
                     continue
                 category = "relative" if present else "absent_relation"
             else:
@@ -239,9 +225,9 @@ class Expressions:
                     continue
                 targets = ()
                 category = self._absence(words if not fitting else anchor_words)
-            subject = self._phrase(words, plural)
+            subject = self._phrase(words, several)
             where = f"{self._one_of(RELATIONS[form])} the {self._phrase(anchor_words)}"
-            return Expression(f"{'all' if plural else 'the'} {subject} {where}", category, targets)
+            return Expression(f"{'all' if several else 'the'} {subject} {where}", category, targets)
         return None
 
     def _measure(self, thing: SeenObject, form: str) -> float:

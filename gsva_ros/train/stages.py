@@ -22,6 +22,8 @@ from ..model.checkpoint import Checkpoint
 from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..model.tokenizer import TOKENIZER_NAME
+from ..phrasing import requests
+from ..phrasing.words import SYNONYMS, Vocabulary
 from ..scenes import SceneSet
 from .config import Config
 from .dense import DenseHead
@@ -32,7 +34,7 @@ from .language import FeatureCache, LanguageLoss, language_losses
 from .parts import export, select
 from .prompts import SymbolicPrompt
 from .recipe import mini_config
-from .text import INSTRUCTIONS, JOINERS, UNSEEN, Branches, train_tokenizer
+from .text import UNSEEN, Branches, train_tokenizer
 from .trainer import Task
 from .vision import Losses, clip_losses, sam_losses
 
@@ -161,7 +163,8 @@ def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
         return clip_losses(model, scenes, frames, stage.head)
     if config.objective == "sam":
         return sam_losses(model, scenes, frames, stage.symbolic, stage.head)
-    loss = LanguageLoss(model, scenes, Branches(prompt), stage.grounding)
+    branches = Branches(prompt, Vocabulary(tuple(scenes.kinds), tuple(scenes.colours)))
+    loss = LanguageLoss(model, scenes, branches, stage.grounding)
     if config.objective == "joint":
         return joint_losses(loss, stage.symbolic, frames)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -188,4 +191,5 @@ def _texts(scenes: SceneSet) -> list[str]:
         for expressions in scenes.expressions[:4000]
         for e in expressions
     ]
-    return texts + ["USER:", *INSTRUCTIONS, *UNSEEN, *JOINERS] * 200
+    synonyms = [word for kind in scenes.kinds for word in SYNONYMS.get(kind, ())]
+    return texts + ["USER:", *requests.words(), *UNSEEN, *synonyms] * 200

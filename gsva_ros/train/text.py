@@ -13,6 +13,9 @@ import sentencepiece
 
 from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Special
+from ..phrasing.forms import reworded
+from ..phrasing.requests import how_many, request
+from ..phrasing.words import Vocabulary
 from ..scenes import Expression
 from .grounding import ANCHOR
 from .packing import Branch
@@ -26,26 +29,7 @@ UNSEEN = (  # noqa: SIM905 (a hundred quoted words are harder to read)
     "tape ruler stapler notebook paper envelope bag backpack basket bucket tray vase plant flower "
     "candle pillow blanket doll robot gripper tweezers syringe"
 ).split()
-INSTRUCTIONS = (
-    "hand me {}",
-    "give me {}",
-    "pick up {}",
-    "grasp {}",
-    "bring me {}",
-    "find {}",
-    "segment {}",
-    "show me {}",
-    "where is {}",
-    "can you see {}",
-    "i need {}",
-    "please pass {}",
-    "put {} away",
-    "look at {}",
-    "point at {}",
-    "is there {}",
-)
 RELATION_WEIGHT = 6.0
-JOINERS = (" and ", ", ", " and then ")
 
 
 def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 800) -> None:
@@ -67,10 +51,10 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 800) -> 
 
 
 class Branches:
-    """Turns a scene's expressions into branches, with the truth of every slot."""
+    """Turns a scene's expressions into branches, as people type them, with the truth of every slot."""
 
-    def __init__(self, prompt: Prompt) -> None:
-        self.prompt = prompt
+    def __init__(self, prompt: Prompt, vocabulary: Vocabulary) -> None:
+        self.prompt, self.vocabulary = prompt, vocabulary
         ids = prompt.tokenizer.ids
         self.slot_ids = (ids[Special.SEG], ids[Special.REJ])
 
@@ -92,14 +76,13 @@ class Branches:
         branches: list[Branch] = []
         room = tokens
         for number in itertools.count():
-            draw = rng.random()
-            size = 1 if draw < 0.8 else int(rng.integers(2, 4))
+            asked, draw = rng.random() < 0.25, rng.random()
+            size = how_many(rng) if asked else 1 if draw < 0.8 else int(rng.integers(2, 4))
             chosen = [order[(number + k) % len(order)] for k in range(size)]
             chosen = [self._reworded(e, rng) for e in chosen]
             if rng.random() < 0.04:
                 chosen[0] = self._unseen(rng)
-            asked = rng.random() < 0.25
-            branch = self._ask(chosen[:2], rng) if asked else self._segment(chosen)
+            branch = self._ask(chosen, rng) if asked else self._segment(chosen)
             room -= len(branch.ids)
             if room < 0 and branches:
                 break
@@ -107,11 +90,7 @@ class Branches:
         return branches
 
     def _reworded(self, expression: Expression, rng: np.random.Generator) -> Expression:
-        """Now and then without its article, as people type."""
-        if not expression.text.startswith("the ") or rng.random() > 0.15:
-            return expression
-        text = expression.text.removeprefix("the ")
-        return replace(expression, text=text if rng.random() < 0.6 else f"a {text}")
+        return replace(expression, text=reworded(expression.text, self.vocabulary, rng))
 
     def _unseen(self, rng: np.random.Generator) -> Expression:
         """A thing that no scene holds, in the forms that seen things come in."""
@@ -125,9 +104,10 @@ class Branches:
         return self._branch(self.prompt.segment_turn(texts, rejected), chosen)
 
     def _ask(self, chosen: list[Expression], rng: np.random.Generator) -> Branch:
-        texts, rejected = [e.text for e in chosen], [not e.targets for e in chosen]
-        text = str(rng.choice(INSTRUCTIONS)).format(str(rng.choice(JOINERS)).join(texts))
-        return self._branch(self.prompt.ask_turn(text, texts, rejected), chosen)
+        asked = request([e.text for e in chosen], rng)
+        named = [replace(e, text=text) for e, text in zip(chosen, asked.expressions, strict=True)]
+        rejected = [not e.targets for e in chosen]
+        return self._branch(self.prompt.ask_turn(asked.text, asked.expressions, rejected), named)
 
     def _branch(self, turn: Turn, chosen: list[Expression]) -> Branch:
         labels = self.prompt.labels(turn)

@@ -274,3 +274,24 @@ def test_two_processes_find_what_one_finds(scenes: SceneSet, tmp_path) -> None:
     # One process goes on with what two left, and has nothing to do.
     run = json.loads(kept[0][0])
     assert Records(tmp_path / "two", run).done.keys() == {r["id"] for r in one["records"]}
+
+
+def test_expressions_in_other_forms_keep_their_truth(scenes: SceneSet) -> None:
+    from gsva_ros.eval.sources.scenes import FORMS
+
+    for name, forms in FORMS.items():
+        cases = scene_cases(scenes, forms)
+        again = scene_cases(scenes, forms)
+        seen = set()
+        for row, (case, other) in enumerate(zip(cases, again, strict=True)):
+            _, asked = case.read()
+            assert [r.expression for r in asked] == [r.expression for r in other.read()[1]]
+            assert {r.category for r in asked} <= {form.name for form in forms}, name
+            seen |= {r.category for r in asked}
+            plain = scenes.expressions[row]
+            assert len(asked) <= len(plain)
+            present = sum(bool(r.referents) for r in asked)
+            assert present <= sum(bool(e.targets) for e in plain)
+            for referring in asked:
+                assert referring.mask.any() == bool(referring.referents)
+        assert len(seen) > 4, name

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...scenes import SceneSet
+from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
+from ...phrasing.words import Vocabulary
+from ...scenes import Expression, SceneSet
 from ...truth import Referring
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
+
+#: Sets of forms to ask in.
+FORMS = {"taught": TAUGHT, "held-out": HELD_OUT}
 
 
 def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
@@ -23,23 +28,39 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     )
     parser.add_argument("--split", default=split, help="the split that the folder must hold")
     parser.add_argument("--limit", type=int, help="the first LIMIT scenes only")
+    parser.add_argument(
+        "--forms",
+        choices=(*FORMS, "as written"),
+        default="as written",
+        help="ask each expression in another form of the same meaning, as people type; scores then come by "
+        "form. held-out: forms that training never draws",
+    )
 
 
 @contextmanager
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     """The scenes' cases; InputError where the folder does not hold them."""
-    cases = scene_cases(SceneSet(args.data, args.split, args.limit))
+    cases = scene_cases(SceneSet(args.data, args.split, args.limit), FORMS.get(args.forms))
     files = sorted(path for path in args.data.iterdir() if path.is_file())
     data = f"{len(cases)} scenes of split {args.split}"
+    data += f", in {args.forms} forms" if args.forms in FORMS else ""
     yield Gathered(cases, data, fingerprint=fingerprint(files))
 
 
-def scene_cases(scenes: SceneSet) -> list[Case]:
-    """One case for each rendered scene."""
+def scene_cases(scenes: SceneSet, forms: Sequence[Form] | None = None) -> list[Case]:
+    """One case for each rendered scene; with forms, of what can be said in one, by its name."""
+    words = Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
+
+    def asked_of(row: int) -> list[Expression]:
+        if forms is None:
+            return scenes.expressions[row]
+        rng = np.random.default_rng([row, len(forms)])
+        made = [(e, in_form(e.text, forms, words, rng)) for e in scenes.expressions[row]]
+        return [Expression(m[0], m[1], e.targets) for e, m in made if m]
 
     def reader(row: int) -> Callable[[], tuple[NDArray[np.uint8], list[Referring]]]:
         def read() -> tuple[NDArray[np.uint8], list[Referring]]:
-            asked = scenes.expressions[row]
+            asked = asked_of(row)
             masks = scenes.target_masks(np.full(len(asked), row), [e.targets for e in asked])
             queries = [
                 Referring(e.text, e.category, len(e.targets), m)

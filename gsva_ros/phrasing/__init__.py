@@ -1,0 +1,1 @@
+"""Language as people type it: other words for the generator's expressions, and free requests."""

@@ -1,0 +1,405 @@
+"""Forms in which people type a referring phrase; some are held out of training, to be tested on.
+
+A form changes words and never the meaning, and whether it can be applied depends on the words alone: so it
+is as frequent among what is there as among what is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .typos import mistyped
+from .words import BOTH, ORDINALS, RELATIONS, SUPERLATIVES, Phrase, Vocabulary
+
+#: Words or nothing, where the form cannot be applied.
+Make = Callable[[str, Vocabulary, np.random.Generator], str | None]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to say the same; held_out: training never draws it."""
+
+    name: str
+    make: Make
+    held_out: bool = False
+
+
+#: Relations that stand behind a noun, in the generator's words.
+_RELATIONS = (
+    *(words for both in RELATIONS.values() for words in both),
+    *("next to", "between", "on", "in", "under"),
+)
+_SIDES = {word: side for side, words in SUPERLATIVES.items() for word in words}
+
+
+def article(word: str) -> str:
+    """The indefinite one."""
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def written(phrase: Phrase, template: str) -> str:
+    """A template's fields filled in, without double spaces.
+
+    Fields: the (determiner), rank, size, colour, noun, tail; one, is: in the noun's number; a: before the
+    colour; an: before the noun.
+    """
+    several = phrase.plural
+    text = template.format(
+        the=phrase.determiner,
+        rank=phrase.rank,
+        size=phrase.size,
+        colour=phrase.colour,
+        noun=phrase.noun,
+        tail=phrase.tail,
+        one="ones" if several else "one",
+        **{"is": "are" if several else "is"},
+        a=article(phrase.colour or phrase.noun),
+        an=article(phrase.noun),
+    )
+    return " ".join(text.split()).replace(" ,", ",")
+
+
+PLAIN = "{the} {rank} {size} {colour} {noun} {tail}"
+
+
+def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Make:
+    """Any of the templates, of phrases for which `where` holds."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        phrase = words.read(text)
+        if phrase is None or not where(phrase):
+            return None
+        return written(phrase, _pick(templates, rng))
+
+    return make
+
+
+def _determiners(options: dict[tuple[str, bool], tuple[str, ...]]) -> Make:
+    """Another determiner, by (determiner, whether the noun is plural)."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        phrase = words.read(text)
+        if phrase is None or (phrase.determiner, phrase.plural) not in options:
+            return None
+        word = _pick(options[phrase.determiner, phrase.plural], rng)
+        if word == "a":
+            if phrase.rank:
+                return None
+            word = article(phrase.size or phrase.colour or phrase.noun)
+        return written(replace(phrase, determiner=word), PLAIN)
+
+    return make
+
+
+def _synonym(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+    phrase = words.read(text)
+    if phrase is None:
+        return None
+    other = words.another_name(phrase, rng)
+    return written(other, PLAIN) if other else None
+
+
+def _ranks(options: dict[str, tuple[str, ...]]) -> Make:
+    """A superlative said behind the noun, by its side."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        phrase = words.read(text)
+        if phrase is None or phrase.rank not in _SIDES or phrase.tail:
+            return None
+        behind = _pick(options[_SIDES[phrase.rank]], rng)
+        return written(replace(phrase, rank="", tail=behind), PLAIN)
+
+    return make
+
+
+def _ordinals(options: tuple[str, ...]) -> Make:
+    """ "the second can from the left" in other words; "{n}": its number, "{side}": "left" or "right"."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        phrase = words.read(text)
+        if phrase is None or phrase.rank not in ORDINALS.values():
+            return None
+        side = phrase.tail.removeprefix("from the ")
+        number = {word: n for n, word in ORDINALS.items()}[phrase.rank]
+        digits = f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
+        template = _pick(options, rng).replace("{side}", side).replace("{digits}", digits)
+        return written(phrase, template)
+
+    return make
+
+
+def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> Make:
+    """Words before a relation, or other words for it."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        phrase = words.read(text)
+        if phrase is None:
+            return None
+        relation = next((r for r in _RELATIONS if phrase.tail.startswith(f"{r} ")), None)
+        if relation is None:
+            return None
+        tails = [f"{b} {phrase.tail}" for b in before]
+        others = instead.get(relation, ())
+        tails += [f"{o}{phrase.tail.removeprefix(relation)}" for o in others]
+        tail = _pick(tails, rng).replace("{is}", "are" if phrase.plural else "is")
+        return written(replace(phrase, tail=tail), PLAIN)
+
+    return make
+
+
+def _anchor(forms: Sequence[Make]) -> Make:
+    """The last noun phrase of a relation in another form."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        phrase = words.read(text)
+        if phrase is None or " the " not in f" {phrase.tail}":
+            return None
+        start, _, _ = text.rpartition(" the ")
+        anchor = text[len(start) + 1 :]
+        made = [m for form in forms if (m := form(anchor, words, rng))]
+        return f"{start} {_pick(made, rng)}" if made else None
+
+    return make
+
+
+def _around(*templates: str) -> Make:
+    """Something before or behind the whole phrase."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        return _pick(templates, rng).replace("{}", text)
+
+    return make
+
+
+def _typos(count: int) -> Make:
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        for _ in range(count):
+            wrong = mistyped(text, rng)
+            if wrong is None:
+                return None
+            text = wrong
+        return text
+
+    return make
+
+
+def _coloured(phrase: Phrase) -> bool:
+    return bool(phrase.colour)
+
+
+def _bare(phrase: Phrase) -> bool:
+    """A colour can be said behind the noun: nothing else stands there, and no rank before it."""
+    return bool(phrase.colour) and not phrase.tail and not phrase.rank
+
+
+def _sized(phrase: Phrase) -> bool:
+    return bool(phrase.size) and not phrase.tail and not phrase.rank
+
+
+_COLOURED = _templates(
+    "{the} {rank} {size} {colour}-coloured {noun} {tail}",
+    "{the} {rank} {size} {colour} coloured {noun} {tail}",
+    "{the} {rank} {size} {colour}-colored {noun} {tail}",
+    "{the} {rank} {size} {colour} colored {noun} {tail}",
+    where=_coloured,
+)
+_NO_ARTICLE = _determiners({("the", False): ("",)})
+
+FORMS = (
+    Form("plain", _around("{}")),
+    Form(
+        "article",
+        _determiners(
+            {
+                ("the", False): ("", "", "a", "a", "my", "that"),
+                ("the", True): ("", "my", "those"),
+                ("all", True): ("all the", "all of the"),
+                ("every", False): ("each",),
+                (BOTH, True): ("both the", "the two"),
+                ("the two", True): ("two", BOTH),
+                ("the three", True): ("three", "all three"),
+            }
+        ),
+    ),
+    Form("coloured", _COLOURED),
+    Form(
+        "that is",
+        _templates("{the} {size} {noun} that {is} {colour}", where=_bare),
+    ),
+    Form(
+        "that is large",
+        _templates("{the} {colour} {noun} that {is} {size}", where=_sized),
+    ),
+    Form(
+        "which is",
+        _templates("{the} {size} {noun} which {is} {colour}", where=_bare),
+    ),
+    Form(
+        "apposition",
+        _templates(
+            "{the} {size} {noun}, the {colour} {one}",
+            where=lambda p: _bare(p) and p.determiner != "every",
+        ),
+    ),
+    Form("in colour", _templates("{the} {size} {noun} in {colour}", where=_bare)),
+    Form(
+        "one",
+        _templates(
+            "{the} {rank} {size} {colour} {one} {tail}",
+            where=lambda p: p.kind in ("object", "thing") and bool(p.colour or p.size),
+        ),
+    ),
+    Form("synonym", _synonym),
+    Form(
+        "superlative",
+        _ranks(
+            {
+                "left": ("on the far left", "furthest to the left", "farthest left"),
+                "right": ("on the far right", "furthest to the right", "farthest right"),
+                "front": ("closest to me", "nearest to me", "closest to the camera"),
+                "behind": ("farthest away", "furthest from me", "farthest from the camera"),
+            }
+        ),
+    ),
+    Form(
+        "ordinal",
+        _ordinals(
+            (
+                "{the} {digits} {size} {colour} {noun} from the {side}",
+                "{the} {rank} {size} {colour} {noun} from {side}",
+                "from the {side}, {the} {rank} {size} {colour} {noun}",
+            )
+        ),
+    ),
+    Form(
+        "relation",
+        _relation(
+            ("that {is}",),
+            {
+                "left of": ("on the left of", "on the left side of"),
+                "right of": ("on the right of", "on the right side of"),
+                "to the left of": ("on the left of",),
+                "to the right of": ("on the right of",),
+                "next to": ("beside", "by", "near"),
+                "between": ("in between",),
+                "on": ("on top of",),
+                "in": ("inside", "inside of"),
+                "under": ("below", "underneath"),
+            },
+        ),
+    ),
+    Form("anchor", _anchor((_COLOURED, _NO_ARTICLE, _synonym))),
+    Form("punctuation", _around("{}.", "{}!", "{}?", "{} .", "{}...", "{}, please", "{} please")),
+    Form("typo", _typos(1)),
+    # Held out of training.
+    Form(
+        "other article",
+        _determiners(
+            {
+                ("the", False): ("your", "this", "our"),
+                ("the", True): ("your", "these"),
+                ("all", True): ("all those", "all my"),
+                ("every", False): ("each and every",),
+                (BOTH, True): ("both of the",),
+                ("the two", True): ("these two",),
+                ("the three", True): ("these three",),
+            }
+        ),
+        held_out=True,
+    ),
+    Form(
+        "whose colour",
+        _templates("{the} {size} {noun} whose colour is {colour}", where=_bare),
+        held_out=True,
+    ),
+    Form(
+        "with a colour",
+        _templates("{the} {size} {noun} with {a} {colour} colour", where=_bare),
+        held_out=True,
+    ),
+    Form(
+        "coloured behind",
+        _templates("{the} {size} {noun} coloured {colour}", where=_bare),
+        held_out=True,
+    ),
+    Form(
+        "one that is a",
+        _templates(
+            "{the} {size} {colour} one that is {an} {noun}",
+            where=lambda p: _bare(p) and not p.plural and p.kind not in ("object", "thing"),
+        ),
+        held_out=True,
+    ),
+    Form(
+        "other apposition",
+        _templates(
+            "{the} {size} {noun}, {colour}",
+            where=lambda p: _bare(p) and p.determiner != "every",
+        ),
+        held_out=True,
+    ),
+    Form(
+        "other superlative",
+        _ranks(
+            {
+                "left": ("all the way to the left", "that is furthest left"),
+                "right": ("all the way to the right", "that is furthest right"),
+                "front": ("nearest to the camera", "that is closest"),
+                "behind": ("furthest from the camera", "that is farthest"),
+            }
+        ),
+        held_out=True,
+    ),
+    Form(
+        "other ordinal",
+        _ordinals(
+            (
+                "{the} {size} {colour} {noun} that is {rank} from the {side}",
+                "{the} {size} {colour} {noun}, {rank} from the {side}",
+            )
+        ),
+        held_out=True,
+    ),
+    Form("other relation", _relation(("which {is}", "standing"), {}), held_out=True),
+    Form("courtesy", _around("{} thank you", "um, {}", "{}, thanks!"), held_out=True),
+    Form("two typos", _typos(2), held_out=True),
+)
+BY_NAME = {form.name: form for form in FORMS}
+TAUGHT = tuple(form for form in FORMS if not form.held_out)
+HELD_OUT = tuple(form for form in FORMS if form.held_out)
+_KEPT = 0.35  # share of training's expressions left as the generator wrote them
+
+
+def in_form(
+    text: str, forms: Sequence[Form], words: Vocabulary, rng: np.random.Generator
+) -> tuple[str, str] | None:
+    """The expression in one of the forms, each as likely, and that form's name; None where none applies."""
+    for number in rng.permutation(len(forms)):
+        form = forms[int(number)]
+        made = form.make(text, words, rng)
+        if made:
+            return made, form.name
+    return None
+
+
+def reworded(text: str, words: Vocabulary, rng: np.random.Generator) -> str:
+    """The expression as training reads it: as it is, or in one or several taught forms."""
+    if rng.random() < _KEPT:
+        return text
+    # Names and anchors first: the other forms then read what they left.
+    for name in ("synonym", "anchor"):
+        if rng.random() < 0.2:
+            text = BY_NAME[name].make(text, words, rng) or text
+    made = in_form(text, TAUGHT, words.with_synonyms, rng)
+    text = made[0] if made else text
+    for name, share in (("punctuation", 0.05), ("typo", 0.03)):
+        if rng.random() < share:
+            text = BY_NAME[name].make(text, words, rng) or text
+    return text

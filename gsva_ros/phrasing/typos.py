@@ -1,0 +1,38 @@
+"""Slips of the finger."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+#: A word of fewer letters is left alone: nothing would tell "rd" from "bd".
+SHORTEST = 4
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+
+
+def mistyped(text: str, rng: np.random.Generator) -> str | None:
+    """The text with one letter lost, doubled, swapped with the next or replaced by its neighbour.
+
+    The first letter stays. None where every word is short.
+    """
+    words = [m.span() for m in re.finditer(rf"[a-z]{{{SHORTEST},}}", text)]
+    if not words:
+        return None
+    start, end = words[int(rng.integers(len(words)))]
+    at = int(rng.integers(start + 1, end - 1))
+    slip = int(rng.integers(4))
+    letter, following = text[at], text[at + 1]
+    wrong = {
+        0: following,
+        1: letter + letter + following,
+        2: following + letter,
+        3: _neighbour(letter, rng) + following,
+    }[slip]
+    return text[:at] + wrong + text[at + 2 :]
+
+
+def _neighbour(letter: str, rng: np.random.Generator) -> str:
+    row = next(r for r in _ROWS if letter in r)
+    place = row.index(letter) + (1 if rng.random() < 0.5 else -1)
+    return row[place % len(row)]

@@ -1,0 +1,157 @@
+"""Other forms of referring phrases: the same meaning, as often for what is there as for what is not."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from gsva_ros.phrasing import requests
+from gsva_ros.phrasing.forms import BY_NAME, FORMS, HELD_OUT, TAUGHT, in_form, reworded
+from gsva_ros.phrasing.typos import mistyped
+from gsva_ros.phrasing.words import Vocabulary, plural
+
+WORDS = Vocabulary(("mug", "box", "can", "bottle", "ball"), ("red", "green", "blue", "white"))
+PLAIN = (
+    "the red mug",
+    "all green boxes",
+    "every can",
+    "the two red balls",
+    "the small white bottle",
+    "the leftmost can",
+    "the nearest blue mug",
+    "the red mug left of the blue box",
+    "all cans in front of the green bottle",
+    "the red object",
+    "the boxes",
+)
+
+
+def several(form, text, count=60):
+    rng = np.random.default_rng(0)
+    return {BY_NAME[form].make(text, WORDS, rng) for _ in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "one_of"),
+    [
+        ("coloured", "the red mug", "the red-coloured mug"),
+        ("that is", "the red mug", "the mug that is red"),
+        ("that is", "the red mugs", "the mugs that are red"),
+        ("apposition", "the small red mug", "the small mug, the red one"),
+        ("article", "the red object", "a red object"),
+        ("article", "all green boxes", "all of the green boxes"),
+        ("synonym", "the red mug", "the red cup"),
+        ("superlative", "the leftmost can", "the can on the far left"),
+        ("superlative", "the nearest blue mug", "the blue mug closest to me"),
+        ("relation", "the red mug left of the blue box", "the red mug on the left of the blue box"),
+        ("anchor", "the mug left of the blue box", "the mug left of the blue-coloured box"),
+        ("whose colour", "the red mug", "the mug whose colour is red"),
+        ("one", "the red object", "the red one"),
+    ],
+)
+def test_a_form_says_the_same(form, text, one_of):
+    assert one_of in several(form, text)
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("that is", "the red mug left of the box"),  # whose colour it would be is no longer clear
+        ("coloured", "the mug"),
+        ("superlative", "the red mug"),
+        ("apposition", "every red mug"),
+        ("relation", "the red mug"),
+        ("synonym", "the red thing"),
+        ("one", "the red mug"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_not_made(form, text):
+    assert several(form, text) == {None}
+
+
+def test_a_synonym_never_names_another_kind():
+    words = Vocabulary(("mug", "cup", "block", "cube"), ("red",))
+    rng = np.random.default_rng(0)
+    made = [BY_NAME["synonym"].make("the red mug", words, rng) for _ in range(200)]
+    assert "the red cup" not in made
+    assert "the red coffee mug" in made
+
+
+def test_what_cannot_be_read_stays_as_it_is_but_for_what_surrounds_it():
+    for text in ("the zebra", "the red", "mug", ""):
+        for name in ("that is", "synonym", "article", "anchor"):
+            assert several(name, text) == {None}
+
+
+def test_training_never_says_what_is_held_out():
+    rng = np.random.default_rng(1)
+    marks = (
+        "whose colour",
+        "coloured red",
+        "thank",
+        "furthest from the camera",
+        "standing",
+        "your ",
+    )
+    said = [reworded(text, WORDS, rng) for text in PLAIN for _ in range(400)]
+    asked = [requests.request([text], rng).text for text in said]
+    for text in (*said, *asked):
+        assert not any(mark in text for mark in marks), text
+    assert len(set(said)) > 300
+    assert not {f.name for f in TAUGHT} & {f.name for f in HELD_OUT}
+    assert {f.name for f in TAUGHT} | {f.name for f in HELD_OUT} == set(BY_NAME)
+
+
+def test_a_form_depends_on_words_alone():
+    """Of two expressions of one pattern, one true and one not, each form is drawn as often."""
+    counts = []
+    for text in ("the green mug", "the white can"):
+        rng = np.random.default_rng(2)
+        made = [in_form(text, FORMS, WORDS, rng) for _ in range(3000)]
+        counts.append(Counter(m[1] for m in made if m))
+    assert set(counts[0]) == set(counts[1])
+    for form in counts[0]:
+        assert counts[0][form] == pytest.approx(counts[1][form], rel=0.35, abs=25)
+
+
+def test_the_same_seed_says_the_same():
+    def said(seed):
+        rng = np.random.default_rng(seed)
+        return [reworded(text, WORDS, rng) for text in PLAIN * 5]
+
+    assert said(3) == said(3) != said(4)
+
+
+def test_requests_name_their_things_as_they_spell_them():
+    rng = np.random.default_rng(5)
+    for wording in (requests.TAUGHT, requests.HELD_OUT):
+        for _ in range(1500):
+            count = requests.how_many(rng)
+            things = [PLAIN[int(k)] for k in rng.permutation(len(PLAIN))[:count]]
+            made = requests.request(things, rng, wording)
+            assert len(made.expressions) == count
+            at = 0
+            for expression in made.expressions:
+                at = made.text.index(expression, at) + len(expression)
+            assert "{" not in made.text
+            assert "  " not in made.text
+
+
+def test_slips_change_a_word_by_little():
+    rng = np.random.default_rng(6)
+    for _ in range(2000):
+        wrong = mistyped("the green bottle", rng)
+        assert wrong is not None
+        assert abs(len(wrong) - len("the green bottle")) <= 1
+        assert wrong.split()[0] == "the"
+        assert [w[0] for w in wrong.split()] == ["t", "g", "b"]
+    assert mistyped("the red mug", rng) is None
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"), [("box", "boxes"), ("mug", "mugs"), ("glass", "glasses")]
+)
+def test_plurals(noun, many):
+    assert plural(noun) == many
