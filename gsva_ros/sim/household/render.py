@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 import math
 from dataclasses import dataclass
 
 import cv2
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
+from .canvas import Canvas, mujoco
 from .layout import FINISHES, Scene, Slab
 from .shelf import GRAIN, PRINT, SKY, SURFACE, Shelf
 
 SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
 LAMPS = 3
+#: Pictures are drawn so much larger than asked and made smaller: smooth edges for less than multi-sampling.
+FINER = 1.5
 #: Bodies of the room: name and number of each form. The first plane or box or cylinder is the table.
 FORMS = {"plane": 6, "box": 7, "cylinder": 7}
 _TYPES = {
@@ -47,9 +45,10 @@ class Stage:
 
     def __init__(self, shelf: Shelf, width: int, height: int) -> None:
         self.shelf, self.width, self.height = shelf, width, height
+        self._fine = round(width * FINER), round(height * FINER)
         spec = mujoco.MjSpec()
-        spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height
-        spec.visual.quality.offsamples, spec.visual.quality.shadowsize = 4, 1024
+        spec.visual.global_.offwidth, spec.visual.global_.offheight = self._fine
+        spec.visual.quality.offsamples, spec.visual.quality.shadowsize = 0, 1024
         spec.visual.map.znear, spec.visual.map.zfar = 0.02, 30
         spec.stat.extent, spec.stat.center = 1.0, [0, 0, 0]
         pictures = self._materials(spec)
@@ -87,12 +86,12 @@ class Stage:
         for name, picture in pictures.items():
             self._upload(name, picture)
         self.data = mujoco.MjData(self.model)
-        self._renderer = mujoco.Renderer(self.model, height, width)
+        self._canvas = Canvas(self.model, *self._fine)
         self._shown = np.flatnonzero(self.model.geom_group == HIDDEN)
 
     def close(self) -> None:
         """Give the GL context back."""
-        self._renderer.close()
+        self._canvas.close()
 
     def _materials(self, spec: mujoco.MjSpec) -> dict[str, npt.NDArray[np.uint8]]:
         """Add textures and materials; returns the textures' pictures, which the model gets once compiled."""
@@ -147,7 +146,6 @@ class Stage:
                 model.geom_matid[geom] = model.material(paint.material).id
                 model.geom_group[geom] = SHOWN
         used = dict.fromkeys(FORMS, 0)
-        self._table_bodies = []
         for slab in (scene.table, *scene.room):
             if used[slab.form] == FORMS[slab.form]:
                 continue
@@ -178,7 +176,7 @@ class Stage:
         half = math.tan(view.fov / 2) * self.height / self.width
         model.cam_fovy[camera] = math.degrees(2 * math.atan(half))
         mujoco.mj_forward(model, data)
-        self._renderer.update_scene(data, "camera")
+        self._canvas.look(data)
 
     def _slab(self, name: str, slab: Slab) -> None:
         model = self.model
@@ -197,10 +195,7 @@ class Stage:
 
     def labels(self, scene: Scene) -> Labels:
         """What each pixel of the placed scene shows."""
-        renderer = self._renderer
-        renderer.enable_segmentation_rendering()
-        geoms = renderer.render()[..., 0]
-        renderer.disable_segmentation_rendering()
+        found = self._canvas.geoms(self.width, self.height)
         count = self.model.ngeom
         thing = np.full(count + 1, -1, np.int32)
         part = np.full(count + 1, -1, np.int32)
@@ -211,37 +206,37 @@ class Stage:
             part[start:end] = np.arange(len(placed.paints))
         table = np.zeros(count + 1, bool)
         table[self.model.geom(f"{scene.table.form}0").id] = True
-        found = np.where(geoms < 0, count, geoms)
         return Labels(thing[found], part[found], table[found])
 
     def picture(self, scene: Scene, labels: Labels) -> npt.NDArray[np.uint8]:
         """The placed scene's picture before the sensor, uint8 [H, W, 3]."""
-        renderer = self._renderer
-        flags = renderer.scene.flags
-        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = scene.shadow != "none"
-        rgb = renderer.render().copy()
+        canvas, size = self._canvas, (self.width, self.height)
+        fine = canvas.picture(*self._fine, shadows=scene.shadow == "hard")
+        rgb = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
         if scene.shadow != "soft":
             return rgb
-        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        plain = renderer.render().copy()
-        return softened(rgb, plain, labels.table, scene.softness * self.width / 320)
+        coarse = self.width // 2, self.height // 2
+        plain = canvas.picture(*coarse, shadows=False).sum(-1, dtype=np.float32)
+        dark = canvas.picture(*coarse, shadows=True).sum(-1, dtype=np.float32)
+        shade = cv2.resize((dark + 3) / (plain + 3), size, interpolation=cv2.INTER_LINEAR)
+        return softened(rgb, shade, labels.table, scene.softness * self.width / 320)
 
 
 def softened(
-    shadowed: npt.NDArray[np.uint8],
     plain: npt.NDArray[np.uint8],
+    shade: npt.NDArray[np.float32],
     table: npt.NDArray[np.bool_],
     sigma: float,
 ) -> npt.NDArray[np.uint8]:
-    """The plain picture under the other's shadows, blurred on the table by `sigma` pixels, on things by less.
+    """The plain picture under shadows that are blurred on the table by `sigma` pixels, on things by less.
 
     Args:
-        shadowed, plain: uint8 [H, W, 3]. table: bool [H, W].
+        plain: uint8 [H, W, 3]. shade: float32 [H, W], the share of light that is left. table: bool [H, W].
     """
-    ratio = (shadowed.sum(-1, dtype=np.float32) + 3) / (plain.sum(-1, dtype=np.float32) + 3)
-    out = np.empty_like(ratio)
+    out = np.empty_like(shade)
     for mask, width in ((table, sigma), (~table, sigma * 0.35)):
         weight = mask.astype(np.float32)
-        blurred = cv2.GaussianBlur(ratio * weight, (0, 0), width)
-        out[mask] = (blurred / np.maximum(cv2.GaussianBlur(weight, (0, 0), width), 1e-3))[mask]
+        blurred = cv2.GaussianBlur(shade * weight, (0, 0), width)
+        around = cv2.GaussianBlur(weight, (0, 0), width)
+        out[mask] = (blurred / np.maximum(around, 1e-3))[mask]
     return np.clip(plain * out[..., None], 0, 255).astype(np.uint8)
