@@ -27,7 +27,13 @@ class SeenObject:
     """An object as the camera sees it.
 
     id is its value in the instance image; centroid and box (x0, y0, x1, y1, exclusive) are pixels;
-    distance is metres from the camera along the ground, in the viewing direction.
+    distance is metres from the camera along the ground, in the viewing direction. kind, colour and size
+    are "" where no word says them: an unnamed thing, a two-coloured one.
+
+    The household world tells more. support: the id of what it stands on (0: the table); inside: of what
+    it stands in; parts: of "handle", "lid", "label", "stripes" what the camera sees; scale: its size
+    relative to a usual thing of its kind; place: metres on the ground, (to the right of the camera, away
+    from it).
     """
 
     id: int
@@ -38,6 +44,11 @@ class SeenObject:
     box: tuple[int, int, int, int]
     centroid: tuple[float, float]
     distance: float
+    support: int = 0
+    inside: int = 0
+    parts: tuple[str, ...] = ()
+    scale: float = 1.0
+    place: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
