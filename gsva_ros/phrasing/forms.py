@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .typos import mistyped
-from .words import BOTH, ORDINALS, RELATIONS, SUPERLATIVES, Phrase, Vocabulary
+from .words import BOTH, MORE_RELATIONS, ORDINALS, RELATIONS, SIDE_OF, Phrase, Vocabulary
 
 #: Words or nothing, where the form cannot be applied.
 Make = Callable[[str, Vocabulary, np.random.Generator], str | None]
@@ -30,9 +30,9 @@ class Form:
 #: Relations that stand behind a noun, in the generator's words.
 _RELATIONS = (
     *(words for both in RELATIONS.values() for words in both),
-    *("next to", "between", "on", "in", "under"),
+    *(words for both in MORE_RELATIONS.values() for words in both),
+    "between",
 )
-_SIDES = {word: side for side, words in SUPERLATIVES.items() for word in words}
 
 
 def article(word: str) -> str:
@@ -111,9 +111,9 @@ def _ranks(options: dict[str, tuple[str, ...]]) -> Make:
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         phrase = words.read(text)
-        if phrase is None or phrase.rank not in _SIDES or phrase.tail:
+        if phrase is None or phrase.rank not in SIDE_OF or phrase.tail:
             return None
-        behind = _pick(options[_SIDES[phrase.rank]], rng)
+        behind = _pick(options[SIDE_OF[phrase.rank]], rng)
         return written(replace(phrase, rank="", tail=behind), PLAIN)
 
     return make

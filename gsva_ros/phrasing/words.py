@@ -19,12 +19,26 @@ RELATIONS = {
     "front": ("in front of",),
     "behind": ("behind",),
 }
+#: Relations that only the household world asks for.
+MORE_RELATIONS = {
+    "next": ("next to",),
+    "on": ("on",),
+    "in": ("in",),
+    "under": ("under",),
+}
 SUPERLATIVES = {
     "left": ("leftmost",),
     "right": ("rightmost",),
     "front": ("nearest", "closest"),
     "behind": ("farthest",),
 }
+#: Ranks among things of one kind by size: of two, of any number.
+SIZE_RANKS = {
+    "large": ("larger", "bigger", "largest", "biggest"),
+    "small": ("smaller", "smallest"),
+}
+SIDE_OF = {rank: side for side, ranks in SUPERLATIVES.items() for rank in ranks}
+SIZE_OF = {rank: size for size, ranks in SIZE_RANKS.items() for rank in ranks}
 #: What else people call a kind. A word that is itself a kind of the scenes is left out.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "mug": ("cup", "coffee mug", "coffee cup"),
@@ -54,7 +68,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "book": ("paperback",),
     "cylinder": ("tube",),
 }
-IRREGULAR = {"knife": "knives", "scissors": "scissors", "pliers": "pliers"}
+IRREGULAR = {
+    "knife": "knives",
+    "roll of tape": "rolls of tape",
+    "scissors": "scissors",
+    "pliers": "pliers",
+}
 BOTH = "both"
 _DETERMINERS = ("the two", "the three", "the", "all", "every", BOTH)
 
@@ -112,7 +131,7 @@ class Vocabulary:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        ranks = [word for words in SUPERLATIVES.values() for word in words]
+        ranks = [*SIDE_OF, *SIZE_OF]
         sizes = [word for words in SIZE_WORDS.values() for word in words]
         return re.compile(
             rf"({_either(_DETERMINERS)}) (?:({_either([*ranks, *ORDINALS.values()])}) )?"

@@ -1,0 +1,357 @@
+"""Referring expressions about a scene of the household world, with their truth.
+
+Expressions are drawn in pairs, one true of the scene and one not, so that the words alone cannot tell
+whether something is there: the two share their form and every word that tells more often of what is there
+than of what is not ("on the book", "with a lid"), and differ in kinds and colours that scenes hold alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import permutations
+from typing import TypeVar
+
+import numpy as np
+
+from ...phrasing.words import GENERIC, MORE_RELATIONS, RELATIONS, SIDE_OF, SIZE_OF
+from ...scenes import Expression
+from ..expressions import SeenObject
+from .asked import (
+    DETERMINERS,
+    Asked,
+    Between,
+    Everything,
+    Except,
+    Ordinal,
+    Plural,
+    Related,
+    Single,
+    Sized,
+    Superlative,
+    Useful,
+)
+from .names import COLOURS, KINDS, PARTED, STACKS, USES
+from .view import STACKED, Noun, View
+
+TRIES = 40
+#: Pairs that are tried for each expression that is wanted.
+PAIRS = 8
+#: Which a noun phrase names, kind and colour, and how often.
+PATTERNS = ((0.55, (True, True)), (0.33, (True, False)), (0.12, (False, True)))
+EXCEPT = ("but", "except")
+WANTED = ("anything to", "something to", "something I can")
+EVERY_COLOUR = dict.fromkeys(KINDS, COLOURS)
+#: Draws an expression that is to mean something, or nothing; its caller looks whether it does.
+Draw = Callable[[bool], Asked | None]
+Pair = tuple[SeenObject, SeenObject]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Blank:
+    """What a noun phrase names, and what it calls a thing of no kind."""
+
+    kind: bool
+    colour: bool
+    generic: str
+
+    def filled(self, kind: str, colour: str) -> Noun:
+        """The noun phrase with these words, where it has such."""
+        return Noun(kind * self.kind, colour * self.colour, generic=self.generic)
+
+    def of(self, thing: SeenObject) -> Noun | None:
+        """The one of a thing; None where no word says what it is to name."""
+        if (self.kind and not thing.kind) or (self.colour and not thing.colour):
+            return None
+        return self.filled(thing.kind, thing.colour)
+
+
+class Expressions:
+    """Draws expressions about one scene, seen at an image width in pixels.
+
+    colours: in which colours scenes hold each kind, each as often as they do; what is not there is asked
+    for in these alone.
+    """
+
+    def __init__(
+        self,
+        things: Sequence[SeenObject],
+        width: int,
+        rng: np.random.Generator,
+        colours: Mapping[str, Sequence[str]] = EVERY_COLOUR,
+    ) -> None:
+        self.view, self.rng, self.colours = View(things, width), rng, colours
+        self.named = [thing for thing in things if thing.kind]
+        self.forms: dict[str, tuple[float, Callable[[], Draw | None]]] = {
+            "single": (0.20, self._single),
+            "plural": (0.14, self._plural),
+            "relation": (0.17, self._side),
+            "next to": (0.06, self._next),
+            "between": (0.05, self._between),
+            "stacked": (0.08, self._stacked),
+            "superlative": (0.07, self._superlative),
+            "sized": (0.04, self._sized),
+            "ordinal": (0.04, self._ordinal),
+            "not": (0.04, self._other_than),
+            "except": (0.04, self._except),
+            "part": (0.05, self._part),
+            "use": (0.05, self._use),
+            "everything": (0.01, self._everything),
+        }
+
+    def sample(self, count: int) -> list[Expression]:
+        """At most `count` different expressions, as many absent as present."""
+        found: dict[str, Expression] = {}
+        for _, *pair in self.pairs(count * PAIRS):
+            if len(found) + 1 >= count:
+                break
+            if not any(e.text in found for e in pair):
+                found.update((e.text, e) for e in pair)
+        return list(found.values())
+
+    def pairs(self, tries: int) -> Iterator[tuple[str, Expression, Expression]]:
+        """The name of a form, what is there in it and what is not, where the scene has both."""
+        names = list(self.forms)
+        weights = np.array([weight for weight, _ in self.forms.values()])
+        for _ in range(tries):
+            name = names[int(self.rng.choice(len(names), p=weights / weights.sum()))]
+            draw = self.forms[name][1]()
+            present = self._find(draw, True) if draw else None
+            absent = self._find(draw, False) if draw and present else None
+            if present and absent:
+                yield name, present, absent
+
+    def _find(self, draw: Draw, present: bool) -> Expression | None:
+        for _ in range(TRIES):
+            asked = draw(present)
+            meant = asked.meant(self.view) if asked else None
+            if asked is None or meant is None or bool(meant) != present:
+                continue
+            category = asked.category if present else asked.lacking(self.view)
+            return Expression(asked.text, category, tuple(thing.id for thing in meant))
+        return None
+
+    def _one_of(self, options: Sequence[T]) -> T:
+        return options[int(self.rng.integers(len(options)))]
+
+    def _chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+    def _blank(self, kind: bool | None = None) -> Blank:
+        """A noun phrase's pattern; kind: whether it must name one."""
+        weights = [weight for weight, _ in PATTERNS]
+        named, coloured = PATTERNS[int(self.rng.choice(len(PATTERNS), p=weights))][1]
+        if kind:
+            named, coloured = True, coloured and named
+        return Blank(named, coloured, self._one_of(GENERIC))
+
+    def _some(self, blank: Blank, kinds: Sequence[str] = KINDS) -> Noun:
+        """A noun phrase of words that scenes hold, most of which this one holds."""
+        here = [thing.kind for thing in self.view.things if thing.kind in kinds]
+        kind = self._one_of(here) if here and self._chance(0.6) else self._one_of(kinds)
+        return blank.filled(kind, self._some_colour(kind))
+
+    def _some_colour(self, kind: str) -> str:
+        usual = self.colours[kind]
+        here = [thing.colour for thing in self.view.things if thing.colour in usual]
+        return self._one_of(here) if here and self._chance(0.5) else self._one_of(usual)
+
+    def _noun(self, blank: Blank, there: bool) -> Noun | None:
+        """A noun phrase of a thing that is there, or of usual words."""
+        return blank.of(self._one_of(self.view.things)) if there else self._some(blank)
+
+    def _single(self) -> Draw:
+        blank = self._blank()
+        return _of_noun(lambda there: self._noun(blank, there), Single)
+
+    def _plural(self) -> Draw:
+        blank, determiner = self._blank(), self._one_of((*DETERMINERS, "all"))
+        return _of_noun(lambda there: self._noun(blank, there), lambda n: Plural(n, determiner))
+
+    def _superlative(self) -> Draw:
+        blank, rank = self._blank(), self._one_of(tuple(SIDE_OF))
+        return _of_noun(lambda there: self._noun(blank, there), lambda n: Superlative(n, rank))
+
+    def _sized(self) -> Draw:
+        blank, rank = self._blank(kind=True), self._one_of(tuple(SIZE_OF))
+        return _of_noun(lambda there: self._noun(blank, there), lambda n: Sized(n, rank))
+
+    def _ordinal(self) -> Draw:
+        blank, number = self._blank(), 2 if self._chance(0.7) else 3
+        side = self._one_of(("left", "right"))
+        return _of_noun(lambda there: self._noun(blank, there), lambda n: Ordinal(n, number, side))
+
+    def _side(self) -> Draw | None:
+        return self._related(self._one_of(tuple(RELATIONS)))
+
+    def _next(self) -> Draw | None:
+        return self._related("next")
+
+    def _related(self, relation: str) -> Draw | None:
+        """A thing beside another: where it is not, mostly because it is elsewhere."""
+        words = self._one_of((RELATIONS | MORE_RELATIONS)[relation])
+        subject, anchor, several = self._blank(), self._blank(kind=True), self._chance(0.2)
+        where: dict[bool | None, list[Pair]] = {True: [], False: [], None: []}
+        for pair in permutations(self.view.things, 2):
+            where[self.view.holds(*pair, relation)].append(pair)
+
+        def draw(present: bool) -> Asked | None:
+            if not where[present]:
+                return None
+            thing, other = self._one_of(where[present])
+            nouns = [subject.of(thing), anchor.of(other)]
+            if not present and self._chance(0.25):
+                number = int(self.rng.integers(2))
+                nouns[number] = self._some((subject, anchor)[number])
+            if nouns[0] is None or nouns[1] is None or nouns[0] == nouns[1]:
+                return None
+            return Related(nouns[0], several, relation, words, nouns[1])
+
+        return draw
+
+    def _between(self) -> Draw | None:
+        blanks = [self._blank(), self._blank(kind=True), self._blank(kind=True)]
+
+        def draw(present: bool) -> Asked | None:
+            if not self._triples[present]:
+                return None
+            things = self._one_of(self._triples[present])
+            nouns = [blank.of(thing) for blank, thing in zip(blanks, things, strict=True)]
+            if not present and self._chance(0.25):
+                number = int(self.rng.integers(3))
+                nouns[number] = self._some(blanks[number])
+            subject, one, other = nouns
+            if subject is None or one is None or other is None or len(set(nouns)) < 3:
+                return None
+            return Between(subject, one, other)
+
+        return draw
+
+    @cached_property
+    def _triples(self) -> dict[bool | None, list[tuple[SeenObject, SeenObject, SeenObject]]]:
+        """A thing and two others, by whether it is between them; the two in either order."""
+        found: dict[bool | None, list[tuple[SeenObject, SeenObject, SeenObject]]]
+        found = {True: [], False: [], None: []}
+        for thing in self.view.things:
+            for one, other in permutations((t for t in self.named if t is not thing), 2):
+                found[self.view.between(thing, one, other)].append((thing, one, other))
+        return found
+
+    def _stacked(self) -> Draw | None:
+        """On, in or under: the two of a pair share a side of the relation, whose words tell much."""
+        things, view = self.named, self.view
+        relation = self._one_of(STACKED)
+        uppers, lowers = STACKS["on" if relation == "under" else relation]
+        if relation == "under":
+            uppers, lowers = lowers, uppers
+        pairs = [p for p in permutations(things, 2) if p[0].kind in uppers and p[1].kind in lowers]
+        holding = [pair for pair in pairs if view.holds(*pair, relation)]
+        if not holding:
+            return None
+        both, shared = self._one_of(holding), int(self.rng.integers(2))
+        blanks = [self._blank(kind=True), self._blank(kind=True)]
+        kept = blanks[shared].of(both[shared])
+        free, kinds = blanks[1 - shared], (uppers, lowers)[1 - shared]
+
+        def draw(present: bool) -> Asked | None:
+            options = [p[1 - shared] for p in pairs if p[shared] is both[shared]]
+            options = [t for t in options if t is both[1 - shared]] if present else options
+            hard = present or self._chance(0.6)
+            other = free.of(self._one_of(options)) if hard else self._some(free, kinds)
+            if kept is None or other is None or kept == other:
+                return None
+            noun, anchor = (kept, other) if shared == 0 else (other, kept)
+            return Related(noun, False, relation, MORE_RELATIONS[relation][0], anchor)
+
+        return draw
+
+    def _other_than(self) -> Draw | None:
+        several = self._one_of(("", "", "the", "all"))
+
+        def noun(there: bool) -> Noun | None:
+            if there or self._chance(0.6):
+                if not self.named:
+                    return None
+                thing = self._one_of(self.named)
+                colour = self._some_colour(thing.kind) if there else thing.colour
+                return Noun(thing.kind, other_than=colour) if colour else None
+            kind = self._one_of(KINDS)
+            return Noun(kind, other_than=self._some_colour(kind))
+
+        return _of_noun(noun, lambda n: Plural(n, several) if several else Single(n))
+
+    def _except(self) -> Draw | None:
+        by_kind, words = self._chance(0.5), self._one_of(EXCEPT)
+        determiner = self._one_of(("all", "all", "every"))
+        generic = self._one_of(GENERIC)
+
+        def draw(present: bool) -> Asked | None:
+            kind, colour = self._one_of(KINDS), ""
+            if present or self._chance(0.7):
+                thing = self._one_of(self.view.things)
+                kind, colour = thing.kind, thing.colour
+            elif not by_kind and self.named:
+                kind = self._one_of(self.named).kind
+            colour = colour or (self._some_colour(kind) if kind else "")
+            if not kind or not colour:
+                return None
+            if by_kind:
+                return Except(Noun(kind), Noun(kind, colour), determiner, words)
+            return Except(Noun(colour=colour, generic=generic), Noun(kind), determiner, words)
+
+        return draw
+
+    def _part(self) -> Draw | None:
+        """With a part or without it: the kind is shared where colours can differ."""
+        part = self._one_of(tuple(PARTED))
+        shown, coloured = self._chance(0.6), self._chance(0.6)
+        kinds = PARTED[part]
+        here = [thing for thing in self.named if thing.kind in kinds]
+        if not here:
+            return None
+        if coloured:
+            kinds = (self._one_of(here).kind,)
+        blank = Blank(True, coloured, "")
+
+        def noun(there: bool) -> Noun | None:
+            fits = [t for t in here if t.kind in kinds and (part in t.parts) == shown]
+            fails = [t for t in here if t.kind in kinds and t not in fits]
+            if there:
+                made = blank.of(self._one_of(fits)) if fits else None
+            elif fails and self._chance(0.7):
+                made = blank.of(self._one_of(fails))
+            else:
+                made = self._some(blank, kinds)
+            return made and replace(made, part=part, shown=shown)
+
+        return _of_noun(noun, Single)
+
+    def _use(self) -> Draw:
+        """Uses that as many kinds serve are as often served."""
+        count, words = self._one_of((1, 2)), self._one_of(WANTED)
+        uses = [use for use, (serve, _) in USES.items() if len(serve) == count]
+        return lambda _: Useful(self._one_of(uses), words)
+
+    def _everything(self) -> Draw:
+        """All but one: nearly always something, so what is not there comes in another form."""
+        blank, words = self._blank(), self._one_of(EXCEPT)
+
+        def draw(present: bool) -> Asked | None:
+            noun = self._noun(blank, present)
+            if noun is None:
+                return None
+            return Everything(noun, words) if present else Single(noun)
+
+        return draw
+
+
+def _of_noun(noun: Callable[[bool], Noun | None], make: Callable[[Noun], Asked]) -> Draw:
+    """Draws of one noun phrase, where there is one."""
+
+    def draw(present: bool) -> Asked | None:
+        made = noun(present)
+        return make(made) if made else None
+
+    return draw

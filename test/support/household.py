@@ -1,0 +1,56 @@
+"""Scenes of the household world without a renderer: things drawn at random, as a camera may see them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gsva_ros.sim.expressions import SeenObject
+from gsva_ros.sim.household.names import COLOURS, KINDS, PARTED, STACKS
+
+WIDTH, HEIGHT = 320, 240
+
+
+def scene(seed: int) -> list[SeenObject]:
+    """4 to 12 things; some unnamed, some without a colour, several of a kind, some on or in another."""
+    rng = np.random.default_rng([seed, 77])
+    things: list[SeenObject] = []
+    kinds: list[str] = []
+    for number in range(1, int(rng.integers(4, 13)) + 1):
+        again = kinds and rng.random() < 0.35
+        kind = str(rng.choice(kinds if again else KINDS))
+        if rng.random() < 0.1:
+            kind = ""
+        else:
+            kinds.append(kind)
+        colour = "" if rng.random() < 0.07 else str(rng.choice(COLOURS))
+        parts = [p for p, having in PARTED.items() if kind in having and rng.random() < 0.55]
+        place = (float(rng.uniform(-0.45, 0.45)), float(rng.uniform(0.5, 1.2)))
+        support = inside = 0
+        if rng.random() < 0.3:
+            for base in things:
+                if base.support or base.inside or any(base.id in (t.support, t.inside) for t in things):
+                    continue
+                for relation, (uppers, lowers) in STACKS.items():
+                    if kind in uppers and base.kind in lowers and not support and not inside:
+                        support, inside = (base.id, 0) if relation == "on" else (0, base.id)
+                        place = (base.place[0] + 0.01, base.place[1] + 0.01)
+        x = WIDTH * (0.5 + 0.8 * place[0] / place[1])
+        y = HEIGHT * (1.1 - 0.75 * (place[1] - 0.4)) - (12 if support else 0)
+        things.append(
+            SeenObject(
+                id=number,
+                kind=kind,
+                colour=colour,
+                size="",
+                pixels=300,
+                box=(int(x) - 9, int(y) - 9, int(x) + 9, int(y) + 9),
+                centroid=(round(x, 2), round(y, 2)),
+                distance=round(place[1], 4),
+                support=support,
+                inside=inside,
+                parts=tuple(parts),
+                scale=float(np.exp(rng.uniform(-0.35, 0.35))),
+                place=(round(place[0], 4), round(place[1], 4)),
+            )
+        )
+    return things
