@@ -142,7 +142,7 @@ class PretrainedStem(nn.Module):
         return x if self.channels_last else x.permute(0, 3, 1, 2)
 
     def _on_grid(self, features: Tensor, lateral: nn.Module, grid: Sequence[int]) -> Tensor:
-        """Features [B, h, w, C] to embeddings [B, *grid, D], where a patch is several cells or part of one."""
+        """Features [B, h, w, C] to embeddings [B, *grid, D]; a patch is several cells, or part of one."""
         several = features.shape[1] // grid[0]
         if several > 1:
             cells = features.unflatten(2, (-1, several)).unflatten(1, (-1, several))
