@@ -28,7 +28,11 @@ def scene(seed: int) -> list[SeenObject]:
         support = inside = 0
         if rng.random() < 0.3:
             for base in things:
-                if base.support or base.inside or any(base.id in (t.support, t.inside) for t in things):
+                if (
+                    base.support
+                    or base.inside
+                    or any(base.id in (t.support, t.inside) for t in things)
+                ):
                     continue
                 for relation, (uppers, lowers) in STACKS.items():
                     if kind in uppers and base.kind in lowers and not support and not inside:
