@@ -50,7 +50,7 @@ def draw_sensor(rng: np.random.Generator) -> Sensor:
     tint = float(rng.uniform(0.95, 1.05))
     gain = float(rng.random() ** 2)
     return Sensor(
-        exposure=float(np.exp(rng.uniform(math.log(0.4), math.log(1.45)))),
+        exposure=float(np.exp(rng.uniform(math.log(0.5), math.log(1.5)))),
         balance=(red, tint, blue),
         gamma=float(np.exp(rng.uniform(-0.3, 0.3))),
         contrast=float(rng.uniform(0.75, 1.25)),

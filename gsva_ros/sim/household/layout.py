@@ -15,6 +15,8 @@ from .shapes import KINDS, Pose, Room, Shape
 from .shelf import GRAINS, GROUNDS, LABELS, WALLS, Shelf
 
 MAX_OBJECTS = 10
+#: What other things often stand on or in.
+BASES = ("bowl", "box", "plate", "pot", "pan", "bucket", "book", "box", "mug", "jar")
 Rgba = tuple[float, float, float, float]
 Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -252,7 +254,7 @@ def _room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ...]:
 
 def _lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:
     count = 1 + int(rng.random() < 0.5) + int(rng.random() < 0.2)
-    total = rng.uniform(0.4, 0.85)
+    total = rng.uniform(0.45, 0.95)
     share = np.array([1.0, 0.45, 0.3])[:count]
     share = share / share.sum() * total
     lamps = []
@@ -274,7 +276,7 @@ def _lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:
             Lamp(tuple(map(float, at)), tuple(map(float, aim / np.linalg.norm(aim))), tuple(map(float, colour)),
                  float(rng.uniform(0.1, 0.8)))
         )  # fmt: skip
-    ambient = rng.uniform(0.15, 0.5) * (1 + rng.uniform(-0.08, 0.08, 3))
+    ambient = rng.uniform(0.2, 0.55) * (1 + rng.uniform(-0.08, 0.08, 3))
     return tuple(lamps), tuple(map(float, ambient)), float(rng.uniform(0.0, 0.3))
 
 
@@ -309,25 +311,35 @@ def _things(
     things: list[Placed] = []
     taken: set[int] = set()
     full: set[int] = set()
-    by_kind: dict[str, list[int]] = {}
-    for number, shape in enumerate(shelf.shapes):
-        by_kind.setdefault(shape.kind, []).append(number)
+    piled = rng.random() < 0.6  # something is to stand on or in something
+
+    def drawn(kind: str) -> tuple[int, int] | None:
+        """A thing of the kind that is left on the shelf, and one of its poses."""
+        left = [n for n, s in enumerate(shelf.shapes) if s.kind == kind and n not in taken]
+        if not left:
+            return None
+        number = left[int(rng.integers(len(left)))]
+        return number, int(rng.integers(len(shelf.shapes[number].poses)))
+
     for _ in range(wanted * 5):
         if len(things) == wanted:
             break
-        kind = _kind(rng, things)
-        left = [n for n in by_kind.get(kind, []) if n not in taken]
-        if not left:
-            continue
-        number = left[int(rng.integers(len(left)))]
-        shape = shelf.shapes[number]
-        which = int(rng.integers(len(shape.poses)))
-        pose = shape.poses[which]
         thing = None
-        if things and rng.random() < 0.3:
-            thing = _upon(rng, number, shape, pose, things, full)
+        if piled and things and rng.random() < 0.5:
+            for _ in range(8):
+                some = drawn(_kind(rng, things))
+                if some is not None:
+                    shape = shelf.shapes[some[0]]
+                    thing = _upon(rng, some[0], shape, shape.poses[some[1]], things, full)
+                if thing is not None:
+                    break
         if thing is None:
-            circles, lowest = shelf.rests[number][which]
+            base = piled and not things
+            some = drawn(BASES[int(rng.integers(len(BASES)))] if base else _kind(rng, things))
+            if some is None:
+                continue
+            shape, (circles, lowest) = shelf.shapes[some[0]], shelf.rests[some[0]][some[1]]
+            pose = shape.poses[some[1]]
             for _ in range(12):
                 at = _somewhere(rng, view, distance)
                 yaw = float(rng.uniform(0, 2 * math.pi))
@@ -337,13 +349,12 @@ def _things(
                 if _on_table(table, here) and ground.free(here, gap):
                     ground.take(here)
                     position = np.array([at[0], at[1], -lowest])
-                    rotation = turn("z", yaw) @ pose.rotation
-                    thing = Placed(number, shape, pose, position, rotation)
+                    thing = Placed(some[0], shape, pose, position, turn("z", yaw) @ pose.rotation)
                     break
         if thing is not None:
-            colour, paints = _paints(rng, shape, shelf.shifted, things)
+            colour, paints = _paints(rng, thing.shape, shelf.shifted, things)
             things.append(replace(thing, colour=colour, paints=paints))
-            taken.add(number)
+            taken.add(thing.number)
     return things
 
 
