@@ -16,7 +16,7 @@ from gsva_ros.sim.household.camera import Sensor, draw_sensor, taken
 from gsva_ros.sim.household.classic import Classic
 from gsva_ros.sim.household.colours import COLOURS, SHADES, held_out, pairs, shade
 from gsva_ros.sim.household.kinds import BUILDERS
-from gsva_ros.sim.household.layout import Placed, Scene
+from gsva_ros.sim.household.scene import Placed, Scene
 from gsva_ros.sim.household.shapes import KINDS, NAMED_PARTS
 from gsva_ros.sim.household.shelf import BLOCK, draw_shelf
 from gsva_ros.sim.household.world import World, mixed

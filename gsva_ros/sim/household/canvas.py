@@ -36,6 +36,11 @@ class Canvas:
         self._context.free()
         self._gl.free()
 
+    def upload(self, texture: int) -> None:
+        """Take a texture's pixels again from the model."""
+        self._gl.make_current()
+        mujoco.mjr_uploadTexture(self._model, self._context, texture)
+
     def look(self, data: mujoco.MjData) -> None:
         """Take the world as it stands."""
         everything = mujoco.mjtCatBit.mjCAT_ALL
@@ -47,6 +52,13 @@ class Canvas:
         """RGB, uint8 [height, width, 3]."""
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         return self._drawn(width, height)
+
+    def nearness(self, width: int, height: int) -> npt.NDArray[np.float32]:
+        """1 / metres along the optical axis of what was drawn last at this size, float32 [height, width]."""
+        depth = np.empty((height, width), np.float32)
+        mujoco.mjr_readPixels(None, depth, mujoco.MjrRect(0, 0, width, height), self._context)
+        near, far = (self._model.vis.map.znear, self._model.vis.map.zfar)
+        return (1 / near - depth[::-1] * np.float32(1 / near - 1 / far)) / self._model.stat.extent
 
     def geoms(self, width: int, height: int) -> npt.NDArray[np.int32]:
         """The geom that each pixel shows, int32 [height, width]; the model's number of geoms for none."""

@@ -13,7 +13,13 @@ KINDS = (
     "pan", "bucket", "book", "teapot", "pitcher", "spoon", "screwdriver", "hammer", "wrench", "tape",
 )  # fmt: skip
 #: What the camera can name of a thing, by the role of its parts.
-NAMED_PARTS = {"handle": "handle", "lid": "lid", "label": "label", "stripe": "stripes"}
+NAMED_PARTS = {
+    "handle": "handle",
+    "lid": "lid",
+    "label": "label",
+    "print": "label",
+    "stripe": "stripes",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Part:
     """A mesh and what it is to the thing.
 
     Roles: body, inside, handle, lid, stripe, second (the other half of a two-coloured thing), label
-    (printed), metal, wood, dark, pages, content.
+    (printed, covering), print (marks, between which the body shows), metal, wood, dark, pages, content.
     """
 
     mesh: Mesh

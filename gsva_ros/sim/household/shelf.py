@@ -14,14 +14,14 @@ from .shapes import KINDS, Pose, Shape
 
 BLOCK = 100  # seeds of one shelf
 EXTRA, UNNAMED = 14, 8
-GROUNDS, WALLS, LABELS, GRAINS = 7, 4, 10, 3
+GROUNDS, WALLS, LABELS, PRINTS, GRAINS, METALS = 7, 4, 9, 5, 3, 2
 SURFACE, PRINT, GRAIN, SKY = 256, 128, 64, 128  # pixels
 Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Shapes and pictures (uint8 [size, size, 3]) of one block.
+    """Shapes and pictures (uint8 [size, size, 3], of prints 4 with opacity) of one block.
 
     rests: of each shape in each of its poses, its footprint (circles [n, 3]: x, y, radius) and lowest z.
     """
@@ -30,7 +30,9 @@ class Shelf:
     grounds: tuple[Image, ...]
     walls: tuple[Image, ...]
     labels: tuple[Image, ...]
+    prints: tuple[Image, ...]
     grains: tuple[Image, ...]
+    metals: tuple[Image, ...]
     sky: Image
     rests: tuple[tuple[tuple[Points, float], ...], ...]
     shifted: bool
@@ -49,7 +51,9 @@ def draw_shelf(block: int, shifted: bool = False) -> Shelf:
         tuple(surfaces[:GROUNDS]),
         tuple(surfaces[GROUNDS:]),
         tuple(textures.label(rng, PRINT, shifted) for _ in range(LABELS)),
+        tuple(textures.print_(rng, PRINT) for _ in range(PRINTS)),
         tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS)),
+        tuple(textures.metal(rng, GRAIN) for _ in range(METALS)),
         textures.blur_scene(rng, SKY, textures.base_colour(rng, False)),
         tuple(tuple(_rest(shape, pose) for pose in shape.poses) for shape in shapes),
         shifted,

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from ..expressions import SeenObject
 from .camera import taken
 from .classic import Classic
-from .layout import Placed, Scene, draw_scene
+from .layout import draw_scene
 from .render import Labels, Stage
+from .scene import Placed, Scene
 from .shapes import NAMED_PARTS
 from .shelf import BLOCK, draw_shelf
 
@@ -79,9 +80,9 @@ class World:
         area = self.width * self.height
         found = set()
         for index, thing in enumerate(scene.things):
-            if not LEAST * area <= pixels[index] <= MOST * area:
-                found.add(index)
-            elif pixels[index] < LEAST_OWN * self._outline(scene, thing):
+            if not LEAST * area <= pixels[index] <= MOST * area or pixels[
+                index
+            ] < LEAST_OWN * self._outline(scene, thing):
                 found.add(index)
         return found
 
