@@ -105,7 +105,9 @@ def write_dataset(
     expressions: int = 20,
     world: str = "v1",
 ) -> None:
-    """Render `count` scenes of a split and a world (`worlds.WORLDS`) into `out`; a run that was stopped goes on where it was.
+    """Render `count` scenes of a split into `out`; a run that was stopped goes on where it was.
+
+    world: a name in `worlds.WORLDS`.
 
     Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one scene
     a line, which counts what is complete.

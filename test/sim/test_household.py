@@ -24,7 +24,7 @@ from gsva_ros.sim.splits import SPLITS
 from gsva_ros.sim.worlds import WORLDS, Shown
 
 WIDTH, HEIGHT = 160, 120
-SHELVES, EACH = 4, 12
+SHELVES, EACH = 4, 16
 SEEDS = [SPLITS["val"][shelf * BLOCK + k] for shelf in range(SHELVES) for k in range(EACH)]
 
 

@@ -43,7 +43,7 @@ def _turned(circles: Array, yaw: float, at: Array) -> Array:
 def arranged(
     rng: Rng, shelf: Shelf, view: View, distance: float, table: Slab, across: float
 ) -> list[Placed]:
-    wanted = int(rng.integers(2, (MAX_OBJECTS if across > 0.42 else 6) + 1))
+    wanted = int(rng.integers(*((3, MAX_OBJECTS + 1) if across > 0.4 else (2, 7))))
     gap = float(rng.choice([0.002, 0.012, 0.03]))
     ground = _Ground()
     things: list[Placed] = []

@@ -15,6 +15,7 @@ from .scene import Scene, Slab
 from .shelf import GRAIN, PRINT, SKY, SURFACE, Shelf
 
 SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
+UNSEEN = {"material": "matte", "contype": 0, "conaffinity": 0, "group": HIDDEN}  # until placed
 LAMPS = 3
 SLOTS = 4  # textures for prints over their thing's colour, of which a scene has as many
 #: Pictures are drawn so much larger than asked and made smaller: smooth edges for less than multi-sampling.
@@ -66,22 +67,15 @@ class Stage:
                 )
                 if part.mesh.uv is not None:
                     mesh.usertexcoord = part.mesh.uv.ravel()
-                body.add_geom(
-                    type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, material="matte", contype=0, conaffinity=0,
-                    group=HIDDEN,
-                )  # fmt: skip
+                body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, **UNSEEN)
         for form, count in FORMS.items():
             for k in range(count):
                 body = spec.worldbody.add_body(name=f"{form}{k}", mocap=True)
-                body.add_geom(
-                    name=f"{form}{k}", type=_TYPES[form], size=[1, 1, 1], material="matte", contype=0, conaffinity=0,
-                    group=HIDDEN,
-                )  # fmt: skip
+                body.add_geom(name=f"{form}{k}", type=_TYPES[form], size=[1, 1, 1], **UNSEEN)
         for k in range(LAMPS):
-            spec.worldbody.add_light(
-                name=f"lamp{k}", pos=[0, 0, 2], dir=[0, 0, -1], type=mujoco.mjtLightType.mjLIGHT_SPOT,
-                cutoff=70, exponent=1, castshadow=k == 0,
-            )  # fmt: skip
+            lamp = spec.worldbody.add_light(name=f"lamp{k}", pos=[0, 0, 2], dir=[0, 0, -1])
+            lamp.type, lamp.cutoff, lamp.exponent = mujoco.mjtLightType.mjLIGHT_SPOT, 70, 1
+            lamp.castshadow = k == 0
         spec.worldbody.add_camera(name="camera")
         self.model: mujoco.MjModel = spec.compile()
         self.data = mujoco.MjData(self.model)

@@ -125,9 +125,13 @@ def draw_lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:
         warm = rng.normal(0, 0.06)
         # A spot's light falls off towards its edge and meets the table aslant: what is left is the share.
         colour = part / max(math.sin(elevation), 0.55) * np.array([1 + warm, 1, 1 - warm])
-        lamps.append(
-            Lamp(tuple(map(float, at)), tuple(map(float, aim / np.linalg.norm(aim))), tuple(map(float, colour)),
-                 float(rng.uniform(0.1, 0.8)))
-        )  # fmt: skip
+        toward = aim / np.linalg.norm(aim)
+        shine = float(rng.uniform(0.1, 0.8))
+        lamps.append(Lamp(_three(at), _three(toward), _three(colour), shine))
     ambient = rng.uniform(0.2, 0.55) * (1 + rng.uniform(-0.08, 0.08, 3))
-    return tuple(lamps), tuple(map(float, ambient)), float(rng.uniform(0.0, 0.3))
+    return tuple(lamps), _three(ambient), float(rng.uniform(0.0, 0.3))
+
+
+def _three(values: Array) -> tuple[float, float, float]:
+    a, b, c = map(float, values)
+    return a, b, c

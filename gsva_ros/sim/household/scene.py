@@ -21,8 +21,8 @@ Rng = np.random.Generator
 class Paint:
     """How a part looks.
 
-    material: a finish of `paint.FINISHES`, or a picture of the shelf: "label3", "grain0", "metal1", or "print2",
-    which is laid over the colour. main: whether it bears the thing's colour name.
+    material: a finish of `paint.FINISHES`, or a picture of the shelf: "label3", "grain0", "metal1", or
+    "print2", which is laid over the colour. main: whether it bears the thing's colour name.
     """
 
     rgba: Rgba
@@ -91,9 +91,8 @@ class Slab:
 class Scene:
     """Everything that the renderer needs. The table top is z = 0.
 
-    shadow: "none", "hard", or "soft" with the blur's standard deviation `softness` in pixels of a picture 320
-    wide. nooks: how much darker corners and hollows are.
-    repeats: of pictures on table and walls, a metre. mirror: how much the table reflects.
+    shadow: "none", "hard", or "soft" with a blur of standard deviation `softness`, in pixels of a picture
+    320 wide. nooks: how much darker corners and hollows are. repeats: of pictures on table and walls, a metre. mirror: how much the table reflects.
     """
 
     things: tuple[Placed, ...]
