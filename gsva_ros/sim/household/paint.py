@@ -71,7 +71,12 @@ def painted(
     }
     table["label"] = Paint((1.0, 1.0, 1.0, 1.0), f"label{rng.integers(LABELS)}", False)
     table["print"] = Paint((*rgb, 1.0), f"print{rng.integers(PRINTS)}", True)
-    return name, tuple(table[part.role] for part in shape.parts)
+    paints = (_own(part.picture) if part.picture else table[part.role] for part in shape.parts)
+    return "" if any(part.picture for part in shape.parts) else name, tuple(paints)
+
+
+def _own(picture: str) -> Paint:
+    return Paint((1.0, 1.0, 1.0, 1.0), picture, True)
 
 
 def _tinted(rng: Rng, level: float, spread: float) -> Rgb:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .canvas import Canvas, mujoco
 from .paint import FINISHES
+from .scans import SIZE as SCAN
 from .scene import Scene, Slab
 from .shelf import GRAIN, PRINT, SKY, SURFACE, Shelf
 
@@ -96,6 +97,7 @@ class Stage:
             ("slot", [np.zeros((PRINT, PRINT, 3), np.uint8)] * SLOTS, PRINT, flat),
             ("grain", self.shelf.grains, GRAIN, cube),
             ("metal", self.shelf.metals, GRAIN, cube),
+            ("scan", self.shelf.scans, SCAN, flat),
             ("sky", (self.shelf.sky,), SKY, mujoco.mjtTexture.mjTEXTURE_SKYBOX),
         )
         for group, images, size, kind in groups:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .colours import Rgb
 from .meshes import turn
-from .scene import Lamp, Rng, Slab, View, on_table
+from .scene import Array, Lamp, Rng, Slab, View, on_table
 from .shelf import GROUNDS, WALLS
 
 

@@ -92,7 +92,8 @@ class Scene:
     """Everything that the renderer needs. The table top is z = 0.
 
     shadow: "none", "hard", or "soft" with a blur of standard deviation `softness`, in pixels of a picture
-    320 wide. nooks: how much darker corners and hollows are. repeats: of pictures on table and walls, a metre. mirror: how much the table reflects.
+    320 wide. nooks: how much darker corners and hollows are. repeats: of pictures on table and walls, a
+    metre. mirror: how much the table reflects.
     """
 
     things: tuple[Placed, ...]

@@ -24,7 +24,7 @@ NAMED_PARTS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A mesh and what it is to the thing.
+    """A mesh and what it is to the thing; picture: the material of one that brings its own colours.
 
     Roles: body, inside, handle, lid, stripe, second (the other half of a two-coloured thing), label
     (printed, covering), print (marks, between which the body shows), metal, wood, dark, pages, content.
@@ -32,6 +32,7 @@ class Part:
 
     mesh: Mesh
     role: str
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Shape:
 
         return replace(
             self,
-            parts=tuple(Part(p.mesh.moved(matrix), p.role) for p in self.parts),
+            parts=tuple(replace(p, mesh=p.mesh.moved(matrix)) for p in self.parts),
             poses=tuple(
                 replace(p, top=room(p.top, p), hollow=room(p.hollow, p)) for p in self.poses
             ),

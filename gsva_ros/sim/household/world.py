@@ -14,6 +14,7 @@ from .camera import taken
 from .classic import Classic
 from .layout import draw_scene
 from .render import Labels, Stage
+from .scans import Scan
 from .scene import Placed, Scene
 from .shapes import NAMED_PARTS
 from .shelf import BLOCK, draw_shelf
@@ -32,9 +33,11 @@ Array = npt.NDArray[np.uint8]
 class World:
     """Renders seeds in any order, fastest block by block. Not thread-safe; one a process."""
 
-    def __init__(self, width: int, height: int, shifted: bool = False) -> None:
+    def __init__(
+        self, width: int, height: int, shifted: bool = False, scans: Sequence[Scan] = ()
+    ) -> None:
         cv2.setNumThreads(1)
-        self.width, self.height, self.shifted = width, height, shifted
+        self.width, self.height, self.shifted, self.scans = width, height, shifted, scans
         self._block: int | None = None
         self._stage: Stage | None = None
 
@@ -44,7 +47,8 @@ class World:
             if self._stage is not None:
                 self._stage.close()
             self._block = seed // BLOCK
-            self._stage = Stage(draw_shelf(self._block, self.shifted), self.width, self.height)
+            shelf = draw_shelf(self._block, self.shifted, self.scans)
+            self._stage = Stage(shelf, self.width, self.height)
         return self._stage
 
     def scene(self, seed: int) -> tuple[Array, Array, list[SeenObject], Scene]:
@@ -208,9 +212,11 @@ def _colour(thing: Placed, shares: npt.NDArray[np.float64]) -> str:
 CLASSIC = 0.2  # of training's scenes are of the older world
 
 
-def mixed(width: int, height: int) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
-    """Shows training's mixture of this world and the older one, by seed."""
-    world, classic = World(width, height), Classic(width, height)
+def mixed(
+    width: int, height: int, scans: Sequence[Scan] = ()
+) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
+    """Shows training's mixture of this world and the older one, by seed; scans: things besides."""
+    world, classic = World(width, height, scans=scans), Classic(width, height)
 
     def show(seed: int) -> tuple[Array, Array, list[SeenObject]]:
         if np.random.default_rng([seed, 15_485_863]).random() < CLASSIC:
