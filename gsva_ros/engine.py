@@ -106,7 +106,7 @@ class Engine:
         self.precision = str(dtype).removeprefix("torch.")
         self.prompt_template = self.config.conversation
         self._clip = ClipPreprocessor(self.config.preprocessor)
-        self._sam = SamPreprocessor(self.config.sam["image_size"])
+        self._sam = SamPreprocessor.of(self.config.sam)
         ids = self.prompt.tokenizer.ids
         self._seg, self._rej, self._eos = ids[Special.SEG], ids.get(Special.REJ), ids[Special.EOS]
         self._slot_ids = [i for i in (self._seg, self._rej) if i is not None]

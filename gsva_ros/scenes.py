@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .errors import InputError, one_line
 
-MAX_OBJECTS = 8
+MAX_OBJECTS = 12
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class SceneSet:
     Attributes:
         rgb: uint8 [N, H, W, 3], memory-mapped.
         instances: uint8 [N, H, W], 0 for background and k for the scene's object k (1-based).
-        kind, colour, size: int64 [N, MAX_OBJECTS + 1], class indices; index 0 and unused places hold -1.
+        kind, colour, size: int64 [N, MAX_OBJECTS + 1], class indices; index 0, unused places and
+            what has no name hold -1.
         position: float32 [N, MAX_OBJECTS + 1, 3], centroid x and y as a fraction of the width and the
             height, and distance from the camera in metres.
         expressions: N lists of `Expression`.
@@ -75,9 +76,9 @@ class SceneSet:
             scene: dict[str, Any] = json.loads(line)
             for thing in scene["objects"]:
                 k = thing["id"]
-                self.kind[row, k] = self.kinds.index(thing["kind"])
-                self.colour[row, k] = self.colours.index(thing["colour"])
-                self.size[row, k] = self.sizes.index(thing["size"])
+                self.kind[row, k] = _index(self.kinds, thing["kind"])
+                self.colour[row, k] = _index(self.colours, thing["colour"])
+                self.size[row, k] = _index(self.sizes, thing["size"])
                 x, y = thing["centroid"]
                 self.position[row, k] = x / width, y / height, thing["distance"]
             self.expressions.append(
@@ -99,6 +100,11 @@ class SceneSet:
             table[k, list(ids)] = True
         frames = self.instances[rows]
         return np.take_along_axis(table, frames.reshape(len(rows), -1), 1).reshape(frames.shape)
+
+
+def _index(names: list[str], name: str) -> int:
+    """The name's place, -1 for the empty one."""
+    return names.index(name) if name else -1
 
 
 def grid_samples(instances: np.ndarray, rows: int, columns: int, per_cell: int = 4) -> np.ndarray:

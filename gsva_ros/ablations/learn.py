@@ -152,8 +152,7 @@ class Learner(nn.Module):
         truth = torch.from_numpy(
             self._data.scenes.target_masks(rows[image.numpy()], targets)
         ).float()
-        size = self.model.config.sam["image_size"]
-        logits = mask_logits(low_res, (truth.shape[1], truth.shape[2]), size)
+        logits = mask_logits(low_res, self.model.config.sam, truth.shape[1:])
         loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, len(drawn))
         loss = loss + DICE_WEIGHT * dice_loss(logits, truth, len(drawn))
         there = truth.flatten(1).any(1)

@@ -100,7 +100,6 @@ def _batch(
 ) -> Iterator[tuple[Any, ...]]:
     asked = [prompts(data.scenes.expressions[int(r)], int(r)) for r in rows]
     hidden, p_seg = _decided(checkpoint, row, data.clip(rows), asked)
-    size = checkpoint.model.config.sam["image_size"]
     at = 0
     for scene, of_scene in zip(rows, asked, strict=True):
         slots = sum(len(p) if row.own_slots else 1 for p in of_scene)
@@ -110,7 +109,7 @@ def _batch(
             data.sam(np.array([scene])), checkpoint.model.mask_prompts(hidden[here])
         )
         frame = data.scenes.instances.shape[1:]
-        masks = (mask_logits(low_res, (frame[0], frame[1]), size) > 0).numpy()
+        masks = (mask_logits(low_res, checkpoint.model.config.sam, frame) > 0).numpy()
         sure = p_seg[here].numpy() if row.rejects else masks.mean((1, 2))
         yield from _lines(row, data, int(scene), of_scene, masks, sure)
 

@@ -30,7 +30,7 @@ def answer(
         passes: 2 as the official evaluation, which reads the masks off a second one; 1: the first alone.
     """
     model, config = engine.model, engine.config
-    sam = SamPreprocessor(config.sam["image_size"])
+    sam = SamPreprocessor.of(config.sam)
     pixels = ClipPreprocessor(config.preprocessor)(rgb)[None].contiguous()
     sam_pixels = sam(rgb)[None].contiguous()
     image_tokens = model.project(model.encode_clip(pixels))

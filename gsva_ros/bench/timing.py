@@ -59,7 +59,7 @@ def stages(
 ) -> dict[str, Time]:
     """Every stage of a frame; requests of each count on a frame that is encoded; a written token."""
     model, config = engine.model, engine.config
-    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam["image_size"])
+    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor.of(config.sam)
     with torch.inference_mode():
         pixels, sam_pixels = clip(rgb)[None], sam(rgb)[None]
         found = alternating(

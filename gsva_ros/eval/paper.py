@@ -92,7 +92,7 @@ class _Passes:
 
     def __init__(self, engine: Engine, rgb: NDArray[np.uint8]) -> None:
         model, config = engine.model, engine.config
-        sam = SamPreprocessor(config.sam["image_size"])
+        sam = SamPreprocessor.of(config.sam)
 
         def on_device(pixels: Tensor) -> Tensor:
             return pixels[None].to(model.device, model.dtype)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from .images import ConvStem, Rgb, check_rgb, normalise, resize
+from .images import STEMS, Rgb, check_rgb, normalise, resize
 
 
 class ClipPreprocessor:
@@ -75,12 +75,10 @@ class VisionModel(nn.Module):
         config = CLIPVisionConfig(**fields)
         model = CLIPVisionModel(config)
         self.vision_model = getattr(model, "vision_model", model)
-        if stem == "conv":
-            self.vision_model.embeddings.patch_embedding = ConvStem(
+        if stem != "patch":
+            self.vision_model.embeddings.patch_embedding = STEMS[stem](
                 fields["hidden_size"], fields["patch_size"]
             )
-        elif stem != "patch":
-            raise ValueError(f'clip stem is "patch" or "conv", not {stem!r}')
 
 
 class ClipVisionTower(nn.Module):

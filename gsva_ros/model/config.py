@@ -45,10 +45,11 @@ class GSVAConfig:
     Attributes:
         llm: keyword arguments of `transformers.LlamaConfig`.
         clip: keyword arguments of `transformers.CLIPVisionConfig`, and optionally `stem`: "patch"
-            (the default, one strided convolution) or "conv" (a departure: several small ones).
+            (the default, one strided convolution), or a departure: "conv" (several small ones) or
+            "efficientnet-lite0" (those beside a frozen pre-trained backbone).
         sam: image_size, patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size,
             prompt_embed_dim, decoder_mlp_dim, decoder_heads, mask_in_chans,
-            mlp_ratio, iou_head_hidden_dim, and `stem`.
+            mlp_ratio, iou_head_hidden_dim, `stem`, and `squash` (a departure: the frame fills the square).
         family: a row of `families.FAMILIES`.
         seg_token_id, rej_token_id (None: the family has none), im_start_token_id, im_end_token_id:
             ids behind the text vocabulary.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from .backbone import SCALES, Backbone
 from .resample import FILTERS, resample
 
 Rgb = NDArray[np.uint8]
@@ -104,3 +106,55 @@ class ConvStem(nn.Module):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         x: Tensor = self.proj(self.stages(pixels))
         return x.permute(0, 2, 3, 1) if self.channels_last else x
+
+
+class PretrainedStem(nn.Module):
+    """Patches of a frozen backbone's features and of a convolutional stem beside them (a departure).
+
+    The backbone knows things and textures, the stem learns fine edges and colours. Each scale is
+    normalised, brought to the patches' grid and projected; the sum is the embedding. Pixels are normalised
+    as ImageNet's are, and their sides are multiples of 32. Shapes as in `ConvStem`.
+    """
+
+    def __init__(self, embed_dim: int, stride: int, channels_last: bool = False) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.fine = ConvStem(embed_dim, stride)
+        self.stride, self.channels_last = stride, channels_last
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _, channels in SCALES)
+        self.laterals = nn.ModuleList(
+            nn.Linear(channels * max(1, stride // scale) ** 2, embed_dim)
+            for scale, channels in SCALES
+        )
+
+    @property
+    def weight(self) -> Tensor:
+        """A weight of it: transformers reads the input dtype from it."""
+        return self.fine.weight
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Embed the patches of `pixels`."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        x: Tensor = self.fine(pixels).permute(0, 2, 3, 1)
+        scales = zip(self.backbone(pixels), self.norms, self.laterals, strict=True)
+        for features, norm, lateral in scales:
+            x = x + self._on_grid(norm(features.permute(0, 2, 3, 1)), lateral, x.shape[1:3])
+        return x if self.channels_last else x.permute(0, 3, 1, 2)
+
+    def _on_grid(self, features: Tensor, lateral: nn.Module, grid: Sequence[int]) -> Tensor:
+        """Features [B, h, w, C] to embeddings [B, *grid, D]; a patch is several cells, or part of one."""
+        several = features.shape[1] // grid[0]
+        if several > 1:
+            cells = features.unflatten(2, (-1, several)).unflatten(1, (-1, several))
+            return lateral(cells.permute(0, 1, 3, 2, 4, 5).flatten(3))
+        embedded = lateral(features).permute(0, 3, 1, 2)
+        if features.shape[1] != grid[0]:
+            embedded = F.interpolate(embedded, tuple(grid), mode="bilinear", align_corners=False)
+        return embedded.permute(0, 2, 3, 1)
+
+
+#: Ways to make patch embeddings, by their name in a config. "patch": one strided convolution.
+STEMS: dict[str, type[ConvStem] | type[PretrainedStem]] = {
+    "conv": ConvStem,
+    "efficientnet-lite0": PretrainedStem,
+}

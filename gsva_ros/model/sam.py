@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import mask_decoder
-from .images import ConvStem, Rgb, check_rgb, normalise, resize
+from .images import STEMS, Rgb, check_rgb, normalise, resize
 from .sam_encoder import ImageEncoder
 from .segment_anything import modeling
 
@@ -23,14 +23,22 @@ PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
 class SamPreprocessor:
     """Resizes a frame's longer side to `image_size`, normalises, and pads below and to the right.
 
+    With `squash` (a departure) the whole square is the frame, and nothing is padded.
     Source: segment-anything's `ResizeLongestSide.apply_image` and `Sam.preprocess`.
     """
 
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
+    def __init__(self, image_size: int, squash: bool = False) -> None:
+        self.image_size, self.squash = image_size, squash
+
+    @classmethod
+    def of(cls, sizes: dict[str, Any]) -> SamPreprocessor:
+        """The one that a model of these sizes (`GSVAConfig.sam`) wants."""
+        return cls(sizes["image_size"], sizes.get("squash", False))
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of a frame inside the padded square."""
+        if self.squash:
+            return self.image_size, self.image_size
         scale = self.image_size / max(height, width)
         return int(height * scale + 0.5), int(width * scale + 0.5)
 
@@ -94,12 +102,10 @@ class VisualModel(nn.Module):
             global_attn_indexes=tuple(sizes["global_attn_indexes"]),
         )
         stem = sizes.get("stem", "patch")
-        if stem == "conv":
-            self.image_encoder.patch_embed = ConvStem(
+        if stem != "patch":
+            self.image_encoder.patch_embed = STEMS[stem](
                 sizes["embed_dim"], sizes["patch_size"], channels_last=True
             )
-        elif stem != "patch":
-            raise ValueError(f'sam stem is "patch" or "conv", not {stem!r}')
         self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=channels,
             image_embedding_size=(side, side),

@@ -13,6 +13,7 @@ Size = Annotated[int, Field(ge=1, le=1_000_000)]
 Layers = Annotated[int, Field(ge=1, le=1_000)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Id = Annotated[int, Field(ge=0)]
+Stem = Literal["patch", "conv", "efficientnet-lite0"]
 Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 
 
@@ -55,13 +56,13 @@ class Clip(_Part):
     num_attention_heads: Size
     hidden_act: str = "quick_gelu"
     layer_norm_eps: Positive = 1e-5
-    stem: Literal["patch", "conv"] = "patch"
+    stem: Stem = "patch"
 
     @model_validator(mode="after")
     def _fits(self) -> Clip:
         _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
         _at_least("image_size", self.image_size, "patch_size", self.patch_size)
-        _stem(self.stem, self.patch_size)
+        _stem(self.stem, self.patch_size, self.image_size)
         return self
 
 
@@ -81,14 +82,15 @@ class Sam(_Part):
     mask_in_chans: Size
     iou_head_hidden_dim: Size | None = None
     mlp_ratio: Positive
-    stem: Literal["patch", "conv"] = "patch"
+    stem: Stem = "patch"
+    squash: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> Sam:
         _divides("num_heads", self.num_heads, "embed_dim", self.embed_dim)
         _divides("decoder_heads", self.decoder_heads, "prompt_embed_dim", self.prompt_embed_dim)
         _divides("patch_size", self.patch_size, "image_size", self.image_size)
-        _stem(self.stem, self.patch_size)
+        _stem(self.stem, self.patch_size, self.image_size)
         if any(index >= self.depth for index in self.global_attn_indexes):
             raise ValueError(f"global_attn_indexes are below depth ({self.depth})")
         return self
@@ -161,8 +163,13 @@ def _divides(name: str, divisor: int, whole_name: str, whole: int) -> None:
         raise ValueError(f"{name} ({divisor}) does not divide {whole_name} ({whole})")
 
 
-def _stem(stem: str, patch_size: int) -> None:
-    if stem == "conv" and patch_size & (patch_size - 1):
+def _stem(stem: str, patch_size: int, image_size: int) -> None:
+    if stem == "efficientnet-lite0" and (image_size % 32 or patch_size < 8):
+        raise ValueError(
+            f"stem {stem} sees pictures of a multiple of 32 pixels in patches of 8 or more, not "
+            f"{image_size} in {patch_size}"
+        )
+    if stem != "patch" and patch_size & (patch_size - 1):
         raise ValueError(
             f"a convolutional stem needs a patch_size of a power of two, not {patch_size}"
         )

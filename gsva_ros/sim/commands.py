@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .splits import SPLITS
+from .worlds import WORLDS
 
 
 def register(subparsers: Any) -> None:
@@ -20,6 +21,12 @@ def register(subparsers: Any) -> None:
     render.add_argument("--out", type=Path, required=True)
     render.add_argument("--width", type=int, default=192, help="pixels")
     render.add_argument("--height", type=int, default=144, help="pixels")
+    render.add_argument(
+        "--world",
+        choices=sorted(WORLDS),
+        default="v1",
+        help="household: many kinds, rooms, cameras",
+    )
     render.add_argument("--workers", type=int, default=2, help="processes")
     render.set_defaults(run=_render)
     bag = sim.add_parser("bag", help="a rosbag2 of a camera that circles some scenes")
@@ -55,7 +62,8 @@ def register(subparsers: Any) -> None:
 def _render(args: argparse.Namespace) -> int:
     from .dataset import write_dataset
 
-    write_dataset(args.out, args.split, args.count, args.width, args.height, args.workers)
+    size = (args.width, args.height)
+    write_dataset(args.out, args.split, args.count, *size, args.workers, world=args.world)
     return 0
 
 

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from .expressions import Expressions, SeenObject
 from .render import Renderer, Rendering
 from .scene import SceneSpec, sample_scene
-from .shapes import COLOURS, KINDS
 from .splits import seeds
+from .worlds import WORLDS, Show
 
 VERSION = 1
 # An object that shows less than this fraction of the image (60 pixels at 192 x 144) makes a redraw.
@@ -69,28 +69,30 @@ def visible_scene(seed: int, renderer: Renderer) -> tuple[SceneSpec, Rendering, 
     raise RuntimeError(f"seed {seed}: no scene with every object in sight in {REDRAWS} draws")
 
 
-_renderer: Renderer | None = None
+_show: Show | None = None
+_drawn: type[Expressions] | None = None
+_width = 0
 
 
-def _start(width: int, height: int) -> None:
-    global _renderer
-    _renderer = Renderer(width, height)
+def _start(world: str, width: int, height: int) -> None:
+    global _show, _drawn, _width
+    _show, _drawn, _width = WORLDS[world].open(width, height), WORLDS[world].expressions, width
 
 
 def _one(
     task: tuple[int, int],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], dict[str, Any]]:
     seed, expressions = task
-    assert _renderer is not None
-    _, rendering, seen = visible_scene(seed, _renderer)
+    assert _show is not None
+    rgb, instances, seen = _show(seed)
     rng = np.random.default_rng([seed, 1_000_003])
-    asked = Expressions(seen, _renderer.width, rng).sample(expressions)
+    asked = _drawn(seen, _width, rng).sample(expressions) if _drawn else []
     scene = {
         "seed": seed,
         "objects": [asdict(thing) for thing in seen],
         "expressions": [asdict(expression) for expression in asked],
     }
-    return rendering.rgb, rendering.instances, scene
+    return rgb, instances, scene
 
 
 def write_dataset(
@@ -101,8 +103,9 @@ def write_dataset(
     height: int = 144,
     workers: int = 2,
     expressions: int = 20,
+    world: str = "v1",
 ) -> None:
-    """Render `count` scenes of a split into `out`; a run that was stopped goes on where it was.
+    """Render `count` scenes of a split and a world (`worlds.WORLDS`) into `out`; a run that was stopped goes on where it was.
 
     Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one scene
     a line, which counts what is complete.
@@ -114,19 +117,20 @@ def write_dataset(
     chosen = seeds(split, count)
     meta = {
         "version": VERSION,
+        "world": world,
         "split": split,
         "count": count,
         "first_seed": chosen[0],
         "width": width,
         "height": height,
-        "kinds": list(KINDS),
-        "colours": list(COLOURS),
+        "kinds": list(WORLDS[world].kinds),
+        "colours": list(WORLDS[world].colours),
         "expressions": expressions,
     }
     meta_path, lines_path = out / "meta.json", out / "scenes.jsonl"
     arrays = {"rgb.npy": (count, height, width, 3), "instances.npy": (count, height, width)}
     if meta_path.exists():
-        if json.loads(meta_path.read_text()) != meta:
+        if {"world": "v1", **json.loads(meta_path.read_text())} != meta:
             raise ValueError(f"{meta_path} describes another data set; choose an empty folder")
         files = [np.lib.format.open_memmap(out / name, "r+") for name in arrays]
         done = len(lines_path.read_text().splitlines()) // CHUNK * CHUNK
@@ -143,11 +147,12 @@ def write_dataset(
     rgb, instances = files
     pending: list[str] = []
     with (
-        multiprocessing.get_context("spawn").Pool(workers, _start, (width, height)) as pool,
+        multiprocessing.get_context("spawn").Pool(workers, _start, (world, width, height)) as pool,
         lines_path.open("a") as lines,
     ):
         tasks = ((seed, expressions) for seed in chosen[done:])
-        results: Iterator[Any] = pool.imap(_one, tasks, chunksize=16)
+        chunk = min(WORLDS[world].block, max(1, math.ceil((count - done) / workers)))
+        results: Iterator[Any] = pool.imap(_one, tasks, chunksize=chunk)
         bar = tqdm(results, total=count, initial=done, desc=f"rendering {split}", mininterval=2.0)
         for row, (frame, ids, scene) in enumerate(bar, start=done):
             rgb[row], instances[row] = frame, ids

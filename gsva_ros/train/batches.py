@@ -86,7 +86,7 @@ class Batcher:
         """Args: jitter: how much brightness and tint are varied, 0 to 1."""
         self.conversations, self._jitter = conversations, jitter
         self._clip = ClipPreprocessor(config.preprocessor)
-        self._sam = SamPreprocessor(config.sam["image_size"])
+        self._sam = SamPreprocessor.of(config.sam)
         prompt = conversations.prompt
         prefix = len(prompt.before_image) + config.image_tokens + len(prompt.after_image)
         self._longest = int(config.llm["max_position_embeddings"]) - prefix

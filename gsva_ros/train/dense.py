@@ -17,9 +17,10 @@ from ..scenes import SceneSet, cell_objects, grid_samples
 
 @dataclass
 class DenseLabels:
-    """Per cell of an h x w grid; -1 marks cells without an object in the class maps."""
+    """Per cell of an h x w grid; -1 in the class maps: no object, or one without a name for it."""
 
     foreground: Tensor  # float32 [B, h, w], covered fraction
+    known: Tensor  # bool [B, h, w]: an object is there
     kind: Tensor  # int64 [B, h, w]
     colour: Tensor
     size: Tensor
@@ -28,23 +29,6 @@ class DenseLabels:
     def to(self, device: torch.device) -> DenseLabels:
         """The same labels on another device."""
         return DenseLabels(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-    def flipped(self, where: Tensor) -> DenseLabels:
-        """Mirror left to right the images marked in `where` (bool [B])."""
-
-        def mirror(x: Tensor) -> Tensor:
-            return torch.where(where.view(-1, *[1] * (x.ndim - 1)), x.flip(2), x)
-
-        place = mirror(self.place)
-        sign = torch.where(where, -1.0, 1.0).view(-1, 1, 1)
-        place = torch.stack([place[..., 0] * sign, place[..., 1], place[..., 2]], -1)
-        return DenseLabels(
-            mirror(self.foreground),
-            mirror(self.kind),
-            mirror(self.colour),
-            mirror(self.size),
-            place,
-        )
 
 
 def dense_labels(scenes: SceneSet, rows: np.ndarray, height: int, width: int) -> DenseLabels:
@@ -57,6 +41,7 @@ def dense_labels(scenes: SceneSet, rows: np.ndarray, height: int, width: int) ->
     place = scenes.position[batch, ids] - np.stack([x, y, np.zeros_like(x)], -1)
     return DenseLabels(
         torch.from_numpy(foreground),
+        torch.from_numpy(ids > 0),
         torch.from_numpy(scenes.kind[batch, ids]),
         torch.from_numpy(scenes.colour[batch, ids]),
         torch.from_numpy(scenes.size[batch, ids]),
@@ -79,14 +64,16 @@ class DenseHead(nn.Module):
         foreground, kind, colour, size, place = out.split(self.splits, -1)
         loss = F.binary_cross_entropy_with_logits(foreground[..., 0], labels.foreground)
         figures = {}
-        known = labels.kind >= 0
+        known = labels.known
         for name, logits, truth in (
             ("kind", kind, labels.kind),
             ("colour", colour, labels.colour),
             ("size", size, labels.size),
         ):
-            loss = loss + F.cross_entropy(logits[known], truth[known])
-            figures[name] = (logits[known].argmax(-1) == truth[known]).float().mean().item()
+            named = truth >= 0
+            if named.any():
+                loss = loss + F.cross_entropy(logits[named], truth[named])
+                figures[name] = (logits[named].argmax(-1) == truth[named]).float().mean().item()
         loss = loss + 2.0 * F.l1_loss(place[known], labels.place[known])
         predicted, truth = foreground[..., 0] > 0, labels.foreground > 0.5
         figures["fg_iou"] = (

@@ -1,16 +1,24 @@
-"""Training renders as model input."""
+"""Training renders as model input, and what a frozen backbone sees in them, computed once."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
+from ..model.backbone import SCALES, Backbone
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
+from ..model.gsva import GSVA
+from ..model.images import PretrainedStem
 from ..model.sam import SamPreprocessor
 from ..scenes import SceneSet
+
+BATCH = 32
 
 
 class Frames:
@@ -18,40 +26,78 @@ class Frames:
 
     def __init__(self, scenes: SceneSet, config: GSVAConfig) -> None:
         self.scenes = scenes
+        self.size = scenes.rgb.shape[1:3]
         self._clip = ClipPreprocessor(config.preprocessor)
-        self._sam = SamPreprocessor(config.sam["image_size"])
-        height, width = scenes.rgb.shape[1:3]
-        if max(height, width) != config.sam["image_size"]:
-            raise ValueError(
-                f"scenes are {width} x {height}; their longer side must be the SAM image size "
-                f"{config.sam['image_size']}: render them so"
-            )
-        self.height = height
+        self._sam = SamPreprocessor.of(config.sam)
+        self.resized = self._sam.resized(*self.size)
+        self._seen: Seen | None = None
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def clip(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """pixel_values float32 [B, 3, S, S] of these scenes."""
-        return torch.stack([self._clip(self.scenes.rgb[row]) for row in rows])
+        return torch.stack([self._clip(self._frame(row, rows)) for row in rows])
 
     def sam(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """sam_pixel_values float32 [B, 3, S, S] of these scenes, zero below the frame."""
-        return torch.stack([self._sam(self.scenes.rgb[row]) for row in rows])
+        """sam_pixel_values float32 [B, 3, S, S] of these scenes; `resized` of it is the frame."""
+        return torch.stack([self._sam(self._frame(row, rows)) for row in rows])
+
+    def remember(self, model: GSVA, folder: Path) -> None:
+        """Let the model's stems recall what their frozen backbones see in each scene: files in `folder`.
+
+        The stems then know the scenes that `clip` or `sam` was asked for last, and no others. Nothing is
+        done for a model whose stems have no such backbone, or whose towers see different pixels.
+        """
+        stems = [module for module in model.modules() if isinstance(module, PretrainedStem)]
+        if stems and torch.allclose(self.clip(np.arange(1)), self.sam(np.arange(1)), atol=1e-4):
+            self._seen = Seen(self, stems[0].backbone, folder)
+            for stem in stems:
+                stem.backbone = self._seen
+
+    def _frame(self, row: np.int64, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        if self._seen:
+            self._seen.rows = rows
+        frame: npt.NDArray[np.uint8] = self.scenes.rgb[row]
+        return frame
 
 
-def jitter(pixels: Tensor, rng: np.random.Generator, height: int | None = None) -> Tensor:
-    """Vary normalised pixels [B, 3, H, W] as cameras do: gain, offset, contrast per channel, noise.
+class Seen(nn.Module):
+    """Stands where a backbone stands, and gives its features of the scenes `rows` from a file (float16)."""
 
-    Rows from `height` on are padding and stay zero.
-    """
-    batch = len(pixels)
-    gain = torch.from_numpy(rng.uniform(0.85, 1.15, (batch, 1, 1, 1)).astype(np.float32))
-    tint = torch.from_numpy(rng.uniform(0.95, 1.05, (batch, 3, 1, 1)).astype(np.float32))
-    offset = torch.from_numpy(rng.uniform(-0.15, 0.15, (batch, 1, 1, 1)).astype(np.float32))
-    noise = torch.from_numpy(rng.standard_normal(pixels.shape, np.float32))
-    level = torch.from_numpy(rng.uniform(0.0, 0.08, (batch, 1, 1, 1)).astype(np.float32))
-    varied = pixels * gain * tint + offset + noise * level
-    if height is not None:
-        varied[:, :, height:] = 0.0
-    return varied
+    def __init__(self, frames: Frames, backbone: Backbone, folder: Path) -> None:
+        super().__init__()
+        self.rows = np.arange(0)
+        self._scales = []
+        paths = [folder / f"backbone_{stride}.npy" for stride, _ in SCALES]
+        if not all(path.exists() for path in paths):
+            _look(frames, backbone, paths)
+        self._scales = [np.load(path, mmap_mode="r") for path in paths]
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """The features of `rows` at each of SCALES, float32 [B, C, h, w]."""
+        return [
+            torch.from_numpy(scale[self.rows]).to(pixels.device).float().permute(0, 3, 1, 2)
+            for scale in self._scales
+        ]
+
+
+def _look(frames: Frames, backbone: Backbone, paths: list[Path]) -> None:
+    """Write the backbone's features of all frames, channels last."""
+    files: list[np.memmap] = []
+    for start in tqdm(range(0, len(frames), BATCH), desc="seeing", mininterval=5.0):
+        rows = np.arange(start, min(start + BATCH, len(frames)))
+        pixels = frames.sam(rows).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            scales = [scale.permute(0, 2, 3, 1).half().numpy() for scale in backbone(pixels)]
+        if not files:
+            files = [
+                np.lib.format.open_memmap(
+                    path.with_suffix(".partial"), "w+", np.float16, (len(frames), *scale.shape[1:])
+                )
+                for path, scale in zip(paths, scales, strict=True)
+            ]
+        for file, scale in zip(files, scales, strict=True):
+            file[rows] = scale
+    for path in paths:
+        path.with_suffix(".partial").rename(path)

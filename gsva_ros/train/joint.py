@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .frames import Frames, jitter
+from .frames import Frames
 from .language import LanguageLoss, Pass
 from .prompts import SymbolicPrompt, attributes_of
-from .vision import Losses, mask_logits, mask_losses
+from .vision import Losses, mask_losses
 
 
 def slot_mask_loss(
@@ -44,25 +44,23 @@ def slot_mask_loss(
             torch.tensor([s[1] for s in symbols], device=device),
         )
     distance = F.mse_loss(prompts.float(), wanted) / wanted.var()
-    truth = torch.from_numpy(loss.scenes.target_masks(rows[image], targets)).to(device).float()
-    logits = mask_logits(low_res, (truth.shape[1], truth.shape[2]), model.config.sam["image_size"])
-    masks, iou = mask_losses(logits, truth)
+    truth = torch.from_numpy(loss.scenes.target_masks(rows[image], targets)).to(device)
+    masks, iou = mask_losses(low_res, truth, model.config.sam)
     total = masks + 0.1 * F.mse_loss(predicted_iou.float(), iou) + 0.5 * distance
     figures = {"mask": masks.item(), "iou": iou.mean().item(), "distance": distance.item()}
     return total, figures
 
 
 def joint_losses(loss: LanguageLoss, symbolic: SymbolicPrompt, frames: Frames) -> Losses:
-    """The whole model learns on jittered frames."""
+    """The whole model learns."""
     model = loss.model
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([4, step])
         rows = rng.integers(len(loss.scenes), size=batch)
         with torch.autocast(loss.device.type, torch.bfloat16):
-            clip_tokens = model.encode_clip(jitter(frames.clip(rows), rng).to(loss.device))
-            sam_pixels = jitter(frames.sam(rows), rng, frames.height).to(loss.device)
-            embeddings = model.encode_sam(sam_pixels)
+            clip_tokens = model.encode_clip(frames.clip(rows).to(loss.device))
+            embeddings = model.encode_sam(frames.sam(rows).to(loss.device))
         result = loss(rows, rng, clip_tokens.float())
         masks, figures = slot_mask_loss(loss, symbolic, rows, result, embeddings.float(), rng)
         return result.loss + masks, result.figures | figures

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from ..model.config import GSVAConfig
 
+#: Pixels of the square that both towers see.
+SIDE = 256
+
 
 def mini_config(text_vocabulary: int) -> GSVAConfig:
-    """A GSVA of about six million parameters for 4:3 frames of 192 x 144 pixels.
+    """A GSVA of about six million trained parameters, which sees frames squashed to 256 x 256 pixels.
 
     The four special tokens follow the tokenizer's `text_vocabulary` pieces.
     """
@@ -23,31 +26,32 @@ def mini_config(text_vocabulary: int) -> GSVAConfig:
             "rope_theta": 10000.0,
             "tie_word_embeddings": False,
         },
-        # A convolutional stem learns edges and colours from thousands of scenes; a 16 x 16 patch
-        # projection needs millions.
+        # Both towers stand on a backbone that has seen the world, as GSVA's CLIP and SAM have; a
+        # convolutional stem beside it learns edges and colours from thousands of scenes.
         clip={
-            "image_size": 160,
+            "image_size": SIDE,
             "patch_size": 16,
             "hidden_size": 160,
             "intermediate_size": 480,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 2,
             "num_attention_heads": 5,
-            "stem": "conv",
+            "stem": "efficientnet-lite0",
         },
         sam={
-            "image_size": 192,
+            "image_size": SIDE,
+            "squash": True,
             "patch_size": 8,
             "embed_dim": 128,
-            "depth": 4,
+            "depth": 3,
             "num_heads": 2,
-            "global_attn_indexes": [3],
-            "window_size": 6,
+            "global_attn_indexes": [2],
+            "window_size": 8,
             "prompt_embed_dim": 128,
             "decoder_mlp_dim": 256,
             "decoder_heads": 4,
             "mask_in_chans": 16,
             "mlp_ratio": 3,
-            "stem": "conv",
+            "stem": "efficientnet-lite0",
         },
         conversation="gsva_mini",
         # Trained from nothing, so there is no contrastive last layer to step back from.
@@ -57,14 +61,14 @@ def mini_config(text_vocabulary: int) -> GSVAConfig:
         # The whole frame, squashed: a centre crop would hide its sides from the language model.
         preprocessor={
             "do_resize": True,
-            "size": {"height": 160, "width": 160},
-            "resample": 3,
+            "size": {"height": SIDE, "width": SIDE},
+            "resample": 2,
             "do_center_crop": False,
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,
-            "image_mean": [0.48145466, 0.4578275, 0.40821073],
-            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.229, 0.224, 0.225],
             "do_convert_rgb": True,
         },
         seg_token_id=text_vocabulary,

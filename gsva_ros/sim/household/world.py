@@ -1,0 +1,194 @@
+"""A seed's scene: drawn, checked for fairness, rendered, and told as what the camera sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..expressions import SeenObject
+from .camera import taken
+from .classic import Classic
+from .layout import Placed, Scene, draw_scene
+from .render import Labels, Stage
+from .shapes import NAMED_PARTS
+from .shelf import BLOCK, draw_shelf
+
+#: A thing shows at least this share of the picture, and of its own outline; at most so much of the picture.
+LEAST, LEAST_OWN, MOST = 0.0012, 0.38, 0.6
+REDRAWS = 60
+#: From this share of a thing's pixels its colour has its name; from this, a second half makes it two-coloured.
+NAMED_FROM, SECOND_FROM = 0.52, 0.2
+PART_FROM = 0.015  # and of a part, to be named as seen
+
+Array = npt.NDArray[np.uint8]
+
+
+class World:
+    """Renders seeds in any order, fastest block by block. Not thread-safe; one a process."""
+
+    def __init__(self, width: int, height: int, shifted: bool = False) -> None:
+        cv2.setNumThreads(1)
+        self.width, self.height, self.shifted = width, height, shifted
+        self._block: int | None = None
+        self._stage: Stage | None = None
+
+    def stage(self, seed: int) -> Stage:
+        """The stage of the seed's shelf."""
+        if self._block != seed // BLOCK or self._stage is None:
+            if self._stage is not None:
+                self._stage.close()
+            self._block = seed // BLOCK
+            self._stage = Stage(draw_shelf(self._block, self.shifted), self.width, self.height)
+        return self._stage
+
+    def scene(self, seed: int) -> tuple[Array, Array, list[SeenObject], Scene]:
+        """RGB [H, W, 3] and instances [H, W] (uint8), the things seen, and the scene that was drawn.
+
+        Raises:
+            RuntimeError: no draw showed its things.
+        """
+        stage = self.stage(seed)
+        for attempt in range(REDRAWS):
+            scene = draw_scene(seed, attempt, stage.shelf)
+            labels = None
+            for _ in range(4):
+                if len(scene.things) < 2:
+                    break
+                stage.place(scene)
+                labels = stage.labels(scene)
+                hidden = self._hidden(scene, labels)
+                if not hidden:
+                    break
+                scene, labels = _without(scene, hidden), None
+            if labels is None:
+                continue
+            rgb = taken(stage.picture(scene, labels), scene.sensor)
+            return rgb, (labels.thing + 1).astype(np.uint8), seen(scene, labels), scene
+        raise RuntimeError(f"seed {seed}: no scene with its things in sight in {REDRAWS} draws")
+
+    def _hidden(self, scene: Scene, labels: Labels) -> set[int]:
+        """Things that show too little or too much for anyone to judge them fairly."""
+        pixels = np.bincount(labels.thing[labels.thing >= 0], minlength=len(scene.things))
+        area = self.width * self.height
+        found = set()
+        for index, thing in enumerate(scene.things):
+            if not LEAST * area <= pixels[index] <= MOST * area:
+                found.add(index)
+            elif pixels[index] < LEAST_OWN * self._outline(scene, thing):
+                found.add(index)
+        return found
+
+    def _outline(self, scene: Scene, thing: Placed) -> float:
+        """Pixels that the thing would show alone in an endless picture, or a little more."""
+        focal = scene.view.focal(self.width)
+        view = scene.view.pose
+        corners = []
+        for part in thing.shape.parts:
+            world = part.mesh.vertices @ thing.rotation.T + thing.position
+            seen_ = (world - view[:3, 3]) @ view[:3, :3]
+            if (seen_[:, 2] < 0.03).any():
+                return np.inf
+            flat = seen_[:, :2] / seen_[:, 2:] * focal + (self.width / 2, self.height / 2)
+            corners.append(cv2.convexHull(flat.astype(np.float32)))
+        everything = np.concatenate(corners)[:, 0]
+        low = np.floor(everything.min(0)).astype(int)
+        size = np.ceil(everything.max(0)).astype(int) - low + 1
+        if size.max() > 6 * self.width:
+            return np.inf
+        canvas = np.zeros((size[1], size[0]), np.uint8)
+        for corner in corners:
+            cv2.fillConvexPoly(canvas, (corner - low).astype(np.int32), 1)
+        return float(np.count_nonzero(canvas))
+
+
+def _without(scene: Scene, hidden: set[int]) -> Scene:
+    """The scene without some things and what stands on or in them."""
+    gone = set(hidden)
+    for index, thing in enumerate(scene.things):
+        if thing.support in gone or thing.inside in gone:
+            gone.add(index)
+    kept = [index for index in range(len(scene.things)) if index not in gone]
+    new = {old: k for k, old in enumerate(kept)}
+
+    def renumbered(thing: Placed) -> Placed:
+        return replace(
+            thing,
+            support=None if thing.support is None else new[thing.support],
+            inside=None if thing.inside is None else new[thing.inside],
+        )
+
+    return replace(scene, things=tuple(renumbered(scene.things[k]) for k in kept))
+
+
+def seen(scene: Scene, labels: Labels) -> list[SeenObject]:
+    """The scene's things as the camera sees them."""
+    found = []
+    pose = scene.view.pose
+    ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
+    right = np.array([ahead[1], -ahead[0]])
+    for index, thing in enumerate(scene.things):
+        mask = labels.thing == index
+        rows, columns = np.nonzero(mask)
+        shares = np.bincount(labels.part[mask], minlength=len(thing.paints)) / max(len(rows), 1)
+        points = thing.points()
+        middle = (points[:, :2].min(0) + points[:, :2].max(0)) / 2 - pose[:2, 3]
+        parts = [
+            NAMED_PARTS[part.role]
+            for part, share in zip(thing.shape.parts, shares, strict=True)
+            if part.role in NAMED_PARTS and share >= PART_FROM
+        ]
+        across, away = round(float(middle @ right), 4), round(float(middle @ ahead), 4)
+        found.append(
+            SeenObject(
+                id=index + 1,
+                kind=thing.shape.kind,
+                colour=_colour(thing, shares),
+                size="",
+                pixels=len(rows),
+                box=(
+                    int(columns.min()),
+                    int(rows.min()),
+                    int(columns.max()) + 1,
+                    int(rows.max()) + 1,
+                ),
+                centroid=(
+                    round(float(columns.mean()) + 0.5, 2),
+                    round(float(rows.mean()) + 0.5, 2),
+                ),
+                distance=away,
+                support=0 if thing.support is None else thing.support + 1,
+                inside=0 if thing.inside is None else thing.inside + 1,
+                parts=tuple(sorted(set(parts))),
+                scale=round(thing.shape.scale, 3),
+                place=(across, away),
+            )
+        )
+    return found
+
+
+def _colour(thing: Placed, shares: npt.NDArray[np.float64]) -> str:
+    """The thing's colour's name where it covers most of what is seen, "" where not."""
+    main = sum(s for s, paint in zip(shares, thing.paints, strict=True) if paint.main)
+    second = sum(
+        s for s, part in zip(shares, thing.shape.parts, strict=True) if part.role == "second"
+    )
+    return thing.colour if main >= NAMED_FROM and second < SECOND_FROM else ""
+
+
+CLASSIC = 0.2  # of training's scenes are of the older world
+
+
+def mixed(width: int, height: int) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
+    """Shows training's mixture of this world and the older one, by seed."""
+    world, classic = World(width, height), Classic(width, height)
+
+    def show(seed: int) -> tuple[Array, Array, list[SeenObject]]:
+        if np.random.default_rng([seed, 15_485_863]).random() < CLASSIC:
+            return classic.scene(seed)
+        return world.scene(seed)[:3]
+
+    return show

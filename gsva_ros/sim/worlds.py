@@ -1,0 +1,68 @@
+"""The worlds that scenes are rendered of, by name: the one table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .expressions import Expressions, SeenObject
+from .household.colours import COLOURS as HOUSEHOLD_COLOURS
+from .household.shapes import KINDS as HOUSEHOLD_KINDS
+from .shapes import COLOURS, KINDS
+
+#: RGB [H, W, 3], instances [H, W] (uint8) and the things seen.
+Shown = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[SeenObject]]
+#: Shows a seed's scene. Not thread-safe.
+Show = Callable[[int], Shown]
+
+
+@dataclass(frozen=True)
+class World:
+    """A world: its words, and how a process starts showing its scenes at a width and height in pixels.
+
+    block: this many consecutive seeds are best shown by one process.
+    """
+
+    kinds: tuple[str, ...]
+    colours: tuple[str, ...]
+    open: Callable[[int, int], Show]
+    block: int
+    expressions: type[Expressions] | None = None
+
+
+def _v1(width: int, height: int) -> Show:
+    from .dataset import visible_scene
+    from .render import Renderer
+
+    renderer = Renderer(width, height)
+
+    def show(seed: int) -> Shown:
+        _, view, seen = visible_scene(seed, renderer)
+        return view.rgb, view.instances, seen
+
+    return show
+
+
+def _household(width: int, height: int) -> Show:
+    from .household.world import mixed
+
+    return mixed(width, height)
+
+
+def _shifted(width: int, height: int) -> Show:
+    from .household.world import World as Household
+
+    world = Household(width, height, shifted=True)
+    return lambda seed: world.scene(seed)[:3]
+
+
+#: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
+#: pictures and pairs of kind and colour that household never draws, to test with.
+WORLDS = {
+    "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions),
+    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100),
+    "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100),
+}
