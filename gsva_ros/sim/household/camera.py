@@ -50,7 +50,7 @@ def draw_sensor(rng: np.random.Generator) -> Sensor:
     tint = float(rng.uniform(0.95, 1.05))
     gain = float(rng.random() ** 2)
     return Sensor(
-        exposure=float(np.exp(rng.uniform(math.log(0.4), math.log(1.45)))),
+        exposure=float(np.exp(rng.uniform(math.log(0.5), math.log(1.5)))),
         balance=(red, tint, blue),
         gamma=float(np.exp(rng.uniform(-0.3, 0.3))),
         contrast=float(rng.uniform(0.75, 1.25)),
@@ -73,7 +73,7 @@ def taken(rgb: npt.NDArray[np.uint8], sensor: Sensor) -> npt.NDArray[np.uint8]:
     height, width = rgb.shape[:2]
     image = rgb.astype(np.float32)
     mean = float(image.mean())
-    exposure = float(np.clip(sensor.exposure, 45 / max(mean, 1), max(185 / max(mean, 1), 0.35)))
+    exposure = float(np.clip(sensor.exposure, 60 / max(mean, 1), max(185 / max(mean, 1), 0.35)))
     image *= np.array(sensor.balance, np.float32) * np.float32(exposure)
     if sensor.vignette:
         x = np.linspace(-1, 1, width, dtype=np.float32)
@@ -90,7 +90,9 @@ def taken(rgb: npt.NDArray[np.uint8], sensor: Sensor) -> npt.NDArray[np.uint8]:
         rng = np.random.default_rng(sensor.seed)
         light, colour = sensor.noise
         image += light * rng.standard_normal((height, width, 1), np.float32)
-        image += colour * rng.standard_normal(image.shape, np.float32)
+        # Colours are noisy in coarser blots: cameras smooth them more than lightness.
+        blots = rng.standard_normal((height // 2, width // 2, 3), np.float32)
+        image += colour * cv2.resize(blots, (width, height), interpolation=cv2.INTER_LINEAR)
     shot = np.clip(image, 0, 255).astype(np.uint8)
     if sensor.jpeg:
         _, packed = cv2.imencode(".jpg", shot, [cv2.IMWRITE_JPEG_QUALITY, sensor.jpeg])

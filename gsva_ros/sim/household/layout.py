@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from .camera import Sensor, draw_sensor
-from .colours import Rgb, colour_name, contrast, shade
+from .colours import Rgb, colour_name, contrast, held_out, shade
 from .meshes import turn
-from .shapes import Pose, Room, Shape
+from .shapes import KINDS, Pose, Room, Shape
 from .shelf import GRAINS, GROUNDS, LABELS, WALLS, Shelf
 
 MAX_OBJECTS = 10
+#: What other things often stand on or in.
+BASES = ("bowl", "box", "plate", "pot", "pan", "bucket", "book", "box", "mug", "jar")
 Rgba = tuple[float, float, float, float]
 Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -51,8 +53,8 @@ class Placed:
     pose: Pose
     position: Array
     rotation: Array
-    colour: str
-    paints: tuple[Paint, ...]
+    colour: str = ""
+    paints: tuple[Paint, ...] = ()
     support: int | None = None
     inside: int | None = None
 
@@ -185,13 +187,15 @@ def _table(rng: Rng, across: float) -> Slab:
     return Slab("cylinder", (half * 1.1, 0.02, 0), (0, 0, -0.02), yaw, material, rgba)
 
 
-def _on_table(table: Slab, point: Array, margin: float) -> bool:
-    local = np.abs(table.rotation[:2, :2].T @ point[:2])
+def _on_table(table: Slab, circles: Array) -> bool:
+    """Whether circles [n, 3] are on the table, or nearly."""
     if table.form == "plane":
         return True
+    local = np.abs(circles[:, :2] @ table.rotation[:2, :2])
+    margin = 0.8 * circles[:, 2]
     if table.form == "cylinder":
-        return float(np.hypot(*local)) < table.size[0] - margin
-    return bool(local[0] < table.size[0] - margin and local[1] < table.size[1] - margin)
+        return bool((np.hypot(*local.T) < table.size[0] - margin).all())
+    return bool((local < np.array(table.size[:2]) - margin[:, None]).all())
 
 
 def _room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ...]:
@@ -232,7 +236,7 @@ def _room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ...]:
         angle = forward + rng.normal(0, 0.5)
         away = max(reach, 0.5) + float(size[:2].max()) * 1.5 + rng.uniform(0.05, 1.0)
         at = camera[:2] + away * np.array([math.cos(angle), math.sin(angle)])
-        if on_floor and _on_table(table, at, -float(size[:2].max()) * 1.5):
+        if on_floor and _on_table(table, np.array([[*at, -2 * size[:2].max()]])):
             continue
         colour = tuple(
             float(c) for c in np.clip(rng.uniform(0.05, 0.95) + rng.uniform(-0.3, 0.3, 3), 0, 1)
@@ -250,7 +254,7 @@ def _room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ...]:
 
 def _lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:
     count = 1 + int(rng.random() < 0.5) + int(rng.random() < 0.2)
-    total = rng.uniform(0.4, 0.85)
+    total = rng.uniform(0.45, 0.95)
     share = np.array([1.0, 0.45, 0.3])[:count]
     share = share / share.sum() * total
     lamps = []
@@ -272,7 +276,7 @@ def _lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:
             Lamp(tuple(map(float, at)), tuple(map(float, aim / np.linalg.norm(aim))), tuple(map(float, colour)),
                  float(rng.uniform(0.1, 0.8)))
         )  # fmt: skip
-    ambient = rng.uniform(0.15, 0.5) * (1 + rng.uniform(-0.08, 0.08, 3))
+    ambient = rng.uniform(0.2, 0.55) * (1 + rng.uniform(-0.08, 0.08, 3))
     return tuple(lamps), tuple(map(float, ambient)), float(rng.uniform(0.0, 0.3))
 
 
@@ -283,31 +287,13 @@ class _Ground:
     circles: Array = field(default_factory=lambda: np.zeros((0, 3)))
 
     def free(self, new: Array, gap: float) -> bool:
-        if not len(self.circles):
-            return True
-        away = np.linalg.norm(new[:, None, :2] - self.circles[None, :, :2], axis=-1)
-        return bool((away > new[:, None, 2] + self.circles[None, :, 2] + gap).all())
+        """Whether none of the new circles meets a taken one, or comes nearer than the gap."""
+        apart = new[:, None, :2] - self.circles[None, :, :2]
+        least = new[:, None, 2] + self.circles[None, :, 2] + gap
+        return bool((np.einsum("ijk,ijk->ij", apart, apart) > least**2).all())
 
     def take(self, new: Array) -> None:
         self.circles = np.concatenate([self.circles, new])
-
-
-def footprint(points: Array) -> Array:
-    """Circles [n, 3] that cover what points [m, 3] cover of the ground, along their longer side."""
-    low, high = points[:, :2].min(0), points[:, :2].max(0)
-    middle, half = (low + high) / 2, (high - low) / 2
-    long = int(half[1] > half[0])
-    across, along = half[1 - long], half[long]
-    if along < 1.15 * across:
-        radius = np.linalg.norm(points[:, :2] - middle, axis=1).max()
-        return np.array([[*middle, radius]])
-    count = int(np.ceil(along / max(across, 0.006))) + 1
-    offsets = np.linspace(-1, 1, count) * (along - across)
-    circles = np.zeros((count, 3))
-    circles[:, :2] = middle
-    circles[:, long] += offsets
-    circles[:, 2] = across * 1.12
-    return circles
 
 
 def _turned(circles: Array, yaw: float, at: Array) -> Array:
@@ -325,41 +311,50 @@ def _things(
     things: list[Placed] = []
     taken: set[int] = set()
     full: set[int] = set()
-    by_kind: dict[str, list[int]] = {}
-    for number, shape in enumerate(shelf.shapes):
-        by_kind.setdefault(shape.kind, []).append(number)
+    piled = rng.random() < 0.6  # something is to stand on or in something
+
+    def drawn(kind: str) -> tuple[int, int] | None:
+        """A thing of the kind that is left on the shelf, and one of its poses."""
+        left = [n for n, s in enumerate(shelf.shapes) if s.kind == kind and n not in taken]
+        if not left:
+            return None
+        number = left[int(rng.integers(len(left)))]
+        return number, int(rng.integers(len(shelf.shapes[number].poses)))
+
     for _ in range(wanted * 5):
         if len(things) == wanted:
             break
-        kind = _kind(rng, things)
-        left = [n for n in by_kind.get(kind, []) if n not in taken]
-        if not left:
-            continue
-        number = left[int(rng.integers(len(left)))]
-        shape = shelf.shapes[number]
-        pose = shape.poses[int(rng.integers(len(shape.poses)))]
-        colour, paints = _paints(rng, shape, shelf.shifted, things)
         thing = None
-        if things and rng.random() < 0.3:
-            thing = _upon(rng, number, shape, pose, colour, paints, things, full)
+        if piled and things and rng.random() < 0.5:
+            for _ in range(8):
+                some = drawn(_kind(rng, things))
+                if some is not None:
+                    shape = shelf.shapes[some[0]]
+                    thing = _upon(rng, some[0], shape, shape.poses[some[1]], things, full)
+                if thing is not None:
+                    break
         if thing is None:
-            points = shape.points() @ pose.rotation.T
-            circles = footprint(points)
+            base = piled and not things
+            some = drawn(BASES[int(rng.integers(len(BASES)))] if base else _kind(rng, things))
+            if some is None:
+                continue
+            shape, (circles, lowest) = shelf.shapes[some[0]], shelf.rests[some[0]][some[1]]
+            pose = shape.poses[some[1]]
             for _ in range(12):
                 at = _somewhere(rng, view, distance)
                 yaw = float(rng.uniform(0, 2 * math.pi))
                 if at is None:
                     continue
                 here = _turned(circles, yaw, at)
-                if all(_on_table(table, c, c[2] * 0.8) for c in here) and ground.free(here, gap):
+                if _on_table(table, here) and ground.free(here, gap):
                     ground.take(here)
-                    position = np.array([at[0], at[1], -points[:, 2].min()])
-                    rotation = turn("z", yaw) @ pose.rotation
-                    thing = Placed(number, shape, pose, position, rotation, colour, paints)
+                    position = np.array([at[0], at[1], -lowest])
+                    thing = Placed(some[0], shape, pose, position, turn("z", yaw) @ pose.rotation)
                     break
         if thing is not None:
-            things.append(thing)
-            taken.add(number)
+            colour, paints = _paints(rng, thing.shape, shelf.shifted, things)
+            things.append(replace(thing, colour=colour, paints=paints))
+            taken.add(thing.number)
     return things
 
 
@@ -370,8 +365,6 @@ def _kind(rng: Rng, things: list[Placed]) -> str:
         return named[int(rng.integers(len(named)))]
     if draw < 0.35:
         return ""
-    from .shapes import KINDS
-
     return KINDS[int(rng.integers(len(KINDS)))]
 
 
@@ -389,36 +382,33 @@ def _somewhere(rng: Rng, view: View, distance: float) -> Array | None:
 
 
 def _upon(
-    rng: Rng, number: int, shape: Shape, pose: Pose, colour: str, paints: tuple[Paint, ...], things: list[Placed],
-    full: set[int],
-) -> Placed | None:  # fmt: skip
-    """The thing on or in one of the others, where one has room for it."""
-    for index in rng.permutation(len(things)):
+    rng: Rng, number: int, shape: Shape, pose: Pose, things: list[Placed], full: set[int]
+) -> Placed | None:
+    """The thing on or in one of the others that stand on the table, where one has room for it."""
+    for index in map(int, rng.permutation(len(things))):
         base = things[index]
-        if index in full or base.support is not None or base.inside is not None:
-            continue
+        hollow = base.pose.hollow is not None
         room = base.pose.hollow or base.pose.top
-        if room is None:
+        if room is None or index in full or base.support is not None or base.inside is not None:
             continue
-        fitted = _fit(rng, shape, pose, room, base.pose.hollow is not None)
+        fitted = _fit(rng, shape, pose, room, hollow)
         if fitted is None:
             continue
         rotation, offset = fitted
-        lift = base.position[2] - (base.shape.points() @ base.rotation.T)[:, 2].min() * 0
-        position = np.array([base.position[0], base.position[1], 0.0]) + offset
-        position[2] += _level(base, room) + lift * 0
-        full.add(int(index))
-        hollow = base.pose.hollow is not None
-        return Placed(
-            number, shape, pose, position, rotation, colour, paints,
-            None if hollow else int(index), int(index) if hollow else None,
-        )  # fmt: skip
+        # A room's height counts from the table, which its thing stands on.
+        position = np.array([*_middle(base), room.z]) + offset
+        full.add(index)
+        support, inside = (None, index) if hollow else (index, None)
+        return Placed(number, shape, pose, position, rotation, support=support, inside=inside)
     return None
 
 
-def _level(base: Placed, room: Room) -> float:
-    """The height in the world of a thing's room: rooms are measured from what the thing stands on."""
-    return room.z
+def _middle(base: Placed) -> Array:
+    """Where a thing's room is: over its origin, or, of a turned one, over the middle of its points [2]."""
+    if base.pose.name in ("upright", "upside down"):
+        return base.position[:2]
+    points = base.points()[:, :2]
+    return (points.min(0) + points.max(0)) / 2
 
 
 def _fit(
@@ -466,8 +456,6 @@ def _paints(
     name = colour_name(kind, rng, shifted and rng.random() < 0.7)
     if things and rng.random() < 0.2:  # colours repeat, so that they alone say too little
         other = things[int(rng.integers(len(things)))].colour
-        from .colours import held_out
-
         if other and held_out(kind, other) <= shifted:
             name = other
     rgb = shade(name, rng)
@@ -531,4 +519,10 @@ def _filling(rng: Rng) -> Rgb:
 
 
 def _pick(rng: Rng, *options: tuple[Paint, float]) -> Paint:
-    return options[int(rng.choice(len(options), p=[w for _, w in options]))][0]
+    """One of the options by their weights, which sum to 1."""
+    left = rng.random()
+    for paint, weight in options:
+        left -= weight
+        if left < 0:
+            break
+    return paint

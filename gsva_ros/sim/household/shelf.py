@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from . import textures
 from .kinds import BUILDERS, unnamed
-from .shapes import KINDS, Shape
+from .meshes import Points
+from .shapes import KINDS, Pose, Shape
 
 BLOCK = 100  # seeds of one shelf
 EXTRA, UNNAMED = 14, 8
@@ -20,7 +21,10 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Shelf:
-    """Shapes and pictures (uint8 [size, size, 3]) of one block."""
+    """Shapes and pictures (uint8 [size, size, 3]) of one block.
+
+    rests: of each shape in each of its poses, its footprint (circles [n, 3]: x, y, radius) and lowest z.
+    """
 
     shapes: tuple[Shape, ...]
     grounds: tuple[Image, ...]
@@ -28,6 +32,7 @@ class Shelf:
     labels: tuple[Image, ...]
     grains: tuple[Image, ...]
     sky: Image
+    rests: tuple[tuple[tuple[Points, float], ...], ...]
     shifted: bool
 
 
@@ -38,13 +43,15 @@ def draw_shelf(block: int, shifted: bool = False) -> Shelf:
     surfaces = [
         textures.surface(rng, SURFACE, shifted, k < GROUNDS) for k in range(GROUNDS + WALLS)
     ]
+    shapes = tuple(_shape(kind, rng, shifted) for kind in kinds)
     return Shelf(
-        tuple(_shape(kind, rng, shifted) for kind in kinds),
+        shapes,
         tuple(surfaces[:GROUNDS]),
         tuple(surfaces[GROUNDS:]),
         tuple(textures.label(rng, PRINT, shifted) for _ in range(LABELS)),
         tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS)),
         textures.blur_scene(rng, SKY, textures.base_colour(rng, False)),
+        tuple(tuple(_rest(shape, pose) for pose in shape.poses) for shape in shapes),
         shifted,
     )
 
@@ -65,3 +72,26 @@ def _shape(kind: str, rng: np.random.Generator, shifted: bool) -> Shape:
     wide, high = scale * np.exp(-ratio / 2), scale * np.exp(ratio / 2)
     stretched = shape.stretched(float(wide), float(high))
     return Shape(kind, stretched.parts, stretched.poses, scale, stretched.long)
+
+
+def _rest(shape: Shape, pose: Pose) -> tuple[Points, float]:
+    points = shape.points() @ pose.rotation.T
+    return footprint(points), float(points[:, 2].min())
+
+
+def footprint(points: Points) -> Points:
+    """Circles [n, 3] that cover what points [m, 3] cover of the ground, along their longer side."""
+    low, high = points[:, :2].min(0), points[:, :2].max(0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    long = int(half[1] > half[0])
+    across, along = half[1 - long], half[long]
+    if along < 1.15 * across:
+        radius = np.linalg.norm(points[:, :2] - middle, axis=1).max()
+        return np.array([[*middle, radius]])
+    count = int(np.ceil(along / max(across, 0.006))) + 1
+    offsets = np.linspace(-1, 1, count) * (along - across)
+    circles = np.zeros((count, 3))
+    circles[:, :2] = middle
+    circles[:, long] += offsets
+    circles[:, 2] = across * 1.12
+    return circles

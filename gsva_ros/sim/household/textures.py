@@ -243,7 +243,8 @@ def base_colour(rng: Rng, ground: bool) -> Rgb:
         wooden = np.array([0.62, 0.43, 0.26]) * rng.uniform(0.45, 1.35)
         return np.clip(wooden + rng.uniform(-0.05, 0.05, 3), 0.03, 0.98)
     strong = rng.uniform(0.05, 0.9, 3)
-    return 0.6 * strong + 0.4 * strong.mean()
+    vivid = rng.uniform(0.2, 0.75)
+    return vivid * strong + (1 - vivid) * strong.mean()
 
 
 def surface(rng: Rng, size: int, shifted: bool, ground: bool) -> Image:

@@ -22,6 +22,7 @@ LEAST, LEAST_OWN, MOST = 0.0012, 0.38, 0.6
 REDRAWS = 60
 #: From this share of a thing's pixels its colour has its name; from this, a second half makes it two-coloured.
 NAMED_FROM, SECOND_FROM = 0.52, 0.2
+FAINT = 9  # grey levels of difference, without which nobody sees a thing
 PART_FROM = 0.015  # and of a part, to be named as seen
 
 Array = npt.NDArray[np.uint8]
@@ -67,7 +68,9 @@ class World:
             if labels is None:
                 continue
             rgb = taken(stage.picture(scene, labels), scene.sensor)
-            return rgb, (labels.thing + 1).astype(np.uint8), seen(scene, labels), scene
+            things = seen(scene, labels)
+            if not any(_faint(rgb, labels.thing == thing.id - 1, thing.box) for thing in things):
+                return rgb, (labels.thing + 1).astype(np.uint8), things, scene
         raise RuntimeError(f"seed {seed}: no scene with its things in sight in {REDRAWS} draws")
 
     def _hidden(self, scene: Scene, labels: Labels) -> set[int]:
@@ -105,6 +108,17 @@ class World:
         return float(np.count_nonzero(canvas))
 
 
+def _faint(rgb: Array, mask: npt.NDArray[np.bool_], box: tuple[int, int, int, int]) -> bool:
+    """Whether a thing can hardly be told from what is around it, as black on black in the dark."""
+    x0, y0, x1, y1 = box
+    near = np.s_[max(y0 - 4, 0) : y1 + 4, max(x0 - 4, 0) : x1 + 4]
+    inside = mask[near].astype(np.uint8)
+    around = cv2.dilate(inside, np.ones((7, 7), np.uint8)) - inside
+    mean, spread = cv2.meanStdDev(rgb[near], mask=inside)
+    beside, _ = cv2.meanStdDev(rgb[near], mask=around)
+    return bool(np.abs(mean - beside).max() < FAINT and spread.max() < FAINT)
+
+
 def _without(scene: Scene, hidden: set[int]) -> Scene:
     """The scene without some things and what stands on or in them."""
     gone = set(hidden)
@@ -130,10 +144,12 @@ def seen(scene: Scene, labels: Labels) -> list[SeenObject]:
     pose = scene.view.pose
     ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
     right = np.array([ahead[1], -ahead[0]])
+    everywhere = np.nonzero(labels.thing >= 0)
+    owner, part_of = labels.thing[everywhere], labels.part[everywhere]
     for index, thing in enumerate(scene.things):
-        mask = labels.thing == index
-        rows, columns = np.nonzero(mask)
-        shares = np.bincount(labels.part[mask], minlength=len(thing.paints)) / max(len(rows), 1)
+        own = owner == index
+        rows, columns = (axis[own] for axis in everywhere)
+        shares = np.bincount(part_of[own], minlength=len(thing.paints)) / max(len(rows), 1)
         points = thing.points()
         middle = (points[:, :2].min(0) + points[:, :2].max(0)) / 2 - pose[:2, 3]
         parts = [

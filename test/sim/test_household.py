@@ -1,0 +1,264 @@
+"""The household world: the same seed gives the same scene, and what is told of a scene is true of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rendering  # noqa: F401 (skips this module where nothing can be rendered)
+
+from gsva_ros.scenes import SceneSet
+from gsva_ros.sim.dataset import write_dataset
+from gsva_ros.sim.household import textures
+from gsva_ros.sim.household.camera import Sensor, draw_sensor, taken
+from gsva_ros.sim.household.classic import Classic
+from gsva_ros.sim.household.colours import COLOURS, SHADES, held_out, pairs, shade
+from gsva_ros.sim.household.kinds import BUILDERS
+from gsva_ros.sim.household.layout import Placed, Scene
+from gsva_ros.sim.household.shapes import KINDS, NAMED_PARTS
+from gsva_ros.sim.household.shelf import BLOCK, draw_shelf
+from gsva_ros.sim.household.world import World, mixed
+from gsva_ros.sim.splits import SPLITS
+from gsva_ros.sim.worlds import WORLDS, Shown
+
+WIDTH, HEIGHT = 160, 120
+SHELVES, EACH = 4, 12
+SEEDS = [SPLITS["val"][shelf * BLOCK + k] for shelf in range(SHELVES) for k in range(EACH)]
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[tuple[Shown, Scene]]:
+    world = World(WIDTH, HEIGHT)
+    found = []
+    for seed in SEEDS:
+        *shown, scene = world.scene(seed)
+        found.append((tuple(shown), scene))
+    return found
+
+
+@pytest.fixture(scope="module")
+def training() -> list[Shown]:
+    show = mixed(WIDTH, HEIGHT)
+    return [show(seed) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def shifted() -> list[Shown]:
+    world = World(WIDTH, HEIGHT, shifted=True)
+    return [world.scene(seed)[:3] for seed in SEEDS[: 2 * EACH]]
+
+
+def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        write_dataset(
+            tmp_path / str(workers), "train", 6, WIDTH, HEIGHT, workers, world="household"
+        )
+    for name in ("meta.json", "rgb.npy", "instances.npy", "scenes.jsonl"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_dataset_is_read_with_its_words(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "val", 6, WIDTH, HEIGHT, 1, world="household")
+    scenes = SceneSet(tmp_path, "val")
+    assert (scenes.kinds, scenes.colours) == (list(KINDS), list(COLOURS))
+    for row in range(len(scenes)):
+        there = {int(k) for k in np.unique(scenes.instances[row])} - {0}
+        assert all(scenes.position[row, k].any() for k in there)
+        assert (scenes.size[row] == -1).all()
+    with pytest.raises(ValueError, match="another data set"):
+        write_dataset(tmp_path, "val", 6, WIDTH, HEIGHT, 1, world="shifted")
+
+
+def test_a_scene_does_not_depend_on_those_before_it(scenes: list[tuple[Shown, Scene]]) -> None:
+    world = World(WIDTH, HEIGHT)
+    for k in (EACH + 1, 2, EACH):
+        rgb, instances, things, _ = world.scene(SEEDS[k])
+        before = scenes[k][0]
+        assert (rgb == before[0]).all()
+        assert (instances == before[1]).all()
+        assert things == before[2]
+
+
+def test_the_words_of_the_worlds() -> None:
+    assert len(KINDS) == 22
+    assert set(BUILDERS) == set(KINDS)
+    assert len(COLOURS) == 11
+    assert set(WORLDS["v1"].kinds) < set(KINDS)
+    assert set(WORLDS["v1"].colours) < set(COLOURS)
+
+
+def test_every_kind_is_seen(scenes: list[tuple[Shown, Scene]]) -> None:
+    seen = {thing.kind for (_, _, things), _ in scenes for thing in things}
+    assert seen == {*KINDS, ""}
+    colours = {thing.colour for (_, _, things), _ in scenes for thing in things}
+    assert colours == {*COLOURS, ""}
+
+
+def test_every_shelf_holds_every_kind_in_several_shapes() -> None:
+    shelf = draw_shelf(7)
+    for kind in KINDS:
+        sizes = [np.ptp(s.points(), axis=0) for s in shelf.shapes if s.kind == kind]
+        assert len(sizes) >= 2
+        assert not np.allclose(sizes[0], sizes[1], rtol=0.01)
+
+
+def test_instances_are_the_things(scenes: list[tuple[Shown, Scene]]) -> None:
+    for (rgb, instances, things), scene in scenes:
+        assert rgb.shape == (HEIGHT, WIDTH, 3)
+        assert rgb.dtype == instances.dtype == np.uint8
+        assert {int(k) for k in np.unique(instances)} - {0} == {t.id for t in things}
+        assert [t.id for t in things] == list(range(1, len(scene.things) + 1))
+        for thing, placed in zip(things, scene.things, strict=True):
+            assert thing.kind == placed.shape.kind
+            assert thing.colour in (placed.colour, "")
+            x0, y0, x1, y1 = thing.box
+            assert (instances[y0:y1, x0:x1] == thing.id).sum() == thing.pixels
+            assert thing.pixels >= 0.001 * WIDTH * HEIGHT
+            roles = {NAMED_PARTS.get(part.role) for part in placed.shape.parts}
+            assert set(thing.parts) <= roles
+
+
+def test_pixels_lie_where_the_things_stand(scenes: list[tuple[Shown, Scene]]) -> None:
+    """Each thing's vertices, seen through the camera's pose, cover its pixels."""
+    for (_, _, things), scene in scenes:
+        for thing, placed in zip(things, scene.things, strict=True):
+            local = (placed.points() - scene.view.pose[:3, 3]) @ scene.view.pose[:3, :3]
+            flat = local[:, :2] / local[:, 2:] * scene.view.focal(WIDTH) + (WIDTH / 2, HEIGHT / 2)
+            low, high = flat.min(0) - 1, flat.max(0) + 1
+            x0, y0, x1, y1 = thing.box
+            assert low[0] <= x0
+            assert low[1] <= y0
+            assert x1 <= high[0]
+            assert y1 <= high[1]
+
+
+def _ground(placed: Placed) -> tuple[np.ndarray, np.ndarray]:
+    points = placed.points()
+    return points.min(0), points.max(0)
+
+
+def test_what_stands_where_is_true(scenes: list[tuple[Shown, Scene]]) -> None:
+    stacked = contained = 0
+    for (_, _, things), scene in scenes:
+        for thing, placed in zip(things, scene.things, strict=True):
+            low, high = _ground(placed)
+            middle = (low + high)[:2] / 2
+            if not (thing.support or thing.inside):
+                assert abs(low[2]) < 1e-6
+                continue
+            assert not (thing.support and thing.inside)
+            base_low, base_high = _ground(scene.things[(thing.support or thing.inside) - 1])
+            assert (base_low[:2] <= middle).all()
+            assert (middle <= base_high[:2]).all()
+            if thing.inside:
+                contained += 1
+                assert base_low[2] < low[2] < base_high[2]
+            else:
+                stacked += 1
+                assert base_low[2] < low[2] <= base_high[2] + 1e-6
+                flat = things[thing.support - 1].kind in ("box", "book", "can", "bucket")
+                assert not flat or base_high[2] - low[2] < 0.006
+    assert stacked >= 5
+    assert contained >= 5
+
+
+def test_places_agree_with_the_picture(scenes: list[tuple[Shown, Scene]]) -> None:
+    """They are as far from the camera's foot as the things, and right of it what is so along its x axis."""
+    for (_, _, things), scene in scenes:
+        pose = scene.view.pose
+        for thing, placed in zip(things, scene.things, strict=True):
+            low, high = _ground(placed)
+            offset = ((low + high) / 2)[:2] - pose[:2, 3]
+            assert np.isclose(np.hypot(*thing.place), np.hypot(*offset), atol=1e-3)
+            assert thing.place[1] == thing.distance
+            # The camera's own x axis is level but for a roll of a few degrees.
+            across, ahead = offset @ pose[:2, 0], offset @ pose[:2, 2]
+            assert abs(thing.place[0] - across) < 0.15 * np.hypot(*offset) + 0.01
+            assert np.sign(ahead) == np.sign(thing.place[1]) or abs(thing.place[1]) < 0.02
+
+
+def test_training_never_draws_what_is_held_out(training: list[Shown], shifted: list[Shown]) -> None:
+    drawn = {(t.kind, t.colour) for _, _, things in training for t in things}
+    assert not any(held_out(*pair) for pair in drawn)
+    there = [(t.kind, t.colour) for _, _, things in shifted for t in things]
+    named = [pair for pair in there if all(pair)]
+    assert sum(held_out(*pair) for pair in named) > 0.4 * len(named)
+    assert set(textures.HELD).isdisjoint(textures.TRAINED)
+
+
+def test_held_out_pairs_leave_every_kind_and_colour_to_training() -> None:
+    held = [(k, c) for k in KINDS for c in COLOURS if held_out(k, c)]
+    assert 0.09 < len(held) / (len(KINDS) * len(COLOURS)) < 0.15
+    assert all(pairs(kind, True) and len(pairs(kind, False)) >= 9 for kind in KINDS)
+    assert {c for _, c in held} == set(COLOURS)
+
+
+def test_older_scenes_are_among_training(training: list[Shown]) -> None:
+    old = WORLDS["v1"]
+    sizes = [{t.scale for t in things} for _, _, things in training]
+    clean = sum(s <= {0.72, 1.25} for s in sizes)
+    assert 0.05 * len(training) < clean < 0.45 * len(training)
+    for (_, _, things), s in zip(training, sizes, strict=True):
+        if s <= {0.72, 1.25}:
+            assert {t.kind for t in things} <= set(old.kinds)
+            assert {t.size for t in things} == {""}
+
+
+def test_a_mug_of_the_older_scenes_shows_its_handle_or_not() -> None:
+    classic = Classic(WIDTH, HEIGHT)
+    seen = set()
+    for seed in range(40):
+        _, _, things = classic.scene(seed)
+        seen |= {t.parts for t in things if t.kind == "mug"}
+        assert not any(t.parts for t in things if t.kind != "mug")
+    assert seen == {(), ("handle",)}
+
+
+def test_shades_are_nearest_to_their_own_name() -> None:
+    """Every shade lies nearer to the line of shades of its own name than to any other's."""
+    rng = np.random.default_rng(0)
+
+    def away(rgb: np.ndarray, name: str) -> float:
+        low, high = (np.array(end) for end in SHADES[name])
+        along = np.clip((rgb - low) @ (high - low) / ((high - low) @ (high - low)), 0, 1)
+        return float(np.linalg.norm(rgb - low - along * (high - low)))
+
+    for name in COLOURS:
+        for _ in range(100):
+            rgb = np.array(shade(name, rng))
+            assert min(COLOURS, key=lambda other: away(rgb, other)) == name
+
+
+def test_sensors_keep_the_picture_s_form_and_are_repeatable() -> None:
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (60, 80, 3), np.uint8)
+    assert (taken(picture, Sensor()) == picture).all()
+    effects = set()
+    for _ in range(60):
+        sensor = draw_sensor(rng)
+        shot = taken(picture, sensor)
+        assert shot.shape == picture.shape
+        assert shot.dtype == np.uint8
+        assert (shot == taken(picture, sensor)).all()
+        effects |= {name for name in ("vignette", "defocus", "jpeg") if getattr(sensor, name)} | {
+            name for name in ("motion", "noise") if any(getattr(sensor, name))
+        }
+    assert effects == {"vignette", "defocus", "jpeg", "motion", "noise"}
+
+
+def test_each_effect_of_a_sensor_does_what_it_says() -> None:
+    grey = np.full((60, 80, 3), 120, np.uint8)
+    grey[:, 40:] = 160
+    clean = Sensor()
+    assert taken(grey, replace(clean, exposure=0.6)).mean() < 0.65 * grey.mean()
+    red, _, blue = taken(grey, replace(clean, balance=(1.2, 1.0, 0.8))).mean((0, 1))
+    assert red > 1.4 * blue
+    dark = taken(grey, replace(clean, vignette=0.5))
+    assert dark[0, 0, 0] < dark[30, 20, 0]
+    for change in ({"defocus": 6.0}, {"motion": (24.0, 0.0)}):
+        row = taken(grey, replace(clean, **change))[30, :, 0]
+        assert len(np.unique(row)) > 2
+    noisy = taken(grey, replace(clean, noise=(8.0, 4.0)))
+    assert 5 < noisy[:, :30].std() < 14
