@@ -8,6 +8,15 @@ from gsva_ros.sim.expressions import SeenObject
 from gsva_ros.sim.household.names import COLOURS, KINDS, PARTED, STACKS
 
 WIDTH, HEIGHT = 320, 240
+#: By kind, how often it comes in a colour: three colours of its own more often than others, one never.
+COLOUR_SHARES = {
+    kind: {
+        colour: 1.0 + 2.0 * ((number + k) % 11 < 3)
+        for k, colour in enumerate(COLOURS)
+        if (number + k) % 11 != 10
+    }
+    for number, kind in enumerate(KINDS)
+}
 
 
 def scene(seed: int) -> list[SeenObject]:
@@ -22,8 +31,12 @@ def scene(seed: int) -> list[SeenObject]:
             kind = ""
         else:
             kinds.append(kind)
-        colour = "" if rng.random() < 0.07 else str(rng.choice(COLOURS))
-        parts = [p for p, having in PARTED.items() if kind in having and rng.random() < 0.55]
+        shares = COLOUR_SHARES.get(kind, dict.fromkeys(COLOURS, 1.0))
+        weights = np.array(list(shares.values()))
+        colour = str(rng.choice(list(shares), p=weights / weights.sum()))
+        if rng.random() < 0.07:
+            colour = ""
+        parts = [p for p, rates in PARTED.items() if rng.random() < rates.get(kind, 0.0)]
         place = (float(rng.uniform(-0.45, 0.45)), float(rng.uniform(0.5, 1.2)))
         support = inside = 0
         if rng.random() < 0.3:
@@ -35,7 +48,8 @@ def scene(seed: int) -> list[SeenObject]:
                 ):
                     continue
                 for relation, (uppers, lowers) in STACKS.items():
-                    if kind in uppers and base.kind in lowers and not support and not inside:
+                    rides = uppers.get(kind, 0.0) * lowers.get(base.kind, 0.0)
+                    if rng.random() < 60 * rides and not support and not inside:
                         support, inside = (base.id, 0) if relation == "on" else (0, base.id)
                         place = (base.place[0] + 0.01, base.place[1] + 0.01)
         x = WIDTH * (0.5 + 0.8 * place[0] / place[1])

@@ -42,7 +42,10 @@ PAIRS = 8
 PATTERNS = ((0.55, (True, True)), (0.33, (True, False)), (0.12, (False, True)))
 EXCEPT = ("but", "except")
 WANTED = ("anything to", "something to", "something I can")
-EVERY_COLOUR = dict.fromkeys(KINDS, COLOURS)
+#: How often scenes hold a word, in any unit.
+Shares = Mapping[str, float]
+ALL_KINDS: Shares = dict.fromkeys(KINDS, 1.0)
+EVERY_COLOUR: Mapping[str, Shares] = dict.fromkeys(KINDS, dict.fromkeys(COLOURS, 1.0))
 #: Draws an expression that is to mean something, or nothing; its caller looks whether it does.
 Draw = Callable[[bool], Asked | None]
 Pair = tuple[SeenObject, SeenObject]
@@ -71,8 +74,8 @@ class Blank:
 class Expressions:
     """Draws expressions about one scene, seen at an image width in pixels.
 
-    colours: in which colours scenes hold each kind, each as often as they do; what is not there is asked
-    for in these alone.
+    colours: in which colours scenes hold each kind, and how often; what is not there is asked for in
+    these alone, and as often.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Expressions:
         things: Sequence[SeenObject],
         width: int,
         rng: np.random.Generator,
-        colours: Mapping[str, Sequence[str]] = EVERY_COLOUR,
+        colours: Mapping[str, Shares] = EVERY_COLOUR,
     ) -> None:
         self.view, self.rng, self.colours = View(things, width), rng, colours
         self.named = [thing for thing in things if thing.kind]
@@ -113,10 +116,9 @@ class Expressions:
 
     def pairs(self, tries: int) -> Iterator[tuple[str, Expression, Expression]]:
         """The name of a form, what is there in it and what is not, where the scene has both."""
-        names = list(self.forms)
-        weights = np.array([weight for weight, _ in self.forms.values()])
+        names, weights = list(self.forms), [weight for weight, _ in self.forms.values()]
         for _ in range(tries):
-            name = names[int(self.rng.choice(len(names), p=weights / weights.sum()))]
+            name = self._weighted(names, weights)
             draw = self.forms[name][1]()
             present = self._find(draw, True) if draw else None
             absent = self._find(draw, False) if draw and present else None
@@ -141,22 +143,31 @@ class Expressions:
 
     def _blank(self, kind: bool | None = None) -> Blank:
         """A noun phrase's pattern; kind: whether it must name one."""
-        weights = [weight for weight, _ in PATTERNS]
-        named, coloured = PATTERNS[int(self.rng.choice(len(PATTERNS), p=weights))][1]
+        weights, patterns = zip(*PATTERNS, strict=True)
+        named, coloured = self._weighted(patterns, weights)
         if kind:
             named, coloured = True, coloured and named
         return Blank(named, coloured, self._one_of(GENERIC))
 
-    def _some(self, blank: Blank, kinds: Sequence[str] = KINDS) -> Noun:
-        """A noun phrase of words that scenes hold, most of which this one holds."""
-        here = [thing.kind for thing in self.view.things if thing.kind in kinds]
-        kind = self._one_of(here) if here and self._chance(0.6) else self._one_of(kinds)
+    def _weighted(self, options: Sequence[T], weights: Sequence[float]) -> T:
+        shares = np.cumsum(weights)
+        return options[int(np.searchsorted(shares, self.rng.random() * shares[-1], "right"))]
+
+    def _some(self, blank: Blank, kinds: Shares = ALL_KINDS) -> Noun:
+        """A noun phrase of words as scenes hold them, most of which this one holds."""
+        here = [thing.kind for thing in self.named]
+        kind = self._mostly(here, kinds, 0.7)
         return blank.filled(kind, self._some_colour(kind))
 
     def _some_colour(self, kind: str) -> str:
-        usual = self.colours[kind]
-        here = [thing.colour for thing in self.view.things if thing.colour in usual]
-        return self._one_of(here) if here and self._chance(0.5) else self._one_of(usual)
+        here = [thing.colour for thing in self.view.things]
+        return self._mostly(here, self.colours[kind], 0.5)
+
+    def _mostly(self, here: Sequence[str], usual: Shares, share: float) -> str:
+        """One of the usual words, so often one that is here."""
+        kept = [word for word in here if word in usual]
+        options = kept if kept and self._chance(share) else list(usual)
+        return self._weighted(options, [usual[word] for word in options])
 
     def _noun(self, blank: Blank, there: bool) -> Noun | None:
         """A noun phrase of a thing that is there, or of usual words."""
@@ -255,11 +266,16 @@ class Expressions:
         kept = blanks[shared].of(both[shared])
         free, kinds = blanks[1 - shared], (uppers, lowers)[1 - shared]
 
+        fits = [p[1 - shared] for p in holding if p[shared] is both[shared]]
+        fails = [p[1 - shared] for p in pairs if p[shared] is both[shared] and p not in holding]
+
         def draw(present: bool) -> Asked | None:
-            options = [p[1 - shared] for p in pairs if p[shared] is both[shared]]
-            options = [t for t in options if t is both[1 - shared]] if present else options
-            hard = present or self._chance(0.6)
-            other = free.of(self._one_of(options)) if hard else self._some(free, kinds)
+            if present:
+                other = free.of(self._one_of(fits))
+            elif fails and self._chance(0.6):
+                other = free.of(self._weighted(fails, [kinds[thing.kind] for thing in fails]))
+            else:
+                other = self._some(free, kinds)
             if kept is None or other is None or kept == other:
                 return None
             noun, anchor = (kept, other) if shared == 0 else (other, kept)
@@ -304,26 +320,26 @@ class Expressions:
         return draw
 
     def _part(self) -> Draw | None:
-        """With a part or without it: the kind is shared where colours can differ."""
-        part = self._one_of(tuple(PARTED))
-        shown, coloured = self._chance(0.6), self._chance(0.6)
-        kinds = PARTED[part]
-        here = [thing for thing in self.named if thing.kind in kinds]
-        if not here:
-            return None
-        if coloured:
-            kinds = (self._one_of(here).kind,)
+        """With a part or without it: the two of a pair share the kind, where colours can differ."""
+        part, shown, coloured = self._one_of(tuple(PARTED)), self._chance(0.6), self._chance(0.6)
+        rates = {k: rate if shown else 1 - rate for k, rate in PARTED[part].items()}
+        here = [thing for thing in self.named if thing.kind in rates]
+        if here and coloured:
+            kind = self._one_of(here).kind
+            here, rates = [thing for thing in here if thing.kind == kind], {kind: 0.5}
         blank = Blank(True, coloured, "")
+        fits = [thing for thing in here if (part in thing.parts) == shown]
+        fails = [thing for thing in here if thing not in fits]
+        # What fits is of a kind as often as its rate says; so is then what does not.
+        odds = [rates[thing.kind] / (1 - rates[thing.kind]) for thing in fails]
 
         def noun(there: bool) -> Noun | None:
-            fits = [t for t in here if t.kind in kinds and (part in t.parts) == shown]
-            fails = [t for t in here if t.kind in kinds and t not in fits]
             if there:
                 made = blank.of(self._one_of(fits)) if fits else None
             elif fails and self._chance(0.7):
-                made = blank.of(self._one_of(fails))
+                made = blank.of(self._weighted(fails, odds))
             else:
-                made = self._some(blank, kinds)
+                made = self._some(blank, rates)
             return made and replace(made, part=part, shown=shown)
 
         return _of_noun(noun, Single)
