@@ -79,7 +79,7 @@ def made_up(sureness, seed=0):
     present = np.arange(40) % 2 == 0
     return Answers(
         scene=np.arange(40) // 4,
-        asked=np.array([1, 1, 3, 5] * 10),
+        asked=np.array([1, 1, 3, 3, 5, 5, 1, 1] * 5),
         category=np.array(["single", "absent_kind", "multiple", "relative"] * 10),
         present=present,
         sureness=np.where(present, 0.9, sureness) + rng.uniform(0, 0.05, 40),
