@@ -92,7 +92,7 @@ def made_up(sureness, seed=0):
 def test_the_threshold_parts_what_can_be_parted():
     answers = made_up(0.2)
     limits = answers.thresholds()
-    assert all(0.25 < limit <= 0.95 for limit in limits.values())
+    assert all(0.2 < limit <= 0.95 for limit in limits.values())
     assert set(limits) == {1, 3, 5}
     terms = answers.terms(limits).sum(0)
     assert terms[5] == terms[4] == 20  # every absent one rejected
