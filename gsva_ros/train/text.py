@@ -32,7 +32,7 @@ UNSEEN = (  # noqa: SIM905 (a hundred quoted words are harder to read)
 RELATION_WEIGHT = 6.0
 
 
-def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 800) -> None:
+def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) -> None:
     """Write a sentencepiece model whose pieces cover these texts; other text falls back to bytes."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
