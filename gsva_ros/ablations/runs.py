@@ -11,15 +11,15 @@ from ..model.checkpoint import load_converted
 from . import learn
 from .report import Runs
 from .rows import ROWS
-from .score import Answers, answers
+from .score import Answers, Thresholds, answers
 from .shared import Seen, seen
 
 
 def run_all(out: Path, seeds: int) -> Runs:
-    """The test answers and threshold of every row and seed, seed by seed."""
+    """The test answers and thresholds of every row and seed, seed by seed."""
     data = {split: seen(out / "scenes", split) for split in ("train", "val", "test")}
     base = learn.teach(out / "base", data["train"], "", 0, None, learn.BASE_STEPS)
-    runs: dict[str, list[tuple[Answers, float]]] = {name: [] for name in ROWS}
+    runs: dict[str, list[tuple[Answers, Thresholds]]] = {name: [] for name in ROWS}
     for seed in range(1, seeds + 1):
         for name in ROWS:
             runs[name].append(_one(out / f"{name}-{seed}", data, name, seed, base))
@@ -28,18 +28,18 @@ def run_all(out: Path, seeds: int) -> Runs:
 
 def _one(
     out: Path, data: dict[str, Seen], name: str, seed: int, base: Path
-) -> tuple[Answers, float]:
+) -> tuple[Answers, Thresholds]:
     path = out / "answers.json"
     if not path.exists():
         began = time.monotonic()
         model = learn.teach(out, data["train"], name, seed, base, learn.ROW_STEPS)
         checkpoint, row = load_converted(model), ROWS[name]
-        threshold = answers(checkpoint, row, data["val"]).threshold()
         found = {
-            "threshold": threshold,
+            "thresholds": answers(checkpoint, row, data["val"]).thresholds(),
             "answers": answers(checkpoint, row, data["test"]).to_lists(),
         }
         write_result(path, json.dumps(found) + "\n")
         print(f"row {name}, seed {seed}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     found = json.loads(path.read_text())
-    return Answers.of_lists(found["answers"]), float(found["threshold"])
+    thresholds = {int(count): value for count, value in found["thresholds"].items()}
+    return Answers.of_lists(found["answers"]), thresholds

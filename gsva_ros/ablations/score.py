@@ -1,4 +1,7 @@
-"""Scoring: every row answers the same prompts; its threshold is chosen on val, for the best gIoU.
+"""Scoring: every row answers the same prompts; its thresholds are chosen on val, for the best gIoU.
+
+There is one for each size of prompt, for every row alike: where one mask answers for a whole prompt, what
+is best for five expressions would reject every single one.
 
 Rows that can reject are thresholded in the probability of [SEG], the others in the mask's share of the
 frame. Expressions are asked alone, and in joint prompts of three and five. The one mask of a row without
@@ -32,6 +35,10 @@ ASKED = {1: 6, 3: 1, 5: 1}
 BATCH = 25
 
 
+#: By the number of expressions in a prompt.
+Thresholds = dict[int, float]
+
+
 @dataclass(frozen=True)
 class Answers:
     """One line an expression [N].
@@ -49,9 +56,9 @@ class Answers:
     union: npt.NDArray[np.int64]
     truth_area: npt.NDArray[np.int64]
 
-    def terms(self, threshold: float) -> npt.NDArray[np.float64]:
+    def terms(self, thresholds: Thresholds) -> npt.NDArray[np.float64]:
         """`metrics.gres_terms` [N, 8]: what is rejected has no mask."""
-        rejected = self.sureness < threshold
+        rejected = self.sureness < np.array([thresholds[int(count)] for count in self.asked])
         return gres_terms(
             np.where(rejected, 0, self.intersection),
             np.where(rejected, self.truth_area, self.union),
@@ -59,10 +66,15 @@ class Answers:
             rejected,
         )
 
-    def threshold(self) -> float:
-        """The one with the best gIoU."""
-        tried = np.unique(np.quantile(self.sureness, np.linspace(0, 1, 201)))
-        values = [float(gres(self.terms(t).sum(0))["gIoU"]) for t in tried]
+    def thresholds(self) -> Thresholds:
+        """Those with the best gIoU."""
+        return {int(count): self._best(int(count)) for count in np.unique(self.asked)}
+
+    def _best(self, count: int) -> float:
+        here = self.asked == count
+        tried = np.unique(np.quantile(self.sureness[here], np.linspace(0, 1, 201)))
+        every = dict.fromkeys(map(int, np.unique(self.asked)), 0.0)
+        values = [float(gres(self.terms(every | {count: t})[here].sum(0))["gIoU"]) for t in tried]
         return float(tried[int(np.argmax(values))])
 
     def to_lists(self) -> dict[str, list[Any]]:

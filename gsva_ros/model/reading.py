@@ -6,6 +6,7 @@ A written token costs a small model more in bookkeeping than in arithmetic, so t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,10 +41,60 @@ def read(
         x = x + _attended(
             layer.self_attn, _normed(layer.input_layernorm, x), cos, sin, bias, (cache, number)
         )
-        h = _normed(layer.post_attention_layernorm, x)
-        mlp = layer.mlp
-        x = x + mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+        x = x + _fed_forward(layer, x)
     return _normed(llama.norm, x)[0]
+
+
+def read_packed(
+    llama: Any, x: Tensor, places: Tensor, prefix: int, bias: Tensor
+) -> tuple[Tensor, ...]:
+    """Every layer's states [B, P + L, D] of a prefix and the branches packed behind it, for training.
+
+    The prefix reads itself and the branches read what `bias` allows, each in one attention: nothing is
+    computed for the half of all pairs that no position may see.
+
+    Args:
+        x: embeddings [B, P + L, D].
+        places: position ids [B, P + L].
+        prefix: P.
+        bias: additive float [B, 1, L, P + L] of the branches' positions.
+
+    Returns:
+        The embeddings, each layer's output, and the last one normalised.
+    """
+    cos, sin = (part[:, None] for part in llama.rotary_emb(x, places))
+    states = [x]
+    for layer in llama.layers:
+        attention = layer.self_attn
+        h = _normed(layer.input_layernorm, x)
+        query, key, value = _projected(attention, h)
+        query, key = _turned(query, cos, sin), _turned(key, cos, sin)
+        grouped = {"scale": attention.scaling, "enable_gqa": key.shape[1] != query.shape[1]}
+        first = (t[:, :, :prefix] for t in (query, key, value))
+        mixed = torch.cat(
+            [
+                F.scaled_dot_product_attention(*first, is_causal=True, **grouped),
+                F.scaled_dot_product_attention(query[:, :, prefix:], key, value, bias, **grouped),
+            ],
+            2,
+        )
+        x = x + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+        x = x + _fed_forward(layer, x)
+        states.append(x)
+    return (*states, _normed(llama.norm, x))
+
+
+def _fed_forward(layer: Any, x: Tensor) -> Tensor:
+    h, mlp = _normed(layer.post_attention_layernorm, x), layer.mlp
+    out: Tensor = mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+    return out
+
+
+def _projected(attention: Any, h: Tensor) -> Iterator[Tensor]:
+    """Queries, keys and values [B, heads, T, d]."""
+    shape = (*h.shape[:2], -1, attention.head_dim)
+    for project in (attention.q_proj, attention.k_proj, attention.v_proj):
+        yield project(h).view(shape).transpose(1, 2)
 
 
 def _attended(
@@ -54,11 +105,7 @@ def _attended(
     bias: Tensor | None,
     at: tuple[DynamicCache, int],
 ) -> Tensor:
-    shape = (*h.shape[:2], -1, attention.head_dim)
-    query, key, value = (
-        project(h).view(shape).transpose(1, 2)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
+    query, key, value = _projected(attention, h)
     cache, number = at
     keys, values = cache.update(_turned(key, cos, sin), value, number)
     mixed = F.scaled_dot_product_attention(

@@ -27,6 +27,11 @@ def register(subparsers: Any) -> None:
         default="v1",
         help="household: many kinds, rooms, cameras",
     )
+    render.add_argument(
+        "--meshes",
+        type=Path,
+        help="further things for the household worlds: KIND/NAME.obj or .stl with .png",
+    )
     render.add_argument("--workers", type=int, default=2, help="processes")
     render.set_defaults(run=_render)
     bag = sim.add_parser("bag", help="a rosbag2 of a camera that circles some scenes")
@@ -63,7 +68,9 @@ def _render(args: argparse.Namespace) -> int:
     from .dataset import write_dataset
 
     size = (args.width, args.height)
-    write_dataset(args.out, args.split, args.count, *size, args.workers, world=args.world)
+    write_dataset(
+        args.out, args.split, args.count, *size, args.workers, world=args.world, meshes=args.meshes
+    )
     return 0
 
 

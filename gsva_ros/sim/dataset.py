@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from ..errors import InputError
 from .expressions import Expressions, SeenObject
+from .household.scans import load_scans
 from .render import Renderer, Rendering
 from .scene import SceneSpec, sample_scene
 from .splits import seeds
@@ -74,9 +76,10 @@ _drawn: type[Expressions] | None = None
 _width = 0
 
 
-def _start(world: str, width: int, height: int) -> None:
+def _start(world: str, width: int, height: int, meshes: Path | None) -> None:
     global _show, _drawn, _width
-    _show, _drawn, _width = WORLDS[world].open(width, height), WORLDS[world].expressions, width
+    _show, _drawn = WORLDS[world].open(width, height, meshes), WORLDS[world].expressions
+    _width = width
 
 
 def _one(
@@ -104,14 +107,18 @@ def write_dataset(
     workers: int = 2,
     expressions: int = 20,
     world: str = "v1",
+    meshes: Path | None = None,
 ) -> None:
-    """Render `count` scenes of a split and a world (`worlds.WORLDS`) into `out`; a run that was stopped goes on where it was.
+    """Render `count` scenes of a split into `out`; a run that was stopped goes on where it was.
+
+    world: a name in `worlds.WORLDS`. meshes: a folder of further things (`household.scans.load_scans`).
 
     Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one scene
     a line, which counts what is complete.
 
     Raises:
         ValueError: `out` holds a different data set.
+        InputError: the meshes cannot be read, or the world takes none.
     """
     out.mkdir(parents=True, exist_ok=True)
     chosen = seeds(split, count)
@@ -127,6 +134,11 @@ def write_dataset(
         "colours": list(WORLDS[world].colours),
         "expressions": expressions,
     }
+    if meshes is not None:
+        if not WORLDS[world].meshes:
+            raise InputError(f"the world {world!r} takes no meshes")
+        load_scans(meshes)  # what cannot be read is told here, not by a worker
+        meta["meshes"] = sorted(str(p.relative_to(meshes)) for p in meshes.glob("*/*"))
     meta_path, lines_path = out / "meta.json", out / "scenes.jsonl"
     arrays = {"rgb.npy": (count, height, width, 3), "instances.npy": (count, height, width)}
     if meta_path.exists():
@@ -147,7 +159,9 @@ def write_dataset(
     rgb, instances = files
     pending: list[str] = []
     with (
-        multiprocessing.get_context("spawn").Pool(workers, _start, (world, width, height)) as pool,
+        multiprocessing.get_context("spawn").Pool(
+            workers, _start, (world, width, height, meshes)
+        ) as pool,
         lines_path.open("a") as lines,
     ):
         tasks = ((seed, expressions) for seed in chosen[done:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,48 +22,53 @@ Show = Callable[[int], Shown]
 
 @dataclass(frozen=True)
 class World:
-    """A world: its words, and how a process starts showing its scenes at a width and height in pixels.
+    """A world: its words, and how a process starts showing its scenes.
 
+    open: takes the width and height in pixels, and a folder of meshes (`household.scans`) or None where
+    `meshes` says that it takes one.
     block: this many consecutive seeds are best shown by one process.
     """
 
     kinds: tuple[str, ...]
     colours: tuple[str, ...]
-    open: Callable[[int, int], Show]
+    open: Callable[[int, int, Path | None], Show]
     block: int
     expressions: type[Expressions] | None = None
+    meshes: bool = True
 
 
-def _v1(width: int, height: int) -> Show:
+def _v1(width: int, height: int, _: Path | None) -> Show:
     from .dataset import visible_scene
     from .render import Renderer
 
     renderer = Renderer(width, height)
 
     def show(seed: int) -> Shown:
-        _, view, seen = visible_scene(seed, renderer)
+        _spec, view, seen = visible_scene(seed, renderer)
         return view.rgb, view.instances, seen
 
     return show
 
 
-def _household(width: int, height: int) -> Show:
+def _household(width: int, height: int, meshes: Path | None) -> Show:
+    from .household.scans import load_scans
     from .household.world import mixed
 
-    return mixed(width, height)
+    return mixed(width, height, load_scans(meshes) if meshes else ())
 
 
-def _shifted(width: int, height: int) -> Show:
+def _shifted(width: int, height: int, meshes: Path | None) -> Show:
+    from .household.scans import load_scans
     from .household.world import World as Household
 
-    world = Household(width, height, shifted=True)
+    world = Household(width, height, shifted=True, scans=load_scans(meshes) if meshes else ())
     return lambda seed: world.scene(seed)[:3]
 
 
 #: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
 #: pictures and pairs of kind and colour that household never draws, to test with.
 WORLDS = {
-    "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions),
+    "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, meshes=False),
     "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100),
     "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100),
 }

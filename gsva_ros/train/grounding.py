@@ -55,10 +55,10 @@ class Matcher(nn.Module):
         self.key = nn.Linear(width, channels)
         self.bias = nn.Parameter(torch.tensor(-2.0))
 
-    def forward(self, positions: Tensor, patches: Tensor) -> Tensor:
-        """Args: positions [K, D]; patches [K, N, D]. Returns logits [K, N]."""
+    def forward(self, positions: Tensor, patches: Tensor, image: Tensor) -> Tensor:
+        """Logits [K, N] of positions [K, D] and patches [B, N, D]; image int64 [K]: which of B each is in."""
         query, keys = self.query(positions), self.key(patches)
-        return torch.einsum("kc,knc->kn", query, keys) / query.shape[-1] ** 0.5 + self.bias
+        return torch.einsum("kc,knc->kn", query, keys[image]) / query.shape[-1] ** 0.5 + self.bias
 
 
 class Grounding(nn.Module):
@@ -114,7 +114,7 @@ class Grounding(nn.Module):
         self, matcher: Matcher, read: Read, layer: int, image: Tensor, place: Tensor
     ) -> Tensor:
         states = read.layers[layer]
-        logits: Tensor = matcher(states[image, place], states[image, read.patches])
+        logits: Tensor = matcher(states[image, place], states[:, read.patches], image)
         return logits.float()
 
     def _coverage(self, read: Read, images: np.ndarray, objects: list[tuple[int, ...]]) -> Tensor:

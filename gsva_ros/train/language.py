@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..model.gsva import GSVA
 from ..model.losses import IGNORE
+from ..model.reading import read_packed
 from ..scenes import SceneSet
 from .batches import around
 from .frames import Frames
@@ -106,19 +107,17 @@ class LanguageLoss:
                 ],
                 1,
             )
-            bias = torch.zeros(packed.allowed.shape, device=self.device, dtype=torch.bfloat16)
-            bias.masked_fill_(~packed.allowed, float("-inf"))
-            out = model.language(
-                x, attention_mask=bias, position_ids=packed.position_ids, hidden_layers=True
-            )
-            hidden = out.hidden_last[:, prefix:]
+            allowed = packed.allowed[:, :, prefix:]
+            bias = torch.zeros(allowed.shape, device=self.device, dtype=torch.bfloat16)
+            bias.masked_fill_(~allowed, float("-inf"))
+            *layers, last = read_packed(model.model, x, packed.position_ids, prefix, bias)
+            hidden = last[:, prefix:]
             spoken = packed.labels != IGNORE
             logits = model.lm_head(hidden[spoken]).float()
             image, place = packed.slot_at.unbind(1)
-            assert out.hidden_layers is not None
             seen = slice(start, start + patches)
             grounding_loss, grounded = self.grounding(
-                Read(out.hidden_layers, packed, rows, seen, prefix)
+                Read(tuple(layers), packed, rows, seen, prefix)
             )
         labels = packed.labels[spoken]
         per_token = F.cross_entropy(logits, labels, reduction="none")

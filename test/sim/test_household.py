@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 
+from gsva_ros.errors import InputError
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.sim.household import textures
@@ -16,7 +18,8 @@ from gsva_ros.sim.household.camera import Sensor, draw_sensor, taken
 from gsva_ros.sim.household.classic import Classic
 from gsva_ros.sim.household.colours import COLOURS, SHADES, held_out, pairs, shade
 from gsva_ros.sim.household.kinds import BUILDERS
-from gsva_ros.sim.household.layout import Placed, Scene
+from gsva_ros.sim.household.scans import load_scans
+from gsva_ros.sim.household.scene import Placed, Scene
 from gsva_ros.sim.household.shapes import KINDS, NAMED_PARTS
 from gsva_ros.sim.household.shelf import BLOCK, draw_shelf
 from gsva_ros.sim.household.world import World, mixed
@@ -24,7 +27,7 @@ from gsva_ros.sim.splits import SPLITS
 from gsva_ros.sim.worlds import WORLDS, Shown
 
 WIDTH, HEIGHT = 160, 120
-SHELVES, EACH = 4, 12
+SHELVES, EACH = 4, 16
 SEEDS = [SPLITS["val"][shelf * BLOCK + k] for shelf in range(SHELVES) for k in range(EACH)]
 
 
@@ -262,3 +265,102 @@ def test_each_effect_of_a_sensor_does_what_it_says() -> None:
         assert len(np.unique(row)) > 2
     noisy = taken(grey, replace(clean, noise=(8.0, 4.0)))
     assert 5 < noisy[:, :30].std() < 14
+
+
+CUBE = """
+v -40 -40 0
+v 40 -40 0
+v 40 40 0
+v -40 40 0
+v -40 -40 80
+v 40 -40 80
+v 40 40 80
+v -40 40 80
+vt 0 0
+vt 1 0
+vt 1 1
+vt 0 1
+f 1/1 4/2 3/3 2/4
+f 5/1 6/2 7/3 8/4
+f 1/1 2/2 6/3 5/4
+f 2/1 3/2 7/3 6/4
+f 3/1 4/2 8/3 7/4
+f 4/1 1/2 5/3 8/4
+"""
+WEDGE = """solid wedge
+facet normal 0 0 0
+outer loop
+vertex 0 0 0
+vertex 0 {size} 0
+vertex {size} 0 0
+endloop
+endfacet
+facet normal 0 0 0
+outer loop
+vertex 0 0 0
+vertex {size} 0 0
+vertex 0 0 {size}
+endloop
+endfacet
+facet normal 0 0 0
+outer loop
+vertex 0 0 0
+vertex 0 0 {size}
+vertex 0 {size} 0
+endloop
+endfacet
+facet normal 0 0 0
+outer loop
+vertex {size} 0 0
+vertex 0 {size} 0
+vertex 0 0 {size}
+endloop
+endfacet
+endsolid
+"""
+
+
+@pytest.fixture
+def meshes(tmp_path: Path) -> Path:
+    folder = tmp_path / "meshes"
+    for kind in ("mug", "gadget"):
+        (folder / kind).mkdir(parents=True)
+    (folder / "mug" / "square.obj").write_text(CUBE)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[..., 1:] = 255  # yellow, as OpenCV orders colours
+    cv2.imwrite(str(folder / "mug" / "square.png"), picture)
+    (folder / "gadget" / "wedge.stl").write_text(WEDGE.format(size=0.07))
+    return folder
+
+
+def test_meshes_of_a_folder_are_among_the_things(meshes: Path) -> None:
+    wedge, cube = load_scans(meshes)
+    assert (wedge.kind, cube.kind) == ("", "mug")
+    assert (len(wedge.mesh.vertices), len(wedge.mesh.faces), len(cube.mesh.faces)) == (4, 4, 12)
+    assert np.allclose(np.ptp(cube.mesh.vertices, axis=0), 0.08)  # it was in millimetres
+    assert np.allclose(np.ptp(wedge.mesh.vertices, axis=0), 0.07)
+    assert wedge.picture is None
+    assert cube.picture is not None
+    assert (cube.picture == (255, 255, 0)).all()
+    world = World(WIDTH, HEIGHT, scans=(wedge, cube))
+    found = set()
+    for seed in SEEDS[:EACH]:
+        rgb, instances, things, scene = world.scene(seed)
+        for thing, placed in zip(things, scene.things, strict=True):
+            mesh = placed.shape.parts[0].mesh
+            found |= {k for k, scan in enumerate((wedge, cube)) if mesh is scan.mesh}
+            if mesh is cube.mesh:
+                assert (thing.kind, thing.colour) == ("mug", "")
+                red, _, blue = rgb[instances == thing.id].mean(0)
+                assert red > 1.5 * blue
+    assert found == {0, 1}
+
+
+def test_meshes_are_asked_for_where_there_are_some(meshes: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no meshes"):
+        load_scans(tmp_path / "nothing")
+    with pytest.raises(InputError, match="takes no meshes"):
+        write_dataset(tmp_path / "out", "val", 1, WIDTH, HEIGHT, 1, meshes=meshes)
+    (meshes / "mug" / "broken.obj").write_text("v 0 0 0\nf 1 2 3\n")
+    with pytest.raises(InputError, match=r"broken\.obj"):
+        load_scans(meshes)

@@ -79,7 +79,7 @@ def made_up(sureness, seed=0):
     present = np.arange(40) % 2 == 0
     return Answers(
         scene=np.arange(40) // 4,
-        asked=np.array([1, 1, 3, 5] * 10),
+        asked=np.array([1, 1, 3, 3, 5, 5, 1, 1] * 5),
         category=np.array(["single", "absent_kind", "multiple", "relative"] * 10),
         present=present,
         sureness=np.where(present, 0.9, sureness) + rng.uniform(0, 0.05, 40),
@@ -91,17 +91,26 @@ def made_up(sureness, seed=0):
 
 def test_the_threshold_parts_what_can_be_parted():
     answers = made_up(0.2)
-    assert 0.25 < answers.threshold() <= 0.95
-    terms = answers.terms(answers.threshold()).sum(0)
+    limits = answers.thresholds()
+    assert all(0.25 < limit <= 0.95 for limit in limits.values())
+    assert set(limits) == {1, 3, 5}
+    terms = answers.terms(limits).sum(0)
     assert terms[5] == terms[4] == 20  # every absent one rejected
     assert terms[7] == terms[6] == 20  # every present one kept
-    assert Answers.of_lists(json.loads(json.dumps(answers.to_lists()))).threshold() == (
-        answers.threshold()
-    )
+    assert Answers.of_lists(json.loads(json.dumps(answers.to_lists()))).thresholds() == limits
+
+
+def test_a_size_of_prompt_does_not_choose_for_another():
+    parted, mixed = made_up(0.2), made_up(0.2)
+    five = mixed.asked == 5
+    mixed.sureness[five] = 1.0 - mixed.sureness[five]  # absent ones are surer there
+    assert mixed.thresholds()[1] == parted.thresholds()[1]
+    assert mixed.thresholds()[5] != parted.thresholds()[5]
 
 
 def test_the_page_shows_rows_and_their_differences():
-    worse, better = (made_up(0.95), 0.9), (made_up(0.2), 0.5)
+    worse = (made_up(0.95), dict.fromkeys((1, 3, 5), 0.9))
+    better = (made_up(0.2), dict.fromkeys((1, 3, 5), 0.5))
     runs = {name: [better if name == "E" else worse] * 2 for name in ROWS}
     text = page(runs)
     assert text.count("\n| A |") == 4 + 1  # the list of rows, kinds, and three sizes of prompt

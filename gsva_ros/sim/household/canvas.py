@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 
@@ -20,7 +21,7 @@ class Canvas:
     def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
         """Args: width, height: of the largest picture, pixels."""
         self._model = model
-        self._gl = mujoco.GLContext(width, height)
+        self._gl: mujoco.GLContext | None = mujoco.GLContext(width, height)
         self._gl.make_current()
         # The smallest font: nothing is written, and larger ones take long to load.
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -32,9 +33,21 @@ class Canvas:
 
     def close(self) -> None:
         """Give the GL context back."""
+        if self._gl is not None:
+            # What is drawn with is freed in the context that it was made in, or another's would break.
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._gl = None
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self.close()
+
+    def upload(self, texture: int) -> None:
+        """Take a texture's pixels again from the model."""
         self._gl.make_current()
-        self._context.free()
-        self._gl.free()
+        mujoco.mjr_uploadTexture(self._model, self._context, texture)
 
     def look(self, data: mujoco.MjData) -> None:
         """Take the world as it stands."""
@@ -47,6 +60,13 @@ class Canvas:
         """RGB, uint8 [height, width, 3]."""
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         return self._drawn(width, height)
+
+    def nearness(self, width: int, height: int) -> npt.NDArray[np.float32]:
+        """1 / metres along the optical axis, of what was drawn last, float32 [height, width]."""
+        depth = np.empty((height, width), np.float32)
+        mujoco.mjr_readPixels(None, depth, mujoco.MjrRect(0, 0, width, height), self._context)
+        near, far = (self._model.vis.map.znear, self._model.vis.map.zfar)
+        return (1 / near - depth[::-1] * np.float32(1 / near - 1 / far)) / self._model.stat.extent
 
     def geoms(self, width: int, height: int) -> npt.NDArray[np.int32]:
         """The geom that each pixel shows, int32 [height, width]; the model's number of geoms for none."""

@@ -69,7 +69,10 @@ def _wall(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> l
         lower = lathe([*base, *cut(outer, bottom, middle)])
         return [Part(lower, "body"), Part(lathe(cut(outer, middle, top)), "second")]
     body = Part(lathe([*base, *outer]), "body")
-    if draw < 0.80:  # printed all around
+    if draw < 0.82:  # marks all over
+        span = cut(outer, low, high)
+        return [body, Part(wrapped(span, 0, 2 * math.pi, segments=24), "print")]
+    if draw < 0.88:  # a print around
         span = tall * rng.uniform(0.25, 0.42)
         start = rng.uniform(low, high - span)
         print_ = wrapped(cut(outer, start, start + span), 0, 2 * math.pi, segments=24)
@@ -193,7 +196,15 @@ def box_(rng: Rng) -> Shape:
                 w = y * rng.uniform(0.12, 0.3)
                 parts.append(Part(box((x + 0.001, w, z + 0.001), (0, 0, z / 2)), "stripe"))
             poses = (upright(top), Pose("lying", turn("y", math.pi / 2), Room(x, min(z, y) / 2)))
-    if rng.random() < 0.55 or style == 3:
+    if style in (2, 3) and rng.random() < 0.4:  # marks all over
+        e = 0.0009
+        for side in (-1, 1):
+            front = (-side * x / 2, side * (-y / 2 - e), 0)
+            parts.append(Part(panel(front, (side * x, 0, 0), (0, 0, z)), "print"))
+            flank = (side * (x / 2 + e), -side * y / 2, 0)
+            parts.append(Part(panel(flank, (0, side * y, 0), (0, 0, z)), "print"))
+        parts.append(Part(panel((-x / 2, -y / 2, z + e), (x, 0, 0), (0, y, 0)), "print"))
+    elif rng.random() < 0.55 or style == 3:
         w, d = x * rng.uniform(0.4, 0.85), z * rng.uniform(0.4, 0.6)
         e = 0.0008 if style != 1 else 0.0035
         for side in (-1, 1):

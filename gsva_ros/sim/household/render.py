@@ -10,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .canvas import Canvas, mujoco
-from .layout import FINISHES, Scene, Slab
+from .paint import FINISHES
+from .scans import SIZE as SCAN
+from .scene import Scene, Slab
 from .shelf import GRAIN, PRINT, SKY, SURFACE, Shelf
 
 SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
+UNSEEN = {"material": "matte", "contype": 0, "conaffinity": 0, "group": HIDDEN}  # until placed
 LAMPS = 3
+SLOTS = 4  # textures for prints over their thing's colour, of which a scene has as many
 #: Pictures are drawn so much larger than asked and made smaller: smooth edges for less than multi-sampling.
 FINER = 1.5
 #: Bodies of the room: name and number of each form. The first plane or box or cylinder is the table.
@@ -24,7 +28,6 @@ _TYPES = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
     "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
 }
-OPAQUE = 0.999  # MuJoCo takes the very default of a geom's colour for none
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Stage:
         spec.visual.quality.offsamples, spec.visual.quality.shadowsize = 0, 1024
         spec.visual.map.znear, spec.visual.map.zfar = 0.02, 30
         spec.stat.extent, spec.stat.center = 1.0, [0, 0, 0]
-        pictures = self._materials(spec)
+        self._materials(spec)
         self.first_part = np.cumsum([0, *(len(s.parts) for s in shelf.shapes)])
         for number, shape in enumerate(shelf.shapes):
             body = spec.worldbody.add_body(name=f"thing{number}", mocap=True)
@@ -65,26 +68,17 @@ class Stage:
                 )
                 if part.mesh.uv is not None:
                     mesh.usertexcoord = part.mesh.uv.ravel()
-                body.add_geom(
-                    type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, material="matte", contype=0, conaffinity=0,
-                    group=HIDDEN,
-                )  # fmt: skip
+                body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, **UNSEEN)
         for form, count in FORMS.items():
             for k in range(count):
                 body = spec.worldbody.add_body(name=f"{form}{k}", mocap=True)
-                body.add_geom(
-                    name=f"{form}{k}", type=_TYPES[form], size=[1, 1, 1], material="matte", contype=0, conaffinity=0,
-                    group=HIDDEN,
-                )  # fmt: skip
+                body.add_geom(name=f"{form}{k}", type=_TYPES[form], size=[1, 1, 1], **UNSEEN)
         for k in range(LAMPS):
-            spec.worldbody.add_light(
-                name=f"lamp{k}", pos=[0, 0, 2], dir=[0, 0, -1], type=mujoco.mjtLightType.mjLIGHT_SPOT,
-                cutoff=70, exponent=1, castshadow=k == 0,
-            )  # fmt: skip
+            lamp = spec.worldbody.add_light(name=f"lamp{k}", pos=[0, 0, 2], dir=[0, 0, -1])
+            lamp.type, lamp.cutoff, lamp.exponent = mujoco.mjtLightType.mjLIGHT_SPOT, 70, 1
+            lamp.castshadow = k == 0
         spec.worldbody.add_camera(name="camera")
         self.model: mujoco.MjModel = spec.compile()
-        for name, picture in pictures.items():
-            self._upload(name, picture)
         self.data = mujoco.MjData(self.model)
         self._canvas = Canvas(self.model, *self._fine)
         self._shown = np.flatnonzero(self.model.geom_group == HIDDEN)
@@ -93,57 +87,54 @@ class Stage:
         """Give the GL context back."""
         self._canvas.close()
 
-    def _materials(self, spec: mujoco.MjSpec) -> dict[str, npt.NDArray[np.uint8]]:
-        """Add textures and materials; returns the textures' pictures, which the model gets once compiled."""
+    def _materials(self, spec: mujoco.MjSpec) -> None:
+        """Add the shelf's pictures and the finishes."""
         flat, cube = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtTexture.mjTEXTURE_CUBE
-        pictures: dict[str, npt.NDArray[np.uint8]] = {}
         groups = (
             ("ground", self.shelf.grounds, SURFACE, flat),
             ("wall", self.shelf.walls, SURFACE, flat),
             ("label", self.shelf.labels, PRINT, flat),
+            ("slot", [np.zeros((PRINT, PRINT, 3), np.uint8)] * SLOTS, PRINT, flat),
             ("grain", self.shelf.grains, GRAIN, cube),
+            ("metal", self.shelf.metals, GRAIN, cube),
+            ("scan", self.shelf.scans, SCAN, flat),
             ("sky", (self.shelf.sky,), SKY, mujoco.mjtTexture.mjTEXTURE_SKYBOX),
         )
         for group, images, size, kind in groups:
             for k, image in enumerate(images):
                 name = f"{group}{k}"
-                high = size if kind == flat else 6 * size
-                spec.add_texture(
-                    name=name,
-                    type=kind,
-                    builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
-                    width=size,
-                    height=high,
-                    nchannel=3,
-                )
-                pictures[name] = image if kind == flat else np.tile(image, (6, 1, 1))
+                texture = spec.add_texture(name=name, type=kind, nchannel=image.shape[-1])
+                texture.width, texture.height = size, size if kind == flat else 6 * size
+                texture.data = (image if kind == flat else np.tile(image, (6, 1, 1))).tobytes()
                 if group != "sky":
-                    material = spec.add_material(name=name, specular=0.2, shininess=0.3)
-                    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+                    material = spec.add_material(name=name)
+                    polished = group == "metal"
+                    material.specular, material.shininess = (0.9, 0.5) if polished else (0.2, 0.3)
+                    roles = mujoco.mjtTextureRole
+                    role = roles.mjTEXROLE_RGB
+                    material.textures[role] = name
                     material.texuniform = group in ("ground", "wall")
         for name, (specular, shininess) in FINISHES.items():
             spec.add_material(name=name, specular=specular, shininess=shininess)
-        return pictures
-
-    def _upload(self, name: str, picture: npt.NDArray[np.uint8]) -> None:
-        model = self.model
-        index = model.texture(name).id
-        start = int(model.tex_adr[index])
-        model.tex_data[start : start + picture.size] = picture.ravel()
 
     def place(self, scene: Scene) -> None:
         """Put the scene's things, room, lamps and camera into the model."""
         model, data = self.model, self.data
         model.geom_group[self._shown] = HIDDEN
+        slots = 0
         for thing in scene.things:
             body = model.body(f"thing{thing.number}")
             self._pose(body.mocapid[0], thing.position, thing.rotation)
+            slot = None
             for k, paint in enumerate(thing.paints):
-                geom = body.geomadr[0] + k
-                model.geom_rgba[geom] = np.minimum(
-                    paint.rgba, (1, 1, 1, OPAQUE if paint.rgba[3] == 1 else 1)
-                )
-                model.geom_matid[geom] = model.material(paint.material).id
+                geom, material, rgba = body.geomadr[0] + k, paint.material, paint.rgba
+                if material.startswith("print"):
+                    if slot is None and slots < SLOTS:
+                        slot, slots = f"slot{slots}", slots + 1
+                        self._print(slot, material, rgba[:3])
+                    material, rgba = (slot, (1, 1, 1, 1)) if slot else ("satin", rgba)
+                model.geom_rgba[geom] = rgba
+                model.geom_matid[geom] = model.material(material).id
                 model.geom_group[geom] = SHOWN
         used = dict.fromkeys(FORMS, 0)
         for slab in (scene.table, *scene.room):
@@ -178,12 +169,23 @@ class Stage:
         mujoco.mj_forward(model, data)
         self._canvas.look(data)
 
+    def _print(self, slot: str, name: str, rgb: tuple[float, ...]) -> None:
+        """Lay a print over a colour, as a slot's texture."""
+        picture = self.shelf.prints[int(name.removeprefix("print"))]
+        marks = picture[..., 3:] / np.float32(255)
+        ground = 255 * np.array(rgb, np.float32)
+        index = self.model.texture(slot).id
+        start = self.model.tex_adr[index]
+        laid = (picture[..., :3] * marks + ground * (1 - marks)).astype(np.uint8)
+        self.model.tex_data[start : start + laid.size] = laid.ravel()
+        self._canvas.upload(index)
+
     def _slab(self, name: str, slab: Slab) -> None:
         model = self.model
         geom = model.geom(name).id
         self._pose(model.body(name).mocapid[0], np.array(slab.position), slab.rotation)
         model.geom_size[geom] = slab.size
-        model.geom_rgba[geom] = (*slab.rgba[:3], OPAQUE)
+        model.geom_rgba[geom] = slab.rgba
         model.geom_matid[geom] = model.material(slab.material).id
         model.geom_group[geom] = SHOWN
 
@@ -213,25 +215,64 @@ class Stage:
         canvas, size = self._canvas, (self.width, self.height)
         fine = canvas.picture(*self._fine, shadows=scene.shadow == "hard")
         rgb = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
-        if scene.shadow != "soft":
+        if scene.shadow != "soft" and not scene.nooks:
             return rgb
         coarse = self.width // 2, self.height // 2
         plain = canvas.picture(*coarse, shadows=False).sum(-1, dtype=np.float32)
-        dark = canvas.picture(*coarse, shadows=True).sum(-1, dtype=np.float32)
-        shade = cv2.resize((dark + 3) / (plain + 3), size, interpolation=cv2.INTER_LINEAR)
-        return softened(rgb, shade, labels.table, scene.softness * self.width / 320)
+        if scene.nooks:
+            near = canvas.nearness(*coarse)
+            dim = 1 - scene.nooks * nooks(near, scene.view.focal(coarse[0]))
+            rgb = darkened(rgb, cv2.resize(dim, size, interpolation=cv2.INTER_LINEAR))
+        if scene.shadow == "soft":
+            dark = canvas.picture(*coarse, shadows=True).sum(-1, dtype=np.float32)
+            shade = cv2.resize((dark + 3) / (plain + 3), size, interpolation=cv2.INTER_LINEAR)
+            rgb = darkened(rgb, softened(shade, labels.table, scene.softness * self.width / 320))
+        return rgb
+
+
+def darkened(rgb: npt.NDArray[np.uint8], shade: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """A picture uint8 [H, W, 3] under a shade float32 [H, W], the share of light that is left."""
+    return np.clip(rgb * shade[..., None], 0, 255).astype(np.uint8)
+
+
+REACH = 0.035  # metres within which things keep light from one another
+
+
+def nooks(near: npt.NDArray[np.float32], focal: float) -> npt.NDArray[np.float32]:
+    """How deep in a corner each pixel lies, 0 to 1: where things meet, and in what is hollow.
+
+    Args:
+        near: float32 [H, W], 1 / metres. focal: pixels.
+    """
+    height, width = near.shape
+    area = 1 / np.maximum(near, 1e-3) ** 2
+    limit = 2.5 * REACH / area
+    wide = float(np.clip(focal * REACH * np.median(near), 2, width / 10))
+    total = np.zeros_like(near)
+    for part in (0.4, 1.0):
+        pad = round(part * wide) + 1
+        around = cv2.copyMakeBorder(near, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+        for angle in np.arange(4) * np.pi / 4 + 0.4 * part:
+            x, y = round(part * wide * math.cos(angle)), round(part * wide * math.sin(angle))
+            one, other = (
+                around[pad + sy : pad + sy + height, pad + sx : pad + sx + width]
+                for sx, sy in ((x, y), (-x, -y))
+            )
+            # 1 / depth is linear on a plane: of two opposite neighbours together, only corners are nearer.
+            # One much nearer or further belongs to something else, or lies outside the picture.
+            same = (np.abs(one - near) < limit) & (np.abs(other - near) < limit)
+            rise = (one + other - 2 * near) * area / (REACH * part)
+            total += np.clip(rise, 0, 1) * same
+    return cv2.GaussianBlur(total / 8, (0, 0), 1.0)
 
 
 def softened(
-    plain: npt.NDArray[np.uint8],
-    shade: npt.NDArray[np.float32],
-    table: npt.NDArray[np.bool_],
-    sigma: float,
-) -> npt.NDArray[np.uint8]:
-    """The plain picture under shadows that are blurred on the table by `sigma` pixels, on things by less.
+    shade: npt.NDArray[np.float32], table: npt.NDArray[np.bool_], sigma: float
+) -> npt.NDArray[np.float32]:
+    """Shadows blurred on the table by `sigma` pixels and on things by less.
 
     Args:
-        plain: uint8 [H, W, 3]. shade: float32 [H, W], the share of light that is left. table: bool [H, W].
+        shade: float32 [H, W], the share of light that is left. table: bool [H, W].
     """
     out = np.empty_like(shade)
     for mask, width in ((table, sigma), (~table, sigma * 0.35)):
@@ -239,4 +280,4 @@ def softened(
         blurred = cv2.GaussianBlur(shade * weight, (0, 0), width)
         around = cv2.GaussianBlur(weight, (0, 0), width)
         out[mask] = (blurred / np.maximum(around, 1e-3))[mask]
-    return np.clip(plain * out[..., None], 0, 255).astype(np.uint8)
+    return out

@@ -13,19 +13,26 @@ KINDS = (
     "pan", "bucket", "book", "teapot", "pitcher", "spoon", "screwdriver", "hammer", "wrench", "tape",
 )  # fmt: skip
 #: What the camera can name of a thing, by the role of its parts.
-NAMED_PARTS = {"handle": "handle", "lid": "lid", "label": "label", "stripe": "stripes"}
+NAMED_PARTS = {
+    "handle": "handle",
+    "lid": "lid",
+    "label": "label",
+    "print": "label",
+    "stripe": "stripes",
+}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A mesh and what it is to the thing.
+    """A mesh and what it is to the thing; picture: the material of one that brings its own colours.
 
     Roles: body, inside, handle, lid, stripe, second (the other half of a two-coloured thing), label
-    (printed), metal, wood, dark, pages, content.
+    (printed, covering), print (marks, between which the body shows), metal, wood, dark, pages, content.
     """
 
     mesh: Mesh
     role: str
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Shape:
 
         return replace(
             self,
-            parts=tuple(Part(p.mesh.moved(matrix), p.role) for p in self.parts),
+            parts=tuple(replace(p, mesh=p.mesh.moved(matrix)) for p in self.parts),
             poses=tuple(
                 replace(p, top=room(p.top, p), hollow=room(p.hollow, p)) for p in self.poses
             ),

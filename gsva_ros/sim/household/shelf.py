@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +11,21 @@ import numpy.typing as npt
 from . import textures
 from .kinds import BUILDERS, unnamed
 from .meshes import Points
+from .scans import SIZE as SCAN
+from .scans import Scan
 from .shapes import KINDS, Pose, Shape
 
 BLOCK = 100  # seeds of one shelf
-EXTRA, UNNAMED = 14, 8
-GROUNDS, WALLS, LABELS, GRAINS = 7, 4, 10, 3
+EXTRA, UNNAMED, SCANS = 14, 8, 16
+GROUNDS, WALLS, LABELS, PRINTS, GRAINS, METALS = 7, 4, 9, 5, 3, 2
 SURFACE, PRINT, GRAIN, SKY = 256, 128, 64, 128  # pixels
 Image = npt.NDArray[np.uint8]
+BLANK = np.full((SCAN, SCAN, 3), 255, np.uint8)
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Shapes and pictures (uint8 [size, size, 3]) of one block.
+    """Shapes and pictures (uint8 [size, size, 3], of prints 4 with opacity) of one block.
 
     rests: of each shape in each of its poses, its footprint (circles [n, 3]: x, y, radius) and lowest z.
     """
@@ -30,27 +34,38 @@ class Shelf:
     grounds: tuple[Image, ...]
     walls: tuple[Image, ...]
     labels: tuple[Image, ...]
+    prints: tuple[Image, ...]
     grains: tuple[Image, ...]
+    metals: tuple[Image, ...]
     sky: Image
+    scans: tuple[Image, ...]
     rests: tuple[tuple[tuple[Points, float], ...], ...]
     shifted: bool
 
 
-def draw_shelf(block: int, shifted: bool = False) -> Shelf:
-    """The shelf of a block of seeds; `shifted`: of proportions and pictures that training never draws."""
+def draw_shelf(block: int, shifted: bool = False, scans: Sequence[Scan] = ()) -> Shelf:
+    """The shelf of a block of seeds.
+
+    shifted: of proportions and pictures that training never draws. scans: some of them are added.
+    """
     rng = np.random.default_rng([block, 7_919, int(shifted)])
     kinds = [*KINDS, *KINDS, *(str(k) for k in rng.choice(KINDS, EXTRA)), *[""] * UNNAMED]
     surfaces = [
         textures.surface(rng, SURFACE, shifted, k < GROUNDS) for k in range(GROUNDS + WALLS)
     ]
-    shapes = tuple(_shape(kind, rng, shifted) for kind in kinds)
+    shapes = [_shape(kind, rng, shifted) for kind in kinds]
+    chosen = [scans[k] for k in rng.permutation(len(scans))[:SCANS]]
+    shapes += [scan.shape(f"scan{k}") for k, scan in enumerate(chosen)]
     return Shelf(
-        shapes,
+        tuple(shapes),
         tuple(surfaces[:GROUNDS]),
         tuple(surfaces[GROUNDS:]),
         tuple(textures.label(rng, PRINT, shifted) for _ in range(LABELS)),
+        tuple(textures.print_(rng, PRINT) for _ in range(PRINTS)),
         tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS)),
+        tuple(textures.metal(rng, GRAIN) for _ in range(METALS)),
         textures.blur_scene(rng, SKY, textures.base_colour(rng, False)),
+        tuple(scan.picture if scan.picture is not None else BLANK for scan in chosen),
         tuple(tuple(_rest(shape, pose) for pose in shape.poses) for shape in shapes),
         shifted,
     )

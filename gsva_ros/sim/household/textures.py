@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ def wood(rng: Rng, size: int, base: Rgb) -> Image:
 def planks(rng: Rng, size: int, base: Rgb) -> Image:
     image = wood(rng, size, base).astype(np.float32)
     edges = np.linspace(0, size, int(rng.integers(3, 8)) + 1).astype(int)
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         image[:, a:b] *= rng.uniform(0.75, 1.15)
         image[:, a : a + 2] *= 0.5
     return np.clip(image, 0, 255).astype(np.uint8)
@@ -72,8 +73,8 @@ def tiles(rng: Rng, size: int, base: Rgb) -> Image:
     image = cloud(rng, size, base).astype(np.float32)
     n = int(rng.integers(2, 7))
     edges = np.linspace(0, size, n + 1).astype(int)
-    for a, b in zip(edges, edges[1:], strict=False):
-        for c, d in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
+        for c, d in pairwise(edges):
             image[a:b, c:d] *= rng.uniform(0.88, 1.08)
     joint = rng.uniform(60, 220)
     w = int(rng.integers(2, 6))
@@ -313,6 +314,50 @@ def label(rng: Rng, size: int, shifted: bool) -> Image:
             if rng.random() < 0.6:
                 cv2.line(image, (k, y + 2), (k, y + 15), (10, 10, 10), 1)
     return image
+
+
+def print_(rng: Rng, size: int) -> Image:
+    """Marks all over a thing, uint8 [size, size, 4]: what is between them is not opaque."""
+    marks = np.zeros((size, size), np.uint8)
+    image = np.empty((size, size, 3), np.uint8)
+    image[:] = colour = rng.uniform(0, 255, 3)
+    for _ in range(60):
+        if np.count_nonzero(marks) > 0.3 * marks.size:
+            break
+        if rng.random() < 0.3:
+            colour = rng.uniform(0, 255, 3)
+        one = np.zeros_like(marks)
+        at = (int(rng.uniform(-0.1, 0.9) * size), int(rng.uniform(0, 1) * size))
+        style = rng.integers(4)
+        if style == 0:
+            thick = -1 if rng.random() < 0.6 else 2
+            cv2.circle(one, at, int(rng.uniform(0.02, 0.12) * size), 255, thick)
+        elif style == 1:
+            corners = np.array(at) + rng.uniform(-0.12, 0.12, (4, 2)) * size
+            cv2.fillConvexPoly(one, cv2.convexHull(corners.astype(np.int32)), 255)
+        elif style == 2:
+            end = tuple(map(int, rng.uniform(0, size, 2)))
+            cv2.line(one, at, end, 255, int(rng.integers(1, 5)))
+        else:
+            word = "".join(rng.choice(_LETTERS, int(rng.integers(2, 9))))
+            font, scale = int(rng.integers(0, 8)), float(rng.uniform(0.3, 1.5)) * size / 96
+            cv2.putText(one, word, at, font, scale, 255, int(rng.integers(1, 5)), cv2.LINE_AA)
+        image[one > 0] = colour
+        marks = np.maximum(marks, one)
+    return np.concatenate([image, marks[..., None]], -1)
+
+
+def metal(rng: Rng, size: int) -> Image:
+    """What a polished surface mirrors of a room: light above, dark below, a few windows."""
+    height = np.linspace(0, 1, size)[:, None]
+    turn = (height - rng.uniform(0.35, 0.65)) * rng.uniform(-14, 14)
+    level = 0.55 + 0.35 * np.tanh(turn) + 0.25 * (_noise(rng, size, (3, 3), 2) - 0.5)
+    for _ in range(int(rng.integers(1, 4))):
+        a, b = rng.integers(0, size, 2)
+        level[a : a + size // 6, b : b + size // 4] += rng.uniform(0.1, 0.4)
+    level = np.clip(level, 0.25, 1).astype(np.float32)
+    smooth = cv2.GaussianBlur(level, (0, 0), size / rng.uniform(14, 40))
+    return np.repeat((255 * smooth).astype(np.uint8)[..., None], 3, -1)
 
 
 def grain(rng: Rng, size: int) -> Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -12,15 +12,17 @@ import numpy.typing as npt
 from ..expressions import SeenObject
 from .camera import taken
 from .classic import Classic
-from .layout import Placed, Scene, draw_scene
+from .layout import draw_scene
 from .render import Labels, Stage
+from .scans import Scan
+from .scene import Placed, Scene
 from .shapes import NAMED_PARTS
 from .shelf import BLOCK, draw_shelf
 
 #: A thing shows at least this share of the picture, and of its own outline; at most so much of the picture.
 LEAST, LEAST_OWN, MOST = 0.0012, 0.38, 0.6
 REDRAWS = 60
-#: From this share of a thing's pixels its colour has its name; from this, a second half makes it two-coloured.
+#: From this share of a thing's pixels its colour has its name; from this, a second half makes it of two.
 NAMED_FROM, SECOND_FROM = 0.52, 0.2
 FAINT = 9  # grey levels of difference, without which nobody sees a thing
 PART_FROM = 0.015  # and of a part, to be named as seen
@@ -31,9 +33,11 @@ Array = npt.NDArray[np.uint8]
 class World:
     """Renders seeds in any order, fastest block by block. Not thread-safe; one a process."""
 
-    def __init__(self, width: int, height: int, shifted: bool = False) -> None:
+    def __init__(
+        self, width: int, height: int, shifted: bool = False, scans: Sequence[Scan] = ()
+    ) -> None:
         cv2.setNumThreads(1)
-        self.width, self.height, self.shifted = width, height, shifted
+        self.width, self.height, self.shifted, self.scans = width, height, shifted, scans
         self._block: int | None = None
         self._stage: Stage | None = None
 
@@ -43,7 +47,8 @@ class World:
             if self._stage is not None:
                 self._stage.close()
             self._block = seed // BLOCK
-            self._stage = Stage(draw_shelf(self._block, self.shifted), self.width, self.height)
+            shelf = draw_shelf(self._block, self.shifted, self.scans)
+            self._stage = Stage(shelf, self.width, self.height)
         return self._stage
 
     def scene(self, seed: int) -> tuple[Array, Array, list[SeenObject], Scene]:
@@ -79,33 +84,42 @@ class World:
         area = self.width * self.height
         found = set()
         for index, thing in enumerate(scene.things):
-            if not LEAST * area <= pixels[index] <= MOST * area:
-                found.add(index)
-            elif pixels[index] < LEAST_OWN * self._outline(scene, thing):
+            sized = LEAST * area <= pixels[index] <= MOST * area
+            if not sized or not self._shows(scene, thing, int(pixels[index])):
                 found.add(index)
         return found
 
-    def _outline(self, scene: Scene, thing: Placed) -> float:
-        """Pixels that the thing would show alone in an endless picture, or a little more."""
-        focal = scene.view.focal(self.width)
-        view = scene.view.pose
-        corners = []
+    def _shows(self, scene: Scene, thing: Placed, pixels: int) -> bool:
+        """Whether pixels are enough of those that the thing would show alone in an endless picture."""
+        parts = []
+        view, focal = scene.view.pose, scene.view.focal(self.width)
         for part in thing.shape.parts:
             world = part.mesh.vertices @ thing.rotation.T + thing.position
-            seen_ = (world - view[:3, 3]) @ view[:3, :3]
-            if (seen_[:, 2] < 0.03).any():
-                return np.inf
-            flat = seen_[:, :2] / seen_[:, 2:] * focal + (self.width / 2, self.height / 2)
-            corners.append(cv2.convexHull(flat.astype(np.float32)))
-        everything = np.concatenate(corners)[:, 0]
-        low = np.floor(everything.min(0)).astype(int)
-        size = np.ceil(everything.max(0)).astype(int) - low + 1
+            local = (world - view[:3, 3]) @ view[:3, :3]
+            if (local[:, 2] < 0.03).any():
+                return False
+            parts.append(local[:, :2] / local[:, 2:] * focal)
+        everything = np.concatenate(parts)
+        low = np.floor(everything.min(0))
+        size = np.ceil(everything.max(0) - low).astype(int) + 1
         if size.max() > 6 * self.width:
-            return np.inf
-        canvas = np.zeros((size[1], size[0]), np.uint8)
-        for corner in corners:
-            cv2.fillConvexPoly(canvas, (corner - low).astype(np.int32), 1)
-        return float(np.count_nonzero(canvas))
+            return False
+        flat = [(part - low).astype(np.int32) for part in parts]
+        hulls = [cv2.convexHull(part) for part in flat]
+        if pixels >= LEAST_OWN * _covered(hulls, size):
+            return True
+        # The hull of a ring or a fork is more than what it covers: look at each triangle.
+        pairs = zip(flat, thing.shape.parts, strict=True)
+        triangles = np.concatenate([points[part.mesh.faces] for points, part in pairs])
+        return pixels >= LEAST_OWN * _covered(triangles, size)
+
+
+def _covered(polygons: Sequence[npt.NDArray[np.int32]], size: npt.NDArray[np.int64]) -> int:
+    """Pixels of a picture of a size (width, height) that convex polygons [n, 2] cover together."""
+    canvas = np.zeros((size[1], size[0]), np.uint8)
+    for polygon in polygons:
+        cv2.fillConvexPoly(canvas, polygon, 1)
+    return int(np.count_nonzero(canvas))
 
 
 def _faint(rgb: Array, mask: npt.NDArray[np.bool_], box: tuple[int, int, int, int]) -> bool:
@@ -198,9 +212,11 @@ def _colour(thing: Placed, shares: npt.NDArray[np.float64]) -> str:
 CLASSIC = 0.2  # of training's scenes are of the older world
 
 
-def mixed(width: int, height: int) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
-    """Shows training's mixture of this world and the older one, by seed."""
-    world, classic = World(width, height), Classic(width, height)
+def mixed(
+    width: int, height: int, scans: Sequence[Scan] = ()
+) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
+    """Shows training's mixture of this world and the older one, by seed; scans: things besides."""
+    world, classic = World(width, height, scans=scans), Classic(width, height)
 
     def show(seed: int) -> tuple[Array, Array, list[SeenObject]]:
         if np.random.default_rng([seed, 15_485_863]).random() < CLASSIC:

