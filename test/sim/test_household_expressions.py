@@ -13,8 +13,9 @@ from wordsonly import Caption, words_only
 from gsva_ros.phrasing.words import SIDE_OF, SIZE_OF, plural
 from gsva_ros.sim.expressions import SeenObject
 from gsva_ros.sim.household.asked import Plural
+from gsva_ros.sim.household.colours import COLOURS
 from gsva_ros.sim.household.expressions import Draw, Expressions
-from gsva_ros.sim.household.names import COLOURS, KINDS
+from gsva_ros.sim.household.shapes import KINDS
 from gsva_ros.sim.household.view import Noun, View
 
 WIDTH = household.WIDTH
@@ -24,7 +25,7 @@ MOST, MOST_OF_A_FORM = 0.56, 0.62
 
 def drawn(seed: int, cls: type[Expressions] = Expressions) -> Expressions:
     rng = np.random.default_rng([seed, 9])
-    return cls(household.scene(seed), WIDTH, rng, household.COLOUR_SHARES)
+    return cls(household.scene(seed), WIDTH, rng, household.COMMON)
 
 
 # ---- truth, by an oracle that reads the words

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from gsva_ros.sim.expressions import SeenObject
-from gsva_ros.sim.household.names import COLOURS, KINDS, PARTED, STACKS
+from gsva_ros.sim.household.colours import COLOURS
+from gsva_ros.sim.household.common import Common
+from gsva_ros.sim.household.names import PARTED, STACKS
+from gsva_ros.sim.household.shapes import KINDS
 
 WIDTH, HEIGHT = 320, 240
 #: By kind, how often it comes in a colour: three colours of its own more often than others, one never.
@@ -17,6 +20,7 @@ COLOUR_SHARES = {
     }
     for number, kind in enumerate(KINDS)
 }
+COMMON = Common(dict.fromkeys(KINDS, 0.2), COLOUR_SHARES)
 
 
 def scene(seed: int) -> list[SeenObject]:

@@ -39,6 +39,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "vase": ("white", "brown", "blue"),
     "bottle": ("green", "brown", "white"),
 }
+OFTEN = 0.35  # of a kind's things have one of these
 
 
 def held_out(kind: str, colour: str) -> bool:
@@ -57,7 +58,7 @@ def colour_name(kind: str, rng: np.random.Generator, shifted: bool) -> str:
     """A colour for a thing of a kind; "" stands for an unnamed thing."""
     options = pairs(kind, shifted and bool(kind)) or list(COLOURS)
     usual = [c for c in USUAL.get(kind, ()) if c in options]
-    if usual and rng.random() < 0.35:
+    if usual and rng.random() < OFTEN:
         options = usual
     return options[int(rng.integers(len(options)))]
 

@@ -7,7 +7,7 @@ than of what is not ("on the book", "with a lid"), and differ in kinds and colou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
@@ -32,7 +32,8 @@ from .asked import (
     Superlative,
     Useful,
 )
-from .names import COLOURS, KINDS, PARTED, STACKS, USES
+from .common import TRAINING, Common, Shares
+from .names import PARTED, STACKS, USES
 from .view import STACKED, Noun, View
 
 TRIES = 40
@@ -42,10 +43,6 @@ PAIRS = 8
 PATTERNS = ((0.55, (True, True)), (0.33, (True, False)), (0.12, (False, True)))
 EXCEPT = ("but", "except")
 WANTED = ("anything to", "something to", "something I can")
-#: How often scenes hold a word, in any unit.
-Shares = Mapping[str, float]
-ALL_KINDS: Shares = dict.fromkeys(KINDS, 1.0)
-EVERY_COLOUR: Mapping[str, Shares] = dict.fromkeys(KINDS, dict.fromkeys(COLOURS, 1.0))
 #: Draws an expression that is to mean something, or nothing; its caller looks whether it does.
 Draw = Callable[[bool], Asked | None]
 Pair = tuple[SeenObject, SeenObject]
@@ -74,8 +71,7 @@ class Blank:
 class Expressions:
     """Draws expressions about one scene, seen at an image width in pixels.
 
-    colours: in which colours scenes hold each kind, and how often; what is not there is asked for in
-    these alone, and as often.
+    common: how often such scenes hold a kind or a colour; what is not there is asked for as often.
     """
 
     def __init__(
@@ -83,9 +79,9 @@ class Expressions:
         things: Sequence[SeenObject],
         width: int,
         rng: np.random.Generator,
-        colours: Mapping[str, Shares] = EVERY_COLOUR,
+        common: Common = TRAINING,
     ) -> None:
-        self.view, self.rng, self.colours = View(things, width), rng, colours
+        self.view, self.rng, self.common = View(things, width), rng, common
         self.named = [thing for thing in things if thing.kind]
         self.forms: dict[str, tuple[float, Callable[[], Draw | None]]] = {
             "single": (0.20, self._single),
@@ -153,15 +149,17 @@ class Expressions:
         shares = np.cumsum(weights)
         return options[int(np.searchsorted(shares, self.rng.random() * shares[-1], "right"))]
 
-    def _some(self, blank: Blank, kinds: Shares = ALL_KINDS) -> Noun:
-        """A noun phrase of words as scenes hold them, most of which this one holds."""
-        here = [thing.kind for thing in self.named]
-        kind = self._mostly(here, kinds, 0.7)
+    def _some(self, blank: Blank, kinds: Shares | None = None) -> Noun:
+        """A noun phrase of words as scenes hold them, most of which this one holds.
+
+        kinds: how often each is what is asked for, where not as often as scenes hold it.
+        """
+        kind = self._mostly([t.kind for t in self.named], kinds or self.common.kinds, 0.7)
         return blank.filled(kind, self._some_colour(kind))
 
     def _some_colour(self, kind: str) -> str:
         here = [thing.colour for thing in self.view.things]
-        return self._mostly(here, self.colours[kind], 0.5)
+        return self._mostly(here, self.common.colours[kind], 0.5)
 
     def _mostly(self, here: Sequence[str], usual: Shares, share: float) -> str:
         """One of the usual words, so often one that is here."""
@@ -293,7 +291,7 @@ class Expressions:
                 thing = self._one_of(self.named)
                 colour = self._some_colour(thing.kind) if there else thing.colour
                 return Noun(thing.kind, other_than=colour) if colour else None
-            kind = self._one_of(KINDS)
+            kind = self._mostly([], self.common.kinds, 0.0)
             return Noun(kind, other_than=self._some_colour(kind))
 
         return _of_noun(noun, lambda n: Plural(n, several) if several else Single(n))
@@ -304,7 +302,7 @@ class Expressions:
         generic = self._one_of(GENERIC)
 
         def draw(present: bool) -> Asked | None:
-            kind, colour = self._one_of(KINDS), ""
+            kind, colour = self._mostly([], self.common.kinds, 0.0), ""
             if present or self._chance(0.7):
                 thing = self._one_of(self.view.things)
                 kind, colour = thing.kind, thing.colour
@@ -348,7 +346,15 @@ class Expressions:
         """Uses that as many kinds serve are as often served."""
         count, words = self._one_of((1, 2)), self._one_of(WANTED)
         uses = [use for use, (serve, _) in USES.items() if len(serve) == count]
-        return lambda _: Useful(self._one_of(uses), words)
+        there = [sum(self.common.kinds[kind] for kind in USES[use][0]) for use in uses]
+        odds = [share / (1 - share) for share in there]
+
+        def draw(present: bool) -> Asked:
+            # What scenes often serve is seldom lacking: it is to be asked for all the more then.
+            use = self._one_of(uses) if present else self._weighted(uses, odds)
+            return Useful(use, words)
+
+        return draw
 
     def _everything(self) -> Draw:
         """All but one: nearly always something, so what is not there comes in another form."""
