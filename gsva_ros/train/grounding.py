@@ -24,8 +24,9 @@ from .packing import Packed
 
 # Each is read from the output of that many layers.
 ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
-# The heads of the layer between the first two that learn to look at the anchor.
-GUIDED_HEADS = (0, 1)
+# Two heads of the layer between the first two learn to look at the anchor, and two of the one before the
+# last at what a slot means.
+ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
 ANCHOR = re.compile(r"\b(?:left of|right of|in front of|behind) the (?:(\w+) )?(\w+)$")
 
 
@@ -82,14 +83,16 @@ class Grounding(nn.Module):
         matched = self._matched(self.target, read, TARGET_LAYER, image, slot)
         covered = self._coverage(read, images, read.packed.slot_targets)
         target_loss = F.binary_cross_entropy_with_logits(matched, covered)
-        figures = {"target": target_loss.item()}
+        found = self._guide_loss(read, (TARGET_LAYER - 1, TARGET_HEADS), image, slot, covered)
+        figures = {"target": target_loss.item(), "found": found.item()}
         anchors = [
             anchor_objects(self._scenes, int(read.rows[i]), text)
             for i, text in zip(images, read.packed.slot_texts, strict=True)
         ]
         related = [k for k, ids in enumerate(anchors) if ids is not None]
+        total = 4.0 * target_loss + 0.3 * found
         if not related:
-            return 4.0 * target_loss, figures
+            return total, figures
         chosen = torch.tensor(related, device=image.device)
         image, slot, images = image[chosen], slot[chosen], images[related]
         word = slot - 1  # the anchor's last
@@ -98,7 +101,7 @@ class Grounding(nn.Module):
         matched = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
         losses = {
             "anchor": F.binary_cross_entropy_with_logits(matched, covered),
-            "guide": self._guide_loss(read, image, word, covered),
+            "guide": self._guide_loss(read, (SEEN_LAYER - 1, ANCHOR_HEADS), image, word, covered),
         }
         single = [n for n, ids in enumerate(meant) if len(ids) == 1]
         places = self._scenes.position[read.rows[images[single]], [meant[n][0] for n in single]]
@@ -107,7 +110,7 @@ class Grounding(nn.Module):
         known = self.place(read.layers[PLACE_LAYER][image, slot][single]).float()
         losses |= {"seen": F.l1_loss(seen, true), "place": F.l1_loss(known, true)}
         weights = {"anchor": 4.0, "guide": 0.3, "seen": 2.0, "place": 2.0}
-        total = 4.0 * target_loss + sum(weights[name] * loss for name, loss in losses.items())
+        total = total + sum(weights[name] * loss for name, loss in losses.items())
         return total, figures | {name: loss.item() for name, loss in losses.items()}
 
     def _matched(
@@ -127,29 +130,41 @@ class Grounding(nn.Module):
         covered = np.take_along_axis(table, flat, 1).reshape(len(images), self._grid**2, -1)
         return torch.from_numpy(covered.mean(-1)).to(read.packed.ids.device)
 
-    def _guide_loss(self, read: Read, image: Tensor, place: Tensor, covered: Tensor) -> Tensor:
-        """Cross-entropy of the guided heads' attention at `place` [K] with the patches covered [K, N]."""
+    def _guide_loss(
+        self,
+        read: Read,
+        guided: tuple[int, tuple[int, ...]],
+        image: Tensor,
+        place: Tensor,
+        covered: Tensor,
+    ) -> Tensor:
+        """Cross-entropy of attention at `place` [K] with the patches covered [K, N].
+
+        Args:
+            guided: a layer's number, and which of its heads.
+        """
+        there = covered.any(1)
+        if not there.any():
+            return covered.new_zeros(())
+        image, place, covered = image[there], place[there], covered[there]
         inner = self._model[0].model
-        layer = inner.layers[SEEN_LAYER - 1]
-        states = layer.input_layernorm(read.layers[SEEN_LAYER - 1])
+        number, heads = guided
+        layer = inner.layers[number]
+        states = layer.input_layernorm(read.layers[number])
         attention = layer.self_attn
         split = (*states.shape[:2], -1, attention.head_dim)
         queries = attention.q_proj(states).view(split).transpose(1, 2)
         keys = attention.k_proj(states).view(split).transpose(1, 2)
         cos, sin = inner.rotary_emb(states, read.packed.position_ids)
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
-        heads = list(GUIDED_HEADS)
         logits = torch.einsum(
-            "khd,khld->khl", queries[image, :, place][:, heads], keys[image][:, heads]
+            "khd,khld->khl", queries[image, :, place][:, list(heads)], keys[:, list(heads)][image]
         )
         logits = logits.float() * attention.head_dim**-0.5
         allowed = read.packed.allowed[image, 0, place][:, None]
         shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
-        amount = covered.sum(-1, keepdim=True)
-        wanted = (covered / amount.clamp(min=1e-6))[:, None]
-        present = (amount > 0).float()
-        losses = -(wanted * shares).sum(-1) * present
-        return losses.sum() / (present.sum() * len(heads)).clamp(min=1.0)
+        wanted = (covered / covered.sum(-1, keepdim=True))[:, None]
+        return -(wanted * shares).sum(-1).mean()
 
 
 def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:

@@ -76,6 +76,11 @@ class LanguageLoss:
     ) -> None:
         self.model, self.scenes, self.branches = model, scenes, branches
         self.grounding = grounding
+        self._asked = np.flatnonzero([bool(e) for e in scenes.expressions])
+
+    def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """So many scenes [B] of those that something is asked about."""
+        return self._asked[rng.integers(len(self._asked), size=count)]
 
     @property
     def device(self) -> torch.device:
@@ -142,7 +147,7 @@ def language_losses(loss: LanguageLoss, cache: FeatureCache, steps: int) -> Loss
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])
-        rows = rng.integers(len(loss.scenes), size=batch)
+        rows = loss.rows(rng, batch)
         longest = 4 if step < steps // 4 else None
         result = loss(rows, rng, cache.clip(rows, loss.device), longest)
         return result.loss, result.figures

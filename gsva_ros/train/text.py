@@ -63,7 +63,7 @@ class Branches:
         expressions: list[Expression],
         rng: np.random.Generator,
         longest: int | None = None,
-        tokens: int = 240,
+        tokens: int = 320,
     ) -> list[Branch]:
         """Branches that fill `tokens` positions: most hold one expression, some several, some free text."""
         if longest is not None:
