@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ..scenes import Expression
 from .expressions import Expressions, SeenObject
 from .household.colours import COLOURS as HOUSEHOLD_COLOURS
+from .household.expressions import Expressions as HouseholdExpressions
 from .household.shapes import KINDS as HOUSEHOLD_KINDS
 from .shapes import COLOURS, KINDS
 
@@ -18,6 +21,16 @@ from .shapes import COLOURS, KINDS
 Shown = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[SeenObject]]
 #: Shows a seed's scene. Not thread-safe.
 Show = Callable[[int], Shown]
+
+
+class Asking(Protocol):
+    """Draws expressions about a scene."""
+
+    def __init__(self, things: Sequence[SeenObject], width: int, rng: np.random.Generator) -> None:
+        """Args: width: of the picture, pixels."""
+
+    def sample(self, count: int) -> list[Expression]:
+        """At most `count` different expressions."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class World:
     colours: tuple[str, ...]
     open: Callable[[int, int, Path | None], Show]
     block: int
-    expressions: type[Expressions] | None = None
+    expressions: type[Asking]
     meshes: bool = True
 
 
@@ -69,6 +82,6 @@ def _shifted(width: int, height: int, meshes: Path | None) -> Show:
 #: pictures and pairs of kind and colour that household never draws, to test with.
 WORLDS = {
     "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, meshes=False),
-    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100),
-    "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100),
+    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, HouseholdExpressions),
+    "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, HouseholdExpressions),
 }
