@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ..scenes import Expression
 from .expressions import Expressions, SeenObject
 from .household.colours import COLOURS as HOUSEHOLD_COLOURS
+from .household.common import SHIFTED, TRAINING
+from .household.expressions import Expressions as HouseholdExpressions
 from .household.shapes import KINDS as HOUSEHOLD_KINDS
 from .shapes import COLOURS, KINDS
 
@@ -18,6 +23,17 @@ from .shapes import COLOURS, KINDS
 Shown = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[SeenObject]]
 #: Shows a seed's scene. Not thread-safe.
 Show = Callable[[int], Shown]
+
+
+class Sampler(Protocol):
+    """Draws expressions about one scene."""
+
+    def sample(self, count: int) -> list[Expression]:
+        """At most `count` different ones, as many absent as present."""
+
+
+#: Takes what is seen, the picture's width in pixels and where chance comes from.
+Speak = Callable[[list[SeenObject], int, np.random.Generator], Sampler]
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,7 @@ class World:
     colours: tuple[str, ...]
     open: Callable[[int, int, Path | None], Show]
     block: int
-    expressions: type[Expressions] | None = None
+    expressions: Speak
     meshes: bool = True
 
 
@@ -65,10 +81,12 @@ def _shifted(width: int, height: int, meshes: Path | None) -> Show:
     return lambda seed: world.scene(seed)[:3]
 
 
+_SPEAK = partial(HouseholdExpressions, common=TRAINING)
+_SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
 #: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
 #: pictures and pairs of kind and colour that household never draws, to test with.
 WORLDS = {
     "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, meshes=False),
-    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100),
-    "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100),
+    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, _SPEAK),
+    "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, _SPEAK_SHIFTED),
 }
