@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .typos import mistyped
-from .words import BOTH, MORE_RELATIONS, ORDINALS, RELATIONS, SIDE_OF, Phrase, Vocabulary
+from .words import BOTH, MORE_RELATIONS, ORDINALS, RELATIONS, SIDE_OF, SIZE_OF, Phrase, Vocabulary
 
 #: Words or nothing, where the form cannot be applied.
 Make = Callable[[str, Vocabulary, np.random.Generator], str | None]
@@ -169,6 +169,16 @@ def _anchor(forms: Sequence[Make]) -> Make:
     return make
 
 
+def _instead(options: dict[str, tuple[str, ...]]) -> Make:
+    """Other words for the first of these that the expression holds."""
+
+    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
+        held = next((part for part in options if part in text), None)
+        return text.replace(held, _pick(options[held], rng), 1) if held else None
+
+    return make
+
+
 def _around(*templates: str) -> Make:
     """Something before or behind the whole phrase."""
 
@@ -201,6 +211,10 @@ def _bare(phrase: Phrase) -> bool:
 
 def _sized(phrase: Phrase) -> bool:
     return bool(phrase.size) and not phrase.tail and not phrase.rank
+
+
+def _ranked_by_size(phrase: Phrase) -> bool:
+    return phrase.rank in SIZE_OF and not phrase.tail
 
 
 _COLOURED = _templates(
@@ -295,6 +309,48 @@ FORMS = (
             },
         ),
     ),
+    Form(
+        "size",
+        _templates(
+            "{the} {colour} {noun} that {is} {rank}",
+            "{the} {colour} {noun} that {is} the {rank}",
+            where=_ranked_by_size,
+        ),
+    ),
+    Form(
+        "not",
+        _instead(
+            {
+                " that is not ": (" that isn't ", " which is not "),
+                " that are not ": (" that aren't ", " which are not "),
+            }
+        ),
+    ),
+    Form(
+        "part",
+        _instead(
+            {
+                " with a ": (" that has a ", " which has a "),
+                " without a ": (" that has no ", " with no "),
+                " with stripes": (" that has stripes",),
+                " without stripes": (" that has no stripes", " with no stripes"),
+            }
+        ),
+    ),
+    Form(
+        "except",
+        _instead({" but the ": (" except for the ",), " except the ": (" apart from the ",)}),
+    ),
+    Form(
+        "use",
+        _instead(
+            {
+                "anything to ": ("a thing to ", "anything i can "),
+                "something to ": ("something one can ", "some thing to "),
+                "something i can ": ("something that i can ",),
+            }
+        ),
+    ),
     Form("anchor", _anchor((_COLOURED, _NO_ARTICLE, _synonym))),
     Form("punctuation", _around("{}.", "{}!", "{}?", "{} .", "{}...", "{}, please", "{} please")),
     Form("typo", _typos(1)),
@@ -368,6 +424,39 @@ FORMS = (
         held_out=True,
     ),
     Form("other relation", _relation(("which {is}", "standing"), {}), held_out=True),
+    Form(
+        "other not",
+        _instead({" that is not ": (" which isn't ",), " that are not ": (" which aren't ",)}),
+        held_out=True,
+    ),
+    Form(
+        "other part",
+        _instead(
+            {
+                " with a ": (" having a ",),
+                " without a ": (" lacking a ",),
+                " with stripes": (" having stripes",),
+                " without stripes": (" lacking stripes",),
+            }
+        ),
+        held_out=True,
+    ),
+    Form(
+        "other except",
+        _instead({" but the ": (" other than the ",), " except the ": (" besides the ",)}),
+        held_out=True,
+    ),
+    Form(
+        "other use",
+        _instead(
+            {
+                "anything to ": ("anything that could be used to ", "any object to "),
+                "something to ": ("something we could ",),
+                "something i can ": ("something that lets me ",),
+            }
+        ),
+        held_out=True,
+    ),
     Form("courtesy", _around("{} thank you", "um, {}", "{}, thanks!"), held_out=True),
     Form("two typos", _typos(2), held_out=True),
 )

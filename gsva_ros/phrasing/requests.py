@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .words import ORDINALS, SIDE_OF, SIZE_OF
+
 #: The most things that one request names, and how often it names one, two, three or four.
 MOST_THINGS = 4
 SHARES = (0.5, 0.26, 0.14, 0.1)
@@ -103,6 +105,8 @@ HELD_OUT = Wording(
     ),
     joiners=((" as well as ", ", "), (" plus ", " plus "), (" & ", ", ")),
 )
+#: Of these there is one: nobody asks for "a nearest mug".
+RANKS = {*SIDE_OF, *SIZE_OF, *ORDINALS.values()}
 _ENDS = ("", "", "", "", ".", "!")
 _QUESTION = re.compile(r"(?:where|can|could|would|will|do|is|are|which|what|have)\b")
 _SINGULAR = re.compile(r"the (?!two |three )")
@@ -158,9 +162,9 @@ def _indefinite(thing: str) -> str:
     if _ALL.match(thing):
         return _ALL.sub("any ", thing, count=1)
     found = _SINGULAR.match(thing)
-    if not found or re.match(r"the (?:\w+most|nearest|closest|farthest|second|third)\b", thing):
+    rest = thing[found.end() :] if found else ""
+    if not rest or rest.split()[0] in RANKS:
         return thing
-    rest = thing[found.end() :]
     return f"{'an' if rest[0] in 'aeiou' else 'a'} {rest}"
 
 

@@ -68,11 +68,16 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "book": ("paperback",),
     "cylinder": ("tube",),
 }
+#: What leaves some out of all.
+EXCEPT = ("but", "except")
 IRREGULAR = {
     "knife": "knives",
+    "potato": "potatoes",
     "roll of tape": "rolls of tape",
     "scissors": "scissors",
     "pliers": "pliers",
+    "tomato": "tomatoes",
+    "tweezers": "tweezers",
 }
 BOTH = "both"
 _DETERMINERS = ("the two", "the three", "the", "all", "every", BOTH)
@@ -82,6 +87,8 @@ def plural(noun: str) -> str:
     """Of a noun, or of the last word of several."""
     if noun in IRREGULAR:
         return IRREGULAR[noun]
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 

@@ -20,7 +20,7 @@ from .household.scans import load_scans
 from .render import Renderer, Rendering
 from .scene import SceneSpec, sample_scene
 from .splits import seeds
-from .worlds import WORLDS, Asking, Show
+from .worlds import WORLDS, Show, Speak
 
 VERSION = 1
 # An object that shows less than this fraction of the image (60 pixels at 192 x 144) makes a redraw.
@@ -72,13 +72,13 @@ def visible_scene(seed: int, renderer: Renderer) -> tuple[SceneSpec, Rendering, 
 
 
 _show: Show | None = None
-_asking: type[Asking] | None = None
+_speak: Speak | None = None
 _width = 0
 
 
 def _start(world: str, width: int, height: int, meshes: Path | None) -> None:
-    global _show, _asking, _width
-    _show, _asking = WORLDS[world].open(width, height, meshes), WORLDS[world].expressions
+    global _show, _speak, _width
+    _show, _speak = WORLDS[world].open(width, height, meshes), WORLDS[world].expressions
     _width = width
 
 
@@ -87,10 +87,10 @@ def _one(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], dict[str, Any]]:
     seed, expressions = task
     assert _show is not None
-    assert _asking is not None
+    assert _speak is not None
     rgb, instances, seen = _show(seed)
     rng = np.random.default_rng([seed, 1_000_003])
-    asked = _asking(seen, _width, rng).sample(expressions)
+    asked = _speak(seen, _width, rng).sample(expressions)
     scene = {
         "seed": seed,
         "objects": [asdict(thing) for thing in seen],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from ..scenes import Expression
 from .expressions import Expressions, SeenObject
 from .household.colours import COLOURS as HOUSEHOLD_COLOURS
+from .household.common import SHIFTED, TRAINING
 from .household.expressions import Expressions as HouseholdExpressions
 from .household.shapes import KINDS as HOUSEHOLD_KINDS
 from .shapes import COLOURS, KINDS
@@ -23,14 +25,15 @@ Shown = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[SeenObject]]
 Show = Callable[[int], Shown]
 
 
-class Asking(Protocol):
-    """Draws expressions about a scene."""
-
-    def __init__(self, things: Sequence[SeenObject], width: int, rng: np.random.Generator) -> None:
-        """Args: width: of the picture, pixels."""
+class Sampler(Protocol):
+    """Draws expressions about one scene."""
 
     def sample(self, count: int) -> list[Expression]:
-        """At most `count` different expressions."""
+        """At most `count` different ones, as many absent as present."""
+
+
+#: Takes what is seen, the picture's width in pixels and where chance comes from.
+Speak = Callable[[list[SeenObject], int, np.random.Generator], Sampler]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class World:
     colours: tuple[str, ...]
     open: Callable[[int, int, Path | None], Show]
     block: int
-    expressions: type[Asking]
+    expressions: Speak
     meshes: bool = True
 
 
@@ -78,10 +81,12 @@ def _shifted(width: int, height: int, meshes: Path | None) -> Show:
     return lambda seed: world.scene(seed)[:3]
 
 
+_SPEAK = partial(HouseholdExpressions, common=TRAINING)
+_SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
 #: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
 #: pictures and pairs of kind and colour that household never draws, to test with.
 WORLDS = {
     "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, meshes=False),
-    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, HouseholdExpressions),
-    "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, HouseholdExpressions),
+    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, _SPEAK),
+    "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, _SPEAK_SHIFTED),
 }

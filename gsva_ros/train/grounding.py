@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.gsva import GSVA
+from ..phrasing.unknown import TAUGHT as UNKNOWN
+from ..phrasing.words import Vocabulary
 from ..scenes import SceneSet, grid_samples
 from .packing import Packed
 
@@ -27,7 +30,11 @@ ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
 # Two heads of the layer between the first two learn to look at the anchor, and two of the one before the
 # last at what a slot means.
 ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
-ANCHOR = re.compile(r"\b(?:left of|right of|in front of|behind) the (?:(\w+) )?(\w+)$")
+# A relation and its anchor, whose last word ends the expression; "on the far left" is none.
+ANCHOR = re.compile(
+    r"\b(?:left of|right of|(?:left|right) side of|in front of|behind|next to|beside|by|near|on|on top of"
+    r"|in|inside|inside of|under|below|underneath) the (?!(?:far )?(?:left|right)\b)(?:(\w+) )?(\w+)$"
+)
 
 
 @dataclass(frozen=True)
@@ -188,14 +195,24 @@ def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:
 
 
 def anchor_objects(scenes: SceneSet, row: int, text: str) -> tuple[int, ...] | None:
-    """The objects that a relation's anchor phrase fits; None where the text holds no relation."""
+    """The objects that a relation's anchor phrase fits; None where the text holds none that is known."""
     found = ANCHOR.search(text)
     if not found:
         return None
-    colour, kind = found.groups()
-    fits = scenes.kind[row] >= 0
-    if kind in scenes.kinds:
-        fits = fits & (scenes.kind[row] == scenes.kinds.index(kind))
+    colour, noun = found.groups()
+    kinds = _kinds(tuple(scenes.kinds))
+    kind = kinds.get(f"{colour} {noun}") or kinds.get(noun)
+    if kind is None:
+        return () if noun in UNKNOWN else None
+    fits = scenes.kind[row] == scenes.kinds.index(kind)
     if colour in scenes.colours:
         fits = fits & (scenes.colour[row] == scenes.colours.index(colour))
     return tuple(int(k) for k in np.flatnonzero(fits))
+
+
+@lru_cache
+def _kinds(names: tuple[str, ...]) -> dict[str, str]:
+    """Every name of a kind, and the kind."""
+    words = Vocabulary(names, ())
+    others = {other: kind for kind in names for other in words.other_names(kind)}
+    return others | {kind: kind for kind in names}

@@ -22,7 +22,7 @@ from ..model.checkpoint import Checkpoint
 from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..model.tokenizer import TOKENIZER_NAME
-from ..phrasing import requests
+from ..phrasing import requests, unknown
 from ..phrasing.words import SYNONYMS, Vocabulary
 from ..scenes import SceneSet
 from .config import Config
@@ -35,7 +35,7 @@ from .language import FeatureCache, LanguageLoss, language_losses
 from .parts import export, select
 from .prompts import SymbolicPrompt
 from .recipe import mini_config
-from .text import UNSEEN, Branches, train_tokenizer
+from .text import Branches, train_tokenizer
 from .trainer import Task
 from .vision import Losses, clip_losses, sam_losses
 
@@ -204,4 +204,4 @@ def _texts(scenes: SceneSet) -> list[str]:
         for e in expressions
     ]
     synonyms = [word for kind in scenes.kinds for word in SYNONYMS.get(kind, ())]
-    return texts + ["USER:", *requests.words(), *UNSEEN, *synonyms] * 200
+    return texts + ["USER:", *requests.words(), *unknown.TAUGHT, *synonyms] * 200

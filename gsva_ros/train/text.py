@@ -15,20 +15,12 @@ from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Special
 from ..phrasing.forms import reworded
 from ..phrasing.requests import how_many, request
-from ..phrasing.words import Vocabulary
+from ..phrasing.unknown import TAUGHT, renamed, unknown
+from ..phrasing.words import Vocabulary, plural
 from ..scenes import Expression
 from .grounding import ANCHOR
 from .packing import Branch
 
-# Objects the simulator never renders: words a user may say and the model must answer with [REJ].
-UNSEEN = (  # noqa: SIM905 (a hundred quoted words are harder to read)
-    "apple banana orange lemon pear spoon fork knife scissors hammer screwdriver wrench pen "
-    "pencil book phone laptop keyboard mouse lamp chair table person hand dog cat car train key "
-    "wallet glove shoe hat sock towel sponge brush toothbrush soap bread cheese egg carrot tomato "
-    "potato pan pot kettle toaster clock watch camera battery cable plug screw bolt nut drill saw "
-    "tape ruler stapler notebook paper envelope bag backpack basket bucket tray vase plant flower "
-    "candle pillow blanket doll robot gripper tweezers syringe"
-).split()
 RELATION_WEIGHT = 6.0
 
 
@@ -55,6 +47,7 @@ class Branches:
 
     def __init__(self, prompt: Prompt, vocabulary: Vocabulary) -> None:
         self.prompt, self.vocabulary = prompt, vocabulary
+        self.unknown = unknown(TAUGHT, vocabulary)
         ids = prompt.tokenizer.ids
         self.slot_ids = (ids[Special.SEG], ids[Special.REJ])
 
@@ -79,9 +72,9 @@ class Branches:
             asked, draw = rng.random() < 0.25, rng.random()
             size = how_many(rng) if asked else 1 if draw < 0.8 else int(rng.integers(2, 4))
             chosen = [order[(number + k) % len(order)] for k in range(size)]
-            chosen = [self._reworded(e, rng) for e in chosen]
             if rng.random() < 0.04:
-                chosen[0] = self._unseen(rng)
+                chosen[0] = self._unseen(chosen[0], rng)
+            chosen = [self._reworded(e, rng) for e in chosen]
             branch = self._ask(chosen, rng) if asked else self._segment(chosen)
             room -= len(branch.ids)
             if room < 0 and branches:
@@ -92,12 +85,15 @@ class Branches:
     def _reworded(self, expression: Expression, rng: np.random.Generator) -> Expression:
         return replace(expression, text=reworded(expression.text, self.vocabulary, rng))
 
-    def _unseen(self, rng: np.random.Generator) -> Expression:
-        """A thing that no scene holds, in the forms that seen things come in."""
-        noun = str(rng.choice(UNSEEN))
-        colour = str(rng.choice(["red", "green", "blue", "yellow", "white", "black"]))
-        form = str(rng.choice(["the {n}", "the {c} {n}", "a {n}", "all {n}s", "the {n}s"]))
-        return Expression(form.format(n=noun, c=colour), "unseen", ())
+    def _unseen(self, like: Expression, rng: np.random.Generator) -> Expression:
+        """A thing that no scene holds, in the form of an expression, or in one that seen things come in."""
+        noun = str(rng.choice(self.unknown))
+        colour = str(rng.choice(self.vocabulary.colours))
+        form = str(rng.choice(["the {n}", "the {c} {n}", "a {n}", "all {ns}", "the {ns}"]))
+        text = form.format(n=noun, c=colour, ns=plural(noun))
+        if rng.random() < 0.5:
+            text = renamed(like.text, noun, self.vocabulary, rng) or text
+        return Expression(text, "unseen", ())
 
     def _segment(self, chosen: list[Expression]) -> Branch:
         texts, rejected = [e.text for e in chosen], [not e.targets for e in chosen]

@@ -103,7 +103,7 @@ def opened(t: SeenObject, a: SeenObject, b: SeenObject) -> float:
 
 def meant(text: str, things: list[SeenObject]) -> set[int]:
     """The ids of what an expression means."""
-    if found := re.fullmatch(r"(?:anything to|something to|something I can) (.+)", text):
+    if found := re.fullmatch(r"(?:anything to|something to|something i can) (.+)", text):
         return {t.id for t in things if t.kind in SERVING[found[1]]}
     if found := re.fullmatch(r"everything (?:but|except) the (.+)", text):
         (out,) = named(found[1], things)
@@ -156,7 +156,7 @@ def meant(text: str, things: list[SeenObject]) -> set[int]:
 
 def test_every_form_means_what_its_words_say() -> None:
     counts: Counter[str] = Counter()
-    for seed in range(250):
+    for seed in range(150):
         things = household.scene(seed)
         for form, *pair in drawn(seed).pairs(60):
             counts[form] += 1
@@ -168,7 +168,7 @@ def test_every_form_means_what_its_words_say() -> None:
                     several = SINGULAR.keys() & set(expression.text.split())
                     assert several or len(expression.targets) == 1, expression
     assert set(counts) == set(drawn(0).forms)
-    assert min(counts.values()) > 40, counts
+    assert min(counts.values()) > 20, counts
 
 
 def test_as_many_absent_as_present_and_none_twice() -> None:
@@ -299,7 +299,7 @@ class Leaking(Expressions):
 
 
 def test_words_alone_do_not_tell_what_is_there() -> None:
-    train, held_out = range(600), range(10_000, 10_300)
+    train, held_out = range(400), range(10_000, 10_200)
     told = words_only(captions(train), captions(held_out))
     assert told["all"][0] <= MOST, told
     # "everything but the mug" is always something; it is one pair in a hundred.
@@ -308,7 +308,7 @@ def test_words_alone_do_not_tell_what_is_there() -> None:
 
 
 def test_words_that_leak_are_found() -> None:
-    seeds = (range(300), range(10_000, 10_150))
+    seeds = (range(200), range(10_000, 10_100))
     leaking = words_only(*(captions(each, Leaking) for each in seeds))
     assert leaking["plural"][0] > MOST_OF_A_FORM, leaking
     assert leaking["single"][0] <= MOST_OF_A_FORM, leaking

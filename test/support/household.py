@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 
 from gsva_ros.sim.expressions import SeenObject
 from gsva_ros.sim.household.colours import COLOURS
 from gsva_ros.sim.household.common import Common
+from gsva_ros.sim.household.expressions import Expressions
 from gsva_ros.sim.household.names import PARTED, STACKS
 from gsva_ros.sim.household.shapes import KINDS
 
@@ -76,3 +81,24 @@ def scene(seed: int) -> list[SeenObject]:
             )
         )
     return things
+
+
+def write(folder: Path, count: int, split: str = "test") -> None:
+    """Such scenes as `gsva sim render` writes them, with grey pictures and boxes as instances."""
+    folder.mkdir(parents=True)
+    instances = np.zeros((count, HEIGHT, WIDTH), np.uint8)
+    lines = []
+    for seed in range(count):
+        things = scene(seed)
+        for thing in things:
+            # Each keeps a corner of its own: no mask is empty.
+            instances[seed, 8 * thing.id : 8 * thing.id + 6, :6] = thing.id
+        asked = Expressions(things, WIDTH, np.random.default_rng(seed), COMMON).sample(20)
+        told = {"objects": [asdict(t) for t in things], "expressions": [asdict(e) for e in asked]}
+        lines.append(json.dumps({"seed": seed, **told}))
+    meta = {"version": 1, "world": "household", "split": split, "count": count}
+    meta |= {"width": WIDTH, "height": HEIGHT, "kinds": list(KINDS), "colours": list(COLOURS)}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    (folder / "scenes.jsonl").write_text("\n".join(lines) + "\n")
+    np.save(folder / "instances.npy", instances)
+    np.save(folder / "rgb.npy", np.full((*instances.shape, 3), 128, np.uint8))

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
+from ...phrasing.unknown import HELD_OUT as HELD_OUT_NOUNS
+from ...phrasing.unknown import renamed, unknown
 from ...phrasing.words import Vocabulary
 from ...scenes import Expression, SceneSet
 from ...truth import Referring
@@ -19,6 +21,8 @@ from ..fingerprint import fingerprint
 
 #: Sets of forms to ask in.
 FORMS = {"taught": TAUGHT, "held-out": HELD_OUT}
+#: Nouns instead of forms.
+UNKNOWN = "unknown"
 
 
 def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
@@ -30,28 +34,46 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     parser.add_argument("--limit", type=int, help="the first LIMIT scenes only")
     parser.add_argument(
         "--forms",
-        choices=(*FORMS, "as written"),
+        choices=(*FORMS, UNKNOWN, "as written"),
         default="as written",
         help="ask each expression in another form of the same meaning, as people type; scores then come by "
-        "form. held-out: forms that training never draws",
+        "form. held-out: forms that training never draws. unknown: each names, for one of its things, "
+        "what no scene holds and training never names",
     )
 
 
 @contextmanager
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     """The scenes' cases; InputError where the folder does not hold them."""
-    cases = scene_cases(SceneSet(args.data, args.split, args.limit), FORMS.get(args.forms))
+    scenes = SceneSet(args.data, args.split, args.limit)
+    nouns = HELD_OUT_NOUNS if args.forms == UNKNOWN else ()
+    cases = scene_cases(scenes, FORMS.get(args.forms), nouns)
     files = sorted(path for path in args.data.iterdir() if path.is_file())
     data = f"{len(cases)} scenes of split {args.split}"
-    data += f", in {args.forms} forms" if args.forms in FORMS else ""
+    data += (
+        f", in {args.forms} forms" if args.forms in FORMS else ", unknown nouns" if nouns else ""
+    )
     yield Gathered(cases, data, fingerprint=fingerprint(files))
 
 
-def scene_cases(scenes: SceneSet, forms: Sequence[Form] | None = None) -> list[Case]:
-    """One case for each rendered scene; with forms, of what can be said in one, by its name."""
+def scene_cases(
+    scenes: SceneSet, forms: Sequence[Form] | None = None, nouns: Sequence[str] = ()
+) -> list[Case]:
+    """One case for each rendered scene; with forms, of what can be said in one, by its name.
+
+    nouns: what no scene holds; where there are any, of expressions that name one of them.
+    """
     words = Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
+    nouns = unknown(nouns, words)
 
     def asked_of(row: int) -> list[Expression]:
+        if nouns:
+            rng = np.random.default_rng([row, len(nouns)])
+            texts = [
+                renamed(e.text, nouns[int(rng.integers(len(nouns)))], words, rng)
+                for e in scenes.expressions[row]
+            ]
+            return [Expression(text, UNKNOWN, ()) for text in dict.fromkeys(texts) if text]
         if forms is None:
             return scenes.expressions[row]
         rng = np.random.default_rng([row, len(forms)])

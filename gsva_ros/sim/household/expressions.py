@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...phrasing.words import GENERIC, MORE_RELATIONS, RELATIONS, SIDE_OF, SIZE_OF
+from ...phrasing.words import EXCEPT, GENERIC, MORE_RELATIONS, RELATIONS, SIDE_OF, SIZE_OF
 from ...scenes import Expression
 from ..expressions import SeenObject
 from .asked import (
@@ -41,8 +41,7 @@ TRIES = 40
 PAIRS = 8
 #: Which a noun phrase names, kind and colour, and how often.
 PATTERNS = ((0.55, (True, True)), (0.33, (True, False)), (0.12, (False, True)))
-EXCEPT = ("but", "except")
-WANTED = ("anything to", "something to", "something I can")
+WANTED = ("anything to", "something to", "something i can")
 #: Draws an expression that is to mean something, or nothing; its caller looks whether it does.
 Draw = Callable[[bool], Asked | None]
 Pair = tuple[SeenObject, SeenObject]

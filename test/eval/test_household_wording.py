@@ -1,0 +1,53 @@
+"""The household world's expressions as evaluation asks for them: in other forms, and with unknown nouns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import household
+import pytest
+
+from gsva_ros.eval.sources.scenes import FORMS, HELD_OUT_NOUNS, UNKNOWN, scene_cases
+from gsva_ros.phrasing.words import plural
+from gsva_ros.scenes import SceneSet
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> SceneSet:
+    folder: Path = tmp_path_factory.mktemp("household") / "test"
+    household.write(folder, 40)
+    return SceneSet(folder, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "among"),
+    [
+        ("taught", {"not", "part", "except", "use", "ordinal", "relation", "anchor"}),
+        ("held-out", {"other not", "other part", "other except", "other use", "other relation"}),
+    ],
+)
+def test_other_forms_keep_their_truth(scenes: SceneSet, name: str, among: set[str]) -> None:
+    said = set()
+    for row, case in enumerate(scene_cases(scenes, FORMS[name])):
+        _, asked = case.read()
+        plain = [len(e.targets) for e in scenes.expressions[row]]
+        assert len(asked) == len(plain), "some form fits each expression"
+        for referring, targets in zip(asked, plain, strict=True):
+            assert referring.referents == targets
+            assert referring.mask.any() == bool(targets)
+            said.add(referring.category)
+    assert among <= said <= {form.name for form in FORMS[name]}
+
+
+def test_unknown_nouns_name_nothing(scenes: SceneSet) -> None:
+    spoken = {*HELD_OUT_NOUNS, *map(plural, HELD_OUT_NOUNS)}
+    count = 0
+    for case in scene_cases(scenes, nouns=HELD_OUT_NOUNS):
+        _, asked = case.read()
+        count += len(asked)
+        for referring in asked:
+            assert spoken & set(referring.expression.split()), referring.expression
+            assert referring.category == UNKNOWN
+            assert not referring.referents
+            assert not referring.mask.any()
+    assert count > 10 * len(scenes)

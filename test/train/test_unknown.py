@@ -1,0 +1,41 @@
+"""What training says of things that no scene holds."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import household
+import numpy as np
+
+from gsva_ros.model.tokenizer import Special
+from gsva_ros.phrasing.unknown import HELD_OUT, TAUGHT
+from gsva_ros.phrasing.words import Vocabulary, plural
+from gsva_ros.scenes import Expression
+from gsva_ros.sim.household.colours import COLOURS
+from gsva_ros.sim.household.shapes import KINDS
+from gsva_ros.train.text import Branches
+
+
+def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
+    prompt = SimpleNamespace(tokenizer=SimpleNamespace(ids=dict.fromkeys(Special, 0)))
+    branches = Branches(prompt, Vocabulary(KINDS, COLOURS))  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    like = [
+        e
+        for seed in range(30)
+        for e in household.Expressions(
+            household.scene(seed), household.WIDTH, np.random.default_rng(seed)
+        ).sample(20)
+    ]
+    nouns = {noun for noun in TAUGHT if noun not in branches.vocabulary.names}
+    nouns |= {plural(noun) for noun in nouns}
+    held_out = {word for noun in HELD_OUT for word in (noun, plural(noun))}
+    shapes = set()
+    for expression in like:
+        asked = branches._unseen(expression, rng)
+        words = asked.text.split()
+        assert asked == Expression(asked.text, "unseen", ())
+        assert nouns & set(words), asked
+        assert not held_out & set(words), asked
+        shapes |= set(words) & {"left", "under", "without", "between", "all", "second", "not"}
+    assert {"left", "all", "between"} <= shapes
