@@ -1,8 +1,8 @@
 """Patches and words in one space, as CLIP's pictures and texts are.
 
-An image token is taught to point along the embeddings of the words that are true of what it shows, and along
-no other kind's or colour's. A language model that starts from there compares words with patches from its
-first step, instead of finding an arbitrary translation between them.
+An image token is taught to point along the embeddings of the words that are true of what it shows, and
+along no other kind's or colour's. A language model that starts from there compares words with patches from
+its first step, instead of finding an arbitrary translation between them.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Matcher(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, positions: Tensor, patches: Tensor, image: Tensor) -> Tensor:
-        """Logits [K, N] of positions [K, D] and patches [B, N, D]; image int64 [K]: which of B each is in."""
+        """Logits [K, N] of positions [K, D] and patches [B, N, D]; image [K]: which of B each is in."""
         query, keys = self.query(positions), self.key(patches)
         return torch.einsum("kc,knc->kn", query, keys[image]) / query.shape[-1] ** 0.5 + self.bias
 
