@@ -10,6 +10,7 @@ Nothing of this is part of the exported model.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.gsva import GSVA
+from ..model.prompt import Prompt
 from ..phrasing.unknown import TAUGHT as UNKNOWN
-from ..phrasing.words import Vocabulary
+from ..phrasing.words import Vocabulary, plural
 from ..scenes import SceneSet, grid_samples
 from .packing import Packed
 
@@ -30,6 +32,8 @@ ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
 # Two heads of the layer between the first two learn to look at the anchor, and two of the one before the
 # last at what a slot means.
 ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
+# In the first layer, words look at what they name.
+WORD_HEADS = {"kind": (0, 1), "colour": (2, 3)}
 # A relation and its anchor, whose last word ends the expression; "on the far left" is none.
 ANCHOR = re.compile(
     r"\b(?:left of|right of|(?:left|right) side of|in front of|behind|next to|beside|by|near|on|on top of"
@@ -54,6 +58,25 @@ class Read:
     start: int
 
 
+#: An attribute of things ("kind", "colour"), and which of its classes.
+Name = tuple[str, int]
+
+
+def names_of(prompt: Prompt, scenes: SceneSet) -> dict[int, Name]:
+    """The tokens that name a kind or a colour of the scenes, each by itself.
+
+    Of a word in several pieces it is the last, where that ends no other word.
+    """
+    found: dict[int, Name | None] = {}
+    for attribute, words in (("kind", scenes.kinds), ("colour", scenes.colours)):
+        for index, word in enumerate(words):
+            for spelt in (word, plural(word)):
+                last = prompt.tokenizer.encode([spelt])[-1]
+                name = (attribute, index)
+                found[last] = name if found.get(last, name) == name else None
+    return {token: name for token, name in found.items() if name}
+
+
 class Matcher(nn.Module):
     """Which image patches a position speaks of."""
 
@@ -72,9 +95,13 @@ class Matcher(nn.Module):
 class Grounding(nn.Module):
     """The read-outs: a slot's targets; of a relation, the anchor and its place, at word and at slot."""
 
-    def __init__(self, model: GSVA, scenes: SceneSet) -> None:
+    def __init__(
+        self, model: GSVA, scenes: SceneSet, names: Mapping[int, Name] | None = None
+    ) -> None:
+        """Args: names: tokens that name a kind or a colour by themselves (`names_of`)."""
         super().__init__()
         width = model.config.hidden_size
+        self._names = names or {}
         self.target = Matcher(width)
         self.anchor = Matcher(width)
         self.seen = nn.Linear(width, 3)
@@ -98,6 +125,10 @@ class Grounding(nn.Module):
         ]
         related = [k for k, ids in enumerate(anchors) if ids is not None]
         total = 4.0 * target_loss + 0.3 * found
+        for attribute, heads in WORD_HEADS.items():
+            named = self._named_loss(read, attribute, heads)
+            total = total + 0.3 * named
+            figures[attribute] = named.item()
         if not related:
             return total, figures
         chosen = torch.tensor(related, device=image.device)
@@ -119,6 +150,23 @@ class Grounding(nn.Module):
         weights = {"anchor": 4.0, "guide": 0.3, "seen": 2.0, "place": 2.0}
         total = total + sum(weights[name] * loss for name, loss in losses.items())
         return total, figures | {name: loss.item() for name, loss in losses.items()}
+
+    def _named_loss(self, read: Read, attribute: str, heads: tuple[int, ...]) -> Tensor:
+        """Of the words that name a kind, or a colour: attention with what is so called."""
+        ids = read.packed.ids
+        spoken = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+        for token, (of, _) in self._names.items():
+            if of == attribute:
+                spoken |= ids == token
+        image, place = spoken.nonzero().unbind(1)
+        images, table = image.cpu().numpy(), getattr(self._scenes, attribute)
+        values = [self._names[int(token)][1] for token in ids[image, place]]
+        objects = [
+            tuple(int(k) for k in np.flatnonzero(table[read.rows[i]] == value))
+            for i, value in zip(images, values, strict=True)
+        ]
+        covered = self._coverage(read, images, objects)
+        return self._guide_loss(read, (0, heads), image, read.start + place, covered)
 
     def _matched(
         self, matcher: Matcher, read: Read, layer: int, image: Tensor, place: Tensor
@@ -164,10 +212,9 @@ class Grounding(nn.Module):
         keys = attention.k_proj(states).view(split).transpose(1, 2)
         cos, sin = inner.rotary_emb(states, read.packed.position_ids)
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
-        logits = torch.einsum(
-            "khd,khld->khl", queries[image, :, place][:, list(heads)], keys[:, list(heads)][image]
-        )
-        logits = logits.float() * attention.head_dim**-0.5
+        chosen = list(heads)
+        logits = queries[:, chosen, read.start :] @ keys[:, chosen].transpose(2, 3)  # [B, h, L, T]
+        logits = logits[image, :, place - read.start].float() * attention.head_dim**-0.5
         allowed = read.packed.allowed[image, 0, place][:, None]
         shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
         wanted = (covered / covered.sum(-1, keepdim=True))[:, None]

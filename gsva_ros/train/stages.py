@@ -29,7 +29,7 @@ from .config import Config
 from .contrast import WordContrast
 from .dense import DenseHead
 from .frames import Frames
-from .grounding import Grounding, give_places
+from .grounding import Grounding, give_places, names_of
 from .joint import joint_losses
 from .language import FeatureCache, LanguageLoss, language_losses
 from .parts import export, select
@@ -84,7 +84,7 @@ class Stage(nn.Module):
             part = model.config.sam["prompt_embed_dim"]
         self.model = model
         self.symbolic = SymbolicPrompt(*counts, model.config.sam["prompt_embed_dim"])
-        self.grounding = Grounding(model, scenes)
+        self.grounding = Grounding(model, scenes, names_of(checkpoint.prompt, scenes))
         self.head = DenseHead(part, *counts)
         self.contrast = WordContrast(model, checkpoint.prompt, scenes)
         self.losses: Losses | None = None
