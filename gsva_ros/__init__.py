@@ -27,7 +27,8 @@ def load(
         model: a bundled name ("gsva-mini"), a converted directory, a SAM 3 directory of transformers,
             or, together with `weights`, the LLaVA directory that official weights were trained from.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16"; "int8"
+            or "int4": large weights in few bits, the rest bfloat16.
         official: for official weights: weights, vision_tower, and optionally sam, conversation,
             lora_alpha; see `gsva_ros.model.checkpoint.load_official`.
 

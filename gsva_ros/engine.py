@@ -33,9 +33,11 @@ from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.config import model_type
 from .model.images import Rgb, check_rgb, upload
+from .model.mapped import drop_pages
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
 from .model.prefix import Prefix, branch_bias, rewind
+from .model.quantised import DTYPE, KINDS, quantise
 from .model.reading import read
 from .model.sam import SamPreprocessor
 from .model.tokenizer import Special
@@ -92,18 +94,29 @@ class Engine:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype
+        self,
+        checkpoint: Checkpoint,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        kind: str = "",
     ) -> None:
-        self.model = checkpoint.model.to(device).eval()
+        """Args: kind: of `quantised.KINDS`, where large weights are stored in few bits."""
+        if kind:
+            quantise(checkpoint.model, kind, device)
         # Parameters only: the rotary frequencies and SAM's position matrix are buffers, and need
         # float32's precision.
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.to(dtype)
+        for parameter in checkpoint.model.parameters():
+            if (parameter.dtype, parameter.device) != (dtype, device):
+                whole = parameter.data
+                parameter.data = whole.to(device, dtype)
+                drop_pages(whole)
+        self.model = checkpoint.model.to(device).eval()
         self.prompt = checkpoint.prompt
         self.config = checkpoint.model.config
         self.name, self.weights_hash = name, checkpoint.weights_hash
         self.device, self.dtype = device, dtype
-        self.precision = str(dtype).removeprefix("torch.")
+        self.precision = kind or str(dtype).removeprefix("torch.")
         self.prompt_template = self.config.conversation
         self._clip = ClipPreprocessor(self.config.preprocessor)
         self._sam = SamPreprocessor(self.config.sam["image_size"])
@@ -438,8 +451,9 @@ def load(
     chosen = _device(device)
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
-    if dtype not in DTYPES:
-        raise InputError(f"dtype is auto, {', '.join(DTYPES)}, not {dtype!r}")
+    if dtype not in (*DTYPES, *KINDS):
+        raise InputError(f"dtype is auto, {', '.join((*DTYPES, *KINDS))}, not {dtype!r}")
+    kind = dtype if dtype in KINDS else ""
     if official:
         missing = [name for name in ("weights", "vision_tower") if name not in official]
         if missing:
@@ -448,10 +462,14 @@ def load(
     else:
         directory = model_directory(model)
         if own := OWN_ENGINES.get(model_type(directory)):
+            if kind:
+                raise InputError(
+                    f"{model} has no weights of few bits ({kind}); {', '.join(DTYPES)}"
+                )
             other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
             return other
         checkpoint = load_converted(directory)
-    return Engine(checkpoint, str(model), chosen, DTYPES[dtype])
+    return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind)
 
 
 def _device(name: str) -> torch.device:

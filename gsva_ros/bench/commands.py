@@ -61,8 +61,13 @@ def run(args: argparse.Namespace) -> int:
         config, prompt = engine.config, engine.prompt
     asked = [timing.EXPRESSIONS[k % len(timing.EXPRESSIONS)] for k in range(max(args.expressions))]
     costs = counting.count(config, prompt, asked)
-    texts = [f"{name}, {len(asked)} expressions, counted:\n\n{report.costs_table(costs)}"]
+    weights = counting.weight_bytes(config)
+    texts = [
+        f"{name}, {len(asked)} expressions, counted:\n\n{report.costs_table(costs)}",
+        report.weights_line(weights),
+    ]
     found: dict[str, Any] = {"name": name, "expressions": len(asked), "costs": costs}
+    found["weight_bytes"] = weights
     if not args.count:
         rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
         found["ceilings"] = timing.ceilings()

@@ -22,6 +22,7 @@ from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
 from ..model.prefix import Prefix, branch_bias
 from ..model.prompt import Prompt
+from ..model.quantised import DTYPE, KINDS, large, stored_bytes
 from ..model.reading import read
 
 
@@ -60,6 +61,19 @@ class _Watch(TorchDispatchMode):
         self.moved += sum(t.numel() * t.element_size() for t in (*given, *made))
         self.largest = max([self.largest, *(t.numel() for t in made)])
         return result
+
+
+def weight_bytes(config: GSVAConfig) -> dict[str, int]:
+    """What a configuration's weights take in memory, by dtype."""
+    with torch.device("meta"):
+        model = GSVA(config)
+    numbers = sum(p.numel() for p in model.parameters())
+    found = {"float32": 4 * numbers, "bfloat16": 2 * numbers}
+    for kind in KINDS:
+        stored = list(large(model, kind))
+        small = numbers - sum(linear.weight.numel() for linear, _ in stored)
+        found[kind] = DTYPE.itemsize * small + sum(stored_bytes(*layer) for layer in stored)
+    return found
 
 
 def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dict[str, Cost]:
@@ -161,8 +175,9 @@ def mask_floor(config: GSVAConfig, slots: int) -> float:
     sam = config.sam
     width, heads = sam["prompt_embed_dim"], sam["decoder_heads"]
     places = (sam["image_size"] // sam["patch_size"]) ** 2
-    # Seven attentions' scores or sums over places, of six tokens and all heads; then both upscalings.
-    attention = 10 * 2 * places * 6 * heads * width
+    # Four attentions' scores and sums over places, of six tokens and all heads, and the last one's of those
+    # that are read; then both upscalings.
+    attention = (8 * 6 + 2 * mask_decoder.READ) * 2 * places * heads * width
     upscaling = 2 * places * (width * width + width * width // 2) + 2 * 16 * places * width // 8
     prompts = 2 * config.hidden_size * (config.hidden_size + width)
     return float(slots * (attention + upscaling + prompts))

@@ -55,6 +55,12 @@ def costs_table(costs: Mapping[str, Cost]) -> str:
     return "\n".join(lines)
 
 
+def weights_line(sizes: Mapping[str, int]) -> str:
+    """What the weights take, by dtype."""
+    each = (f"{dtype} {size / 2**20:,.0f} MiB" for dtype, size in sizes.items())
+    return f"Weights in memory: {', '.join(each)}."
+
+
 def ratios_table(found: Mapping[int, Mapping[str, Time]]) -> str:
     """The plain path's times over ours, a row a count of expressions."""
     lines = [

@@ -419,7 +419,7 @@ def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="device"):
         gsva_ros.load(tmp_path, device="abacus")
     with pytest.raises(ValueError, match="dtype"):
-        gsva_ros.load(tmp_path, dtype="int4")
+        gsva_ros.load(tmp_path, dtype="int3")
     config = json.loads((tmp_path / "config.json").read_text())
     config["llm"]["num_hidden_layers"] += 1
     (tmp_path / "config.json").write_text(json.dumps(config))
