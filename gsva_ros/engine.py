@@ -36,7 +36,7 @@ from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
-from .model.prefix import Prefix, branch_bias, rewind
+from .model.prefix import Branches, Prefix, empty, rewind
 from .model.quantised import DTYPE, KINDS, quantise
 from .model.reading import read
 from .model.sam import SamPreprocessor
@@ -155,8 +155,9 @@ class Engine:
         pixel_values = self._clip(pixels)[None].to(self.dtype)
         image_tokens = model.project(model.encode_clip(pixel_values))
         embeds = [self._embed(prompt.before_image), image_tokens, self._embed(prompt.after_image)]
-        cache = model.language(torch.cat(embeds, 1), use_cache=True).past_key_values
-        assert cache is not None
+        x = torch.cat(embeds, 1)
+        cache = empty(model.model, x)
+        read(model.model, x, cache, wanted=self._indices([]))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return EncodedFrame(
@@ -260,7 +261,7 @@ class Engine:
         since = 0  # where the words of the next slot begin
         complete = False
         for _ in range(min(max_new_tokens, room)):
-            hidden = self._hidden(ids, cache)[-1]
+            hidden = self._hidden(ids, cache, [len(ids) - 1])[0]
             logits = self.model.lm_head(hidden).float()
             token = int(logits.argmax())
             if token == self._eos:
@@ -283,23 +284,21 @@ class Engine:
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """Each expression a branch of its own behind the shared prefix, all in one sequence."""
+        """Each expression a branch of its own behind the shared prefix, all in one pass."""
         branches = [self.prompt.slot(e) for e in expressions]
         decisions: list[_Decision] = []
         for start in range(0, len(branches), BATCH):
-            batch = branches[start : start + BATCH]
-            lengths = [len(ids) for ids in batch]
+            tree = Branches.of(branches[start : start + BATCH])
             prefix = frame.prefix_length
             # Every branch counts on from the prefix, as if it stood there alone.
-            places = torch.cat([torch.arange(prefix, prefix + n) for n in lengths])
-            states = read(
+            hidden = read(
                 self.model.model,
-                self._embed([i for ids in batch for i in ids]),
+                self._embed(tree.ids),
                 frame.prefix.cache(),
-                places[None].to(self.device),
-                branch_bias(lengths, prefix, self.dtype, self.device),
+                self._indices(tree.depths)[None] + prefix,
+                tree.bias(prefix, self.dtype, self.device),
+                self._indices(tree.ends),
             )
-            hidden = states[torch.tensor(lengths, device=self.device).cumsum(0) - 1]
             logits = self._slot_logits(hidden)
             decisions += [
                 self._decision(expressions[start + row], logits[row], hidden[row], limit)
@@ -321,8 +320,8 @@ class Engine:
         cache, ids, done = frame.prefix.cache(), list(turn.ids), 0
         decisions: list[_Decision] = []
         while len(decisions) < len(expressions):
-            hidden = self._hidden(ids[done : turn.slots[-1] + 1], cache)
-            states = hidden[[slot - done for slot in turn.slots[len(decisions) :]]]
+            left = [slot - done for slot in turn.slots[len(decisions) :]]
+            states = self._hidden(ids[done : turn.slots[-1] + 1], cache, left)
             for state, logits in zip(states, self._slot_logits(states), strict=True):
                 number = len(decisions)
                 decision = self._decision(expressions[number], logits, state, thresholds[number])
@@ -396,12 +395,15 @@ class Engine:
 
     # Language model
 
-    def _hidden(self, ids: Sequence[int], cache: DynamicCache) -> Tensor:
-        """Hidden states [T, D] of ids that follow what the cache holds; the cache grows by them."""
-        return read(self.model.model, self._embed(ids), cache)
+    def _hidden(self, ids: Sequence[int], cache: DynamicCache, wanted: Sequence[int]) -> Tensor:
+        """Hidden states [K, D] at the wanted of ids that follow what the cache holds; it grows by all."""
+        return read(self.model.model, self._embed(ids), cache, wanted=self._indices(wanted))
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
-        return self.model.embed(torch.tensor([list(ids)], dtype=torch.long, device=self.device))
+        return self.model.embed(self._indices(ids)[None])
+
+    def _indices(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self.device)
 
     # Checks
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..model import mask_decoder
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
-from ..model.prefix import Prefix, branch_bias
+from ..model.prefix import Branches, Prefix, empty
 from ..model.prompt import Prompt
 from ..model.quantised import DTYPE, KINDS, large, stored_bytes
 from ..model.reading import read
@@ -84,7 +84,6 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     model = model.to("meta")
     side = {"clip": config.clip["image_size"], "sam": config.sam["image_size"]}
     pixels = {name: torch.empty(1, 3, n, n, device="meta") for name, n in side.items()}
-    lengths = [len(prompt.slot(e)) for e in expressions]
     around = len(prompt.before_image) + len(prompt.after_image)
     before = around + config.image_tokens
     width, slots = config.hidden_size, len(expressions)
@@ -101,20 +100,23 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     embeddings = stage("SAM", sam_floor(config), lambda: model.encode_sam(pixels["sam"]))
     stage("CLIP", clip_floor(config), lambda: model.project(model.encode_clip(pixels["clip"])))
     x = torch.empty(1, before, width, device="meta")
-    cache = stage(
+    cache = empty(model.model, x)
+    nothing, each = (torch.empty(n, dtype=torch.long, device="meta") for n in (0, slots))
+    stage(
         "prefix",
-        llama_floor(config, before, before * (before + 1) / 2),
-        lambda: model.language(x, use_cache=True).past_key_values,
+        llama_floor(config, before, before * (before + 1) / 2, 0),
+        lambda: read(model.model, x, cache, wanted=nothing),
     )
-    prefix = Prefix(cache)
-    branches = torch.empty(1, sum(lengths), width, device="meta")
-    places = torch.cat([torch.arange(before, before + n) for n in lengths])[None].to("meta")
-    bias = branch_bias(lengths, before, torch.float32, torch.device("cpu")).to("meta")
-    pairs = sum(n * before + n * (n + 1) / 2 for n in lengths)
+    tree = Branches.of([prompt.slot(e) for e in expressions])
+    length = len(tree.ids)
+    branches = torch.empty(1, length, width, device="meta")
+    bias = tree.bias(before, torch.float32, torch.device("cpu")).to("meta")
+    places = torch.empty(1, length, dtype=torch.long, device="meta")
+    pairs = length * before + float(tree.seen.sum())
     stage(
         "decide",
-        llama_floor(config, sum(lengths), pairs) + 2 * 2 * width * slots,
-        lambda: read(model.model, branches, prefix.cache(), places, bias),
+        llama_floor(config, length, pairs, slots) + 2 * 2 * width * slots,
+        lambda: read(model.model, branches, Prefix(cache).cache(), places, bias, each),
     )
     hidden = torch.empty(slots, width, device="meta")
     stage(
@@ -133,13 +135,20 @@ def _masks(model: GSVA, embeddings: Tensor, prompts: Tensor) -> Any:
     return mask_decoder.decode(decoder, embeddings, torch.empty_like(embeddings), tokens)
 
 
-def llama_floor(config: GSVAConfig, positions: int, pairs: float) -> float:
-    """Flops of the language model's layers for so many positions and pairs of attention."""
+def llama_floor(config: GSVAConfig, positions: int, pairs: float, wanted: int) -> float:
+    """Flops of the language model's layers for so many positions and pairs of attention.
+
+    Of the last layer, only keys and values are needed, and what leads to the wanted states.
+    """
     llm = config.llm
-    width, inner = llm["hidden_size"], llm["intermediate_size"]
+    width, inner, layers = (
+        llm[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers")
+    )
     shared = width * llm["num_key_value_heads"] // llm["num_attention_heads"]
-    weights = 2 * width * width + 2 * width * shared + 3 * width * inner
-    return float(llm["num_hidden_layers"] * (2 * weights * positions + 4 * width * pairs))
+    keys, others = 2 * width * shared, 2 * width * width + 3 * width * inner
+    weights = layers * keys * positions + others * ((layers - 1) * positions + wanted)
+    attended = pairs * (layers - 1 + wanted / positions)
+    return float(2 * weights + 4 * width * attended)
 
 
 def clip_floor(config: GSVAConfig) -> float:

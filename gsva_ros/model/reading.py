@@ -20,6 +20,7 @@ def read(
     cache: DynamicCache,
     places: Tensor | None = None,
     bias: Tensor | None = None,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     """Hidden states [T, D] of what follows the cache, which grows by it.
 
@@ -29,51 +30,71 @@ def read(
         cache: of one sequence, P positions long.
         places: position ids [1, T]; counted on from the cache where None.
         bias: additive float [1, 1, T, P + T], which says everything; None: causal.
+        wanted: which of the T states are returned, int64 [K], none where only the cache is wanted; the
+            last layer computes no others. None: all.
     """
     past, count = cache.get_seq_length(), x.shape[1]
     if places is None:
         places = torch.arange(past, past + count, device=x.device)[None]
-    cos, sin = (part[:, None] for part in llama.rotary_emb(x, places))
-    if bias is None and count > 1:
+    turn = tuple(part[:, None] for part in llama.rotary_emb(x, places))
+    if bias is None and past and count > 1:
         bias = torch.ones(count, past + count, dtype=torch.bool, device=x.device).tril(past)
-    for number, layer in enumerate(llama.layers):
-        x = x + _attended(
-            layer.self_attn, _normed(layer.input_layernorm, x), cos, sin, bias, (cache, number)
-        )
-        h = _normed(layer.post_attention_layernorm, x)
-        mlp = layer.mlp
-        x = x + mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+    *layers, last = llama.layers
+    for number, layer in enumerate(layers):
+        x = _layered(layer, x, turn, bias, (cache, number))
+    x = _layered(last, x, turn, bias, (cache, len(layers)), wanted)
     return _normed(llama.norm, x)[0]
 
 
-def _attended(
-    attention: Any,
-    h: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+#: Cosines and sines of positions, each [1, 1, T, d].
+Turn = tuple[Tensor, ...]
+
+
+def _layered(
+    layer: Any,
+    x: Tensor,
+    turn: Turn,
     bias: Tensor | None,
     at: tuple[DynamicCache, int],
+    wanted: Tensor | None = None,
 ) -> Tensor:
-    shape = (*h.shape[:2], -1, attention.head_dim)
-    query, key, value = (
-        project(h).view(shape).transpose(1, 2)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
+    """A layer's output [1, T, D], or [1, K, D] of the wanted."""
+    attention, mlp = layer.self_attn, layer.mlp
+    h = _normed(layer.input_layernorm, x)
     cache, number = at
-    keys, values = cache.update(_turned(key, cos, sin), value, number)
+    key, value = (_of_heads(attention, p(h)) for p in (attention.k_proj, attention.v_proj))
+    keys, values = cache.update(_turned(key, turn), value, number)
+    causal = bias is None and x.shape[1] > 1  # without a past, or there would be a bias
+    if wanted is not None:
+        if not len(wanted):
+            return x[:, :0]
+        if causal:
+            bias = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        x, h, turn, causal = x[:, wanted], h[:, wanted], tuple(t[:, :, wanted] for t in turn), False
+        bias = None if bias is None else bias[..., wanted, :]
+    query = _turned(_of_heads(attention, attention.q_proj(h)), turn)
     mixed = F.scaled_dot_product_attention(
-        _turned(query, cos, sin),
+        query,
         keys,
         values,
         attn_mask=bias,
+        is_causal=causal,
         scale=attention.scaling,
         enable_gqa=keys.shape[1] != query.shape[1],
     )
-    return attention.o_proj(mixed.transpose(1, 2).flatten(2))
+    x = x + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+    h = _normed(layer.post_attention_layernorm, x)
+    return x + mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: x [1, heads, T, d], cos and sin [1, 1, T, d]."""
+def _of_heads(attention: Any, x: Tensor) -> Tensor:
+    """A projection [1, T, heads d] as [1, heads, T, d]."""
+    return x.view(*x.shape[:2], -1, attention.head_dim).transpose(1, 2)
+
+
+def _turned(x: Tensor, turn: Turn) -> Tensor:
+    """Rotary positions of x [1, heads, T, d]."""
+    cos, sin = turn
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat([-second, first], -1) * sin
 

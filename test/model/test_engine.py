@@ -210,7 +210,7 @@ def test_joint_prompt_feeds_its_own_decisions(
     rejected = [s.rejection is Rejection.MODEL for s in answer.slots]
     turn = engine.prompt.segment_turn(EXPRESSIONS, rejected)
     with torch.inference_mode():
-        hidden = engine._hidden(turn.ids, frame.prefix.cache())
+        hidden = engine._hidden(turn.ids, frame.prefix.cache(), range(len(turn.ids)))
         logits = engine.model.lm_head(hidden[turn.slots])
     config = engine.config
     expected = logits[:, [config.seg_token_id, config.rej_token_id]].softmax(-1)[:, 0]
@@ -225,9 +225,9 @@ def test_joint_prompt_is_read_again_only_behind_a_rejection(
     thresholds = [1.0 if n in rejected else 0.0 for n in range(len(EXPRESSIONS))]
     lengths: list[int] = []
 
-    def counted(llama: Any, embeds: torch.Tensor, *given: Any) -> Any:
+    def counted(llama: Any, embeds: torch.Tensor, *given: Any, **more: Any) -> Any:
         lengths.append(embeds.shape[1])
-        return read(llama, embeds, *given)
+        return read(llama, embeds, *given, **more)
 
     monkeypatch.setattr("gsva_ros.engine.read", counted)
     answer = engine.segment(frame, EXPRESSIONS, joint=True, threshold=thresholds)
