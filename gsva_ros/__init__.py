@@ -19,6 +19,7 @@ def load(
     model: str | Path = "gsva-mini",
     device: str = "auto",
     dtype: str = "auto",
+    static: bool = False,
     **official: Any,
 ) -> Segmenter[Any]:
     """Load a model, ready to segment.
@@ -29,6 +30,7 @@ def load(
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16"; "int8"
             or "int4": large weights in few bits, the rest bfloat16.
+        static: work in fixed shapes, which a GPU records as CUDA graphs and replays; GSVA and LISA.
         official: for official weights: weights, vision_tower, and optionally sam, conversation,
             lora_alpha; see `gsva_ros.model.checkpoint.load_official`.
 
@@ -38,7 +40,7 @@ def load(
     """
     from .engine import load as load_engine
 
-    return load_engine(model, device, dtype, **official)
+    return load_engine(model, device, dtype, static, **official)
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from .answer import (
     Answer,
@@ -28,6 +27,7 @@ from .answer import (
     thresholds_of,
 )
 from .errors import InputError
+from .model.behind import Behind, PlainBehind
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
@@ -36,10 +36,12 @@ from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
-from .model.prefix import Branches, Prefix, empty, rewind
+from .model.prefix import Branches, Prefix, empty
 from .model.quantised import DTYPE, KINDS, quantise
-from .model.reading import read
+from .model.reading import Reader
 from .model.sam import SamPreprocessor
+from .model.static import Static
+from .model.streams import Side
 from .model.tokenizer import Special
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -100,8 +102,14 @@ class Engine:
         device: torch.device,
         dtype: torch.dtype,
         kind: str = "",
+        static: bool = False,
     ) -> None:
-        """Args: kind: of `quantised.KINDS`, where large weights are stored in few bits."""
+        """Load a checkpoint's weights onto a device.
+
+        Args:
+            kind: of `quantised.KINDS`, where large weights are stored in few bits.
+            static: work in fixed shapes, on a GPU by CUDA graphs (`model/static.py`).
+        """
         if kind:
             quantise(checkpoint.model, kind, device)
         # Parameters only: the rotary frequencies and SAM's position matrix are buffers, and need
@@ -112,6 +120,8 @@ class Engine:
                 parameter.data = whole.to(device, dtype)
                 drop_pages(whole)
         self.model = checkpoint.model.to(device).eval()
+        self._read, self._side = Reader(self.model.model), Side(device)
+        self._static = Static(self.model, self._read) if static else None
         self.prompt = checkpoint.prompt
         self.config = checkpoint.model.config
         self.name, self.weights_hash = name, checkpoint.weights_hash
@@ -150,14 +160,14 @@ class Engine:
         height, width = rgb.shape[:2]
         model, prompt = self.model, self.prompt
         pixels = upload(rgb, self.device)
-        # SAM first: on a GPU its encoder, the longest part, runs while the rest is prepared.
+        self._side.fork()
+        # SAM first: on a GPU its encoder, the longest part, runs while the rest is prepared, and beside it.
         image_embeddings = model.encode_sam(self._sam(pixels)[None].to(self.dtype))
-        pixel_values = self._clip(pixels)[None].to(self.dtype)
-        image_tokens = model.project(model.encode_clip(pixel_values))
-        embeds = [self._embed(prompt.before_image), image_tokens, self._embed(prompt.after_image)]
-        x = torch.cat(embeds, 1)
-        cache = empty(model.model, x)
-        read(model.model, x, cache, wanted=self._indices([]))
+        with self._side.beside():
+            pixel_values = self._clip(pixels)[None].to(self.dtype)
+            image_tokens = model.project(model.encode_clip(pixel_values))
+            words = (self._embed(ids) for ids in (prompt.before_image, prompt.after_image))
+            prefix = self._prefix(torch.cat([next(words), image_tokens, next(words)], 1))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return EncodedFrame(
@@ -165,7 +175,7 @@ class Engine:
             size=(height, width),
             resized=self._sam.resized(height, width),
             image_embeddings=image_embeddings,
-            prefix=Prefix(cache),
+            prefix=prefix,
             seconds=time.perf_counter() - start,
         )
 
@@ -255,13 +265,14 @@ class Engine:
         room = self._room(frame) - len(ids)
         if room < 1:
             raise ExpressionError(self._too_long("an instruction", text, len(ids), frame))
-        cache = frame.prefix.cache()
+        steps = min(max_new_tokens, room)
+        behind = self._behind(frame, len(ids) + steps)
         written: list[int] = []
         decisions: list[_Decision] = []
         since = 0  # where the words of the next slot begin
         complete = False
-        for _ in range(min(max_new_tokens, room)):
-            hidden = self._hidden(ids, cache, [len(ids) - 1])[0]
+        for _ in range(steps):
+            hidden = behind.words(ids, [len(ids) - 1])[0]
             logits = self.model.lm_head(hidden).float()
             token = int(logits.argmax())
             if token == self._eos:
@@ -289,16 +300,7 @@ class Engine:
         decisions: list[_Decision] = []
         for start in range(0, len(branches), BATCH):
             tree = Branches.of(branches[start : start + BATCH])
-            prefix = frame.prefix_length
-            # Every branch counts on from the prefix, as if it stood there alone.
-            hidden = read(
-                self.model.model,
-                self._embed(tree.ids),
-                frame.prefix.cache(),
-                self._indices(tree.depths)[None] + prefix,
-                tree.bias(prefix, self.dtype, self.device),
-                self._indices(tree.ends),
-            )
+            hidden = self._behind(frame, len(tree.ids)).branches(tree)
             logits = self._slot_logits(hidden)
             decisions += [
                 self._decision(expressions[start + row], logits[row], hidden[row], limit)
@@ -317,11 +319,11 @@ class Engine:
         if len(turn.ids) > self._room(frame):
             joint = ", ".join(expressions)
             raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
-        cache, ids, done = frame.prefix.cache(), list(turn.ids), 0
+        behind, ids, done = self._behind(frame, len(turn.ids)), list(turn.ids), 0
         decisions: list[_Decision] = []
         while len(decisions) < len(expressions):
             left = [slot - done for slot in turn.slots[len(decisions) :]]
-            states = self._hidden(ids[done : turn.slots[-1] + 1], cache, left)
+            states = behind.words(ids[done : turn.slots[-1] + 1], left)
             for state, logits in zip(states, self._slot_logits(states), strict=True):
                 number = len(decisions)
                 decision = self._decision(expressions[number], logits, state, thresholds[number])
@@ -329,7 +331,7 @@ class Engine:
                 if decision.rejected and self._rej is not None:
                     done = turn.slots[number] + 1
                     ids[done] = self._rej
-                    rewind(cache, frame.prefix_length + done)
+                    behind.back(done)
                     break
         return decisions
 
@@ -376,7 +378,8 @@ class Engine:
     def _masked(self, frame: EncodedFrame, decisions: Sequence[_Decision]) -> Iterator[Slot]:
         """Slots with their masks: decoded together, brought to the frame's pixels one by one."""
         prompts = self.model.mask_prompts(torch.stack([d.hidden for d in decisions]))
-        low_res_masks, iou = self.model.decode_masks(frame.image_embeddings, prompts)
+        decode = (self._static or self.model).decode_masks
+        low_res_masks, iou = decode(frame.image_embeddings, prompts)
         finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
         height, width = low_res_masks.shape[1:]
         side = self.config.sam["image_size"]
@@ -395,15 +398,22 @@ class Engine:
 
     # Language model
 
-    def _hidden(self, ids: Sequence[int], cache: DynamicCache, wanted: Sequence[int]) -> Tensor:
-        """Hidden states [K, D] at the wanted of ids that follow what the cache holds; it grows by all."""
-        return read(self.model.model, self._embed(ids), cache, wanted=self._indices(wanted))
+    def _prefix(self, x: Tensor) -> Prefix:
+        """Of embeddings [1, P, D]."""
+        if self._static:
+            return self._static.prefix(x)
+        cache = empty(self.model.model, x)
+        self._read(x, cache, wanted=torch.empty(0, dtype=torch.long, device=self.device))
+        return Prefix.after(cache)
+
+    def _behind(self, frame: EncodedFrame, most: int) -> Behind:
+        """What reads behind a frame's prefix, at most so many positions."""
+        if self._static:
+            return self._static.behind(frame.prefix, most)
+        return PlainBehind(self._read, self.model.embed, frame.prefix)
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
-        return self.model.embed(self._indices(ids)[None])
-
-    def _indices(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=self.device)
+        return self.model.embed(torch.tensor([list(ids)], dtype=torch.long, device=self.device))
 
     # Checks
 
@@ -447,7 +457,11 @@ OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
 
 
 def load(
-    model: str | Path, device: str = "auto", dtype: str = "auto", **official: Any
+    model: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    static: bool = False,
+    **official: Any,
 ) -> Segmenter[Any]:
     """See `gsva_ros.load`."""
     chosen = _device(device)
@@ -471,7 +485,7 @@ def load(
             other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
             return other
         checkpoint = load_converted(directory)
-    return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind)
+    return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind, static)
 
 
 def _device(name: str) -> torch.device:

@@ -23,7 +23,7 @@ from ..model.gsva import GSVA
 from ..model.prefix import Branches, Prefix, empty
 from ..model.prompt import Prompt
 from ..model.quantised import DTYPE, KINDS, large, stored_bytes
-from ..model.reading import read
+from ..model.reading import Reader
 
 
 @dataclass
@@ -100,23 +100,23 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     embeddings = stage("SAM", sam_floor(config), lambda: model.encode_sam(pixels["sam"]))
     stage("CLIP", clip_floor(config), lambda: model.project(model.encode_clip(pixels["clip"])))
     x = torch.empty(1, before, width, device="meta")
-    cache = empty(model.model, x)
+    cache, read = empty(model.model, x), Reader(model.model)
     nothing, each = (torch.empty(n, dtype=torch.long, device="meta") for n in (0, slots))
     stage(
         "prefix",
         llama_floor(config, before, before * (before + 1) / 2, 0),
-        lambda: read(model.model, x, cache, wanted=nothing),
+        lambda: read(x, cache, wanted=nothing),
     )
     tree = Branches.of([prompt.slot(e) for e in expressions])
     length = len(tree.ids)
     branches = torch.empty(1, length, width, device="meta")
     bias = tree.bias(before, torch.float32, torch.device("cpu")).to("meta")
-    places = torch.empty(1, length, dtype=torch.long, device="meta")
+    places = torch.empty(length, dtype=torch.long, device="meta")
     pairs = length * before + float(tree.seen.sum())
     stage(
         "decide",
         llama_floor(config, length, pairs, slots) + 2 * 2 * width * slots,
-        lambda: read(model.model, branches, Prefix(cache).cache(), places, bias, each),
+        lambda: read(branches, Prefix.after(cache).cache(), places, bias, each),
     )
     hidden = torch.empty(slots, width, device="meta")
     stage(

@@ -23,18 +23,25 @@ class Prefix:
     What goes on from it writes into that room, so one thing at a time does.
     """
 
-    def __init__(self, cache: DynamicCache) -> None:
-        """Args: cache: from `empty`, after the prefix was read."""
-        self.length = cache.get_seq_length()
-        self._layers = []
-        for layer in cache.layers:
-            assert isinstance(layer, _Layer)
-            self._layers.append(layer.room)
+    def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
+        """Args: layers: each one's keys and values [1, heads, places, D]. length: places that count."""
+        self.layers, self.length = layers, length
+
+    @classmethod
+    def after(cls, cache: DynamicCache) -> Prefix:
+        """What a cache from `empty` holds after the prefix was read."""
+        layers = [layer.room for layer in cache.layers if isinstance(layer, _Layer)]
+        return cls(layers, cache.get_seq_length())
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.layers[0][0].device
 
     def cache(self) -> DynamicCache:
         """A cache that begins with the prefix; it is of use until the next one is asked for."""
         cache = DynamicCache()
-        cache.layers = [_Layer(keys, values, self.length) for keys, values in self._layers]
+        cache.layers = [_Layer(keys, values, self.length) for keys, values in self.layers]
         return cache
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 from gsva_ros.model.prefix import Branches, Prefix, empty, rewind
-from gsva_ros.model.reading import read
+from gsva_ros.model.reading import Reader
 
 SIZES = {
     "as many key heads": {},
@@ -41,8 +41,8 @@ def began(llama, length=9, dtype=torch.float32):
     """A prefix of random embeddings, as transformers' cache and as ours."""
     x = torch.randn(1, length, 32, dtype=dtype)
     ours = empty(llama, x)
-    read(llama, x, ours, wanted=torch.tensor([], dtype=torch.long))
-    return llama(inputs_embeds=x, use_cache=True).past_key_values, Prefix(ours).cache()
+    Reader(llama)(x, ours, wanted=torch.tensor([], dtype=torch.long))
+    return llama(inputs_embeds=x, use_cache=True).past_key_values, Prefix.after(ours).cache()
 
 
 @torch.inference_mode()
@@ -52,7 +52,7 @@ def test_equals_transformers_step_by_step(llama, steps):
     for count in steps:
         x = torch.randn(1, count, 32)
         want = llama(inputs_embeds=x, past_key_values=theirs).last_hidden_state[0]
-        got = read(llama, x, ours)
+        got = Reader(llama)(x, ours)
         assert torch.allclose(got, want, atol=2e-5)
     assert ours.get_seq_length() == theirs.get_seq_length() == 9 + sum(steps)
 
@@ -64,7 +64,7 @@ def test_only_what_is_wanted(llama, begun, wanted):
     theirs, ours = began(llama) if begun else (None, empty(llama, torch.empty(0)))
     x = torch.randn(1, 7, 32)
     want = llama(inputs_embeds=x, past_key_values=theirs, use_cache=True)
-    got = read(llama, x, ours, wanted=torch.tensor(wanted, dtype=torch.long))
+    got = Reader(llama)(x, ours, wanted=torch.tensor(wanted, dtype=torch.long))
     assert torch.allclose(got, want.last_hidden_state[0, list(wanted)], atol=2e-5)
     for layer, own in zip(want.past_key_values.layers, ours.layers, strict=True):
         keys, values = (x[:, :, : own.used] for x in own.room)
@@ -80,17 +80,16 @@ def test_branches_do_not_see_each_other(llama):
     sequences = [[1, 2, 3], [1, 2, 4, 5], [1, 2], [2, 1], [1, 2, 4, 5]]
     tree = Branches.of(sequences)
     assert len(tree.ids) == 7
-    together = read(
-        llama,
+    together = Reader(llama)(
         words[tree.ids][None],
         cache,
-        torch.tensor(tree.depths)[None] + prefix,
+        torch.tensor(tree.depths) + prefix,
         tree.bias(prefix, torch.float32, words.device),
         torch.tensor(tree.ends),
     )
     for state, sequence in zip(together, sequences, strict=True):
         rewind(cache, prefix)
-        alone = read(llama, words[sequence][None], cache)
+        alone = Reader(llama)(words[sequence][None], cache)
         assert torch.allclose(state, alone[-1], atol=2e-5)
 
 
@@ -100,6 +99,6 @@ def test_half_precision_rounds_where_transformers_does(llama):
     theirs, ours = began(llama, dtype=torch.bfloat16)
     x = torch.randn(1, 1, 32, dtype=torch.bfloat16)
     want = llama(inputs_embeds=x, past_key_values=theirs).last_hidden_state[0]
-    got = read(llama, x, ours)
+    got = Reader(llama)(x, ours)
     assert got.dtype == want.dtype
     assert torch.allclose(got.float(), want.float(), atol=0.1, rtol=0.05)
