@@ -31,6 +31,7 @@ from .model.behind import Behind, PlainBehind
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
+from .model.compiled import Compiled
 from .model.config import model_type
 from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
@@ -103,12 +104,14 @@ class Engine:
         dtype: torch.dtype,
         kind: str = "",
         static: bool = False,
+        compiled: bool = False,
     ) -> None:
         """Load a checkpoint's weights onto a device.
 
         Args:
             kind: of `quantised.KINDS`, where large weights are stored in few bits.
             static: work in fixed shapes, on a GPU by CUDA graphs (`model/static.py`).
+            compiled: SAM's encoder by torch.compile, where that works.
         """
         if kind:
             quantise(checkpoint.model, kind, device)
@@ -122,6 +125,7 @@ class Engine:
         self.model = checkpoint.model.to(device).eval()
         self._read, self._side = Reader(self.model.model), Side(device)
         self._static = Static(self.model, self._read) if static else None
+        self._compiled = Compiled(self.model.encode_sam, "SAM's encoder") if compiled else None
         self.prompt = checkpoint.prompt
         self.config = checkpoint.model.config
         self.name, self.weights_hash = name, checkpoint.weights_hash
@@ -162,7 +166,8 @@ class Engine:
         pixels = upload(rgb, self.device)
         self._side.fork()
         # SAM first: on a GPU its encoder, the longest part, runs while the rest is prepared, and beside it.
-        image_embeddings = model.encode_sam(self._sam(pixels)[None].to(self.dtype))
+        encode_sam = self._compiled or model.encode_sam
+        image_embeddings = encode_sam(self._sam(pixels)[None].to(self.dtype))
         with self._side.beside():
             pixel_values = self._clip(pixels)[None].to(self.dtype)
             image_tokens = model.project(model.encode_clip(pixel_values))
@@ -461,6 +466,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     static: bool = False,
+    compiled: bool = False,
     **official: Any,
 ) -> Segmenter[Any]:
     """See `gsva_ros.load`."""
@@ -485,7 +491,7 @@ def load(
             other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
             return other
         checkpoint = load_converted(directory)
-    return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind, static)
+    return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind, static, compiled)
 
 
 def _device(name: str) -> torch.device:

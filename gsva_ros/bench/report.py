@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ def times_table(times: Mapping[str, Time], costs: Mapping[str, Cost], gflops: fl
         floor = floor_ms(name, costs, gflops)
         share = f"{floor / time.median:.0%}" if floor else ""
         lines.append(f"| {name} | {time.median:.2f} | {time.low:.2f}–{time.high:.2f} | {share} |")
+    return "\n".join(lines)
+
+
+def steps_table(times: Mapping[str, Time]) -> str:
+    """A row a step."""
+    lines = ["| step | ms, median | quarters |", "|---|---|---|"]
+    lines += [f"| {n} | {t.median:.2f} | {t.low:.2f}–{t.high:.2f} |" for n, t in times.items()]
     return "\n".join(lines)
 
 
@@ -89,6 +97,11 @@ def put(page: Path, name: str, text: str) -> None:
             f"{page}: no lines {begin.strip()!r} and {end!r}: add them where it shall stand"
         )
     write_result(page, f"{before}{begin}{text.rstrip()}\n{end}{after}")
+
+
+def write_json(path: Path, found: Mapping[str, Any]) -> Path:
+    """Write measurements; returns where they are."""
+    return write_result(path, json.dumps(as_json(found), indent=2) + "\n")
 
 
 def as_json(value: Any) -> Any:

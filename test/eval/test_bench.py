@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -126,3 +127,14 @@ def test_times_are_taken_in_turn_after_a_warm_up() -> None:
 def test_a_picture_of_any_names() -> None:
     bars = ElementTree.fromstring(svg("a < b & c", {"<x>": (2.0, 1.0), "y": (0.0, None)}))
     assert len(bars.findall("{*}line")) == 1
+
+
+def test_the_node_needs_ros(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gsva_ros.ros.share", None)
+    assert main(["bench", "--node"]) == 2
+    assert "install/setup.bash" in capsys.readouterr().err
+
+
+def test_fixed_shapes_are_measured_where_asked() -> None:
+    assert sizes.engine_of("mini", 2**40, static=True)._static
+    assert not sizes.engine_of("mini", 2**40)._static
