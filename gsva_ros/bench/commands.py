@@ -93,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{name}, a whole frame against the plain path, alternating:\n\n"
                 + report.ratios_table(found["against plain"])
             )
+            found["sam"] = timing.sam_against_stock(engine, args.runs)
+            texts.append(report.stock_line(found["sam"]))
         found["peak_mib"] = timing.peak_mib()
         texts.append(f"Largest resident memory: {found['peak_mib']:.0f} MiB.")
         bars = {

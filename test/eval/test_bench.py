@@ -95,7 +95,9 @@ def test_from_the_command_to_numbers_picture_and_page(tmp_path: Path, capsys: An
     written = {name: tmp_path / f"b.{name}" for name in ("json", "svg")}
     outputs = ["--out", str(written["json"]), "--picture", str(written["svg"]), "--page", str(page)]
     assert main(["bench", *given, *outputs]) == 0
-    assert "plain, both passes, over ours" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "plain, both passes, over ours" in said
+    assert "times as fast as the stock module" in said
     found = json.loads(written["json"].read_text())
     assert {"decide 1", "decide and mask 2", "SAM", "a written token"} <= set(found["times"])
     assert found["times"]["SAM"]["median"] > 0
@@ -122,6 +124,14 @@ def test_times_are_taken_in_turn_after_a_warm_up() -> None:
     times = timing.alternating(2, a=lambda: order.append("a"), b=lambda: order.append("b"))
     assert order == ["a", "b"] * 3
     assert times["a"].runs == 2
+
+
+def test_a_peak_is_what_is_held_at_the_most() -> None:
+    def hold() -> None:
+        for size in (40, 10):
+            np.ones(size << 20, np.uint8)
+
+    assert 35 < timing.peak_of(hold) < 60
 
 
 def test_a_picture_of_any_names() -> None:
