@@ -17,12 +17,11 @@ from tqdm import tqdm
 
 from ..model.gsva import GSVA
 from ..model.losses import IGNORE
-from ..model.reading import read_packed
 from ..scenes import SceneSet
 from .batches import around
 from .frames import Frames
 from .grounding import ANCHOR, Grounding, Read
-from .packing import Packed, pack
+from .packing import Packed, pack, read_packed
 from .text import Branches
 from .vision import Losses
 
