@@ -7,7 +7,6 @@ A written token costs a small model more in bookkeeping than in arithmetic, so t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -123,9 +122,10 @@ class _Layer:
 
 def _product(linear: nn.Module) -> Callable[[Tensor], Tensor]:
     """What a module computes; a plain linear layer without the way through the module."""
-    if type(linear) is nn.Linear:
-        return partial(F.linear, weight=linear.weight, bias=linear.bias)
-    return linear
+    if type(linear) is not nn.Linear:
+        return linear
+    weight, bias = linear.weight, linear.bias
+    return lambda x: F.linear(x, weight, bias)  # by position: torchao's weights read no names
 
 
 def _turned(x: Tensor, turn: Turn) -> Tensor:

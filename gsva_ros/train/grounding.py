@@ -158,6 +158,8 @@ class Grounding(nn.Module):
         for token, (of, _) in self._names.items():
             if of == attribute:
                 spoken |= ids == token
+        if not spoken.any():
+            return read.layers[0].new_zeros(())
         image, place = spoken.nonzero().unbind(1)
         images, table = image.cpu().numpy(), getattr(self._scenes, attribute)
         values = [self._names[int(token)][1] for token in ids[image, place]]

@@ -79,12 +79,18 @@ def stamps(results: list[Result]) -> list[int]:
     return [r.frame.stamp for r in results]
 
 
+def ages(results: list[Result]) -> list[int]:
+    return [r.decisions[0].age for r in results]
+
+
 def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camera) -> None:
     c = camera()
     c.ask("red", "blue")
     c.first()
     c.show(30)
-    assert stamps(c.results) == [STEP * n for n in range(1, 32)]
+    while all(b >= a for a, b in itertools.pairwise(ages(c.results))) and c.shown < 500:
+        c.show()  # a machine may carry thirty frames before the model has spoken again
+    assert stamps(c.results) == [STEP * n for n in range(1, c.shown + 1)]
     found = [r.decisions[0] for r in c.results]
     assert {d.outcome for d in found} == {Outcome.SEGMENTED}
     assert not found[0].carried
@@ -102,7 +108,7 @@ def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camer
         assert (mask & truth).sum() / (mask | truth).sum() > 0.7
         assert 0 < d.parts[0].confidence <= 1
     assert {r.decisions[1].outcome for r in c.results} == {Outcome.REJECTED}
-    assert c.worker.counts.carried == 30
+    assert c.worker.counts.carried == c.shown - 1
 
 
 def test_off_gives_the_models_answers_and_nothing_else(camera) -> None:
