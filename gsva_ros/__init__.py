@@ -19,6 +19,8 @@ def load(
     model: str | Path = "gsva-mini",
     device: str = "auto",
     dtype: str = "auto",
+    static: bool = False,
+    compiled: bool = False,
     **official: Any,
 ) -> Segmenter[Any]:
     """Load a model, ready to segment.
@@ -27,7 +29,11 @@ def load(
         model: a bundled name ("gsva-mini"), a converted directory, a SAM 3 directory of transformers,
             or, together with `weights`, the LLaVA directory that official weights were trained from.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16"; "int8"
+            or "int4": large weights in few bits, the rest bfloat16.
+        static: work in fixed shapes, which a GPU records as CUDA graphs and replays; GSVA and LISA.
+        compiled: SAM's encoder by torch.compile, at the first frame, which takes minutes; where that fails,
+            a line in the log says so, and it runs as it does without; GSVA and LISA.
         official: for official weights: weights, vision_tower, and optionally sam, conversation,
             lora_alpha; see `gsva_ros.model.checkpoint.load_official`.
 
@@ -37,7 +43,7 @@ def load(
     """
     from .engine import load as load_engine
 
-    return load_engine(model, device, dtype, **official)
+    return load_engine(model, device, dtype, static, compiled, **official)
 
 
 def __getattr__(name: str) -> Any:

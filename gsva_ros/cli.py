@@ -78,7 +78,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--text", help="a free request instead of expressions")
     parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument(
+        "--dtype", default="auto", help="auto, float32, bfloat16, float16, int8, int4"
+    )
     parser.add_argument("--output", type=Path, help="the overlay (default: IMAGE.overlay.png)")
     parser.set_defaults(run=segment)
 

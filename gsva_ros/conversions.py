@@ -209,6 +209,6 @@ def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
     msg.step = pixels.nbytes // max(1, msg.height)
     # rclpy takes an array.array as it is, and checks anything else byte by byte.
     data = array.array("B")
-    data.frombytes(pixels.tobytes())
+    data.frombytes(memoryview(pixels).cast("B") if pixels.size else b"")
     msg.data = data
     return msg

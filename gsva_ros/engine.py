@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from .answer import (
     Answer,
@@ -28,16 +27,22 @@ from .answer import (
     thresholds_of,
 )
 from .errors import InputError
+from .model.behind import Behind, PlainBehind
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
+from .model.compiled import Compiled
 from .model.config import model_type
 from .model.images import Rgb, check_rgb, upload
+from .model.mapped import drop_pages
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
-from .model.prefix import Prefix, branch_bias, rewind
-from .model.reading import read
+from .model.prefix import Branches, Prefix, empty
+from .model.quantised import DTYPE, KINDS, quantise
+from .model.reading import Reader
 from .model.sam import SamPreprocessor
+from .model.static import Static
+from .model.streams import Side
 from .model.tokenizer import Special
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -92,18 +97,40 @@ class Engine:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype
+        self,
+        checkpoint: Checkpoint,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        kind: str = "",
+        static: bool = False,
+        compiled: bool = False,
     ) -> None:
-        self.model = checkpoint.model.to(device).eval()
+        """Load a checkpoint's weights onto a device.
+
+        Args:
+            kind: of `quantised.KINDS`, where large weights are stored in few bits.
+            static: work in fixed shapes, on a GPU by CUDA graphs (`model/static.py`).
+            compiled: SAM's encoder by torch.compile, where that works.
+        """
+        if kind:
+            quantise(checkpoint.model, kind, device)
         # Parameters only: the rotary frequencies and SAM's position matrix are buffers, and need
         # float32's precision.
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.to(dtype)
+        for parameter in checkpoint.model.parameters():
+            if (parameter.dtype, parameter.device) != (dtype, device):
+                whole = parameter.data
+                parameter.data = whole.to(device, dtype)
+                drop_pages(whole)
+        self.model = checkpoint.model.to(device).eval()
+        self._read, self._side = Reader(self.model.model), Side(device)
+        self._static = Static(self.model, self._read) if static else None
+        self._compiled = Compiled(self.model.encode_sam, "SAM's encoder") if compiled else None
         self.prompt = checkpoint.prompt
         self.config = checkpoint.model.config
         self.name, self.weights_hash = name, checkpoint.weights_hash
         self.device, self.dtype = device, dtype
-        self.precision = str(dtype).removeprefix("torch.")
+        self.precision = kind or str(dtype).removeprefix("torch.")
         self.prompt_template = self.config.conversation
         self._clip = ClipPreprocessor(self.config.preprocessor)
         self._sam = SamPreprocessor.of(self.config.sam)
@@ -137,13 +164,15 @@ class Engine:
         height, width = rgb.shape[:2]
         model, prompt = self.model, self.prompt
         pixels = upload(rgb, self.device)
-        # SAM first: on a GPU its encoder, the longest part, runs while the rest is prepared.
-        image_embeddings = model.encode_sam(self._sam(pixels)[None].to(self.dtype))
-        pixel_values = self._clip(pixels)[None].to(self.dtype)
-        image_tokens = model.project(model.encode_clip(pixel_values))
-        embeds = [self._embed(prompt.before_image), image_tokens, self._embed(prompt.after_image)]
-        cache = model.language(torch.cat(embeds, 1), use_cache=True).past_key_values
-        assert cache is not None
+        self._side.fork()
+        # SAM first: on a GPU its encoder, the longest part, runs while the rest is prepared, and beside it.
+        encode_sam = self._compiled or model.encode_sam
+        image_embeddings = encode_sam(self._sam(pixels)[None].to(self.dtype))
+        with self._side.beside():
+            pixel_values = self._clip(pixels)[None].to(self.dtype)
+            image_tokens = model.project(model.encode_clip(pixel_values))
+            words = (self._embed(ids) for ids in (prompt.before_image, prompt.after_image))
+            prefix = self._prefix(torch.cat([next(words), image_tokens, next(words)], 1))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return EncodedFrame(
@@ -151,7 +180,7 @@ class Engine:
             size=(height, width),
             resized=self._sam.resized(height, width),
             image_embeddings=image_embeddings,
-            prefix=Prefix(cache),
+            prefix=prefix,
             seconds=time.perf_counter() - start,
         )
 
@@ -241,13 +270,14 @@ class Engine:
         room = self._room(frame) - len(ids)
         if room < 1:
             raise ExpressionError(self._too_long("an instruction", text, len(ids), frame))
-        cache = frame.prefix.cache()
+        steps = min(max_new_tokens, room)
+        behind = self._behind(frame, len(ids) + steps)
         written: list[int] = []
         decisions: list[_Decision] = []
         since = 0  # where the words of the next slot begin
         complete = False
-        for _ in range(min(max_new_tokens, room)):
-            hidden = self._hidden(ids, cache)[-1]
+        for _ in range(steps):
+            hidden = behind.words(ids, [len(ids) - 1])[0]
             logits = self.model.lm_head(hidden).float()
             token = int(logits.argmax())
             if token == self._eos:
@@ -270,23 +300,12 @@ class Engine:
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """Each expression a branch of its own behind the shared prefix, all in one sequence."""
+        """Each expression a branch of its own behind the shared prefix, all in one pass."""
         branches = [self.prompt.slot(e) for e in expressions]
         decisions: list[_Decision] = []
         for start in range(0, len(branches), BATCH):
-            batch = branches[start : start + BATCH]
-            lengths = [len(ids) for ids in batch]
-            prefix = frame.prefix_length
-            # Every branch counts on from the prefix, as if it stood there alone.
-            places = torch.cat([torch.arange(prefix, prefix + n) for n in lengths])
-            states = read(
-                self.model.model,
-                self._embed([i for ids in batch for i in ids]),
-                frame.prefix.cache(),
-                places[None].to(self.device),
-                branch_bias(lengths, prefix, self.dtype, self.device),
-            )
-            hidden = states[torch.tensor(lengths, device=self.device).cumsum(0) - 1]
+            tree = Branches.of(branches[start : start + BATCH])
+            hidden = self._behind(frame, len(tree.ids)).branches(tree)
             logits = self._slot_logits(hidden)
             decisions += [
                 self._decision(expressions[start + row], logits[row], hidden[row], limit)
@@ -305,11 +324,11 @@ class Engine:
         if len(turn.ids) > self._room(frame):
             joint = ", ".join(expressions)
             raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
-        cache, ids, done = frame.prefix.cache(), list(turn.ids), 0
+        behind, ids, done = self._behind(frame, len(turn.ids)), list(turn.ids), 0
         decisions: list[_Decision] = []
         while len(decisions) < len(expressions):
-            hidden = self._hidden(ids[done : turn.slots[-1] + 1], cache)
-            states = hidden[[slot - done for slot in turn.slots[len(decisions) :]]]
+            left = [slot - done for slot in turn.slots[len(decisions) :]]
+            states = behind.words(ids[done : turn.slots[-1] + 1], left)
             for state, logits in zip(states, self._slot_logits(states), strict=True):
                 number = len(decisions)
                 decision = self._decision(expressions[number], logits, state, thresholds[number])
@@ -317,7 +336,7 @@ class Engine:
                 if decision.rejected and self._rej is not None:
                     done = turn.slots[number] + 1
                     ids[done] = self._rej
-                    rewind(cache, frame.prefix_length + done)
+                    behind.back(done)
                     break
         return decisions
 
@@ -364,7 +383,8 @@ class Engine:
     def _masked(self, frame: EncodedFrame, decisions: Sequence[_Decision]) -> Iterator[Slot]:
         """Slots with their masks: decoded together, brought to the frame's pixels one by one."""
         prompts = self.model.mask_prompts(torch.stack([d.hidden for d in decisions]))
-        low_res_masks, iou = self.model.decode_masks(frame.image_embeddings, prompts)
+        decode = (self._static or self.model).decode_masks
+        low_res_masks, iou = decode(frame.image_embeddings, prompts)
         finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
         height, width = low_res_masks.shape[1:]
         side = self.config.sam["image_size"]
@@ -383,9 +403,19 @@ class Engine:
 
     # Language model
 
-    def _hidden(self, ids: Sequence[int], cache: DynamicCache) -> Tensor:
-        """Hidden states [T, D] of ids that follow what the cache holds; the cache grows by them."""
-        return read(self.model.model, self._embed(ids), cache)
+    def _prefix(self, x: Tensor) -> Prefix:
+        """Of embeddings [1, P, D]."""
+        if self._static:
+            return self._static.prefix(x)
+        cache = empty(self.model.model, x)
+        self._read(x, cache, wanted=torch.empty(0, dtype=torch.long, device=self.device))
+        return Prefix.after(cache)
+
+    def _behind(self, frame: EncodedFrame, most: int) -> Behind:
+        """What reads behind a frame's prefix, at most so many positions."""
+        if self._static:
+            return self._static.behind(frame.prefix, most)
+        return PlainBehind(self._read, self.model.embed, frame.prefix)
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.embed(torch.tensor([list(ids)], dtype=torch.long, device=self.device))
@@ -432,14 +462,20 @@ OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
 
 
 def load(
-    model: str | Path, device: str = "auto", dtype: str = "auto", **official: Any
+    model: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    static: bool = False,
+    compiled: bool = False,
+    **official: Any,
 ) -> Segmenter[Any]:
     """See `gsva_ros.load`."""
     chosen = _device(device)
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
-    if dtype not in DTYPES:
-        raise InputError(f"dtype is auto, {', '.join(DTYPES)}, not {dtype!r}")
+    if dtype not in (*DTYPES, *KINDS):
+        raise InputError(f"dtype is auto, {', '.join((*DTYPES, *KINDS))}, not {dtype!r}")
+    kind = dtype if dtype in KINDS else ""
     if official:
         missing = [name for name in ("weights", "vision_tower") if name not in official]
         if missing:
@@ -448,10 +484,14 @@ def load(
     else:
         directory = model_directory(model)
         if own := OWN_ENGINES.get(model_type(directory)):
+            if kind:
+                raise InputError(
+                    f"{model} has no weights of few bits ({kind}); {', '.join(DTYPES)}"
+                )
             other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
             return other
         checkpoint = load_converted(directory)
-    return Engine(checkpoint, str(model), chosen, DTYPES[dtype])
+    return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind, static, compiled)
 
 
 def _device(name: str) -> torch.device:

@@ -22,12 +22,20 @@ KINDS: dict[str, tuple[str, Chosen]] = {
     "relative": ("gIoU", lambda a: (a.asked == 1) & (a.category == "relative")),
     "absent": ("N_acc", lambda a: (a.asked == 1) & ~a.present),
 }
+#: Each idea, with the row that lacks it and the row that has it.
+CLAIMS = {
+    "absent things in training": ("A", "B"),
+    "[REJ] instead of an empty mask": ("C", "E"),
+    "a slot for each expression": ("D", "E"),
+    "both, against LISA": ("B", "E"),
+}
 METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
 
 
 def page(runs: Runs) -> str:
     """The whole page, Markdown."""
-    parts = [_head(len(next(iter(runs.values())))), "## One expression in a prompt\n", _kinds(runs)]
+    parts = [_head(len(next(iter(runs.values())))), "## What holds\n", _claims(runs)]
+    parts += ["## One expression in a prompt\n", _kinds(runs)]
     for count in score.ASKED:
         what = "expression" if count == 1 else "expressions"
         parts += [f"## Prompts of {count} {what}: all of them\n", _prompt(runs, count)]
@@ -68,6 +76,26 @@ mask for a prompt, which counts for each of its expressions. Figures are means o
 ± half the range between them. These are short runs: they compare rows, and say nothing of what a row
 reaches with long training.
 """
+
+
+def _claims(runs: Runs) -> str:
+    """Of each idea, the gain in gIoU of the row that has it over the row that lacks it alone."""
+    lines = [
+        "Difference in gIoU, with its 95 % interval; an idea is worth something where that lies above 0.\n",
+        "| idea | rows | "
+        + " | ".join(f"prompts of {count}" for count in score.ASKED)
+        + " | holds |",
+        "|---" * (len(score.ASKED) + 3) + "|",
+    ]
+    for idea, (without, having) in CLAIMS.items():
+        gains = [gain(runs[without], runs[having], count)["gIoU"] for count in score.ASKED]
+        above, below = all(low > 0 for _, low, _ in gains), all(high < 0 for _, _, high in gains)
+        verdict = "yes" if above else "the reverse does" if below else "not everywhere"
+        cells = [_signed(*values) for values in gains]
+        lines.append(
+            f"| {idea} | {having} over {without} | " + " | ".join(cells) + f" | {verdict} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _kinds(runs: Runs) -> str:
@@ -112,6 +140,17 @@ def difference(
     a: list[tuple[Answers, Thresholds]], b: list[tuple[Answers, Thresholds]], count: int
 ) -> list[str]:
     """b minus a in METRICS on prompts of `count` expressions, each with its interval."""
+    return [_signed(*values) for values in gain(a, b, count).values()]
+
+
+def _signed(value: float, low: float, high: float) -> str:
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def gain(
+    a: list[tuple[Answers, Thresholds]], b: list[tuple[Answers, Thresholds]], count: int
+) -> dict[str, tuple[float, float, float]]:
+    """b minus a in METRICS on prompts of `count` expressions: value, and the ends of its interval."""
     pairs = [
         np.concatenate([x.terms(s), y.terms(t)], 1)[x.asked == count]
         for (x, s), (y, t) in zip(a, b, strict=True)
@@ -124,7 +163,4 @@ def difference(
         return {name: second[name] - first[name] for name in METRICS}
 
     value, interval = compute(table.sum(0)), bootstrap(table, scenes, compute)
-    return [
-        f"{float(value[name]):+.3f} [{interval[name][0]:+.3f}, {interval[name][1]:+.3f}]"
-        for name in METRICS
-    ]
+    return {name: (float(value[name]), *map(float, interval[name])) for name in METRICS}

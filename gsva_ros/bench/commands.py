@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,13 @@ def register(subparsers: Any) -> None:
     )
     what.add_argument("--model", help="a bundled name or a directory instead")
     parser.add_argument("--count", action="store_true", help="count, and time nothing")
+    parser.add_argument(
+        "--node", action="store_true", help="the node's own share instead; needs ROS"
+    )
+    parser.add_argument("--compile", action="store_true", help="SAM's encoder by torch.compile")
+    parser.add_argument(
+        "--static", action="store_true", help="ours in fixed shapes; on a GPU, CUDA graphs"
+    )
     parser.add_argument(
         "--expressions", type=_positive, nargs="+", default=[1, 2, 4, 8, 16], metavar="K"
     )
@@ -52,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.out, args.picture, args.page)
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.node:
+        return _node(args)
     name = args.model or args.size
     if args.count and not args.model:
         config = sizes.config_of(args.size)
@@ -61,8 +69,13 @@ def run(args: argparse.Namespace) -> int:
         config, prompt = engine.config, engine.prompt
     asked = [timing.EXPRESSIONS[k % len(timing.EXPRESSIONS)] for k in range(max(args.expressions))]
     costs = counting.count(config, prompt, asked)
-    texts = [f"{name}, {len(asked)} expressions, counted:\n\n{report.costs_table(costs)}"]
+    weights = counting.weight_bytes(config)
+    texts = [
+        f"{name}, {len(asked)} expressions, counted:\n\n{report.costs_table(costs)}",
+        report.weights_line(weights),
+    ]
     found: dict[str, Any] = {"name": name, "expressions": len(asked), "costs": costs}
+    found["weight_bytes"] = weights
     if not args.count:
         rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
         found["ceilings"] = timing.ceilings()
@@ -80,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{name}, a whole frame against the plain path, alternating:\n\n"
                 + report.ratios_table(found["against plain"])
             )
+            found["sam"] = timing.sam_against_stock(engine, args.runs)
+            texts.append(report.stock_line(found["sam"]))
         found["peak_mib"] = timing.peak_mib()
         texts.append(f"Largest resident memory: {found['peak_mib']:.0f} MiB.")
         bars = {
@@ -91,10 +106,35 @@ def run(args: argparse.Namespace) -> int:
             print(f"written: {write_result(args.picture, svg(title, bars))}")
     print("\n\n".join(texts))
     if args.out:
-        text = json.dumps(report.as_json(found), indent=2) + "\n"
-        print(f"written: {write_result(args.out, text)}")
+        print(f"written: {report.write_json(args.out, found)}")
     if args.page:
         report.put(args.page, f"{name} counted" if args.count else name, "\n\n".join(texts))
+        print(f"written: {args.page}")
+    return 0
+
+
+def _node(args: argparse.Namespace) -> int:
+    """Times of what the node does beside the engine."""
+    import numpy as np
+
+    from ..errors import InputError
+    from . import report, timing
+
+    try:
+        from ..ros import share
+    except ImportError as error:
+        raise InputError(
+            f"--node needs ROS and this package's messages (source install/setup.bash): {error}"
+        ) from error
+    rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
+    times = timing.alternating(args.runs, **share.steps(rgb))
+    text = f"The node, a picture of {args.frame[1]}x{args.frame[0]}:\n\n{report.steps_table(times)}"
+    print(text)
+    if args.out:
+        found = report.as_json({"name": "node", "times": times})
+        print(f"written: {report.write_json(args.out, found)}")
+    if args.page:
+        report.put(args.page, "node", text)
         print(f"written: {args.page}")
     return 0
 
@@ -108,9 +148,11 @@ def _engine(args: argparse.Namespace) -> Any:
     from ..errors import InputError
     from .sizes import engine_of
 
+    how = {"static": args.static, "compiled": args.compile}
     if not args.model:
-        return engine_of(args.size, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    engine = gsva_ros.load(args.model, device="cpu", dtype="float32")
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return engine_of(args.size, free, **how)
+    engine = gsva_ros.load(args.model, device="cpu", dtype="float32", **how)
     if not isinstance(engine, Engine):
         raise InputError(
             f"{args.model}: its stages are its own package's; gsva bench knows GSVA's and LISA's"

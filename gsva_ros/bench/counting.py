@@ -20,9 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..model import mask_decoder
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
-from ..model.prefix import Prefix, branch_bias
+from ..model.prefix import Branches, Prefix, empty
 from ..model.prompt import Prompt
-from ..model.reading import read
+from ..model.quantised import DTYPE, KINDS, large, stored_bytes
+from ..model.reading import Reader
 
 
 @dataclass
@@ -62,6 +63,19 @@ class _Watch(TorchDispatchMode):
         return result
 
 
+def weight_bytes(config: GSVAConfig) -> dict[str, int]:
+    """What a configuration's weights take in memory, by dtype."""
+    with torch.device("meta"):
+        model = GSVA(config)
+    numbers = sum(p.numel() for p in model.parameters())
+    found = {"float32": 4 * numbers, "bfloat16": 2 * numbers}
+    for kind in KINDS:
+        stored = list(large(model, kind))
+        small = numbers - sum(linear.weight.numel() for linear, _ in stored)
+        found[kind] = DTYPE.itemsize * small + sum(stored_bytes(*layer) for layer in stored)
+    return found
+
+
 def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dict[str, Cost]:
     """The cost of a frame's stages for these expressions, at a configuration's shapes."""
     with torch.device("meta"):
@@ -70,7 +84,6 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     model = model.to("meta")
     side = {"clip": config.clip["image_size"], "sam": config.sam["image_size"]}
     pixels = {name: torch.empty(1, 3, n, n, device="meta") for name, n in side.items()}
-    lengths = [len(prompt.slot(e)) for e in expressions]
     around = len(prompt.before_image) + len(prompt.after_image)
     before = around + config.image_tokens
     width, slots = config.hidden_size, len(expressions)
@@ -87,20 +100,23 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     embeddings = stage("SAM", sam_floor(config), lambda: model.encode_sam(pixels["sam"]))
     stage("CLIP", clip_floor(config), lambda: model.project(model.encode_clip(pixels["clip"])))
     x = torch.empty(1, before, width, device="meta")
-    cache = stage(
+    cache, read = empty(model.model, x), Reader(model.model)
+    nothing, each = (torch.empty(n, dtype=torch.long, device="meta") for n in (0, slots))
+    stage(
         "prefix",
-        llama_floor(config, before, before * (before + 1) / 2),
-        lambda: model.language(x, use_cache=True).past_key_values,
+        llama_floor(config, before, before * (before + 1) / 2, 0),
+        lambda: read(x, cache, wanted=nothing),
     )
-    prefix = Prefix(cache)
-    branches = torch.empty(1, sum(lengths), width, device="meta")
-    places = torch.cat([torch.arange(before, before + n) for n in lengths])[None].to("meta")
-    bias = branch_bias(lengths, before, torch.float32, torch.device("cpu")).to("meta")
-    pairs = sum(n * before + n * (n + 1) / 2 for n in lengths)
+    tree = Branches.of([prompt.slot(e) for e in expressions])
+    length = len(tree.ids)
+    branches = torch.empty(1, length, width, device="meta")
+    bias = tree.bias(before, torch.float32, torch.device("cpu")).to("meta")
+    places = torch.empty(length, dtype=torch.long, device="meta")
+    pairs = length * before + float(tree.seen.sum())
     stage(
         "decide",
-        llama_floor(config, sum(lengths), pairs) + 2 * 2 * width * slots,
-        lambda: read(model.model, branches, prefix.cache(), places, bias),
+        llama_floor(config, length, pairs, slots) + 2 * 2 * width * slots,
+        lambda: read(branches, Prefix.after(cache).cache(), places, bias, each),
     )
     hidden = torch.empty(slots, width, device="meta")
     stage(
@@ -119,13 +135,20 @@ def _masks(model: GSVA, embeddings: Tensor, prompts: Tensor) -> Any:
     return mask_decoder.decode(decoder, embeddings, torch.empty_like(embeddings), tokens)
 
 
-def llama_floor(config: GSVAConfig, positions: int, pairs: float) -> float:
-    """Flops of the language model's layers for so many positions and pairs of attention."""
+def llama_floor(config: GSVAConfig, positions: int, pairs: float, wanted: int) -> float:
+    """Flops of the language model's layers for so many positions and pairs of attention.
+
+    Of the last layer, only keys and values are needed, and what leads to the wanted states.
+    """
     llm = config.llm
-    width, inner = llm["hidden_size"], llm["intermediate_size"]
+    width, inner, layers = (
+        llm[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers")
+    )
     shared = width * llm["num_key_value_heads"] // llm["num_attention_heads"]
-    weights = 2 * width * width + 2 * width * shared + 3 * width * inner
-    return float(llm["num_hidden_layers"] * (2 * weights * positions + 4 * width * pairs))
+    keys, others = 2 * width * shared, 2 * width * width + 3 * width * inner
+    weights = layers * keys * positions + others * ((layers - 1) * positions + wanted)
+    attended = pairs * (layers - 1 + wanted / positions)
+    return float(2 * weights + 4 * width * attended)
 
 
 def clip_floor(config: GSVAConfig) -> float:
@@ -161,8 +184,9 @@ def mask_floor(config: GSVAConfig, slots: int) -> float:
     sam = config.sam
     width, heads = sam["prompt_embed_dim"], sam["decoder_heads"]
     places = (sam["image_size"] // sam["patch_size"]) ** 2
-    # Seven attentions' scores or sums over places, of six tokens and all heads; then both upscalings.
-    attention = 10 * 2 * places * 6 * heads * width
+    # Four attentions' scores and sums over places, of six tokens and all heads, and the last one's of those
+    # that are read; then both upscalings.
+    attention = (8 * 6 + 2 * mask_decoder.READ) * 2 * places * heads * width
     upscaling = 2 * places * (width * width + width * width // 2) + 2 * 16 * places * width // 8
     prompts = 2 * config.hidden_size * (config.hidden_size + width)
     return float(slots * (attention + upscaling + prompts))

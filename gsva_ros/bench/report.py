@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ def times_table(times: Mapping[str, Time], costs: Mapping[str, Cost], gflops: fl
         floor = floor_ms(name, costs, gflops)
         share = f"{floor / time.median:.0%}" if floor else ""
         lines.append(f"| {name} | {time.median:.2f} | {time.low:.2f}–{time.high:.2f} | {share} |")
+    return "\n".join(lines)
+
+
+def steps_table(times: Mapping[str, Time]) -> str:
+    """A row a step."""
+    lines = ["| step | ms, median | quarters |", "|---|---|---|"]
+    lines += [f"| {n} | {t.median:.2f} | {t.low:.2f}–{t.high:.2f} |" for n, t in times.items()]
     return "\n".join(lines)
 
 
@@ -55,6 +63,12 @@ def costs_table(costs: Mapping[str, Cost]) -> str:
     return "\n".join(lines)
 
 
+def weights_line(sizes: Mapping[str, int]) -> str:
+    """What the weights take, by dtype."""
+    each = (f"{dtype} {size / 2**20:,.0f} MiB" for dtype, size in sizes.items())
+    return f"Weights in memory: {', '.join(each)}."
+
+
 def ratios_table(found: Mapping[int, Mapping[str, Time]]) -> str:
     """The plain path's times over ours, a row a count of expressions."""
     lines = [
@@ -66,6 +80,16 @@ def ratios_table(found: Mapping[int, Mapping[str, Time]]) -> str:
         both, first = times["plain"].median / ours, times["first"].median / ours
         lines.append(f"| {count} | {ours:.1f} | {both:.2f} | {first:.2f} |")
     return "\n".join(lines)
+
+
+def stock_line(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Our pass of SAM's encoder beside the stock one."""
+    ours, stock = found["ours"], found["stock"]
+    return (
+        f"SAM's encoder: {ours['ms']:.1f} ms, {stock['ms'] / ours['ms']:.2f} times as fast as the stock "
+        f"module; it takes {ours['peak_mib']:.0f} MiB at the most, the stock module "
+        f"{stock['peak_mib']:.0f} MiB."
+    )
 
 
 def put(page: Path, name: str, text: str) -> None:
@@ -83,6 +107,11 @@ def put(page: Path, name: str, text: str) -> None:
             f"{page}: no lines {begin.strip()!r} and {end!r}: add them where it shall stand"
         )
     write_result(page, f"{before}{begin}{text.rstrip()}\n{end}{after}")
+
+
+def write_json(path: Path, found: Mapping[str, Any]) -> Path:
+    """Write measurements; returns where they are."""
+    return write_result(path, json.dumps(as_json(found), indent=2) + "\n")
 
 
 def as_json(value: Any) -> Any:

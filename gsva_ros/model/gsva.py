@@ -85,12 +85,16 @@ class GSVA(nn.Module):
         tokens: Tensor = self.model.vision_tower(pixel_values)
         return tokens
 
-    def project(self, clip_tokens: Tensor) -> Tensor:
-        """clip_tokens [B, N, Cv] to image_tokens [B, N, D], in the language model's space."""
+    def project(self, clip_tokens: Tensor, places: bool = True) -> Tensor:
+        """clip_tokens [B, N, Cv] to image_tokens [B, N, D], in the language model's space.
+
+        Args:
+            places: add the image tokens' positions, where the model has some.
+        """
         if self.model.mm_norm is not None:
             clip_tokens = self.model.mm_norm(clip_tokens)
         image_tokens: Tensor = self.model.mm_projector(clip_tokens)
-        if self.model.mm_position is not None:
+        if places and self.model.mm_position is not None:
             image_tokens = image_tokens + self.model.mm_position.weight
         return image_tokens
 

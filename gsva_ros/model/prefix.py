@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -19,21 +23,35 @@ class Prefix:
     What goes on from it writes into that room, so one thing at a time does.
     """
 
-    def __init__(self, cache: DynamicCache) -> None:
-        """Args: cache: after the prefix was read, for one sequence."""
-        self.length = cache.get_seq_length()
-        self._layers = []
-        for layer in cache.layers:
-            assert isinstance(layer, DynamicLayer)
-            assert layer.keys is not None
-            assert layer.values is not None
-            self._layers.append((_roomy(layer.keys), _roomy(layer.values)))
+    def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
+        """Args: layers: each one's keys and values [1, heads, places, D]. length: places that count."""
+        self.layers, self.length = layers, length
+
+    @classmethod
+    def after(cls, cache: DynamicCache) -> Prefix:
+        """What a cache from `empty` holds after the prefix was read."""
+        layers = [layer.room for layer in cache.layers if isinstance(layer, _Layer)]
+        return cls(layers, cache.get_seq_length())
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.layers[0][0].device
 
     def cache(self) -> DynamicCache:
         """A cache that begins with the prefix; it is of use until the next one is asked for."""
         cache = DynamicCache()
-        cache.layers = [_Layer(keys, values, self.length) for keys, values in self._layers]
+        cache.layers = [_Layer(keys, values, self.length) for keys, values in self.layers]
         return cache
+
+
+def empty(llama: Any, x: Tensor) -> DynamicCache:
+    """A cache of no positions for a LlamaModel that is going to read embeddings like x."""
+    config = llama.config
+    nothing = x.new_empty(1, config.num_key_value_heads, 0, llama.layers[0].self_attn.head_dim)
+    cache = DynamicCache()
+    cache.layers = [_Layer(nothing, nothing, 0) for _ in llama.layers]
+    return cache
 
 
 def rewind(cache: DynamicCache, length: int) -> None:
@@ -64,6 +82,11 @@ class _Layer(DynamicLayer):
         self.used = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    @property
+    def room(self) -> tuple[Tensor, Tensor]:
+        """Keys and values, those of places that do not count included."""
+        return self._keys, self._values
+
     def get_seq_length(self) -> int:
         """Positions that count."""
         return self.used
@@ -77,20 +100,46 @@ def _roomy(states: Tensor, least: int = 0) -> Tensor:
     return roomy
 
 
-def branch_bias(
-    lengths: list[int], prefix: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """What branches behind a shared prefix see, one after another: the prefix and themselves.
+@dataclass(frozen=True)
+class Branches:
+    """Sequences of ids behind a shared prefix, for one pass: what several begin with is read once.
 
-    Args:
-        lengths: positions of each branch, L in all.
-
-    Returns:
-        additive [1, 1, L, prefix + L].
+    ids [L]. depths: each one's place behind the prefix, [L]. ends: where each sequence's last id stands.
+    seen [L, L]: whether a row's sequence holds the column at or before it.
     """
-    branch = torch.repeat_interleave(torch.tensor(lengths, device=device))
-    place = torch.arange(len(branch), device=device)
-    allowed = (branch[:, None] == branch) & (place[:, None] >= place)
-    bias = torch.zeros(len(branch), prefix + len(branch), dtype=dtype, device=device)
-    bias[:, prefix:].masked_fill_(~allowed, torch.finfo(dtype).min)
-    return bias[None, None]
+
+    ids: list[int]
+    depths: list[int]
+    ends: list[int]
+    seen: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]]) -> Branches:
+        """A tree of the sequences, none of them empty."""
+        nodes: dict[tuple[int, int], int] = {}
+        ids: list[int] = []
+        parents: list[int] = []
+        depths: list[int] = []
+        ends: list[int] = []
+        for sequence in sequences:
+            node = -1
+            for depth, number in enumerate(sequence):
+                at = nodes.setdefault((node, number), len(ids))
+                if at == len(ids):
+                    ids.append(number)
+                    parents.append(node)
+                    depths.append(depth)
+                node = at
+            ends.append(node)
+        seen = np.eye(len(ids), dtype=np.bool_)
+        for node, parent in enumerate(parents):
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return cls(ids, depths, ends, seen)
+
+    def bias(self, prefix: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What each id sees, the prefix and its own sequence: additive [1, 1, L, prefix + L]."""
+        hidden = torch.from_numpy(~self.seen).to(device)
+        bias = torch.zeros(len(hidden), prefix + len(hidden), dtype=dtype, device=device)
+        bias[:, prefix:].masked_fill_(hidden, torch.finfo(dtype).min)
+        return bias[None, None]

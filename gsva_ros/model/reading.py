@@ -1,132 +1,141 @@
 """The language model's forward pass behind a prefix, with little between its matrix products.
 
 A written token costs a small model more in bookkeeping than in arithmetic, so this runs the layers of a
-`LlamaModel` itself, on its modules and its rounding. Source: transformers' `LlamaDecoderLayer`.
+`LlamaModel` itself, on its weights and its rounding. Source: transformers' `LlamaDecoderLayer`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
+#: Cosines, and sines with the sign that rotating gives them, of positions: each [1, 1, T, d].
+Turn = tuple[Tensor, Tensor]
 
-def read(
-    llama: Any,
-    x: Tensor,
-    cache: DynamicCache,
-    places: Tensor | None = None,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """Hidden states [T, D] of what follows the cache, which grows by it.
 
-    Args:
-        llama: a LlamaModel.
-        x: embeddings [1, T, D].
-        cache: of one sequence, P positions long.
-        places: position ids [1, T]; counted on from the cache where None.
-        bias: additive float [1, 1, T, P + T], which says everything; None: causal.
-    """
-    past, count = cache.get_seq_length(), x.shape[1]
-    if places is None:
-        places = torch.arange(past, past + count, device=x.device)[None]
-    cos, sin = (part[:, None] for part in llama.rotary_emb(x, places))
-    if bias is None and count > 1:
-        bias = torch.ones(count, past + count, dtype=torch.bool, device=x.device).tril(past)
-    for number, layer in enumerate(llama.layers):
-        x = x + _attended(
-            layer.self_attn, _normed(layer.input_layernorm, x), cos, sin, bias, (cache, number)
+class Reader:
+    """A LlamaModel's layers; made once for weights that stay."""
+
+    def __init__(self, llama: Any) -> None:
+        norm = llama.norm
+        self._layers = [_Layer(number, layer) for number, layer in enumerate(llama.layers)]
+        self._norm = (norm.weight, norm.variance_epsilon)
+        places = torch.arange(llama.config.max_position_embeddings, device=norm.weight.device)
+        cos, sin = (part[0] for part in llama.rotary_emb(norm.weight, places[None]))
+        first, second = sin.chunk(2, -1)
+        self._cos, self._sin = cos, torch.cat([-first, second], -1)
+
+    def __call__(
+        self,
+        x: Tensor,
+        cache: DynamicCache,
+        places: Tensor | None = None,
+        bias: Tensor | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states [T, D] of what follows the cache, which grows by it.
+
+        Args:
+            x: embeddings [1, T, D].
+            cache: of one sequence, P positions long.
+            places: positions int64 [T]; counted on from the cache where None.
+            bias: additive float [1, 1, T, P + T], which says everything; None: causal.
+            wanted: which of the T states are returned, int64 [K], none where only the cache is wanted;
+                the last layer computes no others. None: all.
+        """
+        past, count = cache.get_seq_length(), x.shape[1]
+        rows = slice(past, past + count) if places is None else places
+        turn = (self._cos[rows][None, None], self._sin[rows][None, None])
+        if bias is None and past and count > 1:
+            bias = torch.ones(count, past + count, dtype=torch.bool, device=x.device).tril(past)
+        *layers, last = self._layers
+        for layer in layers:
+            x = layer(x, turn, bias, cache)
+        return _normed(*self._norm, last(x, turn, bias, cache, wanted))[0]
+
+
+class _Layer:
+    """One layer's weights, looked up once."""
+
+    def __init__(self, number: int, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self._number = number
+        self._before, self._between = (
+            (norm.weight, norm.variance_epsilon)
+            for norm in (layer.input_layernorm, layer.post_attention_layernorm)
         )
-        x = x + _fed_forward(layer, x)
-    return _normed(llama.norm, x)[0]
-
-
-def read_packed(
-    llama: Any, x: Tensor, places: Tensor, prefix: int, bias: Tensor
-) -> tuple[Tensor, ...]:
-    """Every layer's states [B, P + L, D] of a prefix and the branches packed behind it, for training.
-
-    The prefix reads itself and the branches read what `bias` allows, each in one attention: nothing is
-    computed for the half of all pairs that no position may see.
-
-    Args:
-        x: embeddings [B, P + L, D].
-        places: position ids [B, P + L].
-        prefix: P.
-        bias: additive float [B, 1, L, P + L] of the branches' positions.
-
-    Returns:
-        The embeddings, each layer's output, and the last one normalised.
-    """
-    cos, sin = (part[:, None] for part in llama.rotary_emb(x, places))
-    states = [x]
-    for layer in llama.layers:
-        attention = layer.self_attn
-        h = _normed(layer.input_layernorm, x)
-        query, key, value = _projected(attention, h)
-        query, key = _turned(query, cos, sin), _turned(key, cos, sin)
-        grouped = {"scale": attention.scaling, "enable_gqa": key.shape[1] != query.shape[1]}
-        first = (t[:, :, :prefix] for t in (query, key, value))
-        mixed = torch.cat(
-            [
-                F.scaled_dot_product_attention(*first, is_causal=True, **grouped),
-                F.scaled_dot_product_attention(query[:, :, prefix:], key, value, bias, **grouped),
-            ],
-            2,
+        self._q, self._k, self._v, self._o = map(
+            _product, (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
         )
-        x = x + attention.o_proj(mixed.transpose(1, 2).flatten(2))
-        x = x + _fed_forward(layer, x)
-        states.append(x)
-    return (*states, _normed(llama.norm, x))
+        self._gate, self._up, self._down = map(
+            _product, (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        )
+        self._width, self._scaling = attention.head_dim, attention.scaling
+
+    def __call__(
+        self,
+        x: Tensor,
+        turn: Turn,
+        bias: Tensor | None,
+        cache: DynamicCache,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Output [1, T, D], or [1, K, D] of the wanted."""
+        h = _normed(*self._before, x)
+        layers: Any = cache.layers
+        keys, values = layers[self._number].update(
+            _turned(self._heads(self._k(h)), turn), self._heads(self._v(h))
+        )
+        causal = bias is None and x.shape[1] > 1  # without a past, or there would be a bias
+        if wanted is not None:
+            if not len(wanted):
+                return x[:, :0]
+            if causal:
+                bias = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+            causal = False
+            cos, sin = turn
+            x, h, turn = x[:, wanted], h[:, wanted], (cos[:, :, wanted], sin[:, :, wanted])
+            bias = None if bias is None else bias[..., wanted, :]
+        query = _turned(self._heads(self._q(h)), turn)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=bias,
+            is_causal=causal,
+            scale=self._scaling,
+            enable_gqa=keys.shape[1] != query.shape[1],
+        )
+        x = x + self._o(mixed.transpose(1, 2).flatten(2))
+        h = _normed(*self._between, x)
+        return x + self._down(F.silu(self._gate(h)) * self._up(h))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """A projection [1, T, heads d] as [1, heads, T, d]."""
+        return x.view(1, x.shape[1], -1, self._width).transpose(1, 2)
 
 
-def _fed_forward(layer: Any, x: Tensor) -> Tensor:
-    h, mlp = _normed(layer.post_attention_layernorm, x), layer.mlp
-    out: Tensor = mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
-    return out
+def _product(linear: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What a module computes; a plain linear layer without the way through the module."""
+    if type(linear) is nn.Linear:
+        return partial(F.linear, weight=linear.weight, bias=linear.bias)
+    return linear
 
 
-def _projected(attention: Any, h: Tensor) -> Iterator[Tensor]:
-    """Queries, keys and values [B, heads, T, d]."""
-    shape = (*h.shape[:2], -1, attention.head_dim)
-    for project in (attention.q_proj, attention.k_proj, attention.v_proj):
-        yield project(h).view(shape).transpose(1, 2)
+def _turned(x: Tensor, turn: Turn) -> Tensor:
+    """Rotary positions of x [1, heads, T, d]."""
+    cos, sin = turn
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-def _attended(
-    attention: Any,
-    h: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    bias: Tensor | None,
-    at: tuple[DynamicCache, int],
-) -> Tensor:
-    query, key, value = _projected(attention, h)
-    cache, number = at
-    keys, values = cache.update(_turned(key, cos, sin), value, number)
-    mixed = F.scaled_dot_product_attention(
-        _turned(query, cos, sin),
-        keys,
-        values,
-        attn_mask=bias,
-        scale=attention.scaling,
-        enable_gqa=keys.shape[1] != query.shape[1],
-    )
-    return attention.o_proj(mixed.transpose(1, 2).flatten(2))
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: x [1, heads, T, d], cos and sin [1, 1, T, d]."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
-
-
-def _normed(norm: Any, x: Tensor) -> Tensor:
+def _normed(weight: Tensor, epsilon: float, x: Tensor) -> Tensor:
     """`LlamaRMSNorm`: in float32, scaled in the weights' own type."""
     wide = x.float()
-    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + norm.variance_epsilon)
-    return norm.weight * wide.to(x.dtype)
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * wide.to(x.dtype)

@@ -28,7 +28,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("bags", nargs="*", type=Path, help="bags and pictures to choose from")
     parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
+    parser.add_argument(
+        "--dtype", default="auto", help="auto, float32, bfloat16, float16, int8, int4"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, help="without it: the first free one from 7860")
     parser.set_defaults(run=run)

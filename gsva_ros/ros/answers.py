@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import Image
 
 import gsva_ros
@@ -113,7 +114,7 @@ def _instance(decision: Decision, part: Part, number: int, header: Any) -> Insta
     msg.predicted_iou = decision.predicted_iou
     msg.roi.x_offset, msg.roi.y_offset = x0, y0
     msg.roi.width, msg.roi.height = x1 - x0, y1 - y0
-    msg.mask = fill_image(Image(), part.crop.astype("uint8") * 255, "mono8")
+    msg.mask = fill_image(Image(), part.crop.view(np.uint8) * np.uint8(255), "mono8")
     msg.mask.header = header
     return msg
 

@@ -28,7 +28,7 @@ def _truth(text: str) -> bool:
 PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
     "model": ("model", str, "a text", "bundled model name, or a converted directory"),
     "device": ("device", str, "a text", "auto, cpu, cuda or cuda:N"),
-    "dtype": ("dtype", str, "a text", "auto, float32, bfloat16 or float16"),
+    "dtype": ("dtype", str, "a text", "auto, float32, bfloat16, float16, int8 or int4"),
     "image_transport": ("image_transport", str, "a text", "raw or compressed"),
     "image_reliability": (
         "image_reliability",

@@ -56,7 +56,10 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         _fixed("Name of a bundled model, or a directory that `gsva convert` wrote."),
     ),
     "device": ("auto", _fixed("Where the model runs.", "auto, cpu, cuda or cuda:N")),
-    "dtype": ("auto", _fixed("Precision of the model.", "auto, float32, bfloat16 or float16")),
+    "dtype": (
+        "auto",
+        _fixed("Precision of the model.", "auto, float32, bfloat16, float16, int8 or int4"),
+    ),
     "autostart": (
         True,
         ParameterDescriptor(

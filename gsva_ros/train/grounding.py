@@ -10,6 +10,7 @@ Nothing of this is part of the exported model.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,15 +21,19 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.gsva import GSVA
+from ..model.prompt import Prompt
 from ..phrasing.unknown import TAUGHT as UNKNOWN
-from ..phrasing.words import Vocabulary
+from ..phrasing.words import Vocabulary, plural
 from ..scenes import SceneSet, grid_samples
 from .packing import Packed
 
 # Each is read from the output of that many layers.
 ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
-# The heads of the layer between the first two that learn to look at the anchor.
-GUIDED_HEADS = (0, 1)
+# Two heads of the layer between the first two learn to look at the anchor, and two of the one before the
+# last at what a slot means.
+ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
+# In the first layer, words look at what they name.
+WORD_HEADS = {"kind": (0, 1), "colour": (2, 3)}
 # A relation and its anchor, whose last word ends the expression; "on the far left" is none.
 ANCHOR = re.compile(
     r"\b(?:left of|right of|(?:left|right) side of|in front of|behind|next to|beside|by|near|on|on top of"
@@ -53,6 +58,25 @@ class Read:
     start: int
 
 
+#: An attribute of things ("kind", "colour"), and which of its classes.
+Name = tuple[str, int]
+
+
+def names_of(prompt: Prompt, scenes: SceneSet) -> dict[int, Name]:
+    """The tokens that name a kind or a colour of the scenes, each by itself.
+
+    Of a word in several pieces it is the last, where that ends no other word.
+    """
+    found: dict[int, Name | None] = {}
+    for attribute, words in (("kind", scenes.kinds), ("colour", scenes.colours)):
+        for index, word in enumerate(words):
+            for spelt in (word, plural(word)):
+                last = prompt.tokenizer.encode([spelt])[-1]
+                name = (attribute, index)
+                found[last] = name if found.get(last, name) == name else None
+    return {token: name for token, name in found.items() if name}
+
+
 class Matcher(nn.Module):
     """Which image patches a position speaks of."""
 
@@ -63,7 +87,7 @@ class Matcher(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, positions: Tensor, patches: Tensor, image: Tensor) -> Tensor:
-        """Logits [K, N] of positions [K, D] and patches [B, N, D]; image int64 [K]: which of B each is in."""
+        """Logits [K, N] of positions [K, D] and patches [B, N, D]; image [K]: which of B each is in."""
         query, keys = self.query(positions), self.key(patches)
         return torch.einsum("kc,knc->kn", query, keys[image]) / query.shape[-1] ** 0.5 + self.bias
 
@@ -71,9 +95,13 @@ class Matcher(nn.Module):
 class Grounding(nn.Module):
     """The read-outs: a slot's targets; of a relation, the anchor and its place, at word and at slot."""
 
-    def __init__(self, model: GSVA, scenes: SceneSet) -> None:
+    def __init__(
+        self, model: GSVA, scenes: SceneSet, names: Mapping[int, Name] | None = None
+    ) -> None:
+        """Args: names: tokens that name a kind or a colour by themselves (`names_of`)."""
         super().__init__()
         width = model.config.hidden_size
+        self._names = names or {}
         self.target = Matcher(width)
         self.anchor = Matcher(width)
         self.seen = nn.Linear(width, 3)
@@ -89,14 +117,20 @@ class Grounding(nn.Module):
         matched = self._matched(self.target, read, TARGET_LAYER, image, slot)
         covered = self._coverage(read, images, read.packed.slot_targets)
         target_loss = F.binary_cross_entropy_with_logits(matched, covered)
-        figures = {"target": target_loss.item()}
+        found = self._guide_loss(read, (TARGET_LAYER - 1, TARGET_HEADS), image, slot, covered)
+        figures = {"target": target_loss.item(), "found": found.item()}
         anchors = [
             anchor_objects(self._scenes, int(read.rows[i]), text)
             for i, text in zip(images, read.packed.slot_texts, strict=True)
         ]
         related = [k for k, ids in enumerate(anchors) if ids is not None]
+        total = 4.0 * target_loss + 0.3 * found
+        for attribute, heads in WORD_HEADS.items():
+            named = self._named_loss(read, attribute, heads)
+            total = total + 0.3 * named
+            figures[attribute] = named.item()
         if not related:
-            return 4.0 * target_loss, figures
+            return total, figures
         chosen = torch.tensor(related, device=image.device)
         image, slot, images = image[chosen], slot[chosen], images[related]
         word = slot - 1  # the anchor's last
@@ -105,7 +139,7 @@ class Grounding(nn.Module):
         matched = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
         losses = {
             "anchor": F.binary_cross_entropy_with_logits(matched, covered),
-            "guide": self._guide_loss(read, image, word, covered),
+            "guide": self._guide_loss(read, (SEEN_LAYER - 1, ANCHOR_HEADS), image, word, covered),
         }
         single = [n for n, ids in enumerate(meant) if len(ids) == 1]
         places = self._scenes.position[read.rows[images[single]], [meant[n][0] for n in single]]
@@ -114,8 +148,25 @@ class Grounding(nn.Module):
         known = self.place(read.layers[PLACE_LAYER][image, slot][single]).float()
         losses |= {"seen": F.l1_loss(seen, true), "place": F.l1_loss(known, true)}
         weights = {"anchor": 4.0, "guide": 0.3, "seen": 2.0, "place": 2.0}
-        total = 4.0 * target_loss + sum(weights[name] * loss for name, loss in losses.items())
+        total = total + sum(weights[name] * loss for name, loss in losses.items())
         return total, figures | {name: loss.item() for name, loss in losses.items()}
+
+    def _named_loss(self, read: Read, attribute: str, heads: tuple[int, ...]) -> Tensor:
+        """Of the words that name a kind, or a colour: attention with what is so called."""
+        ids = read.packed.ids
+        spoken = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+        for token, (of, _) in self._names.items():
+            if of == attribute:
+                spoken |= ids == token
+        image, place = spoken.nonzero().unbind(1)
+        images, table = image.cpu().numpy(), getattr(self._scenes, attribute)
+        values = [self._names[int(token)][1] for token in ids[image, place]]
+        objects = [
+            tuple(int(k) for k in np.flatnonzero(table[read.rows[i]] == value))
+            for i, value in zip(images, values, strict=True)
+        ]
+        covered = self._coverage(read, images, objects)
+        return self._guide_loss(read, (0, heads), image, read.start + place, covered)
 
     def _matched(
         self, matcher: Matcher, read: Read, layer: int, image: Tensor, place: Tensor
@@ -134,29 +185,40 @@ class Grounding(nn.Module):
         covered = np.take_along_axis(table, flat, 1).reshape(len(images), self._grid**2, -1)
         return torch.from_numpy(covered.mean(-1)).to(read.packed.ids.device)
 
-    def _guide_loss(self, read: Read, image: Tensor, place: Tensor, covered: Tensor) -> Tensor:
-        """Cross-entropy of the guided heads' attention at `place` [K] with the patches covered [K, N]."""
+    def _guide_loss(
+        self,
+        read: Read,
+        guided: tuple[int, tuple[int, ...]],
+        image: Tensor,
+        place: Tensor,
+        covered: Tensor,
+    ) -> Tensor:
+        """Cross-entropy of attention at `place` [K] with the patches covered [K, N].
+
+        Args:
+            guided: a layer's number, and which of its heads.
+        """
+        there = covered.any(1)
+        if not there.any():
+            return covered.new_zeros(())
+        image, place, covered = image[there], place[there], covered[there]
         inner = self._model[0].model
-        layer = inner.layers[SEEN_LAYER - 1]
-        states = layer.input_layernorm(read.layers[SEEN_LAYER - 1])
+        number, heads = guided
+        layer = inner.layers[number]
+        states = layer.input_layernorm(read.layers[number])
         attention = layer.self_attn
         split = (*states.shape[:2], -1, attention.head_dim)
         queries = attention.q_proj(states).view(split).transpose(1, 2)
         keys = attention.k_proj(states).view(split).transpose(1, 2)
         cos, sin = inner.rotary_emb(states, read.packed.position_ids)
         queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
-        heads = list(GUIDED_HEADS)
-        logits = torch.einsum(
-            "khd,khld->khl", queries[image, :, place][:, heads], keys[image][:, heads]
-        )
-        logits = logits.float() * attention.head_dim**-0.5
+        chosen = list(heads)
+        logits = queries[:, chosen, read.start :] @ keys[:, chosen].transpose(2, 3)  # [B, h, L, T]
+        logits = logits[image, :, place - read.start].float() * attention.head_dim**-0.5
         allowed = read.packed.allowed[image, 0, place][:, None]
         shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
-        amount = covered.sum(-1, keepdim=True)
-        wanted = (covered / amount.clamp(min=1e-6))[:, None]
-        present = (amount > 0).float()
-        losses = -(wanted * shares).sum(-1) * present
-        return losses.sum() / (present.sum() * len(heads)).clamp(min=1.0)
+        wanted = (covered / covered.sum(-1, keepdim=True))[:, None]
+        return -(wanted * shares).sum(-1).mean()
 
 
 def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:

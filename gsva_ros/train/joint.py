@@ -57,7 +57,7 @@ def joint_losses(loss: LanguageLoss, symbolic: SymbolicPrompt, frames: Frames) -
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([4, step])
-        rows = rng.integers(len(loss.scenes), size=batch)
+        rows = loss.rows(rng, batch)
         with torch.autocast(loss.device.type, torch.bfloat16):
             clip_tokens = model.encode_clip(frames.clip(rows).to(loss.device))
             embeddings = model.encode_sam(frames.sam(rows).to(loss.device))

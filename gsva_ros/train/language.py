@@ -17,12 +17,11 @@ from tqdm import tqdm
 
 from ..model.gsva import GSVA
 from ..model.losses import IGNORE
-from ..model.reading import read_packed
 from ..scenes import SceneSet
 from .batches import around
 from .frames import Frames
 from .grounding import ANCHOR, Grounding, Read
-from .packing import Packed, pack
+from .packing import Packed, pack, read_packed
 from .text import Branches
 from .vision import Losses
 
@@ -76,6 +75,11 @@ class LanguageLoss:
     ) -> None:
         self.model, self.scenes, self.branches = model, scenes, branches
         self.grounding = grounding
+        self._asked = np.flatnonzero([bool(e) for e in scenes.expressions])
+
+    def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """So many scenes [B] of those that something is asked about."""
+        return self._asked[rng.integers(len(self._asked), size=count)]
 
     @property
     def device(self) -> torch.device:
@@ -142,7 +146,7 @@ def language_losses(loss: LanguageLoss, cache: FeatureCache, steps: int) -> Loss
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])
-        rows = rng.integers(len(loss.scenes), size=batch)
+        rows = loss.rows(rng, batch)
         longest = 4 if step < steps // 4 else None
         result = loss(rows, rng, cache.clip(rows, loss.device), longest)
         return result.loss, result.figures

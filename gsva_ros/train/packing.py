@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.losses import IGNORE
 
@@ -91,3 +94,46 @@ def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
     allowed = (causal & (same | shared))[:, None]
     slots = torch.tensor(slot_at).view(-1, 2)
     return Packed(ids, labels, positions, allowed, slots, slot_targets, slot_texts)
+
+
+def read_packed(
+    llama: Any, x: Tensor, places: Tensor, prefix: int, bias: Tensor
+) -> tuple[Tensor, ...]:
+    """Every layer's states [B, P + L, D] of a prefix and the branches packed behind it.
+
+    The prefix reads itself and the branches read what `bias` allows, each in one attention: nothing is
+    computed for the half of all pairs that no position may see. Source: transformers' `LlamaDecoderLayer`.
+
+    Args:
+        llama: a LlamaModel.
+        x: embeddings [B, P + L, D].
+        places: position ids [B, P + L].
+        prefix: P.
+        bias: additive float [B, 1, L, P + L] of the branches' positions.
+
+    Returns:
+        The embeddings, each layer's output, and the last one normalised.
+    """
+    cos, sin = llama.rotary_emb(x, places)
+    states = [x]
+    for layer in llama.layers:
+        attention, h = layer.self_attn, layer.input_layernorm(x)
+        shape = (*h.shape[:2], -1, attention.head_dim)
+        query, key, value = (
+            project(h).view(shape).transpose(1, 2)
+            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        query, key = apply_rotary_pos_emb(query, key, cos, sin)
+        how = {"scale": attention.scaling, "enable_gqa": key.shape[1] != query.shape[1]}
+        first = (t[:, :, :prefix] for t in (query, key, value))
+        mixed = torch.cat(
+            [
+                F.scaled_dot_product_attention(*first, is_causal=True, **how),
+                F.scaled_dot_product_attention(query[:, :, prefix:], key, value, bias, **how),
+            ],
+            2,
+        )
+        x = x + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+        x = x + layer.mlp(layer.post_attention_layernorm(x))
+        states.append(x)
+    return (*states, llama.norm(x))

@@ -26,9 +26,10 @@ from ..phrasing import requests, unknown
 from ..phrasing.words import SYNONYMS, Vocabulary
 from ..scenes import SceneSet
 from .config import Config
+from .contrast import WordContrast
 from .dense import DenseHead
 from .frames import Frames
-from .grounding import Grounding, give_places
+from .grounding import Grounding, give_places, names_of
 from .joint import joint_losses
 from .language import FeatureCache, LanguageLoss, language_losses
 from .parts import export, select
@@ -40,10 +41,12 @@ from .vision import Losses, clip_losses, sam_losses
 
 #: `model` of a run that begins with random weights.
 NEW = "new"
+#: Factor of the embeddings that transformers draws: next to the image tokens they would not be heard.
+WORDS_LOUDER = 10.0
 AUXILIARY = "auxiliary.safetensors"
 #: The read-outs that a stage trains.
 TRAINED = {
-    "clip": ("head",),
+    "clip": ("head", "contrast"),
     "sam": ("symbolic", "head"),
     "language": ("grounding",),
     "joint": ("grounding",),
@@ -72,16 +75,18 @@ class Steps(Dataset[Step]):
 class Stage(nn.Module):
     """The model with its read-outs, and the losses of one stage."""
 
-    def __init__(self, model: GSVA, scenes: SceneSet, name: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, scenes: SceneSet, name: str) -> None:
         super().__init__()
+        model = checkpoint.model
         counts = len(scenes.kinds), len(scenes.colours), len(scenes.sizes)
         part = model.config.clip["hidden_size"]
         if name == "sam":
             part = model.config.sam["prompt_embed_dim"]
         self.model = model
         self.symbolic = SymbolicPrompt(*counts, model.config.sam["prompt_embed_dim"])
-        self.grounding = Grounding(model, scenes)
+        self.grounding = Grounding(model, scenes, names_of(checkpoint.prompt, scenes))
         self.head = DenseHead(part, *counts)
+        self.contrast = WordContrast(model, checkpoint.prompt, scenes)
         self.losses: Losses | None = None
         self.batch = 0
 
@@ -111,6 +116,8 @@ def new_mini(config: Config) -> Checkpoint:
     sizes = mini_config(pieces.vocab_size())
     model = GSVA(sizes)
     assert model.model.mm_position is not None
+    with torch.no_grad():  # words as loud as places
+        model.model.embed_tokens.weight.mul_(WORDS_LOUDER)
     give_places(model.model.mm_position, sizes.clip["image_size"] // sizes.clip["patch_size"])
     return Checkpoint(model, Prompt.load(tokenizer, sizes), weights_hash="")
 
@@ -126,12 +133,12 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     """
     scenes, model = _scenes(config), checkpoint.model
     torch.manual_seed(config.seed)
-    stage = Stage(model, scenes, config.objective)
+    stage = Stage(checkpoint, scenes, config.objective)
     if base:
         stage.load_auxiliary(base / AUXILIARY)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     groups = select(model, config)
-    for name in ("symbolic", "grounding", "head"):
+    for name in ("symbolic", "grounding", "head", "contrast"):
         module = getattr(stage, name)
         module.requires_grad_(name in TRAINED[config.objective])
         parameters = [p for p in module.parameters() if p.requires_grad]
@@ -161,7 +168,7 @@ def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     frames = Frames(scenes, model.config)
     frames.remember(model, _path(config))
     if config.objective == "clip":
-        return clip_losses(model, scenes, frames, stage.head)
+        return clip_losses(model, scenes, frames, stage.head, stage.contrast)
     if config.objective == "sam":
         return sam_losses(model, scenes, frames, stage.symbolic, stage.head)
     branches = Branches(prompt, Vocabulary(tuple(scenes.kinds), tuple(scenes.colours)))

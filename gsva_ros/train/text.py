@@ -24,7 +24,7 @@ from .packing import Branch
 RELATION_WEIGHT = 6.0
 
 
-def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 800) -> None:
+def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) -> None:
     """Write a sentencepiece model whose pieces cover these texts; other text falls back to bytes."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -56,7 +56,7 @@ class Branches:
         expressions: list[Expression],
         rng: np.random.Generator,
         longest: int | None = None,
-        tokens: int = 240,
+        tokens: int = 320,
     ) -> list[Branch]:
         """Branches that fill `tokens` positions: most hold one expression, some several, some free text."""
         if longest is not None:

@@ -14,6 +14,7 @@ from ..model.gsva import GSVA
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, dice_loss, sigmoid_bce_loss
 from ..model.sam import SamPreprocessor, postprocess_masks
 from ..scenes import SceneSet
+from .contrast import WordContrast
 from .dense import DenseHead, dense_labels
 from .frames import Frames
 from .prompts import SymbolicPrompt, sample_prompt
@@ -48,8 +49,10 @@ def mask_losses(low_res: Tensor, truth: Tensor, sam: dict[str, Any]) -> tuple[Te
     return loss, (predicted & target).sum((1, 2)) / union
 
 
-def clip_losses(model: GSVA, scenes: SceneSet, frames: Frames, head: DenseHead) -> Losses:
-    """`model`'s vision tower learns to tell kind, colour, size and place of what is under each patch."""
+def clip_losses(
+    model: GSVA, scenes: SceneSet, frames: Frames, head: DenseHead, contrast: WordContrast
+) -> Losses:
+    """`model`'s vision tower learns what is under each patch, and to say it in the words' embeddings."""
     grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
@@ -60,7 +63,10 @@ def clip_losses(model: GSVA, scenes: SceneSet, frames: Frames, head: DenseHead) 
         labels = dense_labels(scenes, rows, grid, grid).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             tokens = model.encode_clip(pixels)
-        return head(tokens.float().unflatten(1, (grid, grid)), labels)
+            image_tokens = model.project(tokens, places=False)
+        dense, figures = head(tokens.float().unflatten(1, (grid, grid)), labels)
+        words, spoken = contrast(image_tokens.unflatten(1, (grid, grid)), labels)
+        return dense + words, figures | spoken
 
     return losses
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -94,7 +95,9 @@ def test_from_the_command_to_numbers_picture_and_page(tmp_path: Path, capsys: An
     written = {name: tmp_path / f"b.{name}" for name in ("json", "svg")}
     outputs = ["--out", str(written["json"]), "--picture", str(written["svg"]), "--page", str(page)]
     assert main(["bench", *given, *outputs]) == 0
-    assert "plain, both passes, over ours" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "plain, both passes, over ours" in said
+    assert "times as fast as the stock module" in said
     found = json.loads(written["json"].read_text())
     assert {"decide 1", "decide and mask 2", "SAM", "a written token"} <= set(found["times"])
     assert found["times"]["SAM"]["median"] > 0
@@ -123,6 +126,25 @@ def test_times_are_taken_in_turn_after_a_warm_up() -> None:
     assert times["a"].runs == 2
 
 
+def test_a_peak_is_what_is_held_at_the_most() -> None:
+    def hold() -> None:
+        for size in (40, 10):
+            np.ones(size << 20, np.uint8)
+
+    assert 35 < timing.peak_of(hold) < 60
+
+
 def test_a_picture_of_any_names() -> None:
     bars = ElementTree.fromstring(svg("a < b & c", {"<x>": (2.0, 1.0), "y": (0.0, None)}))
     assert len(bars.findall("{*}line")) == 1
+
+
+def test_the_node_needs_ros(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gsva_ros.ros.share", None)
+    assert main(["bench", "--node"]) == 2
+    assert "install/setup.bash" in capsys.readouterr().err
+
+
+def test_fixed_shapes_are_measured_where_asked() -> None:
+    assert sizes.engine_of("mini", 2**40, static=True)._static
+    assert not sizes.engine_of("mini", 2**40)._static

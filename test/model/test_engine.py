@@ -20,7 +20,6 @@ from gsva_ros.engine import Engine, _expression_in, _readable
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
 from gsva_ros.model.prefix import ROOM
-from gsva_ros.model.reading import read
 from gsva_ros.model.tokenizer import Special
 
 EXPRESSIONS = ["the red mug", "the can left of the ball on the table", "boxes", "[SEG]"]
@@ -210,7 +209,7 @@ def test_joint_prompt_feeds_its_own_decisions(
     rejected = [s.rejection is Rejection.MODEL for s in answer.slots]
     turn = engine.prompt.segment_turn(EXPRESSIONS, rejected)
     with torch.inference_mode():
-        hidden = engine._hidden(turn.ids, frame.prefix.cache())
+        hidden = engine._behind(frame, len(turn.ids)).words(turn.ids, range(len(turn.ids)))
         logits = engine.model.lm_head(hidden[turn.slots])
     config = engine.config
     expected = logits[:, [config.seg_token_id, config.rej_token_id]].softmax(-1)[:, 0]
@@ -225,11 +224,13 @@ def test_joint_prompt_is_read_again_only_behind_a_rejection(
     thresholds = [1.0 if n in rejected else 0.0 for n in range(len(EXPRESSIONS))]
     lengths: list[int] = []
 
-    def counted(llama: Any, embeds: torch.Tensor, *given: Any) -> Any:
-        lengths.append(embeds.shape[1])
-        return read(llama, embeds, *given)
+    read = engine._read
 
-    monkeypatch.setattr("gsva_ros.engine.read", counted)
+    def counted(embeds: torch.Tensor, *given: Any, **more: Any) -> Any:
+        lengths.append(embeds.shape[1])
+        return read(embeds, *given, **more)
+
+    monkeypatch.setattr(engine, "_read", counted)
     answer = engine.segment(frame, EXPRESSIONS, joint=True, threshold=thresholds)
     assert [s.rejection is Rejection.MODEL for s in answer.slots] == [t == 1.0 for t in thresholds]
     # The last slot has nothing behind it that would have to be read again.
@@ -240,18 +241,20 @@ def test_many_expressions_are_one_pass_that_copies_no_prefix(
     engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = engine.encode(rgb)
-    before = [keys.data_ptr() for keys, _ in frame.prefix._layers]
+    before = [keys.data_ptr() for keys, _ in frame.prefix.layers]
     alone = [engine.segment(frame, [e], threshold=0.0).slots[0] for e in EXPRESSIONS]
     passes: list[int] = []
 
-    def counted(llama: Any, embeds: torch.Tensor, cache: Any, *given: Any) -> Any:
+    read = engine._read
+
+    def counted(embeds: torch.Tensor, cache: Any, *given: Any) -> Any:
         passes.append(len(embeds))
-        states = read(llama, embeds, cache, *given)
+        states = read(embeds, cache, *given)
         used = [layer._keys.data_ptr() for layer in cache.layers]
         assert used == before
         return states
 
-    monkeypatch.setattr("gsva_ros.engine.read", counted)
+    monkeypatch.setattr(engine, "_read", counted)
     together = engine.segment(frame, EXPRESSIONS, threshold=0.0).slots
     assert passes == [1]
     for one, other in zip(alone, together, strict=True):
@@ -419,7 +422,7 @@ def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="device"):
         gsva_ros.load(tmp_path, device="abacus")
     with pytest.raises(ValueError, match="dtype"):
-        gsva_ros.load(tmp_path, dtype="int4")
+        gsva_ros.load(tmp_path, dtype="int3")
     config = json.loads((tmp_path / "config.json").read_text())
     config["llm"]["num_hidden_layers"] += 1
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -445,8 +448,7 @@ def test_a_full_device_is_a_memory_error(
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
 
     frame = engine.encode(rgb)
-    monkeypatch.setattr(engine.model, "language", full)
-    monkeypatch.setattr("gsva_ros.engine.read", full)
+    monkeypatch.setattr(engine, "_read", full)
     for call in (
         lambda: engine.encode(rgb),
         lambda: engine.segment(frame, ["the mug"]),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import DynamicCache, LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel
 
-from gsva_ros.model.prefix import Prefix, branch_bias
-from gsva_ros.model.reading import read
+from gsva_ros.model.prefix import Branches, Prefix, empty, rewind
+from gsva_ros.model.reading import Reader
 
 SIZES = {
     "as many key heads": {},
@@ -37,12 +37,12 @@ def llama(request):
     return model
 
 
-def began(llama, length=9):
+def began(llama, length=9, dtype=torch.float32):
     """A prefix of random embeddings, as transformers' cache and as ours."""
-    x = torch.randn(1, length, 32)
-    caches = [llama(inputs_embeds=x, use_cache=True).past_key_values for _ in range(2)]
-    assert isinstance(caches[0], DynamicCache)
-    return caches[0], Prefix(caches[1]).cache()
+    x = torch.randn(1, length, 32, dtype=dtype)
+    ours = empty(llama, x)
+    Reader(llama)(x, ours, wanted=torch.tensor([], dtype=torch.long))
+    return llama(inputs_embeds=x, use_cache=True).past_key_values, Prefix.after(ours).cache()
 
 
 @torch.inference_mode()
@@ -52,35 +52,53 @@ def test_equals_transformers_step_by_step(llama, steps):
     for count in steps:
         x = torch.randn(1, count, 32)
         want = llama(inputs_embeds=x, past_key_values=theirs).last_hidden_state[0]
-        got = read(llama, x, ours)
+        got = Reader(llama)(x, ours)
         assert torch.allclose(got, want, atol=2e-5)
     assert ours.get_seq_length() == theirs.get_seq_length() == 9 + sum(steps)
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("wanted", [[], [6], [0, 3, 3, 5], range(7)])
+def test_only_what_is_wanted(llama, begun, wanted):
+    theirs, ours = began(llama) if begun else (None, empty(llama, torch.empty(0)))
+    x = torch.randn(1, 7, 32)
+    want = llama(inputs_embeds=x, past_key_values=theirs, use_cache=True)
+    got = Reader(llama)(x, ours, wanted=torch.tensor(wanted, dtype=torch.long))
+    assert torch.allclose(got, want.last_hidden_state[0, list(wanted)], atol=2e-5)
+    for layer, own in zip(want.past_key_values.layers, ours.layers, strict=True):
+        keys, values = (x[:, :, : own.used] for x in own.room)
+        assert torch.allclose(keys, layer.keys, atol=2e-5)
+        assert torch.allclose(values, layer.values, atol=2e-5)
+
+
+@torch.inference_mode()
 def test_branches_do_not_see_each_other(llama):
     _, cache = began(llama)
-    prefix = cache.get_seq_length()
-    x = torch.randn(1, 7, 32)
-    lengths = [3, 4]
-    places = torch.cat([torch.arange(prefix, prefix + n) for n in lengths])[None]
-    bias = branch_bias(lengths, prefix, torch.float32, x.device)
-    together = read(llama, x, cache, places, bias)
-    for start, end in ((0, 3), (3, 7)):
-        for layer in cache.layers:
-            layer.used = prefix
-        alone = read(llama, x[:, start:end], cache)
-        assert torch.allclose(together[start:end], alone, atol=2e-5)
+    prefix, words = cache.get_seq_length(), torch.randn(50, 32)
+    # Beginnings that are shared, one that is the whole of another, and twice the same.
+    sequences = [[1, 2, 3], [1, 2, 4, 5], [1, 2], [2, 1], [1, 2, 4, 5]]
+    tree = Branches.of(sequences)
+    assert len(tree.ids) == 7
+    together = Reader(llama)(
+        words[tree.ids][None],
+        cache,
+        torch.tensor(tree.depths) + prefix,
+        tree.bias(prefix, torch.float32, words.device),
+        torch.tensor(tree.ends),
+    )
+    for state, sequence in zip(together, sequences, strict=True):
+        rewind(cache, prefix)
+        alone = Reader(llama)(words[sequence][None], cache)
+        assert torch.allclose(state, alone[-1], atol=2e-5)
 
 
 @torch.inference_mode()
 def test_half_precision_rounds_where_transformers_does(llama):
     llama = llama.bfloat16()
-    x = torch.randn(1, 9, 32, dtype=torch.bfloat16)
-    caches = [llama(inputs_embeds=x, use_cache=True).past_key_values for _ in range(2)]
-    ours = Prefix(caches[1]).cache()
+    theirs, ours = began(llama, dtype=torch.bfloat16)
     x = torch.randn(1, 1, 32, dtype=torch.bfloat16)
-    want = llama(inputs_embeds=x, past_key_values=caches[0]).last_hidden_state[0]
-    got = read(llama, x, ours)
+    want = llama(inputs_embeds=x, past_key_values=theirs).last_hidden_state[0]
+    got = Reader(llama)(x, ours)
     assert got.dtype == want.dtype
     assert torch.allclose(got.float(), want.float(), atol=0.1, rtol=0.05)

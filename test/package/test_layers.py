@@ -23,7 +23,7 @@ ALLOWED = {
     "train": {"model", "bags", "datasets", "phrasing"},
     "phrasing": set(),
     "sim": {"phrasing"},
-    "bench": {"engine", "model"},
+    "bench": {"engine", "model", "ros"},
     "ablations": {"engine", "model", "eval", "train", "sim"},
     "overlay": {"answer"},
 }

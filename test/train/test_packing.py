@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from gsva_ros.train.packing import IGNORE, Branch, pack
+from gsva_ros.train.packing import IGNORE, Branch, pack, read_packed
 
 PREFIX = 5
 
@@ -26,6 +26,9 @@ def test_branches_neither_see_nor_shift_each_other() -> None:
     hidden = llama(
         inputs_embeds=x, attention_mask=bias, position_ids=packed.position_ids
     ).last_hidden_state[:, PREFIX:]
+    *layers, last = read_packed(llama, x, packed.position_ids, PREFIX, bias[:, :, PREFIX:])
+    torch.testing.assert_close(last[:, PREFIX:], hidden, atol=1e-5, rtol=1e-4)
+    assert len(layers) == 3  # the embeddings and both layers
     for (image, place), alone, which in zip(
         packed.slot_at.tolist(), (first, second, second), (0, 0, 1), strict=True
     ):

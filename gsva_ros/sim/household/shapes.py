@@ -12,6 +12,31 @@ KINDS = (
     "mug", "bowl", "box", "ball", "can", "bottle", "plate", "cone", "glass", "jar", "vase", "pot",
     "pan", "bucket", "book", "teapot", "pitcher", "spoon", "screwdriver", "hammer", "wrench", "tape",
 )  # fmt: skip
+#: From corner to corner of the box around a usual thing of each kind, as built, metres.
+USUAL_SIZE = {
+    "mug": 0.17,
+    "bowl": 0.22,
+    "box": 0.17,
+    "ball": 0.13,
+    "can": 0.15,
+    "bottle": 0.23,
+    "plate": 0.28,
+    "cone": 0.20,
+    "glass": 0.17,
+    "jar": 0.17,
+    "vase": 0.23,
+    "pot": 0.31,
+    "pan": 0.39,
+    "bucket": 0.28,
+    "book": 0.19,
+    "teapot": 0.26,
+    "pitcher": 0.25,
+    "spoon": 0.19,
+    "screwdriver": 0.19,
+    "hammer": 0.25,
+    "wrench": 0.19,
+    "tape": 0.13,
+}
 #: What the camera can name of a thing, by the role of its parts.
 NAMED_PARTS = {
     "handle": "handle",
@@ -61,12 +86,17 @@ class Shape:
     kind: str
     parts: tuple[Part, ...]
     poses: tuple[Pose, ...]
-    scale: float = 1.0
     long: float = 0.0  # of a tool, its length along x: it can lean in a vessel
 
     def points(self) -> Points:
         """All vertices, float64 [n, 3]."""
         return np.concatenate([part.mesh.vertices for part in self.parts])
+
+    @property
+    def scale(self) -> float:
+        """How large it is beside a usual thing of its kind; 1 where it has no kind."""
+        size = float(np.linalg.norm(np.ptp(self.points(), axis=0)))
+        return size / USUAL_SIZE[self.kind] if self.kind else 1.0
 
     def stretched(self, wide: float, high: float) -> Shape:
         """The shape with x and y times `wide` and z times `high`, and what goes with it."""

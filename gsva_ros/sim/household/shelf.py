@@ -85,8 +85,7 @@ def _shape(kind: str, rng: np.random.Generator, shifted: bool) -> Shape:
     if shape.long:  # tools: a squeezed one stands no longer as it was tilted
         ratio = 0.0
     wide, high = scale * np.exp(-ratio / 2), scale * np.exp(ratio / 2)
-    stretched = shape.stretched(float(wide), float(high))
-    return Shape(kind, stretched.parts, stretched.poses, scale, stretched.long)
+    return shape.stretched(float(wide), float(high))
 
 
 def _rest(shape: Shape, pose: Pose) -> tuple[Points, float]:

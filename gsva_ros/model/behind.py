@@ -1,0 +1,52 @@
+"""What is read behind a frame's prefix: branches of one pass, or words one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .prefix import Branches, Prefix, rewind
+from .reading import Reader
+
+
+class Behind(Protocol):
+    """One request's reading behind a prefix."""
+
+    def branches(self, tree: Branches) -> Tensor:
+        """Hidden states [K, D] at the ends of the branches; nothing follows them."""
+
+    def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
+        """Hidden states [K, D] at the wanted of ids that follow what was read before."""
+
+    def back(self, count: int) -> None:
+        """Forget all words but the first `count`."""
+
+
+class PlainBehind:
+    """As many positions as there are, in a cache that grows by them."""
+
+    def __init__(self, read: Reader, embed: Callable[[Tensor], Tensor], prefix: Prefix) -> None:
+        self._read, self._embed, self._prefix = read, embed, prefix
+        self._cache = prefix.cache()
+
+    def branches(self, tree: Branches) -> Tensor:
+        """See `Behind`."""
+        x, length = self._embed(self._indices(tree.ids)[None]), self._prefix.length
+        # Every branch counts on from the prefix, as if it stood there alone.
+        places, ends = self._indices(tree.depths) + length, self._indices(tree.ends)
+        return self._read(x, self._cache, places, tree.bias(length, x.dtype, x.device), ends)
+
+    def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
+        """See `Behind`."""
+        x = self._embed(self._indices(ids)[None])
+        return self._read(x, self._cache, wanted=self._indices(wanted))
+
+    def back(self, count: int) -> None:
+        """See `Behind`."""
+        rewind(self._cache, self._prefix.length + count)
+
+    def _indices(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._prefix.device)

@@ -1,0 +1,104 @@
+"""Weights of 8 or 4 bits, for machines whose memory the whole ones do not fit: torchao's, weights only.
+
+The layers of the language model and of both encoders are stored in few bits and multiplied in bfloat16;
+what is small beside them or read in other ways (embeddings, lm_head, projections, the mask decoder) stays
+bfloat16. In 4 bits only the language model's are: the encoders are a tenth of a 7B, and keep 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from .gsva import GSVA
+from .mapped import drop_pages
+
+#: Bits of the language model's layers and of the encoders', by name of a dtype.
+KINDS = {"int8": (8, 8), "int4": (4, 8)}
+#: What is multiplied with them: torchao's CPU kernel of 4 bits is fast in it and slow in float32.
+DTYPE = torch.bfloat16
+#: Weights of 4 bits that share a scale and a zero: divides the widths of gsva-mini and of Llama.
+GROUP = 64
+
+
+def quantise(model: GSVA, kind: str, device: torch.device) -> None:
+    """Store a model's large weights in few bits on the device, one after another.
+
+    Args:
+        kind: a name in `KINDS`.
+
+    Raises:
+        InputError: torchao is not installed.
+    """
+    configs = _configs(device)
+    for parameter in model.parameters():
+        # The check of the weights has read them all: now they are read again one by one.
+        drop_pages(parameter.data)
+    for linear, bits in large(model, kind):
+        whole = linear.weight.data
+        linear.weight.requires_grad_(False).data = whole.to(device, DTYPE)
+        _torchao().quantize_(linear, configs[bits])
+        drop_pages(whole)
+
+
+def large(model: GSVA, kind: str) -> Iterator[tuple[nn.Linear, int]]:
+    """The layers whose weights are stored in few bits, and in how many."""
+    language, towers = KINDS[kind]
+    parts = model.model
+    for module, bits in (
+        (parts.layers, language),
+        (parts.vision_tower.vision_tower.vision_model.encoder, towers),
+        (parts.visual_model.image_encoder.blocks, towers),
+    ):
+        for linear in module.modules():
+            if isinstance(linear, nn.Linear):
+                yield linear, _bits(linear, bits)
+
+
+def _bits(linear: nn.Linear, bits: int) -> int:
+    """4 where the kernels can, which want whole groups and 16 rows at a time; else 8."""
+    return 4 if bits == 4 and not (linear.in_features % GROUP or linear.out_features % 16) else 8
+
+
+def stored_bytes(linear: nn.Linear, bits: int) -> int:
+    """What such a layer's weight takes: its numbers, and a scale a row or a scale and a zero a group."""
+    rows, columns = linear.out_features, linear.in_features
+    if bits == 8:
+        return rows * columns + 5 * rows  # a float32 scale and a zero of 8 bits
+    return rows * columns // 2 + rows * (columns // GROUP) * 2 * DTYPE.itemsize
+
+
+def _configs(device: torch.device) -> dict[int, Any]:
+    torchao = _torchao()
+    if device.type == "cpu":
+        # The stable configurations of 4 bits have no CPU kernel (torchao 0.18); this one is torch's own.
+        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig as Int4
+
+        four = Int4(group_size=GROUP, set_inductor_config=False)
+    else:
+        four = torchao.Int4WeightOnlyConfig(
+            group_size=GROUP, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
+        )
+    return {8: torchao.Int8WeightOnlyConfig(set_inductor_config=False), 4: four}
+
+
+def _torchao() -> Any:
+    try:
+        from torchao import quantization
+    except ImportError as error:
+        names = " and ".join(KINDS)
+        raise InputError(f"{names} need torchao: pip install 'gsva-ros[small]'") from error
+    return quantization
+
+
+def nbytes(weight: Any) -> int:
+    """Bytes that a weight takes, of few bits or not."""
+    if hasattr(weight, "tensor_data_names"):
+        names = [*weight.tensor_data_names, *weight.optional_tensor_data_names]
+        parts = [getattr(weight, name) for name in names]
+        return sum(p.nbytes for p in parts if p is not None)
+    return int(weight.nbytes)

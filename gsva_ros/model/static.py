@@ -1,0 +1,218 @@
+"""Work of fixed shapes: a GPU records it once as CUDA graphs and replays them, with no launch an operator.
+
+Lengths are rounded up to a few sizes, and what fills them up is masked. Positions are written into places
+that stay, so a frame's prefix is copied there once, when a request turns to that frame. On a CPU the same
+shapes run without graphs: that the answers are equal is tested there.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from .gsva import GSVA
+from .prefix import Branches, Prefix, empty
+from .reading import Reader
+
+#: Sizes are powers of two from this on: of positions read at once, beside 1, and of masks.
+LEAST_POSITIONS = 16
+#: Places of keys and values come in steps of this.
+STEP = 128
+
+
+def bucket(count: int, least: int = 1) -> int:
+    """The power of two that holds so many."""
+    return max(least, 1 << (count - 1).bit_length())
+
+
+class Replayed:
+    """A function of tensors of one shape each, which writes into its results and places that stay, only."""
+
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
+        self._function, self._inputs = function, [x.clone() for x in inputs]
+        self._graph: Any = None
+        if inputs[0].device.type == "cuda":
+            self._record()
+
+    def _record(self) -> None:
+        # Libraries set themselves up at a first call, which a graph must not hold.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._function(*self._inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._results = self._function(*self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The results; on a GPU, they are of use until the next call."""
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        if self._graph is None:
+            return self._function(*self._inputs)
+        self._graph.replay()
+        return self._results
+
+
+class Static:
+    """An engine's work in fixed shapes."""
+
+    def __init__(self, model: GSVA, read: Reader) -> None:
+        self._model, self._read = model, read
+        self._replayed: dict[tuple[Any, ...], Replayed] = {}
+        self._places: list[tuple[Tensor, Tensor]] = []
+        self._length = 0
+        self._of: weakref.ref[Prefix] | None = None
+
+    def prefix(self, x: Tensor) -> Prefix:
+        """The prefix of embeddings [1, P, D]."""
+
+        def run(x: Tensor) -> list[tuple[Tensor, Tensor]]:
+            cache = empty(self._model.model, x)
+            self._read(x, cache, wanted=torch.empty(0, dtype=torch.long, device=x.device))
+            return Prefix.after(cache).layers
+
+        layers = self._run("prefix", run, x)
+        return Prefix([(keys.clone(), values.clone()) for keys, values in layers], x.shape[1])
+
+    def decode_masks(self, embeddings: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """`GSVA.decode_masks` of one image."""
+        count = len(prompts)
+        prompts = _filled(prompts, bucket(count))
+        masks, iou = self._run("masks", self._model.decode_masks, embeddings, prompts)
+        return masks[:count], iou[:count]
+
+    def behind(self, prefix: Prefix, most: int) -> StaticBehind:
+        """What reads behind a prefix, at most so many positions; one at a time does."""
+        # What is read again behind a rejection is rounded up from where it begins.
+        places = -(-(prefix.length + 2 * bucket(most, LEAST_POSITIONS)) // STEP) * STEP
+        if places > self._length:
+            # Graphs that were recorded know the old places.
+            self._replayed = {k: v for k, v in self._replayed.items() if k[0] != "read"}
+            self._places = [
+                (_places(keys, places), _places(values, places)) for keys, values in prefix.layers
+            ]
+            self._length, self._of = places, None
+        if self._of is None or self._of() is not prefix:
+            for layer, own in zip(prefix.layers, self._places, strict=True):
+                for given, place in zip(layer, own, strict=True):
+                    place[:, :, : prefix.length] = given[:, :, : prefix.length]
+            self._of = weakref.ref(prefix)
+        return StaticBehind(self, prefix.length, prefix.device)
+
+    def read(self, ids: Tensor, places: Tensor, at: Tensor, bias: Tensor, wanted: Tensor) -> Tensor:
+        """Hidden states of ids [T] at these positions [T], written at these places [T]; see `Reader`."""
+
+        def run(ids: Tensor, places: Tensor, at: Tensor, bias: Tensor, wanted: Tensor) -> Tensor:
+            cache = DynamicCache()
+            cache.layers = [_Fixed(*layer, at) for layer in self._places]
+            return self._read(self._model.embed(ids[None]), cache, places, bias, wanted)
+
+        states: Tensor = self._run("read", run, ids, places, at, bias, wanted)
+        return states
+
+    @property
+    def length(self) -> int:
+        """Places of keys and values."""
+        return self._length
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model."""
+        return self._model.dtype
+
+    def _run(self, name: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        key = (name, *(tuple(x.shape) for x in inputs))
+        if key not in self._replayed:
+            self._replayed[key] = Replayed(function, inputs)
+        return self._replayed[key](*inputs)
+
+
+class StaticBehind:
+    """`Behind` in fixed shapes."""
+
+    def __init__(self, static: Static, prefix: int, device: torch.device) -> None:
+        self._static, self._prefix, self._device = static, prefix, device
+        self._done = 0
+
+    def branches(self, tree: Branches) -> Tensor:
+        """See `Behind`."""
+        return self._read(tree.ids, tree.depths, 0, torch.from_numpy(tree.seen), tree.ends)
+
+    def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
+        """See `Behind`."""
+        count, done = len(ids), self._done
+        self._done += count
+        seen = torch.ones(count, done + count, dtype=torch.bool).tril(done)
+        return self._read(ids, range(done, done + count), done, seen, wanted)
+
+    def back(self, count: int) -> None:
+        """See `Behind`."""
+        self._done = count
+
+    def _read(
+        self,
+        ids: Sequence[int],
+        depths: Sequence[int],
+        done: int,
+        seen: Tensor,
+        wanted: Sequence[int],
+    ) -> Tensor:
+        """ids behind `done` others; seen [T, done + T]: what each sees behind the prefix."""
+        size = 1 if len(ids) == 1 else bucket(len(ids), LEAST_POSITIONS)
+        start, length = self._prefix + done, self._static.length
+        dtype = self._static.dtype
+        bias = torch.full((1, 1, size, length), torch.finfo(dtype).min, dtype=dtype)
+        bias[..., : self._prefix] = 0  # what fills up sees this much, so that it is a number
+        bias[0, 0, : len(ids), self._prefix : self._prefix + seen.shape[1]].masked_fill_(seen, 0)
+        at = torch.arange(start, start + size)
+        rows = bucket(len(wanted))
+        states = self._static.read(
+            self._filled(ids, size),
+            self._filled([self._prefix + d for d in depths], size),
+            at.to(self._device),
+            bias.to(self._device),
+            self._filled(wanted, rows),
+        )
+        return states[: len(wanted)]
+
+    def _filled(self, numbers: Sequence[int], size: int) -> Tensor:
+        return _filled(torch.tensor(numbers, dtype=torch.long), size).to(self._device)
+
+
+class _Fixed(DynamicLayer):
+    """One layer's keys and values [1, heads, places, D]; what is new is written at places given [T]."""
+
+    def __init__(self, keys: Tensor, values: Tensor, at: Tensor) -> None:
+        super().__init__()
+        self._keys, self._values, self._at = keys, values, at
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """All places, after writing."""
+        self._keys.index_copy_(2, self._at, key_states)
+        self._values.index_copy_(2, self._at, value_states)
+        return self._keys, self._values
+
+    def get_seq_length(self) -> int:
+        """Nothing counts on from it."""
+        return 0
+
+
+def _places(states: Tensor, count: int) -> Tensor:
+    """Places for as many positions of such keys or values, all numbers."""
+    _, heads, _, width = states.shape
+    return states.new_zeros(1, heads, count, width)
+
+
+def _filled(x: Tensor, size: int) -> Tensor:
+    """With copies of the first row up to so many."""
+    return torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])]) if len(x) < size else x

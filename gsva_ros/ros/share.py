@@ -1,0 +1,52 @@
+"""What the node itself takes of an answer's time: from a picture's bytes to the engine, back to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import Image
+
+from gsva_ros.conversions import fill_image, to_rgb
+from gsva_ros.msg import Provenance, Segmentation
+from gsva_ros.serving.requests import CameraFrame, Decision, Outcome, Request, Result
+
+from .answers import segmentation
+
+#: Masks of an answer, each as high and wide as this share of the picture.
+MASKS, SHARE = 8, 0.3
+
+
+def steps(rgb: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """What happens to a picture (uint8 [H, W, 3]) and its answer, step by step, by name."""
+    pictures = {
+        encoding: fill_image(Image(), pixels, encoding)
+        for encoding, pixels in (("rgb8", rgb), ("bgr8", rgb[..., ::-1]))
+    }
+    arrived = serialize_message(pictures["bgr8"])
+    result = answered(rgb)
+    message = segmentation(result, Provenance(), 0)
+    return {
+        "message from bytes (rclpy)": lambda: deserialize_message(arrived, Image),
+        "rgb8 to the engine": lambda: to_rgb(pictures["rgb8"]),
+        "bgr8 to the engine": lambda: to_rgb(pictures["bgr8"]),
+        f"message of {MASKS} masks": lambda: segmentation(result, Provenance(), 0),
+        "message to bytes (rclpy)": lambda: serialize_message(message),
+    }
+
+
+def answered(rgb: np.ndarray) -> Result:
+    """An answer with `MASKS` masks, ellipses that fill their boxes."""
+    size = [int(SHARE * n) for n in rgb.shape[:2]]
+    y, x = (np.linspace(-1, 1, n) for n in size)
+    crop = y[:, None] ** 2 + x**2 <= 1
+    decisions = [
+        Decision(
+            n, f"thing {n}", Outcome.SEGMENTED, box=(n, n, n + size[1], n + size[0]), crop=crop
+        )
+        for n in range(MASKS)
+    ]
+    frame = CameraFrame(Segmentation().header, 0, "image", lambda: rgb)
+    return Result(Request(), decisions, frame, rgb)

@@ -1,0 +1,93 @@
+"""How much memory loading a converted model takes, as a multiple of its weights, for each dtype.
+
+Usage: python test/support/load_memory.py [SIZE] [FOLDER] [DTYPE ...]
+
+Makes a random model of about SIZE GiB (default 1.5) in 16 bits with GSVA-7B's width, loads it in processes
+of their own, prints their peak resident memory (mapped files included), and deletes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tiny import tiny_config, tiny_tokenizer_model
+
+from gsva_ros.engine import DTYPES
+from gsva_ros.model.checkpoint import WEIGHTS_NAME
+from gsva_ros.model.gsva import GSVA
+from gsva_ros.model.quantised import KINDS
+from gsva_ros.model.tokenizer import TOKENIZER_NAME
+
+LAYER = 4 * 4096 * 4096 + 3 * 4096 * 11008
+# What a process holds before it loads anything is not the weights'.
+LOAD = """
+import re, sys
+import gsva_ros, gsva_ros.engine
+from gsva_ros.model.quantised import KINDS, nbytes
+
+def resident(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+
+if sys.argv[2] in KINDS:
+    import torchao.prototype.quantization.int4
+before = resident("VmRSS")
+engine = gsva_ros.load(sys.argv[1], device="cpu", dtype=sys.argv[2])
+held = sum(nbytes(p) for p in engine.model.parameters())
+print(resident("VmHWM") - before, held)
+"""
+
+
+def main() -> None:
+    size = float(sys.argv[1]) if len(sys.argv) > 1 else 1.5
+    folder = Path(tempfile.mkdtemp(dir=sys.argv[2] if len(sys.argv) > 2 else None))
+    try:
+        measure(folder, size)
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure(folder: Path, size: float) -> None:
+    import sentencepiece
+
+    tokenizer = tiny_tokenizer_model()
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).vocab_size()
+    config = tiny_config(
+        pieces,
+        llm={
+            "vocab_size": pieces + 4,
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": max(1, round(size * 2**30 / 2 / LAYER)),
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+        },
+    )
+    with torch.device("meta"):
+        shapes = GSVA(config).state_dict()
+    weights = {k: torch.full(v.shape, 0.01, dtype=torch.bfloat16) for k, v in shapes.items()}
+    save_file(weights, folder / WEIGHTS_NAME)
+    os.sync()  # as a file that has been there for long
+    del weights
+    config.save(folder)
+    (folder / TOKENIZER_NAME).write_bytes(tokenizer)
+    file = (folder / WEIGHTS_NAME).stat().st_size
+    print(f"{file / 2**30:.2f} GiB of safetensors in bfloat16")
+    for dtype in sys.argv[3:] or (*DTYPES, *KINDS):
+        command = [sys.executable, "-c", LOAD, str(folder), dtype]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peak, held = map(int, output.split())
+        print(
+            f"{dtype}: weights {held / 2**30:.2f} GiB, peak {peak / 2**30:.2f} GiB, "
+            f"{peak / max(held, file):.2f} times the larger of them and the file"
+        )
+
+
+if __name__ == "__main__":
+    main()
