@@ -82,19 +82,20 @@ class Expressions:
     ) -> None:
         self.view, self.rng, self.common = View(things, width), rng, common
         self.named = [thing for thing in things if thing.kind]
+        # How often each is tried: most scenes have nothing to say in some of them.
         self.forms: dict[str, tuple[float, Callable[[], Draw | None]]] = {
             "single": (0.20, self._single),
             "plural": (0.14, self._plural),
             "relation": (0.17, self._side),
-            "next to": (0.06, self._next),
-            "between": (0.05, self._between),
-            "stacked": (0.08, self._stacked),
-            "superlative": (0.07, self._superlative),
-            "sized": (0.04, self._sized),
-            "ordinal": (0.04, self._ordinal),
+            "next to": (0.07, self._next),
+            "between": (0.06, self._between),
+            "stacked": (0.25, self._stacked),
+            "superlative": (0.08, self._superlative),
+            "sized": (0.10, self._sized),
+            "ordinal": (0.08, self._ordinal),
             "not": (0.04, self._other_than),
-            "except": (0.04, self._except),
-            "part": (0.05, self._part),
+            "except": (0.06, self._except),
+            "part": (0.08, self._part),
             "use": (0.05, self._use),
             "everything": (0.01, self._everything),
         }
@@ -136,13 +137,13 @@ class Expressions:
     def _chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)
 
-    def _blank(self, kind: bool | None = None) -> Blank:
-        """A noun phrase's pattern; kind: whether it must name one."""
+    def _blank(self, must_name: bool = False) -> Blank:
+        """A noun phrase's pattern; must_name: it is of a kind."""
         weights, patterns = zip(*PATTERNS, strict=True)
-        named, coloured = self._weighted(patterns, weights)
-        if kind:
-            named, coloured = True, coloured and named
-        return Blank(named, coloured, self._one_of(GENERIC))
+        kind, colour = self._weighted(patterns, weights)
+        if must_name:
+            kind, colour = True, colour and kind
+        return Blank(kind, colour, self._one_of(GENERIC))
 
     def _weighted(self, options: Sequence[T], weights: Sequence[float]) -> T:
         shares = np.cumsum(weights)
@@ -180,10 +181,16 @@ class Expressions:
 
     def _superlative(self) -> Draw:
         blank, rank = self._blank(), self._one_of(tuple(SIDE_OF))
-        return _of_noun(lambda there: self._noun(blank, there), lambda n: Superlative(n, rank))
+
+        def noun(there: bool) -> Noun | None:
+            made = self._noun(blank, there)
+            alone = there and made and len(self.view.fitting(made) or ()) == 1
+            return None if alone and self._chance(0.7) else made
+
+        return _of_noun(noun, lambda n: Superlative(n, rank))
 
     def _sized(self) -> Draw:
-        blank, rank = self._blank(kind=True), self._one_of(tuple(SIZE_OF))
+        blank, rank = self._blank(must_name=True), self._one_of(tuple(SIZE_OF))
         return _of_noun(lambda there: self._noun(blank, there), lambda n: Sized(n, rank))
 
     def _ordinal(self) -> Draw:
@@ -200,7 +207,7 @@ class Expressions:
     def _related(self, relation: str) -> Draw | None:
         """A thing beside another: where it is not, mostly because it is elsewhere."""
         words = self._one_of((RELATIONS | MORE_RELATIONS)[relation])
-        subject, anchor, several = self._blank(), self._blank(kind=True), self._chance(0.2)
+        subject, anchor, several = self._blank(), self._blank(must_name=True), self._chance(0.2)
         where: dict[bool | None, list[Pair]] = {True: [], False: [], None: []}
         for pair in permutations(self.view.things, 2):
             where[self.view.holds(*pair, relation)].append(pair)
@@ -220,7 +227,7 @@ class Expressions:
         return draw
 
     def _between(self) -> Draw | None:
-        blanks = [self._blank(), self._blank(kind=True), self._blank(kind=True)]
+        blanks = [self._blank(), self._blank(must_name=True), self._blank(must_name=True)]
 
         def draw(present: bool) -> Asked | None:
             if not self._triples[present]:
@@ -259,7 +266,7 @@ class Expressions:
         if not holding:
             return None
         both, shared = self._one_of(holding), int(self.rng.integers(2))
-        blanks = [self._blank(kind=True), self._blank(kind=True)]
+        blanks = [self._blank(must_name=True), self._blank(must_name=True)]
         kept = blanks[shared].of(both[shared])
         free, kinds = blanks[1 - shared], (uppers, lowers)[1 - shared]
 
