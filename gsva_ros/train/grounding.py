@@ -124,7 +124,7 @@ class Grounding(nn.Module):
             for i, text in zip(images, read.packed.slot_texts, strict=True)
         ]
         related = [k for k, ids in enumerate(anchors) if ids is not None]
-        total = 4.0 * target_loss + 0.3 * found
+        total = 4.0 * target_loss + found
         for attribute, heads in WORD_HEADS.items():
             named = self._named_loss(read, attribute, heads)
             total = total + 0.3 * named

@@ -91,13 +91,13 @@ class LanguageLoss:
         rows: np.ndarray,
         rng: np.random.Generator,
         clip_tokens: Tensor,
-        longest: int | None = None,
+        simple: bool = False,
     ) -> Pass:
-        """One pass over the scenes `rows` [B], on expressions of at most `longest` words."""
+        """One pass over the scenes `rows` [B], on `simple` expressions alone (`Branches.sample`) or on all."""
         model, batch = self.model, len(rows)
         before, after = (ids.to(self.device) for ids in around(self.branches.prompt))
         slot_ids = torch.tensor(self.branches.slot_ids, device=self.device)
-        images = [self.branches.sample(self.scenes.expressions[int(r)], rng, longest) for r in rows]
+        images = [self.branches.sample(self.scenes.expressions[int(r)], rng, simple) for r in rows]
         start, patches = len(before), clip_tokens.shape[1]
         prefix = start + patches + len(after)
         packed = pack(prefix, images).to(self.device)
@@ -142,13 +142,12 @@ class LanguageLoss:
 
 
 def language_losses(loss: LanguageLoss, cache: FeatureCache, steps: int) -> Losses:
-    """The language model learns on cached features: short expressions in the first quarter, then all."""
+    """The language model learns on cached features: simple expressions in the first quarter, then all."""
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])
         rows = loss.rows(rng, batch)
-        longest = 4 if step < steps // 4 else None
-        result = loss(rows, rng, cache.clip(rows, loss.device), longest)
+        result = loss(rows, rng, cache.clip(rows, loss.device), simple=step < steps // 4)
         return result.loss, result.figures
 
     return losses

@@ -55,13 +55,19 @@ class Branches:
         self,
         expressions: list[Expression],
         rng: np.random.Generator,
-        longest: int | None = None,
+        simple: bool = False,
         tokens: int = 320,
     ) -> list[Branch]:
-        """Branches that fill `tokens` positions: most hold one expression, some several, some free text."""
-        if longest is not None:
-            short = [e for e in expressions if len(e.text.split()) <= longest]
-            expressions = short or expressions
+        """Branches that fill `tokens` positions: most hold one expression, some several, some free text.
+
+        Args:
+            simple: things by kind and colour, one at a time, in the generator's own words; all
+                expressions of a scene that has no such ones.
+        """
+        if simple:
+            plain = [e for e in expressions if self._plain(e)]
+            order = [plain[i] for i in rng.permutation(len(plain))] or expressions
+            return [self._segment([e]) for e in order]
         # Relations are the hardest and would be the rarest: they come early in the order.
         hard = [RELATION_WEIGHT if ANCHOR.search(e.text) else 1.0 for e in expressions]
         keys = rng.random(len(expressions)) ** (1.0 / np.array(hard))
@@ -81,6 +87,10 @@ class Branches:
                 break
             branches.append(branch)
         return branches
+
+    def _plain(self, expression: Expression) -> bool:
+        phrase = self.vocabulary.read(expression.text)
+        return phrase is not None and not phrase.rank and not phrase.tail
 
     def _reworded(self, expression: Expression, rng: np.random.Generator) -> Expression:
         return replace(expression, text=reworded(expression.text, self.vocabulary, rng))
