@@ -93,7 +93,7 @@ class LanguageLoss:
         clip_tokens: Tensor,
         simple: bool = False,
     ) -> Pass:
-        """One pass over the scenes `rows` [B], on `simple` expressions alone (`Branches.sample`) or on all."""
+        """One pass over the scenes `rows` [B], on `simple` expressions (`Branches.sample`) or on all."""
         model, batch = self.model, len(rows)
         before, after = (ids.to(self.device) for ids in around(self.branches.prompt))
         slot_ids = torch.tensor(self.branches.slot_ids, device=self.device)

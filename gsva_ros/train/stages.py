@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,6 +24,7 @@ from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..model.tokenizer import TOKENIZER_NAME
 from ..phrasing import requests, unknown
+from ..phrasing.forms import reworded
 from ..phrasing.words import SYNONYMS, Vocabulary
 from ..scenes import SceneSet
 from .config import Config
@@ -171,7 +173,7 @@ def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
         return clip_losses(model, scenes, frames, stage.head, stage.contrast)
     if config.objective == "sam":
         return sam_losses(model, scenes, frames, stage.symbolic, stage.head)
-    branches = Branches(prompt, Vocabulary(tuple(scenes.kinds), tuple(scenes.colours)))
+    branches = Branches(prompt, _vocabulary(scenes))
     loss = LanguageLoss(model, scenes, branches, stage.grounding)
     if config.objective == "joint":
         return joint_losses(loss, stage.symbolic, frames)
@@ -196,10 +198,15 @@ def _path(config: Config) -> Path:
     return Path(config.sources[0].options["path"])
 
 
+def _vocabulary(scenes: SceneSet) -> Vocabulary:
+    return Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
+
+
 def _texts(scenes: SceneSet) -> list[str]:
-    """What the tokenizer is made for: every training phrase and the words around it."""
+    """What the tokenizer is made for: training phrases, other forms of them, and the words around."""
+    rng, words = np.random.default_rng(0), _vocabulary(scenes)
     texts = [
-        f"\nSegment {e.text}, {e.text}. ASSISTANT: Sure,{e.text}:"
+        f"\nSegment {e.text}, {e.text}. ASSISTANT: Sure,{reworded(e.text, words, rng)}:"
         for expressions in scenes.expressions[:4000]
         for e in expressions
     ]
