@@ -145,7 +145,7 @@ def test_a_picture_of_any_names() -> None:
 
 
 def test_the_node_needs_ros(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gsva_ros.ros.share", None)
+    monkeypatch.setitem(sys.modules, "gsva_ros.ros", None)
     assert main(["bench", "--node"]) == 2
     assert "install/setup.bash" in capsys.readouterr().err
 

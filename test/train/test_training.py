@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,10 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
     assert any(len(b.slots) > 1 for b in drawn)
 
 
-def test_the_configs_are_what_the_model_card_says() -> None:
-    card = (Path(gsva_ros.__file__).parent / "checkpoints" / "gsva-mini" / "README.md").read_text()
-    for path in CONFIGS:
-        config = read_config(path)
-        assert f"| {config.objective} | {config.steps} |" in card
+def test_each_config_goes_on_where_the_one_before_ends() -> None:
+    configs = [read_config(path) for path in CONFIGS]
+    assert [config.objective for config in configs] == ["clip", "sam", "language", "joint"]
+    assert configs[0].model == "new"
+    for before, after in itertools.pairwise(configs):
+        assert after.model == str(before.out / "model")
+        assert after.sources == before.sources
