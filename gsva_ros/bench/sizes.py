@@ -108,6 +108,9 @@ def engine_of(size: str, free_bytes: int, **how: bool) -> Engine:
             "use --count, which needs none, or a smaller size"
         )
     torch.manual_seed(0)
-    checkpoint = Checkpoint(GSVA(config), prompt_of(config), weights_hash="")
+    model = GSVA(config)
+    with torch.no_grad():  # of a large vocabulary, only the tokenizer's words are written
+        model.lm_head.weight[config.im_end_token_id + 1 :] = 0.0
+    checkpoint = Checkpoint(model, prompt_of(config), weights_hash="")
     name = f"random weights of size {size}"
     return Engine(checkpoint, name, device, dtype, **how)

@@ -120,6 +120,23 @@ def test_a_size_that_does_not_fit_is_refused() -> None:
         sizes.engine_of("7b", 8 << 30)
 
 
+def test_random_weights_write_words_that_the_tokenizer_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny = {
+        "llm": sizes._llama(64, 2, 2, 96) | {"vocab_size": 32004},
+        "clip": sizes._clip(32, 1, 2),
+        "sam": sizes._sam(64, 32, 1, 2, [0]),
+    }
+    monkeypatch.setitem(sizes.SIZES, "mid", tiny)
+    engine = sizes.engine_of("mid", 8 << 30)
+    frame = engine.encode(np.zeros((48, 64, 3), np.uint8))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(engine.model.model.embed_tokens.weight)
+        engine.ask(frame, "where is the mug?", max_new_tokens=16)
+
+
 def test_times_are_taken_in_turn_after_a_warm_up() -> None:
     order: list[str] = []
     times = timing.alternating(2, a=lambda: order.append("a"), b=lambda: order.append("b"))
