@@ -91,13 +91,20 @@ class LanguageLoss:
         rows: np.ndarray,
         rng: np.random.Generator,
         clip_tokens: Tensor,
-        simple: bool = False,
+        simple: float = 0.0,
     ) -> Pass:
-        """One pass over the scenes `rows` [B], on `simple` expressions (`Branches.sample`) or on all."""
+        """One pass over the scenes `rows` [B].
+
+        Args:
+            simple: which share of them is asked about in simple expressions alone (`Branches.sample`).
+        """
         model, batch = self.model, len(rows)
         before, after = (ids.to(self.device) for ids in around(self.branches.prompt))
         slot_ids = torch.tensor(self.branches.slot_ids, device=self.device)
-        images = [self.branches.sample(self.scenes.expressions[int(r)], rng, simple) for r in rows]
+        images = [
+            self.branches.sample(self.scenes.expressions[int(r)], rng, bool(rng.random() < simple))
+            for r in rows
+        ]
         start, patches = len(before), clip_tokens.shape[1]
         prefix = start + patches + len(after)
         packed = pack(prefix, images).to(self.device)
@@ -142,12 +149,12 @@ class LanguageLoss:
 
 
 def language_losses(loss: LanguageLoss, cache: FeatureCache, steps: int) -> Losses:
-    """The language model learns on cached features: simple expressions in the first quarter, then all."""
+    """The language model learns on cached features: simple expressions first, fewer and fewer until half of it is done."""
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])
         rows = loss.rows(rng, batch)
-        result = loss(rows, rng, cache.clip(rows, loss.device), simple=step < steps // 4)
+        result = loss(rows, rng, cache.clip(rows, loss.device), simple=1.0 - 2.0 * step / steps)
         return result.loss, result.figures
 
     return losses
