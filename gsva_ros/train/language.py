@@ -149,7 +149,7 @@ class LanguageLoss:
 
 
 def language_losses(loss: LanguageLoss, cache: FeatureCache, steps: int) -> Losses:
-    """The language model learns on cached features: simple expressions first, fewer and fewer until half of it is done."""
+    """The language model learns on cached features: all simple expressions at first, none from halfway."""
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])
