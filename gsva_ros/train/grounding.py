@@ -93,7 +93,7 @@ class Matcher(nn.Module):
 
 
 class Grounding(nn.Module):
-    """The read-outs: a slot's targets; of a relation, the anchor and its place, at word and at slot."""
+    """The read-outs: what a word names; a slot's targets; a relation's anchor and its place."""
 
     def __init__(
         self, model: GSVA, scenes: SceneSet, names: Mapping[int, Name] | None = None
@@ -106,6 +106,7 @@ class Grounding(nn.Module):
         self.anchor = Matcher(width)
         self.seen = nn.Linear(width, 3)
         self.place = nn.Linear(width, 3)
+        self.there = nn.Linear(width, 1)
         self._model, self._scenes = (model,), scenes  # in a tuple: not a submodule of this one
         self._grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
 
@@ -126,9 +127,9 @@ class Grounding(nn.Module):
         related = [k for k, ids in enumerate(anchors) if ids is not None]
         total = 4.0 * target_loss + found
         for attribute, heads in WORD_HEADS.items():
-            named = self._named_loss(read, attribute, heads)
-            total = total + 0.3 * named
-            figures[attribute] = named.item()
+            looking, knowing = self._named_losses(read, attribute, heads)
+            total = total + 0.3 * looking + knowing
+            figures |= {attribute: looking.item(), f"{attribute} there": knowing.item()}
         if not related:
             return total, figures
         chosen = torch.tensor(related, device=image.device)
@@ -151,15 +152,18 @@ class Grounding(nn.Module):
         total = total + sum(weights[name] * loss for name, loss in losses.items())
         return total, figures | {name: loss.item() for name, loss in losses.items()}
 
-    def _named_loss(self, read: Read, attribute: str, heads: tuple[int, ...]) -> Tensor:
-        """Of the words that name a kind, or a colour: attention with what is so called."""
+    def _named_losses(
+        self, read: Read, attribute: str, heads: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Of words that name a kind, or a colour: attention with what is so called, and if there is any."""
         ids = read.packed.ids
         spoken = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
         for token, (of, _) in self._names.items():
             if of == attribute:
                 spoken |= ids == token
         if not spoken.any():
-            return read.layers[0].new_zeros(())
+            nothing = read.layers[0].new_zeros(())
+            return nothing, nothing
         image, place = spoken.nonzero().unbind(1)
         images, table = image.cpu().numpy(), getattr(self._scenes, attribute)
         values = [self._names[int(token)][1] for token in ids[image, place]]
@@ -168,7 +172,10 @@ class Grounding(nn.Module):
             for i, value in zip(images, values, strict=True)
         ]
         covered = self._coverage(read, images, objects)
-        return self._guide_loss(read, (0, heads), image, read.start + place, covered)
+        place = read.start + place
+        there = self.there(read.layers[SEEN_LAYER][image, place]).float()[:, 0]
+        knowing = F.binary_cross_entropy_with_logits(there, covered.any(1).float())
+        return self._guide_loss(read, (0, heads), image, place, covered), knowing
 
     def _matched(
         self, matcher: Matcher, read: Read, layer: int, image: Tensor, place: Tensor
