@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+SPAN = 0.5  # metres: nothing that is grasped reaches so far
+CELL = 0.008  # metres: of the grid in which parts of a thing hang together
 SLICE = 0.02  # metres below the top that tell the outline
 DEEP = 0.035  # metres below the top to which the tips go
 
@@ -16,7 +19,7 @@ DEEP = 0.035  # metres below the top to which the tips go
 class Grasp:
     """Where the tips go, in the points' frame: metres, z up; they close along `yaw` (radians, about z).
 
-    width: of the thing between the fingers, metres.
+    width: of the thing between the fingers, metres. height: of its top above the table, metres.
     """
 
     x: float
@@ -24,6 +27,7 @@ class Grasp:
     z: float
     yaw: float
     width: float
+    height: float
 
 
 def top_grasp(points: NDArray[np.float32], floor: float = 0.0) -> Grasp | None:
@@ -37,9 +41,10 @@ def top_grasp(points: NDArray[np.float32], floor: float = 0.0) -> Grasp | None:
     """
     flat = points.reshape(-1, 3)
     flat = flat[np.isfinite(flat).all(1)]
+    flat = flat[flat[:, 2] > floor + 0.005]
     if len(flat) < 20:
         return None
-    # A mask's edge takes pixels of what lies behind: far fewer than one in fifty.
+    flat = main_part(flat)
     top = float(np.percentile(flat[:, 2], 98))
     upper = flat[(flat[:, 2] > top - SLICE) & (flat[:, 2] < top + 0.01), :2].astype(np.float64)
     if len(upper) < 10:
@@ -51,4 +56,19 @@ def top_grasp(points: NDArray[np.float32], floor: float = 0.0) -> Grasp | None:
     yaw = math.atan2(short[1], short[0])
     yaw = (yaw + math.pi / 2) % math.pi - math.pi / 2  # a half turn is the same grasp
     z = max(floor + 0.008, top - DEEP)
-    return Grasp(float(middle[0]), float(middle[1]), z, yaw, float(np.ptp(sides[0])))
+    return Grasp(float(middle[0]), float(middle[1]), z, yaw, float(np.ptp(sides[0])), top - floor)
+
+
+def main_part(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of points [N, 3] those that hang together with most, seen from above.
+
+    A mask's edge takes pixels of what stands behind, which is elsewhere on the table.
+    """
+    points = points[np.abs(points[:, :2] - np.median(points[:, :2], 0)).max(1) < SPAN]
+    cells = np.floor(points[:, :2] / CELL).astype(np.intp)
+    cells -= cells.min(0)
+    plan = np.zeros(cells.max(0) + 1, np.uint8)
+    plan[tuple(cells.T)] = 1
+    _, parts = cv2.connectedComponents(plan, connectivity=8)
+    part = parts[tuple(cells.T)]
+    return points[part == np.bincount(part).argmax()]

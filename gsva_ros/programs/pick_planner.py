@@ -2,15 +2,19 @@
 
 It owns a simulated table with a gantry (`sim.pick`), shows the node its camera, and acts on the answers:
 SEGMENTED becomes a grasp and a lift, REJECTED and every other outcome leave the arm where it is.
+
+With --episodes it does so in many scenes, and counts by the simulation's truth what rose and what did not.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +28,19 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.geometry import organised_points
-from gsva_ros.msg import Instruction, Outcome, Segmentation
+from gsva_ros.msg import Instruction, Outcome, Provenance, Segmentation
 from gsva_ros.overlay import Target, draw
 from gsva_ros.programs.grasp import Grasp, top_grasp
+from gsva_ros.programs.pick_episodes import (
+    Episode,
+    Trace,
+    judge,
+    pushed,
+    risen,
+    shown,
+    table,
+    task_of,
+)
 from gsva_ros.ros import qos
 from gsva_ros.sim.dataset import visible_scene
 from gsva_ros.sim.pick import OPENING, PARKED, PickWorld, View
@@ -34,24 +48,35 @@ from gsva_ros.sim.render import Renderer
 
 LIFT = 0.15  # metres
 HELD = 0.004  # metres: fingers that close further hold nothing
+MARGIN = 0.05  # metres: open wider than the thing, and not wider, for the sake of its neighbours
+FLAT = 0.025  # metres: lower things offer the fingers no side
 FRAME = "camera_optical_frame"
+SEED = 20_900_000  # of the test split
+EPISODE_SEED = 20_910_000  # of the test split
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How one request ended: PICKED, REJECTED, or MISSED, UNREACHABLE and UNANSWERED, and why."""
+    """How one request ended: PICKED, REJECTED, or MISSED, UNREACHABLE and UNANSWERED, and why.
 
-    expression: str
+    The simulation's truth, which the planner does not act on: the thing that the answer's mask shows
+    (`shown`), and the things that were in the air.
+    """
+
     verdict: str
     reason: str
+    found: tuple[int, float] = (0, 0.0)
+    risen: tuple[int, ...] = ()
+    looks: int = 1
 
 
 class PickPlanner(Node):
-    """The loop of looking, asking and acting."""
+    """The loop of looking, asking and acting. provenance: of the newest answer, where there was one."""
 
-    def __init__(self, world: PickWorld, pictures: Path | None) -> None:
+    def __init__(self, pictures: Path | None) -> None:
         super().__init__("gsva_pick_planner")
-        self.world, self._pictures, self._count = world, pictures, 0
+        self._pictures, self._count = pictures, 0
+        self.provenance: Provenance | None = None
         self._answers: dict[str, Segmentation] = {}
         self._images = self.create_publisher(Image, "image", qos.PICTURE)
         self._depths = self.create_publisher(Image, "depth", qos.PICTURE)
@@ -64,35 +89,59 @@ class PickPlanner(Node):
     def _on_answer(self, msg: Segmentation) -> None:
         self._answers[msg.instruction_id] = msg
 
-    def connect(self, timeout: float) -> bool:
-        """Wait until the node listens to camera and instructions; False: nobody came."""
+    def connect(self, timeout: float) -> None:
+        """Wait until the node listens to camera and instructions.
+
+        Raises:
+            RuntimeError: nobody came.
+        """
         end = time.monotonic() + timeout
         needed = (self._images, self._instructions)
         while not all(p.get_subscription_count() for p in needed):
             if time.monotonic() > end or not rclpy.ok():
-                return False
+                raise RuntimeError(
+                    f"nobody listens to {self.resolve_topic_name('image')} and "
+                    f"{self.resolve_topic_name('instruction')}: is the node up, in the same namespace?"
+                )
             self._executor.spin_once(timeout_sec=0.1)
-        return True
 
-    def pick(self, expression: str, timeout: float) -> Ending:
-        """Look, ask, and act on the answer; the arm is parked before and after."""
-        view = self.world.observe()
+    def pick(self, world: PickWorld, expression: str, timeout: float) -> Ending:
+        """Look, ask, and act on the answer, and once more where the fingers came up empty; the arm is
+        parked before and after.
+        """
+        first = self._attempt(world, expression, timeout)
+        if first.verdict != "MISSED":
+            return first
+        # What the fingers pushed stands elsewhere now, and clearer of its neighbours.
+        second = self._attempt(world, expression, timeout)
+        up = tuple(sorted({*first.risen, *second.risen}))
+        return replace(second, found=first.found, risen=up, looks=2)
+
+    def _attempt(self, world: PickWorld, expression: str, timeout: float) -> Ending:
+        view, truth = world.observe(), world.instances()
         answer = self._ask(view, expression, timeout)
         if answer is None:
-            return Ending(expression, "UNANSWERED", f"no answer within {timeout:.0f} s: no move")
+            return Ending("UNANSWERED", f"no answer within {timeout:.0f} s: no move")
+        self.provenance = answer.provenance
         self._keep(self._drawn(view, expression, answer), "answer")
         outcome = answer.outcomes[0]
         if outcome.outcome == Outcome.REJECTED:
             probability = answer.rejections[0].probability
-            return Ending(
-                expression, "REJECTED", f"not there (probability {probability:.3f}): no move"
-            )
+            return Ending("REJECTED", f"not there (probability {probability:.3f}): no move")
         if outcome.outcome != Outcome.SEGMENTED:
-            return Ending(expression, "UNANSWERED", f"{outcome.reason}: no move")
-        grasp = self._grasp(view, answer)
-        if grasp is None or grasp.width > OPENING:
-            return Ending(expression, "UNREACHABLE", "too few points, or too wide: no move")
-        return self._carry_out(expression, grasp)
+            return Ending("UNANSWERED", f"{outcome.reason}: no move")
+        mask = mask_of(answer.instances[0], answer.width, answer.height)
+        return replace(self._act(world, view, mask), found=shown(mask, truth))
+
+    def _act(self, world: PickWorld, view: View, mask: np.ndarray) -> Ending:
+        grasp = self._grasp(view, mask)
+        if grasp is None:
+            return Ending("UNREACHABLE", "too few points: no move")
+        if grasp.width > OPENING:
+            return Ending("UNREACHABLE", f"{1000 * grasp.width:.0f} mm wide, too wide: no move")
+        if grasp.height < FLAT:
+            return Ending("UNREACHABLE", f"{1000 * grasp.height:.0f} mm high, too flat: no move")
+        return self._carry_out(world, grasp)
 
     def _ask(self, view: View, expression: str, timeout: float) -> Segmentation | None:
         """Show the picture and ask about it, again and again until it is answered: the first ones may be
@@ -127,29 +176,29 @@ class PickPlanner(Node):
         self._depths.publish(depth)
         self._images.publish(image)
 
-    def _grasp(self, view: View, answer: Segmentation) -> Grasp | None:
-        mask = mask_of(answer.instances[0], answer.width, answer.height)
+    def _grasp(self, view: View, mask: np.ndarray) -> Grasp | None:
         points = organised_points(view.depth, view.intrinsics, mask, (0, 0))
         rotation, position = view.pose[:3, :3], view.pose[:3, 3]
         return top_grasp((points @ rotation.T + position).astype(np.float32))
 
-    def _carry_out(self, expression: str, grasp: Grasp) -> Ending:
-        world = self.world
+    def _carry_out(self, world: PickWorld, grasp: Grasp) -> Ending:
+        before = world.places()
+        ready = min(OPENING, grasp.width + MARGIN)
+        world.grip(ready)
         world.move_to(grasp.x, grasp.y, PARKED[2], grasp.yaw)
         world.move_to(grasp.x, grasp.y, grasp.z, grasp.yaw)
-        world.grip(closed=True)
+        world.grip(0.0)
         self._keep(world.observe().rgb, "grasped")
         world.move_to(grasp.x, grasp.y, grasp.z + LIFT, grasp.yaw)
         self._keep(world.observe().rgb, "lifted")
-        held = world.opening()
+        held, up = world.opening(), risen(before, world.places())
         world.move_to(grasp.x, grasp.y, grasp.z + 0.003, grasp.yaw)
-        world.grip(closed=False)
+        world.grip(ready)
         world.park()
         if held <= HELD:
-            return Ending(expression, "MISSED", "the fingers closed on nothing")
-        return Ending(
-            expression, "PICKED", f"lifted {LIFT:.2f} m, {1000 * held:.0f} mm wide, put back"
-        )
+            return Ending("MISSED", "the fingers closed on nothing", risen=up)
+        reason = f"lifted {LIFT:.2f} m, {1000 * held:.0f} mm wide, put back"
+        return Ending("PICKED", reason, risen=up)
 
     def _drawn(self, view: View, expression: str, answer: Segmentation) -> np.ndarray:
         masks = [mask_of(i, answer.width, answer.height) for i in answer.instances]
@@ -167,21 +216,13 @@ class PickPlanner(Node):
             cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
 
 
-def run(args: argparse.Namespace) -> int:
-    """Pick one after another; 0 where each was PICKED or REJECTED."""
+def run_words(planner: PickPlanner, args: argparse.Namespace) -> int:
+    """Pick one after another in one scene; 0 where each was PICKED or REJECTED."""
     spec, _, _ = visible_scene(args.seed, Renderer(args.width, args.height))
     world = PickWorld(spec, args.width, args.height)
-    if args.pictures is not None:
-        args.pictures.mkdir(parents=True, exist_ok=True)
-    planner = PickPlanner(world, args.pictures)
-    if not planner.connect(args.timeout):
-        raise RuntimeError(
-            f"nobody listens to {planner.resolve_topic_name('image')} and "
-            f"{planner.resolve_topic_name('instruction')}: is the node up, in the same namespace?"
-        )
     endings = []
     for expression in args.expressions:
-        endings.append(planner.pick(expression, args.timeout))
+        endings.append(planner.pick(world, expression, args.timeout))
         print(f"{expression}: {endings[-1].verdict}, {endings[-1].reason}", flush=True)
         joints = ", ".join(f"{value:.3f}" for value in world.joints())
         heights = ", ".join(f"{value:.3f}" for value in world.heights())
@@ -189,20 +230,71 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(e.verdict in ("PICKED", "REJECTED") for e in endings) else 1
 
 
+def run_episodes(planner: PickPlanner, args: argparse.Namespace) -> int:
+    """Ask for one thing in each of many scenes, in turn one that is there and one that is not; 0."""
+    episodes: list[Episode] = []
+    renderer = Renderer(args.width, args.height)
+    for seed in itertools.count(args.seed):
+        if len(episodes) == args.episodes:
+            break
+        spec, _, seen = visible_scene(seed, renderer)
+        task = task_of(seed, seen, args.width, present=len(episodes) % 2 == 0)
+        if task is None:
+            continue
+        world = PickWorld(spec, args.width, args.height)
+        before = world.places()
+        ending = planner.pick(world, task.expression, args.timeout)
+        trace = Trace(
+            ending.verdict,
+            ending.looks,
+            *ending.found,
+            ending.risen,
+            pushed(before, world.places(), (task.target, *ending.risen)),
+            world.strayed,
+        )
+        episodes.append(Episode(task, trace, judge(task, trace)))
+        print(episodes[-1].line(), flush=True)
+    print(f"\n{table(episodes)}")
+    if args.out is not None:
+        args.out.write_text(json.dumps(_report(planner, episodes), indent=1) + "\n")
+    return 0
+
+
+def _report(planner: PickPlanner, episodes: Sequence[Episode]) -> dict[str, Any]:
+    by = planner.provenance
+    return {
+        "model": by and by.model,
+        "weights_hash": by and by.weights_hash,
+        "rejection_threshold": by and by.rejection_threshold,
+        "episodes": [episode.record() for episode in episodes],
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_pick_planner`."""
     argv = list(sys.argv if argv is None else argv)
     parser = argparse.ArgumentParser(prog="gsva_pick_planner", description=__doc__)
-    parser.add_argument("expressions", nargs="+", help='what to pick up: "the red can" ...')
-    parser.add_argument("--seed", type=int, default=20_900_000, help="of the table's scene")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "expressions", nargs="*", default=[], help='what to pick up: "the red can" ...'
+    )
+    asked.add_argument("--episodes", type=int, help="ask for one thing in each of so many scenes")
+    parser.add_argument("--seed", type=int, help="of the table's scene, or of the first episode's")
     parser.add_argument("--width", type=int, default=640, help="pixels")
     parser.add_argument("--height", type=int, default=480, help="pixels")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each answer")
     parser.add_argument("--pictures", type=Path, help="a folder for pictures of each step")
+    parser.add_argument("--out", type=Path, help="a JSON file for the episodes")
     args = parser.parse_args(remove_ros_args(argv)[1:])
+    if args.seed is None:
+        args.seed = EPISODE_SEED if args.episodes else SEED
+    if args.pictures is not None:
+        args.pictures.mkdir(parents=True, exist_ok=True)
     rclpy.init(args=argv)
     try:
-        return run(args)
+        planner = PickPlanner(args.pictures)
+        planner.connect(args.timeout)
+        return run_episodes(planner, args) if args.episodes else run_words(planner, args)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130
     except RuntimeError as error:

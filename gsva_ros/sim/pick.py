@@ -108,12 +108,19 @@ class PickWorld:
         for name, value in zip(JOINTS, PARKED, strict=True):
             self.data.joint(name).qpos = value
             self.data.actuator(name).ctrl = value
+        #: The furthest that any joint has been from where it is parked, metres or radians.
+        self.strayed = 0.0
+        self._arm = [int(self.model.joint(name).qposadr[0]) for name in JOINTS]
         self.step(0.6)  # things come to rest
 
     def step(self, seconds: float) -> None:
         """Let time pass."""
         for _ in range(max(1, round(seconds / self.model.opt.timestep))):
-            mujoco.mj_step(self.model, self.data)
+            self._tick()
+
+    def _tick(self) -> None:
+        mujoco.mj_step(self.model, self.data)
+        self.strayed = max(self.strayed, float(np.abs(self.joints() - PARKED).max()))
 
     def observe(self) -> View:
         """Look through the camera."""
@@ -138,12 +145,16 @@ class PickWorld:
 
     def joints(self) -> npt.NDArray[np.float64]:
         """x, y, z (metres) and yaw (radians) of the gripper's tips in the world."""
-        return np.array([float(self.data.joint(name).qpos[0]) for name in JOINTS])
+        return self.data.qpos[self._arm]
+
+    def places(self) -> npt.NDArray[np.float64]:
+        """Where each thing's base is [N, 3], metres; the table's top is z = 0. Ground truth, for checks."""
+        bodies = (self.data.body(f"thing{n}") for n in range(1, len(self.spec.objects) + 1))
+        return np.array([body.xpos for body in bodies])
 
     def heights(self) -> npt.NDArray[np.float64]:
-        """Height of each thing's base above the table, metres. Ground truth, for checks."""
-        bodies = (self.data.body(f"thing{n}") for n in range(1, len(self.spec.objects) + 1))
-        return np.array([body.xpos[2] for body in bodies])
+        """Height of each thing's base above the table [N], metres. Ground truth, for checks."""
+        return self.places()[:, 2]
 
     def opening(self) -> float:
         """Metres between the fingers."""
@@ -158,13 +169,13 @@ class PickWorld:
             now = start + (goal - start) * (k / steps)
             for name, value in zip(JOINTS, now, strict=True):
                 self.data.actuator(name).ctrl = value
-            mujoco.mj_step(self.model, self.data)
+            self._tick()
         self.step(0.3)
 
-    def grip(self, closed: bool) -> None:
-        """Close the fingers until something is between them, or open them."""
+    def grip(self, opening: float) -> None:
+        """Drive the fingers to this many metres between them, or until something is in their way."""
         for name in ("left", "right"):
-            self.data.actuator(name).ctrl = OPENING / 2 if closed else 0.0
+            self.data.actuator(name).ctrl = (OPENING - opening) / 2
         self.step(0.8)
 
     def park(self) -> None:

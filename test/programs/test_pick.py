@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import harness
 import numpy as np
@@ -14,6 +16,8 @@ from harness import REAL, NodeProcess
 
 from gsva_ros.geometry import organised_points
 from gsva_ros.programs.grasp import top_grasp
+from gsva_ros.programs.pick_episodes import STILL
+from gsva_ros.programs.pick_planner import Ending, PickPlanner, main
 from gsva_ros.sim.pick import PARKED, PickWorld
 from gsva_ros.sim.scene import sample_scene
 
@@ -41,6 +45,18 @@ def test_a_box_is_grasped_across_its_shorter_side() -> None:
     assert top_grasp(np.full((5, 5, 3), np.nan, np.float32)) is None
 
 
+def test_what_a_mask_takes_of_the_thing_behind_does_not_move_the_grasp() -> None:
+    """A quarter of the points is that of a taller thing, 4 cm away."""
+    rng = np.random.default_rng(0)
+    own = rng.uniform(0, 1, (3000, 3)) * [0.10, 0.04, 0.06] + [0.2, 0.1, 0]
+    others = rng.uniform(0, 1, (1000, 3)) * [0.08, 0.02, 0.15] + [0.2, 0.18, 0]
+    grasp = top_grasp(np.concatenate([own, others]).astype(np.float32))
+    alone = top_grasp(own.astype(np.float32))
+    assert grasp == alone
+    assert grasp is not None
+    assert (grasp.x, grasp.y, grasp.height) == pytest.approx((0.25, 0.12, 0.06), abs=0.004)
+
+
 def test_true_masks_lift_the_right_thing() -> None:
     """No model in it: what a perfect mask is worth to the arm."""
     world = PickWorld(sample_scene(SEED), 320, 240)
@@ -51,14 +67,50 @@ def test_true_masks_lift_the_right_thing() -> None:
     grasp = top_grasp(points)
     assert grasp is not None
     before = world.heights()
+    world.grip(0.12)
+    assert world.opening() == pytest.approx(0.12, abs=0.002)
+    assert world.strayed < STILL, "an arm that only opened its fingers"
     world.move_to(grasp.x, grasp.y, PARKED[2], grasp.yaw)
     world.move_to(grasp.x, grasp.y, grasp.z, grasp.yaw)
-    world.grip(closed=True)
+    world.grip(0.0)
     world.move_to(grasp.x, grasp.y, grasp.z + 0.15, grasp.yaw)
     risen = world.heights() - before
     assert risen[CAN - 1] > 0.1
     assert np.abs(np.delete(risen, CAN - 1)).max() < 0.02
     assert world.opening() > 0.02
+    world.park()
+    assert world.strayed > 1.0, "the arm is back, but it was at the table"
+
+
+class Looks:
+    """Stands for a planner: its attempts end as they are told to."""
+
+    def __init__(self, *endings: Ending) -> None:
+        self.endings = list(endings)
+
+    def _attempt(self, *_: Any) -> Ending:
+        return self.endings.pop(0)
+
+
+def test_empty_fingers_look_once_more() -> None:
+    missed = Ending("MISSED", "", found=(3, 0.8))
+    picked = Ending("PICKED", "", found=(5, 0.9), risen=(3,))
+
+    def pick(*endings: Ending) -> Ending:
+        return PickPlanner.pick(Looks(*endings), None, "the red can", 1.0)
+
+    assert pick(picked) == picked
+    second = pick(missed, picked)
+    assert (second.verdict, second.looks, second.risen) == ("PICKED", 2, (3,))
+    assert second.found == (3, 0.8), "the first answer tells whose fault it was"
+    assert pick(missed, missed, picked).verdict == "MISSED"
+
+
+@pytest.mark.parametrize("arguments", [[], ["the red can", "--episodes", "2"]])
+def test_words_or_episodes(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["gsva_pick_planner", *arguments])
+    assert ended.value.code == 2
 
 
 def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
@@ -84,3 +136,31 @@ def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
     assert arms[2] == pytest.approx(arms[1], abs=1e-3), "a rejection moved the arm"
     names = [path.name.split("_", 1)[1] for path in sorted(tmp_path.glob("*.png"))]
     assert names == ["answer.png", "answer.png", "grasped.png", "lifted.png", "answer.png"]
+
+
+def test_episodes_are_judged_by_what_rose(tmp_path: Path) -> None:
+    """The shipped model on two scenes: one thing that is there, and one that is not."""
+    node = NodeProcess(REAL, {"device": "cpu", "image_reliability": "reliable"})
+    planner = Path(REAL[0]).parent / "gsva_pick_planner"
+    out = tmp_path / "episodes.json"
+    command = [planner, "--episodes", "2", "--seed", "20930000", "--out", out]
+    try:
+        run = subprocess.run(
+            [*command, "--ros-args", "-r", "__ns:=/test"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        node.close()
+    assert run.returncode == 0, run.stdout + run.stderr + node.log
+    report = json.loads(out.read_text())
+    assert report["model"] == "gsva-mini"
+    there, absent = report["episodes"]
+    assert there["judgement"] == "picked", there
+    assert there["risen"] == [there["target"]] == [there["found"]]
+    assert there["strayed"] > 1.0
+    assert (absent["judgement"], absent["target"], absent["risen"]) == ("refused", 0, [])
+    assert absent["strayed"] < STILL
+    assert "| there: picked | 1 | 1 | 1.000 | [0.207, 1.000] |" in run.stdout
+    assert "| not there: moved | 1 | 0 | 0.000 | [0.000, 0.793] |" in run.stdout

@@ -1,0 +1,199 @@
+"""Episodes of the pick planner: what is asked, how one is judged, and the table of many. No ROS, no arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsva_ros.scenes import Expression
+from gsva_ros.sim.expressions import Expressions, SeenObject
+from gsva_ros.sim.shapes import KINDS
+
+#: All but plates, whose rim is thinner than the fingers' tips can hold.
+GRASPABLE = tuple(kind for kind in KINDS if kind != "plate")
+RIGHT_MASK = 0.5  # least IoU with the thing that was meant
+STILL = 0.002  # metres or radians: servos at rest drift by less
+RISEN = 0.05  # metres above where it stood: in the air
+PUSHED = 0.02  # metres along the table
+DRAWN = 20  # expressions drawn of a scene, half of them true
+
+PICKED, REFUSED = "picked", "refused"
+FAULTS = {
+    "rejected": ("model", "rejected, though it is there"),
+    "accepted": ("model", "accepted, though nothing fits"),
+    "wrong mask": ("model", f"a mask whose IoU with the thing is below {RIGHT_MASK}"),
+    "missed": ("grasp", "the right mask, but the thing did not rise"),
+    "wrong thing": ("grasp", "the right mask, but another thing rose"),
+    "moved": ("grasp", "refused, but a joint moved"),
+    "unanswered": ("node", "no answer"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to ask for in a seed's scene. target: its number in the scene; 0: nothing fits."""
+
+    seed: int
+    expression: str
+    category: str
+    target: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an episode left behind, by the planner's own words and by the simulation's truth.
+
+    verdict: the planner's (`pick_planner.Ending`). looks: how often it asked. found, iou: the thing that
+    most of the first answer's mask shows (0: none) and their IoU. risen, pushed: numbers of the things
+    that were lifted, and of those other than these that were shoved. strayed: the furthest that a joint
+    has been from where it was parked, metres or radians.
+    """
+
+    verdict: str
+    looks: int
+    found: int
+    iou: float
+    risen: tuple[int, ...]
+    pushed: tuple[int, ...]
+    strayed: float
+
+
+def task_of(seed: int, seen: Sequence[SeenObject], width: int, present: bool) -> Task | None:
+    """The first pair of the scene's expressions that asks for one thing, a graspable one: the true one of
+    the pair or, with the same form of words, the one that nothing fits. None: the scene has no such pair.
+    """
+    kinds = {thing.id: thing.kind for thing in seen}
+    drawn = Expressions(seen, width, np.random.default_rng([seed, 1_000_003])).sample(DRAWN)
+    for true, false in zip(drawn[::2], drawn[1::2], strict=True):
+        # Not "all red mugs", "every mug", nor "the two mugs".
+        one = true.category != "multiple" and all(e.text.startswith("the ") for e in (true, false))
+        if one and len(true.targets) == 1 and kinds[true.targets[0]] in GRASPABLE:
+            return _task(seed, true if present else false)
+    return None
+
+
+def _task(seed: int, asked: Expression) -> Task:
+    return Task(seed, asked.text, asked.category, asked.targets[0] if asked.targets else 0)
+
+
+def shown(mask: NDArray[np.bool_], instances: NDArray[np.uint8]) -> tuple[int, float]:
+    """The thing that has the most pixels under the mask [H, W], and their IoU; (0, 0.0) where none has."""
+    pixels = np.bincount(instances[mask], minlength=1)
+    pixels[0] = 0
+    if not pixels.any():
+        return 0, 0.0
+    thing = int(pixels.argmax())
+    return thing, float(pixels[thing] / (mask | (instances == thing)).sum())
+
+
+def risen(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[int, ...]:
+    """Numbers of the things (places [N, 3], metres) that are in the air now and were not before."""
+    return tuple(int(n) + 1 for n in np.flatnonzero(after[:, 2] - before[:, 2] > RISEN))
+
+
+def pushed(
+    before: NDArray[np.float64], after: NDArray[np.float64], besides: Sequence[int]
+) -> tuple[int, ...]:
+    """Numbers of the things (places [N, 3], metres) that were moved along the table, but not `besides`."""
+    far = np.linalg.norm((after - before)[:, :2], axis=1) > PUSHED
+    return tuple(int(n) + 1 for n in np.flatnonzero(far) if n + 1 not in besides)
+
+
+def judge(task: Task, trace: Trace) -> str:
+    """PICKED or REFUSED where all is right, otherwise a key of FAULTS."""
+    if trace.verdict == "UNANSWERED":
+        return "unanswered"
+    refused = trace.verdict == "REJECTED" and trace.looks == 1
+    if refused and trace.strayed > STILL:
+        return "moved"
+    if not task.target:
+        return REFUSED if refused else "accepted"
+    if trace.risen == (task.target,):
+        return PICKED
+    if refused:
+        return "rejected"
+    if trace.found != task.target or trace.iou < RIGHT_MASK:
+        return "wrong mask"
+    return "wrong thing" if trace.risen else "missed"
+
+
+def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval of a proportion, by default that of 95 %; (0.0, 1.0) of nothing."""
+    if not of:
+        return 0.0, 1.0
+    share, square = hits / of, z * z / of
+    middle = share + square / 2
+    half = z * math.sqrt(share * (1 - share) / of + square / (4 * of))
+    low, high = ((middle + sign * half) / (1 + square) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A task, what came of it, and the judgement."""
+
+    task: Task
+    trace: Trace
+    judgement: str
+
+    def line(self) -> str:
+        """For people."""
+        task, trace = self.task, self.trace
+        asked = f"thing {task.target}" if task.target else "nothing"
+        rose = ", ".join(map(str, trace.risen)) or "none"
+        return (
+            f"{task.seed} {task.expression!r} ({asked}): {self.judgement}; {trace.verdict}, "
+            f"looks {trace.looks}, found {trace.found} IoU {trace.iou:.2f}, rose {rose}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {**asdict(self.task), **asdict(self.trace), "judgement": self.judgement}
+
+
+def table(episodes: Sequence[Episode]) -> str:
+    """The counts with 95 % intervals, and whose the failures are, in Markdown."""
+    there = [e for e in episodes if e.task.target]
+    absent = [e for e in episodes if not e.task.target]
+    rows: list[tuple[str, Sequence[Episode], Callable[[Episode], bool]]] = [
+        ("there: picked", there, _picked),
+        *(
+            (f"- {name}: picked", [e for e in there if e.task.category == name], _picked)
+            for name in sorted({e.task.category for e in there})
+        ),
+        ("- the right mask: picked", [e for e in there if _right_mask(e)], _picked),
+        ("not there: refused, no joint moved", absent, lambda e: e.judgement == REFUSED),
+        ("not there: moved", absent, lambda e: e.trace.strayed > STILL),
+        ("a wrong thing rose", episodes, _wrong_rose),
+        ("another thing was pushed", episodes, lambda e: bool(e.trace.pushed)),
+    ]
+    lines = ["| | episodes | | share | 95 % interval |", "|---|---|---|---|---|"]
+    lines += [_row(name, of, test) for name, of, test in rows]
+    lines += ["", "| failures | whose | |", "|---|---|---|"]
+    for name, (whose, what) in FAULTS.items():
+        lines.append(f"| {what} | {whose} | {sum(e.judgement == name for e in episodes)} |")
+    return "\n".join(lines)
+
+
+def _row(name: str, of: Sequence[Episode], test: Callable[[Episode], bool]) -> str:
+    hits = sum(map(test, of))
+    low, high = wilson(hits, len(of))
+    share = f"{hits / len(of):.3f}" if of else "-"
+    return f"| {name} | {len(of)} | {hits} | {share} | [{low:.3f}, {high:.3f}] |"
+
+
+def _picked(episode: Episode) -> bool:
+    return episode.judgement == PICKED
+
+
+def _right_mask(episode: Episode) -> bool:
+    return episode.trace.found == episode.task.target and episode.trace.iou >= RIGHT_MASK
+
+
+def _wrong_rose(episode: Episode) -> bool:
+    return any(thing != episode.task.target for thing in episode.trace.risen)
