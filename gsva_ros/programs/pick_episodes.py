@@ -48,13 +48,14 @@ class Task:
 class Trace:
     """What an episode left behind, by the planner's own words and by the simulation's truth.
 
-    verdict: the planner's (`pick_planner.Ending`). looks: how often it asked. found, iou: the thing that
-    most of the first answer's mask shows (0: none) and their IoU. risen, pushed: numbers of the things
-    that were lifted, and of those other than these that were shoved. strayed: the furthest that a joint
-    has been from where it was parked, metres or radians.
+    verdict, reason: the planner's (`pick_planner.Ending`). looks: how often it asked. found, iou: the
+    thing that most of the first answer's mask shows (0: none) and their IoU. risen, pushed: numbers of
+    the things that were lifted, and of those that were shoved, neither lifted nor meant. strayed: the
+    furthest that a joint has been from where it was parked, metres or radians.
     """
 
     verdict: str
+    reason: str
     looks: int
     found: int
     iou: float
@@ -147,8 +148,9 @@ class Episode:
         asked = f"thing {task.target}" if task.target else "nothing"
         rose = ", ".join(map(str, trace.risen)) or "none"
         return (
-            f"{task.seed} {task.expression!r} ({asked}): {self.judgement}; {trace.verdict}, "
-            f"looks {trace.looks}, found {trace.found} IoU {trace.iou:.2f}, rose {rose}"
+            f"{task.seed} {task.expression!r} ({asked}): {self.judgement}; "
+            f"found {trace.found} with IoU {trace.iou:.2f}, rose {rose}; "
+            f"{trace.verdict}, {trace.reason}"
         )
 
     def record(self) -> dict[str, Any]:

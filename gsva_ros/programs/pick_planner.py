@@ -146,12 +146,17 @@ class PickPlanner(Node):
     def _ask(self, view: View, expression: str, timeout: float) -> Segmentation | None:
         """Show the picture and ask about it, again and again until it is answered: the first ones may be
         sent before the node has found us.
+
+        Raises:
+            ExternalShutdownException: this program is to end.
         """
         stamp = self.get_clock().now().to_msg()
         name = f"pick-{stamp.sec}.{stamp.nanosec:09d}"
         end = time.monotonic() + timeout
         again = 0.0
-        while name not in self._answers and time.monotonic() < end and rclpy.ok():
+        while name not in self._answers and time.monotonic() < end:
+            if not rclpy.ok():
+                raise ExternalShutdownException
             if time.monotonic() >= again:
                 self._show(view, stamp)
                 self._instructions.publish(
@@ -246,6 +251,7 @@ def run_episodes(planner: PickPlanner, args: argparse.Namespace) -> int:
         ending = planner.pick(world, task.expression, args.timeout)
         trace = Trace(
             ending.verdict,
+            ending.reason,
             ending.looks,
             *ending.found,
             ending.risen,

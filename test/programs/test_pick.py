@@ -11,8 +11,10 @@ from typing import Any
 import harness
 import numpy as np
 import pytest
+import rclpy
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 from harness import REAL, NodeProcess
+from rclpy.executors import ExternalShutdownException
 
 from gsva_ros.geometry import organised_points
 from gsva_ros.programs.grasp import top_grasp
@@ -104,6 +106,14 @@ def test_empty_fingers_look_once_more() -> None:
     assert (second.verdict, second.looks, second.risen) == ("PICKED", 2, (3,))
     assert second.found == (3, 0.8), "the first answer tells whose fault it was"
     assert pick(missed, missed, picked).verdict == "MISSED"
+
+
+def test_a_planner_that_is_told_to_end_asks_for_nothing_more() -> None:
+    rclpy.init()
+    planner = PickPlanner(None)
+    rclpy.shutdown()
+    with pytest.raises(ExternalShutdownException):
+        planner._ask(None, "the red can", 1.0)
 
 
 @pytest.mark.parametrize("arguments", [[], ["the red can", "--episodes", "2"]])

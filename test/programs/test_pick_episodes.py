@@ -26,8 +26,8 @@ from gsva_ros.sim.expressions import SeenObject
 
 THERE = Task(7, "the red can", "single", 2)
 ABSENT = Task(8, "the blue can", "absent_attribute", 0)
-WELL = Trace("PICKED", 1, 2, 0.9, (2,), (), 1.5)
-KEPT_STILL = Trace("REJECTED", 1, 0, 0.0, (), (), 0.0005)
+WELL = Trace("PICKED", "", 1, 2, 0.9, (2,), (), 1.5)
+KEPT_STILL = Trace("REJECTED", "", 1, 0, 0.0, (), (), 0.0005)
 
 
 @pytest.mark.parametrize(
