@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..engine import model_directory
 from ..model.checkpoint import Checkpoint, load_converted
@@ -18,6 +16,7 @@ from ..model.gsva import GSVA
 from ..scenes import SceneSet
 from ..sim.dataset import write_dataset
 from ..train.frames import Frames
+from ..train.kept import kept
 
 BASE_MODEL = "gsva-mini"
 COUNTS = {"train": 6000, "val": 150, "test": 300}
@@ -52,8 +51,9 @@ def seen(folder: Path, split: str) -> Seen:
     scenes = SceneSet(place, split)
     model = load_converted(model_directory(BASE_MODEL)).model
     frames = Frames(scenes, model.config)
-    clip = _cached(place / "clip.npy", len(scenes), lambda r: model.encode_clip(frames.clip(r)))
-    sam = _cached(place / "sam.npy", len(scenes), lambda r: model.encode_sam(frames.sam(r)))
+    count = len(scenes)
+    (clip,) = kept([place / "clip.npy"], count, 32, lambda r: [model.encode_clip(frames.clip(r))])
+    (sam,) = kept([place / "sam.npy"], count, 32, lambda r: [model.encode_sam(frames.sam(r))])
     return Seen(scenes, clip, sam)
 
 
@@ -74,18 +74,3 @@ def newborn(seed: int) -> Checkpoint:
     with torch.no_grad():
         own.embed_tokens.weight[:words] = old.embed_tokens.weight[:words]
     return Checkpoint(model, taught.prompt, weights_hash="")
-
-
-def _cached(
-    path: Path, count: int, encode: Callable[[npt.NDArray[np.int64]], Tensor]
-) -> npt.NDArray[np.float16]:
-    if not path.exists():
-        parts = []
-        for start in tqdm(range(0, count, 32), desc=path.stem, mininterval=5.0):
-            with torch.inference_mode():
-                parts.append(encode(np.arange(start, min(start + 32, count))).half().numpy())
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, np.concatenate(parts))
-        partial.rename(path)
-    features: npt.NDArray[np.float16] = np.load(path, mmap_mode="r")
-    return features

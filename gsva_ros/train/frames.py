@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..model.backbone import SCALES, Backbone
 from ..model.clip import ClipPreprocessor
@@ -17,6 +17,7 @@ from ..model.gsva import GSVA
 from ..model.images import PretrainedStem
 from ..model.sam import SamPreprocessor
 from ..scenes import SceneSet
+from .kept import kept
 
 BATCH = 32
 
@@ -37,11 +38,11 @@ class Frames:
 
     def clip(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """pixel_values float32 [B, 3, S, S] of these scenes."""
-        return torch.stack([self._clip(self._frame(row, rows)) for row in rows])
+        return torch.stack([self._clip(frame) for frame in self._frames(rows)])
 
     def sam(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """sam_pixel_values float32 [B, 3, S, S] of these scenes; `resized` of it is the frame."""
-        return torch.stack([self._sam(self._frame(row, rows)) for row in rows])
+        return torch.stack([self._sam(frame) for frame in self._frames(rows)])
 
     def remember(self, model: GSVA, folder: Path) -> None:
         """Let the model's stems recall what their frozen backbones see in each scene: files in `folder`.
@@ -55,11 +56,10 @@ class Frames:
             for stem in stems:
                 stem.backbone = self._seen
 
-    def _frame(self, row: np.int64, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def _frames(self, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
         if self._seen:
             self._seen.rows = rows
-        frame: npt.NDArray[np.uint8] = self.scenes.rgb[row]
-        return frame
+        return (self.scenes.rgb[row] for row in rows)
 
 
 class Seen(nn.Module):
@@ -68,11 +68,14 @@ class Seen(nn.Module):
     def __init__(self, frames: Frames, backbone: Backbone, folder: Path) -> None:
         super().__init__()
         self.rows = np.arange(0)
-        self._scales = []
+
+        def look(rows: npt.NDArray[np.int64]) -> list[Tensor]:
+            pixels = frames.sam(rows).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(pixels.device.type, torch.bfloat16):
+                return [scale.permute(0, 2, 3, 1) for scale in backbone(pixels)]
+
         paths = [folder / f"backbone_{stride}.npy" for stride, _ in SCALES]
-        if not all(path.exists() for path in paths):
-            _look(frames, backbone, paths)
-        self._scales = [np.load(path, mmap_mode="r") for path in paths]
+        self._scales = kept(paths, len(frames), BATCH, look)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The features of `rows` at each of SCALES, float32 [B, C, h, w]."""
@@ -80,24 +83,3 @@ class Seen(nn.Module):
             torch.from_numpy(scale[self.rows]).to(pixels.device).float().permute(0, 3, 1, 2)
             for scale in self._scales
         ]
-
-
-def _look(frames: Frames, backbone: Backbone, paths: list[Path]) -> None:
-    """Write the backbone's features of all frames, channels last."""
-    files: list[np.memmap] = []
-    for start in tqdm(range(0, len(frames), BATCH), desc="seeing", mininterval=5.0):
-        rows = np.arange(start, min(start + BATCH, len(frames)))
-        pixels = frames.sam(rows).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, torch.bfloat16):
-            scales = [scale.permute(0, 2, 3, 1).half().numpy() for scale in backbone(pixels)]
-        if not files:
-            files = [
-                np.lib.format.open_memmap(
-                    path.with_suffix(".partial"), "w+", np.float16, (len(frames), *scale.shape[1:])
-                )
-                for path, scale in zip(paths, scales, strict=True)
-            ]
-        for file, scale in zip(files, scales, strict=True):
-            file[rows] = scale
-    for path in paths:
-        path.with_suffix(".partial").rename(path)

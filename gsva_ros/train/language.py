@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from ..model.gsva import GSVA
 from ..model.losses import IGNORE
@@ -21,6 +20,7 @@ from ..scenes import SceneSet
 from .batches import around
 from .frames import Frames
 from .grounding import ANCHOR, Grounding, Read
+from .kept import kept
 from .packing import Packed, pack, read_packed
 from .text import Branches
 from .vision import Losses
@@ -30,19 +30,11 @@ class FeatureCache:
     """The CLIP-like encoder's features of every scene, float16 on disk, computed once."""
 
     def __init__(self, model: GSVA, frames: Frames, path: Path, device: torch.device) -> None:
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            file: np.memmap | None = None
-            for start in tqdm(range(0, len(frames), 64), desc="features", mininterval=5.0):
-                rows = np.arange(start, min(start + 64, len(frames)))
-                with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-                    tokens = model.encode_clip(frames.clip(rows).to(device))
-                if file is None:
-                    shape = (len(frames), *tokens.shape[1:])
-                    file = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-                file[rows] = tokens.half().cpu().numpy()
-            partial.rename(path)
-        self.clip_tokens = np.load(path, mmap_mode="r")
+        def encode(rows: np.ndarray) -> list[Tensor]:
+            with torch.autocast(device.type, torch.bfloat16):
+                return [model.encode_clip(frames.clip(rows).to(device))]
+
+        (self.clip_tokens,) = kept([path], len(frames), 64, encode)
 
     def clip(self, rows: np.ndarray, device: torch.device) -> Tensor:
         """clip_tokens [B, N, C] of these scenes."""
