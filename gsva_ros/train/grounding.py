@@ -10,7 +10,7 @@ Nothing of this is part of the exported model.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,6 +58,10 @@ class Read:
     start: int
 
 
+#: Of images [K] of a batch and the objects of each, how much of each patch these cover: float32 [K, N].
+Coverage = Callable[[np.ndarray, Sequence[tuple[int, ...]]], Tensor]
+#: Queries and keys of a layer, [B, heads, T, d].
+Attention = tuple[Tensor, Tensor]
 #: An attribute of things ("kind", "colour"), and which of its classes.
 Name = tuple[str, int]
 
@@ -115,10 +119,12 @@ class Grounding(nn.Module):
         image, place = read.packed.slot_at.unbind(1)
         slot = read.start + place
         images = image.cpu().numpy()
+        coverage = self._coverage(read)
         matched = self._matched(self.target, read, TARGET_LAYER, image, slot)
-        covered = self._coverage(read, images, read.packed.slot_targets)
+        covered = coverage(images, read.packed.slot_targets)
         target_loss = F.binary_cross_entropy_with_logits(matched, covered)
-        found = self._guide_loss(read, (TARGET_LAYER - 1, TARGET_HEADS), image, slot, covered)
+        deciding = self._attention(read, TARGET_LAYER - 1)
+        found = _guide_loss(read, deciding, TARGET_HEADS, image, slot, covered)
         figures = {"target": target_loss.item(), "found": found.item()}
         anchors = [
             anchor_objects(self._scenes, int(read.rows[i]), text)
@@ -126,21 +132,22 @@ class Grounding(nn.Module):
         ]
         related = [k for k, ids in enumerate(anchors) if ids is not None]
         total = 4.0 * target_loss + found
-        for attribute, heads in WORD_HEADS.items():
-            looking, knowing = self._named_losses(read, attribute, heads)
-            total = total + 0.3 * looking + knowing
-            figures |= {attribute: looking.item(), f"{attribute} there": knowing.item()}
+        if self._names:
+            named, of_words = self._named_losses(read, coverage)
+            total, figures = total + named, figures | of_words
         if not related:
             return total, figures
         chosen = torch.tensor(related, device=image.device)
         image, slot, images = image[chosen], slot[chosen], images[related]
         word = slot - 1  # the anchor's last
         meant = [anchors[k] or () for k in related]
-        covered = self._coverage(read, images, meant)
+        covered = coverage(images, meant)
         matched = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
         losses = {
             "anchor": F.binary_cross_entropy_with_logits(matched, covered),
-            "guide": self._guide_loss(read, (SEEN_LAYER - 1, ANCHOR_HEADS), image, word, covered),
+            "guide": _guide_loss(
+                read, self._attention(read, SEEN_LAYER - 1), ANCHOR_HEADS, image, word, covered
+            ),
         }
         single = [n for n, ids in enumerate(meant) if len(ids) == 1]
         places = self._scenes.position[read.rows[images[single]], [meant[n][0] for n in single]]
@@ -153,29 +160,35 @@ class Grounding(nn.Module):
         return total, figures | {name: loss.item() for name, loss in losses.items()}
 
     def _named_losses(
-        self, read: Read, attribute: str, heads: tuple[int, ...]
-    ) -> tuple[Tensor, Tensor]:
-        """Of words that name a kind, or a colour: attention with what is so called, and if there is any."""
-        ids = read.packed.ids
-        spoken = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
-        for token, (of, _) in self._names.items():
-            if of == attribute:
-                spoken |= ids == token
-        if not spoken.any():
-            nothing = read.layers[0].new_zeros(())
-            return nothing, nothing
+        self, read: Read, coverage: Coverage
+    ) -> tuple[Tensor | float, dict[str, float]]:
+        """Of words that name a kind or a colour: attention with what is so called, and if there is any."""
+        attention = self._attention(read, 0)
+        total: Tensor | float = 0.0
+        figures: dict[str, float] = {}
+        for attribute, heads in WORD_HEADS.items():
+            image, place, objects = self._named(read, attribute)
+            if not objects:
+                continue
+            covered, at = coverage(image.cpu().numpy(), objects), read.start + place
+            there = self.there(read.layers[SEEN_LAYER][image, at]).float()[:, 0]
+            knowing = F.binary_cross_entropy_with_logits(there, covered.any(1).float())
+            looking = _guide_loss(read, attention, heads, image, at, covered)
+            total = total + 0.3 * looking + knowing
+            figures |= {attribute: looking.item(), f"{attribute} there": knowing.item()}
+        return total, figures
+
+    def _named(self, read: Read, attribute: str) -> tuple[Tensor, Tensor, list[tuple[int, ...]]]:
+        """Where branches name a class of an attribute, images and places [K], and each one's objects."""
+        ids, table = read.packed.ids, getattr(self._scenes, attribute)
+        classes = {token: index for token, (of, index) in self._names.items() if of == attribute}
+        spoken = torch.isin(ids, ids.new_tensor(list(classes)))
         image, place = spoken.nonzero().unbind(1)
-        images, table = image.cpu().numpy(), getattr(self._scenes, attribute)
-        values = [self._names[int(token)][1] for token in ids[image, place]]
         objects = [
-            tuple(int(k) for k in np.flatnonzero(table[read.rows[i]] == value))
-            for i, value in zip(images, values, strict=True)
+            tuple(int(k) for k in np.flatnonzero(table[read.rows[i]] == classes[token]))
+            for i, token in zip(image.tolist(), ids[image, place].tolist(), strict=True)
         ]
-        covered = self._coverage(read, images, objects)
-        place = read.start + place
-        there = self.there(read.layers[SEEN_LAYER][image, place]).float()[:, 0]
-        knowing = F.binary_cross_entropy_with_logits(there, covered.any(1).float())
-        return self._guide_loss(read, (0, heads), image, place, covered), knowing
+        return image, place, objects
 
     def _matched(
         self, matcher: Matcher, read: Read, layer: int, image: Tensor, place: Tensor
@@ -184,35 +197,23 @@ class Grounding(nn.Module):
         logits: Tensor = matcher(states[image, place], states[:, read.patches], image)
         return logits.float()
 
-    def _coverage(self, read: Read, images: np.ndarray, objects: list[tuple[int, ...]]) -> Tensor:
-        """How much of each patch the objects cover, float32 [K, N]; images [K]: which in the batch."""
+    def _coverage(self, read: Read) -> Coverage:
+        """What says how much of each patch objects cover."""
         samples = grid_samples(self._scenes.instances[read.rows], self._grid, self._grid)
-        table = np.zeros((len(images), 256), np.float32)
-        for k, ids in enumerate(objects):
-            table[k, list(ids)] = 1.0
-        flat = samples[images].reshape(len(images), -1)
-        covered = np.take_along_axis(table, flat, 1).reshape(len(images), self._grid**2, -1)
-        return torch.from_numpy(covered.mean(-1)).to(read.packed.ids.device)
 
-    def _guide_loss(
-        self,
-        read: Read,
-        guided: tuple[int, tuple[int, ...]],
-        image: Tensor,
-        place: Tensor,
-        covered: Tensor,
-    ) -> Tensor:
-        """Cross-entropy of attention at `place` [K] with the patches covered [K, N].
+        def coverage(images: np.ndarray, objects: Sequence[tuple[int, ...]]) -> Tensor:
+            table = np.zeros((len(images), 256), np.float32)
+            for k, ids in enumerate(objects):
+                table[k, list(ids)] = 1.0
+            flat = samples[images].reshape(len(images), -1)
+            covered = np.take_along_axis(table, flat, 1).reshape(len(images), self._grid**2, -1)
+            return torch.from_numpy(covered.mean(-1)).to(read.packed.ids.device)
 
-        Args:
-            guided: a layer's number, and which of its heads.
-        """
-        there = covered.any(1)
-        if not there.any():
-            return covered.new_zeros(())
-        image, place, covered = image[there], place[there], covered[there]
+        return coverage
+
+    def _attention(self, read: Read, number: int) -> Attention:
+        """What a layer asks and what it answers with, turned to their positions."""
         inner = self._model[0].model
-        number, heads = guided
         layer = inner.layers[number]
         states = layer.input_layernorm(read.layers[number])
         attention = layer.self_attn
@@ -220,14 +221,30 @@ class Grounding(nn.Module):
         queries = attention.q_proj(states).view(split).transpose(1, 2)
         keys = attention.k_proj(states).view(split).transpose(1, 2)
         cos, sin = inner.rotary_emb(states, read.packed.position_ids)
-        queries, keys = apply_rotary_pos_emb(queries, keys, cos, sin)
-        chosen = list(heads)
-        logits = queries[:, chosen, read.start :] @ keys[:, chosen].transpose(2, 3)  # [B, h, L, T]
-        logits = logits[image, :, place - read.start].float() * attention.head_dim**-0.5
-        allowed = read.packed.allowed[image, 0, place][:, None]
-        shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
-        wanted = (covered / covered.sum(-1, keepdim=True))[:, None]
-        return -(wanted * shares).sum(-1).mean()
+        turned: Attention = apply_rotary_pos_emb(queries, keys, cos, sin)
+        return turned
+
+
+def _guide_loss(
+    read: Read,
+    attention: Attention,
+    heads: tuple[int, ...],
+    image: Tensor,
+    place: Tensor,
+    covered: Tensor,
+) -> Tensor:
+    """Cross-entropy of some heads' attention at `place` [K] with the patches covered [K, N]."""
+    there = covered.any(1)
+    if not there.any():
+        return covered.new_zeros(())
+    image, place, covered = image[there], place[there], covered[there]
+    queries, keys = (part[:, list(heads)] for part in attention)
+    logits = queries[:, :, read.start :] @ keys.transpose(2, 3)  # [B, h, L, T]
+    logits = logits[image, :, place - read.start].float() * keys.shape[-1] ** -0.5
+    allowed = read.packed.allowed[image, 0, place][:, None]
+    shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
+    wanted = (covered / covered.sum(-1, keepdim=True))[:, None]
+    return -(wanted * shares).sum(-1).mean()
 
 
 def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:
