@@ -26,7 +26,8 @@ STAGES = ((1, 1, 1), (2, 2, 6), (2, 2, 6), (3, 2, 6), (3, 1, 6), (4, 2, 6), (1, 
 #: Stride and channels of the features, each of the last layer with that stride.
 SCALES = ((8, 40), (16, 112), (32, 320))
 EPSILON = 1e-3
-# The backbone wants (pixel - 127) / 128; it is given ImageNet's mean and deviation, as SAM is.
+#: ImageNet's: the pixels that it is given are normalised by them, as SAM's are.
+#: It wants (pixel - 127) / 128.
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 

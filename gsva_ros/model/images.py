@@ -120,7 +120,7 @@ class PretrainedStem(nn.Module):
         super().__init__()
         self.backbone = Backbone()
         self.fine = ConvStem(embed_dim, stride)
-        self.stride, self.channels_last = stride, channels_last
+        self.channels_last = channels_last
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _, channels in SCALES)
         self.laterals = nn.ModuleList(
             nn.Linear(channels * max(1, stride // scale) ** 2, embed_dim)

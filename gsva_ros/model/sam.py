@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import mask_decoder
+from .backbone import DEVIATION, MEAN
 from .images import STEMS, Rgb, check_rgb, normalise, resize
 from .sam_encoder import ImageEncoder
 from .segment_anything import modeling
 
-PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
-PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
+PIXEL_MEAN, PIXEL_STD = np.array(MEAN, np.float32), np.array(DEVIATION, np.float32)
 
 
 class SamPreprocessor:

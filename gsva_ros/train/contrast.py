@@ -36,20 +36,14 @@ class WordContrast(nn.Module):
         """The loss of image tokens [B, h, w, D] without their places, and accuracies where things are."""
         logits = image_tokens.float() @ self.words.T + self.bias
         kind, colour = logits.split([self.kinds, len(self.words) - self.kinds], -1)
-        figures, wanted = {}, []
+        figures, wanted, told = {}, [], []
         for name, seen, truth in (("word", kind, labels.kind), ("hue", colour, labels.colour)):
             named = truth >= 0
             hot = F.one_hot(truth.clamp(min=0), seen.shape[-1]) * named[..., None]
             wanted.append(hot.float())
+            # Of a thing without a name nothing is known, not even what it is not.
+            told.append((~labels.known | named)[..., None].expand_as(hot))
             figures[name] = (seen.argmax(-1) == truth)[named].float().mean().item()
-        target = torch.cat(wanted, -1)
-        # Of a thing without a name nothing is known, not even what it is not.
-        known = torch.cat(
-            [
-                (~labels.known | (truth >= 0))[..., None].expand_as(hot)
-                for truth, hot in zip((labels.kind, labels.colour), wanted, strict=True)
-            ],
-            -1,
-        )
-        loss = F.binary_cross_entropy_with_logits(logits, target, known.float(), reduction="sum")
+        target, known = torch.cat(wanted, -1), torch.cat(told, -1).float()
+        loss = F.binary_cross_entropy_with_logits(logits, target, known, reduction="sum")
         return loss / target.sum().clamp(min=1.0), figures
