@@ -37,7 +37,7 @@ from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
-from .model.prefix import Branches, Prefix, empty
+from .model.prefix import Branches, Prefix
 from .model.quantised import DTYPE, KINDS, quantise
 from .model.reading import Reader
 from .model.sam import SamPreprocessor
@@ -407,9 +407,7 @@ class Engine:
         """Of embeddings [1, P, D]."""
         if self._static:
             return self._static.prefix(x)
-        cache = empty(self.model.model, x)
-        self._read(x, cache, wanted=torch.empty(0, dtype=torch.long, device=self.device))
-        return Prefix.after(cache)
+        return Prefix.of(self._read, self.model.model, x)
 
     def _behind(self, frame: EncodedFrame, most: int) -> Behind:
         """What reads behind a frame's prefix, at most so many positions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,13 @@ class Prefix:
     def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
         """Args: layers: each one's keys and values [1, heads, places, D]. length: places that count."""
         self.layers, self.length = layers, length
+
+    @classmethod
+    def of(cls, read: Callable[..., Tensor], llama: Any, x: Tensor) -> Prefix:
+        """The prefix of embeddings x [1, P, D], read by a `Reader` of the LlamaModel."""
+        cache = empty(llama, x)
+        read(x, cache, wanted=torch.empty(0, dtype=torch.long, device=x.device))
+        return cls.after(cache)
 
     @classmethod
     def after(cls, cache: DynamicCache) -> Prefix:

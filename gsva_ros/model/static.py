@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from .gsva import GSVA
-from .prefix import Branches, Prefix, empty
+from .prefix import Branches, Prefix
 from .reading import Reader
 
 #: Sizes are powers of two from this on: of positions read at once, beside 1, and of masks.
@@ -75,9 +75,7 @@ class Static:
         """The prefix of embeddings [1, P, D]."""
 
         def run(x: Tensor) -> list[tuple[Tensor, Tensor]]:
-            cache = empty(self._model.model, x)
-            self._read(x, cache, wanted=torch.empty(0, dtype=torch.long, device=x.device))
-            return Prefix.after(cache).layers
+            return Prefix.of(self._read, self._model.model, x).layers
 
         layers = self._run("prefix", run, x)
         return Prefix([(keys.clone(), values.clone()) for keys, values in layers], x.shape[1])
