@@ -7,13 +7,14 @@ disagree or would not say it: then nobody asks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from ...phrasing.words import ORDINALS, SIDE_OF, SIZE_OF
 from ..expressions import SeenObject
 from .names import USES
-from .view import LARGER, Noun, View
+from .view import LARGER, Noun, View, held
 
 Meant = list[SeenObject] | None
 #: How many things a determiner speaks of: at least, at most.
@@ -52,11 +53,28 @@ def lacking(noun: Noun, view: View) -> str:
     return "absent_kind" if noun.kind and noun.kind not in kinds else "absent_attribute"
 
 
+def lacking_of(nouns: Iterable[Noun], view: View) -> str:
+    """Which of a relation's noun phrases is not in the view, or that the relation fails."""
+    for noun in nouns:
+        if not view.fitting(noun):
+            return lacking(noun, view)
+    return "absent_relation"
+
+
 @dataclass(frozen=True)
-class Single(Asked):
-    """ "the red mug"."""
+class OfNoun(Asked):
+    """An expression of one noun phrase; where it means nothing, something of that is not there."""
 
     noun: Noun
+
+    def lacking(self, view: View) -> str:
+        return lacking(self.noun, view)
+
+
+@dataclass(frozen=True)
+class Single(OfNoun):
+    """ "the red mug"."""
+
     category = "single"
 
     @property
@@ -67,15 +85,11 @@ class Single(Asked):
         found = view.fitting(self.noun)
         return found if found is not None and len(found) <= 1 else None
 
-    def lacking(self, view: View) -> str:
-        return lacking(self.noun, view)
-
 
 @dataclass(frozen=True)
-class Plural(Asked):
+class Plural(OfNoun):
     """ "all red mugs"; determiner: of DETERMINERS."""
 
-    noun: Noun
     determiner: str
     category = "multiple"
 
@@ -87,9 +101,6 @@ class Plural(Asked):
         found = view.fitting(self.noun)
         least, most = DETERMINERS[self.determiner]
         return found if found is not None and (not found or least <= len(found) <= most) else None
-
-    def lacking(self, view: View) -> str:
-        return lacking(self.noun, view)
 
 
 @dataclass(frozen=True)
@@ -115,17 +126,11 @@ class Related(Asked):
         subjects = [thing for thing in subjects if thing not in anchors]
         if not anchors or not subjects:
             return []
-        holds = [view.holds(thing, anchors[0], self.relation) for thing in subjects]
-        if None in holds:
-            return None
-        found = [thing for thing, h in zip(subjects, holds, strict=True) if h]
-        return found if self.several or len(found) <= 1 else None
+        found = held(subjects, lambda thing: view.holds(thing, anchors[0], self.relation))
+        return found if found is None or self.several or len(found) <= 1 else None
 
     def lacking(self, view: View) -> str:
-        for noun in (self.noun, self.anchor):
-            if not view.fitting(noun):
-                return lacking(noun, view)
-        return "absent_relation"
+        return lacking_of((self.noun, self.anchor), view)
 
 
 @dataclass(frozen=True)
@@ -151,30 +156,28 @@ class Between(Asked):
         subjects = [thing for thing in subjects if thing not in ones + others]
         if not (subjects and ones and others):
             return []
-        holds = [view.between(thing, ones[0], others[0]) for thing in subjects]
-        if None in holds:
-            return None
-        found = [thing for thing, h in zip(subjects, holds, strict=True) if h]
-        return found if len(found) <= 1 else None
+        found = held(subjects, lambda thing: view.between(thing, ones[0], others[0]))
+        return found if found is None or len(found) <= 1 else None
 
     def lacking(self, view: View) -> str:
-        for noun in (self.noun, self.one, self.other):
-            if not view.fitting(noun):
-                return lacking(noun, view)
-        return "absent_relation"
+        return lacking_of((self.noun, self.one, self.other), view)
 
 
 @dataclass(frozen=True)
-class Superlative(Asked):
-    """ "the leftmost red mug"; rank: of SIDE_OF."""
+class Ranked(OfNoun):
+    """ "the leftmost red mug", "the larger mug"."""
 
-    noun: Noun
     rank: str
     category = "relative"
 
     @property
     def text(self) -> str:
         return f"the {self.rank} {self.noun.words()}"
+
+
+@dataclass(frozen=True)
+class Superlative(Ranked):
+    """ "the leftmost red mug"; rank: of SIDE_OF."""
 
     def meant(self, view: View) -> Meant:
         found = view.fitting(self.noun)
@@ -185,21 +188,10 @@ class Superlative(Asked):
         places = [view.measure(thing, side) for thing in found[:2]]
         return found[:1] if places[-1] - places[0] >= view.margin(side) or not found[1:] else None
 
-    def lacking(self, view: View) -> str:
-        return lacking(self.noun, view)
-
 
 @dataclass(frozen=True)
-class Sized(Asked):
+class Sized(Ranked):
     """ "the larger mug" of two, "the smallest box"; rank: of SIZE_OF."""
-
-    noun: Noun
-    rank: str
-    category = "relative"
-
-    @property
-    def text(self) -> str:
-        return f"the {self.rank} {self.noun.words()}"
 
     def meant(self, view: View) -> Meant:
         found = view.fitting(self.noun)
@@ -212,15 +204,11 @@ class Sized(Asked):
         scales = sorted(thing.scale for thing in found[:2])
         return found[:1] if scales[1] / scales[0] >= LARGER else None
 
-    def lacking(self, view: View) -> str:
-        return lacking(self.noun, view)
-
 
 @dataclass(frozen=True)
-class Ordinal(Asked):
+class Ordinal(OfNoun):
     """ "the second can from the left"."""
 
-    noun: Noun
     number: int
     side: str
     category = "relative"
@@ -238,12 +226,9 @@ class Ordinal(Asked):
         gaps = [after - before for before, after in pairwise(places)]
         return [found[self.number - 1]] if min(gaps) >= view.margin(self.side) else None
 
-    def lacking(self, view: View) -> str:
-        return lacking(self.noun, view)
-
 
 @dataclass(frozen=True)
-class Except(Asked):
+class Except(OfNoun):
     """ "all cans except the red one", "all red things but the can".
 
     Attributes:
@@ -252,7 +237,6 @@ class Except(Asked):
         determiner: "all" or "every". words: "except" or the like.
     """
 
-    noun: Noun
     but: Noun
     determiner: str
     words: str
@@ -271,9 +255,6 @@ class Except(Asked):
         if out is None or len(out) != 1 or out[0] not in found:
             return None
         return [thing for thing in found if thing not in out]
-
-    def lacking(self, view: View) -> str:
-        return lacking(self.noun, view)
 
 
 @dataclass(frozen=True)

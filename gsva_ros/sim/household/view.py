@@ -5,7 +5,7 @@ Answers are True, False, or None where nobody should be asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,16 @@ class Noun:
         return text
 
 
+def held(
+    things: Sequence[SeenObject], holds: Callable[[SeenObject], bool | None]
+) -> list[SeenObject] | None:
+    """The things of which it holds; None where it may hold of another."""
+    answers = [holds(thing) for thing in things]
+    if None in answers:
+        return None
+    return [thing for thing, yes in zip(things, answers, strict=True) if yes]
+
+
 class View:
     """The things of one picture, of a width in pixels."""
 
@@ -77,10 +87,7 @@ class View:
 
     def fitting(self, noun: Noun) -> list[SeenObject] | None:
         """The things that a noun names; None where it may name another."""
-        fits = [noun.fits(thing) for thing in self.things]
-        if None in fits:
-            return None
-        return [thing for thing, fit in zip(self.things, fits, strict=True) if fit]
+        return held(self.things, noun.fits)
 
     def measure(self, thing: SeenObject, side: str) -> float:
         """Smaller is more so: further left, right (pixels), in front, or behind (metres)."""
