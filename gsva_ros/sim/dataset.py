@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..errors import InputError
 from .expressions import SeenObject
 from .household.scans import load_scans
 from .render import Renderer, Rendering
-from .scene import SceneSpec, sample_scene
+from .scene import SceneObject, SceneSpec, sample_scene
 from .splits import seeds
 from .worlds import WORLDS, Show, Speak
 
@@ -55,8 +55,13 @@ def seen_objects(spec: SceneSpec, rendering: Rendering) -> list[SeenObject]:
     return found
 
 
-def visible_scene(seed: int, renderer: Renderer) -> tuple[SceneSpec, Rendering, list[SeenObject]]:
+def visible_scene(
+    seed: int, renderer: Renderer, allowed: Callable[[SceneObject], SceneObject] | None = None
+) -> tuple[SceneSpec, Rendering, list[SeenObject]]:
     """The seed's first draw in which every object shows.
+
+    Args:
+        allowed: what stands in for each object that is drawn; itself where None.
 
     Raises:
         RuntimeError: none of the redraws did.
@@ -64,6 +69,8 @@ def visible_scene(seed: int, renderer: Renderer) -> tuple[SceneSpec, Rendering, 
     least = LEAST_VISIBLE * renderer.width * renderer.height
     for attempt in range(REDRAWS):
         spec = sample_scene(seed, attempt)
+        if allowed:
+            spec = replace(spec, objects=tuple(map(allowed, spec.objects)))
         rendering = renderer.render(spec)
         seen = seen_objects(spec, rendering)
         if all(thing.pixels >= least for thing in seen):

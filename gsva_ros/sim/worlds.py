@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..scenes import Expression
 from .expressions import Expressions, SeenObject
 from .household.colours import COLOURS as HOUSEHOLD_COLOURS
-from .household.common import SHIFTED, TRAINING
+from .household.common import SHIFTED
 from .household.expressions import Expressions as HouseholdExpressions
 from .household.shapes import KINDS as HOUSEHOLD_KINDS
 from .shapes import COLOURS, KINDS
@@ -81,12 +81,11 @@ def _shifted(width: int, height: int, meshes: Path | None) -> Show:
     return lambda seed: world.scene(seed)[:3]
 
 
-_SPEAK = partial(HouseholdExpressions, common=TRAINING)
 _SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
 #: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
 #: pictures and pairs of kind and colour that household never draws, to test with.
 WORLDS = {
     "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, meshes=False),
-    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, _SPEAK),
+    "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, HouseholdExpressions),
     "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, _SPEAK_SHIFTED),
 }

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..dataset import LEAST_VISIBLE, REDRAWS, seen_objects
+from ..dataset import visible_scene
 from ..expressions import SeenObject
 from ..render import Renderer, Rendering
-from ..scene import SceneObject, SceneSpec, sample_scene
+from ..scene import SceneObject, SceneSpec
 from ..shapes import COLOURS, SIZES
 from .colours import held_out
 
@@ -32,17 +32,9 @@ class Classic:
         Raises:
             RuntimeError: no draw showed its things.
         """
-        renderer = self._renderer
-        least = LEAST_VISIBLE * renderer.width * renderer.height
-        for attempt in range(REDRAWS):
-            drawn = sample_scene(seed, attempt)
-            spec = replace(drawn, objects=tuple(_allowed(thing) for thing in drawn.objects))
-            view = renderer.render(spec)
-            things = seen_objects(spec, view)
-            if all(thing.pixels >= least for thing in things):
-                told = [_told(*pair, spec, view) for pair in zip(spec.objects, things, strict=True)]
-                return view.rgb, view.instances, told
-        raise RuntimeError(f"seed {seed}: no scene with its things in sight in {REDRAWS} draws")
+        spec, view, things = visible_scene(seed, self._renderer, _allowed)
+        told = [_told(*pair, spec, view) for pair in zip(spec.objects, things, strict=True)]
+        return view.rgb, view.instances, told
 
 
 def _allowed(thing: SceneObject) -> SceneObject:

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..render import HIDDEN, SHOWN
 from .canvas import Canvas, mujoco
 from .paint import FINISHES
 from .scans import SIZE as SCAN
 from .scene import Scene, Slab
 from .shelf import GRAIN, PRINT, SKY, SURFACE, Shelf
 
-SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
 UNSEEN = {"material": "matte", "contype": 0, "conaffinity": 0, "group": HIDDEN}  # until placed
 LAMPS = 3
 SLOTS = 4  # textures for prints over their thing's colour, of which a scene has as many
