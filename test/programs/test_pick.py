@@ -123,14 +123,13 @@ def test_words_or_episodes(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
-def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
-    """Three processes' worth of ROS: planner and simulator, node, and the shipped model in it."""
+def planned(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The planner's run beside a node with the shipped model, to its end with status 0."""
     node = NodeProcess(REAL, {"device": "cpu", "image_reliability": "reliable"})
     planner = Path(REAL[0]).parent / "gsva_pick_planner"
-    words = ["the green bowl", "the red can", "the blue bottle"]
     try:
         run = subprocess.run(
-            [planner, *words, "--pictures", tmp_path, "--ros-args", "-r", "__ns:=/test"],
+            [planner, *arguments, "--ros-args", "-r", "__ns:=/test"],
             capture_output=True,
             text=True,
             timeout=120,
@@ -138,6 +137,13 @@ def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
     finally:
         node.close()
     assert run.returncode == 0, run.stdout + run.stderr + node.log
+    return run
+
+
+def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
+    """Three processes' worth of ROS: planner and simulator, node, and the shipped model in it."""
+    words = ["the green bowl", "the red can", "the blue bottle"]
+    run = planned(*words, "--pictures", tmp_path)
     verdicts = [line.partition(": ")[2].partition(",")[0] for line in run.stdout.splitlines()]
     assert verdicts == ["REJECTED", "PICKED", "REJECTED"], run.stdout
     told = re.findall(r"arm at ([-\d., ]+); things at heights ([-\d., ]+)", run.stderr + run.stdout)
@@ -150,20 +156,8 @@ def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
 
 def test_episodes_are_judged_by_what_rose(tmp_path: Path) -> None:
     """The shipped model on two scenes: one thing that is there, and one that is not."""
-    node = NodeProcess(REAL, {"device": "cpu", "image_reliability": "reliable"})
-    planner = Path(REAL[0]).parent / "gsva_pick_planner"
     out = tmp_path / "episodes.json"
-    command = [planner, "--episodes", "2", "--seed", "20930000", "--out", out]
-    try:
-        run = subprocess.run(
-            [*command, "--ros-args", "-r", "__ns:=/test"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-    finally:
-        node.close()
-    assert run.returncode == 0, run.stdout + run.stderr + node.log
+    run = planned("--episodes", "2", "--seed", "20930000", "--out", out)
     report = json.loads(out.read_text())
     assert report["model"] == "gsva-mini"
     there, absent = report["episodes"]

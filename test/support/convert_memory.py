@@ -10,49 +10,26 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import torch
-from tiny import tiny_config, tiny_tokenizer_model
-
-from gsva_ros.model.gsva import GSVA
+import wide
+from tiny import tiny_config
 
 RANK = 8  # GSVA-7B's
-LAYER = 4 * 4096 * 4096 + 3 * 4096 * 11008
-
-
-def main() -> None:
-    size = float(sys.argv[1]) if len(sys.argv) > 1 else 4.0
-    folder = Path(tempfile.mkdtemp(dir=sys.argv[2] if len(sys.argv) > 2 else None))
-    try:
-        measure(folder, size)
-    finally:
-        shutil.rmtree(folder)
 
 
 def measure(folder: Path, size: float) -> None:
     llava, clip = folder / "llava", folder / "clip"
     llava.mkdir()
     clip.mkdir()
-    import sentencepiece
-
-    model = tiny_tokenizer_model()
+    model, pieces = wide.tokenizer()
     (llava / "tokenizer.model").write_bytes(model)
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=model).vocab_size()
     plain = tiny_config(pieces).clip | {"stem": "patch"}
-    llm = {
-        "vocab_size": pieces + 4,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": max(1, round(size * 2**30 / 2 / LAYER)),
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-    }
+    llm = wide.llm(pieces, size)
     config = tiny_config(
         pieces, llm=llm, clip=plain, image_token_norm=False, image_token_position=False
     )
@@ -61,9 +38,7 @@ def measure(folder: Path, size: float) -> None:
     (clip / "config.json").write_text(json.dumps(plain))
     (clip / "preprocessor_config.json").write_text(json.dumps(config.preprocessor))
     (folder / "sam.json").write_text(json.dumps({"decoder_heads": 2}))
-    with torch.device("meta"):
-        shapes = GSVA(config).state_dict()
-    weights = {k: torch.full(v.shape, 0.01, dtype=torch.bfloat16) for k, v in shapes.items()}
+    weights = wide.weights_of(config)
     for name in [n for n in weights if n.endswith(("q_proj.weight", "v_proj.weight"))]:
         if name.startswith("model.layers."):
             module, (rows, columns) = name.removesuffix(".weight"), weights[name].shape
@@ -88,4 +63,4 @@ def measure(folder: Path, size: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    wide.in_a_folder(measure, 4.0)

@@ -9,23 +9,19 @@ of their own, prints their peak resident memory (mapped files included), and del
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-import torch
+import wide
 from safetensors.torch import save_file
-from tiny import tiny_config, tiny_tokenizer_model
+from tiny import tiny_config
 
 from gsva_ros.engine import DTYPES
 from gsva_ros.model.checkpoint import WEIGHTS_NAME
-from gsva_ros.model.gsva import GSVA
 from gsva_ros.model.quantised import KINDS
 from gsva_ros.model.tokenizer import TOKENIZER_NAME
 
-LAYER = 4 * 4096 * 4096 + 3 * 4096 * 11008
 # What a process holds before it loads anything is not the weights'.
 LOAD = """
 import re, sys
@@ -44,37 +40,11 @@ print(resident("VmHWM") - before, held)
 """
 
 
-def main() -> None:
-    size = float(sys.argv[1]) if len(sys.argv) > 1 else 1.5
-    folder = Path(tempfile.mkdtemp(dir=sys.argv[2] if len(sys.argv) > 2 else None))
-    try:
-        measure(folder, size)
-    finally:
-        shutil.rmtree(folder)
-
-
 def measure(folder: Path, size: float) -> None:
-    import sentencepiece
-
-    tokenizer = tiny_tokenizer_model()
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer).vocab_size()
-    config = tiny_config(
-        pieces,
-        llm={
-            "vocab_size": pieces + 4,
-            "hidden_size": 4096,
-            "intermediate_size": 11008,
-            "num_hidden_layers": max(1, round(size * 2**30 / 2 / LAYER)),
-            "num_attention_heads": 32,
-            "num_key_value_heads": 32,
-        },
-    )
-    with torch.device("meta"):
-        shapes = GSVA(config).state_dict()
-    weights = {k: torch.full(v.shape, 0.01, dtype=torch.bfloat16) for k, v in shapes.items()}
-    save_file(weights, folder / WEIGHTS_NAME)
+    tokenizer, pieces = wide.tokenizer()
+    config = tiny_config(pieces, llm=wide.llm(pieces, size))
+    save_file(wide.weights_of(config), folder / WEIGHTS_NAME)
     os.sync()  # as a file that has been there for long
-    del weights
     config.save(folder)
     (folder / TOKENIZER_NAME).write_bytes(tokenizer)
     file = (folder / WEIGHTS_NAME).stat().st_size
@@ -90,4 +60,4 @@ def measure(folder: Path, size: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    wide.in_a_folder(measure, 1.5)
