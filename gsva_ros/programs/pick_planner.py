@@ -27,6 +27,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 
 from gsva_ros.conversions import fill_image, mask_of
+from gsva_ros.errors import write_result
 from gsva_ros.geometry import organised_points
 from gsva_ros.msg import Instruction, Outcome, Provenance, Segmentation
 from gsva_ros.overlay import Target, draw
@@ -262,7 +263,8 @@ def run_episodes(planner: PickPlanner, args: argparse.Namespace) -> int:
         print(episodes[-1].line(), flush=True)
     print(f"\n{table(episodes)}")
     if args.out is not None:
-        args.out.write_text(json.dumps(_report(planner, episodes), indent=1) + "\n")
+        text = json.dumps(_report(planner, episodes), indent=1) + "\n"
+        print(f"written: {write_result(args.out, text)}")
     return 0
 
 
