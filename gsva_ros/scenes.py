@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from .errors import InputError, one_line
 
 MAX_OBJECTS = 12
+_FRAMES = ("rgb", "instances")
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,34 @@ class Expression:
     targets: tuple[int, ...]
 
 
+class Stacked:
+    """Arrays [N_i, ...] one behind another, read by row without being copied together."""
+
+    def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
+        """Args: parts: of one shape but for the first axis."""
+        self.parts = list(parts)
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self.shape = (int(self._starts[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The row, or the rows [K, ...]."""
+        of = np.searchsorted(self._starts, rows, "right") - 1
+        if np.ndim(rows) == 0:
+            return self.parts[of][rows - self._starts[of]]
+        found = np.empty((len(of), *self.shape[1:]), self.parts[0].dtype)
+        for number, part in enumerate(self.parts):
+            found[of == number] = part[rows[of == number] - self._starts[number]]
+        return found
+
+
 class SceneSet:
     """Scenes of one split.
 
     Attributes:
+        folders: where they lie, and how many in each: one folder, unless `joined`.
         rgb: uint8 [N, H, W, 3], memory-mapped.
         instances: uint8 [N, H, W], 0 for background and k for the scene's object k (1-based).
         kind, colour, size: int64 [N, MAX_OBJECTS + 1], class indices; index 0, unused places and
@@ -62,11 +88,12 @@ class SceneSet:
                 f"render it with `gsva sim render --split {split}`"
             )
         lines = (path / "scenes.jsonl").read_text().splitlines()[:limit]
+        self.folders = [(path, len(lines))]
         self.kinds: list[str] = list(meta["kinds"])
         self.colours: list[str] = list(meta["colours"])
         self.sizes: list[str] = ["small", "large"]
-        self.rgb = np.load(path / "rgb.npy", mmap_mode="r")[: len(lines)]
-        self.instances = np.load(path / "instances.npy", mmap_mode="r")[: len(lines)]
+        rgb, instances = (np.load(path / f"{name}.npy", mmap_mode="r") for name in _FRAMES)
+        self.rgb, self.instances = Stacked([rgb[: len(lines)]]), Stacked([instances[: len(lines)]])
         height, width = self.instances.shape[1:]
         table = (len(lines), MAX_OBJECTS + 1)
         self.kind, self.colour, self.size = (np.full(table, -1, np.int64) for _ in range(3))
@@ -100,6 +127,45 @@ class SceneSet:
             table[k, list(ids)] = True
         frames = self.instances[rows]
         return np.take_along_axis(table, frames.reshape(len(rows), -1), 1).reshape(frames.shape)
+
+
+def joined(sets: Sequence[SceneSet]) -> SceneSet:
+    """Scenes of several folders as one set, in this order.
+
+    Raises:
+        InputError: they are of different sizes, or one knows kinds or colours that the first does not.
+    """
+    whole = copy(sets[0])
+    for other in sets[1:]:
+        place = other.folders[0][0]
+        if other.rgb.shape[1:] != whole.rgb.shape[1:]:
+            sizes = (f"{w}x{h}" for _, h, w, _ in (other.rgb.shape, whole.rgb.shape))
+            raise InputError(
+                f"{place}: scenes of {' beside '.join(sizes)}: render them at one size"
+            )
+        unknown = {*other.kinds, *other.colours} - {*whole.kinds, *whole.colours}
+        if unknown:
+            raise InputError(
+                f"{place}: {', '.join(sorted(unknown))}: not known to {whole.folders[0][0]}; "
+                "name the folder that knows all kinds and colours first"
+            )
+    whole.folders = [folder for each in sets for folder in each.folders]
+    whole.rgb, whole.instances = (
+        Stacked([part for each in sets for part in getattr(each, name).parts]) for name in _FRAMES
+    )
+    for name, names in (("kind", whole.kinds), ("colour", whole.colours), ("size", whole.sizes)):
+        setattr(whole, name, np.concatenate([_renumbered(each, name, names) for each in sets]))
+    whole.position = np.concatenate([each.position for each in sets])
+    whole.expressions = [expressions for each in sets for expressions in each.expressions]
+    return whole
+
+
+def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArray[np.int64]:
+    """A table of classes, by their places in `names`."""
+    own = getattr(scenes, f"{attribute}s")
+    places = np.array([*(names.index(name) for name in own), -1])
+    table: npt.NDArray[np.int64] = places[getattr(scenes, attribute)]
+    return table
 
 
 def _index(names: list[str], name: str) -> int:

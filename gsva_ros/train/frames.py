@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
 from ..model.images import PretrainedStem
 from ..model.sam import SamPreprocessor
-from ..scenes import SceneSet
+from ..scenes import SceneSet, Stacked
 from .kept import kept
 
 BATCH = 32
@@ -44,15 +43,15 @@ class Frames:
         """sam_pixel_values float32 [B, 3, S, S] of these scenes; `resized` of it is the frame."""
         return torch.stack([self._sam(frame) for frame in self._frames(rows)])
 
-    def remember(self, model: GSVA, folder: Path) -> None:
-        """Let the model's stems recall what their frozen backbones see in each scene: files in `folder`.
+    def remember(self, model: GSVA) -> None:
+        """Let the model's stems recall what their frozen backbones see in each scene: files beside them.
 
         The stems then know the scenes that `clip` or `sam` was asked for last, and no others. Nothing is
         done for a model whose stems have no such backbone, or whose towers see different pixels.
         """
         stems = [module for module in model.modules() if isinstance(module, PretrainedStem)]
         if stems and torch.allclose(self.clip(np.arange(1)), self.sam(np.arange(1)), atol=1e-4):
-            self._seen = Seen(self, stems[0].backbone, folder)
+            self._seen = Seen(self, stems[0].backbone)
             for stem in stems:
                 stem.backbone = self._seen
 
@@ -65,7 +64,7 @@ class Frames:
 class Seen(nn.Module):
     """Stands where a backbone stands, and gives its features of the scenes `rows` from a file (float16)."""
 
-    def __init__(self, frames: Frames, backbone: Backbone, folder: Path) -> None:
+    def __init__(self, frames: Frames, backbone: Backbone) -> None:
         super().__init__()
         self.rows = np.arange(0)
 
@@ -74,8 +73,12 @@ class Seen(nn.Module):
             with torch.autocast(pixels.device.type, torch.bfloat16):
                 return [scale.permute(0, 2, 3, 1) for scale in backbone(pixels)]
 
-        paths = [folder / f"backbone_{stride}.npy" for stride, _ in SCALES]
-        self._scales = kept(paths, len(frames), BATCH, look)
+        first, files = 0, []
+        for folder, count in frames.scenes.folders:
+            paths = [folder / f"backbone_{stride}.npy" for stride, _ in SCALES]
+            files.append(kept(paths, count, BATCH, lambda rows, first=first: look(rows + first)))
+            first += count
+        self._scales = [Stacked(parts) for parts in zip(*files, strict=True)]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The features of `rows` at each of SCALES, float32 [B, C, h, w]."""

@@ -22,9 +22,9 @@ def kept(
 
     Args:
         compute: of the scenes' rows [B], `batch` of them at a time, each file's features [B, ...]; called
-            only where a file is missing.
+            only where a file is missing, or is of another number of scenes.
     """
-    if not all(path.exists() for path in paths):
+    if not all(path.exists() and len(np.load(path, mmap_mode="r")) == count for path in paths):
         partial = [path.with_suffix(".partial") for path in paths]
         files: list[np.memmap] = []
         for start in tqdm(range(0, count, batch), desc=paths[0].stem, mininterval=5.0):

@@ -26,7 +26,7 @@ from ..model.tokenizer import TOKENIZER_NAME
 from ..phrasing import requests, unknown
 from ..phrasing.forms import reworded
 from ..phrasing.words import SYNONYMS, Vocabulary
-from ..scenes import SceneSet
+from ..scenes import SceneSet, joined
 from .config import Config
 from .contrast import WordContrast
 from .dense import DenseHead
@@ -131,7 +131,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
         base: the folder of the stage before; None: there was none.
 
     Raises:
-        InputError: other sources than one of rendered scenes, or scenes of another size.
+        InputError: other sources than rendered scenes, or scenes that do not go together.
     """
     scenes, model = _scenes(config), checkpoint.model
     torch.manual_seed(config.seed)
@@ -168,7 +168,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
 def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Losses:
     model = stage.model
     frames = Frames(scenes, model.config)
-    frames.remember(model, _path(config))
+    frames.remember(model)
     if config.objective == "clip":
         return clip_losses(model, scenes, frames, stage.head, stage.contrast)
     if config.objective == "sam":
@@ -183,19 +183,19 @@ def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
 
 
 def _scenes(config: Config) -> SceneSet:
-    """The one source of a stage."""
-    kinds = [source.kind for source in config.sources]
-    options = config.sources[0].options
-    if kinds != ["scenes"] or "path" not in options:
-        raise InputError(
-            f"objective {config.objective} learns from one source of kind scenes with a path, not from "
-            f"{', '.join(kinds)}"
-        )
-    return SceneSet(_path(config), "train", options.get("limit"))
-
-
-def _path(config: Config) -> Path:
-    return Path(config.sources[0].options["path"])
+    """The sources of a stage, as one."""
+    for source in config.sources:
+        if source.kind != "scenes" or "path" not in source.options:
+            raise InputError(
+                f"objective {config.objective} learns from sources of kind scenes with a path, not from "
+                f"{source.kind}"
+            )
+    return joined(
+        [
+            SceneSet(Path(source.options["path"]), "train", source.options.get("limit"))
+            for source in config.sources
+        ]
+    )
 
 
 def _vocabulary(scenes: SceneSet) -> Vocabulary:
@@ -207,7 +207,7 @@ def _texts(scenes: SceneSet) -> list[str]:
     rng, words = np.random.default_rng(0), _vocabulary(scenes)
     texts = [
         f"\nSegment {e.text}, {e.text}. ASSISTANT: Sure,{reworded(e.text, words, rng)}:"
-        for expressions in scenes.expressions[:4000]
+        for expressions in scenes.expressions[:: max(1, len(scenes) // 4000)]
         for e in expressions
     ]
     synonyms = [word for kind in scenes.kinds for word in SYNONYMS.get(kind, ())]

@@ -14,11 +14,12 @@ import yaml
 from safetensors.torch import load_file
 
 import gsva_ros
+from gsva_ros.errors import InputError
 from gsva_ros.phrasing.words import Vocabulary
 from gsva_ros.programs.train import train
-from gsva_ros.scenes import Expression, SceneSet
+from gsva_ros.scenes import Expression, SceneSet, joined
 from gsva_ros.sim.dataset import write_dataset
-from gsva_ros.train.config import Config, read_config
+from gsva_ros.train.config import Config, Data, read_config
 from gsva_ros.train.stages import new_mini
 from gsva_ros.train.text import Branches
 
@@ -88,3 +89,29 @@ def test_each_config_goes_on_where_the_one_before_ends() -> None:
     for before, after in itertools.pairwise(configs):
         assert after.model == str(before.out / "model")
         assert after.sources == before.sources
+
+
+def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "household", "train", 2, world="household", workers=1)
+    places = [tmp_path / "household", scenes]
+    first, other = (SceneSet(place, "train") for place in places)
+    whole = joined([first, other])
+    rows = np.array([17, 0, 1, 2])
+    alone = [other.rgb[15], first.rgb[0], first.rgb[1], other.rgb[0]]
+    assert np.array_equal(whole.rgb[rows], alone)
+    assert np.array_equal(whole.rgb[17], alone[0])
+    named = [other.kinds[k] for k in other.kind[0] if k >= 0]
+    assert [whole.kinds[k] for k in whole.kind[2] if k >= 0] == named
+    assert whole.expressions[2] == other.expressions[0]
+    with pytest.raises(InputError, match="the folder that knows all"):
+        joined([other, first])
+
+    sources = [{"kind": "scenes", "path": str(place)} for place in places]
+    clip = stage_config(CONFIGS[0], scenes, tmp_path, sources=sources)
+    train(clip)
+    for place, count in zip(places, (2, 16), strict=True):
+        assert len(np.load(place / "backbone_16.npy")) == count
+    bag = Data(kind="bag", path="x", topic="/t")
+    other_kind = clip.model_copy(update={"sources": [*clip.sources, bag]})
+    with pytest.raises(InputError, match="sources of kind scenes"):
+        new_mini(other_kind)
