@@ -37,7 +37,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "config/train").glob("mi
 def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config:
     """A stage as it is configured, of one step, in other folders."""
     data = yaml.safe_load(path.read_text().replace("runs/mini", str(runs)))
-    data["sources"][0]["path"] = str(scenes)
+    data["sources"] = [{"kind": "scenes", "path": str(scenes)}]
     return Config(**data | {"steps": 1, "batch": 4, "warmup": 0} | changes)
 
 
