@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ class SceneSet:
         for k, ids in enumerate(targets):
             table[k, list(ids)] = True
         frames = self.instances[rows]
-        return np.take_along_axis(table, frames.reshape(len(rows), -1), 1).reshape(frames.shape)
+        flat = frames.reshape(len(rows), math.prod(frames.shape[1:]))
+        return np.take_along_axis(table, flat, 1).reshape(frames.shape)
 
 
 def joined(sets: Sequence[SceneSet]) -> SceneSet:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -295,3 +296,10 @@ def test_expressions_in_other_forms_keep_their_truth(scenes: SceneSet) -> None:
             for referring in asked:
                 assert referring.mask.any() == bool(referring.referents)
         assert len(seen) > 4, name
+
+
+def test_a_scene_that_nothing_is_asked_about_is_passed_over(scenes: SceneSet) -> None:
+    silent = copy(scenes)
+    silent.expressions = [[], *scenes.expressions[1:]]
+    slots = slots_of(scene_cases(silent), perfect)
+    assert len(slots.p_seg) == sum(map(len, silent.expressions))
