@@ -15,6 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from .clip import ClipVisionTower
 from .config import GSVAConfig
+from .images import share_backbone
 from .sam import VisualModel
 
 
@@ -52,6 +53,7 @@ class GSVAModel(LlamaModel):
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, mask_channels), nn.Dropout(0.0)
         )
         self.text_hidden_fcs = nn.ModuleList([fcs])
+        share_backbone(self)
 
 
 class GSVA(nn.Module):

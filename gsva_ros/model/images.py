@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from .backbone import SCALES, Backbone
+from .backbone import SCALES, Backbone, Glance
 from .resample import FILTERS, resample
 
 Rgb = NDArray[np.uint8]
@@ -118,7 +118,7 @@ class PretrainedStem(nn.Module):
 
     def __init__(self, embed_dim: int, stride: int, channels_last: bool = False) -> None:
         super().__init__()
-        self.backbone = Backbone()
+        self.backbone: nn.Module = Backbone()
         self.fine = ConvStem(embed_dim, stride)
         self.channels_last = channels_last
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _, channels in SCALES)
@@ -138,7 +138,8 @@ class PretrainedStem(nn.Module):
         x: Tensor = self.fine(pixels).permute(0, 2, 3, 1)
         scales = zip(self.backbone(pixels), self.norms, self.laterals, strict=True)
         for features, norm, lateral in scales:
-            x = x + self._on_grid(norm(features.permute(0, 2, 3, 1)), lateral, x.shape[1:3])
+            features = features.to(norm.weight.dtype).permute(0, 2, 3, 1)
+            x = x + self._on_grid(norm(features), lateral, x.shape[1:3])
         return x if self.channels_last else x.permute(0, 3, 1, 2)
 
     def _on_grid(self, features: Tensor, lateral: nn.Module, grid: Sequence[int]) -> Tensor:
@@ -151,6 +152,15 @@ class PretrainedStem(nn.Module):
         if features.shape[1] != grid[0]:
             embedded = F.interpolate(embedded, tuple(grid), mode="bilinear", align_corners=False)
         return embedded.permute(0, 2, 3, 1)
+
+
+def share_backbone(model: nn.Module) -> None:
+    """Let the stems of a model's towers look through one backbone."""
+    stems = [module for module in model.modules() if isinstance(module, PretrainedStem)]
+    if len(stems) > 1:
+        glance = Glance(stems[0].backbone)
+        for stem in stems:
+            stem.backbone = glance
 
 
 #: Ways to make patch embeddings, by their name in a config. "patch": one strided convolution.

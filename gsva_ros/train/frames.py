@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..model.backbone import SCALES, Backbone
+from ..model.backbone import SCALES
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
@@ -64,7 +64,7 @@ class Frames:
 class Seen(nn.Module):
     """Stands where a backbone stands, and gives its features of the scenes `rows` from a file (float16)."""
 
-    def __init__(self, frames: Frames, backbone: Backbone) -> None:
+    def __init__(self, frames: Frames, backbone: nn.Module) -> None:
         super().__init__()
         self.rows = np.arange(0)
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from importlib import util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+import gsva_ros
 from gsva_ros.errors import InputError
 from gsva_ros.model import backbone
 from gsva_ros.model.backbone import SCALES, STAGES, Backbone
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.model.gsva import GSVA
-from gsva_ros.model.images import PretrainedStem
+from gsva_ros.model.images import PretrainedStem, share_backbone
 from gsva_ros.model.prompt import Prompt
 from gsva_ros.model.schema import Sam
 from gsva_ros.train.recipe import mini_config
@@ -95,15 +97,43 @@ def test_a_checkpoint_does_not_hold_it_and_a_loaded_model_has_it(tmp_path: Path)
     config = mini_config(pieces)
     model = GSVA(config).eval()
     frozen = sum(buffer.numel() for name, buffer in model.named_buffers() if "backbone" in name)
-    assert frozen > 5_500_000  # two towers
+    assert 2_700_000 < frozen < 3_700_000  # once for both towers
     assert not [name for name in model.state_dict() if "backbone" in name]
     assert not [name for name, _ in model.named_parameters() if "backbone" in name]
     save_pretrained(model, Prompt.load(tokenizer, config).tokenizer, tmp_path / "model")
     loaded = load_converted(tmp_path / "model").model
+    frame = np.full((48, 64, 3), 90, np.uint8)
+    for dtype in ("float32", "bfloat16", "int8"):  # the backbone stays what it is
+        engine = gsva_ros.load(tmp_path / "model", device="cpu", dtype=dtype)
+        (slot,) = engine.segment(engine.encode(frame), ["the red mug"]).slots
+        assert slot.expression == "the red mug"
+        assert 0.0 <= slot.p_seg <= 1.0
     pixels = torch.randn(1, 3, config.clip["image_size"], config.clip["image_size"])
     with torch.no_grad():
         torch.testing.assert_close(loaded.encode_clip(pixels), model.encode_clip(pixels))
         torch.testing.assert_close(loaded.encode_sam(pixels), model.encode_sam(pixels))
+
+
+def test_two_towers_look_once_at_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    stems = nn.ModuleList([PretrainedStem(24, 16), PretrainedStem(24, 8)])
+    frames = [torch.randn(1, 3, 64, 64) for _ in range(2)]
+    with torch.no_grad():
+        wanted = [[stem(pixels) for stem in stems] for pixels in frames]
+        share_backbone(stems)
+        looks: list[Tensor] = []
+        look = Backbone.forward
+        monkeypatch.setattr(
+            Backbone, "forward", lambda self, pixels: looks.append(pixels) or look(self, pixels)
+        )
+        for pixels, of_frame in zip(frames, wanted, strict=True):
+            for stem, alone in zip(stems, of_frame, strict=True):
+                torch.testing.assert_close(stem(pixels + 1e-7), alone, atol=1e-4, rtol=1e-4)
+        assert len(looks) == len(frames)
+        # Pixels that differ are looked at by themselves, also where one tower is shown two frames in turn.
+        for pixels, of_frame in zip(frames, wanted, strict=True):
+            torch.testing.assert_close(stems[0](pixels), of_frame[0])
+        assert len(looks) == 2 * len(frames)
 
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
