@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .answer import ExpressionError, Rejection, Slot, no_rejection
+from .arguments import add_model_arguments
 from .errors import InputError, check_writable, one_line
 
 #: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
@@ -76,11 +77,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("image", type=Path, help="a picture file")
     parser.add_argument("expressions", nargs="*", help='what to look for: "the red mug" ...')
     parser.add_argument("--text", help="a free request instead of expressions")
-    parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16, int8, int4"
-    )
+    add_model_arguments(parser)
     parser.add_argument("--output", type=Path, help="the overlay (default: IMAGE.overlay.png)")
     parser.set_defaults(run=segment)
 

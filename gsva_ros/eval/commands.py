@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answer import no_rejection
+from ..arguments import add_model_arguments
 from ..errors import InputError, check_writable, one_line, write_result
 from .metrics import NAMES
 from .sources import bag, dataset, scenes
@@ -72,11 +73,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--perfect", action="store_true", help="the truth answers: what carrying alone costs"
     )
-    parser.add_argument("--model", default="gsva-mini", help="bundled name or directory")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16, int8 or int4"
-    )
+    add_model_arguments(parser)
     parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
     parser.set_defaults(run=_tracking)
 
@@ -133,14 +130,7 @@ def _output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="gsva-mini", help="bundled name or directory")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--dtype",
-        default="auto",
-        help="auto (bfloat16 on CUDA, float32 elsewhere), float32, bfloat16, float16, int8 or int4; "
-        "published numbers are float32's",
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "--records", type=Path, help="keep records here while running; a killed run goes on"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gsva_ros.answer import no_rejection
+from gsva_ros.arguments import add_model_arguments
 from gsva_ros.errors import InputError
 
 
@@ -26,11 +27,7 @@ def register(subparsers: Any) -> None:
         "can use the model and read the bags given here. It needs no network and reports to nobody.",
     )
     parser.add_argument("bags", nargs="*", type=Path, help="bags and pictures to choose from")
-    parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16, int8, int4"
-    )
+    add_model_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, help="without it: the first free one from 7860")
     parser.set_defaults(run=run)
