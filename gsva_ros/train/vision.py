@@ -78,11 +78,12 @@ def sam_losses(
     patch = model.config.sam["patch_size"]
     rows_h, columns = (length // patch for length in frames.resized)
     per_frame = 3
+    named = np.flatnonzero((scenes.kind >= 0).any(1))  # a scene may hold nothing that has a name
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         device = model.device
         rng = np.random.default_rng([2, step])
-        rows = rng.integers(len(scenes), size=batch)
+        rows = named[rng.integers(len(named), size=batch)]
         pixels = frames.sam(rows).to(device)
         labels = dense_labels(scenes, rows, rows_h, columns).to(device)
         picks = [

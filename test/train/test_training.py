@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,14 @@ def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> No
     other_kind = clip.model_copy(update={"sources": [*clip.sources, bag]})
     with pytest.raises(InputError, match="sources of kind scenes"):
         new_mini(other_kind)
+
+
+def test_scenes_that_hold_nothing_named_teach_no_masks(scenes: Path, tmp_path: Path) -> None:
+    nameless = tmp_path / "nameless"
+    shutil.copytree(scenes, nameless)
+    lines = [json.loads(line) for line in (nameless / "scenes.jsonl").read_text().splitlines()]
+    for scene in lines[:-1]:
+        scene["objects"] = [thing | {"kind": ""} for thing in scene["objects"]]
+    (nameless / "scenes.jsonl").write_text("".join(json.dumps(scene) + "\n" for scene in lines))
+    train(stage_config(CONFIGS[1], nameless, tmp_path, model="new"))
+    assert (tmp_path / "sam/model/model.safetensors").is_file()
