@@ -150,11 +150,12 @@ class Grounding(nn.Module):
             ),
         }
         single = [n for n, ids in enumerate(meant) if len(ids) == 1]
-        places = self._scenes.position[read.rows[images[single]], [meant[n][0] for n in single]]
-        true = torch.from_numpy(places).to(image.device)
-        seen = self.seen(read.layers[SEEN_LAYER][image, word][single]).float()
-        known = self.place(read.layers[PLACE_LAYER][image, slot][single]).float()
-        losses |= {"seen": F.l1_loss(seen, true), "place": F.l1_loss(known, true)}
+        if single:
+            places = self._scenes.position[read.rows[images[single]], [meant[n][0] for n in single]]
+            true = torch.from_numpy(places).to(image.device)
+            seen = self.seen(read.layers[SEEN_LAYER][image, word][single]).float()
+            known = self.place(read.layers[PLACE_LAYER][image, slot][single]).float()
+            losses |= {"seen": F.l1_loss(seen, true), "place": F.l1_loss(known, true)}
         weights = {"anchor": 4.0, "guide": 0.3, "seen": 2.0, "place": 2.0}
         total = total + sum(weights[name] * loss for name, loss in losses.items())
         return total, figures | {name: loss.item() for name, loss in losses.items()}
