@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,29 @@ def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> No
         new_mini(other_kind)
 
 
+def rewritten(scenes: Path, out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """The scenes with each one's lists changed."""
+    shutil.copytree(scenes, out)
+    lines = [json.loads(line) for line in (out / "scenes.jsonl").read_text().splitlines()]
+    (out / "scenes.jsonl").write_text("".join(json.dumps(change(line)) + "\n" for line in lines))
+    return out
+
+
 def test_scenes_that_hold_nothing_named_teach_no_masks(scenes: Path, tmp_path: Path) -> None:
-    nameless = tmp_path / "nameless"
-    shutil.copytree(scenes, nameless)
-    lines = [json.loads(line) for line in (nameless / "scenes.jsonl").read_text().splitlines()]
-    for scene in lines[:-1]:
-        scene["objects"] = [thing | {"kind": ""} for thing in scene["objects"]]
-    (nameless / "scenes.jsonl").write_text("".join(json.dumps(scene) + "\n" for scene in lines))
-    train(stage_config(CONFIGS[1], nameless, tmp_path, model="new"))
+    def change(scene: dict[str, Any]) -> dict[str, Any]:
+        named = scene["seed"] % 8 == 0
+        return scene | {"objects": [t if named else t | {"kind": ""} for t in scene["objects"]]}
+
+    train(
+        stage_config(CONFIGS[1], rewritten(scenes, tmp_path / "s", change), tmp_path, model="new")
+    )
     assert (tmp_path / "sam/model/model.safetensors").is_file()
+
+
+def test_relations_to_what_is_not_there_alone_teach_no_place(scenes: Path, tmp_path: Path) -> None:
+    asked = {"text": "the mug left of the knife", "category": "absent_relation", "targets": []}
+    other = rewritten(scenes, tmp_path / "s", lambda scene: scene | {"expressions": [asked]})
+    train(
+        stage_config(CONFIGS[2], other, tmp_path, model="new")
+    )  # a loss that is NaN would stop it
+    assert (tmp_path / "language/model/model.safetensors").is_file()
