@@ -148,6 +148,11 @@ class Engine:
         """The model's own: a slot is rejected where p_seg is below it."""
         return float(self.config.rejection_threshold)
 
+    @property
+    def slot_temperature(self) -> float:
+        """What the scores of [SEG] and [REJ] are divided by before they become p_seg."""
+        return float(self.config.slot_temperature)
+
     @torch.inference_mode()
     @memory_errors
     def encode(self, rgb: Rgb) -> EncodedFrame:
@@ -349,7 +354,7 @@ class Engine:
     ) -> _Decision:
         """`_slot_logits` [1 or 2] and hidden state [D] of the position before the slot."""
         # With [SEG] alone this is 1, or NaN.
-        p_seg = float(logits.softmax(-1)[0])
+        p_seg = float((logits / self.slot_temperature).softmax(-1)[0])
         return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
     def _answer(

@@ -113,6 +113,7 @@ class Sam3Engine:
     prompt_template = "sam3"
     can_reject = True
     rejection_threshold = 0.5
+    slot_temperature = 1.0
 
     def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.device, self.dtype = str(directory), device, dtype

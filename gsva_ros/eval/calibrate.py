@@ -1,21 +1,57 @@
-"""Pick the rejection threshold on slots with known truth."""
+"""Make p_seg a probability, and pick the rejection threshold, on slots with known truth."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError, one_line, validated
 from ..model.config import CONFIG_NAME
 from .metrics import metric
-from .summary import Scoring, Slots
+from .summary import Scoring, Slots, calibration
 
 CALIBRATION_NAME = "calibration.json"
 # Two T-accs that are no further apart count as equal.
 EQUAL_T_ACC = 0.005
+TEMPERATURES = (0.1, 10.0)
+# A p_seg of 0 or 1 has been rounded.
+_ROUNDED = 1e-7
+
+
+def best_temperature(slots: Slots, before: float) -> float:
+    """The temperature of the least cross-entropy of p_seg, within TEMPERATURES.
+
+    Args:
+        before: the one that these slots were decided with.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
+    """
+    low, high = TEMPERATURES
+    scores = _scores(slots.p_seg) * before
+    while high / low > 1.0 + 1e-6:  # cross-entropy is convex in 1 / temperature
+        middle = float(np.sqrt(low * high))
+        slope = ((_sigmoid(scores / middle) - slots.present) * scores).mean()
+        low, high = (middle, high) if slope > 0 else (low, middle)
+    return float(np.sqrt(low * high))
+
+
+def rescaled(p_seg: NDArray[np.float64], before: float, after: float) -> NDArray[np.float64]:
+    """p_seg [N] as it is at another temperature."""
+    return _sigmoid(_scores(p_seg) * (before / after))
+
+
+def _scores(p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
+    p_seg = np.clip(p_seg, _ROUNDED, 1.0 - _ROUNDED)
+    return np.asarray(np.log(p_seg) - np.log1p(-p_seg))
+
+
+def _sigmoid(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1.0 / (1.0 + np.exp(-scores)))
 
 
 def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
@@ -59,14 +95,37 @@ def threshold_for_giou(slots: Slots) -> float:
     return float(p_seg[best])
 
 
-def calibrated(slots: Slots, threshold: float, before: float) -> dict[str, Any]:
-    """What the threshold gives on these slots, beside the one before."""
+@dataclass(frozen=True)
+class Rule:
+    """How scores become decisions."""
 
-    def at(value: float) -> dict[str, float]:
-        figures = metric()(slots.terms(slots.rejected_below(value), Scoring()).sum(0))
-        return {"threshold": value} | {k: float(v) for k, v in figures.items()}
+    temperature: float
+    threshold: float
 
-    return {"slots": len(slots.p_seg), "chosen": at(threshold), "before": at(before)}
+    def cooler(self, after: float) -> Rule:
+        """The rule of the same decisions at another temperature."""
+        (threshold,) = rescaled(np.array([self.threshold]), self.temperature, after)
+        # What lay on the threshold is not to fall below it by rounding.
+        return Rule(after, max(0.0, float(threshold) - 1e-6))
+
+
+def calibrated(slots: Slots, chosen: Rule, before: Rule) -> dict[str, Any]:
+    """What a rule gives on these slots, beside the one that they were decided with."""
+
+    def at(rule: Rule) -> dict[str, float]:
+        p_seg = slots.p_seg
+        if rule.temperature != before.temperature:
+            p_seg = rescaled(p_seg, before.temperature, rule.temperature)
+        own = replace(slots, p_seg=p_seg)
+        figures = metric()(own.terms(own.rejected_below(rule.threshold), Scoring()).sum(0))
+        gap = calibration(own)["expected_calibration_error"]
+        return (
+            asdict(rule)
+            | {k: float(v) for k, v in figures.items()}
+            | {"expected_calibration_error": gap}
+        )
+
+    return {"slots": len(slots.p_seg), "chosen": at(chosen), "before": at(before)}
 
 
 def read_calibration(directory: Path) -> dict[str, Any] | None:
@@ -83,10 +142,11 @@ def read_calibration(directory: Path) -> dict[str, Any] | None:
     return validated(dict[str, Any], data, str(path), "delete it, or run `gsva calibrate`")
 
 
-def write_threshold(directory: Path, threshold: float, how: dict[str, Any]) -> None:
-    """Put the threshold into the model's config.json, and how it was found into calibration.json."""
+def write_rule(directory: Path, rule: Rule, how: dict[str, Any]) -> None:
+    """Put the rule into the model's config.json, and how it was found into calibration.json."""
     path = directory / CONFIG_NAME
     config = json.loads(path.read_text())
-    config["rejection_threshold"] = threshold
+    config["slot_temperature"] = rule.temperature
+    config["rejection_threshold"] = rule.threshold
     path.write_text(json.dumps(config, indent=2) + "\n")
     (directory / CALIBRATION_NAME).write_text(json.dumps(how, indent=2) + "\n")

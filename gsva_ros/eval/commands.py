@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,9 +97,9 @@ def register(subparsers: Any) -> None:
 
     calibrate = subparsers.add_parser(
         "calibrate",
-        help="choose a model's rejection threshold on scenes with known truth",
-        description="Writes the threshold into the model's config.json, where the engine finds it, "
-        "and how it was found into calibration.json beside it.",
+        help="make a model's probabilities honest and choose its threshold, on scenes with known truth",
+        description="Writes the temperature of p([SEG]) and the rejection threshold into the model's "
+        "config.json, where the engine finds them, and how they were found into calibration.json.",
     )
     scenes.add_arguments(calibrate, "val")
     _run_arguments(calibrate)
@@ -279,6 +279,7 @@ def _records(
         "fingerprint": gathered.fingerprint,
         "protocol": protocol,
         "rejection_threshold": engine.rejection_threshold,
+        "slot_temperature": engine.slot_temperature,
     }
     path = args.records.with_name(f"{args.records.name}.blind") if blind else args.records
     return Records(path, run, processes().process_index)
@@ -352,15 +353,17 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from ..engine import model_directory
+    from ..engine import Engine, model_directory
     from .calibrate import (
         CALIBRATION_NAME,
         EQUAL_T_ACC,
+        Rule,
+        best_temperature,
         calibrated,
         threshold_for_equal_t_acc,
         threshold_for_giou,
         threshold_for_t_acc,
-        write_threshold,
+        write_rule,
     )
     from .processes import processes
     from .run import evaluate
@@ -371,6 +374,8 @@ def _calibrate(args: argparse.Namespace) -> int:
     with scenes.gather(args) as gathered:
         cases = gathered.cases
     engine = _engine(args)
+    if not isinstance(engine, Engine) or not engine.can_reject:
+        raise InputError(f"{args.model}: writes no [REJ], so there is no threshold to choose")
     kept = _records(args, engine, gathered, "deployed")
     slots = Slots.of(evaluate(engine, cases, kept, label="model"))
     if not processes().is_main_process:
@@ -382,9 +387,13 @@ def _calibrate(args: argparse.Namespace) -> int:
         threshold, goal = threshold_for_giou(slots), "best gIoU"
     else:
         threshold, goal = threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
-    how = calibrated(slots, threshold, engine.rejection_threshold)
+    before = Rule(engine.slot_temperature, engine.rejection_threshold)
+    chosen = replace(before, threshold=threshold).cooler(
+        best_temperature(slots, before.temperature)
+    )
+    how = calibrated(slots, chosen, before)
     how |= {"goal": goal, "split": args.split, "scenes": len(cases)}
-    write_threshold(directory, threshold, how)
+    write_rule(directory, chosen, how)
     for name in ("before", "chosen"):
         figures = "  ".join(f"{k} {v:.4f}" for k, v in how[name].items())
         print(f"{name:8}{figures}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from copy import copy
+from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +21,9 @@ import gsva_ros
 from gsva_ros import cli
 from gsva_ros.answer import Rejection, Slot, cropped, mask_box
 from gsva_ros.eval.calibrate import (
+    Rule,
+    best_temperature,
+    calibrated,
     threshold_for_equal_t_acc,
     threshold_for_giou,
     threshold_for_t_acc,
@@ -25,7 +31,7 @@ from gsva_ros.eval.calibrate import (
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.metrics import bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, evaluate
-from gsva_ros.eval.sources.scenes import scene_cases
+from gsva_ros.eval.sources.scenes import gather, scene_cases
 from gsva_ros.eval.summary import Scoring, Slots, calibration, rejection_curve, scores, summary
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.scenes import SceneSet
@@ -204,6 +210,40 @@ def test_calibration_sees_overconfidence() -> None:
     assert calibration(slots(0.95, 0.55))["expected_calibration_error"] == pytest.approx(0.4)
 
 
+def test_a_temperature_makes_p_seg_honest(cases: list[Case]) -> None:
+    """Scores that are half as big again as they should be, decided at half a temperature."""
+    rng = np.random.default_rng(0)
+    slots = slots_of(cases, careless)
+    n = 20_000
+    scores_true = rng.normal(0.0, 1.0, n)
+    present = rng.random(n) < 1 / (1 + np.exp(-scores_true))
+    columns = {f.name: np.resize(getattr(slots, f.name), n) for f in fields(slots)}
+    p_seg = 1 / (1 + np.exp(-1.5 * scores_true / 0.5))
+    sure = Slots(**columns | {"present": present, "p_seg": p_seg})
+    before = Rule(0.5, 0.7)
+    found = best_temperature(sure, 0.5)
+    assert found == pytest.approx(1.5, rel=0.05)
+    how = calibrated(sure, before.cooler(found), before)
+    assert how["before"]["expected_calibration_error"] > 0.1
+    assert how["chosen"]["expected_calibration_error"] < 0.02
+    for name in ("gIoU", "N_acc", "T_acc"):  # the decisions stay
+        assert how["chosen"][name] == pytest.approx(how["before"][name], abs=1e-3)
+    assert how["chosen"]["threshold"] == pytest.approx(1 / (1 + (3 / 7) ** (0.5 / found)), abs=1e-5)
+
+
+def test_scenes_of_several_folders_are_asked_together(scenes: SceneSet, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "other", "test", 2, workers=1)
+    args = argparse.Namespace(
+        data=[scenes.folders[0][0], tmp_path / "other"],
+        split="test",
+        limit=None,
+        forms="as written",
+    )
+    with gather(args) as gathered:
+        assert len({case.id for case in gathered.cases}) == len(scenes) + 2
+        assert gathered.data == "8 scenes of split test"
+
+
 def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     """Calibration changes the model's own decisions; two runs compare."""
     data, model = tmp_path / "val", tmp_path / "model"
@@ -216,6 +256,7 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     engine = gsva_ros.load(model, device="cpu")
     how = json.loads((model / "calibration.json").read_text())
     assert engine.rejection_threshold == how["chosen"]["threshold"]
+    assert engine.slot_temperature == how["chosen"]["temperature"]
     assert how["chosen"]["T_acc"] >= 0.9
     page = tmp_path / "b.html"
     report = ["--out", str(tmp_path / "b.json"), "--report", str(page)]
@@ -223,6 +264,8 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     assert page.read_text().count('<div class="card"') == 24 + 3  # one worst a picture
     b = json.loads((tmp_path / "b.json").read_text())
     assert b["scores"]["all"]["T_acc"] == pytest.approx(how["chosen"]["T_acc"])
+    gap = how["chosen"]["expected_calibration_error"]
+    assert b["calibration"]["expected_calibration_error"] == pytest.approx(gap, abs=1e-3)
     assert b["baselines"]["always [REJ]"]["N_acc"] == 1.0
     assert "scenes of split val for" in page.read_text()
     capsys.readouterr()

@@ -26,12 +26,12 @@ UNKNOWN = "unknown"
 
 
 def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
-    """The folder and its split; `split`: the default."""
+    """The folders and their split; `split`: the default."""
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder written by `gsva sim render`"
+        "--data", type=Path, required=True, nargs="+", help="folders written by `gsva sim render`"
     )
-    parser.add_argument("--split", default=split, help="the split that the folder must hold")
-    parser.add_argument("--limit", type=int, help="the first LIMIT scenes only")
+    parser.add_argument("--split", default=split, help="the split that each folder must hold")
+    parser.add_argument("--limit", type=int, help="the first LIMIT scenes of each only")
     parser.add_argument(
         "--forms",
         choices=(*FORMS, UNKNOWN, "as written"),
@@ -44,11 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
 
 @contextmanager
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
-    """The scenes' cases; InputError where the folder does not hold them."""
-    scenes = SceneSet(args.data, args.split, args.limit)
+    """The scenes' cases; InputError where a folder does not hold them."""
     nouns = HELD_OUT_NOUNS if args.forms == UNKNOWN else ()
-    cases = scene_cases(scenes, FORMS.get(args.forms), nouns)
-    files = sorted(path for path in args.data.iterdir() if path.is_file())
+    cases, files = [], []
+    for folder in args.data:
+        scenes = SceneSet(folder, args.split, args.limit)
+        where = f"{folder}, " if len(args.data) > 1 else ""
+        cases += scene_cases(scenes, FORMS.get(args.forms), nouns, where)
+        files += sorted(path for path in folder.iterdir() if path.is_file())
     data = f"{len(cases)} scenes of split {args.split}"
     data += (
         f", in {args.forms} forms" if args.forms in FORMS else ", unknown nouns" if nouns else ""
@@ -57,11 +60,15 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
 
 
 def scene_cases(
-    scenes: SceneSet, forms: Sequence[Form] | None = None, nouns: Sequence[str] = ()
+    scenes: SceneSet,
+    forms: Sequence[Form] | None = None,
+    nouns: Sequence[str] = (),
+    where: str = "",
 ) -> list[Case]:
     """One case for each rendered scene; with forms, of what can be said in one, by its name.
 
     nouns: what no scene holds; where there are any, of expressions that name one of them.
+    where: what their names begin with.
     """
     words = Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
     nouns = unknown(nouns, words)
@@ -92,4 +99,4 @@ def scene_cases(
 
         return read
 
-    return [Case(f"scene {row}", reader(row)) for row in range(len(scenes))]
+    return [Case(f"{where}scene {row}", reader(row)) for row in range(len(scenes))]
