@@ -102,6 +102,12 @@ class Config(_Fields):
     heads: LearningRate = Field(
         1e-3, description="of what a stage of gsva-mini trains beside the model and throws away"
     )
+    simple: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of gsva-mini's language stage in which simple expressions give way to all",
+    )
     lora: Lora | None = Field(None, description="low-rank factors; none where it is left out")
     export: Literal["merged", "adapter"] = Field(
         "merged", description="a whole model, or what was trained alone, which loads on its base"

@@ -140,13 +140,18 @@ class LanguageLoss:
         return Pass(loss, figures | grounded, packed, hidden[image, place])
 
 
-def language_losses(loss: LanguageLoss, cache: FeatureCache, steps: int) -> Losses:
-    """The language model learns on cached features: all simple expressions at first, none from halfway."""
+def language_losses(loss: LanguageLoss, cache: FeatureCache, simple: float) -> Losses:
+    """The language model learns on cached features.
+
+    Args:
+        simple: steps after which no scene is asked about in simple expressions alone; at first all are.
+    """
 
     def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([3, step])
         rows = loss.rows(rng, batch)
-        result = loss(rows, rng, cache.clip(rows, loss.device), simple=1.0 - 2.0 * step / steps)
+        share = 1.0 - step / simple if step < simple else 0.0
+        result = loss(rows, rng, cache.clip(rows, loss.device), share)
         return result.loss, result.figures
 
     return losses

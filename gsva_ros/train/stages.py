@@ -179,7 +179,7 @@ def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
         return joint_losses(loss, stage.symbolic, frames)
     config.out.mkdir(parents=True, exist_ok=True)
     cache = FeatureCache(model, frames, config.out / "clip_tokens.npy", model.device)
-    return language_losses(loss, cache, config.steps)
+    return language_losses(loss, cache, config.simple * config.steps)
 
 
 def _scenes(config: Config) -> SceneSet:
