@@ -29,6 +29,7 @@ ALLOWED = {
 }
 #: Small modules of the package's root that stand below all layers.
 SHARED = {
+    "arguments",
     "errors",
     "stamps",
     "truth",
