@@ -109,13 +109,16 @@ class _Convolution(nn.Module):
         if size == 1:  # a product, for which torch has better kernels than for such a convolution
             x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
             x = x.permute(0, 3, 1, 2)
-            return F.relu6(x, inplace=True) if self.active else x
+        else:
+            x = self._around(x, size)
+        return F.relu6(x, inplace=True) if self.active else x
+
+    def _around(self, x: Tensor, size: int) -> Tensor:
         groups = x.shape[1] // self.weight.shape[1]
         padding = size // 2
         if self.stride == 2:  # sides are even: TensorFlow pads one pixel less before than behind
             x, padding = F.pad(x, ((size - 2) // 2, (size - 1) // 2) * 2), 0
-        x = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=groups)
-        return F.relu6(x, inplace=True) if self.active else x
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=groups)
 
 
 class _Block(nn.Module):

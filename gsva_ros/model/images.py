@@ -154,9 +154,14 @@ class PretrainedStem(nn.Module):
         return embedded.permute(0, 2, 3, 1)
 
 
+def pretrained_stems(model: nn.Module) -> list[PretrainedStem]:
+    """The stems of a model's towers that stand on a backbone."""
+    return [module for module in model.modules() if isinstance(module, PretrainedStem)]
+
+
 def share_backbone(model: nn.Module) -> None:
     """Let the stems of a model's towers look through one backbone."""
-    stems = [module for module in model.modules() if isinstance(module, PretrainedStem)]
+    stems = pretrained_stems(model)
     if len(stems) > 1:
         glance = Glance(stems[0].backbone)
         for stem in stems:

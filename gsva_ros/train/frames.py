@@ -13,7 +13,7 @@ from ..model.backbone import SCALES
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
-from ..model.images import PretrainedStem
+from ..model.images import pretrained_stems
 from ..model.sam import SamPreprocessor
 from ..scenes import SceneSet, Stacked
 from .kept import kept
@@ -49,7 +49,7 @@ class Frames:
         The stems then know the scenes that `clip` or `sam` was asked for last, and no others. Nothing is
         done for a model whose stems have no such backbone, or whose towers see different pixels.
         """
-        stems = [module for module in model.modules() if isinstance(module, PretrainedStem)]
+        stems = pretrained_stems(model)
         if stems and torch.allclose(self.clip(np.arange(1)), self.sam(np.arange(1)), atol=1e-4):
             self._seen = Seen(self, stems[0].backbone)
             for stem in stems:
