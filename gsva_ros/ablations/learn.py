@@ -9,6 +9,7 @@ conversation, and has neither decided a slot nor seen an absent thing since its 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, IGNORE, dice_loss, sigmoid_bce_loss
@@ -27,9 +29,9 @@ from ..scenes import Expression
 from ..train.batches import around
 from ..train.config import Config
 from ..train.grounding import Grounding, Read
+from ..train.known import known
 from ..train.packing import Branch, Packed, pack
 from ..train.parts import export, select
-from ..train.stages import Step, Steps
 from ..train.trainer import MODEL, Task, Trainer
 from ..train.vision import mask_logits
 from .rows import ROWS, Row, branches
@@ -79,32 +81,42 @@ def draw(expressions: list[Expression], rng: np.random.Generator) -> Asked:
     return Asked(found)
 
 
+class Steps(Dataset[Tensor]):
+    """Step n at index n: the learner itself looks up what it learns from."""
+
+    def __getitem__(self, number: int) -> Tensor:
+        """The number."""
+        return torch.tensor(number)
+
+
 class Learner(nn.Module):
     """The model, and the loss of one step of a row; of the base, where `row` is None."""
 
     def __init__(self, checkpoint: Checkpoint, data: Seen, row: Row | None, config: Config) -> None:
         super().__init__()
         self.model, self.prompt = checkpoint.model, checkpoint.prompt
-        self.grounding = Grounding(self.model, data.scenes)
+        self.grounding = Grounding(self.model)
         self._data, self._row, self._config = data, row, config
 
-    def forward(self, step: Step) -> tuple[Tensor, dict[str, float]]:
-        """The step's loss and figures."""
-        rng = np.random.default_rng([7, self._config.seed, step.number])
+    def forward(self, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and figures of the step of this number."""
+        number = int(step)
+        rng = np.random.default_rng([7, self._config.seed, number])
         rows = rng.integers(len(self._data.scenes), size=self._config.batch)
-        packed = pack(self._prefix(), [self._branches(int(r), step.number, rng) for r in rows])
+        packed = pack(self._prefix(), [self._branches(int(r), number, rng) for r in rows])
         layers, hidden = read(self.model, self.prompt, self._data.clip(rows), packed)
         start = len(around(self.prompt)[0])
         patches = slice(start, start + self.model.config.image_tokens)
-        looking, figures = self.grounding(Read(layers, packed, rows, patches, self._prefix()))
+        truth = known(self._data.scenes, isqrt(self.model.config.image_tokens), rows, packed)
+        looking, figures = self.grounding(Read(layers, packed, truth, patches, self._prefix()))
         text, decided = self._words(hidden, packed)
-        figures |= {"text": text.item(), "slot": decided.item()}
+        figures |= {"text": text, "slot": decided}
         masks, iou = self._masks(hidden, packed, rows, rng)
-        figures |= {"mask": masks.item(), "iou": iou}
+        figures |= {"mask": masks, "iou": torch.tensor(iou)}
         loss = looking + text + masks
         if self._row:
             loss = loss + decided
-        return loss, figures | {"loss": loss.item()}
+        return loss, {name: value.detach() for name, value in (figures | {"loss": loss}).items()}
 
     def _prefix(self) -> int:
         before, after = around(self.prompt)

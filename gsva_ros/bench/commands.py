@@ -23,6 +23,12 @@ def register(subparsers: Any) -> None:
         help="gsva-mini, or random weights of these proportions; 7b-small: 7B's shares at a CPU's size",
     )
     what.add_argument("--model", help="a bundled name or a directory instead")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the weights; default: bfloat16 on CUDA, float32 elsewhere",
+    )
     parser.add_argument("--count", action="store_true", help="count, and time nothing")
     parser.add_argument(
         "--node", action="store_true", help="the node's own share instead; needs ROS"
@@ -78,12 +84,12 @@ def run(args: argparse.Namespace) -> int:
     found["weight_bytes"] = weights
     if not args.count:
         rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
-        found["ceilings"] = timing.ceilings()
+        found["ceilings"] = timing.ceilings(engine.device, engine.dtype)
         gflops = found["ceilings"]["gflops"]
         found["times"] = timing.stages(engine, rgb, args.expressions, args.runs)
         texts.append(
-            f"{name}, a picture of {args.frame[1]}x{args.frame[0]}, {torch.get_num_threads()} threads, "
-            f"{args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a float32 product, "
+            f"{name}, a picture of {args.frame[1]}x{args.frame[0]}, {timing.machine(engine.device)}, "
+            f"{args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a {engine.precision} product, "
             f"{found['ceilings']['copy_gb_s']:.1f} GB/s in a copy:\n\n"
             + report.times_table(found["times"], costs, gflops)
         )
@@ -95,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
             )
             found["sam"] = timing.sam_against_stock(engine, args.runs)
             texts.append(report.stock_line(found["sam"]))
-        found["peak_mib"] = timing.peak_mib()
-        texts.append(f"Largest resident memory: {found['peak_mib']:.0f} MiB.")
+        found["peak_mib"] = timing.peak_mib(engine.device)
+        texts.append(f"Largest memory held: {found['peak_mib']:.0f} MiB.")
         bars = {
             stage: (time.median, report.floor_ms(stage, costs, gflops))
             for stage, time in found["times"].items()
@@ -142,17 +148,25 @@ def _node(args: argparse.Namespace) -> int:
 def _engine(args: argparse.Namespace) -> Any:
     import os
 
+    import torch
+
     import gsva_ros
 
-    from ..engine import Engine
+    from ..engine import DTYPES, Engine
     from ..errors import InputError
     from .sizes import engine_of
 
     how = {"static": args.static, "compiled": args.compile}
+    device = torch.device(args.device)
+    name = args.dtype or ("bfloat16" if device.type == "cuda" else "float32")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {args.device}: torch sees no CUDA device here")
     if not args.model:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return engine_of(args.size, free, **how)
-    engine = gsva_ros.load(args.model, device="cpu", dtype="float32", **how)
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+        return engine_of(args.size, device, DTYPES[name], free, **how)
+    engine = gsva_ros.load(args.model, device=args.device, dtype=name, **how)
     if not isinstance(engine, Engine):
         raise InputError(
             f"{args.model}: its stages are its own package's; gsva bench knows GSVA's and LISA's"

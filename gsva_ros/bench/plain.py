@@ -31,13 +31,14 @@ def answer(
     """
     model, config = engine.model, engine.config
     sam = SamPreprocessor.of(config.sam)
-    pixels = ClipPreprocessor(config.preprocessor)(rgb)[None].contiguous()
-    sam_pixels = sam(rgb)[None].contiguous()
+    device, dtype = engine.device, engine.dtype
+    pixels = ClipPreprocessor(config.preprocessor)(rgb)[None].contiguous().to(device, dtype)
+    sam_pixels = sam(rgb)[None].contiguous().to(device, dtype)
     image_tokens = model.project(model.encode_clip(pixels))
     encoder = model.model.visual_model.image_encoder
     embeddings = modeling.ImageEncoderViT.forward(encoder, sam_pixels)
     turn = engine.prompt.segment_turn(expressions, [False] * len(expressions))
-    ids = torch.tensor([engine.prompt.full(turn)])
+    ids = torch.tensor([engine.prompt.full(turn)], device=device)
     for _ in range(passes):
         x = multimodal_embeds(model, ids, image_tokens)
         hidden = model.language(x).hidden_last[0]

@@ -90,27 +90,38 @@ def prompt_of(config: GSVAConfig) -> Prompt:
     return Prompt.load(model_directory(MINI) / TOKENIZER_NAME, config)
 
 
-def engine_of(size: str, free_bytes: int, **how: bool) -> Engine:
+def engine_of(
+    size: str, device: torch.device, dtype: torch.dtype, free_bytes: int, **how: bool
+) -> Engine:
     """An engine of random weights; how: static, compiled, as for `Engine`.
 
     Raises:
         InputError: its weights would not fit into so many bytes.
     """
-    device, dtype = torch.device("cpu"), torch.float32
     if size == "mini":
         return Engine(load_converted(model_directory(MINI)), MINI, device, dtype, **how)
     config = config_of(size)
     with torch.device("meta"):
-        needed = sum(p.numel() * 4 for p in GSVA(config).parameters())
+        needed = sum(p.numel() for p in GSVA(config).parameters()) * dtype.itemsize
     if needed > 0.8 * free_bytes:
         raise InputError(
             f"size {size} has {needed / 2**30:.1f} GiB of weights, {free_bytes / 2**30:.1f} GiB are free: "
             "use --count, which needs none, or a smaller size"
         )
     torch.manual_seed(0)
-    model = GSVA(config)
+    with device:
+        model = _of_dtype(config, dtype)
     with torch.no_grad():  # of a large vocabulary, only the tokenizer's words are written
         model.lm_head.weight[config.im_end_token_id + 1 :] = 0.0
     checkpoint = Checkpoint(model, prompt_of(config), weights_hash="")
     name = f"random weights of size {size}"
     return Engine(checkpoint, name, device, dtype, **how)
+
+
+def _of_dtype(config: GSVAConfig, dtype: torch.dtype) -> GSVA:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return GSVA(config)
+    finally:
+        torch.set_default_dtype(before)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..engine import EncodedFrame, Engine
 from ..model.clip import ClipPreprocessor
+from ..model.images import upload
 from ..model.sam import SamPreprocessor
 from ..model.segment_anything import modeling
 from . import plain
@@ -51,9 +52,23 @@ def alternating(runs: int, **things: Callable[[], Any]) -> dict[str, Time]:
         for name, run in things.items():
             began = time.perf_counter()
             run()
+            settle()
             if number:
                 taken[name].append(time.perf_counter() - began)
     return {name: Time.of(seconds) for name, seconds in taken.items()}
+
+
+def settle() -> None:
+    """Wait for what a GPU still does."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def machine(device: torch.device) -> str:
+    """What the times are of."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} threads"
 
 
 def stages(
@@ -63,12 +78,13 @@ def stages(
     model, config = engine.model, engine.config
     clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor.of(config.sam)
     with torch.inference_mode():
-        pixels, sam_pixels = clip(rgb)[None], sam(rgb)[None]
+        there, dtype = upload(rgb, engine.device), engine.dtype
+        pixels, sam_pixels = clip(there)[None].to(dtype), sam(there)[None].to(dtype)
         found = alternating(
             runs,
             **{
-                "pixels for SAM": lambda: sam(rgb),
-                "pixels for CLIP": lambda: clip(rgb),
+                "pixels for SAM": lambda: sam(upload(rgb, engine.device)),
+                "pixels for CLIP": lambda: clip(there),
                 "SAM": lambda: model.encode_sam(sam_pixels),
                 "CLIP": lambda: model.project(model.encode_clip(pixels)),
                 "encode, all of it": lambda: engine.encode(rgb),
@@ -125,18 +141,23 @@ def against_plain(
 def sam_against_stock(engine: Engine, runs: int) -> dict[str, dict[str, float]]:
     """Our forward pass of SAM's encoder and segment-anything's own: milliseconds and MiB at the most."""
     encoder, side = engine.model.model.visual_model.image_encoder, engine.config.sam["image_size"]
-    pixels = torch.randn(1, 3, side, side)
+    pixels = torch.randn(1, 3, side, side, device=engine.device, dtype=engine.dtype)
     things = {
         "ours": lambda: encoder(pixels),
         "stock": lambda: modeling.ImageEncoderViT.forward(encoder, pixels),
     }
-    memory = {name: peak_of(run) for name, run in things.items()}
+    memory = {name: peak_of(run, engine.device) for name, run in things.items()}
     times = alternating(runs, **things)
     return {name: {"ms": times[name].median, "peak_mib": memory[name]} for name in things}
 
 
-def peak_of(run: Callable[[], Any]) -> float:
-    """MiB that the process holds more than before, at the most, while something runs; Linux's own count."""
+def peak_of(run: Callable[[], Any], device: torch.device) -> float:
+    """MiB held more than before, at the most, while something runs: by Linux's own count, or on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmHWM")
     run()
@@ -148,17 +169,20 @@ def _resident(name: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
-def ceilings(runs: int = 5) -> dict[str, float]:
-    """This machine's best: GFLOP/s of a float32 product, GB/s of a copy."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    big, to = torch.zeros(64 << 20, dtype=torch.uint8), torch.empty(64 << 20, dtype=torch.uint8)
+def ceilings(device: torch.device, dtype: torch.dtype, runs: int = 5) -> dict[str, float]:
+    """This machine's best: GFLOP/s of a product, GB/s of a copy."""
+    n, mib = (8192, 1024) if device.type == "cuda" else (1024, 64)
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    big, to = (torch.zeros(mib << 20, dtype=torch.uint8, device=device) for _ in range(2))
     times = alternating(runs, product=lambda: a @ b, copy=lambda: to.copy_(big))
     return {
-        "gflops": 2 * 1024**3 / times["product"].median / 1e6,
+        "gflops": 2 * n**3 / times["product"].median / 1e6,
         "copy_gb_s": 2 * len(big) / times["copy"].median / 1e6,
     }
 
 
-def peak_mib() -> float:
-    """The largest resident memory of this process so far."""
+def peak_mib(device: torch.device) -> float:
+    """The largest memory of this process so far: resident, or on a GPU allocated."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

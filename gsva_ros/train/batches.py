@@ -8,12 +8,12 @@ picture's tokens are read once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
@@ -23,11 +23,12 @@ from ..model.losses import IGNORE
 from ..model.prompt import Prompt
 from ..model.sam import SamPreprocessor
 from .conversations import Conversations, Row
+from .movable import Movable
 from .sources.sample import Sample
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Movable):
     """B pictures, and rows (conversations) about them.
 
     Attributes:
@@ -50,15 +51,6 @@ class Batch:
     labels: Tensor
     branch: Tensor
     masks: list[Tensor]
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        moved: dict[str, Any] = {"masks": [mask.to(device) for mask in self.masks]}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                moved[field.name] = value.to(device)
-        return replace(self, **moved)
 
 
 def pack(rows: Sequence[Sequence[Row]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,8 +132,8 @@ def jittered(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -
     if not share:
         return image
     gain = rng.uniform(1 - share, 1 + share) * rng.uniform(1 - share / 2, 1 + share / 2, 3)
-    table = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8)
-    return np.stack([table[image[..., c], c] for c in range(3)], -1)
+    table = np.clip(gain[:, None] * np.arange(256), 0, 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).point(table.ravel().tolist()))
 
 
 def around(prompt: Prompt) -> tuple[Tensor, Tensor]:

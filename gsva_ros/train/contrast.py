@@ -32,7 +32,9 @@ class WordContrast(nn.Module):
         self.register_buffer("words", F.normalize(torch.stack(rows).detach(), dim=-1))
         self.bias = nn.Parameter(torch.tensor(-4.0))
 
-    def forward(self, image_tokens: Tensor, labels: DenseLabels) -> tuple[Tensor, dict[str, float]]:
+    def forward(
+        self, image_tokens: Tensor, labels: DenseLabels
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of image tokens [B, h, w, D] without their places, and accuracies where things are."""
         logits = image_tokens.float() @ self.words.T + self.bias
         kind, colour = logits.split([self.kinds, len(self.words) - self.kinds], -1)
@@ -43,7 +45,7 @@ class WordContrast(nn.Module):
             wanted.append(hot.float())
             # Of a thing without a name nothing is known, not even what it is not.
             told.append((~labels.known | named)[..., None].expand_as(hot))
-            figures[name] = (seen.argmax(-1) == truth)[named].float().mean().item()
+            figures[name] = (seen.argmax(-1) == truth)[named].float().mean()
         target, known = torch.cat(wanted, -1), torch.cat(told, -1).float()
         loss = F.binary_cross_entropy_with_logits(logits, target, known, reduction="sum")
         return loss / target.sum().clamp(min=1.0), figures

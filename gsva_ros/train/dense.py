@@ -5,7 +5,7 @@ The real GSVA starts from pre-trained CLIP and SAM; gsva-mini's two encoders sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..scenes import SceneSet, cell_objects, grid_samples
+from .movable import Movable
 
 
 @dataclass
-class DenseLabels:
+class DenseLabels(Movable):
     """Per cell of an h x w grid; -1 in the class maps: no object, or one without a name for it."""
 
     foreground: Tensor  # float32 [B, h, w], covered fraction
@@ -25,10 +26,6 @@ class DenseLabels:
     colour: Tensor
     size: Tensor
     place: Tensor  # float32 [B, h, w, 3]: offset from the cell to the centroid (fractions), distance (m)
-
-    def to(self, device: torch.device) -> DenseLabels:
-        """The same labels on another device."""
-        return DenseLabels(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def dense_labels(scenes: SceneSet, rows: np.ndarray, height: int, width: int) -> DenseLabels:
@@ -58,7 +55,7 @@ class DenseHead(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.linear = nn.Linear(channels, sum(self.splits))
 
-    def forward(self, features: Tensor, labels: DenseLabels) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, features: Tensor, labels: DenseLabels) -> tuple[Tensor, dict[str, Tensor]]:
         """The summed loss, and figures: accuracies on the cells where an object is."""
         out = self.linear(self.norm(features)).float()
         foreground, kind, colour, size, place = out.split(self.splits, -1)
@@ -73,10 +70,8 @@ class DenseHead(nn.Module):
             named = truth >= 0
             if named.any():
                 loss = loss + F.cross_entropy(logits[named], truth[named])
-                figures[name] = (logits[named].argmax(-1) == truth[named]).float().mean().item()
+                figures[name] = (logits[named].argmax(-1) == truth[named]).float().mean()
         loss = loss + 2.0 * F.l1_loss(place[known], labels.place[known])
         predicted, truth = foreground[..., 0] > 0, labels.foreground > 0.5
-        figures["fg_iou"] = (
-            (predicted & truth).sum() / (predicted | truth).sum().clamp(min=1)
-        ).item()
+        figures["fg_iou"] = (predicted & truth).sum() / (predicted | truth).sum().clamp(min=1)
         return loss, figures

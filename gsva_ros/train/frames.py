@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..model.backbone import SCALES
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
@@ -16,16 +17,32 @@ from ..model.gsva import GSVA
 from ..model.images import pretrained_stems
 from ..model.sam import SamPreprocessor
 from ..scenes import SceneSet, Stacked
+from .batches import jittered
 from .kept import kept
+from .movable import Movable
 
 BATCH = 32
+
+
+@dataclass
+class Pictures(Movable):
+    """Scenes as both towers of gsva-mini see them.
+
+    Attributes:
+        pixels: float32 [B, 3, S, S].
+        features: what the frozen backbone sees in them, if that is remembered: float16 [B, h, w, C] each.
+    """
+
+    pixels: Tensor
+    features: list[Tensor]
 
 
 class Frames:
     """Model inputs of the scenes, made by the same preprocessing that inference runs."""
 
-    def __init__(self, scenes: SceneSet, config: GSVAConfig) -> None:
-        self.scenes = scenes
+    def __init__(self, scenes: SceneSet, config: GSVAConfig, jitter: float = 0.0) -> None:
+        """Args: jitter: of what is drawn (`jittered`)."""
+        self.scenes, self._jitter = scenes, jitter
         self.size = scenes.rgb.shape[1:3]
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor.of(config.sam)
@@ -37,36 +54,52 @@ class Frames:
 
     def clip(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """pixel_values float32 [B, 3, S, S] of these scenes."""
-        return torch.stack([self._clip(frame) for frame in self._frames(rows)])
+        return torch.stack([self._clip(self.scenes.rgb[row]) for row in rows])
 
     def sam(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """sam_pixel_values float32 [B, 3, S, S] of these scenes; `resized` of it is the frame."""
-        return torch.stack([self._sam(frame) for frame in self._frames(rows)])
+        return torch.stack([self._sam(self.scenes.rgb[row]) for row in rows])
+
+    def draw(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Pictures:
+        """What both towers see of these scenes, in another light each time if there is jitter."""
+        seen = self._seen.of(rows) if self._seen else []
+        frames = (jittered(self.scenes.rgb[row], self._jitter, rng) for row in rows)
+        return Pictures(torch.stack([self._sam(frame) for frame in frames]), seen)
+
+    def show(self, pictures: Pictures) -> Tensor:
+        """The pixels, for encoders whose backbone recalls these pictures, and none but the last shown."""
+        if self._seen:
+            self._seen.last = pictures.features
+        return pictures.pixels
+
+    def check(self) -> None:
+        """InputError where the towers see different pixels: `draw` knows of one kind."""
+        first = np.arange(1)
+        clip, sam = self.clip(first), self.sam(first)
+        if clip.shape != sam.shape or not torch.allclose(clip, sam, atol=1e-4):
+            raise InputError(
+                "the stages of gsva-mini teach a model whose two towers see the same pixels; for another "
+                "one, choose objective: gsva"
+            )
 
     def remember(self, model: GSVA) -> None:
         """Let the model's stems recall what their frozen backbones see in each scene: files beside them.
 
-        The stems then know the scenes that `clip` or `sam` was asked for last, and no others. Nothing is
-        done for a model whose stems have no such backbone, or whose towers see different pixels.
+        Nothing is done for a model whose stems have no such backbone.
         """
         stems = pretrained_stems(model)
-        if stems and torch.allclose(self.clip(np.arange(1)), self.sam(np.arange(1)), atol=1e-4):
+        if stems:
             self._seen = Seen(self, stems[0].backbone)
             for stem in stems:
                 stem.backbone = self._seen
 
-    def _frames(self, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
-        if self._seen:
-            self._seen.rows = rows
-        return (self.scenes.rgb[row] for row in rows)
-
 
 class Seen(nn.Module):
-    """Stands where a backbone stands, and gives its features of the scenes `rows` from a file (float16)."""
+    """Stands where a backbone stands, and gives its features of the pictures shown last from files."""
 
     def __init__(self, frames: Frames, backbone: nn.Module) -> None:
         super().__init__()
-        self.rows = np.arange(0)
+        self.last: list[Tensor] = []
 
         def look(rows: npt.NDArray[np.int64]) -> list[Tensor]:
             pixels = frames.sam(rows).contiguous(memory_format=torch.channels_last)
@@ -80,9 +113,10 @@ class Seen(nn.Module):
             first += count
         self._scales = [Stacked(parts) for parts in zip(*files, strict=True)]
 
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        """The features of `rows` at each of SCALES, float32 [B, C, h, w]."""
-        return [
-            torch.from_numpy(scale[self.rows]).to(pixels.device).float().permute(0, 3, 1, 2)
-            for scale in self._scales
-        ]
+    def of(self, rows: npt.NDArray[np.int64]) -> list[Tensor]:
+        """The features of the scenes `rows` at each of SCALES, float16 [B, h, w, C]."""
+        return [torch.from_numpy(scale[rows]) for scale in self._scales]
+
+    def forward(self, _: Tensor) -> list[Tensor]:
+        """The features of `last` at each of SCALES, float32 [B, C, h, w]."""
+        return [scale.float().permute(0, 3, 1, 2) for scale in self.last]

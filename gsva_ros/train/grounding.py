@@ -9,12 +9,9 @@ Nothing of this is part of the exported model.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,9 +19,9 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.gsva import GSVA
 from ..model.prompt import Prompt
-from ..phrasing.unknown import TAUGHT as UNKNOWN
-from ..phrasing.words import Vocabulary, plural
-from ..scenes import SceneSet, grid_samples
+from ..phrasing.words import plural
+from ..scenes import SceneSet
+from .known import Known
 from .packing import Packed
 
 # Each is read from the output of that many layers.
@@ -34,11 +31,6 @@ ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
 ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
 # In the first layer, words look at what they name.
 WORD_HEADS = {"kind": (0, 1), "colour": (2, 3)}
-# A relation and its anchor, whose last word ends the expression; "on the far left" is none.
-ANCHOR = re.compile(
-    r"\b(?:left of|right of|(?:left|right) side of|in front of|behind|next to|beside|by|near|on|on top of"
-    r"|in|inside|inside of|under|below|underneath) the (?!(?:far )?(?:left|right)\b)(?:(\w+) )?(\w+)$"
-)
 
 
 @dataclass(frozen=True)
@@ -47,19 +39,17 @@ class Read:
 
     Attributes:
         layers: the embeddings and each layer's output [B, T, D].
-        rows: the images' scenes [B].
+        known: what is true of the images and slots.
         patches: positions of the image tokens. start: the first position of the branches.
     """
 
     layers: tuple[Tensor, ...]
     packed: Packed
-    rows: np.ndarray
+    known: Known
     patches: slice
     start: int
 
 
-#: Of images [K] of a batch and the objects of each, how much of each patch these cover: float32 [K, N].
-Coverage = Callable[[np.ndarray, Sequence[tuple[int, ...]]], Tensor]
 #: Queries and keys of a layer, [B, heads, T, d].
 Attention = tuple[Tensor, Tensor]
 #: An attribute of things ("kind", "colour"), and which of its classes.
@@ -99,9 +89,7 @@ class Matcher(nn.Module):
 class Grounding(nn.Module):
     """The read-outs: what a word names; a slot's targets; a relation's anchor and its place."""
 
-    def __init__(
-        self, model: GSVA, scenes: SceneSet, names: Mapping[int, Name] | None = None
-    ) -> None:
+    def __init__(self, model: GSVA, names: Mapping[int, Name] | None = None) -> None:
         """Args: names: tokens that name a kind or a colour by themselves (`names_of`)."""
         super().__init__()
         width = model.config.hidden_size
@@ -111,37 +99,34 @@ class Grounding(nn.Module):
         self.seen = nn.Linear(width, 3)
         self.place = nn.Linear(width, 3)
         self.there = nn.Linear(width, 1)
-        self._model, self._scenes = (model,), scenes  # in a tuple: not a submodule of this one
-        self._grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
+        self._model = (model,)  # in a tuple: not a submodule of this one
 
-    def forward(self, read: Read) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses, and each by itself."""
         image, place = read.packed.slot_at.unbind(1)
         slot = read.start + place
-        images = image.cpu().numpy()
-        coverage = self._coverage(read)
         matched = self._matched(self.target, read, TARGET_LAYER, image, slot)
-        covered = coverage(images, read.packed.slot_targets)
+        covered = read.known.coverage(image, read.known.targets)
         target_loss = F.binary_cross_entropy_with_logits(matched, covered)
         deciding = self._attention(read, TARGET_LAYER - 1)
         found = _guide_loss(read, deciding, TARGET_HEADS, image, slot, covered)
-        figures = {"target": target_loss.item(), "found": found.item()}
-        anchors = [
-            anchor_objects(self._scenes, int(read.rows[i]), text)
-            for i, text in zip(images, read.packed.slot_texts, strict=True)
-        ]
-        related = [k for k, ids in enumerate(anchors) if ids is not None]
+        figures = {"target": target_loss, "found": found}
         total = 4.0 * target_loss + found
         if self._names:
-            named, of_words = self._named_losses(read, coverage)
+            named, of_words = self._named_losses(read)
             total, figures = total + named, figures | of_words
-        if not related:
-            return total, figures
-        chosen = torch.tensor(related, device=image.device)
-        image, slot, images = image[chosen], slot[chosen], images[related]
+        if len(read.known.related):
+            related, of_anchors = self._related_losses(read)
+            total, figures = total + related, figures | of_anchors
+        return total, figures
+
+    def _related_losses(self, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of relations: what the anchor fits, where it is, and that the slot knows it."""
+        known = read.known
+        image, place = read.packed.slot_at[known.related].unbind(1)
+        slot = read.start + place
         word = slot - 1  # the anchor's last
-        meant = [anchors[k] or () for k in related]
-        covered = coverage(images, meant)
+        covered = known.coverage(image, known.anchors)
         matched = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
         losses = {
             "anchor": F.binary_cross_entropy_with_logits(matched, covered),
@@ -149,47 +134,42 @@ class Grounding(nn.Module):
                 read, self._attention(read, SEEN_LAYER - 1), ANCHOR_HEADS, image, word, covered
             ),
         }
-        single = [n for n, ids in enumerate(meant) if len(ids) == 1]
-        if single:
-            places = self._scenes.position[read.rows[images[single]], [meant[n][0] for n in single]]
-            true = torch.from_numpy(places).to(image.device)
-            seen = self.seen(read.layers[SEEN_LAYER][image, word][single]).float()
-            known = self.place(read.layers[PLACE_LAYER][image, slot][single]).float()
-            losses |= {"seen": F.l1_loss(seen, true), "place": F.l1_loss(known, true)}
+        single = known.anchors.sum(1) == 1
+        if single.any():
+            image, word, slot = image[single], word[single], slot[single]
+            true = known.position[image, known.anchors[single].long().argmax(1)]
+            seen = self.seen(read.layers[SEEN_LAYER][image, word]).float()
+            told = self.place(read.layers[PLACE_LAYER][image, slot]).float()
+            losses |= {"seen": F.l1_loss(seen, true), "place": F.l1_loss(told, true)}
         weights = {"anchor": 4.0, "guide": 0.3, "seen": 2.0, "place": 2.0}
-        total = total + sum(weights[name] * loss for name, loss in losses.items())
-        return total, figures | {name: loss.item() for name, loss in losses.items()}
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        return total, losses
 
-    def _named_losses(
-        self, read: Read, coverage: Coverage
-    ) -> tuple[Tensor | float, dict[str, float]]:
+    def _named_losses(self, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
         """Of words that name a kind or a colour: attention with what is so called, and if there is any."""
         attention = self._attention(read, 0)
-        total: Tensor | float = 0.0
-        figures: dict[str, float] = {}
+        total = read.known.covered.new_zeros(())
+        figures: dict[str, Tensor] = {}
         for attribute, heads in WORD_HEADS.items():
             image, place, objects = self._named(read, attribute)
-            if not objects:
+            if not len(image):
                 continue
-            covered, at = coverage(image.cpu().numpy(), objects), read.start + place
+            covered, at = read.known.coverage(image, objects), read.start + place
             there = self.there(read.layers[SEEN_LAYER][image, at]).float()[:, 0]
             knowing = F.binary_cross_entropy_with_logits(there, covered.any(1).float())
             looking = _guide_loss(read, attention, heads, image, at, covered)
             total = total + 0.3 * looking + knowing
-            figures |= {attribute: looking.item(), f"{attribute} there": knowing.item()}
+            figures |= {attribute: looking, f"{attribute} there": knowing}
         return total, figures
 
-    def _named(self, read: Read, attribute: str) -> tuple[Tensor, Tensor, list[tuple[int, ...]]]:
-        """Where branches name a class of an attribute, images and places [K], and each one's objects."""
-        ids, table = read.packed.ids, getattr(self._scenes, attribute)
-        classes = {token: index for token, (of, index) in self._names.items() if of == attribute}
-        spoken = torch.isin(ids, ids.new_tensor(list(classes)))
-        image, place = spoken.nonzero().unbind(1)
-        objects = [
-            tuple(int(k) for k in np.flatnonzero(table[read.rows[i]] == classes[token]))
-            for i, token in zip(image.tolist(), ids[image, place].tolist(), strict=True)
-        ]
-        return image, place, objects
+    def _named(self, read: Read, attribute: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Where branches name a class of an attribute, images and places [K], and its objects [K, O]."""
+        ids, table = read.packed.ids, getattr(read.known, attribute)
+        own = {token: index for token, (of, index) in self._names.items() if of == attribute}
+        tokens, classes = ids.new_tensor(list(own)), ids.new_tensor(list(own.values()))
+        image, place = torch.isin(ids, tokens).nonzero().unbind(1)
+        spoken = (ids[image, place][:, None] == tokens).long().argmax(1)
+        return image, place, table[image] == classes[spoken][:, None]
 
     def _matched(
         self, matcher: Matcher, read: Read, layer: int, image: Tensor, place: Tensor
@@ -197,20 +177,6 @@ class Grounding(nn.Module):
         states = read.layers[layer]
         logits: Tensor = matcher(states[image, place], states[:, read.patches], image)
         return logits.float()
-
-    def _coverage(self, read: Read) -> Coverage:
-        """What says how much of each patch objects cover."""
-        samples = grid_samples(self._scenes.instances[read.rows], self._grid, self._grid)
-
-        def coverage(images: np.ndarray, objects: Sequence[tuple[int, ...]]) -> Tensor:
-            table = np.zeros((len(images), 256), np.float32)
-            for k, ids in enumerate(objects):
-                table[k, list(ids)] = 1.0
-            flat = samples[images].reshape(len(images), -1)
-            covered = np.take_along_axis(table, flat, 1).reshape(len(images), self._grid**2, -1)
-            return torch.from_numpy(covered.mean(-1)).to(read.packed.ids.device)
-
-        return coverage
 
     def _attention(self, read: Read, number: int) -> Attention:
         """What a layer asks and what it answers with, turned to their positions."""
@@ -266,27 +232,3 @@ def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:
     code = normal(grid)[row] + normal(grid)[column] + slopes @ normal(2)
     with torch.no_grad():
         positions.weight.copy_(0.3 * code)
-
-
-def anchor_objects(scenes: SceneSet, row: int, text: str) -> tuple[int, ...] | None:
-    """The objects that a relation's anchor phrase fits; None where the text holds none that is known."""
-    found = ANCHOR.search(text)
-    if not found:
-        return None
-    colour, noun = found.groups()
-    kinds = _kinds(tuple(scenes.kinds))
-    kind = kinds.get(f"{colour} {noun}") or kinds.get(noun)
-    if kind is None:
-        return () if noun in UNKNOWN else None
-    fits = scenes.kind[row] == scenes.kinds.index(kind)
-    if colour in scenes.colours:
-        fits = fits & (scenes.colour[row] == scenes.colours.index(colour))
-    return tuple(int(k) for k in np.flatnonzero(fits))
-
-
-@lru_cache
-def _kinds(names: tuple[str, ...]) -> dict[str, str]:
-    """Every name of a kind, and the kind."""
-    words = Vocabulary(names, ())
-    others = {other: kind for kind in names for other in words.other_names(kind)}
-    return others | {kind: kind for kind in names}

@@ -2,67 +2,107 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .frames import Frames
-from .language import LanguageLoss, Pass
+from .frames import Frames, Pictures
+from .language import Asked, LanguageLoss, Questions
+from .movable import Movable
 from .prompts import SymbolicPrompt, attributes_of
-from .vision import Losses, mask_losses
+from .vision import mask_losses
 
 
-def slot_mask_loss(
-    loss: LanguageLoss,
-    symbolic: SymbolicPrompt,
-    rows: np.ndarray,
-    result: Pass,
-    embeddings: Tensor,
-    rng: np.random.Generator,
-    most: int = 48,
-) -> tuple[Tensor, dict[str, float]]:
-    """2.0 BCE + 0.5 dice of at most `most` present slots, and what a small model is helped by:
+@dataclass
+class Masks(Movable):
+    """The present slots whose masks are learnt, M of them.
 
-    the distance of their mask prompts from the symbolic ones of their targets, which the mask decoder
-    already understands, and the error of the predicted IoU.
+    chosen int64 [M]: which slots; attributes int64 [M, 3] and centroids float32 [M, 2]: their targets, as
+    `SymbolicPrompt` takes them; truth bool [M, H, W].
     """
-    model, packed, device = loss.model, result.packed, loss.device
-    present = [k for k, targets in enumerate(packed.slot_targets) if targets]
-    chosen = rng.permutation(present)[:most]
-    image = packed.slot_at[:, 0].cpu().numpy()[chosen]
-    targets = [packed.slot_targets[k] for k in chosen]
-    with torch.autocast(device.type, torch.bfloat16):
-        prompts = model.mask_prompts(result.slots[torch.from_numpy(chosen).to(device)])
-        low_res, predicted_iou = model.decode_masks(embeddings[image], prompts)
-    symbols = [
-        attributes_of(loss.scenes, int(rows[i]), t) for i, t in zip(image, targets, strict=True)
-    ]
-    with torch.no_grad():
-        wanted = symbolic(
-            torch.tensor([s[0] for s in symbols], device=device),
-            torch.tensor([s[1] for s in symbols], device=device),
+
+    chosen: Tensor
+    attributes: Tensor
+    centroids: Tensor
+    truth: Tensor
+
+
+@dataclass
+class JointBatch(Movable):
+    """Pictures, what is asked about them, and the masks that are learnt."""
+
+    pictures: Pictures
+    asked: Asked
+    masks: Masks
+
+
+class JointStage:
+    """The whole model learns: the language model's losses, and 2.0 BCE + 0.5 dice of the masks.
+
+    A small model is helped by two more terms: the distance of a slot's mask prompt from the symbolic one of
+    its targets, which the mask decoder already understands, and the error of the predicted IoU.
+    """
+
+    #: Masks a picture of the batch, at most: all slots' would cost more than they teach.
+    PER_FRAME = 3
+
+    def __init__(
+        self, loss: LanguageLoss, questions: Questions, symbolic: SymbolicPrompt, frames: Frames
+    ) -> None:
+        self._loss, self._questions, self._symbolic, self._frames = (
+            loss,
+            questions,
+            symbolic,
+            frames,
         )
-    distance = F.mse_loss(prompts.float(), wanted) / wanted.var()
-    truth = torch.from_numpy(loss.scenes.target_masks(rows[image], targets)).to(device)
-    masks, iou = mask_losses(low_res, truth, model.config.sam)
-    total = masks + 0.1 * F.mse_loss(predicted_iou.float(), iou) + 0.5 * distance
-    figures = {"mask": masks.item(), "iou": iou.mean().item(), "distance": distance.item()}
-    return total, figures
 
-
-def joint_losses(loss: LanguageLoss, symbolic: SymbolicPrompt, frames: Frames) -> Losses:
-    """The whole model learns."""
-    model = loss.model
-
-    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
+    def draw(self, step: int, batch: int) -> JointBatch:
+        """The step's scenes, questions and masks."""
         rng = np.random.default_rng([4, step])
-        rows = loss.rows(rng, batch)
-        with torch.autocast(loss.device.type, torch.bfloat16):
-            clip_tokens = model.encode_clip(frames.clip(rows).to(loss.device))
-            embeddings = model.encode_sam(frames.sam(rows).to(loss.device))
-        result = loss(rows, rng, clip_tokens.float())
-        masks, figures = slot_mask_loss(loss, symbolic, rows, result, embeddings.float(), rng)
+        rows = self._questions.rows(rng, batch)
+        asked = self._questions.about(rows, rng)
+        masks = self._masks(rows, asked, rng, self.PER_FRAME * batch)
+        return JointBatch(self._frames.draw(rows, rng), asked, masks)
+
+    def _masks(self, rows: np.ndarray, asked: Asked, rng: np.random.Generator, most: int) -> Masks:
+        scenes, packed = self._frames.scenes, asked.packed
+        present = [k for k, targets in enumerate(packed.slot_targets) if targets]
+        chosen = rng.permutation(present)[:most].astype(np.int64)
+        of = rows[packed.slot_at[:, 0].numpy()[chosen]]
+        targets = [packed.slot_targets[k] for k in chosen]
+        symbols = [attributes_of(scenes, int(r), t) for r, t in zip(of, targets, strict=True)]
+        return Masks(
+            torch.from_numpy(chosen),
+            torch.tensor([s[0] for s in symbols]),
+            torch.tensor([s[1] for s in symbols]),
+            torch.from_numpy(scenes.target_masks(of, targets)),
+        )
+
+    def losses(self, batch: JointBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and figures."""
+        model = self._loss.model
+        pixels = self._frames.show(batch.pictures)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            clip_tokens = model.encode_clip(pixels)
+            embeddings = model.encode_sam(pixels)
+        result = self._loss(batch.asked, clip_tokens.float())
+        masks, figures = self._mask_losses(batch, result.slots, embeddings.float())
         return result.loss + masks, result.figures | figures
 
-    return losses
+    def _mask_losses(
+        self, batch: JointBatch, slots: Tensor, embeddings: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        model, masks = self._loss.model, batch.masks
+        image = batch.asked.packed.slot_at[masks.chosen, 0]
+        with torch.autocast(slots.device.type, torch.bfloat16):
+            prompts = model.mask_prompts(slots[masks.chosen])
+            low_res, predicted_iou = model.decode_masks(embeddings[image], prompts)
+        with torch.no_grad():
+            wanted = self._symbolic(masks.attributes, masks.centroids)
+        distance = F.mse_loss(prompts.float(), wanted) / wanted.var()
+        loss, iou = mask_losses(low_res, masks.truth, model.config.sam)
+        total = loss + 0.1 * F.mse_loss(predicted_iou.float(), iou) + 0.5 * distance
+        return total, {"mask": loss, "iou": iou.mean(), "distance": distance}

@@ -1,6 +1,7 @@
-"""Second stage: the language model learns to read expressions and to decide slots.
+"""Third stage: the language model learns to read expressions and to decide slots.
 
-The CLIP-like encoder is frozen and its features cached, so that a step costs the language model alone.
+The CLIP-like encoder is frozen. On a CPU its features are cached, so that a step costs the language model
+alone; on a GPU it runs in each step, which costs less than reading them.
 Masks come in the joint stage (`joint.py`), which runs and trains everything.
 """
 
@@ -16,29 +17,53 @@ from torch import Tensor
 
 from ..model.gsva import GSVA
 from ..model.losses import IGNORE
+from ..model.prompt import Prompt
 from ..scenes import SceneSet
 from .batches import around
-from .frames import Frames
-from .grounding import ANCHOR, Grounding, Read
+from .frames import Frames, Pictures
+from .grounding import Grounding, Read
 from .kept import kept
+from .known import Known, known
+from .movable import Movable
 from .packing import Packed, pack, read_packed
 from .text import Branches
-from .vision import Losses
 
 
-class FeatureCache:
-    """The CLIP-like encoder's features of every scene, float16 on disk, computed once."""
+@dataclass
+class Asked(Movable):
+    """What is asked about a batch's pictures, and what is true of it."""
 
-    def __init__(self, model: GSVA, frames: Frames, path: Path, device: torch.device) -> None:
-        def encode(rows: np.ndarray) -> list[Tensor]:
-            with torch.autocast(device.type, torch.bfloat16):
-                return [model.encode_clip(frames.clip(rows).to(device))]
+    packed: Packed
+    known: Known
 
-        (self.clip_tokens,) = kept([path], len(frames), 64, encode)
 
-    def clip(self, rows: np.ndarray, device: torch.device) -> Tensor:
-        """clip_tokens [B, N, C] of these scenes."""
-        return torch.from_numpy(self.clip_tokens[rows]).to(device).float()
+class Questions:
+    """Draws scenes that something can be asked about, and what is asked."""
+
+    def __init__(self, scenes: SceneSet, branches: Branches, sizes: dict[str, int]) -> None:
+        """Args: sizes: `GSVAConfig.clip`."""
+        self.scenes, self.branches = scenes, branches
+        self._grid = sizes["image_size"] // sizes["patch_size"]
+        before, after = around(branches.prompt)
+        self._prefix = len(before) + self._grid**2 + len(after)
+        self._asked = np.flatnonzero([bool(e) for e in scenes.expressions])
+
+    def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """So many scenes [B]."""
+        return self._asked[rng.integers(len(self._asked), size=count)]
+
+    def about(self, rows: np.ndarray, rng: np.random.Generator, simple: float = 0.0) -> Asked:
+        """What is asked about the scenes `rows` [B].
+
+        Args:
+            simple: which share of them is asked about in simple expressions alone (`Branches.sample`).
+        """
+        images = [
+            self.branches.sample(self.scenes.expressions[int(r)], rng, bool(rng.random() < simple))
+            for r in rows
+        ]
+        packed = pack(self._prefix, images)
+        return Asked(packed, known(self.scenes, self._grid, rows, packed))
 
 
 @dataclass
@@ -46,8 +71,7 @@ class Pass:
     """One pass over packed branches: what the mask losses go on from."""
 
     loss: Tensor
-    figures: dict[str, float]
-    packed: Packed
+    figures: dict[str, Tensor]
     slots: Tensor  # hidden states that decide the slots [K, D]
 
 
@@ -59,59 +83,29 @@ class LanguageLoss:
     """
 
     def __init__(
-        self,
-        model: GSVA,
-        scenes: SceneSet,
-        branches: Branches,
-        grounding: Grounding,
+        self, model: GSVA, prompt: Prompt, slot_ids: tuple[int, int], grounding: Grounding
     ) -> None:
-        self.model, self.scenes, self.branches = model, scenes, branches
-        self.grounding = grounding
-        self._asked = np.flatnonzero([bool(e) for e in scenes.expressions])
+        self.model, self.grounding = model, grounding
+        self._before, self._after = (ids.to(model.device) for ids in around(prompt))
+        self._slot_ids = torch.tensor(slot_ids, device=model.device)
 
-    def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """So many scenes [B] of those that something is asked about."""
-        return self._asked[rng.integers(len(self._asked), size=count)]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
-
-    def __call__(
-        self,
-        rows: np.ndarray,
-        rng: np.random.Generator,
-        clip_tokens: Tensor,
-        simple: float = 0.0,
-    ) -> Pass:
-        """One pass over the scenes `rows` [B].
-
-        Args:
-            simple: which share of them is asked about in simple expressions alone (`Branches.sample`).
-        """
-        model, batch = self.model, len(rows)
-        before, after = (ids.to(self.device) for ids in around(self.branches.prompt))
-        slot_ids = torch.tensor(self.branches.slot_ids, device=self.device)
-        images = [
-            self.branches.sample(self.scenes.expressions[int(r)], rng, bool(rng.random() < simple))
-            for r in rows
-        ]
-        start, patches = len(before), clip_tokens.shape[1]
-        prefix = start + patches + len(after)
-        packed = pack(prefix, images).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+    def __call__(self, asked: Asked, clip_tokens: Tensor) -> Pass:
+        """One pass over branches about the pictures of clip_tokens [B, N, C]."""
+        model, batch, packed = self.model, len(clip_tokens), asked.packed
+        start, patches = len(self._before), clip_tokens.shape[1]
+        prefix = start + patches + len(self._after)
+        with torch.autocast(clip_tokens.device.type, torch.bfloat16):
             x = torch.cat(
                 [
-                    model.embed(before).expand(batch, -1, -1),
+                    model.embed(self._before).expand(batch, -1, -1),
                     model.project(clip_tokens),
-                    model.embed(after).expand(batch, -1, -1),
+                    model.embed(self._after).expand(batch, -1, -1),
                     model.embed(packed.ids),
                 ],
                 1,
             )
             allowed = packed.allowed[:, :, prefix:]
-            bias = torch.zeros(allowed.shape, device=self.device, dtype=torch.bfloat16)
+            bias = torch.zeros(allowed.shape, device=x.device, dtype=torch.bfloat16)
             bias.masked_fill_(~allowed, float("-inf"))
             *layers, last = read_packed(model.model, x, packed.position_ids, prefix, bias)
             hidden = last[:, prefix:]
@@ -120,38 +114,78 @@ class LanguageLoss:
             image, place = packed.slot_at.unbind(1)
             seen = slice(start, start + patches)
             grounding_loss, grounded = self.grounding(
-                Read(tuple(layers), packed, rows, seen, prefix)
+                Read(tuple(layers), packed, asked.known, seen, prefix)
             )
         labels = packed.labels[spoken]
         per_token = F.cross_entropy(logits, labels, reduction="none")
-        is_slot = torch.isin(labels, slot_ids)
+        is_slot = torch.isin(labels, self._slot_ids)
         slot_loss, text_loss = per_token[is_slot].mean(), per_token[~is_slot].mean()
-        right = logits[is_slot].argmax(-1) == labels[is_slot]
-        absent = labels[is_slot] == slot_ids[1]
-        related = torch.tensor([bool(ANCHOR.search(t)) for t in packed.slot_texts])
+        right = (logits[is_slot].argmax(-1) == labels[is_slot]).float()
+        absent = labels[is_slot] == self._slot_ids[1]
         figures = {
-            "text": text_loss.item(),
-            "slot": slot_loss.item(),
-            "N": right[absent].float().mean().item(),
-            "T": right[~absent].float().mean().item(),
-            "relations": right[related.to(right.device)].float().mean().item(),
+            "text": text_loss,
+            "slot": slot_loss,
+            "N": right[absent].mean(),
+            "T": right[~absent].mean(),
+            "relations": right[asked.known.relations].mean(),
         }
         loss = text_loss + slot_loss + grounding_loss
-        return Pass(loss, figures | grounded, packed, hidden[image, place])
+        return Pass(loss, figures | grounded, hidden[image, place])
 
 
-def language_losses(loss: LanguageLoss, cache: FeatureCache, simple: float) -> Losses:
-    """The language model learns on cached features.
+@dataclass
+class LanguageBatch(Movable):
+    """Pictures, or the encoder's features of them, float16 [B, N, C], and what is asked about them."""
 
-    Args:
-        simple: steps after which no scene is asked about in simple expressions alone; at first all are.
-    """
+    seen: Pictures | Tensor
+    asked: Asked
 
-    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
+
+class LanguageStage:
+    """The language model learns on frozen eyes."""
+
+    def __init__(
+        self,
+        loss: LanguageLoss,
+        questions: Questions,
+        frames: Frames,
+        cache: Path | None,
+        simple: float,
+    ) -> None:
+        """
+        Args:
+            cache: the file that keeps the encoder's features of every scene; None: it runs in each step.
+            simple: steps after which no scene is asked about in simple expressions alone; at first all are.
+        """
+        self._loss, self._questions, self._frames, self._simple = loss, questions, frames, simple
+        self._kept = self._features(cache) if cache else None
+
+    def draw(self, step: int, batch: int) -> LanguageBatch:
+        """The step's scenes and questions."""
         rng = np.random.default_rng([3, step])
-        rows = loss.rows(rng, batch)
-        share = 1.0 - step / simple if step < simple else 0.0
-        result = loss(rows, rng, cache.clip(rows, loss.device), share)
+        rows = self._questions.rows(rng, batch)
+        simple = 1.0 - step / self._simple if step < self._simple else 0.0
+        asked = self._questions.about(rows, rng, simple)
+        if self._kept is not None:
+            return LanguageBatch(torch.from_numpy(self._kept[rows]), asked)
+        return LanguageBatch(self._frames.draw(rows, rng), asked)
+
+    def losses(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and figures."""
+        seen = batch.seen
+        tokens = seen.float() if isinstance(seen, Tensor) else self._encode(seen)
+        result = self._loss(batch.asked, tokens)
         return result.loss, result.figures
 
-    return losses
+    @torch.no_grad()
+    def _encode(self, pictures: Pictures) -> Tensor:
+        pixels = self._frames.show(pictures)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            return self._loss.model.encode_clip(pixels).float()
+
+    def _features(self, path: Path) -> np.ndarray:
+        def encode(rows: np.ndarray) -> list[Tensor]:
+            return [self._encode(self._frames.draw(rows, np.random.default_rng(0)))]
+
+        (features,) = kept([path], len(self._frames), 64, encode)
+        return features

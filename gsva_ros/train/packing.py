@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.losses import IGNORE
+from .movable import Movable
 
 
 @dataclass(frozen=True)
@@ -34,32 +36,30 @@ class Branch:
 
 
 @dataclass
-class Packed:
+class Packed(Movable):
     """A batch of images with their branches side by side.
 
-    Shapes: ids, labels int64 [B, L]; position_ids int64 [B, P + L]; allowed bool [B, 1, P + L, P + L];
-    slot_at int64 [K, 2] (image, place in L); slot_targets K tuples; slot_texts K expressions.
+    Shapes: ids, labels int64 [B, L]; position_ids int64 [B, P + L]; branch_of int64 [B, P + L], each
+    position's branch from 1, 0 in the prefix and -1 behind the last; slot_at int64 [K, 2] (image, place
+    in L); slot_targets K tuples; slot_texts K expressions.
     """
 
     ids: Tensor
     labels: Tensor
     position_ids: Tensor
-    allowed: Tensor
+    branch_of: Tensor
     slot_at: Tensor
     slot_targets: list[tuple[int, ...]]
     slot_texts: list[str]
 
-    def to(self, device: torch.device) -> Packed:
-        """The same batch on another device."""
-        return Packed(
-            self.ids.to(device),
-            self.labels.to(device),
-            self.position_ids.to(device),
-            self.allowed.to(device),
-            self.slot_at.to(device),
-            self.slot_targets,
-            self.slot_texts,
-        )
+    @cached_property
+    def allowed(self) -> Tensor:
+        """What each position may see, bool [B, 1, P + L, P + L]."""
+        branch = self.branch_of
+        order = torch.arange(branch.shape[1], device=branch.device)
+        causal = order[:, None] >= order[None, :]
+        same = branch[:, :, None] == branch[:, None, :]
+        return (causal & (same | (branch == 0)[:, None, :]))[:, None]
 
 
 def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
@@ -87,13 +87,8 @@ def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
             slot_targets += branch.targets
             slot_texts += branch.texts
             start = end
-    order = torch.arange(prefix + length)
-    causal = order[:, None] >= order[None, :]
-    same = branch_of[:, :, None] == branch_of[:, None, :]
-    shared = (branch_of == 0)[:, None, :]
-    allowed = (causal & (same | shared))[:, None]
     slots = torch.tensor(slot_at).view(-1, 2)
-    return Packed(ids, labels, positions, allowed, slots, slot_targets, slot_texts)
+    return Packed(ids, labels, positions, branch_of, slots, slot_targets, slot_texts)
 
 
 def read_packed(

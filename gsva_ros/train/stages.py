@@ -8,8 +8,8 @@ then everything together (`joint`). Beside the model stand read-outs that only t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import sentencepiece
@@ -32,14 +32,14 @@ from .contrast import WordContrast
 from .dense import DenseHead
 from .frames import Frames
 from .grounding import Grounding, give_places, names_of
-from .joint import joint_losses
-from .language import FeatureCache, LanguageLoss, language_losses
+from .joint import JointStage
+from .language import LanguageLoss, LanguageStage, Questions
 from .parts import export, select
 from .prompts import SymbolicPrompt
 from .recipe import mini_config
 from .text import Branches, train_tokenizer
-from .trainer import Task
-from .vision import Losses, clip_losses, sam_losses
+from .trainer import Movable, Task
+from .vision import ClipStage, SamStage
 
 #: `model` of a run that begins with random weights.
 NEW = "new"
@@ -55,23 +55,25 @@ TRAINED = {
 }
 
 
-@dataclass(frozen=True)
-class Step:
-    """A batch that is a function of its number; the stage itself looks it up."""
+class Lesson(Protocol):
+    """What a stage learns from, and by which losses."""
 
-    number: int
+    def draw(self, step: int, batch: int) -> Movable:
+        """The step's batch of so many scenes, a function of the step; other processes may call it."""
 
-    def to(self, _: torch.device) -> Step:
-        """Itself."""
-        return self
+    def losses(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch on the model's device, and figures about it."""
 
 
-class Steps(Dataset[Step]):
-    """Step n at index n, without end."""
+class Steps(Dataset[Movable]):
+    """Step n's batch at index n, without end."""
 
-    def __getitem__(self, number: int) -> Step:
-        """The step of this number."""
-        return Step(number)
+    def __init__(self, lesson: Lesson, batch: int) -> None:
+        self._lesson, self._batch = lesson, batch
+
+    def __getitem__(self, number: int) -> Movable:
+        """The batch of this step."""
+        return self._lesson.draw(number, self._batch)
 
 
 class Stage(nn.Module):
@@ -86,17 +88,16 @@ class Stage(nn.Module):
             part = model.config.sam["prompt_embed_dim"]
         self.model = model
         self.symbolic = SymbolicPrompt(*counts, model.config.sam["prompt_embed_dim"])
-        self.grounding = Grounding(model, scenes, names_of(checkpoint.prompt, scenes))
+        self.grounding = Grounding(model, names_of(checkpoint.prompt, scenes))
         self.head = DenseHead(part, *counts)
         self.contrast = WordContrast(model, checkpoint.prompt, scenes)
-        self.losses: Losses | None = None
-        self.batch = 0
+        self.lesson: Lesson | None = None
 
-    def forward(self, step: Step) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a step, and figures."""
-        assert self.losses
-        loss, figures = self.losses(step.number, self.batch)
-        return loss, figures | {"loss": loss.item()}
+    def forward(self, batch: Movable) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and figures."""
+        assert self.lesson
+        loss, figures = self.lesson.losses(batch)
+        return loss, {name: value.detach() for name, value in (figures | {"loss": loss}).items()}
 
     def load_auxiliary(self, path: Path) -> None:
         """Take over the read-outs of the stage before, where it left some of the same shapes."""
@@ -148,8 +149,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
             groups.append(
                 {"name": name, "params": parameters} | dict.fromkeys(("lr", "peak"), config.heads)
             )
-    stage.batch = config.batch
-    stage.losses = _losses(config, stage.to(device), scenes, checkpoint.prompt)
+    stage.lesson = _lesson(config, stage.to(device), scenes, checkpoint.prompt)
 
     def write(state: dict[str, Tensor], to: Path) -> None:
         prefix = "model."
@@ -162,24 +162,29 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
         others = {k: v.cpu().contiguous() for k, v in state.items() if not k.startswith(prefix)}
         save_file(others, to / AUXILIARY)
 
-    return Task(stage, groups, Steps(), write)
+    return Task(stage, groups, Steps(stage.lesson, config.batch), write)
 
 
-def _losses(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Losses:
+def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Lesson:
     model = stage.model
-    frames = Frames(scenes, model.config)
-    frames.remember(model)
+    frames = Frames(scenes, model.config, config.jitter)
+    frames.check()
+    # What frozen parts see is read from files, unless it changes, or is sooner seen than read.
+    remembers = model.device.type == "cpu" and not config.jitter
+    if remembers:
+        frames.remember(model)
     if config.objective == "clip":
-        return clip_losses(model, scenes, frames, stage.head, stage.contrast)
+        return ClipStage(model, frames, stage.head, stage.contrast)
     if config.objective == "sam":
-        return sam_losses(model, scenes, frames, stage.symbolic, stage.head)
+        return SamStage(model, frames, stage.symbolic, stage.head)
     branches = Branches(prompt, _vocabulary(scenes))
-    loss = LanguageLoss(model, scenes, branches, stage.grounding)
+    questions = Questions(scenes, branches, model.config.clip)
+    loss = LanguageLoss(model, prompt, branches.slot_ids, stage.grounding)
     if config.objective == "joint":
-        return joint_losses(loss, stage.symbolic, frames)
+        return JointStage(loss, questions, stage.symbolic, frames)
     config.out.mkdir(parents=True, exist_ok=True)
-    cache = FeatureCache(model, frames, config.out / "clip_tokens.npy", model.device)
-    return language_losses(loss, cache, config.simple * config.steps)
+    cache = config.out / "clip_tokens.npy" if remembers else None
+    return LanguageStage(loss, questions, frames, cache, config.simple * config.steps)
 
 
 def _scenes(config: Config) -> SceneSet:

@@ -18,7 +18,7 @@ from ..phrasing.requests import how_many, request
 from ..phrasing.unknown import TAUGHT, renamed, unknown
 from ..phrasing.words import Vocabulary, plural
 from ..scenes import Expression
-from .grounding import ANCHOR
+from .known import ANCHOR
 from .packing import Branch
 
 RELATION_WEIGHT = 6.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,11 @@ from torch import Tensor
 from ..model.gsva import GSVA
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, dice_loss, sigmoid_bce_loss
 from ..model.sam import SamPreprocessor, postprocess_masks
-from ..scenes import SceneSet
 from .contrast import WordContrast
-from .dense import DenseHead, dense_labels
-from .frames import Frames
+from .dense import DenseHead, DenseLabels, dense_labels
+from .frames import Frames, Pictures
+from .movable import Movable
 from .prompts import SymbolicPrompt, sample_prompt
-
-#: The loss of a step's batch of so many scenes, and figures about it.
-Losses = Callable[[int, int], tuple[Tensor, dict[str, float]]]
 
 
 def mask_logits(low_res: Tensor, sam: dict[str, Any], frame_hw: Sequence[int]) -> Tensor:
@@ -49,61 +47,101 @@ def mask_losses(low_res: Tensor, truth: Tensor, sam: dict[str, Any]) -> tuple[Te
     return loss, (predicted & target).sum((1, 2)) / union
 
 
-def clip_losses(
-    model: GSVA, scenes: SceneSet, frames: Frames, head: DenseHead, contrast: WordContrast
-) -> Losses:
-    """`model`'s vision tower learns what is under each patch, and to say it in the words' embeddings."""
-    grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
+@dataclass
+class ClipBatch(Movable):
+    """Pictures, and what is under each patch."""
 
-    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
-        device = model.device
+    pictures: Pictures
+    labels: DenseLabels
+
+
+class ClipStage:
+    """The vision tower learns what is under each patch, and to say it in the words' embeddings."""
+
+    def __init__(
+        self, model: GSVA, frames: Frames, head: DenseHead, contrast: WordContrast
+    ) -> None:
+        self._model, self._frames, self._head, self._contrast = model, frames, head, contrast
+        self._grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
+
+    def draw(self, step: int, batch: int) -> ClipBatch:
+        """The step's scenes."""
         rng = np.random.default_rng([1, step])
+        scenes, grid = self._frames.scenes, self._grid
         rows = rng.integers(len(scenes), size=batch)
-        pixels = frames.clip(rows).to(device)
-        labels = dense_labels(scenes, rows, grid, grid).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        return ClipBatch(self._frames.draw(rows, rng), dense_labels(scenes, rows, grid, grid))
+
+    def losses(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and figures."""
+        model, grid = self._model, (self._grid, self._grid)
+        pixels = self._frames.show(batch.pictures)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
             tokens = model.encode_clip(pixels)
             image_tokens = model.project(tokens, places=False)
-        dense, figures = head(tokens.float().unflatten(1, (grid, grid)), labels)
-        words, spoken = contrast(image_tokens.unflatten(1, (grid, grid)), labels)
+        dense, figures = self._head(tokens.float().unflatten(1, grid), batch.labels)
+        words, spoken = self._contrast(image_tokens.unflatten(1, grid), batch.labels)
         return dense + words, figures | spoken
 
-    return losses
+
+@dataclass
+class SamBatch(Movable):
+    """Pictures, what is under each patch, and K things to mask.
+
+    image int64 [K] (which picture); attributes int64 [K, 3] and centroids float32 [K, 2], as
+    `SymbolicPrompt` takes them; truth bool [K, H, W].
+    """
+
+    pictures: Pictures
+    labels: DenseLabels
+    image: Tensor
+    attributes: Tensor
+    centroids: Tensor
+    truth: Tensor
 
 
-def sam_losses(
-    model: GSVA, scenes: SceneSet, frames: Frames, symbolic: SymbolicPrompt, head: DenseHead
-) -> Losses:
+class SamStage:
     """Image encoder and mask decoder learn on symbolic prompts, with dense labels beside them."""
-    patch = model.config.sam["patch_size"]
-    rows_h, columns = (length // patch for length in frames.resized)
-    per_frame = 3
-    named = np.flatnonzero((scenes.kind >= 0).any(1))  # a scene may hold nothing that has a name
 
-    def losses(step: int, batch: int) -> tuple[Tensor, dict[str, float]]:
-        device = model.device
-        rng = np.random.default_rng([2, step])
-        rows = named[rng.integers(len(named), size=batch)]
-        pixels = frames.sam(rows).to(device)
-        labels = dense_labels(scenes, rows, rows_h, columns).to(device)
+    PER_FRAME = 3
+
+    def __init__(
+        self, model: GSVA, frames: Frames, symbolic: SymbolicPrompt, head: DenseHead
+    ) -> None:
+        self._model, self._frames, self._symbolic, self._head = model, frames, symbolic, head
+        patch = model.config.sam["patch_size"]
+        self._grid = [length // patch for length in frames.resized]
+        # A scene may hold nothing that has a name.
+        self._named = np.flatnonzero((frames.scenes.kind >= 0).any(1))
+
+    def draw(self, step: int, batch: int) -> SamBatch:
+        """The step's scenes and prompts."""
+        rng, scenes = np.random.default_rng([2, step]), self._frames.scenes
+        rows = self._named[rng.integers(len(self._named), size=batch)]
         picks = [
             (i, *sample_prompt(scenes, int(r), rng))
             for i, r in enumerate(rows)
-            for _ in range(per_frame)
+            for _ in range(self.PER_FRAME)
         ]
-        of_frame, attributes, centroids, targets = zip(*picks, strict=True)
-        truth = torch.from_numpy(scenes.target_masks(rows[list(of_frame)], targets)).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
-            embeddings = model.encode_sam(pixels)
-            prompts = symbolic(
-                torch.tensor(attributes, device=device), torch.tensor(centroids, device=device)
-            )
-            low_res, predicted_iou = model.decode_masks(embeddings[list(of_frame)], prompts)
-        dense, figures = head(
-            embeddings[:, :, :rows_h, :columns].permute(0, 2, 3, 1).float(), labels
+        image, attributes, centroids, targets = zip(*picks, strict=True)
+        return SamBatch(
+            self._frames.draw(rows, rng),
+            dense_labels(scenes, rows, *self._grid),
+            torch.tensor(image),
+            torch.tensor(attributes),
+            torch.tensor(centroids),
+            torch.from_numpy(scenes.target_masks(rows[list(image)], targets)),
         )
-        masks, iou = mask_losses(low_res, truth, model.config.sam)
-        figures |= {"mask": masks.item(), "iou": iou.mean().item()}
-        return masks + 0.5 * dense + 0.1 * F.mse_loss(predicted_iou.float(), iou), figures
 
-    return losses
+    def losses(self, batch: SamBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and figures."""
+        model, (height, width) = self._model, self._grid
+        pixels = self._frames.show(batch.pictures)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            embeddings = model.encode_sam(pixels)
+            prompts = self._symbolic(batch.attributes, batch.centroids)
+            low_res, predicted_iou = model.decode_masks(embeddings[batch.image], prompts)
+        features = embeddings[:, :, :height, :width].permute(0, 2, 3, 1)
+        dense, figures = self._head(features.float(), batch.labels)
+        masks, iou = mask_losses(low_res, batch.truth, model.config.sam)
+        figures |= {"mask": masks, "iou": iou.mean()}
+        return masks + 0.5 * dense + 0.1 * F.mse_loss(predicted_iou.float(), iou), figures

@@ -20,12 +20,13 @@ from gsva_ros.bench.picture import svg
 from gsva_ros.cli import main
 from gsva_ros.errors import InputError
 
+CPU = torch.device("cpu")
 ASKED = ["the red mug", "the apple", "all cans"]
 
 
 @pytest.fixture(scope="module")
 def mini():
-    return sizes.engine_of("mini", 2**40)
+    return sizes.engine_of("mini", CPU, torch.float32, 2**40)
 
 
 def counted(size: str, asked: list[str] = ASKED) -> dict[str, counting.Cost]:
@@ -117,7 +118,7 @@ def test_from_the_command_to_numbers_picture_and_page(tmp_path: Path, capsys: An
 
 def test_a_size_that_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="use --count"):
-        sizes.engine_of("7b", 8 << 30)
+        sizes.engine_of("7b", CPU, torch.float32, 8 << 30)
 
 
 def test_random_weights_write_words_that_the_tokenizer_knows(
@@ -129,7 +130,7 @@ def test_random_weights_write_words_that_the_tokenizer_knows(
         "sam": sizes._sam(64, 32, 1, 2, [0]),
     }
     monkeypatch.setitem(sizes.SIZES, "mid", tiny)
-    engine = sizes.engine_of("mid", 8 << 30)
+    engine = sizes.engine_of("mid", CPU, torch.float32, 8 << 30)
     frame = engine.encode(np.zeros((48, 64, 3), np.uint8))
     for seed in range(3):
         torch.manual_seed(seed)
@@ -147,9 +148,10 @@ def test_times_are_taken_in_turn_after_a_warm_up() -> None:
 def test_a_peak_is_what_is_held_at_the_most() -> None:
     # In a process of its own: this one's allocator may have kept as much from another test.
     program = (
-        "import numpy as np\n"
+        "import numpy as np, torch\n"
         "from gsva_ros.bench import timing\n"
-        "print(timing.peak_of(lambda: [np.ones(size << 20, np.uint8).sum() for size in (40, 10)]))"
+        "run = lambda: [np.ones(size << 20, np.uint8).sum() for size in (40, 10)]\n"
+        "print(timing.peak_of(run, torch.device('cpu')))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
@@ -168,5 +170,5 @@ def test_the_node_needs_ros(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_fixed_shapes_are_measured_where_asked() -> None:
-    assert sizes.engine_of("mini", 2**40, static=True)._static
-    assert not sizes.engine_of("mini", 2**40)._static
+    assert sizes.engine_of("mini", CPU, torch.float32, 2**40, static=True)._static
+    assert not sizes.engine_of("mini", CPU, torch.float32, 2**40)._static

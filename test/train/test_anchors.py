@@ -9,7 +9,7 @@ import pytest
 
 from gsva_ros.phrasing.forms import FORMS, in_form
 from gsva_ros.phrasing.words import MORE_RELATIONS, RELATIONS, Vocabulary
-from gsva_ros.train.grounding import ANCHOR, anchor_objects
+from gsva_ros.train.known import ANCHOR, anchor_objects
 
 KINDS, COLOURS = ("mug", "box", "teapot", "pot", "tape"), ("red", "blue")
 # 1: red mug, 2: blue mug, 3: red box, 4: unnamed and red, 5: a two-coloured teapot, 6: blue pot.

@@ -41,7 +41,8 @@ def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config
     """A stage as it is configured, of one step, in other folders."""
     data = yaml.safe_load(path.read_text().replace("runs/mini", str(runs)))
     data["sources"] = [{"kind": "scenes", "path": str(scenes)}]
-    return Config(**data | {"steps": 1, "batch": 4, "warmup": 0} | changes)
+    small = {"steps": 1, "batch": 4, "warmup": 0, "workers": 0, "jitter": 0.0}
+    return Config(**data | small | changes)
 
 
 def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> None:
