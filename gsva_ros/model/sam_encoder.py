@@ -26,7 +26,14 @@ class ImageEncoder(modeling.ImageEncoderViT):
     """The stock encoder's weights and names; see the module."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """sam_pixel_values [B, 3, S, S] to image_embeddings [B, C, h, w]."""
+        """sam_pixel_values [B, 3, S, S] to image_embeddings [B, C, h, w].
+
+        Gradients need every temporary again, so where they are taken the stock forward pass runs, all
+        images at once.
+        """
+        if torch.is_grad_enabled():
+            stock: Tensor = super().forward(x)
+            return stock
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             x = x + self.pos_embed
