@@ -2,11 +2,12 @@
 
 Beside it the floor: every weight once for each position that needs it, and the products of attention. A
 model of 7B's shapes is counted on the meta device in seconds, so no GPU is needed; what a GPU makes of it
-is not known from this.
+is not known from this. SAM's encoder is counted as it runs on a GPU, not in a CPU's pieces.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,19 @@ class _Watch(TorchDispatchMode):
         return result
 
 
+def _attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Of scores and sums, from shapes [..., N, D]."""
+    return 2 * math.prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
+
+
+#: Attention is one operator, as it is on a device: else it would be counted in parts, which hold all pairs.
+#: The counter looks for both names.
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention
+_FORMULAS: dict[Any, Any] = dict.fromkeys((_ATTENTION, _ATTENTION.default), _attention_flops)
+
+
 def weight_bytes(config: GSVAConfig) -> dict[str, int]:
     """What a configuration's weights take in memory, by dtype."""
     with torch.device("meta"):
@@ -91,7 +105,8 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
 
     def stage(name: str, floor: float, run: Any) -> Any:
         watch = _Watch()
-        with torch.inference_mode(), FlopCounterMode(display=False) as flops, watch:
+        counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+        with torch.inference_mode(), counter as flops, watch:
             result = run()
         total = int(flops.get_total_flops())
         costs[name] = Cost(total, watch.operators, watch.moved, watch.largest, int(floor))

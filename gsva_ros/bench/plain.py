@@ -58,7 +58,7 @@ def stock_masks(engine: Engine, embeddings: Tensor, prompts: Tensor) -> Tensor:
     height, width = embeddings.shape[2:]
     masks, _ = visual.mask_decoder.predict_masks(
         embeddings,
-        visual._dense_positions(height, width),
+        visual._dense_positions(height, width).to(embeddings.dtype),
         prompts[:, None],
         visual.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(
             len(prompts), -1, height, width

@@ -1,14 +1,19 @@
 """SAM's image encoder, exact, in less memory and time: segment-anything's modules, our own forward pass.
 
-Nothing of N x N positions is ever whole: global attention goes head by head in blocks of queries, each with
-its own bias of relative positions; windowed blocks go strip by strip; the wide layer of the MLP goes in
-pieces. Every temporary stays small enough for the allocator to use it again, instead of asking the system
-for fresh pages each time. Padding that completes the windows is not computed: of it, only keys and values
-exist, which are the projection's bias.
+Nothing of N x N positions is ever whole. On a CPU, memory takes the time: global attention goes head by
+head in blocks of queries, each with its own bias of relative positions; windowed blocks go strip by strip,
+where not all windows fit together; the wide layer of the MLP goes in pieces. Every temporary stays small
+enough for the allocator to use it again, instead of asking the system for fresh pages each time. Padding
+that completes the windows is not computed: of it, only keys and values exist, which are the projection's
+bias.
+
+Elsewhere each launch takes time: all images, windows and heads go through one operator together, and the
+bias of global attention is a part of its queries and keys.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,9 +22,11 @@ from torch import Tensor
 
 from .segment_anything import modeling
 
-#: Bytes of the largest temporary, by kind of device. On CPUs it is below what malloc maps afresh each time
-#: (32 MiB at most), and about as large as a cache.
-LARGEST = {"cpu": 12 << 20, "cuda": 32 << 20}
+#: Bytes of the largest temporary on a CPU: below what malloc maps afresh each time (32 MiB at most), and
+#: about as large as a cache.
+LARGEST = 12 << 20
+#: GPUs' attention wants rows that begin at multiples of so many numbers.
+ALIGNED = 8
 
 
 class ImageEncoder(modeling.ImageEncoderViT):
@@ -37,17 +44,36 @@ class ImageEncoder(modeling.ImageEncoderViT):
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             x = x + self.pos_embed
-        x = torch.stack([self._blocks(image) for image in x])
+        if x.device.type == "cpu":
+            x = torch.cat([in_pieces(self.blocks, image) for image in x.split(1)])
+        else:
+            x = at_once(self.blocks, x)
         neck: Tensor = self.neck(x.permute(0, 3, 1, 2))
         return neck
 
-    def _blocks(self, x: Tensor) -> Tensor:
-        """One image's tokens [h, w, C] through all blocks."""
-        for block in self.blocks:
-            attend = _windowed if block.window_size else _global
-            x = x + attend(block, x)
-            x = torch.cat([rows + _mlp(block, rows) for rows in x.split(_rows(x, block))])
-        return x
+
+def at_once(blocks: Any, x: Tensor) -> Tensor:
+    """Tokens [B, h, w, C] through all blocks, in few operators."""
+    for block in blocks:
+        attend = _windows if block.window_size else _global
+        x = x + attend(block, x)
+        x = x + _mlp(block, x)
+    return x
+
+
+def in_pieces(blocks: Any, x: Tensor) -> Tensor:
+    """One image's tokens [1, h, w, C] through all blocks, in small temporaries."""
+    for block in blocks:
+        if not block.window_size:
+            attend = _global_in_pieces
+        elif _fits(block, x):
+            attend = _windows
+        else:
+            attend = _windows_in_pieces
+        x = x + attend(block, x)
+        for rows in x.split(_rows(block, x), 1):
+            rows += _mlp(block, rows)
+    return x
 
 
 def _mlp(block: Any, x: Tensor) -> Tensor:
@@ -55,48 +81,108 @@ def _mlp(block: Any, x: Tensor) -> Tensor:
     return out
 
 
-def _rows(x: Tensor, block: Any) -> int:
+def _rows(block: Any, x: Tensor) -> int:
     """Rows of tokens whose MLP's wide layer is of the largest size."""
-    return max(1, _largest(x) // (x.shape[1] * block.mlp.lin1.out_features * x.element_size()))
+    return max(1, LARGEST // (x.shape[2] * block.mlp.lin1.out_features * x.element_size()))
 
 
-def _largest(x: Tensor) -> int:
-    return LARGEST.get(x.device.type, LARGEST["cuda"])
+def _fits(block: Any, x: Tensor) -> bool:
+    """Whether windows need no padding, and their biases together are at most of the largest size."""
+    _, height, width, _ = x.shape
+    side, heads = block.window_size, block.attn.num_heads
+    bias = heads * height * width * side * side * x.element_size()
+    return height % side == width % side == 0 and bias <= LARGEST
 
 
 def _global(block: Any, x: Tensor) -> Tensor:
-    """Attention of all tokens [h, w, C] with all."""
+    """Attention of all tokens [B, h, w, C] of an image with all, without a bias of N x N.
+
+    What the bias adds is a sum of one number for the key's row and one for its column. So a query has these
+    numbers for all rows and columns beside its own, and a key says by ones which it is of.
+    """
     attention = block.attn
-    height, width, channels = x.shape
-    heads, count = attention.num_heads, height * width
-    qkv = attention.qkv(block.norm1(x)).view(height, width, 3, heads, -1)
-    q, k, v = qkv.permute(2, 3, 0, 1, 4).unbind(0)  # each [heads, h, w, d]
-    k, v = (t.reshape(heads, 1, count, -1) for t in (k, v))
-    relative = _relative(attention, height, width)
-    step = max(1, _largest(x) // (width * count * x.element_size()))
-    out = x.new_empty(heads, height, width, channels // heads)
-    for head in range(heads):
-        for top in range(0, height, step):
-            rows = q[head : head + 1, top : top + step]
-            bias = _bias(rows, *relative, top)
-            query = rows.reshape(1, 1, -1, rows.shape[-1])
-            seen = F.scaled_dot_product_attention(
-                query, k[head : head + 1], v[head : head + 1], bias
-            )
-            out[head, top : top + step] = seen.view(rows.shape[1:])
-    merged: Tensor = attention.proj(out.permute(1, 2, 0, 3).reshape(height, width, channels))
+    q, k, v = _heads(attention, block.norm1(x))
+    *lead, height, width, d = q.shape
+    rows = torch.eye(height, dtype=q.dtype, device=q.device)[:, None].expand(*lead, -1, width, -1)
+    columns = torch.eye(width, dtype=q.dtype, device=q.device).expand(*lead, height, -1, -1)
+    # Flash kernels take no bias, at most 256 numbers, and values as wide as keys, hence zeros behind the
+    # values; the memory-efficient kernel would do without, and is the slower one. Above 256, it is taken.
+    size = -(-(d + height + width) // ALIGNED) * ALIGNED
+    query = _filled(size, q * attention.scale, *_terms(q, *_relative(attention, height, width)))
+    key, value = _filled(size, k, rows, columns), _filled(size, v)
+    seen = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :d]
+    merged: Tensor = attention.proj(_merged(seen.unflatten(2, (height, width))))
     return merged
 
 
-def _windowed(block: Any, x: Tensor) -> Tensor:
-    """Attention of tokens [h, w, C] inside windows, the last ones completed by padding."""
+def _filled(size: int, *parts: Tensor) -> Tensor:
+    """Parts [B, heads, h, w, n] side by side, and zeros, to [B, heads, h * w, size]."""
+    missing = size - sum(part.shape[-1] for part in parts)
+    zeros = parts[0].new_zeros(1).expand(*parts[0].shape[:-1], missing)
+    return torch.cat([*parts, zeros], -1).flatten(2, 3)
+
+
+def _windows(block: Any, x: Tensor) -> Tensor:
+    """Attention of tokens [B, h, w, C] inside windows, the last ones completed by padding.
+
+    Their bias is less to write and read than wider queries, keys and values would be: of a query in a
+    window of 14 x 14 it is 224 numbers, beside 3 x 80 that are there already. Wider, these were 3 x 112 new
+    ones.
+    """
+    attention, side = block.attn, block.window_size
+    parts, padded = modeling.image_encoder.window_partition(block.norm1(x), side)
+    relative_h, relative_w = _relative(attention, side, side)
+    # Rows of keys that are not there align the bias: it would be copied to memory that is aligned.
+    relative_h = F.pad(relative_h, (0, -side % (ALIGNED // math.gcd(side, ALIGNED))))
+    seen = _window(*_heads(attention, parts), (relative_h, relative_w))
+    merged: Tensor = attention.proj(
+        modeling.image_encoder.window_unpartition(_merged(seen), side, padded, x.shape[1:3])
+    )
+    return merged
+
+
+def _window(q: Tensor, k: Tensor, v: Tensor, relative: tuple[Tensor, Tensor]) -> Tensor:
+    """Queries, keys and values [n, heads, h, w, d] of n windows to what is seen, of the same shape.
+
+    `relative` may have rows of more keys than there are.
+    """
+    query, key, value = (t.flatten(2, 3) for t in (q, k, v))
+    bias = _bias(q, *relative)[..., : key.shape[2]]
+    return F.scaled_dot_product_attention(query, key, value, bias).view(q.shape)
+
+
+def _global_in_pieces(block: Any, x: Tensor) -> Tensor:
+    """Attention of all tokens [1, h, w, C] with all."""
+    attention = block.attn
+    q, k, v = _heads(attention, block.norm1(x))
+    _, heads, height, width, d = q.shape
+    count = height * width
+    k, v = (t.reshape(heads, 1, 1, count, d) for t in (k, v))
+    relative_h, relative_w = _relative(attention, height, width)
+    step = max(1, LARGEST // (width * count * x.element_size()))
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    # One for all biases: fresh pages take time.
+    space = q.new_empty(1, 1, min(step, height), width, height, width)
+    for head in range(heads):
+        for top in range(0, height, step):
+            rows = q[:, head : head + 1, top : top + step]
+            own = space[:, :, : rows.shape[2]]
+            bias = _bias(rows, relative_h[top : top + step], relative_w, out=own)
+            seen = F.scaled_dot_product_attention(rows.flatten(2, 3), k[head], v[head], bias)
+            out[:, head : head + 1, top : top + step] = seen.view(rows.shape)
+    merged: Tensor = attention.proj(_merged(out))
+    return merged
+
+
+def _windows_in_pieces(block: Any, x: Tensor) -> Tensor:
+    """`_windows`, one row of windows at a time."""
     attention, side = block.attn, block.window_size
     relative = _relative(attention, side, side)
     strips = [
         attention.proj(_strip(attention, block.norm1(rows), side, relative))
-        for rows in x.split(side)
+        for rows in x[0].split(side)
     ]
-    return torch.cat(strips)
+    return torch.cat(strips)[None]
 
 
 def _strip(attention: Any, rows: Tensor, side: int, relative: tuple[Tensor, Tensor]) -> Tensor:
@@ -111,7 +197,7 @@ def _strip(attention: Any, rows: Tensor, side: int, relative: tuple[Tensor, Tens
         qkv = padded
     qkv = qkv.view(side, count, side, 3, heads, -1)
     q, k, v = qkv.permute(3, 1, 4, 0, 2, 5).unbind(0)  # each [windows, heads, side, side, d]
-    step = max(1, _largest(rows) // (heads * side**4 * rows.element_size()))
+    step = max(1, LARGEST // (heads * side**4 * rows.element_size()))
     seen = [
         _window(q[at : at + step], k[at : at + step], v[at : at + step], relative)
         for at in range(0, count, step)
@@ -120,26 +206,44 @@ def _strip(attention: Any, rows: Tensor, side: int, relative: tuple[Tensor, Tens
     return merged[:height, :width]
 
 
-def _window(q: Tensor, k: Tensor, v: Tensor, relative: tuple[Tensor, Tensor]) -> Tensor:
-    """Windows [n, heads, side, side, d]."""
-    n, heads, side, _, d = q.shape
-    bias = _bias(q.flatten(0, 1), *relative, 0).view(n, heads, side * side, side * side)
-    query, key, value = (t.reshape(n, heads, side * side, d) for t in (q, k, v))
-    return F.scaled_dot_product_attention(query, key, value, bias).view(n, heads, side, side, d)
+def _heads(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of tokens [n, h, w, C], each [n, heads, h, w, d]."""
+    qkv = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1))
+    q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)
+    return q, k, v
 
 
-def _bias(q: Tensor, relative_h: Tensor, relative_w: Tensor, top: int) -> Tensor:
-    """The bias of queries [n, h, w, d], whose first row is row `top`, to all keys, [n, 1, h * w, H * W]."""
-    n, height, width, _ = q.shape
-    of_rows = torch.einsum("nhwd,hkd->nhwk", q, relative_h[top : top + height]).contiguous()
-    of_columns = torch.einsum("nhwd,wkd->nhwk", q, relative_w).contiguous()
-    bias = of_rows[..., :, None] + of_columns[..., None, :]
-    return bias.view(n, 1, height * width, -1)
+def _merged(seen: Tensor) -> Tensor:
+    """[n, heads, h, w, d] to [n, h, w, C]."""
+    return seen.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def _bias(q: Tensor, relative_h: Tensor, relative_w: Tensor, out: Tensor | None = None) -> Tensor:
+    """The bias of queries [n, heads, h, w, d] to all keys, [n, heads, h * w, H * W]; see `_terms`.
+
+    Made in `out` [n, heads, h, w, H, W], where that is given.
+    """
+    of_rows, of_columns = (term.contiguous() for term in _terms(q, relative_h, relative_w))
+    bias = torch.add(of_rows[..., :, None], of_columns[..., None, :], out=out)
+    return bias.flatten(-2).flatten(2, 3)
+
+
+def _terms(q: Tensor, relative_h: Tensor, relative_w: Tensor) -> tuple[Tensor, Tensor]:
+    """What queries [n, heads, h, w, d] add to scores, by the key's row and by its column.
+
+    [n, heads, h, w, H] and [n, heads, h, w, W]; relative_h, [h, d, H], is of the queries' rows.
+    """
+    return (
+        torch.einsum("nmhwd,hdk->nmhwk", q, relative_h),
+        torch.einsum("nmhwd,wdk->nmhwk", q, relative_w),
+    )
 
 
 def _relative(attention: Any, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Embeddings of relative positions, [h, h, d] of rows and [w, w, d] of columns."""
-    return (
-        modeling.image_encoder.get_rel_pos(height, height, attention.rel_pos_h),
-        modeling.image_encoder.get_rel_pos(width, width, attention.rel_pos_w),
-    )
+    """Embeddings of relative positions, [h, d, h] of rows and [w, d, w] of columns.
+
+    As `get_rel_pos`, whose indices would go from a CPU to a GPU for each block.
+    """
+    tables = ((attention.rel_pos_h, height), (attention.rel_pos_w, width))
+    rows, columns = (table.unfold(0, size, 1).flip(-1) for table, size in tables)
+    return rows, columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -34,13 +35,14 @@ def counted(size: str, asked: list[str] = ASKED) -> dict[str, counting.Cost]:
     return counting.count(config, sizes.prompt_of(config), asked)
 
 
-@pytest.mark.parametrize("size", ["7b", "7b-small", "mid"])
-def test_a_frame_costs_little_more_than_its_floor(size: str) -> None:
+# Most of "mid" is SAM's: global attention of small heads, which positions beside them make thrice as wide.
+@pytest.mark.parametrize(("size", "times"), [("7b", 1.15), ("7b-small", 1.15), ("mid", 1.5)])
+def test_a_frame_costs_little_more_than_its_floor(size: str, times: float) -> None:
     costs = counted(size)
     assert list(costs) == ["SAM", "CLIP", "prefix", "decide", "masks"]
     for stage, cost in costs.items():
         assert cost.floor <= cost.flops * 1.02, stage  # the floor is one
-    assert sum(c.flops for c in costs.values()) <= 1.15 * sum(c.floor for c in costs.values())
+    assert sum(c.flops for c in costs.values()) <= times * sum(c.floor for c in costs.values())
 
 
 def test_costs_follow_what_is_asked() -> None:
@@ -81,6 +83,24 @@ def test_the_plain_path_gives_the_same_masks(mini: Any) -> None:
     for slot, mask in zip(slots, masks, strict=True):
         own = np.zeros_like(mask) if slot.mask is None else slot.mask
         assert (own != mask).mean() < 1e-3
+
+
+def test_the_plain_path_answers_in_bfloat16(mini: Any) -> None:
+    half = sizes.engine_of("mini", CPU, torch.bfloat16, 2**40)
+    rgb = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    logits, exact = (plain.answer(engine, rgb, ASKED) for engine in (half, mini))
+    assert (logits - exact).abs().mean() < 0.02 * exact.abs().mean()
+
+
+def test_the_stock_encoder_is_not_given_what_ours_has_seen(mini: Any) -> None:
+    """A backbone that towers share answers from the last call, where that saw the same pixels."""
+    seen: list[torch.Tensor] = []
+    embed = mini.model.model.visual_model.image_encoder.patch_embed
+    hook = embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    timing.sam_against_stock(mini, 1)
+    hook.remove()
+    assert len(seen) == 6  # once for memory, a warm-up, a run: of both
+    assert not any(torch.equal(a, b) for a, b in pairwise(seen))
 
 
 def test_the_stock_decoder_is_compared_on_the_same_weights(mini: Any) -> None:
