@@ -17,6 +17,40 @@ TAUGHT = (  # noqa: SIM905 (a hundred quoted words are harder to read)
     "screw bolt nut drill tape ruler notebook paper envelope bag basket bucket tray vase plant "
     "candle pillow doll robot gripper syringe"
 ).split()
+#: Taught too, but no pieces of gsva-mini's tokenizer: it spells them, as most words that a user may say.
+SPELT = (  # noqa: SIM905
+    "acorn almond anchor ankle antenna apron armchair arrow ashtray avocado axe badge bagel balloon "
+    "bamboo banjo banner bead bean bear bed bee beetle bell belt bench berry bib bird biscuit blade "
+    "blender board boat bone bonnet boot bracelet brick bridge broccoli broom bulb bus butter button "
+    "cabbage cabinet cactus cage cake calendar cannon canvas cape carpet cart cassette celery cello "
+    "charger cherry chessboard chicken chisel cigar clamp clarinet claw clip cloud coat cobweb "
+    "coconut coffin coin collar comb compass cookie cork corn couch cow crab cradle crane crayon "
+    "cricket crown crumb cucumber curtain cushion dart desk dice dinosaur dolphin donkey door "
+    "doughnut dragon drawer dress drum duck dustpan eagle earring easel elephant engine eraser fan "
+    "faucet feather fence fiddle fig file fin fire fish flag flashlight flute fox frame fridge frog "
+    "funnel gate gear giraffe goat goggles goose grape grater hairdryer harp hawk headphones heart "
+    "hedgehog hinge honey hoof hook hoop horn horse hose house igloo iron island jacket jeans jelly "
+    "jewel joystick kennel kiwi knob ladle lantern leaf leash lens leopard lettuce lever lighter "
+    "lime lion lizard lobster lock locket log loom lute magnet mallet mango map mask mat match medal "
+    "melon microphone microscope microwave mitten monkey moon mop motor mushroom muzzle nail napkin "
+    "necklace needle nest net nozzle oar octopus olive onion otter oven owl paddle paint palette "
+    "panda panel parachute parrot pasta peach peanut pebble pedal peg penguin pepper piano pie "
+    "pigeon pin pineapple pipe pistol piston pizza pliers plum pretzel printer prism pulley pump "
+    "puppet purse puzzle rabbit racket radio radish raft rake rat razor ribbon rice rifle rock "
+    "rocket rod roof rope rose rug saddle sail salad sandal sandwich satellite sausage saxophone "
+    "scale scarf screen scroll seal seed shark sheep shelf shell shield ship shirt shovel shower "
+    "skateboard skirt skull sled slipper snail snake sofa spade speaker spider spring squirrel stamp "
+    "star statue steak stick stool stove strap straw string suitcase sun swan switch sword tablet "
+    "teddy telescope tent throne thumb ticket tie tiger tile tire tongs tooth torch tractor "
+    "trampoline trophy trousers trumpet turnip turtle tyre valve van vest violin waffle wagon walnut "
+    "whale wheel whip whistle wig window wing wire wok worm yarn yoyo zebra zipper"
+).split()
+#: What invented words are made of.
+_ONSETS = (  # noqa: SIM905
+    "b bl br ch cl cr d dr f fl g gl gr h j k l m n p pl pr qu r s sh sk sl sn sp st t th tr v w z"
+).split()
+_VOWELS = "a e i o u ai ea ee oa oo ou".split()  # noqa: SIM905
+_CODAS = "b ck d ff g ll m mp n nd ng nk nt p r rd rk rn s sh sk st t tch x".split()  # noqa: SIM905
 #: Training never says these.
 HELD_OUT = (  # noqa: SIM905
     "banana lemon kettle scissors pencil lamp cat sock brush potato watch plug saw stapler "
@@ -28,6 +62,18 @@ HELD_OUT = (  # noqa: SIM905
 def unknown(nouns: Sequence[str], words: Vocabulary) -> list[str]:
     """Those of the nouns that name no kind of these scenes."""
     return [noun for noun in nouns if noun not in words.names]
+
+
+def invented(words: Vocabulary, rng: np.random.Generator) -> str:
+    """A word that nobody knows, of one to three syllables, so that no list of nouns is learnt by heart."""
+    while True:
+        parts = [
+            str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS))
+            for _ in range(int(rng.integers(1, 4)))
+        ]
+        noun = "".join(parts) + str(rng.choice(_CODAS))
+        if noun not in words.names and noun not in HELD_OUT:
+            return noun
 
 
 def renamed(text: str, noun: str, words: Vocabulary, rng: np.random.Generator) -> str | None:

@@ -108,6 +108,12 @@ class Config(_Fields):
         le=1,
         description="share of gsva-mini's language stage in which simple expressions give way to all",
     )
+    unseen: float = Field(
+        0.04,
+        ge=0,
+        le=1,
+        description="share of what a stage of gsva-mini asks for that no scene holds",
+    )
     lora: Lora | None = Field(None, description="low-rank factors; none where it is left out")
     export: Literal["merged", "adapter"] = Field(
         "merged", description="a whole model, or what was trained alone, which loads on its base"

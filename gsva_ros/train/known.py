@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..phrasing.unknown import TAUGHT as UNKNOWN
+from ..phrasing.unknown import SPELT, TAUGHT
 from ..phrasing.words import Vocabulary
 from ..scenes import SceneSet, grid_samples
 from .movable import Movable
 from .packing import Packed
 
+UNKNOWN = frozenset((*TAUGHT, *SPELT))
 # A relation and its anchor, whose last word ends the expression; "on the far left" is none.
 ANCHOR = re.compile(
     r"\b(?:left of|right of|(?:left|right) side of|in front of|behind|next to|beside|by|near|on|on top of"

@@ -177,7 +177,7 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
         return ClipStage(model, frames, stage.head, stage.contrast)
     if config.objective == "sam":
         return SamStage(model, frames, stage.symbolic, stage.head)
-    branches = Branches(prompt, _vocabulary(scenes))
+    branches = Branches(prompt, _vocabulary(scenes), config.unseen)
     questions = Questions(scenes, branches, model.config.clip)
     loss = LanguageLoss(model, prompt, branches.slot_ids, stage.grounding)
     if config.objective == "joint":

@@ -15,7 +15,7 @@ from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Special
 from ..phrasing.forms import reworded
 from ..phrasing.requests import how_many, request
-from ..phrasing.unknown import TAUGHT, renamed, unknown
+from ..phrasing.unknown import SPELT, TAUGHT, invented, renamed, unknown
 from ..phrasing.words import Vocabulary, plural
 from ..scenes import Expression
 from .known import ANCHOR
@@ -45,9 +45,10 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) ->
 class Branches:
     """Turns a scene's expressions into branches, as people type them, with the truth of every slot."""
 
-    def __init__(self, prompt: Prompt, vocabulary: Vocabulary) -> None:
-        self.prompt, self.vocabulary = prompt, vocabulary
-        self.unknown = unknown(TAUGHT, vocabulary)
+    def __init__(self, prompt: Prompt, vocabulary: Vocabulary, unseen: float) -> None:
+        """Args: unseen: the share of branches that ask for a thing that no scene holds."""
+        self.prompt, self.vocabulary, self.unseen = prompt, vocabulary, unseen
+        self.unknown = unknown((*TAUGHT, *SPELT), vocabulary)
         ids = prompt.tokenizer.ids
         self.slot_ids = (ids[Special.SEG], ids[Special.REJ])
 
@@ -78,7 +79,7 @@ class Branches:
             asked, draw = rng.random() < 0.25, rng.random()
             size = how_many(rng) if asked else 1 if draw < 0.8 else int(rng.integers(2, 4))
             chosen = [order[(number + k) % len(order)] for k in range(size)]
-            if rng.random() < 0.04:
+            if rng.random() < self.unseen:
                 chosen[0] = self._unseen(chosen[0], rng)
             chosen = [self._reworded(e, rng) for e in chosen]
             branch = self._ask(chosen, rng) if asked else self._segment(chosen)
@@ -97,7 +98,8 @@ class Branches:
 
     def _unseen(self, like: Expression, rng: np.random.Generator) -> Expression:
         """A thing that no scene holds, in the form of an expression, or in one that seen things come in."""
-        noun = str(rng.choice(self.unknown))
+        listed = rng.random() < 2 / 3
+        noun = str(rng.choice(self.unknown)) if listed else invented(self.vocabulary, rng)
         colour = str(rng.choice(self.vocabulary.colours))
         form = str(rng.choice(["the {n}", "the {c} {n}", "a {n}", "all {ns}", "the {ns}"]))
         text = form.format(n=noun, c=colour, ns=plural(noun))

@@ -46,22 +46,22 @@ def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config
 
 
 def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> None:
-    assert len(CONFIGS) == 4
+    assert len(CONFIGS) == 6
     with pytest.raises(FileNotFoundError, match="no model"):
         train(stage_config(CONFIGS[-1], scenes, tmp_path / "other"))
     for path in CONFIGS:
         train(stage_config(path, scenes, tmp_path))
-    exported = tmp_path / "joint/model"
+    exported = tmp_path / "words/model"
     assert (exported / "model.safetensors").stat().st_size < 40e6
     engine = gsva_ros.load(exported, device="cpu")
     frame = engine.encode(np.asarray(SceneSet(scenes, "train").rgb[0]))
     assert [s.expression for s in engine.segment(frame, ["the red mug"]).slots] == ["the red mug"]
     # A stage goes on from the weights and the read-outs of those before it.
-    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "joint"))
+    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "words"))
     symbols = [name for name in sam if name.startswith("symbolic.")]
     assert symbols
     assert all(torch.equal(sam[name], last[name]) for name in symbols)
-    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "joint"))
+    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "words"))
     for name, value in final.items():
         if "mask_decoder" in name:
             torch.testing.assert_close(value, first[name], atol=1e-3, rtol=0)
@@ -69,7 +69,7 @@ def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> Non
 
 def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Path) -> None:
     checkpoint = new_mini(stage_config(CONFIGS[0], scenes, tmp_path))
-    branches = Branches(checkpoint.prompt, Vocabulary(("mug", "can"), ("red",)))
+    branches = Branches(checkpoint.prompt, Vocabulary(("mug", "can"), ("red",)), 0.04)
     prompt = branches.prompt
     seg, rej = branches.slot_ids
     expressions = [Expression("the red mug", "single", (1,)), Expression("the can", "single", ())]
@@ -88,11 +88,11 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
 
 def test_each_config_goes_on_where_the_one_before_ends() -> None:
     configs = [read_config(path) for path in CONFIGS]
-    assert [config.objective for config in configs] == ["clip", "sam", "language", "joint"]
+    assert [config.objective for config in configs] == ["clip", "sam", "language", "joint", "joint", "joint"]
     assert configs[0].model == "new"
     for before, after in itertools.pairwise(configs):
         assert after.model == str(before.out / "model")
-        assert after.sources == before.sources
+        assert [s.options["path"] for s in after.sources] == ["scenes/household", "scenes/v1"]
 
 
 def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import household
 import numpy as np
 
 from gsva_ros.model.tokenizer import Special
-from gsva_ros.phrasing.unknown import HELD_OUT, TAUGHT
+from gsva_ros.phrasing.unknown import HELD_OUT, SPELT, TAUGHT, invented
 from gsva_ros.phrasing.words import Vocabulary, plural
 from gsva_ros.scenes import Expression
 from gsva_ros.sim.household.colours import COLOURS
@@ -18,7 +18,7 @@ from gsva_ros.train.text import Branches
 
 def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
     prompt = SimpleNamespace(tokenizer=SimpleNamespace(ids=dict.fromkeys(Special, 0)))
-    branches = Branches(prompt, Vocabulary(KINDS, COLOURS))  # type: ignore[arg-type]
+    branches = Branches(prompt, Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     like = [
         e
@@ -27,15 +27,30 @@ def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
             household.scene(seed), household.WIDTH, np.random.default_rng(seed)
         ).sample(20)
     ]
-    nouns = {noun for noun in TAUGHT if noun not in branches.vocabulary.names}
+    nouns = {noun for noun in (*TAUGHT, *SPELT) if noun not in branches.vocabulary.names}
     nouns |= {plural(noun) for noun in nouns}
+    listed = 0
     held_out = {word for noun in HELD_OUT for word in (noun, plural(noun))}
     shapes = set()
     for expression in like:
         asked = branches._unseen(expression, rng)
         words = asked.text.split()
         assert asked == Expression(asked.text, "unseen", ())
-        assert nouns & set(words), asked
+        listed += bool(nouns & set(words))
         assert not held_out & set(words), asked
         shapes |= set(words) & {"left", "under", "without", "between", "all", "second", "not"}
     assert {"left", "all", "between"} <= shapes
+    assert 0.5 < listed / len(like) < 0.8  # the others are invented
+
+
+def test_invented_words_are_no_names_and_never_run_out() -> None:
+    words, rng = Vocabulary(KINDS, COLOURS), np.random.default_rng(0)
+    drawn = {invented(words, rng) for _ in range(1000)}
+    assert len(drawn) > 900
+    assert not drawn & {*words.names, *HELD_OUT}
+    assert all(noun.isalpha() and noun.islower() for noun in drawn)
+
+
+def test_no_list_says_what_is_held_out() -> None:
+    assert not {*TAUGHT, *SPELT} & {word for noun in HELD_OUT for word in (noun, plural(noun))}
+    assert not {*TAUGHT} & {*SPELT}
