@@ -88,7 +88,7 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
 
 def test_each_config_goes_on_where_the_one_before_ends() -> None:
     configs = [read_config(path) for path in CONFIGS]
-    assert [config.objective for config in configs] == ["clip", "sam", "language", "joint", "joint", "joint"]
+    assert [c.objective for c in configs] == ["clip", "sam", "language", "joint", "joint", "joint"]
     assert configs[0].model == "new"
     for before, after in itertools.pairwise(configs):
         assert after.model == str(before.out / "model")
