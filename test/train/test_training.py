@@ -67,6 +67,22 @@ def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> Non
             torch.testing.assert_close(value, first[name], atol=1e-3, rtol=0)
 
 
+def test_a_stage_may_go_part_of_the_way(scenes: Path, tmp_path: Path) -> None:
+    whole = stage_config(CONFIGS[2], scenes, tmp_path, model="new", out=tmp_path / "whole")
+    # Both begin with the same weights and learn the same.
+    part = whole.model_copy(update={"out": tmp_path / "part", "blend": 0.25})
+    for config in (whole, part):
+        train(config)
+    began = new_mini(whole).model.state_dict()
+    learnt, blended = (load_file(out / "model/model.safetensors") for out in (whole.out, part.out))
+    moved = 0
+    for name, value in learnt.items():
+        wanted = began[name] + 0.25 * (value - began[name])
+        torch.testing.assert_close(blended[name], wanted, atol=1e-6, rtol=1e-5)
+        moved += not torch.equal(value, began[name])
+    assert moved
+
+
 def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Path) -> None:
     checkpoint = new_mini(stage_config(CONFIGS[0], scenes, tmp_path))
     branches = Branches(checkpoint.prompt, Vocabulary(("mug", "can"), ("red",)), 0.04)
