@@ -45,9 +45,10 @@ def test_answers_stay_close(whole, few, rgb):
     assert any(s.p_seg < 0.1 for s in want)
     moved = [abs(a.p_seg - b.p_seg) for a, b in zip(want, got, strict=True)]
     assert 0 < max(moved) < 0.15
+    alike = {"int8": 0.9, "int4": 0.8}[few.precision]
     for a, b in zip(want, got, strict=True):
         if a.p_seg > 0.9:
-            assert (a.mask & b.mask).sum() > 0.9 * (a.mask | b.mask).sum()
+            assert (a.mask & b.mask).sum() > alike * (a.mask | b.mask).sum()
     assert few.ask(few.encode(rgb), "segment the mug").slots
 
 
