@@ -473,9 +473,9 @@ def load(
     **official: Any,
 ) -> Segmenter[Any]:
     """See `gsva_ros.load`."""
-    chosen = _device(device)
+    chosen = device_of(device)
     if dtype == "auto":
-        dtype = "bfloat16" if chosen.type == "cuda" else "float32"
+        dtype = usual_dtype(chosen)
     if dtype not in (*DTYPES, *KINDS):
         raise InputError(f"dtype is auto, {', '.join((*DTYPES, *KINDS))}, not {dtype!r}")
     kind = dtype if dtype in KINDS else ""
@@ -497,7 +497,13 @@ def load(
     return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind, static, compiled)
 
 
-def _device(name: str) -> torch.device:
+def usual_dtype(device: torch.device) -> str:
+    """What dtype "auto" means on a device."""
+    return "bfloat16" if device.type == "cuda" else "float32"
+
+
+def device_of(name: str) -> torch.device:
+    """The device of this name; InputError where it is none, or is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

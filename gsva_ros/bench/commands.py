@@ -152,15 +152,13 @@ def _engine(args: argparse.Namespace) -> Any:
 
     import gsva_ros
 
-    from ..engine import DTYPES, Engine
+    from ..engine import DTYPES, Engine, device_of, usual_dtype
     from ..errors import InputError
     from .sizes import engine_of
 
     how = {"static": args.static, "compiled": args.compile}
-    device = torch.device(args.device)
-    name = args.dtype or ("bfloat16" if device.type == "cuda" else "float32")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {args.device}: torch sees no CUDA device here")
+    device = device_of(args.device)
+    name = args.dtype or usual_dtype(device)
     if not args.model:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if device.type == "cuda":

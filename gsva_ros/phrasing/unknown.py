@@ -45,6 +45,8 @@ SPELT = (  # noqa: SIM905
     "trampoline trophy trousers trumpet turnip turtle tyre valve van vest violin waffle wagon walnut "
     "whale wheel whip whistle wig window wing wire wok worm yarn yoyo zebra zipper"
 ).split()
+#: All that training names though no scene holds it.
+NAMED = (*TAUGHT, *SPELT)
 #: What invented words are made of.
 _ONSETS = (  # noqa: SIM905
     "b bl br ch cl cr d dr f fl g gl gr h j k l m n p pl pr qu r s sh sk sl sn sp st t th tr v w z"

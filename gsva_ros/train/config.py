@@ -25,6 +25,7 @@ Part = Literal[
     "vision_tower",
 ]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Fields(BaseModel):
@@ -102,17 +103,12 @@ class Config(_Fields):
     heads: LearningRate = Field(
         1e-3, description="of what a stage of gsva-mini trains beside the model and throws away"
     )
-    simple: float = Field(
+    simple: Share = Field(
         0.5,
-        ge=0,
-        le=1,
         description="share of gsva-mini's language stage in which simple expressions give way to all",
     )
-    unseen: float = Field(
-        0.04,
-        ge=0,
-        le=1,
-        description="share of what a stage of gsva-mini asks for that no scene holds",
+    unseen: Share = Field(
+        0.04, description="share of what a stage of gsva-mini asks for that no scene holds"
     )
     blend: float = Field(
         1.0,
@@ -129,11 +125,8 @@ class Config(_Fields):
         "official",
         description="the official training's questions and answers, or those that the node asks with",
     )
-    jitter: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="vary brightness and tint by up to this share, as lamps and cameras do",
+    jitter: Share = Field(
+        0.0, description="vary brightness and tint by up to this share, as lamps and cameras do"
     )
     joint: bool = Field(True, description="all expressions of a picture in one conversation")
     steps: PositiveInt = Field(5000, description="optimiser steps")

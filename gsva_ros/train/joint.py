@@ -52,12 +52,8 @@ class JointStage:
     def __init__(
         self, loss: LanguageLoss, questions: Questions, symbolic: SymbolicPrompt, frames: Frames
     ) -> None:
-        self._loss, self._questions, self._symbolic, self._frames = (
-            loss,
-            questions,
-            symbolic,
-            frames,
-        )
+        self._loss, self._questions = loss, questions
+        self._symbolic, self._frames = symbolic, frames
 
     def draw(self, step: int, batch: int) -> JointBatch:
         """The step's scenes, questions and masks."""

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..phrasing.unknown import SPELT, TAUGHT
+from ..phrasing.unknown import NAMED
 from ..phrasing.words import Vocabulary
 from ..scenes import SceneSet, grid_samples
 from .movable import Movable
 from .packing import Packed
 
-UNKNOWN = frozenset((*TAUGHT, *SPELT))
 # A relation and its anchor, whose last word ends the expression; "on the far left" is none.
 ANCHOR = re.compile(
     r"\b(?:left of|right of|(?:left|right) side of|in front of|behind|next to|beside|by|near|on|on top of"
@@ -100,7 +99,7 @@ def anchor_objects(scenes: SceneSet, row: int, text: str) -> tuple[int, ...] | N
     kinds = _kinds(tuple(scenes.kinds))
     kind = kinds.get(f"{colour} {noun}") or kinds.get(noun)
     if kind is None:
-        return () if noun in UNKNOWN else None
+        return () if noun in NAMED else None
     fits = scenes.kind[row] == scenes.kinds.index(kind)
     if colour in scenes.colours:
         fits = fits & (scenes.colour[row] == scenes.colours.index(colour))

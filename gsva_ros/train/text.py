@@ -15,7 +15,7 @@ from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Special
 from ..phrasing.forms import reworded
 from ..phrasing.requests import how_many, request
-from ..phrasing.unknown import SPELT, TAUGHT, invented, renamed, unknown
+from ..phrasing.unknown import NAMED, invented, renamed, unknown
 from ..phrasing.words import Vocabulary, plural
 from ..scenes import Expression
 from .known import ANCHOR
@@ -48,7 +48,7 @@ class Branches:
     def __init__(self, prompt: Prompt, vocabulary: Vocabulary, unseen: float) -> None:
         """Args: unseen: the share of branches that ask for a thing that no scene holds."""
         self.prompt, self.vocabulary, self.unseen = prompt, vocabulary, unseen
-        self.unknown = unknown((*TAUGHT, *SPELT), vocabulary)
+        self.unknown = unknown(NAMED, vocabulary)
         ids = prompt.tokenizer.ids
         self.slot_ids = (ids[Special.SEG], ids[Special.REJ])
 
