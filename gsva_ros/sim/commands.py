@@ -32,6 +32,11 @@ def register(subparsers: Any) -> None:
         type=Path,
         help="further things for the household worlds: KIND/NAME.obj or .stl with .png",
     )
+    render.add_argument(
+        "--panoramas",
+        type=Path,
+        help="photographed rooms for the household worlds: equirectangular *.hdr, *.jpg or *.png",
+    )
     render.add_argument("--workers", type=int, default=2, help="processes")
     render.set_defaults(run=_render)
     bag = sim.add_parser("bag", help="a rosbag2 of a camera that circles some scenes")
@@ -66,10 +71,11 @@ def register(subparsers: Any) -> None:
 
 def _render(args: argparse.Namespace) -> int:
     from .dataset import write_dataset
+    from .worlds import More
 
-    size = (args.width, args.height)
+    size, more = (args.width, args.height), More(args.meshes, args.panoramas)
     write_dataset(
-        args.out, args.split, args.count, *size, args.workers, world=args.world, meshes=args.meshes
+        args.out, args.split, args.count, *size, args.workers, world=args.world, more=more
     )
     return 0
 

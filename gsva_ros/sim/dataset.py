@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from .expressions import SeenObject
-from .household.scans import load_scans
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
 from .splits import seeds
-from .worlds import WORLDS, Show, Speak
+from .worlds import WORLDS, More, Show, Speak
 
 VERSION = 1
 # An object that shows less than this fraction of the image (60 pixels at 192 x 144) makes a redraw.
@@ -83,9 +82,9 @@ _speak: Speak | None = None
 _width = 0
 
 
-def _start(world: str, width: int, height: int, meshes: Path | None) -> None:
+def _start(world: str, width: int, height: int, more: More) -> None:
     global _show, _speak, _width
-    _show, _speak = WORLDS[world].open(width, height, meshes), WORLDS[world].expressions
+    _show, _speak = WORLDS[world].open(width, height, more), WORLDS[world].expressions
     _width = width
 
 
@@ -115,19 +114,20 @@ def write_dataset(
     workers: int = 2,
     expressions: int = 20,
     world: str = "v1",
-    meshes: Path | None = None,
+    more: More | None = None,
 ) -> None:
     """Render `count` scenes of a split into `out`; a run that was stopped goes on where it was.
 
-    world: a name in `worlds.WORLDS`. meshes: a folder of further things (`household.scans.load_scans`).
+    world: a name in `worlds.WORLDS`. more: folders of what it shows beside its own.
 
     Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one scene
     a line, which counts what is complete.
 
     Raises:
         ValueError: `out` holds a different data set.
-        InputError: the meshes cannot be read, or the world takes none.
+        InputError: something in these folders cannot be read, or the world takes none.
     """
+    more = more or More()
     out.mkdir(parents=True, exist_ok=True)
     chosen = seeds(split, count)
     meta = {
@@ -142,11 +142,11 @@ def write_dataset(
         "colours": list(WORLDS[world].colours),
         "expressions": expressions,
     }
-    if meshes is not None:
-        if not WORLDS[world].meshes:
-            raise InputError(f"the world {world!r} takes no meshes")
-        load_scans(meshes)  # what cannot be read is told here, not by a worker
-        meta["meshes"] = sorted(str(p.relative_to(meshes)) for p in meshes.glob("*/*"))
+    named = more.named()
+    if named and not WORLDS[world].more:
+        raise InputError(f"the world {world!r} takes no {' or '.join(named)}")
+    more.load()  # what cannot be read is told here, not by a worker
+    meta |= named
     meta_path, lines_path = out / "meta.json", out / "scenes.jsonl"
     arrays = {"rgb.npy": (count, height, width, 3), "instances.npy": (count, height, width)}
     if meta_path.exists():
@@ -168,7 +168,7 @@ def write_dataset(
     pending: list[str] = []
     with (
         multiprocessing.get_context("spawn").Pool(
-            workers, _start, (world, width, height, meshes)
+            workers, _start, (world, width, height, more)
         ) as pool,
         lines_path.open("a") as lines,
     ):

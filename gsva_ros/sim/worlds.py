@@ -16,6 +16,9 @@ from .expressions import Expressions, SeenObject
 from .household.colours import COLOURS as HOUSEHOLD_COLOURS
 from .household.common import SHIFTED
 from .household.expressions import Expressions as HouseholdExpressions
+from .household.panoramas import Image as Panorama
+from .household.panoramas import load_panoramas
+from .household.scans import Scan, load_scans
 from .household.shapes import KINDS as HOUSEHOLD_KINDS
 from .shapes import COLOURS, KINDS
 
@@ -37,23 +40,52 @@ Speak = Callable[[list[SeenObject], int, np.random.Generator], Sampler]
 
 
 @dataclass(frozen=True)
+class More:
+    """Folders of what a world can show beside its own: of other makers' meshes, and of panoramas."""
+
+    meshes: Path | None = None
+    panoramas: Path | None = None
+
+    def load(self) -> tuple[tuple[Scan, ...], tuple[Panorama, ...]]:
+        """What is in them.
+
+        Raises:
+            InputError: something cannot be read.
+        """
+        return (
+            load_scans(self.meshes) if self.meshes else (),
+            load_panoramas(self.panoramas) if self.panoramas else (),
+        )
+
+    def named(self) -> dict[str, list[str]]:
+        """The names of the files, by what they are."""
+        patterns = {"meshes": "*/*", "panoramas": "*"}
+        folders = {name: getattr(self, name) for name in patterns}
+        return {
+            name: sorted(str(p.relative_to(folder)) for p in folder.glob(patterns[name]))
+            for name, folder in folders.items()
+            if folder
+        }
+
+
+@dataclass(frozen=True)
 class World:
     """A world: its words, and how a process starts showing its scenes.
 
-    open: takes the width and height in pixels, and a folder of meshes (`household.scans`) or None where
-    `meshes` says that it takes one.
+    open: takes the width and height in pixels, and folders of more to show, which must be empty (`More()`)
+    unless `more`.
     block: this many consecutive seeds are best shown by one process.
     """
 
     kinds: tuple[str, ...]
     colours: tuple[str, ...]
-    open: Callable[[int, int, Path | None], Show]
+    open: Callable[[int, int, More], Show]
     block: int
     expressions: Speak
-    meshes: bool = True
+    more: bool = True
 
 
-def _v1(width: int, height: int, _: Path | None) -> Show:
+def _v1(width: int, height: int, _: More) -> Show:
     from .dataset import visible_scene
     from .render import Renderer
 
@@ -66,18 +98,16 @@ def _v1(width: int, height: int, _: Path | None) -> Show:
     return show
 
 
-def _household(width: int, height: int, meshes: Path | None) -> Show:
-    from .household.scans import load_scans
+def _household(width: int, height: int, more: More) -> Show:
     from .household.world import mixed
 
-    return mixed(width, height, load_scans(meshes) if meshes else ())
+    return mixed(width, height, *more.load())
 
 
-def _shifted(width: int, height: int, meshes: Path | None) -> Show:
-    from .household.scans import load_scans
+def _shifted(width: int, height: int, more: More) -> Show:
     from .household.world import World as Household
 
-    world = Household(width, height, shifted=True, scans=load_scans(meshes) if meshes else ())
+    world = Household(width, height, True, *more.load())
     return lambda seed: world.scene(seed)[:3]
 
 
@@ -85,7 +115,7 @@ _SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
 #: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
 #: pictures and pairs of kind and colour that household never draws, to test with.
 WORLDS = {
-    "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, meshes=False),
+    "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, more=False),
     "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, HouseholdExpressions),
     "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, _SPEAK_SHIFTED),
 }

@@ -18,13 +18,15 @@ from gsva_ros.sim.household.camera import Sensor, draw_sensor, taken
 from gsva_ros.sim.household.classic import Classic
 from gsva_ros.sim.household.colours import COLOURS, SHADES, held_out, pairs, shade
 from gsva_ros.sim.household.kinds import BUILDERS
+from gsva_ros.sim.household.panoramas import Backdrop, load_panoramas, looked
+from gsva_ros.sim.household.render import Stage
 from gsva_ros.sim.household.scans import load_scans
 from gsva_ros.sim.household.scene import Placed, Scene
 from gsva_ros.sim.household.shapes import KINDS, NAMED_PARTS
 from gsva_ros.sim.household.shelf import BLOCK, draw_shelf
 from gsva_ros.sim.household.world import World, mixed
 from gsva_ros.sim.splits import SPLITS
-from gsva_ros.sim.worlds import WORLDS, Shown
+from gsva_ros.sim.worlds import WORLDS, More, Shown
 
 WIDTH, HEIGHT = 160, 120
 SHELVES, EACH = 4, 16
@@ -372,7 +374,95 @@ def test_meshes_are_asked_for_where_there_are_some(meshes: Path, tmp_path: Path)
     with pytest.raises(InputError, match="no meshes"):
         load_scans(tmp_path / "nothing")
     with pytest.raises(InputError, match="takes no meshes"):
-        write_dataset(tmp_path / "out", "val", 1, WIDTH, HEIGHT, 1, meshes=meshes)
+        write_dataset(tmp_path / "out", "val", 1, WIDTH, HEIGHT, 1, more=More(meshes))
     (meshes / "mug" / "broken.obj").write_text("v 0 0 0\nf 1 2 3\n")
     with pytest.raises(InputError, match=r"broken\.obj"):
         load_scans(meshes)
+
+
+@pytest.fixture
+def panoramas(tmp_path: Path) -> Path:
+    folder = tmp_path / "panoramas"
+    folder.mkdir()
+    light = np.zeros((256, 512, 3), np.float32)
+    light[:128] = (0.4, 0.1, 0.1)  # a bluish sky, as OpenCV orders colours
+    light[128:] = (0.1, 0.1, 0.4)
+    light[:, :256] *= np.linspace(0.2, 2, 256, dtype=np.float32)[:, None]
+    cv2.imwrite(str(folder / "room.hdr"), light)
+    picture = np.zeros((64, 128, 3), np.uint8)
+    picture[..., 1] = np.arange(128) * 2
+    picture[..., 2] = np.arange(64)[:, None] * 4
+    cv2.imwrite(str(folder / "street.png"), picture)
+    return folder
+
+
+def test_the_sky_is_the_panorama_in_every_direction(panoramas: Path) -> None:
+    """What is drawn where nothing stands agrees with the panorama looked up along each pixel's ray."""
+    street = load_panoramas(panoramas)[1]
+    shelf = draw_shelf(0, panoramas=(street,))
+    stage = Stage(shelf, WIDTH, HEIGHT)
+    world = World(WIDTH, HEIGHT)
+    drawn = world.scene(SEEDS[0])[3]
+    x, y = np.meshgrid(np.arange(WIDTH) + 0.5 - WIDTH / 2, np.arange(HEIGHT) + 0.5 - HEIGHT / 2)
+    for azimuth in np.arange(0, 6, 1.3):
+        for down in (-1.2, -0.4, 0.5, 1.3):
+            forward = np.array(
+                [np.cos(azimuth) * np.cos(down), np.sin(azimuth) * np.cos(down), -np.sin(down)]
+            )
+            right = np.array([np.sin(azimuth), -np.cos(azimuth), 0])
+            pose = np.eye(4)
+            pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
+            pose[:3, 3] = (0, 0, 40)  # too high for table and things to show
+            view = replace(drawn.view, pose=pose)
+            scene = replace(
+                drawn, things=(), room=(), view=view, backdrop=Backdrop(0, 0.7, 1.0), nooks=0.0
+            )
+            stage.place(scene)
+            labels = stage.labels(scene)
+            rays = np.stack([x, y, np.full_like(x, view.focal(WIDTH))], -1) @ pose[:3, :3].T
+            wanted = looked(street, rays, 0.7).astype(float)
+            clear = ~labels.table
+            # The seam of the panorama is one column wide on either side.
+            error = np.abs(stage.picture(scene, labels).astype(float) - wanted).max(-1)[clear]
+            assert np.percentile(error, 97) < 8
+    stage.close()
+
+
+def test_panoramas_stand_behind_tables_that_end(panoramas: Path) -> None:
+    """A light room's colours show; without panoramas a seed's scene is drawn as if there were none."""
+    room, street = load_panoramas(panoramas)
+    assert room.shape == street.shape == (512, 1024, 3)
+    plain, world = World(WIDTH, HEIGHT), World(WIDTH, HEIGHT, panoramas=(room, street))
+    behind = 0
+    for seed in SEEDS[:EACH]:
+        rgb, instances, _, scene = world.scene(seed)
+        other, same, _, before = plain.scene(seed)
+        assert np.array_equal(instances, same)
+        assert before.backdrop is None
+        if scene.backdrop:
+            behind += 1
+            assert scene.table.form != "plane"
+            assert not scene.room
+        else:
+            assert np.abs(rgb.astype(int) - other).mean() < 1
+    assert EACH / 4 <= behind <= EACH - 2
+
+
+def test_panoramas_are_asked_for_where_there_are_some(panoramas: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no panoramas"):
+        load_panoramas(tmp_path / "nothing")
+    with pytest.raises(InputError, match="takes no panoramas"):
+        write_dataset(tmp_path / "a", "val", 1, WIDTH, HEIGHT, 1, more=More(panoramas=panoramas))
+    cv2.imwrite(str(panoramas / "square.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"square\.png.*twice as wide"):
+        load_panoramas(panoramas)
+    (panoramas / "square.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"square\.png.*cannot|not a picture"):
+        load_panoramas(panoramas)
+
+
+def test_a_dataset_names_its_panoramas(panoramas: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = More(panoramas=panoramas)
+    write_dataset(out, "train", 2, WIDTH, HEIGHT, 1, world="household", more=more)
+    assert '"street.png"' in (out / "meta.json").read_text()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from .arrange import arranged
 from .camera import draw_sensor
-from .rooms import draw_lamps, draw_room, draw_table, draw_view
+from .rooms import draw_backdrop, draw_lamps, draw_room, draw_table, draw_view
 from .scene import Scene
 from .shelf import Shelf
 
@@ -26,7 +27,7 @@ def draw_scene(seed: int, attempt: int, shelf: Shelf) -> Scene:
     lamps, ambient, headlight = draw_lamps(rng)
     draw = rng.random()
     shadow = "none" if draw < 0.15 else ("hard" if draw < 0.5 else "soft")
-    return Scene(
+    scene = Scene(
         things=tuple(things),
         view=view,
         lamps=lamps,
@@ -41,3 +42,6 @@ def draw_scene(seed: int, attempt: int, shelf: Shelf) -> Scene:
         nooks=float(rng.uniform(0.3, 0.9)) if rng.random() < 0.7 else 0.0,
         sensor=draw_sensor(rng),
     )
+    # Drawn last: without panoramas a seed's scene is what it is.
+    backdrop = draw_backdrop(rng, len(shelf.panoramas), table)
+    return replace(scene, room=(), backdrop=backdrop) if backdrop else scene

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from ..render import HIDDEN, SHOWN
 from .canvas import Canvas, mujoco
 from .paint import FINISHES
+from .panoramas import Backdrop, skybox
 from .scans import SIZE as SCAN
 from .scene import Scene, Slab
-from .shelf import GRAIN, PRINT, SKY, SURFACE, Shelf
+from .shelf import GRAIN, PRINT, SURFACE, Shelf
 
 UNSEEN = {"material": "matte", "contype": 0, "conaffinity": 0, "group": HIDDEN}  # until placed
 LAMPS = 3
@@ -49,6 +50,7 @@ class Stage:
     def __init__(self, shelf: Shelf, width: int, height: int) -> None:
         self.shelf, self.width, self.height = shelf, width, height
         self._fine = round(width * FINER), round(height * FINER)
+        self._backdrop: Backdrop | None = None
         spec = mujoco.MjSpec()
         spec.visual.global_.offwidth, spec.visual.global_.offheight = self._fine
         spec.visual.quality.offsamples, spec.visual.quality.shadowsize = 0, 1024
@@ -98,7 +100,7 @@ class Stage:
             ("grain", self.shelf.grains, GRAIN, cube),
             ("metal", self.shelf.metals, GRAIN, cube),
             ("scan", self.shelf.scans, SCAN, flat),
-            ("sky", (self.shelf.sky,), SKY, mujoco.mjtTexture.mjTEXTURE_SKYBOX),
+            ("sky", (self.shelf.sky,), len(self.shelf.sky), mujoco.mjtTexture.mjTEXTURE_SKYBOX),
         )
         for group, images, size, kind in groups:
             for k, image in enumerate(images):
@@ -136,6 +138,8 @@ class Stage:
                 model.geom_rgba[geom] = rgba
                 model.geom_matid[geom] = model.material(material).id
                 model.geom_group[geom] = SHOWN
+        if scene.backdrop != self._backdrop:
+            self._stand_before(scene.backdrop)
         used = dict.fromkeys(FORMS, 0)
         for slab in (scene.table, *scene.room):
             if used[slab.form] == FORMS[slab.form]:
@@ -174,10 +178,20 @@ class Stage:
         picture = self.shelf.prints[int(name.removeprefix("print"))]
         marks = picture[..., 3:] / np.float32(255)
         ground = 255 * np.array(rgb, np.float32)
-        index = self.model.texture(slot).id
+        self._paint(slot, (picture[..., :3] * marks + ground * (1 - marks)).astype(np.uint8))
+
+    def _stand_before(self, backdrop: Backdrop | None) -> None:
+        """Put a panorama around everything, or the shelf's sky."""
+        sky = np.tile(self.shelf.sky, (6, 1, 1))
+        if backdrop:
+            sky = skybox(self.shelf.panoramas[backdrop.number], len(self.shelf.sky), backdrop)
+        self._paint("sky0", sky)
+        self._backdrop = backdrop
+
+    def _paint(self, texture: str, image: npt.NDArray[np.uint8]) -> None:
+        index = self.model.texture(texture).id
         start = self.model.tex_adr[index]
-        laid = (picture[..., :3] * marks + ground * (1 - marks)).astype(np.uint8)
-        self.model.tex_data[start : start + laid.size] = laid.ravel()
+        self.model.tex_data[start : start + image.size] = image.ravel()
         self._canvas.upload(index)
 
     def _slab(self, name: str, slab: Slab) -> None:

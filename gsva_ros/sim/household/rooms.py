@@ -8,6 +8,7 @@ import numpy as np
 
 from .colours import Rgb
 from .meshes import turn
+from .panoramas import Backdrop
 from .scene import Array, Lamp, Rng, Slab, View, on_table
 from .shelf import GROUNDS, WALLS
 
@@ -103,6 +104,16 @@ def draw_room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ..
                  turn("z", rng.uniform(0, 3)), look, (*colour, 1.0))
         )  # fmt: skip
     return tuple(slabs)
+
+
+BACKDROPS = 0.7  # of the tables that end have a photographed room behind them, where there are some
+
+
+def draw_backdrop(rng: Rng, panoramas: int, table: Slab) -> Backdrop | None:
+    if not panoramas or table.form == "plane" or rng.random() >= BACKDROPS:
+        return None
+    gain = float(np.exp(rng.uniform(math.log(0.5), math.log(1.4))))
+    return Backdrop(int(rng.integers(panoramas)), float(rng.uniform(0, 2 * math.pi)), gain)
 
 
 def draw_lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .camera import Sensor
 from .colours import Rgb
+from .panoramas import Backdrop
 from .shapes import Pose, Shape
 
 Rgba = tuple[float, float, float, float]
@@ -93,7 +94,7 @@ class Scene:
 
     shadow: "none", "hard", or "soft" with a blur of standard deviation `softness`, in pixels of a picture
     320 wide. nooks: how much darker corners and hollows are. repeats: of pictures on table and walls, a
-    metre. mirror: how much the table reflects.
+    metre. mirror: how much the table reflects. backdrop: a panorama in place of the shelf's sky.
     """
 
     things: tuple[Placed, ...]
@@ -109,6 +110,7 @@ class Scene:
     softness: float
     nooks: float
     sensor: Sensor = field(default_factory=Sensor)
+    backdrop: Backdrop | None = None
 
 
 def on_table(table: Slab, circles: Array) -> bool:

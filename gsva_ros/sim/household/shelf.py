@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +20,7 @@ BLOCK = 100  # seeds of one shelf
 EXTRA, UNNAMED, SCANS = 14, 8, 16
 GROUNDS, WALLS, LABELS, PRINTS, GRAINS, METALS = 7, 4, 9, 5, 3, 2
 SURFACE, PRINT, GRAIN, SKY = 256, 128, 64, 128  # pixels
+FACE = 256  # and of a side of the sky, where it may show a panorama
 Image = npt.NDArray[np.uint8]
 BLANK = np.full((SCAN, SCAN, 3), 255, np.uint8)
 
@@ -39,14 +41,21 @@ class Shelf:
     metals: tuple[Image, ...]
     sky: Image
     scans: tuple[Image, ...]
+    panoramas: tuple[Image, ...]
     rests: tuple[tuple[tuple[Points, float], ...], ...]
     shifted: bool
 
 
-def draw_shelf(block: int, shifted: bool = False, scans: Sequence[Scan] = ()) -> Shelf:
+def draw_shelf(
+    block: int,
+    shifted: bool = False,
+    scans: Sequence[Scan] = (),
+    panoramas: Sequence[Image] = (),
+) -> Shelf:
     """The shelf of a block of seeds.
 
     shifted: of proportions and pictures that training never draws. scans: some of them are added.
+    panoramas: as `panoramas.load_panoramas` gives them.
     """
     rng = np.random.default_rng([block, 7_919, int(shifted)])
     kinds = [*KINDS, *KINDS, *(str(k) for k in rng.choice(KINDS, EXTRA)), *[""] * UNNAMED]
@@ -56,16 +65,24 @@ def draw_shelf(block: int, shifted: bool = False, scans: Sequence[Scan] = ()) ->
     shapes = [_shape(kind, rng, shifted) for kind in kinds]
     chosen = [scans[k] for k in rng.permutation(len(scans))[:SCANS]]
     shapes += [scan.shape(f"scan{k}") for k, scan in enumerate(chosen)]
+    labels = tuple(textures.label(rng, PRINT, shifted) for _ in range(LABELS))
+    prints = tuple(textures.print_(rng, PRINT) for _ in range(PRINTS))
+    grains = tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS))
+    metals = tuple(textures.metal(rng, GRAIN) for _ in range(METALS))
+    sky = textures.blur_scene(rng, SKY, textures.base_colour(rng, False))
+    if panoramas:
+        sky = cv2.resize(sky, (FACE, FACE))
     return Shelf(
         tuple(shapes),
         tuple(surfaces[:GROUNDS]),
         tuple(surfaces[GROUNDS:]),
-        tuple(textures.label(rng, PRINT, shifted) for _ in range(LABELS)),
-        tuple(textures.print_(rng, PRINT) for _ in range(PRINTS)),
-        tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS)),
-        tuple(textures.metal(rng, GRAIN) for _ in range(METALS)),
-        textures.blur_scene(rng, SKY, textures.base_colour(rng, False)),
+        labels,
+        prints,
+        grains,
+        metals,
+        sky,
         tuple(scan.picture if scan.picture is not None else BLANK for scan in chosen),
+        tuple(panoramas),
         tuple(tuple(_rest(shape, pose) for pose in shape.poses) for shape in shapes),
         shifted,
     )

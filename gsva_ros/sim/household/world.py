@@ -34,10 +34,17 @@ class World:
     """Renders seeds in any order, fastest block by block. Not thread-safe; one a process."""
 
     def __init__(
-        self, width: int, height: int, shifted: bool = False, scans: Sequence[Scan] = ()
+        self,
+        width: int,
+        height: int,
+        shifted: bool = False,
+        scans: Sequence[Scan] = (),
+        panoramas: Sequence[Array] = (),
     ) -> None:
+        """Args: scans, panoramas: as `load_scans` and `load_panoramas` give them."""
         cv2.setNumThreads(1)
-        self.width, self.height, self.shifted, self.scans = width, height, shifted, scans
+        self.width, self.height, self.shifted = width, height, shifted
+        self._scans, self._panoramas = scans, panoramas
         self._block: int | None = None
         self._stage: Stage | None = None
 
@@ -47,7 +54,7 @@ class World:
             if self._stage is not None:
                 self._stage.close()
             self._block = seed // BLOCK
-            shelf = draw_shelf(self._block, self.shifted, self.scans)
+            shelf = draw_shelf(self._block, self.shifted, self._scans, self._panoramas)
             self._stage = Stage(shelf, self.width, self.height)
         return self._stage
 
@@ -213,10 +220,11 @@ CLASSIC = 0.2  # of training's scenes are of the older world
 
 
 def mixed(
-    width: int, height: int, scans: Sequence[Scan] = ()
+    width: int, height: int, scans: Sequence[Scan] = (), panoramas: Sequence[Array] = ()
 ) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
-    """Shows training's mixture of this world and the older one, by seed; scans: things besides."""
-    world, classic = World(width, height, scans=scans), Classic(width, height)
+    """Shows training's mixture of this world (see there) and the older one, by seed."""
+    world = World(width, height, scans=scans, panoramas=panoramas)
+    classic = Classic(width, height)
 
     def show(seed: int) -> tuple[Array, Array, list[SeenObject]]:
         if np.random.default_rng([seed, 15_485_863]).random() < CLASSIC:
