@@ -136,6 +136,7 @@ class Trainer:
             batch_size=None,
             sampler=numbers,
             num_workers=config.workers,
+            pin_memory=here.device.type == "cuda",
             # Its own: a loader draws from it when it starts, which a resumed run does once more.
             generator=torch.Generator(),
         )
