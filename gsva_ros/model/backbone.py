@@ -65,8 +65,8 @@ class Backbone(nn.Module):
 class Glance(nn.Module):
     """One backbone for two towers: the second that shows it the same pixels gets what the first one saw.
 
-    Nothing is kept beyond that, and nothing on a GPU, where towers run beside each other and a backbone
-    of this size costs little.
+    Nothing is kept beyond that. On a GPU, where two frames' towers run beside each other and comparing them
+    would make the host wait, only the very same tensor counts as the same pixels, as training shows it.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -78,12 +78,17 @@ class Glance(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """As `Backbone`. Two preprocessings of one frame differ by a few of float32's last bits."""
         last, self._last = self._last, None
-        if last and last[0].shape == pixels.shape and torch.allclose(last[0], pixels, 0.0, 1e-5):
+        if last and _same(last[0], pixels):
             return last[1]
         features: list[Tensor] = self.backbone(pixels)
-        if pixels.device.type == "cpu":
-            self._last = pixels, features
+        self._last = pixels, features
         return features
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    if one is other or one.device.type != "cpu":
+        return one is other
+    return one.shape == other.shape and torch.allclose(one, other, 0.0, 1e-5)
 
 
 class _Convolution(nn.Module):

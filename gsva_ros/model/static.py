@@ -1,6 +1,6 @@
 """Work of fixed shapes: a GPU records it once as CUDA graphs and replays them, with no launch an operator.
 
-Lengths are rounded up to a few sizes, and what fills them up is masked. Positions are written into places
+Lengths are rounded up to some sizes, and what fills them up is masked. Positions are written into places
 that stay, so a frame's prefix is copied there once, when a request turns to that frame. On a CPU the same
 shapes run without graphs: that the answers are equal is tested there.
 """
@@ -20,15 +20,21 @@ from .gsva import GSVA
 from .prefix import Branches, Prefix
 from .reading import Reader
 
-#: Sizes are powers of two from this on: of positions read at once, beside 1, and of masks.
-LEAST_POSITIONS = 16
+#: Positions read at once, beside 1, come in multiples of this.
+POSITIONS = 16
 #: Places of keys and values come in steps of this.
 STEP = 128
 
 
-def bucket(count: int, least: int = 1) -> int:
+def bucket(count: int) -> int:
     """The power of two that holds so many."""
-    return max(least, 1 << (count - 1).bit_length())
+    return 1 << (count - 1).bit_length()
+
+
+def filled(positions: int) -> int:
+    """The size that so many positions are read in; of many, filling is less than a fifth."""
+    step = max(POSITIONS, bucket(positions) // 8)
+    return -(-positions // step) * step
 
 
 class Replayed:
@@ -89,8 +95,9 @@ class Static:
 
     def behind(self, prefix: Prefix, most: int) -> StaticBehind:
         """What reads behind a prefix, at most so many positions; one at a time does."""
-        # What is read again behind a rejection is rounded up from where it begins.
-        places = -(-(prefix.length + 2 * bucket(most, LEAST_POSITIONS)) // STEP) * STEP
+        # What is read again behind a rejection is filled up from where it begins.
+        places = prefix.length + most + max(most // 4, POSITIONS)
+        places = -(-places // STEP) * STEP
         if places > self._length:
             # Graphs that were recorded know the old places.
             self._replayed = {k: v for k, v in self._replayed.items() if k[0] != "read"}
@@ -105,26 +112,27 @@ class Static:
             self._of = weakref.ref(prefix)
         return StaticBehind(self, prefix.length, prefix.device)
 
-    def read(self, ids: Tensor, places: Tensor, at: Tensor, bias: Tensor, wanted: Tensor) -> Tensor:
-        """Hidden states of ids [T] at these positions [T], written at these places [T]; see `Reader`."""
+    def read(self, ids: Tensor, places: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
+        """Hidden states of ids [T] at these positions [T], written at these places [T]; see `Reader`.
 
-        def run(ids: Tensor, places: Tensor, at: Tensor, bias: Tensor, wanted: Tensor) -> Tensor:
+        sees: bool [T, `length`], the places that each sees.
+        """
+
+        def run(ids: Tensor, places: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
             cache = DynamicCache()
             cache.layers = [_Fixed(*layer, at) for layer in self._places]
-            return self._read(self._model.embed(ids[None]), cache, places, bias, wanted)
+            x = self._model.embed(ids[None])
+            bias = torch.zeros(sees.shape, dtype=x.dtype, device=x.device)
+            bias.masked_fill_(~sees, torch.finfo(x.dtype).min)
+            return self._read(x, cache, places, bias[None, None], wanted)
 
-        states: Tensor = self._run("read", run, ids, places, at, bias, wanted)
+        states: Tensor = self._run("read", run, ids, places, at, sees, wanted)
         return states
 
     @property
     def length(self) -> int:
         """Places of keys and values."""
         return self._length
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the model."""
-        return self._model.dtype
 
     def _run(self, name: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
         key = (name, *(tuple(x.shape) for x in inputs))
@@ -164,19 +172,18 @@ class StaticBehind:
         wanted: Sequence[int],
     ) -> Tensor:
         """ids behind `done` others; seen [T, done + T]: what each sees behind the prefix."""
-        size = 1 if len(ids) == 1 else bucket(len(ids), LEAST_POSITIONS)
+        size = 1 if len(ids) == 1 else filled(len(ids))
         start, length = self._prefix + done, self._static.length
-        dtype = self._static.dtype
-        bias = torch.full((1, 1, size, length), torch.finfo(dtype).min, dtype=dtype)
-        bias[..., : self._prefix] = 0  # what fills up sees this much, so that it is a number
-        bias[0, 0, : len(ids), self._prefix : self._prefix + seen.shape[1]].masked_fill_(seen, 0)
+        sees = torch.zeros(size, length, dtype=torch.bool)
+        sees[:, : self._prefix] = True  # what fills up sees this much, so that it is a number
+        sees[: len(ids), self._prefix : self._prefix + seen.shape[1]] = seen
         at = torch.arange(start, start + size)
         rows = bucket(len(wanted))
         states = self._static.read(
             self._filled(ids, size),
             self._filled([self._prefix + d for d in depths], size),
             at.to(self._device),
-            bias.to(self._device),
+            sees.to(self._device),
             self._filled(wanted, rows),
         )
         return states[: len(wanted)]

@@ -67,10 +67,13 @@ class Frames:
         return Pictures(torch.stack([self._sam(frame) for frame in frames]), seen)
 
     def show(self, pictures: Pictures) -> Tensor:
-        """The pixels, for encoders whose backbone recalls these pictures, and none but the last shown."""
+        """The pixels, for encoders whose backbone recalls these pictures, and none but the last shown.
+
+        They lie as the stems want them: neither makes a copy of its own, so both look once (`Glance`).
+        """
         if self._seen:
             self._seen.last = pictures.features
-        return pictures.pixels
+        return pictures.pixels.contiguous(memory_format=torch.channels_last)
 
     def check(self) -> None:
         """InputError where the towers see different pixels: `draw` knows of one kind."""

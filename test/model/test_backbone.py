@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import gsva_ros
 from gsva_ros.errors import InputError
 from gsva_ros.model import backbone
-from gsva_ros.model.backbone import SCALES, STAGES, Backbone
+from gsva_ros.model.backbone import SCALES, STAGES, Backbone, Glance
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.model.gsva import GSVA
 from gsva_ros.model.images import PretrainedStem, share_backbone
@@ -134,6 +134,24 @@ def test_two_towers_look_once_at_the_same_pixels(monkeypatch: pytest.MonkeyPatch
         for pixels, of_frame in zip(frames, wanted, strict=True):
             torch.testing.assert_close(stems[0](pixels), of_frame[0])
         assert len(looks) == 2 * len(frames)
+
+
+def test_elsewhere_than_on_a_cpu_only_the_same_tensor_is_known_again() -> None:
+    """What training shows both towers is looked at once there, and no values are compared."""
+    looks: list[Tensor] = []
+
+    class Looking(nn.Module):
+        def forward(self, pixels: Tensor) -> list[Tensor]:
+            looks.append(pixels)
+            return [pixels]
+
+    glance = Glance(Looking())
+    pixels = torch.empty(1, 3, 64, 64, device="meta")
+    assert glance(pixels)[0] is glance(pixels)[0]
+    assert len(looks) == 1
+    glance(pixels.clone())
+    glance(pixels.clone())
+    assert len(looks) == 3
 
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

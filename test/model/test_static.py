@@ -10,7 +10,7 @@ import torch
 from tiny import tiny_checkpoint
 
 from gsva_ros.engine import Engine
-from gsva_ros.model.static import Replayed, Static, bucket
+from gsva_ros.model.static import Replayed, Static, bucket, filled
 
 WORDS = [
     "the red mug",
@@ -113,7 +113,8 @@ def test_what_a_graph_relies_on(pictures, monkeypatch):
 
 def test_buckets():
     assert [bucket(n) for n in (1, 2, 3, 4, 5, 16, 17)] == [1, 2, 4, 4, 8, 16, 32]
-    assert [bucket(n, 16) for n in (1, 15, 16, 17)] == [16, 16, 16, 32]
+    assert [filled(n) for n in (2, 16, 17, 33, 100, 129, 257)] == [16, 16, 32, 48, 112, 160, 320]
+    assert all(n <= filled(n) < n + max(n / 4, 16) for n in range(1, 3000))
 
 
 def test_places_grow_and_graphs_are_made_anew(pictures):

@@ -18,7 +18,7 @@ from gsva_ros.sim.household.camera import Sensor, draw_sensor, taken
 from gsva_ros.sim.household.classic import Classic
 from gsva_ros.sim.household.colours import COLOURS, SHADES, held_out, pairs, shade
 from gsva_ros.sim.household.kinds import BUILDERS
-from gsva_ros.sim.household.panoramas import Backdrop, load_panoramas, looked
+from gsva_ros.sim.household.panoramas import Backdrop, load_panoramas, looked, places
 from gsva_ros.sim.household.render import Stage
 from gsva_ros.sim.household.scans import load_scans
 from gsva_ros.sim.household.scene import Placed, Scene
@@ -420,7 +420,7 @@ def test_the_sky_is_the_panorama_in_every_direction(panoramas: Path) -> None:
             stage.place(scene)
             labels = stage.labels(scene)
             rays = np.stack([x, y, np.full_like(x, view.focal(WIDTH))], -1) @ pose[:3, :3].T
-            wanted = looked(street, rays, 0.7).astype(float)
+            wanted = looked(street, places(rays), 0.7).astype(float)
             clear = ~labels.table
             # The seam of the panorama is one column wide on either side.
             error = np.abs(stage.picture(scene, labels).astype(float) - wanted).max(-1)[clear]

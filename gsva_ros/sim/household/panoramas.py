@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ WIDTH = 1024
 #: What stands for middle grey in a picture of linear light.
 GREY = 0.18
 Image = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,33 +75,37 @@ def _developed(light: npt.NDArray[np.float32]) -> Image:
     return np.round(255 * shown).astype(np.uint8)
 
 
-def looked(panorama: Image, directions: npt.NDArray[np.float64], yaw: float) -> Image:
-    """What a panorama shows in directions of the world [H, W, 3] (z up), uint8 [H, W, 3]."""
+def places(directions: npt.NDArray[np.float64]) -> tuple[Places, Places]:
+    """Where a panorama shows directions of the world [H, W, 3] (z up).
+
+    Shares of its width and of its height, each [H, W]. Its middle looks along x, and y is left of that.
+    """
     x, y, z = np.moveaxis(directions, -1, 0)
-    height, width = panorama.shape[:2]
-    turn = (0.5 - (np.arctan2(y, x) - yaw) / (2 * np.pi)) % 1.0
+    turn = 0.5 - np.arctan2(y, x) / (2 * np.pi)
     fall = np.arccos(np.clip(z / np.linalg.norm(directions, axis=-1), -1, 1)) / np.pi
-    return cv2.remap(
-        panorama,
-        (turn * width - 0.5).astype(np.float32),
-        (fall * height - 0.5).astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_WRAP,
-    )
+    return turn.astype(np.float32), fall.astype(np.float32)
+
+
+def looked(panorama: Image, at: tuple[Places, Places], yaw: float) -> Image:
+    """What a panorama, turned by `yaw`, shows at `places`, uint8 [H, W, 3]."""
+    turn, fall = at
+    height, width = panorama.shape[:2]
+    across = (turn + np.float32(yaw / (2 * np.pi))) % 1 * width - np.float32(0.5)
+    down = fall * height - np.float32(0.5)
+    return cv2.remap(panorama, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def skybox(panorama: Image, size: int, backdrop: Backdrop) -> Image:
     """The panorama as the six faces of MuJoCo's skybox, one under another, uint8 [6 size, size, 3]."""
-    faces = [looked(panorama, axes, backdrop.yaw) for axes in _faces(size)]
-    shown = np.concatenate(faces).astype(np.float32) * np.float32(backdrop.gain)
-    return np.clip(shown, 0, 255).astype(np.uint8)
+    return cv2.convertScaleAbs(looked(panorama, _faces(size), backdrop.yaw), alpha=backdrop.gain)
 
 
-def _faces(size: int) -> list[npt.NDArray[np.float64]]:
-    """Directions of the world that the pixels of each face show, [size, size, 3]."""
+@cache
+def _faces(size: int) -> tuple[Places, Places]:
+    """The `places` of the faces' pixels, [6 size, size]."""
     across = (np.arange(size) + 0.5) / size * 2 - 1
     u, v = np.meshgrid(across, across)
     one = np.ones_like(u)
     # As MuJoCo shows them: towards +x, -x, +z, -z, -y and +y, each seen from outside.
     cube = [(one, u, -v), (-one, -u, -v), (u, -v, one), (u, v, -one), (u, -one, -v), (-u, one, -v)]
-    return [np.stack(face, -1) for face in cube]
+    return places(np.concatenate([np.stack(face, -1) for face in cube]))
