@@ -98,6 +98,7 @@ class Segmenter(Protocol[FrameT]):
     Attributes:
         rejection_threshold: the model's own; a slot with p_seg below it is rejected.
         slot_temperature: what its scores are divided by before they become p_seg.
+        slot_bias: what is added to the score of [SEG] after that.
         can_reject: whether it decides that a thing is not there; if not, an empty mask is its only no.
         name, weights_hash, precision, device, prompt_template: what answers, for the record.
     """
@@ -106,6 +107,8 @@ class Segmenter(Protocol[FrameT]):
     def rejection_threshold(self) -> float: ...
     @property
     def slot_temperature(self) -> float: ...
+    @property
+    def slot_bias(self) -> float: ...
     @property
     def can_reject(self) -> bool: ...
     @property

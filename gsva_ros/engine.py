@@ -153,6 +153,11 @@ class Engine:
         """What the scores of [SEG] and [REJ] are divided by before they become p_seg."""
         return float(self.config.slot_temperature)
 
+    @property
+    def slot_bias(self) -> float:
+        """What is added to the score of [SEG] after that."""
+        return float(self.config.slot_bias)
+
     @torch.inference_mode()
     @memory_errors
     def encode(self, rgb: Rgb) -> EncodedFrame:
@@ -354,7 +359,9 @@ class Engine:
     ) -> _Decision:
         """`_slot_logits` [1 or 2] and hidden state [D] of the position before the slot."""
         # With [SEG] alone this is 1, or NaN.
-        p_seg = float((logits / self.slot_temperature).softmax(-1)[0])
+        scores = logits / self.slot_temperature
+        scores[0] += self.slot_bias
+        p_seg = float(scores.softmax(-1)[0])
         return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
     def _answer(

@@ -114,6 +114,7 @@ class Sam3Engine:
     can_reject = True
     rejection_threshold = 0.5
     slot_temperature = 1.0
+    slot_bias = 0.0
 
     def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.device, self.dtype = str(directory), device, dtype

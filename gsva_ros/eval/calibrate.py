@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..errors import InputError, one_line, validated
@@ -23,35 +26,55 @@ TEMPERATURES = (0.1, 10.0)
 _ROUNDED = 1e-7
 
 
-def best_temperature(slots: Slots, before: float) -> float:
-    """The temperature of the least cross-entropy of p_seg, within TEMPERATURES.
+@dataclass(frozen=True)
+class Rule:
+    """How scores become decisions: p_seg is the sigmoid of score / temperature + bias.
 
-    Args:
-        before: the one that these slots were decided with.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
+    A score is that of [SEG] less that of [REJ]. A slot whose p_seg is below the threshold is rejected.
     """
-    low, high = TEMPERATURES
-    scores = _scores(slots.p_seg) * before
-    while high / low > 1.0 + 1e-6:  # cross-entropy is convex in 1 / temperature
-        middle = float(np.sqrt(low * high))
-        slope = ((_sigmoid(scores / middle) - slots.present) * scores).mean()
-        low, high = (middle, high) if slope > 0 else (low, middle)
-    return float(np.sqrt(low * high))
 
+    temperature: float
+    bias: float
+    threshold: float
 
-def rescaled(p_seg: NDArray[np.float64], before: float, after: float) -> NDArray[np.float64]:
-    """p_seg [N] as it is at another temperature."""
-    return _sigmoid(_scores(p_seg) * (before / after))
+    def scores(self, p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The scores [N] that gave these p_seg [N]."""
+        p_seg = np.clip(p_seg, _ROUNDED, 1.0 - _ROUNDED)
+        return np.asarray((np.log(p_seg) - np.log1p(-p_seg) - self.bias) * self.temperature)
 
+    def p_seg(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The p_seg [N] of scores [N]."""
+        return np.asarray(1.0 / (1.0 + np.exp(-(scores / self.temperature + self.bias))))
 
-def _scores(p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
-    p_seg = np.clip(p_seg, _ROUNDED, 1.0 - _ROUNDED)
-    return np.asarray(np.log(p_seg) - np.log1p(-p_seg))
+    def honest(self, slots: Slots) -> Rule:
+        """The rule of the same decisions at the temperature and bias of the least cross-entropy of p_seg.
 
+        Args:
+            slots: decided with this rule.
 
-def _sigmoid(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1.0 / (1.0 + np.exp(-scores)))
+        Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), section 2; Guo et al.,
+        "On Calibration of Modern Neural Networks" (ICML 2017), section 4.
+        """
+        scores = torch.from_numpy(self.scores(slots.p_seg))
+        present = torch.from_numpy(slots.present).to(scores.dtype)
+        # The temperature's logarithm: it stays positive.
+        found = torch.zeros(2, dtype=scores.dtype, requires_grad=True)
+        search = torch.optim.LBFGS([found], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            search.zero_grad()
+            said = scores * (-found[0]).exp() + found[1]
+            entropy = F.binary_cross_entropy_with_logits(said, present)
+            entropy.backward()  # type: ignore[no-untyped-call]
+            return entropy
+
+        search.step(loss)  # type: ignore[no-untyped-call]
+        log_temperature, bias = found.tolist()
+        temperature = math.exp(log_temperature)
+        after = Rule(float(np.clip(temperature, *TEMPERATURES)), bias, 0.0)
+        (threshold,) = after.p_seg(self.scores(np.array([self.threshold])))
+        # What lay on the threshold is not to fall below it by rounding.
+        return replace(after, threshold=max(0.0, float(threshold) - 1e-6))
 
 
 def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
@@ -95,28 +118,15 @@ def threshold_for_giou(slots: Slots) -> float:
     return float(p_seg[best])
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How scores become decisions."""
-
-    temperature: float
-    threshold: float
-
-    def cooler(self, after: float) -> Rule:
-        """The rule of the same decisions at another temperature."""
-        (threshold,) = rescaled(np.array([self.threshold]), self.temperature, after)
-        # What lay on the threshold is not to fall below it by rounding.
-        return Rule(after, max(0.0, float(threshold) - 1e-6))
-
-
 def calibrated(slots: Slots, chosen: Rule, before: Rule) -> dict[str, Any]:
     """What a rule gives on these slots, beside the one that they were decided with."""
 
     def at(rule: Rule) -> dict[str, float]:
-        p_seg = slots.p_seg
-        if rule.temperature != before.temperature:
-            p_seg = rescaled(p_seg, before.temperature, rule.temperature)
-        own = replace(slots, p_seg=p_seg)
+        own = (
+            slots
+            if rule is before
+            else replace(slots, p_seg=rule.p_seg(before.scores(slots.p_seg)))
+        )
         figures = metric()(own.terms(own.rejected_below(rule.threshold), Scoring()).sum(0))
         gap = calibration(own)["expected_calibration_error"]
         return (
@@ -147,6 +157,7 @@ def write_rule(directory: Path, rule: Rule, how: dict[str, Any]) -> None:
     path = directory / CONFIG_NAME
     config = json.loads(path.read_text())
     config["slot_temperature"] = rule.temperature
+    config["slot_bias"] = rule.bias
     config["rejection_threshold"] = rule.threshold
     path.write_text(json.dumps(config, indent=2) + "\n")
     (directory / CALIBRATION_NAME).write_text(json.dumps(how, indent=2) + "\n")

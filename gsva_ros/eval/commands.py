@@ -98,7 +98,7 @@ def register(subparsers: Any) -> None:
     calibrate = subparsers.add_parser(
         "calibrate",
         help="make a model's probabilities honest and choose its threshold, on scenes with known truth",
-        description="Writes the temperature of p([SEG]) and the rejection threshold into the model's "
+        description="Writes temperature and bias of p([SEG]) and the rejection threshold into the model's "
         "config.json, where the engine finds them, and how they were found into calibration.json.",
     )
     scenes.add_arguments(calibrate, "val")
@@ -280,6 +280,7 @@ def _records(
         "protocol": protocol,
         "rejection_threshold": engine.rejection_threshold,
         "slot_temperature": engine.slot_temperature,
+        "slot_bias": engine.slot_bias,
     }
     path = args.records.with_name(f"{args.records.name}.blind") if blind else args.records
     return Records(path, run, processes().process_index)
@@ -358,7 +359,6 @@ def _calibrate(args: argparse.Namespace) -> int:
         CALIBRATION_NAME,
         EQUAL_T_ACC,
         Rule,
-        best_temperature,
         calibrated,
         threshold_for_equal_t_acc,
         threshold_for_giou,
@@ -387,10 +387,8 @@ def _calibrate(args: argparse.Namespace) -> int:
         threshold, goal = threshold_for_giou(slots), "best gIoU"
     else:
         threshold, goal = threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
-    before = Rule(engine.slot_temperature, engine.rejection_threshold)
-    chosen = replace(before, threshold=threshold).cooler(
-        best_temperature(slots, before.temperature)
-    )
+    before = Rule(engine.slot_temperature, engine.slot_bias, engine.rejection_threshold)
+    chosen = replace(before, threshold=threshold).honest(slots)
     how = calibrated(slots, chosen, before)
     how |= {"goal": goal, "split": args.split, "scenes": len(cases)}
     write_rule(directory, chosen, how)

@@ -60,6 +60,7 @@ class GSVAConfig:
         image_token_norm: a departure from GSVA: LayerNorm on the CLIP tokens before the projector.
         image_token_position: a departure: a learned position embedding on the image tokens.
         slot_temperature: what the scores of [SEG] and [REJ] are divided by before they become p_seg.
+        slot_bias: what is added to the score of [SEG] after that.
         rejection_threshold: the engine takes a slot for [SEG] when p_seg is at least this.
         source: the file it was read from, for errors.
 
@@ -81,6 +82,7 @@ class GSVAConfig:
     image_token_norm: bool = False
     image_token_position: bool = False
     slot_temperature: float = 1.0
+    slot_bias: float = 0.0
     rejection_threshold: float = 0.5
     family: str = "gsva"
     source: str = field(default="the model's configuration", compare=False)

@@ -131,6 +131,7 @@ class Config(_Part):
     image_token_norm: bool = False
     image_token_position: bool = False
     slot_temperature: Annotated[FiniteFloat, Field(gt=0)] = 1.0
+    slot_bias: FiniteFloat = 0.0
     rejection_threshold: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.5
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from copy import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,8 +21,8 @@ import gsva_ros
 from gsva_ros import cli
 from gsva_ros.answer import Rejection, Slot, cropped, mask_box
 from gsva_ros.eval.calibrate import (
+    TEMPERATURES,
     Rule,
-    best_temperature,
     calibrated,
     threshold_for_equal_t_acc,
     threshold_for_giou,
@@ -210,25 +210,39 @@ def test_calibration_sees_overconfidence() -> None:
     assert calibration(slots(0.95, 0.55))["expected_calibration_error"] == pytest.approx(0.4)
 
 
-def test_a_temperature_makes_p_seg_honest(cases: list[Case]) -> None:
-    """Scores that are half as big again as they should be, decided at half a temperature."""
+def test_a_temperature_and_a_bias_make_p_seg_honest(cases: list[Case]) -> None:
+    """Scores half as big again as they should be and 0.6 too low, decided at half a temperature."""
     rng = np.random.default_rng(0)
     slots = slots_of(cases, careless)
     n = 20_000
     scores_true = rng.normal(0.0, 1.0, n)
     present = rng.random(n) < 1 / (1 + np.exp(-scores_true))
     columns = {f.name: np.resize(getattr(slots, f.name), n) for f in fields(slots)}
-    p_seg = 1 / (1 + np.exp(-1.5 * scores_true / 0.5))
+    p_seg = 1 / (1 + np.exp(-(1.5 * (scores_true - 0.6) / 0.5 + 0.25)))
     sure = Slots(**columns | {"present": present, "p_seg": p_seg})
-    before = Rule(0.5, 0.7)
-    found = best_temperature(sure, 0.5)
-    assert found == pytest.approx(1.5, rel=0.05)
-    how = calibrated(sure, before.cooler(found), before)
+    before = Rule(0.5, 0.25, 0.7)
+    found = before.honest(sure)
+    assert found.temperature == pytest.approx(1.5, rel=0.05)
+    assert found.bias == pytest.approx(0.6, abs=0.05)
+    how = calibrated(sure, found, before)
     assert how["before"]["expected_calibration_error"] > 0.1
     assert how["chosen"]["expected_calibration_error"] < 0.02
     for name in ("gIoU", "N_acc", "T_acc"):  # the decisions stay
         assert how["chosen"][name] == pytest.approx(how["before"][name], abs=1e-3)
-    assert how["chosen"]["threshold"] == pytest.approx(1 / (1 + (3 / 7) ** (0.5 / found)), abs=1e-5)
+    score = (np.log(7 / 3) - 0.25) * 0.5
+    threshold = 1 / (1 + np.exp(-(score / found.temperature + found.bias)))
+    assert how["chosen"]["threshold"] == pytest.approx(threshold, abs=1e-5)
+
+
+def test_slots_that_a_threshold_divides_keep_a_rule_of_numbers(cases: list[Case]) -> None:
+    """Their best temperature is 0: what is found is the lowest allowed, and decides the same."""
+    slots = slots_of(cases, careless)
+    sure = replace(slots, p_seg=np.where(slots.present, 0.9, 0.2))
+    found = Rule(1.0, 0.0, 0.5).honest(sure)
+    assert TEMPERATURES[0] <= found.temperature < 1
+    assert np.isfinite([found.bias, found.threshold]).all()
+    p_seg = found.p_seg(Rule(1.0, 0.0, 0.5).scores(sure.p_seg))
+    assert ((p_seg >= found.threshold) == sure.present).all()
 
 
 def test_scenes_of_several_folders_are_asked_together(scenes: SceneSet, tmp_path: Path) -> None:
@@ -257,6 +271,7 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     how = json.loads((model / "calibration.json").read_text())
     assert engine.rejection_threshold == how["chosen"]["threshold"]
     assert engine.slot_temperature == how["chosen"]["temperature"]
+    assert engine.slot_bias == how["chosen"]["bias"]
     assert how["chosen"]["T_acc"] >= 0.9
     page = tmp_path / "b.html"
     report = ["--out", str(tmp_path / "b.json"), "--report", str(page)]
