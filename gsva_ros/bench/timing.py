@@ -50,12 +50,17 @@ def alternating(runs: int, **things: Callable[[], Any]) -> dict[str, Time]:
     taken: dict[str, list[float]] = {name: [] for name in things}
     for number in range(runs + 1):
         for name, run in things.items():
-            began = time.perf_counter()
-            run()
-            settle()
+            seconds = _seconds(run)
             if number:
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append(seconds)
     return {name: Time.of(seconds) for name, seconds in taken.items()}
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    run()
+    settle()
+    return time.perf_counter() - began
 
 
 def settle() -> None:
@@ -93,11 +98,8 @@ def stages(
     frame = engine.encode(rgb)
     for count in counts:
         found |= _request(engine, frame, count, runs)
-    written = alternating(runs, ask=lambda: engine.ask(frame, ASKED, max_new_tokens=TOKENS))
-    once = alternating(runs, ask=lambda: engine.ask(frame, ASKED, max_new_tokens=1))
-    steps = _steps(engine, frame)
-    each = (written["ask"].median - once["ask"].median) / max(1, steps - 1)
-    return found | {"a written token": Time(each, each, each, written["ask"].runs)}
+    found["a written token"] = _token(engine, frame, runs)
+    return found
 
 
 def _request(engine: Engine, frame: EncodedFrame, count: int, runs: int) -> dict[str, Time]:
@@ -112,13 +114,19 @@ def _request(engine: Engine, frame: EncodedFrame, count: int, runs: int) -> dict
     )
 
 
-def _steps(engine: Engine, frame: EncodedFrame) -> int:
-    """Tokens that the timed question writes."""
-    heads = []
+def _token(engine: Engine, frame: EncodedFrame, runs: int) -> Time:
+    """One more token of an answer; nothing is masked, for whatever it speaks of is rejected."""
+
+    def ask(most: int) -> float:
+        return _seconds(lambda: engine.ask(frame, ASKED, threshold=1.0, max_new_tokens=most))
+
+    heads: list[int] = []
     hook = engine.model.lm_head.register_forward_hook(lambda *_: heads.append(1))
-    engine.ask(frame, ASKED, max_new_tokens=TOKENS)
+    ask(TOKENS)
     hook.remove()
-    return len(heads)
+    more = max(1, len(heads) - 1)
+    ask(1)
+    return Time.of([(ask(TOKENS) - ask(1)) / more for _ in range(runs)])
 
 
 def against_plain(

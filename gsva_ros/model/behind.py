@@ -42,7 +42,8 @@ class PlainBehind:
     def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
         """See `Behind`."""
         x = self._embed(self._indices(ids)[None])
-        return self._read(x, self._cache, wanted=self._indices(wanted))
+        rows = None if len(wanted) == len(ids) else self._indices(wanted)
+        return self._read(x, self._cache, wanted=rows)
 
     def back(self, count: int) -> None:
         """See `Behind`."""

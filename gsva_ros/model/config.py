@@ -98,9 +98,14 @@ class GSVAConfig:
         return int(self.llm["hidden_size"])
 
     @property
+    def patch_grid(self) -> int:
+        """CLIP's patches along each side of a picture."""
+        return int(self.clip["image_size"] // self.clip["patch_size"])
+
+    @property
     def image_tokens(self) -> int:
         """How many tokens one image takes in the prompt."""
-        return int(self.clip["image_size"] // self.clip["patch_size"]) ** 2
+        return self.patch_grid**2
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, without the preprocessor, which has a file of its own."""

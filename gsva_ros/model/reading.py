@@ -136,6 +136,8 @@ def _turned(x: Tensor, turn: Turn) -> Tensor:
 
 def _normed(weight: Tensor, epsilon: float, x: Tensor) -> Tensor:
     """`LlamaRMSNorm`: in float32, scaled in the weights' own type."""
+    if x.dtype == torch.float32:
+        return F.rms_norm(x, weight.shape, weight, epsilon)
     wide = x.float()
     wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     return weight * wide.to(x.dtype)

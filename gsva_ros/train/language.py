@@ -40,10 +40,10 @@ class Asked(Movable):
 class Questions:
     """Draws scenes that something can be asked about, and what is asked."""
 
-    def __init__(self, scenes: SceneSet, branches: Branches, sizes: dict[str, int]) -> None:
-        """Args: sizes: `GSVAConfig.clip`."""
+    def __init__(self, scenes: SceneSet, branches: Branches, grid: int) -> None:
+        """Args: grid: `GSVAConfig.patch_grid`."""
         self.scenes, self.branches = scenes, branches
-        self._grid = sizes["image_size"] // sizes["patch_size"]
+        self._grid = grid
         before, after = around(branches.prompt)
         self._prefix = len(before) + self._grid**2 + len(after)
         self._asked = np.flatnonzero([bool(e) for e in scenes.expressions])

@@ -34,11 +34,12 @@ from .frames import Frames
 from .grounding import Grounding, give_places, names_of
 from .joint import JointStage
 from .language import LanguageLoss, LanguageStage, Questions
+from .movable import Movable
 from .parts import export, select
 from .prompts import SymbolicPrompt
 from .recipe import mini_config
 from .text import Branches, train_tokenizer
-from .trainer import Movable, Task
+from .trainer import Task
 from .vision import ClipStage, SamStage
 
 #: `model` of a run that begins with random weights.
@@ -121,7 +122,7 @@ def new_mini(config: Config) -> Checkpoint:
     assert model.model.mm_position is not None
     with torch.no_grad():  # words as loud as places
         model.model.embed_tokens.weight.mul_(WORDS_LOUDER)
-    give_places(model.model.mm_position, sizes.clip["image_size"] // sizes.clip["patch_size"])
+    give_places(model.model.mm_position, sizes.patch_grid)
     return Checkpoint(model, Prompt.load(tokenizer, sizes), weights_hash="")
 
 
@@ -174,7 +175,7 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     if config.objective == "sam":
         return SamStage(model, frames, stage.symbolic, stage.head)
     branches = Branches(prompt, _vocabulary(scenes), config.unseen)
-    questions = Questions(scenes, branches, model.config.clip)
+    questions = Questions(scenes, branches, model.config.patch_grid)
     loss = LanguageLoss(model, prompt, branches.slot_ids, stage.grounding)
     if config.objective == "joint":
         return JointStage(loss, questions, stage.symbolic, frames)

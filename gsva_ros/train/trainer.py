@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -25,18 +25,12 @@ from tqdm import tqdm
 from ..errors import InputError, one_line
 from .config import Config
 from .mixture import Numbers
+from .movable import Movable
 
 STATE, MODEL, BEST = "state", "model", "best"
 
 #: Figures of a model directory, such as gIoU.
 Evaluate = Callable[[Path], Mapping[str, float]]
-
-
-class Movable(Protocol):
-    """A batch."""
-
-    def to(self, device: torch.device) -> Any:
-        """The same batch on another device."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Task:
 
     module: nn.Module
     groups: list[dict[str, Any]]
-    batches: Dataset[Any]
+    batches: Dataset[Movable]
     export: Callable[[dict[str, Tensor], Path], None]
 
 
@@ -123,7 +117,7 @@ class Trainer:
         bar.close()
         here.end_training()
 
-    def _loader(self) -> DataLoader[Any]:
+    def _loader(self) -> DataLoader[Movable]:
         config, here = self.config, self.accelerator
         numbers = Numbers(
             self.progress.step * config.accumulation,

@@ -62,7 +62,7 @@ class ClipStage:
         self, model: GSVA, frames: Frames, head: DenseHead, contrast: WordContrast
     ) -> None:
         self._model, self._frames, self._head, self._contrast = model, frames, head, contrast
-        self._grid = model.config.clip["image_size"] // model.config.clip["patch_size"]
+        self._grid = model.config.patch_grid
 
     def draw(self, step: int, batch: int) -> ClipBatch:
         """The step's scenes."""
