@@ -111,11 +111,20 @@ def _shifted(width: int, height: int, more: More) -> Show:
     return lambda seed: world.scene(seed)[:3]
 
 
+def _goods(width: int, height: int, more: More) -> Show:
+    from .household.world import World as Household
+
+    world = Household(width, height, False, *more.load(), goods=True)
+    return lambda seed: world.scene(seed)[:3]
+
+
 _SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
 #: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
-#: pictures and pairs of kind and colour that household never draws, to test with.
+#: pictures and pairs of kind and colour that household never draws, to test with. goods: household's
+#: things, but cans, bottles, jars, boxes and mugs mostly in print all around, as they are sold.
 WORLDS = {
     "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, more=False),
     "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, HouseholdExpressions),
+    "goods": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _goods, 100, HouseholdExpressions),
     "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, _SPEAK_SHIFTED),
 }

@@ -17,6 +17,7 @@ from gsva_ros.sim.household import textures
 from gsva_ros.sim.household.camera import Sensor, draw_sensor, taken
 from gsva_ros.sim.household.classic import Classic
 from gsva_ros.sim.household.colours import COLOURS, SHADES, held_out, pairs, shade
+from gsva_ros.sim.household.goods import BUILDERS as GOODS
 from gsva_ros.sim.household.kinds import BUILDERS
 from gsva_ros.sim.household.panoramas import Backdrop, load_panoramas, looked, places
 from gsva_ros.sim.household.render import Stage
@@ -378,6 +379,25 @@ def test_meshes_are_asked_for_where_there_are_some(meshes: Path, tmp_path: Path)
     (meshes / "mug" / "broken.obj").write_text("v 0 0 0\nf 1 2 3\n")
     with pytest.raises(InputError, match=r"broken\.obj"):
         load_scans(meshes)
+
+
+def test_goods_are_in_print_all_around() -> None:
+    """Of each kind that goods come in, and of most of its things."""
+    world = World(WIDTH, HEIGHT, goods=True)
+    printed, plain, found = 0, 0, set()
+    for seed in SEEDS:
+        _, _, things, scene = world.scene(seed)
+        for thing, placed in zip(things, scene.things, strict=True):
+            if thing.kind not in GOODS:
+                continue
+            labels = [p.mesh.vertices for p in placed.shape.parts if p.role == "label"]
+            whole = np.ptp(placed.shape.points(), axis=0)[1]  # a mug's handle is along x
+            around = bool(labels) and np.ptp(np.concatenate(labels), axis=0)[1] > 0.8 * whole
+            printed, plain = printed + around, plain + (not around)
+            if around:
+                found.add(thing.kind)
+    assert found == set(GOODS)
+    assert printed > plain
 
 
 @pytest.fixture

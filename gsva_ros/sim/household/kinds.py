@@ -43,6 +43,10 @@ def _smooth(points: Profile, count: int = 10) -> list[tuple[float, float]]:
     return [(float(r), float(z)) for r, z in curve]
 
 
+#: A turned wall with its decoration, as `_wall`.
+Wall = Callable[[Rng, Profile, Profile, float, float], list[Part]]
+
+
 def _wall(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> list[Part]:
     """A turned wall with its decoration between two heights: plain, bands, a wrap, a print, or two colours.
 
@@ -115,14 +119,14 @@ def _disc(radius: float, z: float) -> Mesh:
     return lathe([(0, z - 0.003), (radius, z - 0.003), (radius, z), (0, z)])
 
 
-def mug(rng: Rng) -> Shape:
+def mug(rng: Rng, wall: Wall = _wall) -> Shape:
     h, r = rng.uniform(0.075, 0.115), rng.uniform(0.034, 0.047)
     foot, belly = r * rng.uniform(0.72, 1.05), r * rng.uniform(0.95, 1.15)
     outer = _smooth([(foot, 0.003), ((foot + belly) / 2, h * 0.2), (belly, h * 0.55), (r, h)], 7)
-    wall = 0.0035
-    parts = _wall(rng, outer, [(0, 0), (foot - 0.002, 0)], h * 0.12, h * 0.92)
-    inner = [(radius - wall, z) for radius, z in outer if z > 0.012][::-1]
-    parts.append(Part(lathe([(r, h), *inner, (foot - wall, 0.008), (0, 0.008)]), "inside"))
+    thick = 0.0035
+    parts = wall(rng, outer, [(0, 0), (foot - 0.002, 0)], h * 0.12, h * 0.92)
+    inner = [(radius - thick, z) for radius, z in outer if z > 0.012][::-1]
+    parts.append(Part(lathe([(r, h), *inner, (foot - thick, 0.008), (0, 0.008)]), "inside"))
     low, high = h * rng.uniform(0.15, 0.3), h * rng.uniform(0.72, 0.92)
     at = np.interp([low, high], [z for _, z in outer], [q for q, _ in outer])
     reach = rng.uniform(0.022, 0.034)
@@ -132,7 +136,7 @@ def mug(rng: Rng) -> Shape:
     if rng.random() < 0.2:
         parts.append(Part(_disc(min(foot, r) * 0.92, h * rng.uniform(0.6, 0.85)), "content"))
         return Shape("mug", tuple(parts), (upright(),))
-    room = Room(0.008, min(foot, r) - wall, h)
+    room = Room(0.008, min(foot, r) - thick, h)
     on_side = Pose("lying", turn("x", math.pi / 2))
     return Shape(
         "mug", tuple(parts), (upright(hollow=room), upright(hollow=room), on_side, upside_down())
@@ -234,7 +238,7 @@ def ball(rng: Rng) -> Shape:
     return Shape("ball", tuple(parts), (Pose("upright", tilt),))
 
 
-def can(rng: Rng) -> Shape:
+def can(rng: Rng, wall: Wall = _wall) -> Shape:
     style = rng.integers(3)
     if style == 0:  # a drink
         r, h = rng.uniform(0.027, 0.034), rng.uniform(0.09, 0.16)
@@ -251,7 +255,7 @@ def can(rng: Rng) -> Shape:
             [(r + 0.001, h - 0.003), (r + 0.001, h)],
         )
     parts = [Part(lathe([*foot, side[0]]), "metal"), Part(lathe(neck), "metal")]
-    parts += _wall(rng, side, [], h * 0.08, h * 0.9)
+    parts += wall(rng, side, [], h * 0.08, h * 0.9)
     rim = neck[-1][0]
     parts.append(
         Part(lathe([(rim, h), (rim - 0.003, h), (rim - 0.004, h - 0.004), (0, h - 0.004)]), "metal")
@@ -261,7 +265,7 @@ def can(rng: Rng) -> Shape:
     return Shape("can", tuple(parts), (upright(Room(h, r)), upright(Room(h, r)), lying()))
 
 
-def bottle(rng: Rng) -> Shape:
+def bottle(rng: Rng, wall: Wall = _wall) -> Shape:
     h, r = rng.uniform(0.15, 0.27), rng.uniform(0.026, 0.042)
     shoulder, neck = h * rng.uniform(0.5, 0.68), r * rng.uniform(0.3, 0.5)
     style = rng.integers(4)
@@ -285,7 +289,7 @@ def bottle(rng: Rng) -> Shape:
     foot = [(0, 0.004), (r * 0.8, 0.0), (r * 0.95, 0.001)]
     waist = r * rng.uniform(0.86, 1.0) if style >= 2 else r
     lower = [(r, 0.006), (waist, shoulder * 0.5), (r, shoulder)]
-    parts = _wall(rng, lower, foot, shoulder * 0.08, shoulder * 0.97)
+    parts = wall(rng, lower, foot, shoulder * 0.08, shoulder * 0.97)
     parts.append(Part(lathe(upper), "body"))
     if rng.random() < 0.8:
         cap = neck * rng.uniform(1.1, 1.45)
@@ -388,13 +392,13 @@ def glass(rng: Rng) -> Shape:
     return Shape("glass", tuple(parts), (upright(hollow=room), upright(hollow=room), upside_down()))
 
 
-def jar(rng: Rng) -> Shape:
+def jar(rng: Rng, wall: Wall = _wall) -> Shape:
     h, r = rng.uniform(0.075, 0.15), rng.uniform(0.03, 0.05)
     mouth = r * rng.uniform(0.72, 0.95)
     neck = h * rng.uniform(0.75, 0.86)
     outer = [(r * 0.97, 0.003), (r, 0.01), (r, neck * 0.85)]
-    parts = _wall(rng, outer, [(0, 0), (r * 0.9, 0)], neck * 0.1, neck * 0.82)
-    if rng.random() < 0.25:
+    parts = wall(rng, outer, [(0, 0), (r * 0.9, 0)], neck * 0.1, neck * 0.82)
+    if wall is _wall and rng.random() < 0.25:
         parts = [
             Part(
                 lathe(

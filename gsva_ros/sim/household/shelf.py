@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import textures
+from .goods import BUILDERS as GOODS
 from .kinds import BUILDERS, unnamed
 from .meshes import Points
 from .scans import SIZE as SCAN
@@ -18,6 +19,7 @@ from .shapes import KINDS, Pose, Shape
 
 BLOCK = 100  # seeds of one shelf
 EXTRA, UNNAMED, SCANS = 14, 8, 16
+PACKED = 0.75  # where there are goods, of the things of their kinds
 GROUNDS, WALLS, LABELS, PRINTS, GRAINS, METALS = 7, 4, 9, 5, 3, 2
 SURFACE, PRINT, GRAIN, SKY = 256, 128, 64, 128  # pixels
 FACE = 256  # and of a side of the sky, where it may show a panorama
@@ -51,21 +53,25 @@ def draw_shelf(
     shifted: bool = False,
     scans: Sequence[Scan] = (),
     panoramas: Sequence[Image] = (),
+    goods: bool = False,
 ) -> Shelf:
     """The shelf of a block of seeds.
 
     shifted: of proportions and pictures that training never draws. scans: some of them are added.
-    panoramas: as `panoramas.load_panoramas` gives them.
+    panoramas: as `panoramas.load_panoramas` gives them. goods: PACKED of cans, boxes and such are in print.
     """
     rng = np.random.default_rng([block, 7_919, int(shifted)])
     kinds = [*KINDS, *KINDS, *(str(k) for k in rng.choice(KINDS, EXTRA)), *[""] * UNNAMED]
     surfaces = [
         textures.surface(rng, SURFACE, shifted, k < GROUNDS) for k in range(GROUNDS + WALLS)
     ]
-    shapes = [_shape(kind, rng, shifted) for kind in kinds]
+    shapes = [_shape(kind, rng, shifted, goods) for kind in kinds]
     chosen = [scans[k] for k in rng.permutation(len(scans))[:SCANS]]
     shapes += [scan.shape(f"scan{k}") for k, scan in enumerate(chosen)]
-    labels = tuple(textures.label(rng, PRINT, shifted) for _ in range(LABELS))
+    labels = tuple(
+        textures.brand(rng, PRINT) if goods else textures.label(rng, PRINT, shifted)
+        for _ in range(LABELS)
+    )
     prints = tuple(textures.print_(rng, PRINT) for _ in range(PRINTS))
     grains = tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS))
     metals = tuple(textures.metal(rng, GRAIN) for _ in range(METALS))
@@ -88,8 +94,10 @@ def draw_shelf(
     )
 
 
-def _shape(kind: str, rng: np.random.Generator, shifted: bool) -> Shape:
-    shape = BUILDERS[kind](rng) if kind else unnamed(rng)
+def _shape(kind: str, rng: np.random.Generator, shifted: bool, goods: bool) -> Shape:
+    packed = goods and kind in GOODS and rng.random() < PACKED
+    build = GOODS[kind] if packed else BUILDERS[kind] if kind else unnamed
+    shape = build(rng)
     scale = float(np.exp(rng.uniform(-0.35, 0.35)))
     # Training's stretch stays within a seventh of what was built; the shifted world's is beyond it.
     ratio = (

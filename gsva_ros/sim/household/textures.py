@@ -316,6 +316,46 @@ def label(rng: Rng, size: int, shifted: bool) -> Image:
     return image
 
 
+def brand(rng: Rng, size: int) -> Image:
+    """What goods are wrapped in: bands, a name on a field, a picture of round things, small type."""
+    image = np.empty((size, size, 3), np.uint8)
+    image[:] = rng.uniform(200, 255, 3) if rng.random() < 0.4 else rng.uniform(0, 255, 3)
+    for _ in range(int(rng.integers(0, 4))):  # bands around
+        y, deep = int(rng.uniform(-0.1, 1) * size), int(rng.uniform(0.03, 0.4) * size)
+        cv2.rectangle(image, (0, y), (size, y + deep), rng.uniform(0, 255, 3).tolist(), -1)
+    for _ in range(int(rng.integers(0, 8))):  # what is in it
+        at, r = tuple(map(int, rng.uniform(0, 1, 2) * size)), int(rng.uniform(0.04, 0.2) * size)
+        colour = rng.uniform(30, 255, 3)
+        axes = (r, max(1, int(r * rng.uniform(0.5, 1))))
+        cv2.ellipse(image, at, axes, rng.uniform(0, 180), 0, 360, (0.6 * colour).tolist(), -1)
+        lit = (at[0] - r // 5, at[1] - r // 5)
+        cv2.ellipse(
+            image, lit, (int(axes[0] * 0.75), int(axes[1] * 0.75)), 0, 0, 360, colour.tolist(), -1
+        )
+    for _ in range(int(rng.integers(1, 3))):  # a field with a name
+        x, y = rng.uniform(0.25, 0.75), rng.uniform(0.2, 0.8)
+        wide, high = rng.uniform(0.15, 0.42), rng.uniform(0.08, 0.25)
+        low = (int((x - wide) * size), int((y - high) * size))
+        top = (int((x + wide) * size), int((y + high) * size))
+        ground = rng.uniform(0, 255, 3).tolist()
+        if rng.random() < 0.5:
+            cv2.ellipse(image, (int(x * size), int(y * size)),
+                        (int(wide * size), int(high * size)), 0, 0, 360, ground, -1)  # fmt: skip
+        else:
+            cv2.rectangle(image, low, top, ground, -1)
+        word = "".join(rng.choice(_LETTERS, int(rng.integers(3, 8))))
+        scale = wide * size / (11 * len(word))
+        cv2.putText(image, word, (low[0] + 4, int(y * size + 8 * scale)), int(rng.integers(0, 8)),
+                    float(scale), rng.uniform(0, 255, 3).tolist(), int(rng.integers(1, 4)),
+                    cv2.LINE_AA)  # fmt: skip
+    ink = rng.uniform(0, 120, 3).tolist()
+    left, first = int(rng.uniform(0, 0.6) * size), int(rng.uniform(0.4, 0.9) * size)
+    for y in range(first, min(first + 28, size), 4):  # small type
+        cv2.line(image, (left, y), (left + int(rng.uniform(0.1, 0.35) * size), y), ink, 1)
+    copies = int(rng.integers(1, 3))  # once or twice around
+    return np.ascontiguousarray(cv2.resize(np.tile(image, (1, copies, 1)), (size, size)))
+
+
 def print_(rng: Rng, size: int) -> Image:
     """Marks all over a thing, uint8 [size, size, 4]: what is between them is not opaque."""
     marks = np.zeros((size, size), np.uint8)

@@ -40,11 +40,12 @@ class World:
         shifted: bool = False,
         scans: Sequence[Scan] = (),
         panoramas: Sequence[Array] = (),
+        goods: bool = False,
     ) -> None:
-        """Args: scans, panoramas: as `load_scans` and `load_panoramas` give them."""
+        """Args: scans, panoramas, goods: see `draw_shelf`."""
         cv2.setNumThreads(1)
         self.width, self.height, self.shifted = width, height, shifted
-        self._scans, self._panoramas = scans, panoramas
+        self._scans, self._panoramas, self._goods = scans, panoramas, goods
         self._block: int | None = None
         self._stage: Stage | None = None
 
@@ -54,7 +55,7 @@ class World:
             if self._stage is not None:
                 self._stage.close()
             self._block = seed // BLOCK
-            shelf = draw_shelf(self._block, self.shifted, self._scans, self._panoramas)
+            shelf = draw_shelf(self._block, self.shifted, self._scans, self._panoramas, self._goods)
             self._stage = Stage(shelf, self.width, self.height)
         return self._stage
 

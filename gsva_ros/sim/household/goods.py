@@ -1,0 +1,61 @@
+"""Packaged goods: cans, bottles, jars, boxes and mugs all around in print, some of them flat or oval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from . import kinds
+from .meshes import Profile, box, cut, lathe, panel, turn, wrapped
+from .shapes import Part, Pose, Room, Shape, upright
+
+Rng = np.random.Generator
+
+
+def _labelled(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> list[Part]:
+    """A turned wall under one label, which covers most of it; see `kinds._wall`."""
+    tall = high - low
+    span = cut(outer, low + tall * rng.uniform(0, 0.12), high - tall * rng.uniform(0, 0.12))
+    start = rng.uniform(0, 2 * math.pi)
+    around = 2 * math.pi if rng.random() < 0.8 else rng.uniform(3.8, 5.6)
+    print_ = wrapped(span, start, start + around, segments=24)
+    return [Part(lathe([*base, *outer]), "body"), Part(print_, "label")]
+
+
+def _oval(build: Callable[[Rng], Shape], rng: Rng) -> Shape:
+    """A thing that half of the time is flatter than round: y is up to half of x."""
+    shape = build(rng)
+    if rng.random() < 0.5:
+        return shape
+    flat = np.diag([1.0, rng.uniform(0.5, 0.85), 1.0])
+    parts = tuple(replace(part, mesh=part.mesh.moved(flat)) for part in shape.parts)
+    # Nothing stands on it; lying on its narrow side it would stand on an edge.
+    return replace(shape, parts=parts, poses=(upright(),))
+
+
+def box_(rng: Rng) -> Shape:
+    """A carton with its print on all sides: flat, like a brick, or tall."""
+    x, y, z = rng.uniform(0.06, 0.16), rng.uniform(0.02, 0.1), rng.uniform(0.03, 0.24)
+    parts, e = [Part(box((x, y, z), (0, 0, z / 2)), "body")], 0.0009
+    for side in (-1, 1):
+        front = (-side * x / 2, side * (-y / 2 - e), 0)
+        parts.append(Part(panel(front, (side * x, 0, 0), (0, 0, z)), "label"))
+        flank = (side * (x / 2 + e), -side * y / 2, 0)
+        parts.append(Part(panel(flank, (0, side * y, 0), (0, 0, z)), "label"))
+    parts.append(Part(panel((-x / 2, -y / 2, z + e), (x, 0, 0), (0, y, 0)), "label"))
+    poses = [upright(Room(z, min(x, y) / 2))]
+    flat = Pose("lying", turn("x", math.pi / 2), Room(y / 2, min(x, z) / 2))
+    return Shape("box", tuple(parts), (*poses, flat))
+
+
+BUILDERS: dict[str, Callable[[Rng], Shape]] = {
+    "can": partial(kinds.can, wall=_labelled),
+    "bottle": partial(_oval, partial(kinds.bottle, wall=_labelled)),
+    "jar": partial(_oval, partial(kinds.jar, wall=_labelled)),
+    "mug": partial(kinds.mug, wall=_labelled),
+    "box": box_,
+}
