@@ -34,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from gsva_ros.train.config import read_config
+    from gsva_ros.train.host import keep_memory
 
+    if not torch.cuda.is_available():
+        keep_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     for config in [read_config(path) for path in args.configs]:
