@@ -30,8 +30,8 @@ class Look:
     light: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-#: "workshop": a dim, warm lamp, and slimmer, taller things.
-LOOKS = {"studio": Look(), "workshop": Look((0.85, 1.3), (0.55, 0.44, 0.32))}
+#: "workshop": a dark, warm lamp, and much slimmer, taller things.
+LOOKS = {"studio": Look(), "workshop": Look((0.65, 1.7), (0.3, 0.25, 0.2))}
 
 
 @dataclass(frozen=True)
