@@ -104,20 +104,14 @@ def _household(width: int, height: int, more: More) -> Show:
     return mixed(width, height, *more.load())
 
 
-def _shifted(width: int, height: int, more: More) -> Show:
+def _alone(width: int, height: int, more: More, shifted: bool = False, goods: bool = False) -> Show:
     from .household.world import World as Household
 
-    world = Household(width, height, True, *more.load())
+    world = Household(width, height, shifted, *more.load(), goods)
     return lambda seed: world.scene(seed)[:3]
 
 
-def _goods(width: int, height: int, more: More) -> Show:
-    from .household.world import World as Household
-
-    world = Household(width, height, False, *more.load(), goods=True)
-    return lambda seed: world.scene(seed)[:3]
-
-
+_shifted, _goods = partial(_alone, shifted=True), partial(_alone, goods=True)
 _SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
 #: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
 #: pictures and pairs of kind and colour that household never draws, to test with. goods: household's

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from . import kinds
-from .meshes import Profile, box, cut, lathe, panel, turn, wrapped
+from .meshes import Profile, box, cut, lathe, turn, wrapped
 from .shapes import Part, Pose, Room, Shape, upright
 
 Rng = np.random.Generator
@@ -40,16 +40,9 @@ def _oval(build: Callable[[Rng], Shape], rng: Rng) -> Shape:
 def box_(rng: Rng) -> Shape:
     """A carton with its print on all sides: flat, like a brick, or tall."""
     x, y, z = rng.uniform(0.06, 0.16), rng.uniform(0.02, 0.1), rng.uniform(0.03, 0.24)
-    parts, e = [Part(box((x, y, z), (0, 0, z / 2)), "body")], 0.0009
-    for side in (-1, 1):
-        front = (-side * x / 2, side * (-y / 2 - e), 0)
-        parts.append(Part(panel(front, (side * x, 0, 0), (0, 0, z)), "label"))
-        flank = (side * (x / 2 + e), -side * y / 2, 0)
-        parts.append(Part(panel(flank, (0, side * y, 0), (0, 0, z)), "label"))
-    parts.append(Part(panel((-x / 2, -y / 2, z + e), (x, 0, 0), (0, y, 0)), "label"))
-    poses = [upright(Room(z, min(x, y) / 2))]
+    parts = [Part(box((x, y, z), (0, 0, z / 2)), "body"), *kinds.covered(x, y, z, "label")]
     flat = Pose("lying", turn("x", math.pi / 2), Room(y / 2, min(x, z) / 2))
-    return Shape("box", tuple(parts), (*poses, flat))
+    return Shape("box", tuple(parts), (upright(Room(z, min(x, y) / 2)), flat))
 
 
 BUILDERS: dict[str, Callable[[Rng], Shape]] = {

@@ -165,6 +165,17 @@ def bowl(rng: Rng) -> Shape:
     return Shape("bowl", tuple(parts), (upright(hollow=room),) * 4 + (upside_down(),))
 
 
+def covered(x: float, y: float, z: float, role: str) -> list[Part]:
+    """Panels over the sides and the top of a box on z = 0."""
+    parts, e = [], 0.0009
+    for side in (-1, 1):
+        front = (-side * x / 2, side * (-y / 2 - e), 0)
+        parts.append(Part(panel(front, (side * x, 0, 0), (0, 0, z)), role))
+        flank = (side * (x / 2 + e), -side * y / 2, 0)
+        parts.append(Part(panel(flank, (0, side * y, 0), (0, 0, z)), role))
+    return [*parts, Part(panel((-x / 2, -y / 2, z + e), (x, 0, 0), (0, y, 0)), role)]
+
+
 def box_(rng: Rng) -> Shape:
     style = rng.integers(4)
     x, y, z = rng.uniform(0.05, 0.15), rng.uniform(0.04, 0.11), rng.uniform(0.03, 0.13)
@@ -201,13 +212,7 @@ def box_(rng: Rng) -> Shape:
                 parts.append(Part(box((x + 0.001, w, z + 0.001), (0, 0, z / 2)), "stripe"))
             poses = (upright(top), Pose("lying", turn("y", math.pi / 2), Room(x, min(z, y) / 2)))
     if style in (2, 3) and rng.random() < 0.4:  # marks all over
-        e = 0.0009
-        for side in (-1, 1):
-            front = (-side * x / 2, side * (-y / 2 - e), 0)
-            parts.append(Part(panel(front, (side * x, 0, 0), (0, 0, z)), "print"))
-            flank = (side * (x / 2 + e), -side * y / 2, 0)
-            parts.append(Part(panel(flank, (0, side * y, 0), (0, 0, z)), "print"))
-        parts.append(Part(panel((-x / 2, -y / 2, z + e), (x, 0, 0), (0, y, 0)), "print"))
+        parts += covered(x, y, z, "print")
     elif rng.random() < 0.55 or style == 3:
         w, d = x * rng.uniform(0.4, 0.85), z * rng.uniform(0.4, 0.6)
         e = 0.0008 if style != 1 else 0.0035

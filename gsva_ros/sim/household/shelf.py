@@ -68,30 +68,28 @@ def draw_shelf(
     shapes = [_shape(kind, rng, shifted, goods) for kind in kinds]
     chosen = [scans[k] for k in rng.permutation(len(scans))[:SCANS]]
     shapes += [scan.shape(f"scan{k}") for k, scan in enumerate(chosen)]
-    labels = tuple(
-        textures.brand(rng, PRINT) if goods else textures.label(rng, PRINT, shifted)
-        for _ in range(LABELS)
-    )
-    prints = tuple(textures.print_(rng, PRINT) for _ in range(PRINTS))
-    grains = tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS))
-    metals = tuple(textures.metal(rng, GRAIN) for _ in range(METALS))
-    sky = textures.blur_scene(rng, SKY, textures.base_colour(rng, False))
-    if panoramas:
-        sky = cv2.resize(sky, (FACE, FACE))
     return Shelf(
         tuple(shapes),
         tuple(surfaces[:GROUNDS]),
         tuple(surfaces[GROUNDS:]),
-        labels,
-        prints,
-        grains,
-        metals,
-        sky,
+        tuple(
+            textures.brand(rng, PRINT) if goods else textures.label(rng, PRINT, shifted)
+            for _ in range(LABELS)
+        ),
+        tuple(textures.print_(rng, PRINT) for _ in range(PRINTS)),
+        tuple(textures.grain(rng, GRAIN) for _ in range(GRAINS)),
+        tuple(textures.metal(rng, GRAIN) for _ in range(METALS)),
+        _sky(rng, FACE if panoramas else SKY),
         tuple(scan.picture if scan.picture is not None else BLANK for scan in chosen),
         tuple(panoramas),
         tuple(tuple(_rest(shape, pose) for pose in shape.poses) for shape in shapes),
         shifted,
     )
+
+
+def _sky(rng: np.random.Generator, face: int) -> Image:
+    drawn = textures.blur_scene(rng, SKY, textures.base_colour(rng, False))
+    return np.asarray(cv2.resize(drawn, (face, face)))
 
 
 def _shape(kind: str, rng: np.random.Generator, shifted: bool, goods: bool) -> Shape:
