@@ -30,7 +30,7 @@ def register(subparsers: Any) -> None:
     render.add_argument(
         "--meshes",
         type=Path,
-        help="further things for the household worlds: KIND/NAME.obj or .stl with .png",
+        help="further things for the household worlds: KIND/NAME.obj, .stl, .ply or .glb",
     )
     render.add_argument(
         "--panoramas",

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
+import trimesh
+from PIL import Image
 
 from gsva_ros.errors import InputError
 from gsva_ros.scenes import SceneSet
@@ -369,6 +371,26 @@ def test_meshes_of_a_folder_are_among_the_things(meshes: Path) -> None:
                 red, _, blue = rgb[instances == thing.id].mean(0)
                 assert red > 1.5 * blue
     assert found == {0, 1}
+
+
+def test_a_binary_gltf_stands_upright_with_the_texture_that_it_holds(tmp_path: Path) -> None:
+    bottle = trimesh.creation.box((0.06, 0.2, 0.05))  # glTF's y points up
+    picture = Image.new("RGB", (16, 16), (200, 30, 60))
+    picture.paste((20, 120, 220), (0, 0, 16, 8))  # its upper half
+    uv = bottle.vertices[:, :2] / (0.06, 0.2) + 0.5
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=picture)
+    bottle.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+    (tmp_path / "bottle").mkdir()
+    bottle.export(tmp_path / "bottle" / "tall.glb")
+    (scan,) = load_scans(tmp_path)
+    assert np.allclose(np.ptp(scan.mesh.vertices, axis=0), (0.06, 0.05, 0.2))
+    assert np.isclose(scan.mesh.vertices[:, 2].min(), 0)
+    assert scan.picture is not None
+    assert scan.mesh.uv is not None
+    top = scan.mesh.vertices[:, 2] > 0.1
+    rows = (scan.mesh.uv[:, 1] * (len(scan.picture) - 1)).round().astype(int)
+    assert (scan.picture[rows[top], 0] == (20, 120, 220)).all()
+    assert (scan.picture[rows[~top], 0] == (200, 30, 60)).all()
 
 
 def test_meshes_are_asked_for_where_there_are_some(meshes: Path, tmp_path: Path) -> None:

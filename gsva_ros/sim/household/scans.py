@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import trimesh
 
 from ...errors import InputError, one_line
-from .meshes import Mesh, Points
+from .meshes import Mesh
 from .shapes import KINDS, Part, Shape, upright
 
+SUFFIXES = (".obj", ".stl", ".ply", ".glb")
 SIZE = 256  # pixels of a texture
 #: What is longer than this was not measured in metres but in millimetres.
 LONGEST = 2.0
@@ -37,92 +39,59 @@ class Scan:
 
 
 def load_scans(folder: Path) -> tuple[Scan, ...]:
-    """The meshes `folder`/KIND/*.obj and *.stl, z up, in metres or millimetres.
+    """The meshes `folder`/KIND/*.obj, .stl, .ply and .glb, in metres or millimetres; z up, in a .glb y up.
 
-    A folder whose name is no kind of the household world holds unnamed things. An OBJ file with texture
-    coordinates gets the PNG file of its own name, or the folder's only one.
+    A folder whose name is no kind of the household world holds unnamed things. Where there are texture
+    coordinates, the PNG file of the mesh's own name, or the folder's only one, is the texture, else the one
+    that the mesh file names or holds.
 
     Raises:
         InputError: there is no mesh, or one cannot be read.
     """
-    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in (".obj", ".stl"))
+    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in SUFFIXES)
     if not files:
-        raise InputError(f"{folder}: no meshes; they are looked for as KIND/NAME.obj or .stl")
+        raise InputError(
+            f"{folder}: no meshes; they are looked for as KIND/NAME.obj, .stl, .ply or .glb"
+        )
     return tuple(_scan(path) for path in files)
 
 
 def _scan(path: Path) -> Scan:
     try:
-        mesh = _obj(path) if path.suffix.lower() == ".obj" else _stl(path)
-    except (ValueError, IndexError, UnicodeDecodeError, OSError) as error:
+        found = trimesh.load_mesh(path)  # several parts as one, their textures as one picture
+        vertices, faces = np.array(found.vertices, float), np.array(found.faces, np.int32)
+        uv = getattr(found.visual, "uv", None)
+        picture = None if uv is None else _picture(path, found.visual.material)
+    except InputError:
+        raise
+    except Exception as error:  # each format's reader stumbles over a broken file in its own way
         raise InputError(f"{path}: not a mesh that can be read: {one_line(error)}") from error
-    if not len(mesh.faces):
+    if not len(faces):
         raise InputError(f"{path}: a mesh without faces")
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    if path.suffix.lower() == ".glb":
+        vertices = vertices[:, [0, 2, 1]] * (1, -1, 1)  # glTF's y points up
+    low, high = vertices.min(0), vertices.max(0)
     unit = 0.001 if (high - low).max() > LONGEST else 1.0
     middle = np.array([*(low + high)[:2] / 2, low[2]])
-    mesh = Mesh((mesh.vertices - middle) * unit, mesh.faces, mesh.uv)
+    if uv is not None:
+        uv = np.array(uv, float) * (1, -1) + (0, 1)  # pictures begin at the top
     kind = path.parent.name
-    return Scan(
-        kind if kind in KINDS else "", mesh, _picture(path) if mesh.uv is not None else None
-    )
+    mesh = Mesh((vertices - middle) * unit, faces, uv)
+    return Scan(kind if kind in KINDS else "", mesh, picture)
 
 
-def _picture(path: Path) -> npt.NDArray[np.uint8] | None:
+def _picture(path: Path, material: Any) -> npt.NDArray[np.uint8] | None:
     pictures = sorted(path.parent.glob("*.png"))
     own = [p for p in pictures if p.stem == path.stem] or (pictures if len(pictures) == 1 else [])
-    if not own:
-        return None
-    image = cv2.imread(str(own[0]), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{own[0]}: not a picture that can be read")
-    small = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(small[..., ::-1])
-
-
-def _obj(path: Path) -> Mesh:
-    """Vertices, faces and texture coordinates of an OBJ file; larger faces are cut into triangles."""
-    places: list[list[float]] = []
-    marks: list[list[float]] = []
-    corners: dict[tuple[int, int], int] = {}
-    faces: list[tuple[int, int, int]] = []
-    for line in path.read_text().splitlines():
-        words = line.split()
-        if not words:
-            continue
-        if words[0] == "v":
-            places.append([float(w) for w in words[1:4]])
-        elif words[0] == "vt":
-            marks.append([float(w) for w in words[1:3]])
-        elif words[0] == "f":
-            ring = []
-            for word in words[1:]:
-                parts = word.split("/")
-                # Numbers count from 1, negative ones from the end.
-                place = int(parts[0]) - 1 if int(parts[0]) > 0 else len(places) + int(parts[0])
-                mark = -1
-                if len(parts) > 1 and parts[1]:
-                    mark = int(parts[1]) - 1 if int(parts[1]) > 0 else len(marks) + int(parts[1])
-                ring.append(corners.setdefault((place, mark), len(corners)))
-            faces += [(ring[0], a, b) for a, b in pairwise(ring[1:])]
-    vertices = np.array([places[place] for place, _ in corners], float).reshape(-1, 3)
-    uv: Points | None = None
-    if marks and all(mark >= 0 for _, mark in corners):
-        uv = np.array([marks[mark] for _, mark in corners], float)
-        uv[:, 1] = 1 - uv[:, 1]  # pictures begin at the top
-    return Mesh(vertices, np.array(faces, np.int32).reshape(-1, 3), uv)
-
-
-def _stl(path: Path) -> Mesh:
-    """Vertices and faces of an STL file, binary or text."""
-    data = path.read_bytes()
-    count = int.from_bytes(data[80:84], "little")
-    if len(data) == 84 + 50 * count:
-        record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])
-        corners = np.frombuffer(data, record, offset=84)["corners"].reshape(-1, 3).astype(float)
+    if own:
+        image = cv2.imread(str(own[0]), cv2.IMREAD_COLOR)
+        if image is None:
+            raise InputError(f"{own[0]}: not a picture that can be read")
+        image = image[..., ::-1]
     else:
-        words = [line.split() for line in data.decode().splitlines()]
-        rows = [[float(w) for w in row[1:4]] for row in words if row and row[0] == "vertex"]
-        corners = np.array(rows, float).reshape(-1, 3)
-    vertices, index = np.unique(corners, axis=0, return_inverse=True)
-    return Mesh(vertices, index.reshape(-1, 3).astype(np.int32))
+        held = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+        if held is None:
+            return None
+        image = np.asarray(held.convert("RGB"))
+    small = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(small)
