@@ -398,9 +398,16 @@ def test_meshes_are_asked_for_where_there_are_some(meshes: Path, tmp_path: Path)
         load_scans(tmp_path / "nothing")
     with pytest.raises(InputError, match="takes no meshes"):
         write_dataset(tmp_path / "out", "val", 1, WIDTH, HEIGHT, 1, more=More(meshes))
-    (meshes / "mug" / "broken.obj").write_text("v 0 0 0\nf 1 2 3\n")
-    with pytest.raises(InputError, match=r"broken\.obj"):
-        load_scans(meshes)
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\n"
+    for text in (
+        "",
+        "v 0 0 0\nf 1 2 3\n",
+        f"{corners}f 1 2 9999999999999999999\n",
+        corners[:24] + "f 1 2 3\n",
+    ):
+        (meshes / "mug" / "broken.obj").write_text(text)
+        with pytest.raises(InputError, match=r"broken\.obj"):
+            load_scans(meshes)
 
 
 def test_goods_are_in_print_all_around() -> None:

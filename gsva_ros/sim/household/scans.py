@@ -16,6 +16,7 @@ from .meshes import Mesh
 from .shapes import KINDS, Part, Shape, upright
 
 SUFFIXES = (".obj", ".stl", ".ply", ".glb")
+LEAST = 4  # vertices that MuJoCo makes a mesh of
 SIZE = 256  # pixels of a texture
 #: What is longer than this was not measured in metres but in millimetres.
 LONGEST = 2.0
@@ -66,8 +67,10 @@ def _scan(path: Path) -> Scan:
         raise
     except Exception as error:  # each format's reader stumbles over a broken file in its own way
         raise InputError(f"{path}: not a mesh that can be read: {one_line(error)}") from error
-    if not len(faces):
-        raise InputError(f"{path}: a mesh without faces")
+    if len(vertices) < LEAST or not len(faces):
+        raise InputError(
+            f"{path}: no body: {len(vertices)} vertices (at least {LEAST}) and {len(faces)} faces"
+        )
     if path.suffix.lower() == ".glb":
         vertices = vertices[:, [0, 2, 1]] * (1, -1, 1)  # glTF's y points up
     low, high = vertices.min(0), vertices.max(0)
