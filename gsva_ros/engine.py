@@ -35,6 +35,7 @@ from .model.compiled import Compiled
 from .model.config import model_type
 from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
+from .model.mask_parts import sure_parts
 from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
 from .model.prefix import Branches, Prefix
@@ -408,10 +409,15 @@ class Engine:
                     decision.p_seg,
                     decision.rejected,
                     frame.size,
-                    Drawn(enlarge(low_res_masks[row]), float(iou[row])),
+                    Drawn(enlarge(self._sure(low_res_masks[row])), float(iou[row])),
                 )
             else:
                 yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
+
+    def _sure(self, low_res_mask: Tensor) -> Tensor:
+        """Without the parts that the model's configuration does not trust."""
+        share = self.config.part_confidence
+        return sure_parts(low_res_mask, share) if share else low_res_mask
 
     # Language model
 

@@ -62,6 +62,8 @@ class GSVAConfig:
         slot_temperature: what the scores of [SEG] and [REJ] are divided by before they become p_seg.
         slot_bias: what is added to the score of [SEG] after that.
         rejection_threshold: the engine takes a slot for [SEG] when p_seg is at least this.
+        part_confidence: a departure: separate parts of a mask stay where their highest logit is at least
+            this share of the whole mask's (`mask_parts.sure_parts`); 0: all stay.
         source: the file it was read from, for errors.
 
     Raises:
@@ -84,6 +86,7 @@ class GSVAConfig:
     slot_temperature: float = 1.0
     slot_bias: float = 0.0
     rejection_threshold: float = 0.5
+    part_confidence: float = 0.0
     family: str = "gsva"
     source: str = field(default="the model's configuration", compare=False)
 

@@ -133,6 +133,7 @@ class Config(_Part):
     slot_temperature: Annotated[FiniteFloat, Field(gt=0)] = 1.0
     slot_bias: FiniteFloat = 0.0
     rejection_threshold: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.5
+    part_confidence: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> Config:

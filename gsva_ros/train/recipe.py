@@ -60,6 +60,7 @@ def mini_config(text_vocabulary: int) -> GSVAConfig:
         select_layer=-1,
         image_token_norm=True,
         image_token_position=True,
+        part_confidence=0.3,  # the small decoder leaves specks on things that look alike
         # The whole frame, squashed: a centre crop would hide its sides from the language model.
         preprocessor={
             "do_resize": True,

@@ -51,6 +51,7 @@ def changed(folder: Path, file: str, **values: object) -> None:
         ({"rejection_threshold": 1.01}, "rejection_threshold"),
         ({"rejection_threshold": -0.5}, "rejection_threshold"),
         ({"rejection_threshold": "high"}, "rejection_threshold"),
+        ({"part_confidence": 1.01}, "part_confidence"),
         ({"seg_token_id": 10**9}, "seg_token_id"),
         ({"select_layer": 99}, "select_layer"),
         ({"llm__num_hidden_layers": 10**7}, r"llm\.num_hidden_layers"),
