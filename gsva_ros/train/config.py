@@ -110,6 +110,13 @@ class Config(_Fields):
     unseen: Share = Field(
         0.04, description="share of what a stage of gsva-mini asks for that no scene holds"
     )
+    blend: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of a stage of gsva-mini: how far its export goes from the weights that it began with "
+        "to those that it learnt (Wortsman et al., CVPR 2022)",
+    )
     lora: Lora | None = Field(None, description="low-rank factors; none where it is left out")
     export: Literal["merged", "adapter"] = Field(
         "merged", description="a whole model, or what was trained alone, which loads on its base"

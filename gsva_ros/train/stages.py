@@ -151,11 +151,13 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
                 {"name": name, "params": parameters} | dict.fromkeys(("lr", "peak"), config.heads)
             )
     stage.lesson = _lesson(config, stage.to(device), scenes, checkpoint.prompt)
+    began = {name: value.cpu().clone() for name, value in model.state_dict().items()}
 
     def write(state: dict[str, Tensor], to: Path) -> None:
         prefix = "model."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        export(checkpoint, own, config, to)
+        blended = {k: began[k].lerp(v.cpu(), config.blend) for k, v in own.items()}
+        export(checkpoint, blended, config, to)
         others = {k: v.cpu().contiguous() for k, v in state.items() if not k.startswith(prefix)}
         save_file(others, to / AUXILIARY)
 

@@ -47,27 +47,43 @@ def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config
 
 
 def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> None:
-    assert len(CONFIGS) == 6
+    assert len(CONFIGS) == 8
     with pytest.raises(FileNotFoundError, match="no model"):
         train(stage_config(CONFIGS[-1], scenes, tmp_path / "other"))
     for path in CONFIGS:
         train(stage_config(path, scenes, tmp_path))
-    exported = tmp_path / "rooms/model"
+    exported = tmp_path / "prints/model"
     assert (exported / "model.safetensors").stat().st_size < 40e6
     engine = gsva_ros.load(exported, device="cpu")
     frame = engine.encode(np.asarray(SceneSet(scenes, "train").rgb[0]))
     assert [s.expression for s in engine.segment(frame, ["the red mug"]).slots] == ["the red mug"]
     # A stage goes on from the weights and the read-outs of those before it.
-    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "rooms"))
+    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "prints"))
     symbols = [name for name in sam if name.startswith("symbolic.")]
     assert symbols
     assert all(torch.equal(sam[name], last[name]) for name in symbols)
-    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "rooms"))
+    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "prints"))
     # A step of AdamW moves a weight by no more than about its rate.
     most = 1.1 * sum(read_config(path).parts.get("mask_decoder", 0.0) for path in CONFIGS[2:])
     for name, value in final.items():
         if "mask_decoder" in name:
             torch.testing.assert_close(value, first[name], atol=most, rtol=0)
+
+
+def test_a_stage_may_go_part_of_the_way(scenes: Path, tmp_path: Path) -> None:
+    whole = stage_config(CONFIGS[2], scenes, tmp_path, model="new", out=tmp_path / "whole")
+    # Both begin with the same weights and learn the same.
+    part = whole.model_copy(update={"out": tmp_path / "part", "blend": 0.25})
+    for config in (whole, part):
+        train(config)
+    began = new_mini(whole).model.state_dict()
+    learnt, blended = (load_file(out / "model/model.safetensors") for out in (whole.out, part.out))
+    moved = 0
+    for name, value in learnt.items():
+        wanted = began[name] + 0.25 * (value - began[name])
+        torch.testing.assert_close(blended[name], wanted, atol=1e-6, rtol=1e-5)
+        moved += not torch.equal(value, began[name])
+    assert moved
 
 
 def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Path) -> None:
@@ -91,7 +107,7 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
 
 def test_each_config_goes_on_where_the_one_before_ends() -> None:
     configs = [read_config(path) for path in CONFIGS]
-    assert [c.objective for c in configs] == ["clip", "sam", "language", "joint", "joint", "joint"]
+    assert [c.objective for c in configs] == ["clip", "sam", "language", *["joint"] * 5]
     assert configs[0].model == "new"
     for before, after in itertools.pairwise(configs):
         assert after.model == str(before.out / "model")

@@ -18,7 +18,7 @@ from .scans import Scan
 from .shapes import KINDS, Pose, Shape
 
 BLOCK = 100  # seeds of one shelf
-EXTRA, UNNAMED, SCANS = 14, 8, 16
+EXTRA, UNNAMED, SCANS = 14, 8, 60
 PACKED = 0.75  # where there are goods, of the things of their kinds
 GROUNDS, WALLS, LABELS, PRINTS, GRAINS, METALS = 7, 4, 9, 5, 3, 2
 SURFACE, PRINT, GRAIN, SKY = 256, 128, 64, 128  # pixels
