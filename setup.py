@@ -30,7 +30,7 @@ APP = [*EVAL, "gradio>=6,<7"]
 TRAIN = [*EVAL, "peft>=0.15", "tensorboard>=2.15"]
 # Weights of 8 and 4 bits; BSD-3-Clause. A prototype of its own makes those of 4 bits on CPUs.
 SMALL = ["torchao>=0.18,<0.19"]
-SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm"]
+SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm", "trimesh>=5,<6"]
 
 setup(
     name="gsva-ros",

@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import trimesh
 
 from ...errors import InputError, one_line
 from .meshes import Mesh
@@ -58,6 +57,8 @@ def load_scans(folder: Path) -> tuple[Scan, ...]:
 
 
 def _scan(path: Path) -> Scan:
+    import trimesh  # a quarter of a second that only those who bring meshes pay
+
     try:
         found = trimesh.load_mesh(path)  # several parts as one, their textures as one picture
         vertices, faces = np.array(found.vertices, float), np.array(found.faces, np.int32)
