@@ -400,7 +400,7 @@ class Engine:
         low_res_masks, iou = decode(frame.image_embeddings, prompts)
         finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
         height, width = low_res_masks.shape[1:]
-        side = self.config.sam["image_size"]
+        side, sure = self.config.sam["image_size"], self.config.part_confidence
         enlarge = enlarger((height, width), side, frame.resized, frame.size, self.device)
         for row, decision in enumerate(decisions):
             if finite[row]:
@@ -409,15 +409,10 @@ class Engine:
                     decision.p_seg,
                     decision.rejected,
                     frame.size,
-                    Drawn(enlarge(self._sure(low_res_masks[row])), float(iou[row])),
+                    Drawn(enlarge(sure_parts(low_res_masks[row], sure)), float(iou[row])),
                 )
             else:
                 yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
-
-    def _sure(self, low_res_mask: Tensor) -> Tensor:
-        """Without the parts that the model's configuration does not trust."""
-        share = self.config.part_confidence
-        return sure_parts(low_res_mask, share) if share else low_res_mask
 
     # Language model
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -17,8 +18,10 @@ def sure_parts(low_res_mask: Tensor, share: float) -> Tensor:
 
     Args:
         share: the 8-connected parts above zero whose highest logit is below this share of the highest of
-            all are faint.
+            all are faint; 0: none are.
     """
+    if not share:
+        return low_res_mask
     logits = low_res_mask.float().cpu().numpy()
     count, found = cv2.connectedComponents((logits > 0).astype(np.uint8))
     if count <= 2:  # the ground and one part
@@ -28,4 +31,4 @@ def sure_parts(low_res_mask: Tensor, share: float) -> Tensor:
     np.maximum.at(highest, labels, logits)
     faint = highest < share * highest.max()
     faint[0] = False
-    return low_res_mask.masked_fill(low_res_mask.new_tensor(faint[labels]).bool(), 0)
+    return low_res_mask.masked_fill(torch.from_numpy(faint[labels]).to(low_res_mask.device), 0)
