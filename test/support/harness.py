@@ -30,6 +30,8 @@ SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
 GREETING = "greeting"
 FAKE = [sys.executable, str(SUPPORT / "fake_node.py")]
+#: Seconds that a node which answers may take to be seen subscribing to the cameras; inactive ones never do.
+MATCHING = 3.0
 
 
 def isolate():
@@ -94,6 +96,8 @@ class Manager:
     def change(self, transition):
         future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
         self.client.wait(future.done, 60.0, "the transition")
+        if transition == Transition.TRANSITION_ACTIVATE:
+            self.client.be_heard()
         return future.result().success
 
     def state(self):
@@ -114,6 +118,7 @@ class Client:
         self.pictures = {}
         self.health = []
         self._greeted = False
+        self._server = None
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         self.cameras = {
             camera: self.node.create_publisher(kind, camera + suffix, qos.PICTURE)
@@ -152,18 +157,32 @@ class Client:
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
-                raise AssertionError(f"{what}: not within {timeout} s")
+                said = f"; the node:\n{self._server.log[-2000:]}" if self._server else ""
+                raise AssertionError(f"{what}: not within {timeout} s{said}")
             time.sleep(0.005)
 
     def connect(self, node, timeout=60.0):
-        """Wait until the node answers: its endpoints and ours have found each other."""
+        """Wait until the node answers, and where it is active until it is seen listening to the cameras.
 
+        An answer says that the node has found our endpoints, not that all of its are found here: a frame
+        published before its subscription is known goes to nobody.
+        """
+        self._server = node
         end = time.monotonic() + timeout
         while not (self._greeted and self.calls.service_is_ready()):
             assert node.process.poll() is None, f"the node ended:\n{node.log}"
             assert time.monotonic() < end, f"no contact within {timeout} s:\n{node.log}"
             self.ask(id=f"{GREETING} {time.monotonic()}")  # empty: answered at once, with FAILED
             time.sleep(0.2)
+        self.be_heard()
+
+    def be_heard(self):
+        """Wait until somebody is seen listening to each camera, or MATCHING seconds."""
+        end = time.monotonic() + MATCHING
+        while time.monotonic() < end:
+            if all(p.get_subscription_count() for p in self.cameras.values()):
+                return
+            time.sleep(0.01)
 
     def frame(self, rgb, stamp=1.0, frame_id="camera", camera=None):
         """Publish a picture; return the message."""
