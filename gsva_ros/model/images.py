@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .backbone import SCALES, Backbone, Glance
-from .resample import FILTERS, resample
+from .resample import FILTERS, in_strips, resample
 
 Rgb = NDArray[np.uint8]
 
@@ -49,16 +49,14 @@ def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
 def resize(rgb: Rgb | Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:
     """uint8 [H, W, 3] to uint8 [height, width, 3] as PIL does, which both official preprocessings use.
 
-    An array is resized by PIL itself, a tensor on its device, with equal bits.
+    An array is resized by PIL itself, by as many threads as torch has, and a tensor on its device, with
+    equal bits.
     """
     if isinstance(rgb, Tensor):
         if method in FILTERS:
             return resample(rgb, height, width, method)
         return resize(rgb.cpu().numpy(), height, width, method).to(rgb.device)
-    resized = torch.empty((height, width, 3), dtype=torch.uint8)
-    image = Image.fromarray(np.ascontiguousarray(rgb))
-    resized.numpy()[...] = image.resize((width, height), method)
-    return resized
+    return torch.from_numpy(in_strips(rgb, height, width, method))
 
 
 def normalise(pixels: Tensor, mean: NDArray[np.float32], std: NDArray[np.float32]) -> None:

@@ -1,13 +1,16 @@
-"""PIL's resizing of 8-bit pictures on tensors, bit for bit, so that a frame is resized where it lies.
+"""PIL's resizing of 8-bit pictures, bit for bit: by PIL itself in strips, and of tensors where they lie.
 
-Source: Pillow's `Resample.c`: two passes, columns first; each sums 8-bit pixels with antialiasing weights
-in fixed point of 22 bits and rounds to 8 bits.
+Source of the latter: Pillow's `Resample.c`: two passes, columns first; each sums 8-bit pixels with
+antialiasing weights in fixed point of 22 bits and rounds to 8 bits.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,6 +21,8 @@ from torch import Tensor
 PRECISION_BITS = 32 - 8 - 2
 
 Weights = NDArray[np.float64]
+
+_THREADS = ThreadPoolExecutor(thread_name_prefix="gsva-resize")
 
 
 def _triangle(x: Weights) -> Weights:
@@ -36,6 +41,38 @@ FILTERS: dict[Image.Resampling, tuple[float, Callable[[Weights], Weights]]] = {
     Image.Resampling.BILINEAR: (1.0, _triangle),
     Image.Resampling.BICUBIC: (2.0, _cubic),
 }
+
+
+def in_strips(
+    rgb: NDArray[np.uint8], height: int, width: int, method: Image.Resampling
+) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] to uint8 [height, width, 3] by PIL, in strips, on as many threads as torch has."""
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    resized = np.empty((height, width, 3), np.uint8)
+    scale = image.height / height
+
+    def strip(rows: tuple[int, int]) -> None:
+        first, last = rows
+        box = (0.0, first * scale, float(image.width), last * scale)
+        resized[first:last] = np.asarray(image.resize((width, last - first), method, box))
+
+    threads = torch.get_num_threads()
+    if threads == 1 or method not in FILTERS:  # the others sum no weights
+        strip((0, height))
+    else:
+        list(_THREADS.map(strip, pairwise(strips(image.height, height, 2 * threads))))
+    return resized
+
+
+def strips(height: int, resized: int, count: int) -> list[int]:
+    """Where to cut a picture of `resized` rows into at most `count` strips, 0 and `resized` too.
+
+    Each begins where a row of the picture of `height` rows does, so that PIL, which takes its corner in
+    float32, weighs the same pixels as it does for the whole.
+    """
+    apart = resized // math.gcd(height, resized)
+    cuts = (round(resized * i / count / apart) * apart for i in range(1, count))
+    return sorted({0, resized, *(cut for cut in cuts if 0 < cut < resized)})
 
 
 def resample(rgb: Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:

@@ -18,6 +18,7 @@ from gsva_ros.model import images
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.config import CLIP_PREPROCESSOR
 from gsva_ros.model.images import Rgb, resize, upload
+from gsva_ros.model.resample import FILTERS, strips
 from gsva_ros.model.sam import PIXEL_MEAN, PIXEL_STD, SamPreprocessor
 
 SIZES = [(480, 640), (720, 1280), (37, 500), (64, 64), (256, 144), (5, 7)]
@@ -50,6 +51,31 @@ def test_resizing_on_a_device_is_pils(
     wanted = by_pil(rgb, *target, method)
     assert np.array_equal(resize(rgb, *target, method), wanted)
     assert np.array_equal(resize(torch.from_numpy(rgb), *target, method), wanted)
+
+
+def test_a_picture_in_strips_is_the_whole_one() -> None:
+    before, rng, cut = torch.get_num_threads(), np.random.default_rng(0), 0
+    try:
+        for _ in range(60):
+            height, resized = (int(part) for part in rng.integers(2, 40, 2))
+            common = int(
+                rng.integers(1, 12)
+            )  # what both are multiples of: rows at which a cut is exact
+            rgb = frame((height * common, int(rng.integers(3, 90))))
+            target = (resized * common, int(rng.integers(3, 90)))
+            torch.set_num_threads(int(rng.integers(2, 5)))
+            cut += len(strips(len(rgb), target[0], 4)) > 2
+            for method in FILTERS:
+                assert np.array_equal(resize(rgb, *target, method), by_pil(rgb, *target, method))
+    finally:
+        torch.set_num_threads(before)
+    assert cut > 20
+
+
+def test_strips_begin_where_rows_of_the_picture_do() -> None:
+    assert strips(720, 576, 4) == [0, 144, 288, 432, 576]
+    assert strips(7, 5, 4) == [0, 5]
+    assert strips(6, 4, 8) == [0, 2, 4]
 
 
 @pytest.mark.parametrize("size", SIZES)
