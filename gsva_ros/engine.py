@@ -33,6 +33,7 @@ from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.compiled import Compiled
 from .model.config import model_type
+from .model.host_memory import keep_freed
 from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
 from .model.mask_parts import sure_parts
@@ -482,6 +483,8 @@ def load(
 ) -> Segmenter[Any]:
     """See `gsva_ros.load`."""
     chosen = device_of(device)
+    if chosen.type == "cpu":
+        keep_freed()
     if dtype == "auto":
         dtype = usual_dtype(chosen)
     if dtype not in (*DTYPES, *KINDS):

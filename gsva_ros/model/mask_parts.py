@@ -26,9 +26,9 @@ def sure_parts(low_res_mask: Tensor, share: float) -> Tensor:
     count, found = cv2.connectedComponents((logits > 0).astype(np.uint8))
     if count <= 2:  # the ground and one part
         return low_res_mask
-    labels = np.asarray(found, np.intp)
+    inside = found > 0
     highest = np.zeros(count, logits.dtype)
-    np.maximum.at(highest, labels, logits)
+    np.maximum.at(highest, np.asarray(found[inside], np.intp), logits[inside])
     faint = highest < share * highest.max()
     faint[0] = False
-    return low_res_mask.masked_fill(torch.from_numpy(faint[labels]).to(low_res_mask.device), 0)
+    return low_res_mask.masked_fill(torch.from_numpy(faint[found]).to(low_res_mask.device), 0)
