@@ -33,11 +33,11 @@ def run(args: argparse.Namespace) -> int:
     """Train by each file in turn; all files are read before the first begins."""
     import torch
 
+    from gsva_ros.model.host_memory import keep_freed
     from gsva_ros.train.config import read_config
-    from gsva_ros.train.host import keep_memory
 
     if not torch.cuda.is_available():
-        keep_memory()
+        keep_freed(whole=True)
     if args.threads:
         torch.set_num_threads(args.threads)
     for config in [read_config(path) for path in args.configs]:
