@@ -25,6 +25,9 @@ def load(
 ) -> Segmenter[Any]:
     """Load a model, ready to segment.
 
+    On a CPU the process keeps up to 128 MiB of freed memory from then on, because asking for it anew takes
+    a tenth of a frame; glibc's variables can say otherwise (`MALLOC_TRIM_THRESHOLD_`, see mallopt(3)).
+
     Args:
         model: a bundled name ("gsva-mini"), a converted directory, a SAM 3 directory of transformers,
             or, together with `weights`, the LLaVA directory that official weights were trained from.
