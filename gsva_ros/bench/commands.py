@@ -154,12 +154,15 @@ def _engine(args: argparse.Namespace) -> Any:
 
     from ..engine import DTYPES, Engine, device_of, usual_dtype
     from ..errors import InputError
+    from ..model.host_memory import keep_freed
     from .sizes import engine_of
 
     how = {"static": args.static, "compiled": args.compile}
     device = device_of(args.device)
     name = args.dtype or usual_dtype(device)
     if not args.model:
+        if device.type == "cpu":
+            keep_freed()  # as `load` does
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)

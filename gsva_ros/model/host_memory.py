@@ -17,6 +17,9 @@ DECIDED_BY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLE
 LARGEST, KEPT = 32 << 20, 128 << 20
 
 
+_whole = False  # whether all of it is kept, which a later, smaller wish does not undo
+
+
 def keep_freed(whole: bool = False) -> bool:
     """Let this process keep freed memory for what is computed next; whether that is so now.
 
@@ -25,12 +28,14 @@ def keep_freed(whole: bool = False) -> bool:
     Args:
         whole: keep all of it, as a process may that does the same for hours; else up to `KEPT`.
     """
+    global _whole
     if any(name in os.environ for name in DECIDED_BY):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return False
-    if whole:
+    _whole = _whole or whole
+    if _whole:
         return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))  # none mapped; never
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, KEPT))

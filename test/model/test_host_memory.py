@@ -17,6 +17,8 @@ import torch
 from gsva_ros.model.host_memory import keep_freed
 
 said = keep_freed(whole=sys.argv[1] == "whole") if sys.argv[1] != "leave" else None
+if sys.argv[1] == "whole":
+    keep_freed()  # as a model that is loaded meanwhile does
 size = int(sys.argv[2]) << 20
 work = lambda: torch.ones(size // 4).add(1).add(1)  # three blocks of it at a time
 work()
