@@ -21,33 +21,57 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Enlarger:
-    """From one size of logits to one size of frame.
+class Axis:
+    """One axis of the way from logits to pixels.
 
-    rows [H, h], columns [W, w]: weights of the logits in each row and column of pixels.
+    weights [N, n]: of n logits in each of N pixels. pixels [n, 2], logits [N, 2]: from the first to behind
+    the last pixel that a logit has weight in (none where it is padding), and the reverse.
     """
 
-    rows: Tensor
-    columns: Tensor
+    weights: Tensor
+    pixels: NDArray[np.intp]
+    logits: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, weights: Tensor, device: torch.device) -> Axis:
+        """The axis of these weights, on the device."""
+        touched = weights.numpy() > 0
+        return cls(weights.to(device), _ranges(touched.T), _ranges(touched))
+
+    def reached(self, positive: Tensor) -> tuple[slice, slice] | None:
+        """The pixels that positive logits [n] have weight in, and the logits that have weight in those."""
+        pixels = self.pixels[positive.cpu().numpy()]
+        pixels = pixels[pixels[:, 1] > 0]
+        if not len(pixels):
+            return None
+        first, last = int(pixels[0, 0]), int(pixels[-1, 1])
+        return slice(first, last), slice(int(self.logits[first, 0]), int(self.logits[last - 1, 1]))
+
+
+@dataclass(frozen=True)
+class Enlarger:
+    """From one size of logits to one size of frame."""
+
+    rows: Axis
+    columns: Axis
 
     def __call__(self, low_res_mask: Tensor) -> tuple[Box, NDArray[np.bool_]] | None:
         """Logits [h, w] to the box around the mask's pixels and the mask in it; None: there is none."""
-        logits = low_res_mask.to(self.rows)
+        logits = low_res_mask.to(self.rows.weights)
         positive = logits > 0
-        rows, columns = (
-            _reached(self.rows, positive.any(1)),
-            _reached(self.columns, positive.any(0)),
-        )
+        rows = self.rows.reached(positive.any(1))
+        columns = self.columns.reached(positive.any(0))
         if rows is None or columns is None:
             return None
-        within = self.rows[rows] @ logits @ self.columns[columns].T > 0
-        ys, xs = within.any(1).nonzero(), within.any(0).nonzero()
-        if not len(ys):
+        (ys, high), (xs, wide) = rows, columns
+        across = logits[high, wide] @ self.columns.weights[xs, wide].T
+        within = (self.rows.weights[ys, high] @ across > 0).cpu().numpy()
+        inner_ys, inner_xs = (np.flatnonzero(np.any(within, axis)) for axis in (1, 0))
+        if not len(inner_ys):
             return None
-        (y0, y1), (x0, x1) = (int(ys[0]), int(ys[-1]) + 1), (int(xs[0]), int(xs[-1]) + 1)
-        crop = within[y0:y1, x0:x1].cpu().numpy()
-        left, top = columns.start, rows.start
-        return (left + x0, top + y0, left + x1, top + y1), np.ascontiguousarray(crop)
+        (y0, y1), (x0, x1) = ((int(i[0]), int(i[-1]) + 1) for i in (inner_ys, inner_xs))
+        crop = np.ascontiguousarray(within[y0:y1, x0:x1])
+        return (xs.start + x0, ys.start + y0, xs.start + x1, ys.start + y1), crop
 
 
 @lru_cache(maxsize=16)
@@ -60,7 +84,7 @@ def enlarger(
 ) -> Enlarger:
     """Sizes (height, width) as for `sam.postprocess_masks`; float32 on the device."""
     rows, columns = (
-        _weights(low_res[axis], image_size, resized[axis], original[axis]).to(device)
+        Axis.of(_weights(low_res[axis], image_size, resized[axis], original[axis]), device)
         for axis in (0, 1)
     )
     return Enlarger(rows, columns)
@@ -73,7 +97,9 @@ def _weights(low_res: int, image_size: int, resized: int, original: int) -> Tens
     return F.interpolate(inside, original, mode="linear")[0].T.contiguous()
 
 
-def _reached(weights: Tensor, positive: Tensor) -> slice | None:
-    """From the first to the last pixel that a positive logit has weight in."""
-    touched = (weights[:, positive] > 0).any(1).nonzero()
-    return slice(int(touched[0]), int(touched[-1]) + 1) if len(touched) else None
+def _ranges(touched: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """From the first to behind the last True of each row, [rows, 2]; 0, 0 where there is none."""
+    first, behind = touched.argmax(1), touched.shape[1] - touched[:, ::-1].argmax(1)
+    found: NDArray[np.intp] = np.stack([first, behind], 1)
+    found[~np.any(touched, axis=1)] = 0
+    return found
