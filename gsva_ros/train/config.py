@@ -114,8 +114,8 @@ class Config(_Fields):
         1.0,
         gt=0,
         le=1,
-        description="of a stage of gsva-mini: how far its export goes from the weights that it began with "
-        "to those that it learnt (Wortsman et al., CVPR 2022)",
+        description="how far what is exported goes from the weights that training began with to those "
+        "that it learnt: less than 1 forgets less (Wortsman et al., CVPR 2022)",
     )
     lora: Lora | None = Field(None, description="low-rank factors; none where it is left out")
     export: Literal["merged", "adapter"] = Field(

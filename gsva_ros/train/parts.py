@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,25 @@ def select(model: GSVA, config: Config) -> list[dict[str, Any]]:
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else stored)
     return groups
+
+
+def partway(model: GSVA, share: float) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """What makes of a state that training reached one `share` of the way to it from the weights of now.
+
+    Call it once `select` has said what is trained. Low-rank factors add nothing at first, so what they add
+    is multiplied. Source: Wortsman et al., CVPR 2022, equation 2.
+    """
+    if share == 1.0:
+        return lambda state: state
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    began = {n: p.detach().cpu().clone() for n, p in trained.items() if ".lora_" not in n}
+
+    def blended(name: str, value: Tensor) -> Tensor:
+        if name in began:
+            return began[name].to(value.dtype).lerp(value.cpu(), share)
+        return value * share if ".lora_B." in name else value
+
+    return lambda state: {name: blended(name, value) for name, value in state.items()}
 
 
 def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to: Path) -> None:

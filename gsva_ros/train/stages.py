@@ -35,7 +35,7 @@ from .grounding import Grounding, give_places, names_of
 from .joint import JointStage
 from .language import LanguageLoss, LanguageStage, Questions
 from .movable import Movable
-from .parts import export, select
+from .parts import export, partway, select
 from .prompts import SymbolicPrompt
 from .recipe import mini_config
 from .text import Branches, train_tokenizer
@@ -151,13 +151,12 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
                 {"name": name, "params": parameters} | dict.fromkeys(("lr", "peak"), config.heads)
             )
     stage.lesson = _lesson(config, stage.to(device), scenes, checkpoint.prompt)
-    began = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+    blend = partway(model, config.blend)
 
     def write(state: dict[str, Tensor], to: Path) -> None:
         prefix = "model."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        blended = {k: began[k].lerp(v.cpu(), config.blend) for k, v in own.items()}
-        export(checkpoint, blended, config, to)
+        export(checkpoint, blend(own), config, to)
         others = {k: v.cpu().contiguous() for k, v in state.items() if not k.startswith(prefix)}
         save_file(others, to / AUXILIARY)
 

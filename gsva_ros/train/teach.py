@@ -16,7 +16,7 @@ from .config import Config
 from .conversations import Conversations
 from .mixture import Mixture
 from .objective import GSVAObjective
-from .parts import export, memory, select
+from .parts import export, memory, partway, select
 from .sources.table import make
 from .trainer import Task
 
@@ -42,9 +42,11 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     if config.gradient_checkpointing:
         model.model.activation_checkpointing_enable({"use_reentrant": False})
 
+    blend = partway(model, config.blend)
+
     def write(state: dict[str, Tensor], to: Path) -> None:
         model_state = {n.removeprefix("model."): v for n, v in state.items()}
-        export(checkpoint, model_state, config, to)
+        export(checkpoint, blend(model_state), config, to)
 
     mixture = Mixture(sources, batcher, config.batch, config.seed)
     return Task(GSVAObjective(model), groups, mixture, write)

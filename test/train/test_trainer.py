@@ -139,6 +139,18 @@ def test_only_what_is_chosen_is_trained(tmp_path: Path) -> None:
     assert all("mask_decoder" in n or "q_proj" in n or "v_proj" in n for n in changed)
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "dropout": 0.0}])
+def test_an_export_may_lie_part_of_the_way(tmp_path: Path, lora: dict[str, Any] | None) -> None:
+    began = tiny_checkpoint().model.state_dict()
+    whole = run(config(tmp_path / "whole", lora=lora))
+    part = run(config(tmp_path / "part", lora=lora, blend=0.25))
+    moved = {name for name, value in whole.items() if not torch.equal(value, began[name])}
+    assert any(name.startswith("model.layers.") for name in moved) == bool(lora)
+    for name, value in whole.items():
+        wanted = began[name] + 0.25 * (value - began[name])
+        torch.testing.assert_close(part[name], wanted, atol=1e-6, rtol=1e-5)
+
+
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     whole = run(config(tmp_path / "a", batch=4, steps=3))
     parts = run(config(tmp_path / "b", batch=2, accumulation=2, steps=3))
