@@ -49,8 +49,7 @@ def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
 def resize(rgb: Rgb | Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:
     """uint8 [H, W, 3] to uint8 [height, width, 3] as PIL does, which both official preprocessings use.
 
-    An array is resized by PIL itself, by as many threads as torch has, and a tensor on its device, with
-    equal bits.
+    An array is resized by PIL itself, a tensor on its device, with equal bits.
     """
     if isinstance(rgb, Tensor):
         if method in FILTERS:

@@ -46,7 +46,10 @@ FILTERS: dict[Image.Resampling, tuple[float, Callable[[Weights], Weights]]] = {
 def in_strips(
     rgb: NDArray[np.uint8], height: int, width: int, method: Image.Resampling
 ) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] to uint8 [height, width, 3] by PIL, in strips, on as many threads as torch has."""
+    """uint8 [H, W, 3] to uint8 [height, width, 3] by PIL, in strips where torch has several threads.
+
+    Two strips for each of torch's threads: with one, a slow core holds up the frame.
+    """
     image = Image.fromarray(np.ascontiguousarray(rgb))
     resized = np.empty((height, width, 3), np.uint8)
     scale = image.height / height

@@ -73,8 +73,11 @@ def partway(model: GSVA, share: float) -> Callable[[dict[str, Tensor]], dict[str
     """
     if share == 1.0:
         return lambda state: state
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    began = {n: p.detach().cpu().clone() for n, p in trained.items() if ".lora_" not in n}
+    began = {
+        name: parameter.detach().cpu().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and ".lora_" not in name
+    }
 
     def blended(name: str, value: Tensor) -> Tensor:
         if name in began:

@@ -58,9 +58,8 @@ def test_a_picture_in_strips_is_the_whole_one() -> None:
     try:
         for _ in range(60):
             height, resized = (int(part) for part in rng.integers(2, 40, 2))
-            common = int(
-                rng.integers(1, 12)
-            )  # what both are multiples of: rows at which a cut is exact
+            # What both are multiples of: the rows at which a cut is exact.
+            common = int(rng.integers(1, 12))
             rgb = frame((height * common, int(rng.integers(3, 90))))
             target = (resized * common, int(rng.integers(3, 90)))
             torch.set_num_threads(int(rng.integers(2, 5)))

@@ -154,12 +154,17 @@ class Client:
 
     def wait(self, condition, timeout=20.0, what="the condition"):
         """Wait until `condition()` is true; fail with `what` after `timeout` seconds."""
+        if not self._until(condition, timeout):
+            said = f"; the node:\n{self._server.log[-2000:]}" if self._server else ""
+            raise AssertionError(f"{what}: not within {timeout} s{said}")
+
+    def _until(self, condition, timeout):
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
-                said = f"; the node:\n{self._server.log[-2000:]}" if self._server else ""
-                raise AssertionError(f"{what}: not within {timeout} s{said}")
+                return False
             time.sleep(0.005)
+        return True
 
     def connect(self, node, timeout=60.0):
         """Wait until the node answers, and where it is active until it is seen listening to the cameras.
@@ -178,11 +183,8 @@ class Client:
 
     def be_heard(self):
         """Wait until somebody is seen listening to each camera, or MATCHING seconds."""
-        end = time.monotonic() + MATCHING
-        while time.monotonic() < end:
-            if all(p.get_subscription_count() for p in self.cameras.values()):
-                return
-            time.sleep(0.01)
+        cameras = self.cameras.values()
+        self._until(lambda: all(p.get_subscription_count() for p in cameras), MATCHING)
 
     def frame(self, rgb, stamp=1.0, frame_id="camera", camera=None):
         """Publish a picture; return the message."""
