@@ -40,7 +40,7 @@ class Code(IntEnum):
 
 
 class Source(Enum):
-    """Who asks. Sources take fair turns at the model."""
+    """Who asks. Each takes fair turns at the model, once and on every frame apart."""
 
     INSTRUCTION = "instruction"
     FOLLOW = "follow"

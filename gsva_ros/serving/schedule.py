@@ -5,13 +5,15 @@ and `finish` says whether a result that was computed may still be given. The cal
 each call and hands endings over outside it.
 
 Newest frame wins: the mailbox holds one frame a camera. Requests that are due on the same frame are
-answered on it one after the other, so that it is encoded once. Sources (instructions, follow goals,
-service calls) share the model's time by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
+answered on it one after the other, so that it is encoded once. Flows (instructions once, instructions on
+every frame, follow goals, service calls) share the model's time by start-time fair queueing (Goyal, Vin
+and Cheng, SIGCOMM 1996).
 """
 
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from dataclasses import dataclass
 
 from ..stamps import SECOND
@@ -22,6 +24,9 @@ LONGEST_WAIT = 1.0
 #: The same while a deadline runs by a clock that may be faster than the wall's.
 DEADLINE_WAIT = 0.05
 SHUTTING_DOWN = "the node is shutting down"
+
+#: What takes fair turns: who asks, and whether for every frame.
+Flow = tuple[Source, bool]
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,7 @@ class Schedule:
         self._stale: CameraFrame | None = None  # the last one counted as such
         self._requests: dict[str, Request] = {}  # by id, in order of arrival
         self._virtual = 0.0  # start of the turn that was picked last, in fair queueing's time
-        self._finish: dict[Source, float] = dict.fromkeys(
-            Source, 0.0
-        )  # end of each one's last turn
+        self._finish: dict[Flow, float] = defaultdict(float)  # end of each one's last turn
 
     @property
     def waiting(self) -> int:
@@ -181,7 +184,7 @@ class Schedule:
         """The model is done with a turn; None: its result is the answer, otherwise these endings are."""
         request = turn.request
         self.busy = None
-        self._finish[request.source] = self._virtual + seconds
+        self._finish[_flow(request)] = self._virtual + seconds
         request.answered_frame, request.assigned = turn.frame, None
         if request.ended:
             return []
@@ -253,8 +256,8 @@ class Schedule:
         return self._end(Ending(request, Outcome.EXPIRED, "its deadline passed"))
 
     def _start(self, turn: Turn) -> float:
-        """Start tag of fair queueing: a source that was idle begins now, without credit."""
-        return max(self._virtual, self._finish[turn.request.source])
+        """Start tag of fair queueing: a flow that was idle begins now, without credit."""
+        return max(self._virtual, self._finish[_flow(turn.request)])
 
     def _ready(self, now: float, clock: int) -> tuple[list[Turn], float]:
         """What can be answered now, and how long to wait where nothing can."""
@@ -287,6 +290,10 @@ class Schedule:
                 self.counts.stale += 1
             return None
         return frame
+
+
+def _flow(request: Request) -> Flow:
+    return request.source, request.every_frame
 
 
 def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:

@@ -12,7 +12,6 @@ from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, REAL, Client, Manager, NodeProcess, blocks
 from lifecycle_msgs.msg import State, Transition
-from rclpy.action import ActionClient
 from rosgraph_msgs.msg import Clock
 
 harness.isolate()
@@ -45,7 +44,7 @@ def test_the_whole_life(start):
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert client.set_parameter("model", "another").successful
     assert manager.change(Transition.TRANSITION_CONFIGURE)
-    client.connect(node)
+    client.connect(node, active=False)
     client.ask(["red"], id="early")
     assert outcomes(client.answer("early")) == [(Outcome.FAILED, Outcome.INACTIVE)]
     refused = client.set_parameter("model", "third")
@@ -162,7 +161,7 @@ def test_a_bag_that_loops(start):
 def test_follow_two_clients_at_once(start):
     _, client = start(delay=0.02)
     rgb, _ = blocks()
-    actions = [ActionClient(client.node, Follow, "gsva/follow") for _ in range(2)]
+    actions = [client.action(Follow, "gsva/follow") for _ in range(2)]
     client.wait(lambda: all(a.server_is_ready() for a in actions), what="the action")
     feedback = [[], []]
     handles = []

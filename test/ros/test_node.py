@@ -316,7 +316,7 @@ def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
 
 
 def test_many_instructions_at_once_all_answered_in_order(start):
-    _, client = start()
+    _, client = start(parameters={"image_reliability": "reliable"})
     rgb, _ = blocks()
     ids = [f"n{number}" for number in range(300)]
     for each in ids:

@@ -20,7 +20,6 @@ from gsva_ros.msg import Instruction, Outcome, Rejection
 from gsva_ros.srv import Segment
 from harness import FAKE, Client, Manager, NodeProcess, blocks
 from lifecycle_msgs.msg import Transition
-from rclpy.action import ActionClient
 
 from gsva_ros.ros import qos
 
@@ -68,8 +67,7 @@ class Followers:
 
     def __init__(self, client):
         self.client = client
-        self.action = ActionClient(
-            client.node,
+        self.action = client.action(
             Follow,
             "gsva/follow",
             goal_service_qos_profile=qos.SERVICE,

@@ -11,7 +11,6 @@ import pytest
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, Client, NodeProcess
-from rclpy.action import ActionClient
 
 from gsva_ros.conversions import mask_of
 from gsva_ros.stamps import SECOND, nanoseconds
@@ -109,7 +108,7 @@ def test_goals_get_carried_answers_and_the_switch_is_live(start):
     assert not client.set_parameter("track", "guess").successful
     assert client.set_parameter("track", "flow").successful
     heard = []
-    action = ActionClient(client.node, Follow, "gsva/follow")
+    action = client.action(Follow, "gsva/follow")
     client.wait(action.server_is_ready, what="the action")
     future = action.send_goal_async(
         Follow.Goal(expressions=["red"], max_frames=12),

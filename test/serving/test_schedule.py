@@ -171,6 +171,16 @@ def test_nobody_gets_less_than_a_fifth(callers: int, follows: int, instructions:
     assert min(counts["call"], counts["follow"], counts["topic"]) >= 600 / 5
 
 
+def test_more_single_instructions_than_can_be_answered_leave_every_frame_its_turns() -> None:
+    model = Model(callers=0, follows=0, instructions=1)
+    for step in range(100):
+        for number in range(2):
+            model.schedule.submit(request(f"once-{step}-{number}"), 0)
+        model.run(1)
+    assert model.counts["topic"] >= 40
+    assert model.counts["once"] >= 40
+
+
 def test_a_source_that_was_idle_gets_no_credit() -> None:
     """Nobody who comes back takes the model for as long as it was away."""
     model = Model(callers=1, follows=0, instructions=0)

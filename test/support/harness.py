@@ -17,6 +17,7 @@ from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.srv import Segment
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
@@ -30,12 +31,15 @@ SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
 GREETING = "greeting"
 FAKE = [sys.executable, str(SUPPORT / "fake_node.py")]
-#: Seconds that a node which answers may take to be seen subscribing to the cameras; inactive ones never do.
-MATCHING = 3.0
 
 
 def isolate():
-    """Give this process and its children a DDS domain of their own, on this machine only."""
+    """Give this process and its children a DDS domain of their own, on this machine only.
+
+    By UDP: tests kill nodes, and a process that is killed or stopped for seconds can leave Fast DDS's
+    shared memory so that the next one never hears a message.
+    """
+    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault("ROS_LOG_DIR", "/tmp/gsva_ros_test_log")
@@ -154,19 +158,14 @@ class Client:
 
     def wait(self, condition, timeout=20.0, what="the condition"):
         """Wait until `condition()` is true; fail with `what` after `timeout` seconds."""
-        if not self._until(condition, timeout):
-            said = f"; the node:\n{self._server.log[-2000:]}" if self._server else ""
-            raise AssertionError(f"{what}: not within {timeout} s{said}")
-
-    def _until(self, condition, timeout):
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
-                return False
+                said = f"; the node:\n{self._server.log[-2000:]}" if self._server else ""
+                raise AssertionError(f"{what}: not within {timeout} s{said}")
             time.sleep(0.005)
-        return True
 
-    def connect(self, node, timeout=60.0):
+    def connect(self, node, timeout=60.0, active=True):
         """Wait until the node answers, and where it is active until it is seen listening to the cameras.
 
         An answer says that the node has found our endpoints, not that all of its are found here: a frame
@@ -179,12 +178,17 @@ class Client:
             assert time.monotonic() < end, f"no contact within {timeout} s:\n{node.log}"
             self.ask(id=f"{GREETING} {time.monotonic()}")  # empty: answered at once, with FAILED
             time.sleep(0.2)
-        self.be_heard()
+        if active:
+            self.be_heard()
 
     def be_heard(self):
-        """Wait until somebody is seen listening to each camera, or MATCHING seconds."""
+        """Wait until somebody is seen listening to each camera."""
         cameras = self.cameras.values()
-        self._until(lambda: all(p.get_subscription_count() for p in cameras), MATCHING)
+        self.wait(
+            lambda: all(p.get_subscription_count() for p in cameras),
+            60.0,
+            "a listener of each camera",
+        )
 
     def frame(self, rgb, stamp=1.0, frame_id="camera", camera=None):
         """Publish a picture; return the message."""
@@ -212,6 +216,12 @@ class Client:
         future = self.calls.call_async(request)
         self.wait(future.done, timeout, "the service's answer")
         return future.result()
+
+    def action(self, kind, name, **quality):
+        """An ActionClient of ours, made by the executor's thread: rclpy hands it over half made."""
+        made = self.executor.create_task(lambda: ActionClient(self.node, kind, name, **quality))
+        self.wait(made.done, what="an action client")
+        return made.result()
 
     def set_parameter(self, name, value, timeout=20.0):
         """Set a parameter of the node; return its SetParametersResult."""
