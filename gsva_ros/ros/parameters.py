@@ -106,7 +106,12 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     ),
     "max_expressions": (32, _whole("Expressions in one instruction.", 1, 1000)),
     "max_expression_length": (256, _whole("Characters in one expression or text.", 1, 10000)),
-    "max_instructions": (1000, _whole("Instructions waiting or repeating at once.", 1, 100000)),
+    "max_instructions": (
+        1000,
+        _whole(
+            "Instructions waiting or repeating at once; of goals and of calls as many.", 1, 100000
+        ),
+    ),
     "default_deadline": (
         0.0,
         _real("Seconds until an instruction without a deadline is EXPIRED; 0: never.", 0, 1e6),

@@ -42,9 +42,9 @@ class Code(IntEnum):
 class Source(Enum):
     """Who asks. Each takes fair turns at the model, once and on every frame apart."""
 
-    INSTRUCTION = "instruction"
-    FOLLOW = "follow"
-    SERVICE = "service"
+    INSTRUCTION = "instructions"
+    FOLLOW = "goals"
+    SERVICE = "calls"
 
 
 class BadImageError(ValueError):

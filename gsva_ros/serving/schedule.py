@@ -118,9 +118,8 @@ class Schedule:
             request.deadline = clock + int(self.limits.default_deadline * SECOND)
         problem = self._problem(request)
         endings = self._replace(request, "" if problem is None else ", which cannot be carried out")
-        if problem is None and len(self._requests) >= self.limits.max_instructions:
-            full = f"{self.limits.max_instructions} instructions are waiting already"
-            problem = Ending(request, Outcome.FAILED, full, Code.QUEUE_FULL)
+        if problem is None:
+            problem = self._full(request)
         if problem is None:
             self._requests[request.id] = request
             return endings
@@ -237,6 +236,14 @@ class Schedule:
         if len(each) < len(words):
             return None
         return Ending(request, Outcome.FAILED, each[0][1], each[0][0], tuple(each))
+
+    def _full(self, request: Request) -> Ending | None:
+        """Each source has places of its own, which no other can fill."""
+        most = self.limits.max_instructions
+        if sum(r.source is request.source for r in self._requests.values()) < most:
+            return None
+        full = f"{most} {request.source.value} are waiting already"
+        return Ending(request, Outcome.FAILED, full, Code.QUEUE_FULL)
 
     def _replace(self, request: Request, addition: str) -> list[Ending]:
         found, endings = self.cancel(

@@ -103,6 +103,18 @@ def test_the_frame_rule() -> None:
     assert fits(stamp=5, lead=-3.0, not_before=0, max_lead=1.0)
 
 
+def test_a_full_queue_of_one_source_refuses_no_other() -> None:
+    schedule = Schedule(Limits(max_instructions=2))
+    for number in range(3):
+        refused = schedule.submit(request(str(number)), 0)
+    assert [(e.code, e.reason) for e in refused] == [
+        (Code.QUEUE_FULL, "2 instructions are waiting already")
+    ]
+    assert schedule.submit(request("call", source=Source.SERVICE, frame=frame()), 0) == []
+    assert schedule.submit(request("goal", source=Source.FOLLOW, every_frame=True), 0) == []
+    assert schedule.next(0.0, 0).request.id == "call"
+
+
 def test_deadlines_follow_the_given_clock() -> None:
     """However much time passes elsewhere; a jump of the clock leaves them what was left."""
     schedule = Schedule(Limits(default_deadline=2.0))
