@@ -45,7 +45,7 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
         client.instructions = client.node.create_publisher(
             harness.Instruction, "/instruction", harness.qos.RELIABLE
         )
-        client.connect(node)
+        client.connect(node, listens=False)  # to a player, instead
         ros = ["--ros-args", "-r", "__ns:=/test", "-p", "use_sim_time:=true"]
         live = tmp_path / "live.json"
         evaluator = subprocess.Popen(

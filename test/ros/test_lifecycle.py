@@ -44,7 +44,7 @@ def test_the_whole_life(start):
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert client.set_parameter("model", "another").successful
     assert manager.change(Transition.TRANSITION_CONFIGURE)
-    client.connect(node, active=False)
+    client.connect(node, listens=False)
     client.ask(["red"], id="early")
     assert outcomes(client.answer("early")) == [(Outcome.FAILED, Outcome.INACTIVE)]
     refused = client.set_parameter("model", "third")

@@ -165,8 +165,8 @@ class Client:
                 raise AssertionError(f"{what}: not within {timeout} s{said}")
             time.sleep(0.005)
 
-    def connect(self, node, timeout=60.0, active=True):
-        """Wait until the node answers, and where it is active until it is seen listening to the cameras.
+    def connect(self, node, timeout=60.0, listens=True):
+        """Wait until the node answers, and until it is seen listening to our cameras, if it `listens`.
 
         An answer says that the node has found our endpoints, not that all of its are found here: a frame
         published before its subscription is known goes to nobody.
@@ -178,7 +178,7 @@ class Client:
             assert time.monotonic() < end, f"no contact within {timeout} s:\n{node.log}"
             self.ask(id=f"{GREETING} {time.monotonic()}")  # empty: answered at once, with FAILED
             time.sleep(0.2)
-        if active:
+        if listens:
             self.be_heard()
 
     def be_heard(self):
