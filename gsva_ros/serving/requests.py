@@ -40,7 +40,10 @@ class Code(IntEnum):
 
 
 class Source(Enum):
-    """Who asks. Each takes fair turns at the model, once and on every frame apart."""
+    """Who asks, by what they ask with.
+
+    Each takes fair turns at the model, once and on every frame apart.
+    """
 
     INSTRUCTION = "instructions"
     FOLLOW = "goals"

@@ -118,8 +118,7 @@ class Schedule:
             request.deadline = clock + int(self.limits.default_deadline * SECOND)
         problem = self._problem(request)
         endings = self._replace(request, "" if problem is None else ", which cannot be carried out")
-        if problem is None:
-            problem = self._full(request)
+        problem = problem or self._full(request)  # what was replaced has made place
         if problem is None:
             self._requests[request.id] = request
             return endings
