@@ -82,12 +82,14 @@ class Answer:
     """Slots in order, the answer's text, and seconds taken ("encode", "decide", "mask").
 
     complete: False where `ask` ran into its limit before the model ended its answer.
+    tokens: how many the model wrote of the text; 0 from `segment`, where it writes none.
     """
 
     slots: list[Slot]
     text: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     complete: bool = True
+    tokens: int = 0
 
 
 class Segmenter(Protocol[FrameT]):

@@ -6,7 +6,7 @@ import gc
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from .model.sam import SamPreprocessor
 from .model.static import Static
 from .model.streams import Side
 from .model.tokenizer import Special
+from .model.writing import Writer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Expressions in one pass: bounds what a pass and its masks take.
@@ -278,34 +279,34 @@ class Engine:
         own = self.rejection_threshold
         (limit,) = thresholds_of(own if threshold is None else threshold, 1)
         start = time.perf_counter()
-        ids = self.prompt.ask(text)
-        room = self._room(frame) - len(ids)
+        asked = len(self.prompt.ask(text))
+        room = self._room(frame) - asked
         if room < 1:
-            raise ExpressionError(self._too_long("an instruction", text, len(ids), frame))
+            raise ExpressionError(self._too_long("an instruction", text, asked, frame))
         steps = min(max_new_tokens, room)
-        behind = self._behind(frame, len(ids) + steps)
-        written: list[int] = []
+        behind = self._behind(frame, asked + steps)
+        writer = Writer(behind, self.model.lm_head, self.prompt, text, steps)
         decisions: list[_Decision] = []
         since = 0  # where the words of the next slot begin
         complete = False
-        for _ in range(steps):
-            hidden = behind.words(ids, [len(ids) - 1])[0]
-            logits = self.model.lm_head(hidden).float()
-            token = int(logits.argmax())
+        for number in range(steps):
+            found = writer.next()
+            token = found.word
             if token == self._eos:
                 complete = True
                 break
             if token in (self._seg, self._rej):
-                words = self.prompt.tokenizer.decode(written[since:])
-                asked, scores = _expression_in(words, text), logits[self._slot_ids]
-                decision = self._decision(asked, scores, hidden, limit)
+                words = self.prompt.tokenizer.decode(writer.written[since:])
+                named, scores = _expression_in(words, text), found.scores[self._slot_ids]
+                decision = self._decision(named, scores, found.state, limit)
                 decisions.append(decision)
                 token = self._rej if decision.rejected and self._rej else self._seg
-                since = len(written) + 1
-            written.append(token)
-            ids = [token]
-        answered = _readable(self.prompt.tokenizer.decode(written))
-        return self._answer(frame, decisions, answered, time.perf_counter() - start, complete)
+                since = number + 1
+            writer.write(token)
+        answered = _readable(self.prompt.tokenizer.decode(writer.written))
+        seconds = time.perf_counter() - start
+        answer = self._answer(frame, decisions, answered, seconds, complete)
+        return replace(answer, tokens=len(writer.written))
 
     # Slots
 

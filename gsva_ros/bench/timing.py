@@ -115,16 +115,12 @@ def _request(engine: Engine, frame: EncodedFrame, count: int, runs: int) -> dict
 
 
 def _token(engine: Engine, frame: EncodedFrame, runs: int) -> Time:
-    """One more token of an answer; nothing is masked, for whatever it speaks of is rejected."""
+    """A token of an answer after its first; nothing is masked, for whatever it speaks of is rejected."""
 
     def ask(most: int) -> float:
         return _seconds(lambda: engine.ask(frame, ASKED, threshold=1.0, max_new_tokens=most))
 
-    heads: list[int] = []
-    hook = engine.model.lm_head.register_forward_hook(lambda *_: heads.append(1))
-    ask(TOKENS)
-    hook.remove()
-    more = max(1, len(heads) - 1)
+    more = max(1, engine.ask(frame, ASKED, threshold=1.0, max_new_tokens=TOKENS).tokens - 1)
     ask(1)
     return Time.of([(ask(TOKENS) - ask(1)) / more for _ in range(runs)])
 

@@ -1,0 +1,134 @@
+"""An answer written word by word, of which guessed words are read several in one pass.
+
+An answer says again what was asked, and much of what it said before. So what follows is looked up in an
+answer as one would expect it and in what is written so far, and read together with the last word. Of a
+guess its beginning stands, as far as it is right: every word is the likeliest one after those before it, as
+if each had been read by itself. Source: "Inference with Reference: Lossless Acceleration of Large Language
+Models" (arXiv:2304.04487), whose reference is here the expected answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .behind import Behind
+from .prompt import Prompt
+from .tokenizer import Special
+
+#: Words guessed at once, at the most.
+GUESSED = 11
+#: By how many last words they are looked up: one alone stands in too many places to tell.
+LOOKED_UP = (4, 3, 2)
+#: Between the things that a request names; where one begins; and what ends a request.
+JOINER = re.compile(r"\s*(?:,\s*)?\b(?:and then|and also|then|and|or)\b\s*|\s*,\s*")
+THING = re.compile(
+    r"\b(?:the|an?|any|all|both|every|each|anything|something|everything|two|three)\b", re.I
+)
+CLOSING = re.compile(r"[\s,.!?]*(?:\bplease\b)?[\s.!?]*$", re.I)
+
+
+@dataclass(frozen=True)
+class Next:
+    """After the words so far: the likeliest next one, the scores of all [V], the state [D] that says so."""
+
+    word: int
+    scores: Tensor
+    state: Tensor
+
+
+class Writer:
+    """Writes behind a prompt; the caller takes the next word, and says which one is written."""
+
+    def __init__(
+        self,
+        behind: Behind,
+        score: Callable[[Tensor], Tensor],
+        prompt: Prompt,
+        text: str,
+        most: int,
+    ) -> None:
+        """
+        Args:
+            behind: has read nothing yet.
+            score: states [K, D] to scores of every word [K, V].
+            text: the instruction.
+            most: words that are written, at most.
+        """
+        self._behind, self._score = behind, score
+        self._words = prompt.ask(text)
+        self._prompt, self._most = len(self._words), len(self._words) + most
+        self._expected = expected_answer(prompt, text)
+        ids = prompt.tokenizer.ids
+        self._slots = {ids[s] for s in (Special.SEG, Special.REJ) if s in ids}
+        self._read = 0  # of the words, that many were read
+        self._guess: list[int] = []
+        self._ahead: list[Next] = []  # after the words, and after each that was guessed
+
+    @property
+    def written(self) -> list[int]:
+        """The words of the answer so far."""
+        return self._words[self._prompt :]
+
+    def next(self) -> Next:
+        """What comes next."""
+        if not self._ahead:
+            self._look_ahead()
+        return self._ahead[0]
+
+    def write(self, word: int) -> None:
+        """Write a word, the likeliest or another one."""
+        self._words.append(word)
+        self._ahead = self._ahead[1:]
+        if self._guess[:1] == [word]:
+            self._guess = self._guess[1:]
+            self._read += 1
+        elif self._guess:
+            self._behind.back(self._read)
+            self._guess, self._ahead = [], []
+
+    def _look_ahead(self) -> None:
+        new, self._guess = self._words[self._read :], self._looked_up()
+        count = len(new) + len(self._guess)
+        states = self._behind.words(new + self._guess, range(len(new) - 1, count))
+        scores = self._scored(states)
+        words = scores.argmax(-1).tolist()
+        self._ahead = [Next(*found) for found in zip(words, scores, states, strict=True)]
+        self._read = len(self._words)
+
+    def _scored(self, states: Tensor) -> Tensor:
+        """Scores of every word, float32 [K, V], after states [K, D]."""
+        return self._score(states).float()
+
+    def _looked_up(self) -> list[int]:
+        """What followed where these last words stood before: the longest match, of these the latest."""
+        known = self._expected + self.written
+        looked_in, last = self._alike(known), self._alike(self._words[-LOOKED_UP[0] :])
+        room = min(GUESSED, self._most - len(self._words))
+        for size in LOOKED_UP:
+            for start in range(len(known) - size - 1, -1, -1):
+                if looked_in[start : start + size] == last[-size:]:
+                    return known[start + size : start + size + room]
+        return []
+
+    def _alike(self, words: Sequence[int]) -> list[int]:
+        """[SEG] and [REJ] as one: what follows a slot does not depend on it."""
+        return [-1 if word in self._slots else word for word in words]
+
+
+def expected_answer(prompt: Prompt, text: str) -> list[int]:
+    """An instruction, and the answer that names and finds all that it seems to ask for."""
+    things = things_named(text) if prompt.family.joint else [text]
+    return prompt.ask_turn(text, things, [False] * len(things)).ids
+
+
+def things_named(text: str) -> list[str]:
+    """What an English request seems to name, in its own words; all of it where nothing is found."""
+    found = []
+    for part in JOINER.split(CLOSING.sub("", text)):
+        if begin := THING.search(part):
+            found.append(CLOSING.sub("", part[begin.start() :]))
+    return found or [text]
