@@ -119,7 +119,8 @@ def segment(args: argparse.Namespace) -> int:
     frame = engine.encode(rgb)
     answer = engine.ask(frame, args.text) if args.text else engine.segment(frame, args.expressions)
     if args.text:
-        print(answer.text)
+        cut = "" if answer.complete else f" ... (cut after {answer.tokens} tokens)"
+        print(answer.text + cut)
     targets = []
     for number, slot in enumerate(answer.slots):
         print(_line(slot))

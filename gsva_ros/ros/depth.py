@@ -69,8 +69,8 @@ class DepthBuffer:
 
     def held(
         self, stamp: int, tolerance: float, wait: float
-    ) -> tuple[Image, np.ndarray, float] | None:
-        """Depth image, K [3, 3] and offset in seconds of what is held for a picture.
+    ) -> tuple[Image, CameraInfo, float] | None:
+        """Depth image, camera_info and offset in seconds of what is held for a picture.
 
         Args:
             tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way.
@@ -90,11 +90,37 @@ class DepthBuffer:
             best, info = self._held[stamp], self._info
         assert best is not None
         assert info is not None
-        return best, np.array(info.k).reshape(3, 3), (_stamp(best) - stamp) / SECOND
+        return best, info, (_stamp(best) - stamp) / SECOND
 
 
 def _stamp(msg: Image) -> int:
     return nanoseconds(msg.header.stamp)
+
+
+def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.ndarray:
+    """K [3, 3] of a picture, which is binned and cut out as the camera_info says.
+
+    Args:
+        width, height: the picture's. topic: its topic, for errors.
+
+    Raises:
+        MessageError: the camera is not calibrated, or the camera_info is of a picture of another size.
+    """
+    k = np.array(info.k).reshape(3, 3)
+    if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
+        raise MessageError(topic, "its camera_info holds no focal lengths: calibrate the camera")
+    roi, binning = info.roi, np.maximum((info.binning_x, info.binning_y), 1)
+    whole = (roi.width or info.width, roi.height or info.height)
+    size = tuple(int(side) for side in whole // binning)
+    if all(whole) and size != (width, height):
+        raise MessageError(
+            topic,
+            f"its camera_info is of {size[0]}x{size[1]} and the image {width}x{height}: "
+            "give both in one size",
+        )
+    k[:2, 2] -= roi.x_offset, roi.y_offset
+    k[:2] /= binning[:, None]
+    return k
 
 
 def depth_of(msg: Image, topic: str) -> np.ndarray:

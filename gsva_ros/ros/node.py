@@ -131,6 +131,7 @@ class GsvaNode(LifecycleNode):
         except Exception as error:
             self.get_logger().error(f"cannot load {model!r}: {type(error).__name__}: {error}")
             logging.getLogger("gsva").debug("details", exc_info=True)
+            self._release()
             return TransitionCallbackReturn.FAILURE
         if notice := no_rejection(self._engine):
             self.get_logger().warning(notice)
@@ -271,6 +272,10 @@ class GsvaNode(LifecycleNode):
             self._follow = None
         # Before others take their names.
         self.disposal.wait(DRAIN)
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of the model."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.release()

@@ -19,7 +19,7 @@ from gsva_ros.serving.requests import Decision, Outcome, Result
 from gsva_ros.stamps import nanoseconds
 
 from . import qos
-from .depth import DepthBuffer, depth_of, segmentation_3d
+from .depth import DepthBuffer, depth_of, intrinsics_of, segmentation_3d
 from .detections import Detections
 from .frames import Frames, TransformError
 
@@ -90,7 +90,7 @@ class Views:
                 "no depth", f"segmentation_3d: {topic}: {message if buffer else 'no depth topic'}"
             )
             return None
-        image, intrinsics, offset = found
+        image, info, offset = found
         target = str(self._value("target_frame"))
         transform = None
         if self._frames.wanted(target, answer.header):
@@ -102,6 +102,7 @@ class Views:
                 )
         try:
             depth = depth_of(image, topic)
+            intrinsics = intrinsics_of(info, answer.width, answer.height, topic)
             return segmentation_3d(answer, depth, intrinsics, offset, topic, target, transform)
         except MessageError as error:
             self._warn("bad depth", f"segmentation_3d: {error}")

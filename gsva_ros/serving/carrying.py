@@ -111,6 +111,8 @@ class Carrier:
         with self._working:
             if result.frame is None:
                 self._forget(request)
+            elif request.ended:  # by another thread, since the model answered
+                return
             self._deliver(result)
 
     # The thread

@@ -35,6 +35,7 @@ REASONS = {
     Rejection.MODEL: "the model finds no referent in the image (p([SEG]) {:.3f})",
     Rejection.EMPTY_MASK: "the model finds a referent (p([SEG]) {:.3f}), but its mask has no pixel",
 }
+CUT = "the model's answer is longer than it may be: whatever else it speaks of is not known"
 
 
 class Inference(Generic[FrameT]):
@@ -63,6 +64,8 @@ class Inference(Generic[FrameT]):
             else:
                 answers = [self.engine.ask(encoded, request.text, threshold=self._threshold())]
                 slots.update(enumerate(answers[0].slots))
+                if not answers[0].complete:
+                    faults[len(slots)] = (Code.NO_SLOT, CUT)
             result.text = " ".join(answer.text for answer in answers if answer.text)
             for answer in answers:
                 for stage, spent in answer.timings.items():
@@ -75,7 +78,10 @@ class Inference(Generic[FrameT]):
             problem = self._explain(error)
             faults.update({i: problem for i in range(len(words)) if i not in faults})
         decided = [_decision(i, slot) for i, slot in slots.items()]
-        failed = [Decision(i, words[i], Outcome.FAILED, *fault) for i, fault in faults.items()]
+        failed = [
+            Decision(i, words[min(i, len(words) - 1)], Outcome.FAILED, *fault)
+            for i, fault in faults.items()
+        ]
         result.decisions = sorted([*decided, *failed], key=lambda d: d.slot)
         result.timings["total"] = time.monotonic() - start
         if request.every_frame:
@@ -132,9 +138,9 @@ class Inference(Generic[FrameT]):
         """The threshold, moved away from where an expression's last outcome would change."""
         threshold, band = self._threshold(), self.limits.hysteresis
         last = request.steadiness.get((index, request.expressions[index]))
-        if last is None or not band:
+        if last is None or last.decided is None or not band:
             return threshold
-        moved = threshold - band if last.outcome is Outcome.SEGMENTED else threshold + band
+        moved = threshold - band if last.decided is Outcome.SEGMENTED else threshold + band
         return min(1.0, max(0.0, moved))
 
     def _encode(
@@ -194,11 +200,15 @@ def _decision(index: int, slot: Slot) -> Decision:
 
 def _count(request: Request, decisions: Sequence[Decision], stamp: int) -> None:
     """Carry on how long each expression's outcome has been the same."""
+    before, request.steadiness = request.steadiness, {}
     for decision in decisions:
         key = (decision.slot, decision.expression)
-        last = request.steadiness.get(key)
+        last = before.get(key)
+        decided = last.decided if last else None
+        if decision.outcome in (Outcome.SEGMENTED, Outcome.REJECTED):
+            decided = decision.outcome
         if last is None or last.outcome is not decision.outcome:
             last = Steadiness(decision.outcome, stamp, 0)
-        last = Steadiness(last.outcome, last.since, last.answers + 1)
-        request.steadiness[key] = last
-        decision.since, decision.answers = last.since, last.answers
+        now = Steadiness(last.outcome, last.since, last.answers + 1, decided)
+        request.steadiness[key] = now
+        decision.since, decision.answers = now.since, now.answers

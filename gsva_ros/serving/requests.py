@@ -72,6 +72,7 @@ class Steadiness:
     outcome: Outcome
     since: int  # stamp in nanoseconds of the first frame with this outcome
     answers: int  # that had it without interruption, this one included
+    decided: Outcome | None = None  # the last SEGMENTED or REJECTED, whatever failed since
 
 
 @dataclass(eq=False)

@@ -273,7 +273,8 @@ class Schedule:
         for request in self._requests.values():
             if request.deadline is not None:
                 wait = min(wait, DEADLINE_WAIT)
-            frame = request.assigned or request.frame or self._frame_for(request, clock)
+            frame = request.frame or self._assigned(request, clock)
+            frame = frame or self._frame_for(request, clock)
             if frame is None:
                 continue
             rest = request.last_start + interval - now
@@ -289,13 +290,20 @@ class Schedule:
         frame = self._newest.get(topic)
         if frame is None or not answers(frame, request, self.limits):
             return None
-        age = (clock - frame.stamp) / SECOND
-        if 0 < self.limits.max_frame_age < age:
-            if self._stale is not frame:
-                self._stale = frame
-                self.counts.stale += 1
-            return None
-        return frame
+        return None if self._too_old(frame, clock) else frame
+
+    def _assigned(self, request: Request, clock: int) -> CameraFrame | None:
+        """The frame that others were answered on already, while it is new enough."""
+        if request.assigned is not None and self._too_old(request.assigned, clock):
+            request.assigned = None
+        return request.assigned
+
+    def _too_old(self, frame: CameraFrame, clock: int) -> bool:
+        old = 0 < self.limits.max_frame_age < (clock - frame.stamp) / SECOND
+        if old and self._stale is not frame:
+            self._stale = frame
+            self.counts.stale += 1
+        return old
 
 
 def _flow(request: Request) -> Flow:

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import rclpy
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
-from harness import REAL, NodeProcess
+from gsva_ros.msg import Outcome
+from harness import FAKE, REAL, NodeProcess, blocks
 from rclpy.executors import ExternalShutdownException
 
 from gsva_ros.geometry import organised_points
 from gsva_ros.programs.grasp import top_grasp
 from gsva_ros.programs.pick_episodes import STILL
 from gsva_ros.programs.pick_planner import Ending, PickPlanner, main
-from gsva_ros.sim.pick import PARKED, PickWorld
+from gsva_ros.sim.pick import PARKED, PickWorld, View
 from gsva_ros.sim.scene import sample_scene
 
 SEED = 20_900_000  # of the test split: a purple mug, a purple plate, a yellow and a red can
@@ -138,6 +139,23 @@ def planned(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         node.close()
     assert run.returncode == 0, run.stdout + run.stderr + node.log
     return run
+
+
+def test_a_model_that_takes_long_is_waited_for() -> None:
+    """Longer than until the planner shows its picture again: that does not replace what it asked."""
+    node = NodeProcess(FAKE, {"image_reliability": "reliable"}, delay=3.0)
+    rclpy.init(args=["planner", "--ros-args", "-r", "__ns:=/test"])
+    try:
+        planner = PickPlanner(None)
+        planner.connect(60.0)
+        rgb, _ = blocks()
+        view = View(rgb, np.ones(rgb.shape[:2], np.float32), np.eye(3), np.eye(4))
+        answer = planner._ask(view, "red", 20.0)
+        assert answer is not None
+        assert [o.outcome for o in answer.outcomes] == [Outcome.SEGMENTED], answer.outcomes
+    finally:
+        node.close()
+        rclpy.try_shutdown()
 
 
 def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:

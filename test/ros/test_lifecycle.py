@@ -8,11 +8,17 @@ import threading
 import harness
 import numpy as np
 import pytest
+import rclpy
+from fake_engine import FakeEngine
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, REAL, Client, Manager, NodeProcess, blocks
 from lifecycle_msgs.msg import State, Transition
+from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
+
+from gsva_ros.answer import Answer, Slot
+from gsva_ros.ros.node import GsvaNode
 
 harness.isolate()
 
@@ -218,3 +224,23 @@ def test_follow_two_clients_at_once(start):
     assert result.result().status == 6  # ABORTED
     assert "1000 characters" in result.result().result.message
     assert np.array_equal(rgb, blocks()[0])
+
+
+class Damaged(FakeEngine):
+    """Loads, and gives no answer."""
+
+    def segment(self, frame, expressions, **_):
+        return Answer([Slot(expressions[0], 0.0, fault="its mask is not finite")])
+
+
+def test_a_model_that_fails_its_first_answer_is_let_go():
+    """Or the next one would have to fit beside it."""
+    engine = Damaged()
+    rclpy.init()
+    node = GsvaNode(lambda *_: engine)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert engine.released == 1
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()

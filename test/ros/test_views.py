@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from gsva_ros.conversions import MessageError, mask_of
 from gsva_ros.geometry import organised_points, shape_of, to_metres
 from gsva_ros.instances import split
-from gsva_ros.ros.depth import DepthBuffer, depth_of, quaternion, segmentation_3d
+from gsva_ros.ros.depth import DepthBuffer, depth_of, intrinsics_of, quaternion, segmentation_3d
 from gsva_ros.ros.frames import Frames, TransformError, rotation_of
 from gsva_ros.stamps import SECOND
 
@@ -179,10 +179,10 @@ def test_depth_nearest_in_time():
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
     for number in range(100):  # three seconds of camera while the model works
         buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 12.0 + number / 30))
-    image, k, offset = buffer.held(stamp, 0.05, 0.0)
+    image, info, offset = buffer.held(stamp, 0.05, 0.0)
     assert image.header.stamp.nanosec == 20_000_000
     assert offset == pytest.approx(0.02)
-    assert np.array_equal(k, K)
+    assert np.array_equal(info.k, K.reshape(-1))
     assert buffer.held(stamp, 0.01, 0.0) is None
     assert buffer.held(11 * SECOND, 1.0, 0.0) is None  # nobody held it
 
@@ -358,3 +358,38 @@ def test_a_transform_that_is_missing_is_said():
     assert not Frames().wanted("", answer.header)
     assert not Frames().wanted("camera", answer.header)
     assert Frames().wanted("base", answer.header)
+
+
+def info(width: int = 80, height: int = 60, **fields) -> CameraInfo:
+    msg = CameraInfo(width=width, height=height, **fields)
+    msg.k = [100.0, 0.0, 40.0, 0.0, 120.0, 30.0, 0.0, 0.0, 1.0]
+    return msg
+
+
+def test_intrinsics_are_those_of_the_picture():
+    """Of one that is binned and cut out of what the camera_info's K is of."""
+    same = intrinsics_of(info(), 80, 60, "/camera")
+    assert np.array_equal(same, np.reshape(info().k, (3, 3)))
+    assert np.array_equal(intrinsics_of(info(0, 0), 80, 60, "/camera"), same), "sizes left out"
+    binned = intrinsics_of(info(binning_x=2, binning_y=3), 40, 20, "/camera")
+    assert np.array_equal(binned, [[50, 0, 20], [0, 40, 10], [0, 0, 1]])
+    part = info(binning_x=2, binning_y=2)
+    part.roi.x_offset, part.roi.y_offset, part.roi.width, part.roi.height = 20, 10, 40, 40
+    assert np.array_equal(
+        intrinsics_of(part, 20, 20, "/camera"), [[50, 0, 10], [0, 60, 10], [0, 0, 1]]
+    )
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
+def test_a_camera_that_is_not_calibrated_has_no_points(wrong):
+    msg = info()
+    msg.k[0] = wrong
+    with pytest.raises(MessageError, match=r"/camera.*calibrate"):
+        intrinsics_of(msg, 80, 60, "/camera")
+
+
+def test_a_camera_info_of_another_size_is_refused():
+    with pytest.raises(MessageError, match=r"/camera.*80x60 and the image 160x120"):
+        intrinsics_of(info(), 160, 120, "/camera")
+    with pytest.raises(MessageError, match="40x30"):
+        intrinsics_of(info(binning_x=2, binning_y=2), 80, 60, "/camera")

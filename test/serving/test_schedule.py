@@ -271,3 +271,20 @@ def test_random_events_end_every_request_exactly_once(seed: int) -> None:
     finish()
     submit()  # too late, and answered all the same
     assert all(ended[id(r)] == 1 for r in submitted), "each exactly once"
+
+
+def test_a_frame_that_grew_too_old_is_not_answered() -> None:
+    """Three are due on one frame; while the first is answered it passes `max_frame_age`."""
+    schedule = Schedule(Limits(max_frame_age=1.0))
+    for name in "abc":
+        schedule.submit(request(name), 0)
+    schedule.offer(frame(0))
+    first = schedule.next(0.0, 0)
+    assert isinstance(first, Turn)
+    assert schedule.finish(first, 3 * SECOND, 3.0) is None
+    assert schedule.next(3.0, 3 * SECOND) == LONGEST_WAIT
+    assert schedule.counts.stale == 1
+    schedule.offer(frame(3 * SECOND, received=3.0))
+    again = schedule.next(3.0, 3 * SECOND)
+    assert isinstance(again, Turn)
+    assert again.frame.stamp == 3 * SECOND

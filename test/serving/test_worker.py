@@ -224,3 +224,27 @@ def test_frames_grow_too_old(recorder) -> None:
     r.frame(stamp=9_000_000_001)
     r.wait(1)
     assert r.results[0].frame.stamp == 9_000_000_001
+
+
+def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
+    """The cancellation comes when the model has answered and its result is not handed over yet."""
+    r = recorder()
+    emit, between, on = r.worker._emit, threading.Event(), threading.Event()
+
+    def slow(result: Result) -> None:
+        if result.frame is not None:
+            between.set()
+            assert on.wait(10.0)
+        emit(result)
+
+    monkeypatch.setattr(r.worker, "_emit", slow)
+    r.worker.submit(Request("a", expressions=["red"], every_frame=True))
+    r.frame()
+    assert between.wait(10.0)
+    assert r.worker.cancel("a")
+    on.set()
+    r.worker.submit(Request("b", expressions=["red"]))
+    r.frame(2)
+    r.wait(2)
+    assert r.of("a") == [[Outcome.CANCELLED]]
+    assert r.of("b") == [[Outcome.SEGMENTED]]

@@ -1,0 +1,69 @@
+"""One request on frames, without threads: outcomes that go on, and answers that are not whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine
+
+from gsva_ros.answer import Answer
+from gsva_ros.serving.inference import CUT, Inference
+from gsva_ros.serving.requests import BadImageError, CameraFrame, Code, Limits, Outcome, Request
+
+YES, NO, FAILED = Outcome.SEGMENTED, Outcome.REJECTED, Outcome.FAILED
+RED, UNREADABLE = (255, 0, 0), None
+
+
+def frame(pixel: tuple[int, int, int] | None, stamp: int = 1) -> CameraFrame:
+    """A picture of this colour; None: one that cannot be read."""
+
+    def decode() -> np.ndarray:
+        if pixel is None:
+            raise BadImageError("unreadable")
+        return np.full((4, 4, 3), pixel, np.uint8)
+
+    return CameraFrame(None, stamp, "camera", decode)
+
+
+@pytest.mark.parametrize(("first", "within"), [(70, YES), (30, NO)])
+def test_an_unreadable_frame_does_not_move_the_threshold(first: int, within: Outcome) -> None:
+    """Inside the band what was said last stays, whatever failed since."""
+    inference = Inference(FakeEngine(), Limits(hysteresis=0.1))
+    request = Request("a", expressions=["wavering"], every_frame=True)
+    pixels = [(first, 0, 0), (52, 0, 0), UNREADABLE, UNREADABLE, (52, 0, 0)]
+    told = [inference.answer(request, frame(p, n), 0.0) for n, p in enumerate(pixels)]
+    assert [r.decisions[0].outcome for r in told] == [within, within, FAILED, FAILED, within]
+    assert [r.decisions[0].answers for r in told] == [1, 2, 1, 2, 1]
+    assert [r.decisions[0].since for r in told] == [0, 0, 2, 2, 4]
+
+
+def test_what_a_text_names_is_not_steady_over_frames_that_failed() -> None:
+    inference = Inference(FakeEngine(), Limits())
+    request = Request("a", text="find red", every_frame=True)
+    pixels = [RED, RED, UNREADABLE, RED]
+    told = [inference.answer(request, frame(p, n), 0.0).decisions[0] for n, p in enumerate(pixels)]
+    assert [(d.expression, d.outcome) for d in told] == [
+        ("red", YES),
+        ("red", YES),
+        ("find red", FAILED),
+        ("red", YES),
+    ]
+    assert [(d.since, d.answers) for d in told] == [(0, 1), (0, 2), (2, 1), (3, 1)]
+
+
+class Cut(FakeEngine):
+    """Its answers run into their limit."""
+
+    def ask(self, frame: np.ndarray, text: str, **options: float) -> Answer:
+        return replace(super().ask(frame, text, **options), complete=False)
+
+
+@pytest.mark.parametrize(("text", "named"), [("red and much more", ["red"]), ("much more", [])])
+def test_an_answer_that_was_cut_says_so(text: str, named: list[str]) -> None:
+    result = Inference(Cut(), Limits()).answer(Request("a", text=text), frame(RED), 0.0)
+    *found, rest = result.decisions
+    assert [(d.expression, d.outcome) for d in found] == [(name, YES) for name in named]
+    assert (rest.outcome, rest.code, rest.reason) == (FAILED, Code.NO_SLOT, CUT)
+    assert (rest.slot, rest.expression) == (len(named), text)
