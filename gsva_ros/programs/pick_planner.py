@@ -279,7 +279,7 @@ def _report(planner: PickPlanner, episodes: Sequence[Episode]) -> dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `ros2 run gsva_ros gsva_pick_planner`."""
+    """The program with these arguments (`pick.main` starts it); returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
     parser = argparse.ArgumentParser(prog="gsva_pick_planner", description=__doc__)
     asked = parser.add_mutually_exclusive_group(required=True)
