@@ -11,7 +11,7 @@ from typing import Any
 
 from .answer import ExpressionError, Rejection, Slot, no_rejection
 from .arguments import add_model_arguments
-from .errors import InputError, check_writable, one_line
+from .errors import InputError, check_writable, extras, one_line
 
 #: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
 COMMANDS = {
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "gsva_ros":
             raise
-        problem = f"needs the package {error.name}: pip install 'gsva-ros[eval,sim,train]'"
+        problem = f"needs the package {error.name}: {extras('eval,sim,train')}"
     except (InputError, ExpressionError, OSError) as error:
         problem = one_line(error)
     except KeyboardInterrupt:
@@ -59,7 +59,7 @@ def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> N
         name = error.name or ""
         if name.partition(".")[0] == "gsva_ros":
             return  # this layer is not installed
-        missing = f"needs the package {name}: pip install 'gsva-ros[{extra}]'"
+        missing = f"needs the package {name}: {extras(extra)}"
 
         def refuse(_: argparse.Namespace) -> int:
             raise InputError(missing)
