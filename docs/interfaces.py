@@ -1,4 +1,4 @@
-"""Writes docs/interfaces.md from the interface files and the README's topic table.
+"""Writes docs/interfaces.md from the interface files, the README's topic table and the node's parameters.
 
 `python docs/interfaces.py` writes it; `python docs/interfaces.py --check` fails where it is out of date.
 """
@@ -8,6 +8,11 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gsva_ros.ros.parameters import FIXED, TABLE, UNCONFIGURED_ONLY
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "interfaces.md"
@@ -22,9 +27,15 @@ def page() -> str:
     lines = [
         "# Interfaces",
         "",
-        "Written by `python docs/interfaces.py` from the files in `msg/`, `srv/` and `action/`.",
+        "Written by `python docs/interfaces.py` from `msg/`, `srv/`, `action/` and the node's parameters.",
         "",
         *topics(),
+        "",
+        "## Parameters",
+        "",
+        "Of the node, as `config/gsva.yaml` holds them; `use_sim_time` and the like come with every node.",
+        "",
+        *parameters(),
         "",
     ]
     for kind in PARTS:
@@ -47,6 +58,24 @@ def topics() -> list[str]:
 
 def _link(found: re.Match[str]) -> str:
     return f"[{found[0]}](#{found[1].lower()})"
+
+
+def parameters() -> list[str]:
+    """One row a parameter."""
+    lines = ["| parameter | default | values | changes | |", "|---|---|---|---|---|"]
+    for name, (default, about) in TABLE.items():
+        value = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
+        when = "while unconfigured" if name in FIXED else "never" if about.read_only else "live"
+        note = about.description.removesuffix(UNCONFIGURED_ONLY).strip()
+        lines.append(f"| `{name}` | `{value}` | {values(about)} | {when} | {note} |")
+    return lines
+
+
+def values(about: Any) -> str:
+    """What a parameter's descriptor allows; "": whatever is of its type."""
+    for limits in (*about.integer_range, *about.floating_point_range):
+        return f"{limits.from_value:g} to {limits.to_value:.10g}"
+    return str(about.additional_constraints)
 
 
 def interface(path: Path, kind: str) -> list[str]:

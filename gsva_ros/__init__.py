@@ -42,7 +42,9 @@ def load(
 
     Raises:
         FileNotFoundError: no such model; says which are bundled.
-        ValueError: an unknown device or dtype, or weights that do not fit.
+        ValueError: an unknown device or dtype, official weights without one of their parts, or weights that
+            do not fit.
+        TypeError: official weights with a keyword that is none of these.
     """
     from .engine import load as load_engine
 

@@ -137,11 +137,24 @@ class Segmenter(Protocol[FrameT]):
         threshold: float | Sequence[float] | None = None,
         mask_rejected: bool = False,
     ) -> Answer:
-        """One slot for each expression; ExpressionError names those that cannot be asked."""
+        """One slot for each expression.
+
+        Raises:
+            ExpressionError: some cannot be asked; its `faults` name them.
+            TypeError: an expression is no text.
+            ValueError: another engine's frame, thresholds that do not fit, or a joint prompt where the
+                model has none.
+        """
         ...
 
     def ask(self, frame: FrameT, text: str, *, threshold: float | None = None) -> Answer:
-        """Slots and text as the model writes them for a free instruction."""
+        """Slots and text as the model writes them for a free instruction.
+
+        Raises:
+            ExpressionError: it cannot be asked, or the model takes no free instructions.
+            TypeError: it is no text.
+            ValueError: another engine's frame, or a threshold that is no probability.
+        """
         ...
 
     def release(self) -> None:

@@ -1,8 +1,27 @@
-"""Which model a command runs, and how: arguments that all commands take alike."""
+"""What all commands have alike: help that says defaults, and which model is run, and how."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
+
+
+class Help(argparse.HelpFormatter):
+    """Says an option's default behind what it is, where it has one that the text does not tell."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        unsaid = default is None or isinstance(default, bool) or default in ("", argparse.SUPPRESS)
+        if unsaid or not action.option_strings or "default" in text:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+class Parser(argparse.ArgumentParser):
+    """With such help, as have the parsers of its subcommands."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Help} | kwargs)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

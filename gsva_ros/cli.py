@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .answer import ExpressionError, Rejection, Slot, no_rejection
-from .arguments import add_model_arguments
-from .errors import InputError, check_writable, one_line
+from .arguments import Parser, add_model_arguments
+from .errors import InputError, check_writable, extras, one_line
 
 #: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
 COMMANDS = {
@@ -26,9 +26,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, 2 where what was given cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="gsva", description="Segmentation by words, with rejections (GSVA)."
-    )
+    parser = Parser(prog="gsva", description="Segmentation by words, with rejections (GSVA).")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     register(subparsers)
     argv = sys.argv[1:] if argv is None else argv
@@ -42,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "gsva_ros":
             raise
-        problem = f"needs the package {error.name}: pip install 'gsva-ros[eval,sim,train]'"
+        problem = f"needs the package {error.name}: {extras('eval,sim,train')}"
     except (InputError, ExpressionError, OSError) as error:
         problem = one_line(error)
     except KeyboardInterrupt:
@@ -59,7 +57,7 @@ def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> N
         name = error.name or ""
         if name.partition(".")[0] == "gsva_ros":
             return  # this layer is not installed
-        missing = f"needs the package {name}: pip install 'gsva-ros[{extra}]'"
+        missing = f"needs the package {name}: {extras(extra)}"
 
         def refuse(_: argparse.Namespace) -> int:
             raise InputError(missing)
@@ -90,7 +88,12 @@ def register(subparsers: Any) -> None:
         "--weights", type=Path, required=True, help="GSVA's weights: a file, or a folder of shards"
     )
     parser.add_argument("--vision-tower", type=Path, required=True, help="CLIP directory")
-    parser.add_argument("--conversation", default="llava_v1", choices=("llava_v1", "llava_llama_2"))
+    parser.add_argument(
+        "--conversation",
+        default="llava_v1",
+        choices=("llava_v1", "llava_llama_2"),
+        help="the template that the weights were trained with",
+    )
     parser.add_argument(
         "--sam", type=Path, help="JSON of SAM's sizes, where they cannot be read off the weights"
     )

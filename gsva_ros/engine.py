@@ -226,7 +226,11 @@ class Engine:
             mask_rejected: mask rejected slots too, as if they were [SEG] (for evaluation).
 
         Raises:
-            ExpressionError: expressions are empty or too long; its `faults` say which.
+            ExpressionError: expressions are empty, not valid text or too long; its `faults` say which.
+            TypeError: `frame` is not from `encode`, `expressions` is one text, or one of them is no text.
+            ValueError: the frame is another engine's; a threshold is no probability, or there are not as
+                many as expressions; `joint` of a model that has no joint prompt (InputError).
+            MemoryError: the device has too little memory.
         """
         self._check_frame(frame)
         if isinstance(expressions, str):
@@ -268,7 +272,11 @@ class Engine:
             max_new_tokens: where to stop an answer that does not end; at least 1.
 
         Raises:
-            ExpressionError: the instruction is empty or too long.
+            ExpressionError: the instruction is empty, not valid text or too long.
+            TypeError: `frame` is not from `encode`, or the instruction is no text.
+            ValueError: the frame is another engine's, the threshold is no probability, or max_new_tokens is
+                below 1.
+            MemoryError: the device has too little memory.
         """
         self._check_frame(frame)
         if fault := text_fault(text, "an instruction"):

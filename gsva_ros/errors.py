@@ -18,6 +18,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def extras(names: str) -> str:
+    """How to install what extras ("a" or "a,b", of setup.py) bring."""
+    return f"pip install '.[{names}]' in a clone of gsva_ros"
+
+
 def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:
     """Data from a file as a typed object.
 

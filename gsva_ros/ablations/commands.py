@@ -18,7 +18,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="working folder")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--report", type=Path, default=Path("docs/ablations.md"), help="the page")
+    parser.add_argument(
+        "--report", type=Path, help="the page; without it: ablations.md in the working folder"
+    )
     parser.set_defaults(run=run)
 
 
@@ -30,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from .report import page
     from .runs import run_all
 
-    check_writable(args.report)
+    report = args.report or args.out / "ablations.md"
+    check_writable(report)
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(f"written: {write_result(args.report, page(run_all(args.out, args.seeds)))}")
+    print(f"written: {write_result(report, page(run_all(args.out, args.seeds)))}")
     return 0

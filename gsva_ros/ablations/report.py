@@ -51,7 +51,7 @@ def _head(seeds: int) -> str:
 
 The paper (GSVA, CVPR 2024) adds two things to LISA: several [SEG] in one answer, and [REJ] for what is
 not there. Here each is taken away again, on rendered scenes, with everything else alike. `gsva ablate`
-makes this page: it renders, trains and scores, and goes on where it was stopped.
+made this page: it renders, trains and scores, and goes on where it was stopped.
 
 | row | what it is |
 |---|---|

@@ -38,7 +38,12 @@ def register(subparsers: Any) -> None:
         "--static", action="store_true", help="ours in fixed shapes; on a GPU, CUDA graphs"
     )
     parser.add_argument(
-        "--expressions", type=_positive, nargs="+", default=[1, 2, 4, 8, 16], metavar="K"
+        "--expressions",
+        type=_positive,
+        nargs="+",
+        default=[1, 2, 4, 8, 16],
+        metavar="K",
+        help="how many in a request, each number by itself; --count takes the largest",
     )
     parser.add_argument("--against", choices=("plain",), help="also the plain path, and ratios")
     parser.add_argument(

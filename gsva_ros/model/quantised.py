@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, extras
 from .gsva import GSVA
 from .mapped import drop_pages
 
@@ -91,7 +91,7 @@ def _torchao() -> Any:
         from torchao import quantization
     except ImportError as error:
         names = " and ".join(KINDS)
-        raise InputError(f"{names} need torchao: pip install 'gsva-ros[small]'") from error
+        raise InputError(f"{names} need torchao: {extras('small')}") from error
     return quantization
 
 

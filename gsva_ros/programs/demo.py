@@ -26,6 +26,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
+from gsva_ros.arguments import Parser
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import mask_of, to_rgb
 from gsva_ros.eval.asks import Script, read_script
@@ -301,14 +302,16 @@ def _safe(name: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_demo`."""
     script = Path(get_package_share_directory("gsva_ros")) / "config" / "demo.yaml"
-    parser = argparse.ArgumentParser(prog="gsva_demo", description=__doc__)
+    parser = Parser(prog="gsva_demo", description=__doc__)
     parser.add_argument("--script", type=Path, default=script, help="what to ask")
     parser.add_argument("--bag", type=Path, help="another bag than the script's")
     parser.add_argument("--truth", type=Path, help="COCO-style JSON about the bag's frames")
     parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
-    parser.add_argument("--output", type=Path, default=Path("demo_output"))
-    parser.add_argument("--model", default="gsva-mini")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo_output"), help="the folder to write"
+    )
+    parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args(argv)
     try:
         return run(args)

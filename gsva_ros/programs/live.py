@@ -23,6 +23,7 @@ from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from gsva_ros.answer import Rejection as Kind
+from gsva_ros.arguments import Parser
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, check_writable, one_line, write_result
@@ -202,7 +203,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_evaluate`."""
     argv = list(sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="gsva_evaluate", description=__doc__)
+    parser = Parser(prog="gsva_evaluate", description=__doc__)
     parser.add_argument("bag", type=Path, help="the bag that is played, with its truth")
     parser.add_argument("--truth", type=Path, help="COCO-style JSON instead of the bag's own")
     parser.add_argument("--out", type=Path, default=Path("live.json"), help="numbers and records")

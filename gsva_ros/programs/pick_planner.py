@@ -27,6 +27,7 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 
+from gsva_ros.arguments import Parser
 from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.errors import write_result
 from gsva_ros.geometry import organised_points
@@ -285,9 +286,9 @@ def _report(planner: PickPlanner, episodes: Sequence[Episode]) -> dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `ros2 run gsva_ros gsva_pick_planner`."""
+    """The program with these arguments (`pick.main` starts it); returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="gsva_pick_planner", description=__doc__)
+    parser = Parser(prog="gsva_pick_planner", description=__doc__)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument(
         "expressions", nargs="*", default=[], help='what to pick up: "the red can" ...'

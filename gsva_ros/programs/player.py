@@ -18,6 +18,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
+from gsva_ros.arguments import Parser
 from gsva_ros.msg import Instruction
 from gsva_ros.ros import qos
 from gsva_ros.stamps import SECOND, fill
@@ -108,7 +109,7 @@ def _rate(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_player`."""
     argv = list(sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="gsva_player", description=__doc__)
+    parser = Parser(prog="gsva_player", description=__doc__)
     parser.add_argument("bag", type=Path, help="a rosbag2 folder (sqlite3 or mcap)")
     parser.add_argument("--rate", type=_rate, default=1.0, help="times the recorded pace")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 from collections.abc import Sequence
 
 from rclpy.utilities import remove_ros_args
 
+from gsva_ros.arguments import Parser
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.programs.watcher import Watcher
 
@@ -16,7 +16,7 @@ from gsva_ros.programs.watcher import Watcher
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_view`."""
     argv = list(sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="gsva_view", description=__doc__)
+    parser = Parser(prog="gsva_view", description=__doc__)
     parser.add_argument("--node", default="/gsva", help="the node to watch, with its namespace")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, help="without it: the first free one from 7860")

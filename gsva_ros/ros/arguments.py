@@ -48,6 +48,24 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
         "a topic",
         "depth registered to the image, for points in space",
     ),
+    "track": (
+        "track",
+        str,
+        "a text",
+        "off, or flow: masks on every frame, carried between two answers of the model",
+    ),
+    "rejection_threshold": (
+        "rejection_threshold",
+        float,
+        "a number",
+        "reject what gets a probability below this; negative: the model's own value",
+    ),
+    "target_frame": (
+        "target_frame",
+        str,
+        "a text",
+        "tf frame of points in space instead of the image's",
+    ),
     "autostart": (
         "autostart",
         _truth,

@@ -442,7 +442,8 @@ class GsvaNode(LifecycleNode):
                 return SetParametersResult(successful=False, reason=problem)
         for parameter in changed:
             if hasattr(self._limits, parameter.name):
-                setattr(self._limits, parameter.name, parameter.value)
+                value = parameters.as_meant(parameter.name, parameter.value)
+                setattr(self._limits, parameter.name, value)
             if parameter.name == "rejection_threshold" and self._worker is not None:
                 self._provenance.rejection_threshold = float(self._threshold())
         return SetParametersResult(successful=True)

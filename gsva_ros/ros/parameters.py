@@ -165,6 +165,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
             "(those that the model gets to), or flow (between two answers of the model its masks are "
             "carried along by optical flow, and marked as carried). For a model slower than the camera.",
             additional_constraints="off or flow",
+            dynamic_typing=True,  # see `as_meant`
         ),
     ),
     "depth_tolerance": (
@@ -216,7 +217,7 @@ def declare(node: Any) -> None:
 
 def problem_with(name: str, value: Any) -> str | None:
     """What is wrong with a parameter's value beyond its range; None: nothing."""
-    choices = CHOICES.get(name)
+    choices, value = CHOICES.get(name), as_meant(name, value)
     if choices and value not in choices:
         return f"{name}: {value!r} is none of {', '.join(choices)}"
     if name == "image_topics" and not all(value):
@@ -226,8 +227,13 @@ def problem_with(name: str, value: Any) -> str | None:
     return None
 
 
+def as_meant(name: str, value: Any) -> Any:
+    """A parameter's value; YAML takes a bare `off`, as after `-p track:=`, for false."""
+    return "off" if name == "track" and value is False else value
+
+
 def apply_limits(node: Any, limits: Limits) -> Limits:
     """Copy the parameters that Limits holds into it."""
     for name in vars(limits):
-        setattr(limits, name, node.get_parameter(name).value)
+        setattr(limits, name, as_meant(name, node.get_parameter(name).value))
     return limits

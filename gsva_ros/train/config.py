@@ -90,7 +90,7 @@ class Config(_Fields):
     out: Path = Field(description="folder of checkpoints, curves and the finished model")
     model: str | Official = Field(
         description="a bundled name, a converted directory, official weights in their parts, or `new`: "
-        "gsva-mini with random weights"
+        "gsva-mini with random weights, for the objectives of its stages alone"
     )
     objective: Literal["gsva", "clip", "sam", "language", "joint"] = Field(
         "gsva", description="what is minimised: GSVA's losses, or those of a stage of gsva-mini"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ SEED = 20_900_000  # of the test split: a purple mug, a purple plate, a yellow a
 CAN = 4
 
 harness.isolate()
+
+
+@pytest.mark.parametrize("package", ["mujoco", "rclpy"])
+def test_without_its_simulation_it_says_so_in_one_line(package: str) -> None:
+    """And no other package is taken for that."""
+    code = f"import sys; sys.modules[{package!r}] = None; from gsva_ros.programs.pick import main; "
+    command = [sys.executable, "-c", code + "sys.exit(main())", "the red can"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = f"gsva_pick_planner: needs the package {package}: pip install mujoco trimesh\n"
+    assert (done.stderr == said) == (package == "mujoco"), done.stderr
 
 
 def test_a_box_is_grasped_across_its_shorter_side() -> None:

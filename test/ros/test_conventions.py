@@ -26,6 +26,14 @@ def test_the_interface_page_is_up_to_date():
     subprocess.run(check, check=True)
 
 
+def test_both_pages_have_the_same_topics():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = lines.index("| direction | name | type | notes |")
+    table = "\n".join(lines[start : lines.index("", start)])
+    assert table.count("\n") > 10
+    assert table in (ROOT / "docs" / "ros2.md").read_text()
+
+
 def test_the_policy_allows_what_the_node_does_and_nothing_else():
     profile = ElementTree.parse(ROOT / "config" / "gsva.policy.xml").find(".//profile")
     own, base = "/test/gsva/", "/test/"

@@ -24,6 +24,9 @@ GIVEN = {
     "image_reliability": ("reliable", "reliable"),
     "max_rate": ("2.5", 2.5),
     "depth": ("/depth", ["/depth"]),
+    "track": ("off", "off"),
+    "rejection_threshold": ("0.9", 0.9),
+    "target_frame": ("base_link", "base_link"),
     "autostart": ("false", False),
     "use_sim_time": ("true", True),
 }
@@ -43,7 +46,13 @@ def test_what_was_not_given_is_left_to_the_file():
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("max_rate", "fast"), ("autostart", "perhaps"), ("use_sim_time", "2")]
+    ("name", "text"),
+    [
+        ("max_rate", "fast"),
+        ("rejection_threshold", "high"),
+        ("autostart", "perhaps"),
+        ("use_sim_time", "2"),
+    ],
 )
 def test_an_argument_of_the_wrong_type_names_itself(name, text):
     with pytest.raises(ArgumentError, match=f"launch argument {name}: '{text}'"):
@@ -56,7 +65,6 @@ def test_parameter_file_is_the_nodes_defaults():
     given = yaml.safe_load((ROOT / "config" / "gsva.yaml").read_text())
     values = given["/**"]["ros__parameters"]
     defaults = {name: default for name, (default, _) in TABLE.items()}
-    defaults.pop("instructions")  # an empty list has no type in a parameter file
     assert values == defaults
     assert all(type(value) is type(defaults[name]) for name, value in values.items())
     assert all(descriptor.description for _, descriptor in TABLE.values())
@@ -103,9 +111,8 @@ def parameters_of(launched, tmp_path, file, **arguments):
 def test_argument_before_file_before_default(launched, tmp_path, name):
     text, value = GIVEN[name]
     parameter = PARAMETERS[name][0]
-    in_file = {"max_rate": 7.0, "depth": ["/file"], "autostart": True, "use_sim_time": False}.get(
-        name, "file"
-    )
+    others = {"max_rate": 7.0, "depth": ["/file"], "rejection_threshold": 0.5}
+    in_file = (others | {"autostart": True, "use_sim_time": False}).get(name, "file")
     assert parameters_of(launched, tmp_path, {}).get(parameter) is None
     assert parameters_of(launched, tmp_path, {parameter: in_file})[parameter] == in_file
     both = parameters_of(launched, tmp_path, {parameter: in_file}, **{name: text})

@@ -354,6 +354,7 @@ def test_nonsense_is_said_and_replaces(start):
         ("image_topics", "['no topic!']"),
         ("depth_topics", "['9/9/']"),
         ("text_mode", "shout"),
+        ("track", "on"),
     ],
 )
 def test_a_parameter_that_cannot_be_is_named(parameter, value):

@@ -92,7 +92,7 @@ def test_every_frame_is_answered_and_marked_as_carried(start):
 
 
 def test_off_answers_as_fast_as_the_model(start):
-    _, client = start()
+    _, client = start(track="off")  # false to YAML
     client.ask(["red"], id="look", mode=Instruction.EVERY_FRAME)
     play(client, 20)
     client.wait(lambda: len(client.answers) > 1, what="answers")
@@ -106,6 +106,8 @@ def test_off_answers_as_fast_as_the_model(start):
 def test_goals_get_carried_answers_and_the_switch_is_live(start):
     _, client = start()
     assert not client.set_parameter("track", "guess").successful
+    assert not client.set_parameter("track", True).successful
+    assert client.set_parameter("track", False).successful  # as YAML reads `ros2 param set … off`
     assert client.set_parameter("track", "flow").successful
     heard = []
     action = client.action(Follow, "gsva/follow")
