@@ -98,15 +98,18 @@ def _stamp(msg: Image) -> int:
 
 
 def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.ndarray:
-    """K [3, 3] of a picture, which is binned and cut out as the camera_info says.
+    """Intrinsics [3, 3] of a picture, which is binned and cut out as the camera_info says.
+
+    They are K, or P's where the topic (`image_rect`) says that the picture is rectified (sensor_msgs/CameraInfo).
 
     Args:
-        width, height: the picture's. topic: its topic, for errors.
+        width, height: the picture's. topic: its topic.
 
     Raises:
         MessageError: the camera is not calibrated, or the camera_info is of a picture of another size.
     """
-    k = np.array(info.k).reshape(3, 3)
+    rectified = "/image_rect" in topic
+    k = np.array(info.p).reshape(3, 4)[:, :3] if rectified else np.array(info.k).reshape(3, 3)
     if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
         raise MessageError(topic, "its camera_info holds no focal lengths: calibrate the camera")
     roi, binning = info.roi, np.maximum((info.binning_x, info.binning_y), 1)

@@ -380,6 +380,15 @@ def test_intrinsics_are_those_of_the_picture():
     )
 
 
+def test_a_rectified_picture_has_other_intrinsics():
+    msg = info()
+    msg.p = [90.0, 0.0, 41.0, -5.0, 0.0, 95.0, 31.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    wanted = [[90, 0, 41], [0, 95, 31], [0, 0, 1]]
+    for topic in ("/camera/image_rect", "/camera/image_rect_color/compressed"):
+        assert np.array_equal(intrinsics_of(msg, 80, 60, topic), wanted)
+    assert intrinsics_of(msg, 80, 60, "/camera/image_raw")[0, 0] == 100.0
+
+
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
 def test_a_camera_that_is_not_calibrated_has_no_points(wrong):
     msg = info()
