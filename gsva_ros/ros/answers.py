@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -36,7 +37,9 @@ def segmentation(
     msg = Segmentation()
     msg.instruction_id = result.request.id
     msg.text = result.text
-    msg.provenance = provenance
+    msg.provenance = copy.copy(provenance)
+    if result.threshold is not None:
+        msg.provenance.rejection_threshold = result.threshold
     if result.frame is not None:
         msg.header = result.frame.header
         msg.image_topic = result.frame.topic

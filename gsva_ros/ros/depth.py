@@ -100,7 +100,7 @@ def _stamp(msg: Image) -> int:
 def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.ndarray:
     """Intrinsics [3, 3] of a picture, which is binned and cut out as the camera_info says.
 
-    They are K, or P's where the topic (`image_rect`) says that the picture is rectified (sensor_msgs/CameraInfo).
+    They are K, or P's where the topic (`image_rect`) says that the picture is rectified.
 
     Args:
         width, height: the picture's. topic: its topic.

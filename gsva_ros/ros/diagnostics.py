@@ -56,6 +56,8 @@ class Diagnostics:
         now = time.monotonic()
         counts = worker.counts
         then, frames, answers = self._last
+        # A worker that was made since counts from 0.
+        frames, answers = min(frames, counts.received), min(answers, counts.answers)
         seconds = max(1e-6, now - then)
         self._last = (now, counts.received, counts.answers)
         decided = counts.outcomes[Outcome.SEGMENTED] + counts.outcomes[Outcome.REJECTED]

@@ -35,7 +35,8 @@ class FollowServer:
     """Any number of goals at once: each waits on a future, not in a thread.
 
     Args:
-        message: makes the answer. resolve: an image topic's full name. active: whether goals are taken.
+        message: makes the answer. active: whether goals are taken.
+        resolve: an image topic's full name, and what is wrong with it ("": nothing).
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class FollowServer:
         node: Any,
         worker: Worker[Any],
         message: Callable[[Result], Segmentation],
-        resolve: Callable[[str], str],
+        resolve: Callable[[str], tuple[str, str]],
         active: Callable[[], bool],
         pending: Pending,
     ) -> None:
@@ -119,6 +120,7 @@ class FollowServer:
             if frames == asked.max_frames:
                 ended.set_result(f"{frames} frames were asked for")
 
+        topic, problem = self._resolve(asked.image_topic)
         self._worker.submit(
             Request(
                 id=_id_of(handle),
@@ -126,7 +128,8 @@ class FollowServer:
                 expressions=list(asked.expressions),
                 source=Source.FOLLOW,
                 every_frame=True,
-                topic=self._resolve(asked.image_topic),
+                topic=topic,
+                problem=problem,
                 done=done,
             )
         )

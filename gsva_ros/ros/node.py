@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ import rclpy.logging
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.clock import ClockChange, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -69,6 +70,8 @@ THREADS = 6
 DRAIN, GRACE = 5.0, 0.5
 #: Seconds without a frame to answer on, while something waits for one, until that is said, and said again.
 STARVED, STARVED_AGAIN = 2.0, 10.0
+#: A clock that goes on by more was none before: under use_sim_time it is 0 until the first /clock.
+FIRST_CLOCK = Duration(seconds=365 * 24 * 3600)
 SHOWN = 80  # characters of a client's words in logs and diagnostics
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
 
@@ -94,8 +97,8 @@ class GsvaNode(LifecycleNode):
         self._worker: Worker[Any] | None = None
         self._pending = Pending()
         self.disposal = Disposal()
-        self._starved: dict[str, float] = {}  # image topic waited for -> since when, monotonic
         self.failure = ""  # why the node cannot go on
+        self._finalized = False
         self._cameras: dict[str, Any] = {}  # image topic -> its subscription, while active
         self._listening: list[Any] = []  # the other subscriptions of the active state
         self._buffers: dict[str, DepthBuffer] = {}
@@ -110,9 +113,19 @@ class GsvaNode(LifecycleNode):
         self._views = Views(self, self._value, self._buffers, self._warn)
         self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
-        self.create_timer(1.0, self._on_timer, callback_group=MutuallyExclusiveCallbackGroup())
-        backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
-        self._jumps = self.get_clock().create_jump_callback(backward, post_callback=self._on_jump)
+        # By a clock of its own: what it watches over is to be seen also where /clock stands still.
+        self.create_timer(
+            1.0,
+            self._on_timer,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+        self._before_jump = 0
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=FIRST_CLOCK, min_backward=Duration(nanoseconds=-1)),
+            pre_callback=self._on_jump_ahead,
+            post_callback=self._on_jump,
+        )
 
     # Transitions
 
@@ -205,8 +218,11 @@ class GsvaNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End from any state, with every instruction answered."""
+        """End from any state, with every instruction answered, and let go of the model."""
+        self._finalized = True
+        self._stop_listening()
         self.close()
+        self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -247,7 +263,6 @@ class GsvaNode(LifecycleNode):
         self._cameras.clear()
         self._listening.clear()
         self._buffers.clear()
-        self._starved.clear()
         self._dispose(*(partial(self.destroy_subscription, s) for s in subscriptions))
 
     def _dispose(self, *destroy: Callable[[], object]) -> None:
@@ -257,13 +272,12 @@ class GsvaNode(LifecycleNode):
 
     def _let_go(self) -> None:
         self._stop_listening()
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
-            if self._pending.wait(DRAIN):
-                time.sleep(GRACE)  # their results leave after their callbacks end
         self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
         self._endpoints.clear()
+        if self._worker is not None:
+            self._worker.stop()
+            if self._pending.wait(DRAIN):
+                time.sleep(GRACE)  # their results leave after their callbacks end
         if self._service is not None:
             self._dispose(partial(self.destroy_service, self._service))
             self._service = None
@@ -272,6 +286,7 @@ class GsvaNode(LifecycleNode):
             self._follow = None
         # Before others take their names.
         self.disposal.wait(DRAIN)
+        self._worker = None  # until here it has answered whatever still came
         self._release()
 
     def _release(self) -> None:
@@ -290,7 +305,9 @@ class GsvaNode(LifecycleNode):
 
     def _camera_topics(self) -> list[str]:
         suffix = "/compressed" if self._value("image_transport") == "compressed" else ""
-        topics = [self._resolved("image_topics", t + suffix) for t in self._value("image_topics")]
+        topics = [self._resolved("image_topics", t) for t in self._value("image_topics")]
+        # Compressed pictures are beside the others, also where these are called something else.
+        topics = [self._resolved("image_topics", t + suffix) for t in topics]
         if len(set(topics)) < len(topics):
             named = ", ".join(topics)
             raise parameters.ParameterError(
@@ -310,15 +327,17 @@ class GsvaNode(LifecycleNode):
                 f"parameter {parameter}: {topic!r} is no topic name: {message}"
             ) from error
 
-    def _camera_named(self, name: str) -> str:
-        """The image topic that an instruction means, in the form in which frames have it."""
+    def _camera_named(self, name: str) -> tuple[str, str]:
+        """The image topic that is meant, as frames have it, and what is wrong with that ("": nothing)."""
         if not name:
-            return ""
-        try:
+            return "", ""
+        resolved = ""
+        with suppress(Exception):  # rcl's error has no public name; no topic can be called so
             resolved = self.resolve_topic_name(name)
-        except Exception:  # rcl's error has no public name; no topic can be called so
-            return name
-        return next((t for t in self._topics if t in (resolved, f"{resolved}/compressed")), name)
+        for topic in self._topics:
+            if topic in (resolved, f"{resolved}/compressed"):
+                return topic, ""
+        return name, f"no camera {_short(name)}; image_topics: {', '.join(self._topics)}"
 
     def _listen_to_depth(self, image: str, depth: str) -> None:
         buffer = self._buffers[image] = DepthBuffer()
@@ -349,13 +368,16 @@ class GsvaNode(LifecycleNode):
             "best_effort, or let it publish reliably",
         )
 
+    def _on_jump_ahead(self) -> None:
+        self._before_jump = self._now()
+
     def _on_jump(self, jump: TimeJump) -> None:
-        if self._worker is not None and jump.clock_change in (
-            ClockChange.ROS_TIME_NO_CHANGE,
-            ClockChange.ROS_TIME_ACTIVATED,
-        ):
-            self.get_logger().warning("time jumped back: earlier frames are forgotten")
-            self._worker.jumped(jump.delta.nanoseconds)
+        """Time went back, began with the first /clock, or is from another clock from now on."""
+        if self._worker is not None:
+            delta = self._now() - self._before_jump
+            which = "back" if delta < 0 else "on"
+            self.get_logger().warning(f"time jumped {which}: earlier frames are forgotten")
+            self._worker.jumped(delta)
 
     def _frame(self, msg: Any, topic: str) -> CameraFrame:
         stamp = nanoseconds(msg.header.stamp)
@@ -380,13 +402,15 @@ class GsvaNode(LifecycleNode):
                     "cancel", f"instruction: nothing to cancel under the id {_short(msg.id)}"
                 )
             return
+        camera, unknown = self._camera_named(msg.image_topic)
         request = Request(
             id=msg.id,
             text=msg.text,
             expressions=list(msg.expressions),
             every_frame=msg.mode == Instruction.EVERY_FRAME,
             not_before=nanoseconds(msg.not_before),
-            topic=self._camera_named(msg.image_topic),
+            topic=camera,
+            problem=unknown,
         )
         deadline = nanoseconds(msg.deadline)
         if deadline > 0:
@@ -395,9 +419,6 @@ class GsvaNode(LifecycleNode):
             request.problem = f"deadline is negative ({deadline / SECOND:g} s); 0 means none"
         elif msg.mode not in (Instruction.ONCE, Instruction.EVERY_FRAME):
             request.problem = f"unknown mode {msg.mode}"
-        elif request.topic and request.topic not in self._topics:
-            cameras = ", ".join(self._topics)
-            request.problem = f"no camera {_short(msg.image_topic)}; image_topics: {cameras}"
         worker.submit(request)
 
     def _on_text(self, msg: String) -> None:
@@ -444,7 +465,7 @@ class GsvaNode(LifecycleNode):
             if hasattr(self._limits, parameter.name):
                 value = parameters.as_meant(parameter.name, parameter.value)
                 setattr(self._limits, parameter.name, value)
-            if parameter.name == "rejection_threshold" and self._worker is not None:
+            if parameter.name == "rejection_threshold" and self._engine is not None:
                 self._provenance.rejection_threshold = float(self._threshold())
         return SetParametersResult(successful=True)
 
@@ -493,9 +514,11 @@ class GsvaNode(LifecycleNode):
 
     def _on_timer(self) -> None:
         state = "active" if self._cameras else "inactive" if self._worker else "unconfigured"
+        state = "finalized" if self._finalized else state
         stamp = self.get_clock().now().to_msg()
         provenance = self._provenance if self._worker else None
         if self._worker is not None:
+            self._worker.expire()
             self._watch(self._worker)
         self._health.publish(self._diagnostics.report(state, self._worker, provenance, stamp))
 
@@ -503,13 +526,10 @@ class GsvaNode(LifecycleNode):
         """See to it that neither a thread that is gone nor a camera that is silent goes unsaid."""
         if problem := worker.problem():
             self.failure = problem
-        now = time.monotonic()
-        starved = worker.starved()
-        self._starved = {topic: self._starved.get(topic, now) for topic in starved}
-        for topic, since in self._starved.items():
-            if now - since >= STARVED:
+        for topic, seconds in worker.starved().items():
+            if seconds >= STARVED:
                 for camera in [topic] if topic else self._topics:
-                    text = self._silence(camera, now - since)
+                    text = self._silence(camera, seconds)
                     self._warn(f"no frame {camera}", text, every=STARVED_AGAIN)
 
     def _silence(self, topic: str, seconds: float) -> str:
@@ -541,9 +561,15 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     # Own signal handlers: rclpy's would shut the context down before the last answers are out.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     through_ros(rclpy.logging.get_logger("gsva"))
-    stop = threading.Event()
+    stop, starting = threading.Event(), threading.Event()
+
+    def on_signal(*_: object) -> None:
+        stop.set()
+        if starting.is_set():  # a model may take minutes to load
+            raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, on_signal)
     try:
         node = GsvaNode(loader)
     except Exception as error:
@@ -554,8 +580,12 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     try:
-        if node.get_parameter("autostart").value and not _go_active(node):
-            return 1
+        if node.get_parameter("autostart").value:
+            starting.set()
+            went = _go_active(node)
+            starting.clear()
+            if not went:
+                return 1
         while not stop.is_set() and rclpy.ok():
             try:
                 executor.spin_once(timeout_sec=0.2)
@@ -567,7 +597,10 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
             if node.failure:
                 node.get_logger().fatal(f"{node.failure}; ending")
                 break
+    except KeyboardInterrupt:
+        node.get_logger().info("stopped while it was starting")
     finally:
+        starting.clear()
         node.close()
         _drain(node, executor)
         executor.shutdown(timeout_sec=1.0)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -57,6 +58,7 @@ class Carrier:
         self._newest: dict[str, CameraFrame] = {}  # by topic
         self._answers: dict[Request, Result] = {}  # the model's, not taken up yet
         self._fresh = False  # whether there is a frame or an answer to work on
+        self._queued = 0  # how many wait until the thread has worked
         self._stopping = False
         self._working = threading.RLock()  # guards what follows, and the order of results
         self._ids = count(1)
@@ -85,7 +87,7 @@ class Carrier:
 
     def forget_frames(self) -> None:
         """Let go of frames that are not of now, and of what was carried over them."""
-        with self._working, self._changed:
+        with self._between_work(), self._changed:
             self._newest.clear()
             self._answers.clear()
             self._trackers.clear()
@@ -108,19 +110,40 @@ class Carrier:
         if not request.every_frame:
             self._deliver(result)
             return
-        with self._working:
+        with self._between_work():
             if result.frame is None:
                 self._forget(request)
-            elif request.ended:  # by another thread, since the model answered
+            elif request.ended or self._is_answered(request, result.frame):  # by another thread
                 return
             self._deliver(result)
+
+    @contextmanager
+    def _between_work(self) -> Iterator[None]:
+        """What `_working` guards, before the thread works again: it would not let anybody in between."""
+        with self._changed:
+            self._queued += 1
+        try:
+            with self._working:
+                yield
+        finally:
+            with self._changed:
+                self._queued -= 1
+                self._changed.notify_all()
+
+    def _is_answered(self, request: Request, frame: CameraFrame) -> bool:
+        """Whether a frame that cannot be read was answered; from now on it is."""
+        followed = self._followed.get(request)
+        if followed is None:
+            return False
+        already, followed.answered = followed.answered is frame, frame
+        return already
 
     # The thread
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._fresh or self._stopping)
+                self._changed.wait_for(lambda: (self._fresh and not self._queued) or self._stopping)
                 if self._stopping:
                     return
                 self._fresh = False
@@ -177,8 +200,11 @@ class Carrier:
         own = next((f.result for f in due if f.result.frame is frame), None)
         try:
             rgb = frame.decode() if own is None or own.rgb is None else own.rgb
-        except BadImageError:
-            return  # the model meets it too, and says so
+        except BadImageError as error:
+            for followed in due:
+                followed.answered = frame
+                self._deliver(_unread(followed.result, frame, str(error)))
+            return
         tracker = self._trackers[frame.topic]
         tracker.observe(frame.stamp, rgb)
         for followed in due:
@@ -253,6 +279,15 @@ class Carrier:
         tracker.forget(request)
         if not len(tracker):
             del self._trackers[followed.topic]
+
+
+def _unread(result: Result, frame: CameraFrame, reason: str) -> Result:
+    """The answer on a frame that cannot be read."""
+    decisions = [
+        Decision(d.slot, d.expression, Outcome.FAILED, Code.BAD_IMAGE, reason, since=frame.stamp)
+        for d in result.decisions
+    ]
+    return replace(result, decisions=decisions, frame=frame, rgb=None, timings={})
 
 
 def _key(decision: Decision) -> Key:

@@ -54,7 +54,7 @@ class Inference(Generic[FrameT]):
         """
         words = request.words()
         faults = {i: p for i, w in enumerate(words) if (p := text_problem(w, self.limits))}
-        result = Result(request, [], frame)
+        result = Result(request, [], frame, threshold=self._threshold())
         result.timings["queue"] = start - max(frame.received, request.submitted)
         slots: dict[int, Slot] = {}
         try:

@@ -95,6 +95,7 @@ class Request:
     assigned: CameraFrame | None = None  # the frame it is to be answered on
     answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
     last_start: float = float("-inf")
+    last_end: float = float("-inf")
     cancelled: str = ""  # why, once it is
     ended: bool = False
     steadiness: dict[tuple[int, str], Steadiness] = field(
@@ -147,6 +148,7 @@ class Result:
     rgb: NDArray[np.uint8] | None = None
     text: str = ""
     timings: dict[str, float] = field(default_factory=dict)  # seconds
+    threshold: float | None = None  # in force when the model was asked; None: it was not
 
 
 @dataclass

@@ -76,10 +76,18 @@ class Schedule:
         """Whether frames of this topic come into the mailbox."""
         return topic in self._newest
 
-    def starved(self) -> list[str]:
-        """Topics that requests wait for; "" for any camera."""
-        waiting = (r for r in self._requests.values() if r.frame is None and r is not self.busy)
-        return sorted({r.topic for r in waiting})
+    def starved(self, now: float, clock: int) -> dict[str, float]:
+        """Seconds that requests wait for a frame that answers them, by topic; "" for any camera.
+
+        One on every frame has waited since its last answer, not for the model and not for its rate.
+        """
+        waited: dict[str, float] = {}
+        for request in self._requests.values():
+            if request is self.busy or self._due_on(request, clock) is not None:
+                continue
+            since = max(request.submitted, request.last_end, request.last_start + self._interval)
+            waited[request.topic] = max(waited.get(request.topic, 0.0), now - since)
+        return waited
 
     # Frames
 
@@ -110,15 +118,19 @@ class Schedule:
 
     # Requests
 
+    def displace(self, request: Request) -> list[Ending]:
+        """End the one that has a request's id, which is about to be submitted."""
+        hopeless = self._problem(request) is not None
+        return self._replace(request, ", which cannot be carried out" if hopeless else "")
+
     def submit(self, request: Request, clock: int) -> list[Ending]:
-        """Take a request; one that cannot be carried out ends at once."""
+        """Take a request in the place of one with its id; what cannot be carried out ends at once."""
         request.id = request.id or uuid.uuid4().hex
         self.counts.instructions += 1
         if request.deadline is None and self.limits.default_deadline > 0:
             request.deadline = clock + int(self.limits.default_deadline * SECOND)
-        problem = self._problem(request)
-        endings = self._replace(request, "" if problem is None else ", which cannot be carried out")
-        problem = problem or self._full(request)  # what was replaced has made place
+        endings = self.displace(request)
+        problem = self._problem(request) or self._full(request)  # what was replaced has made place
         if problem is None:
             self._requests[request.id] = request
             return endings
@@ -183,6 +195,7 @@ class Schedule:
         request = turn.request
         self.busy = None
         self._finish[_flow(request)] = self._virtual + seconds
+        request.last_end = request.last_start + seconds
         request.answered_frame, request.assigned = turn.frame, None
         if request.ended:
             return []
@@ -268,21 +281,28 @@ class Schedule:
     def _ready(self, now: float, clock: int) -> tuple[list[Turn], float]:
         """What can be answered now, and how long to wait where nothing can."""
         wait = LONGEST_WAIT
-        interval = 1.0 / self.limits.max_rate if self.limits.max_rate > 0 else 0.0
         ready = []
         for request in self._requests.values():
             if request.deadline is not None:
                 wait = min(wait, DEADLINE_WAIT)
-            frame = request.frame or self._assigned(request, clock)
-            frame = frame or self._frame_for(request, clock)
+            frame = self._due_on(request, clock)
             if frame is None:
                 continue
-            rest = request.last_start + interval - now
+            rest = request.last_start + self._interval - now
             if request.every_frame and rest > 0:
                 wait = min(wait, rest)
                 continue
             ready.append(Turn(request, frame))
         return ready, wait
+
+    @property
+    def _interval(self) -> float:
+        """Seconds between the starts of one request's turns, at least."""
+        return 1.0 / self.limits.max_rate if self.limits.max_rate > 0 else 0.0
+
+    def _due_on(self, request: Request, clock: int) -> CameraFrame | None:
+        """The frame on which a request can be answered now."""
+        return request.frame or self._assigned(request, clock) or self._frame_for(request, clock)
 
     def _frame_for(self, request: Request, clock: int) -> CameraFrame | None:
         """The newest frame that answers a request, if it was not answered on it already."""

@@ -106,10 +106,16 @@ class Worker(Generic[FrameT]):
         counts.carried = self._carrier.carried
         return counts
 
-    def starved(self) -> list[str]:
-        """Image topics that requests wait for ("": any) while the engine is idle."""
+    def starved(self) -> dict[str, float]:
+        """Seconds that requests wait for a frame that answers them, by image topic ("": any)."""
         with self._changed:
-            return [] if self._schedule.busy is not None else self._schedule.starved()
+            return self._schedule.starved(time.monotonic(), self._clock())
+
+    def expire(self) -> None:
+        """Tell what has passed its deadline, also while the engine works on something else."""
+        with self._changed:
+            endings = self._schedule.expire(self._clock())
+        self._hand_over(endings)
 
     def offer(self, frame: CameraFrame) -> None:
         """Put a camera frame into the mailbox, in the place of the one that is there."""
@@ -138,6 +144,10 @@ class Worker(Generic[FrameT]):
 
     def submit(self, request: Request) -> None:
         """Take a request; one that cannot be carried out is answered at once."""
+        # The end of what it replaces is told first: from when it is there, it may be answered.
+        with self._changed:
+            endings = self._schedule.displace(request)
+        self._hand_over(endings)
         with self._changed:
             endings = self._schedule.submit(request, self._clock())
             self._changed.notify_all()
