@@ -317,7 +317,7 @@ def test_commands_say_in_one_line_what_is_wrong(
         (("eval", "dataset", "grefcoco", "val", "--root", tmp_path), "grefs"),
         (("record-truth", DEMO, TRUTH, tmp_path), tmp_path),
         (("record-truth", DEMO, noise, tmp_path / "new"), noise),
-        (("calibrate", "--data", tmp_path), tmp_path),
+        (("calibrate", "--data", tmp_path, "--model", broken), tmp_path),
         (
             (
                 "convert",
