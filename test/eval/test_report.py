@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,17 @@ def records() -> list[CaseRecord]:
             )
         made.append(CaseRecord(f"scene {number}", {"encode": 0.01, "mask": 0.02}, slots))
     return made
+
+
+def test_a_category_called_all_does_not_hide_the_whole() -> None:
+    run = records()
+    run = [
+        replace(r, slots=[r.slots[0], *(replace(s, category="all") for s in r.slots[1:])])
+        for r in run
+    ]
+    found = summary(run, [], 0.5, Scoring())["scores"]
+    counts = {name: row["n"] for name, row in found.items()}
+    assert counts == {"all": 120, "single": 30, "all (category)": 90}
 
 
 @pytest.fixture(scope="module")
