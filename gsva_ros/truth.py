@@ -171,8 +171,17 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
         raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
     except InputError as error:
         raise TruthError(str(error)) from error
-    frames = {}
+    frames: dict[int, FrameTruth] = {}
+    places: dict[tuple[str, int], int] = {}
     for image in data.images:
+        if image.id in frames:
+            raise TruthError(f"{source}: several images have the id {image.id}: give each its own")
+        other = places.setdefault((image.topic, image.stamp), image.id)
+        if other != image.id:
+            raise TruthError(
+                f"{source}: images {other} and {image.id} are both of {image.topic} at {image.stamp} ns: "
+                "put their annotations under one"
+            )
         if image.width * image.height > MAX_PIXELS:
             raise TruthError(
                 f"{source}: image {image.id}: {image.width}x{image.height} is too large"

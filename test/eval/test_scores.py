@@ -142,6 +142,11 @@ def test_intervals_hold_the_score_and_shrink_with_more_pictures() -> None:
     assert widths[1] < widths[0] / 5
 
 
+def test_cases_of_one_name_are_refused(cases: list[Case]) -> None:
+    with pytest.raises(InputError, match="2 cases are called 'scene 0'"):
+        evaluate(ScriptedEngine(cases, perfect), [*cases, cases[0]])
+
+
 def test_a_killed_run_goes_on(cases: list[Case], tmp_path) -> None:
     whole = evaluate(ScriptedEngine(cases, perfect), cases)
     path = tmp_path / "records.jsonl"
