@@ -301,6 +301,30 @@ def test_absent_expressions_contradict_nothing_that_is_known() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("box", "boxes"),
+        ("glass", "glasses"),
+        ("vase", "vases"),
+        ("knife", "knives"),
+        ("battery", "batteries"),
+        ("brush", "brushes"),
+        ("potato", "potatoes"),
+        ("roll of tape", "rolls of tape"),
+    ],
+)
+def test_a_plural_names_the_things_of_its_singular(one: str, many: str) -> None:
+    frames = [
+        [Known(f"the red {one}", 1), Known(f"all blue {many}", 2)],
+        [Known(f"all {many}", 2), Known("the green mug", 1)],
+    ]
+    negatives = Negatives(frames)
+    drawn = {t for seed in range(40) for t in negatives.draw(0, 8, np.random.default_rng(seed))}
+    assert f"the yellow {one}" in drawn
+    assert not drawn & {f"all {many}", f"the blue {one}", f"all red {many}"}
+
+
 def test_as_many_as_are_asked_and_none_twice() -> None:
     negatives = Negatives(FRAMES)
     for seed in range(30):
