@@ -103,6 +103,17 @@ def test_crumbs_stay_with_the_nearest_instance():
     assert len(split(touching)) == 1  # corners touch
 
 
+def test_many_things_alike_are_instances_and_no_crumbs():
+    mask = np.zeros((60, 120), bool)
+    for left in range(0, 120, 5):
+        mask[10:14, left : left + 4] = True
+    mask[30, 0] = True  # a crumb: less than a twentieth of the largest would be
+    mask[40:46, 0:6] = True
+    parts = split(mask)
+    assert len(parts) == 25
+    assert sum(part.sum() for part in parts) == mask.sum()
+
+
 def depth_message(depth, stamp=5.0):
     msg = Image(height=depth.shape[0], width=depth.shape[1], encoding="32FC1")
     msg.step = 4 * depth.shape[1]
