@@ -227,6 +227,23 @@ def test_depth_encodings():
         to_metres(np.zeros((2, 2)))
 
 
+def test_a_largest_number_is_no_depth():
+    depth = np.full((10, 10), 2.0, np.float32)
+    depth[0, :2] = np.finfo(np.float32).max, 2e4
+    metres = to_metres(depth)
+    assert np.isnan(metres[0, :2]).all()
+    points = organised_points(metres, K, np.ones((10, 10), bool), (0, 0))
+    assert shape_of(points).centroid[2] == pytest.approx(2.0)
+
+
+def test_far_points_keep_their_shape():
+    """Sums of many float32 numbers that lie far out would lose the last metres."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (200_000, 3)).astype(np.float32)
+    points[:, 2] += 5000
+    assert shape_of(points).centroid[2] == pytest.approx(5000.0, abs=0.02)
+
+
 def test_shape_of_a_turned_box():
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.5, 0.5, (20000, 3)) * [0.4, 0.2, 0.1]
