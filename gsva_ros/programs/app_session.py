@@ -5,6 +5,7 @@ No user interface and no ROS: the page (`app_page`) shows what stands here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -210,7 +211,9 @@ class Session:
             )
         slots = self.slots(threshold)
         truth = [_truth(slots[n], c, self.rgb.shape[:2]) for n, c in self.corrections.items()]
-        key = f"{self.bag.path if self.bag else ''} {self.name}"
+        # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
+        pixels = hashlib.sha256(self.rgb.tobytes()).hexdigest()
+        key = f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
         self.labelled[key] = (self.rgb, truth)
         return len(truth)
 
