@@ -25,7 +25,7 @@ from gsva_ros.errors import InputError, write_result
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.sources.bag import truth_cases
-from gsva_ros.truth import TruthError, read_truth
+from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "tabletop"
@@ -166,6 +166,25 @@ def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
     path.write_bytes(text)
     with pytest.raises(TruthError, match=r"truth\.json"):
         read_truth(path)
+
+
+def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:
+    path, mask = tmp_path / "truth.json", np.ones((4, 6), bool)
+    known = Referring("a", "x", 1, mask)
+    for expressions, said in (
+        ([], "no size"),
+        ([Referring("a", "x", 0)], "no size"),
+        ([known, Referring("b", "x", 1, mask.T)], "several sizes"),
+        ([known, Referring("b")], "'b': its truth is not known"),
+        ([known, Referring("b", "x", 2)], "'b': 2 referents and no mask"),
+    ):
+        with pytest.raises(TruthError, match=f"/cam at 5 ns: .*{said}") as error:
+            write_truth(path, "/cam", [(5, expressions)])
+        one_line_about(path, error.value)
+        assert not path.exists()
+    write_truth(path, "/cam", [(5, [Referring("none", "x", 0), known])])
+    (frame,) = read_truth(path)
+    assert [e.mask.sum() for e in frame.expressions()] == [0, 24]
 
 
 def test_run_lengths_are_never_trusted(tmp_path: Path) -> None:
