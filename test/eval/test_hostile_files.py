@@ -159,13 +159,40 @@ def test_hostile_truth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"\xff\xfe", b"[" * 100_000, b"null", b"[]", b'{"images": {}, "annotations": 3}', b"NaN"],
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"null",
+        b"[]",
+        b'{"images": {}, "annotations": 3}',
+        b"NaN",
+    ],
 )
 def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "truth.json"
     path.write_bytes(text)
     with pytest.raises(TruthError, match=r"truth\.json"):
         read_truth(path)
+
+
+def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
+    """A stamp is what a frame is known by: a driver that leaves it 0 makes one of all."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        kind = "sensor_msgs/msg/Image"
+        to = writer.add_connection("/cam", kind, typestore=store)
+        stamp = store.types["builtin_interfaces/msg/Time"](0, 0)
+        header = store.types["std_msgs/msg/Header"](stamp, "c")
+        for number in range(8):
+            pixels = np.full(6 * 8 * 3, number, np.uint8)
+            msg = store.types[kind](header, 6, 8, "rgb8", 0, 24, pixels)
+            writer.write(to, 1 + number, store.serialize_cdr(msg, kind))
+    with Bag(tmp_path / "bag") as bag:
+        assert list(bag.frames("/cam")) == [0]
+        assert bag.rgb("/cam", 0)[0, 0, 0] == 7
+        (problem,) = bag.problems
+    assert "/cam: 7 frames have the stamp of another one (first 0 ns)" in problem
 
 
 def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:
