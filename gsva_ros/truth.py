@@ -183,10 +183,10 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
     """
     try:
         data = validated(TruthFile, json.loads(text), source)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
     except InputError as error:
         raise TruthError(str(error)) from error
+    except (ValueError, RecursionError) as error:  # a number too long to read is a plain ValueError
+        raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
     frames: dict[int, FrameTruth] = {}
     places: dict[tuple[str, int], int] = {}
     for image in data.images:

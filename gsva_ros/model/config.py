@@ -154,5 +154,5 @@ def read_json(path: Path) -> Any:
     """A JSON file of a model's directory; InputError where it is none."""
     try:
         return json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of text, JSON, or a number too long to read
         raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error

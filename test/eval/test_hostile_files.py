@@ -21,10 +21,12 @@ from rosbags.typesys import Stores, get_typestore
 from gsva_ros import cli
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.datasets import files
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.sources.bag import truth_cases
+from gsva_ros.model import config
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +169,7 @@ def test_hostile_truth(tmp_path: Path) -> None:
         b"[]",
         b'{"images": {}, "annotations": 3}',
         b"NaN",
+        b"9" * 5000,
     ],
 )
 def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
@@ -193,6 +196,16 @@ def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
         assert bag.rgb("/cam", 0)[0, 0, 0] == 7
         (problem,) = bag.problems
     assert "/cam: 7 frames have the stamp of another one (first 0 ns)" in problem
+
+
+def test_numbers_of_thousands_of_digits_are_no_json(tmp_path: Path) -> None:
+    """Python refuses to read them, in an error of its own."""
+    path = tmp_path / "long.json"
+    path.write_text("9" * 5000)
+    for read in (config.read_json, files.read_json):
+        with pytest.raises(InputError, match="digits") as error:
+            read(path)
+        one_line_about(path, error.value)
 
 
 def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def changed(folder: Path, file: str, **values: object) -> None:
     ],
 )
 def test_configurations_that_cannot_be(folder: Path, values: dict, named: str) -> None:
+        ({"conversation": "vicuna"}, "'vicuna' is unknown; there are llava_v1"),
     changed(folder, "config.json", **values)
     with pytest.raises(InputError, match=named) as caught:
         load_converted(folder)
