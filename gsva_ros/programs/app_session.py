@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from gsva_ros.answer import Answer, Rejection, Segmenter, Slot
 from gsva_ros.bags.bag import Bag
-from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, poster
 from gsva_ros.stamps import SECOND
@@ -85,7 +84,7 @@ class Session:
             return
         data = path.read_bytes()
         try:
-            rgb = to_rgb(SimpleNamespace(format=path.suffix, data=data))
+            rgb = file_rgb(data, path.suffix)
         except MessageError as error:
             raise InputError(
                 f"{path.name}: neither a picture nor a bag ({error.problem}); "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import random
 import resource
@@ -15,12 +16,13 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros import cli
 from gsva_ros.bags.bag import Bag, BagError
-from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.conversions import MessageError, file_rgb, to_rgb
 from gsva_ros.datasets import files
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.eval.asks import AskError, read_asks
@@ -329,6 +331,29 @@ def test_compressed_pictures_are_checked_as_raw_ones_are(
         30,
         3,
     )
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg"])
+def test_a_compressed_mosaic_has_its_colours(suffix: str) -> None:
+    """compressed_image_transport packs a Bayer picture as it is, in one channel."""
+    mosaic = np.tile(np.array([[200, 100], [100, 30]], np.uint8), (12, 16))
+    data = cv2.imencode(f".{suffix}", mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    said = SimpleNamespace(format=f"bayer_rggb8; {suffix} compressed ", data=data)
+    assert np.abs(to_rgb(said)[4:-4, 4:-4].astype(int) - (200, 100, 30)).max() <= 3
+    # One that was made a colour picture before stays as it is.
+    colour = cv2.imencode(".png", np.full((20, 30, 3), (30, 100, 200), np.uint8))[1].tobytes()
+    said = SimpleNamespace(format="bayer_rggb8; png compressed bgr8", data=colour)
+    assert (to_rgb(said) == (200, 100, 30)).all()
+
+
+def test_exif_turns_files_and_no_messages() -> None:
+    """camera_info and depth are of the pixels as the sensor has them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: a quarter turn
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(file, "JPEG", exif=exif)
+    assert to_rgb(SimpleNamespace(format="jpeg", data=file.getvalue())).shape == (40, 80, 3)
+    assert file_rgb(file.getvalue(), ".jpg").shape == (80, 40, 3)
 
 
 def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
