@@ -331,6 +331,23 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     (solid,) = detections.sent[0].detections
     assert (solid.id, solid.bbox.center, solid.bbox.size) == ("1.0", "pose", "extents")
     assert solid.results[0].pose.pose == "pose"
+    # Requests without an end: the newest labels stay, and a number is not soon another expression's.
+    monkeypatch.setattr(module, "LABELS", 3)
+    monkeypatch.setattr(module, "LAST_NUMBER", 6)
+
+    def labels(*expressions):
+        answer.instances = [types.SimpleNamespace(**vars(instance)) for _ in expressions]
+        for each, expression in zip(answer.instances, expressions, strict=True):
+            each.expression = expression
+        views.publish(answer)
+        return {c.class_name: c.class_id for c in made["label_info"].sent[-1].class_map}
+
+    assert labels("green") == {"red": 1, "green": 2}
+    assert labels("blue", "red", "blue") == {"green": 2, "red": 1, "blue": 3}
+    assert labels("black") == {"red": 1, "blue": 3, "black": 4}
+    assert labels("green") == {"blue": 3, "black": 4, "green": 5}
+    assert labels("blue", "a", "b", "c") == {"blue": 3, "a": 6, "b": 1, "c": 2}
+    assert labels("d") == {"b": 1, "c": 2, "d": 3}
 
 
 class Buffer:
