@@ -5,7 +5,7 @@ Imports numpy only, so that whatever consumes answers needs neither torch nor RO
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -246,9 +246,7 @@ def text_fault(text: object, what: str) -> str:
 
 def thresholds_of(given: float | Sequence[float], count: int) -> list[float]:
     """One threshold an expression; ValueError where they are no probabilities or too few."""
-    values = (
-        [float(given)] * count if isinstance(given, (int, float)) else [float(t) for t in given]
-    )
+    values = [float(t) for t in given] if isinstance(given, Iterable) else [float(given)] * count
     if len(values) != count:
         raise ValueError(f"{len(values)} thresholds for {count} expressions: give one, or one each")
     for value in values:

@@ -24,9 +24,20 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"formatter_class": Help} | kwargs)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --device and --dtype, as `gsva_ros.load` takes them."""
-    parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
+def add_model_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
+    """Add --model, --device and --dtype, as `gsva_ros.load` takes them.
+
+    Args:
+        changed: the command writes into the model, so that its directory must be given.
+    """
+    if changed:
+        parser.add_argument(
+            "--model", required=True, help="checkpoint directory, which is changed; no bundled name"
+        )
+    else:
+        parser.add_argument(
+            "--model", default="gsva-mini", help="bundled name or checkpoint directory"
+        )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--dtype",

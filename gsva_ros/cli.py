@@ -150,13 +150,11 @@ def _line(slot: Slot) -> str:
 
 def _picture(path: Path) -> Any:
     """uint8 [H, W, 3] RGB of a picture file, checked as camera pictures are."""
-    from types import SimpleNamespace
-
-    from gsva_ros.conversions import MessageError, to_rgb
+    from gsva_ros.conversions import MessageError, file_rgb
 
     data = path.read_bytes()
     try:
-        return to_rgb(SimpleNamespace(format=path.suffix, data=data))
+        return file_rgb(data, path.suffix)
     except MessageError as error:
         raise InputError(f"{path}: not a picture that can be segmented: {error.problem}") from error
 

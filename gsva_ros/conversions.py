@@ -67,6 +67,8 @@ class MessageError(InputError):
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     """Return the picture in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.
 
+    Pixels are where the sensor has them, as `camera_info` and depth mean them: a JPEG's EXIF turns nothing.
+
     Raises MessageError, naming the topic, for a message that cannot be read.
     """
     if hasattr(msg, "format"):
@@ -81,6 +83,14 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     except Exception as error:  # cv2.error and the libraries' own: all mean "cannot convert"
         problem = f"cannot convert {msg.width}x{msg.height} {msg.encoding} to rgb8: {error}"
         raise MessageError(topic, problem) from error
+
+
+def file_rgb(data: bytes, suffix: str) -> np.ndarray:
+    """Return a picture file's pixels as uint8, height x width x 3, RGB, turned as its EXIF says.
+
+    Raises MessageError for what is no picture, or one that `to_rgb` would refuse too.
+    """
+    return _decompress(SimpleNamespace(format=suffix, data=data), "", cv2.IMREAD_COLOR)
 
 
 def check_layout(msg: Any, topic: str = "") -> None:
@@ -147,26 +157,50 @@ def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
     return message_to_cvimage(packed, "rgb8")
 
 
-def _decompress(msg: Any, topic: str) -> np.ndarray:
+def _decompress(
+    msg: Any, topic: str, how: int = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+) -> np.ndarray:
+    """RGB of a compressed picture; how: flags of `cv2.imdecode`."""
     if len(msg.data) == 0:
         raise MessageError(topic, "empty compressed image")
-    _check_header(msg, topic)
+    encoding, grey = _check_header(msg, topic)
+    if encoding.startswith("bayer_") and grey:
+        mosaic = _decoded(msg, topic, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        height, width = mosaic.shape
+        raw = SimpleNamespace(
+            height=height,
+            width=width,
+            encoding=encoding,
+            is_bigendian=0,
+            step=width,
+            data=mosaic.tobytes(),
+        )
+        return to_rgb(raw, topic)
+    return cv2.cvtColor(_decoded(msg, topic, how), cv2.COLOR_BGR2RGB)
+
+
+def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
     try:
-        bgr = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), how)
     except cv2.error as error:
         raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
-    if bgr is None:
+    if pixels is None:
         raise MessageError(
             topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes cannot be decoded"
         )
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
-def _check_header(msg: Any, topic: str) -> None:
-    """What raw pictures are checked for, from the format and the file's header, before decoding."""
+def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
+    """What raw pictures are checked for, from the format and the file's header, before decoding.
+
+    Returns:
+        The encoding before it was compressed ("": not said), and whether the file has one channel.
+    """
     # compressed_image_transport writes "ENCODING; jpeg compressed bgr8"; others "jpeg" or "png".
     encoding, parted, _ = msg.format.partition(";")
-    if parted and encoding.strip() not in BYTES_PER_PIXEL:
+    encoding = encoding.strip() if parted else ""
+    if parted and encoding not in BYTES_PER_PIXEL:
         known = ", ".join(BYTES_PER_PIXEL)
         raise MessageError(
             topic, f"compressed image of unknown encoding {encoding!r}; this node reads {known}"
@@ -177,6 +211,7 @@ def _check_header(msg: Any, topic: str) -> None:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(bytes(msg.data))) as picture:
                 width, height = picture.size
+                grey = len(picture.getbands()) == 1 and picture.mode != "P"
     except Image.DecompressionBombError as error:
         raise MessageError(topic, f"compressed image: {error}") from error
     except Exception as error:  # Pillow's plugins raise what struct and zlib raise
@@ -185,6 +220,7 @@ def _check_header(msg: Any, topic: str) -> None:
             f"compressed image ({msg.format!r}) of {len(msg.data)} bytes has no readable header",
         ) from error
     check_size(width, height, topic)
+    return encoding, grey
 
 
 def mask_of(instance: Any, width: int, height: int) -> np.ndarray:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
+#: Metres; what is farther is no depth that a camera measures.
+FARTHEST = 1e4
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -31,6 +34,8 @@ class Shape:
 def to_metres(depth: NDArray[np.generic]) -> Array:
     """Depth as float32 metres, NaN where there is none (REP 118: uint16 millimetres, float32 metres).
 
+    More than FARTHEST is none: some drivers write the largest number where they measure nothing.
+
     Raises:
         ValueError: neither uint16 nor float32.
     """
@@ -42,7 +47,7 @@ def to_metres(depth: NDArray[np.generic]) -> Array:
         raise ValueError(
             f"depth is {depth.dtype}; REP 118 has uint16 millimetres and float32 metres"
         )
-    metres[~np.isfinite(metres) | (metres <= 0)] = np.nan
+    metres[~((metres > 0) & (metres <= FARTHEST))] = np.nan
     return metres
 
 
@@ -70,15 +75,17 @@ def organised_points(
 def shape_of(points: Array) -> Shape | None:
     """Centroid and principal axes of points [..., 3]; None where fewer than three are finite."""
     flat = points.reshape(-1, 3)
-    flat = flat[np.isfinite(flat).all(1)]
+    flat = flat[np.isfinite(flat).all(1)].astype(np.float64)
     if len(flat) < 3:
         return None
     centroid = flat.mean(0)
-    centred = (flat - centroid).astype(np.float64)
+    centred = flat - centroid
     _, vectors = np.linalg.eigh(centred.T @ centred)
     axes = vectors[:, ::-1].copy()
     if np.linalg.det(axes) < 0:
         axes[:, 2] *= -1
     along = centred @ axes
     low, high = np.percentile(along, (2, 98), axis=0)
-    return Shape(centroid, axes.astype(np.float32), (high - low).astype(np.float32))
+    return Shape(
+        centroid.astype(np.float32), axes.astype(np.float32), (high - low).astype(np.float32)
+    )

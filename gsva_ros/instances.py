@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: A component with a smaller share of the mask is taken for a crumb of the nearest larger one.
+#: A component smaller than this share of the largest one is taken for a crumb of the nearest larger one.
 CRUMB = 0.05
 
 
@@ -18,9 +18,7 @@ def split(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
     """
     count, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
-    large = np.flatnonzero(areas >= max(1.0, CRUMB * areas.sum())) + 1
-    if not len(large):
-        return [mask]
+    large = np.flatnonzero(areas >= CRUMB * areas.max()) + 1
     owner = np.zeros(count, int)
     owner[large] = large
     for crumb in set(range(1, count)) - set(large.tolist()):

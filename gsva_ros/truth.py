@@ -119,15 +119,28 @@ class FrameTruth:
 
 
 def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referring]]]) -> None:
-    """Write the truth of frames, each with its header's stamp in nanoseconds."""
+    """Write the truth of frames, each with its header's stamp in nanoseconds.
+
+    Raises:
+        TruthError: a frame without a mask, whose size is not known then, or with masks of several sizes;
+            an expression whose referents are not known, or that has some and no mask.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for stamp, expressions in frames:
-        assert expressions[0].mask is not None
-        height, width = expressions[0].mask.shape
+        where = f"{path}: {topic} at {stamp} ns"
+        sizes = {each.mask.shape for each in expressions if each.mask is not None}
+        if len(sizes) != 1:
+            found = "several sizes" if sizes else "no size, for no expression of it has a mask"
+            raise TruthError(f"{where}: the frame has {found}; give masks of the frame's size")
+        ((height, width),) = sizes
         image = {"id": len(images) + 1, "topic": topic, "stamp": stamp}
         images.append(image | {"width": width, "height": height})
         for each in expressions:
+            if each.referents is None:
+                raise TruthError(
+                    f"{where}: {each.expression!r}: its truth is not known (no referents): leave it out"
+                )
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": image["id"],
@@ -136,7 +149,10 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                 "referents": each.referents,
             }
             if each.referents:
-                assert each.mask is not None
+                if each.mask is None:
+                    raise TruthError(
+                        f"{where}: {each.expression!r}: {each.referents} referents and no mask"
+                    )
                 coded = rle.encode(np.asfortranarray(each.mask.astype(np.uint8)))
                 annotation["area"] = int(each.mask.sum())
                 annotation["bbox"] = rle.toBbox(coded).tolist()
@@ -167,12 +183,21 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
     """
     try:
         data = validated(TruthFile, json.loads(text), source)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
     except InputError as error:
         raise TruthError(str(error)) from error
-    frames = {}
+    except (ValueError, RecursionError) as error:  # a number too long to read is a plain ValueError
+        raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
+    frames: dict[int, FrameTruth] = {}
+    places: dict[tuple[str, int], int] = {}
     for image in data.images:
+        if image.id in frames:
+            raise TruthError(f"{source}: several images have the id {image.id}: give each its own")
+        other = places.setdefault((image.topic, image.stamp), image.id)
+        if other != image.id:
+            raise TruthError(
+                f"{source}: images {other} and {image.id} are both of {image.topic} at {image.stamp} ns: "
+                "put their annotations under one"
+            )
         if image.width * image.height > MAX_PIXELS:
             raise TruthError(
                 f"{source}: image {image.id}: {image.width}x{image.height} is too large"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ class Bag:
     def frames(self, topic: str) -> dict[int, Place]:
         """Header stamp (nanoseconds) of every frame of an image topic, in the order recorded.
 
+        A stamp is what a frame is known by: of several with one, the last is there, and `problems` counts
+        the others.
+
         Raises:
             BagError: no such image topic; names those that there are.
         """
@@ -110,10 +114,19 @@ class Bag:
             if topic not in self.image_topics:
                 topics = ", ".join(self.image_topics) or "none"
                 raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {topics}")
-            self._frames[topic] = {
-                nanoseconds(msg.header.stamp): (connection, at)
-                for connection, at, msg in self._messages(lambda c: c.topic == topic)
-            }
+            found: dict[int, Place] = {}
+            hidden: Counter[int] = Counter()
+            for connection, at, msg in self._messages(lambda c: c.topic == topic):
+                stamp = nanoseconds(msg.header.stamp)
+                hidden[stamp] += stamp in found
+                found[stamp] = connection, at
+            self._frames[topic] = found
+            if count := hidden.total():
+                stamp = next(stamp for stamp, others in hidden.items() if others)
+                self.problems.append(
+                    f"{self.path}: {topic}: {count} frames have the stamp of another one (first {stamp} "
+                    "ns) and cannot be told from it: stamp each when it is taken"
+                )
         return self._frames[topic]
 
     def rgb(self, topic: str, stamp: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..truth import Referring
 
 
@@ -71,6 +71,6 @@ def read_json(path: Path) -> Any:
             return json.loads(data.decode(encoding))
         except UnicodeDecodeError:
             continue
-        except json.JSONDecodeError as error:
-            raise DatasetError(f"{path}: {error}") from error
+        except (ValueError, RecursionError) as error:  # also of a number too long to read
+            raise DatasetError(f"{path}: {one_line(error)}") from error
     raise DatasetError(f"{path}: neither UTF-8 nor CP-1252 text")

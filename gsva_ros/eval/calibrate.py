@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,11 @@ TEMPERATURES = (0.1, 10.0)
 _ROUNDED = 1e-7
 
 
+def unrounded(p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities [N] away from 0 and 1, where rounding makes different scores alike."""
+    return np.clip(p_seg, _ROUNDED, 1.0 - _ROUNDED)
+
+
 @dataclass(frozen=True)
 class Rule:
     """How scores become decisions: p_seg is the sigmoid of score / temperature + bias.
@@ -39,7 +43,7 @@ class Rule:
 
     def scores(self, p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
         """The scores [N] that gave these p_seg [N]."""
-        p_seg = np.clip(p_seg, _ROUNDED, 1.0 - _ROUNDED)
+        p_seg = unrounded(p_seg)
         return np.asarray((np.log(p_seg) - np.log1p(-p_seg) - self.bias) * self.temperature)
 
     def p_seg(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -52,40 +56,86 @@ class Rule:
         Args:
             slots: decided with this rule.
 
+        Raises:
+            InputError: the slots are all present or all absent, or no such rule decides them alike.
+
         Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), section 2; Guo et al.,
         "On Calibration of Modern Neural Networks" (ICML 2017), section 4.
         """
-        scores = torch.from_numpy(self.scores(slots.p_seg))
-        present = torch.from_numpy(slots.present).to(scores.dtype)
-        # The temperature's logarithm: it stays positive.
-        found = torch.zeros(2, dtype=scores.dtype, requires_grad=True)
+        check_both_kinds(slots)
+        scores = self.scores(slots.p_seg)
+        kept = slots.p_seg >= self.threshold
+        after = _least_cross_entropy(scores, slots.present)
+        # Midway between neighbours, so that rounding moves neither of them across; where there is but one,
+        # half of what e-folds the odds beside it.
+        lowest = float(scores[kept].min() if kept.any() else scores.max() + after.temperature)
+        highest = float(scores[~kept].max() if not kept.all() else lowest - after.temperature)
+        (threshold,) = after.p_seg(np.array([(highest + lowest) / 2]))
+        after = replace(after, threshold=float(threshold))
+        # The engine's p_seg are of this precision: close to 1 they fall together.
+        decided = after.p_seg(scores).astype(np.float32) >= after.threshold
+        if changed := int((decided != kept).sum()):
+            raise InputError(
+                f"a threshold of {self.threshold:.6g} lies among probabilities that rounding makes alike: "
+                f"{changed} of {len(kept)} decisions would change; ask for another threshold (--t-acc)"
+            )
+        return after
+
+
+def check_both_kinds(slots: Slots) -> None:
+    """Raise InputError unless something is there and something is not: what calibration compares."""
+    count, present = len(slots.present), int(slots.present.sum())
+    if not 0 < present < count:
+        raise InputError(
+            f"{present} of {count} expressions are of something that is there: calibration takes both, "
+            "present and absent; give other or more scenes"
+        )
+
+
+def _least_cross_entropy(scores: NDArray[np.float64], present: NDArray[np.bool_]) -> Rule:
+    """The rule of the least cross-entropy among those with TEMPERATURES; its threshold is 0.
+
+    Args:
+        scores, present: [N].
+    """
+    said, truth = torch.from_numpy(scores), torch.from_numpy(present).to(torch.float64)
+
+    def fitted(start: list[float], steepness: float | None = None) -> list[float]:
+        """Steepness, which is one through the temperature, and bias; or the bias alone."""
+        found = torch.tensor(start, dtype=torch.float64, requires_grad=True)
         search = torch.optim.LBFGS([found], max_iter=200, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
             search.zero_grad()
-            said = scores * (-found[0]).exp() + found[1]
-            entropy = F.binary_cross_entropy_with_logits(said, present)
+            logits = said * (found[0] if steepness is None else steepness) + found[-1]
+            entropy = F.binary_cross_entropy_with_logits(logits, truth)
             entropy.backward()  # type: ignore[no-untyped-call]
             return entropy
 
         search.step(loss)  # type: ignore[no-untyped-call]
-        log_temperature, bias = found.tolist()
-        temperature = math.exp(log_temperature)
-        after = Rule(float(np.clip(temperature, *TEMPERATURES)), bias, 0.0)
-        (threshold,) = after.p_seg(self.scores(np.array([self.threshold])))
-        # What lay on the threshold is not to fall below it by rounding.
-        return replace(after, threshold=max(0.0, float(threshold) - 1e-6))
+        return [float(value) for value in found.detach()]
+
+    steepness, bias = fitted([1.0, 0.0])
+    bounded = min(max(steepness, 1 / TEMPERATURES[1]), 1 / TEMPERATURES[0])
+    if bounded != steepness:
+        # The loss is convex, so the best of the allowed lies at the bound. A steeper rule is made flatter
+        # about the score that it divided at: between two clusters the bias alone has no slope to follow.
+        start = bias * bounded / steepness if steepness > bounded else bias
+        (bias,) = fitted([start], bounded)
+    return Rule(1 / bounded, bias, 0.0)
 
 
 def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
-    """The highest threshold that keeps at least this share of the present (0 to 1).
+    """The highest threshold that keeps at least this share of the present (more than 0, at most 1).
 
     Raises:
-        ValueError: `wanted` is out of range, or nothing is present.
+        InputError: `wanted` is out of range, or nothing is present.
     """
     kept = np.sort(slots.p_seg[slots.present])
     if not 0.0 < wanted <= 1.0 or not len(kept):
-        raise ValueError(f"a T-acc of {wanted} cannot be had from {len(kept)} present expressions")
+        raise InputError(
+            f"a T-acc of {wanted:g} cannot be had from {len(kept)} present expressions"
+        )
     # A slot is rejected below the threshold, so the threshold itself is kept.
     return float(kept[int(np.floor((1.0 - wanted) * len(kept) + 1e-9))])
 
@@ -94,11 +144,16 @@ def threshold_for_equal_t_acc(slots: Slots, before: float) -> float:
     """The highest threshold, hence the best N-acc, whose T-acc is within EQUAL_T_ACC of `before`'s.
 
     Raises:
-        ValueError: nothing is present.
+        InputError: nothing is present, or `before` keeps nothing of it.
     """
-    return threshold_for_t_acc(
-        slots, float((slots.p_seg[slots.present] >= before).mean()) - EQUAL_T_ACC
-    )
+    kept = slots.p_seg[slots.present] >= before
+    share = float(kept.mean()) if len(kept) else 0.0
+    if share <= EQUAL_T_ACC:
+        raise InputError(
+            f"a threshold of {before:g} keeps {int(kept.sum())} of {len(kept)} present expressions: there "
+            "is no T-acc to keep equal; give --t-acc"
+        )
+    return threshold_for_t_acc(slots, share - EQUAL_T_ACC)
 
 
 def threshold_for_giou(slots: Slots) -> float:

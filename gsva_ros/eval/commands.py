@@ -102,10 +102,12 @@ def register(subparsers: Any) -> None:
         "config.json, where the engine finds them, and how they were found into calibration.json.",
     )
     scenes.add_arguments(calibrate, "val")
-    _run_arguments(calibrate)
+    _run_arguments(calibrate, changed=True)
     goal = calibrate.add_mutually_exclusive_group()
     goal.add_argument(
-        "--t-acc", type=float, help="keep this share of the present; without it: the best gIoU"
+        "--t-acc",
+        type=float,
+        help="keep this share of the present, more than 0 and at most 1; without it: the best gIoU",
     )
     goal.add_argument(
         "--equal-t-acc", action="store_true", help="the best N-acc at the T-acc as it is"
@@ -129,8 +131,8 @@ def _output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, help="write one HTML page here")
 
 
-def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
+def _run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
+    add_model_arguments(parser, changed)
     parser.add_argument(
         "--records", type=Path, help="keep records here while running; a killed run goes on"
     )
@@ -354,22 +356,26 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from ..engine import Engine, model_directory
+    from ..engine import Engine
     from .calibrate import (
         CALIBRATION_NAME,
         EQUAL_T_ACC,
         Rule,
         calibrated,
+        check_both_kinds,
         threshold_for_equal_t_acc,
         threshold_for_giou,
         threshold_for_t_acc,
+        unrounded,
         write_rule,
     )
     from .processes import processes
     from .run import evaluate
     from .summary import Slots
 
-    directory = model_directory(args.model)
+    if args.t_acc is not None and not 0.0 < args.t_acc <= 1.0:
+        raise InputError(f"--t-acc is a share, more than 0 and at most 1, not {args.t_acc:g}")
+    directory = _own_directory(args.model)
     check_writable(directory / CALIBRATION_NAME)
     with scenes.gather(args) as gathered:
         cases = gathered.cases
@@ -380,6 +386,8 @@ def _calibrate(args: argparse.Namespace) -> int:
     slots = Slots.of(evaluate(engine, cases, kept, label="model"))
     if not processes().is_main_process:
         return 0
+    check_both_kinds(slots)
+    slots = replace(slots, p_seg=unrounded(slots.p_seg))
     if args.equal_t_acc:
         threshold = threshold_for_equal_t_acc(slots, engine.rejection_threshold)
         goal = f"best N-acc at equal T-acc (within {EQUAL_T_ACC})"
@@ -397,3 +405,16 @@ def _calibrate(args: argparse.Namespace) -> int:
         print(f"{name:8}{figures}")
     print(f"written: {directory}")
     return 0
+
+
+def _own_directory(model: str) -> Path:
+    """The directory of a model that may be changed; InputError: it is the package's, or none."""
+    from ..engine import model_directory
+
+    directory = model_directory(model)
+    if directory != Path(model):
+        raise InputError(
+            f"{model} comes with the package and stays as it is: copy it "
+            f"(cp -r '{directory}' my-{model}) and give --model my-{model}"
+        )
+    return directory

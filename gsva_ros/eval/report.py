@@ -89,10 +89,15 @@ def gallery(
     records: Sequence[CaseRecord],
     picks: Sequence[Pick],
 ) -> list[Card]:
-    """Ask the picked expressions once more and draw them; the same weights answer as before."""
+    """Ask the picked expressions once more and draw them; the same weights answer as before.
+
+    Args:
+        cases: those of the records, and perhaps others that were left out.
+    """
+    by_id = {case.id: case for case in cases}
     cards = []
     for pick in picks:
-        rgb, queries = cases[pick.case].read()
+        rgb, queries = by_id[records[pick.case].id].read()
         record, query = records[pick.case].slots[pick.slot], queries[pick.slot]
         slot = engine.segment(engine.encode(rgb), [query.expression]).slots[0]
         iou = record.intersection / max(record.union, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -123,8 +124,14 @@ def evaluate(
         rules: the data set's, see `metrics.metric`.
         problems: takes a line for each case that cannot be read, which is left out then; None: it raises.
         blind: show the engine a grey picture of the same size instead: what the words alone give away.
+
+    Raises:
+        InputError: cases of one name, whose records could not be told apart; or see `problems`.
     """
     cases = list(cases)
+    (name, count), *_ = Counter(case.id for case in cases).most_common(1) or [("", 1)]
+    if count > 1:
+        raise InputError(f"{count} cases are called {name!r}: give each picture once")
     here = processes()
     mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}

@@ -86,10 +86,14 @@ class Slots:
 
 
 def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str, Any]:
-    """Metrics with 95 % intervals, for all slots and by category."""
+    """Metrics with 95 % intervals, for all slots ("all") and by category.
+
+    A category that is itself called "all" is there as "all (category)".
+    """
     table, compute = slots.terms(rejected, how), metric(how.rules)
     groups = {"all": np.ones(len(table), bool)}
-    groups |= {str(name): slots.category == name for name in np.unique(slots.category)}
+    for name in np.unique(slots.category):
+        groups[f"{name} (category)" if name in groups else str(name)] = slots.category == name
     result: dict[str, Any] = {}
     for name, chosen in groups.items():
         values = compute(table[chosen].sum(0))

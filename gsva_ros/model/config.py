@@ -22,7 +22,7 @@ SAM_DEFAULTS: dict[str, Any] = {
     "mask_in_chans": 16,
     "mlp_ratio": 4,
 }
-# openai/clip-vit-large-patch14's preprocessing, which the official GSVA uses.
+# The defaults of transformers' CLIPImageProcessor, which are openai/clip-vit-large-patch14's.
 CLIP_PREPROCESSOR: dict[str, Any] = {
     "do_resize": True,
     "size": {"shortest_edge": 224},
@@ -56,7 +56,8 @@ class GSVAConfig:
         conversation: name of a template in `prompt.CONVERSATIONS`.
         select_layer: index into the vision tower's hidden states (-2: second to last layer).
         use_im_start_end: whether <im_start> and <im_end> enclose the image tokens.
-        preprocessor: the fields of CLIPImageProcessor's preprocessor_config.json.
+        preprocessor: the fields of CLIPImageProcessor's preprocessor_config.json; what it leaves out, as
+            OpenAI's own files do, is filled with that class's defaults.
         image_token_norm: a departure from GSVA: LayerNorm on the CLIP tokens before the projector.
         image_token_position: a departure: a learned position embedding on the image tokens.
         slot_temperature: what the scores of [SEG] and [REJ] are divided by before they become p_seg.
@@ -92,6 +93,7 @@ class GSVAConfig:
 
     def __post_init__(self) -> None:
         self.sam = {**SAM_DEFAULTS, **self.sam}
+        self.preprocessor = _completed(self.preprocessor)
         validated(schema.Config, self.to_dict(), self.source)
         validated(schema.Preprocessor, self.preprocessor, f"{self.source}: preprocessor")
 
@@ -137,10 +139,17 @@ class GSVAConfig:
         if isinstance(data.get("sam"), dict):
             data["sam"] = {**SAM_DEFAULTS, **data["sam"]}
         validated(schema.Config, data, str(path))
-        preprocessor = read_json(path.with_name(PREPROCESSOR_NAME))
+        preprocessor = _completed(read_json(path.with_name(PREPROCESSOR_NAME)))
         validated(schema.Preprocessor, preprocessor, str(path.with_name(PREPROCESSOR_NAME)))
         del data["model_type"]
         return cls(**data, preprocessor=preprocessor, source=str(path))
+
+
+def _completed(preprocessor: Any) -> Any:
+    """Its fields with defaults for those left out or null; what is no object, as it is."""
+    if not isinstance(preprocessor, dict):
+        return preprocessor
+    return CLIP_PREPROCESSOR | {k: v for k, v in preprocessor.items() if v is not None}
 
 
 def model_type(directory: Path) -> str:
@@ -154,5 +163,5 @@ def read_json(path: Path) -> Any:
     """A JSON file of a model's directory; InputError where it is none."""
     try:
         return json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of text, JSON, or a number too long to read
         raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
 from .config import GSVAConfig
 from .families import FAMILIES, region_turn
 from .losses import IGNORE
@@ -86,9 +87,12 @@ class Prompt:
     """Builds token ids for one model: what comes before the image, and turns after it."""
 
     def __init__(self, tokenizer: Tokenizer, config: GSVAConfig) -> None:
+        """Raises InputError for a conversation that is none of CONVERSATIONS."""
         if config.conversation not in CONVERSATIONS:
             known = ", ".join(CONVERSATIONS)
-            raise ValueError(f"conversation {config.conversation!r} is unknown; there are {known}")
+            raise InputError(
+                f"{config.source}: conversation {config.conversation!r} is unknown; there are {known}"
+            )
         self.tokenizer = tokenizer
         self.conversation = CONVERSATIONS[config.conversation]
         self.family = FAMILIES[config.family]

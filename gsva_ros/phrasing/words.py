@@ -79,6 +79,8 @@ IRREGULAR = {
     "tomato": "tomatoes",
     "tweezers": "tweezers",
 }
+#: Endings of plurals, with those that singulars have in their place.
+_ENDINGS = {"s": ("",), "es": ("",), "ies": ("y",), "ves": ("f", "fe")}
 BOTH = "both"
 _DETERMINERS = ("the two", "the three", "the", "all", "every", BOTH)
 
@@ -90,6 +92,16 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
+def singulars(word: str) -> set[str]:
+    """What a word may be the plural of, and the word itself; "vases" may be of "vas"."""
+    found = {word} | {noun for noun, many in IRREGULAR.items() if many == word}
+    for ending, others in _ENDINGS.items():
+        if word.endswith(ending):
+            stem = word.removesuffix(ending)
+            found |= {stem + other for other in others}
+    return found
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ No user interface and no ROS: the page (`app_page`) shows what stands here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gsva_ros.answer import Answer, Rejection, Segmenter, Slot
 from gsva_ros.bags.bag import Bag
-from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, poster
 from gsva_ros.stamps import SECOND
@@ -84,7 +84,7 @@ class Session:
             return
         data = path.read_bytes()
         try:
-            rgb = to_rgb(SimpleNamespace(format=path.suffix, data=data))
+            rgb = file_rgb(data, path.suffix)
         except MessageError as error:
             raise InputError(
                 f"{path.name}: neither a picture nor a bag ({error.problem}); "
@@ -210,7 +210,9 @@ class Session:
             )
         slots = self.slots(threshold)
         truth = [_truth(slots[n], c, self.rgb.shape[:2]) for n, c in self.corrections.items()]
-        key = f"{self.bag.path if self.bag else ''} {self.name}"
+        # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
+        pixels = hashlib.sha256(self.rgb.tobytes()).hexdigest()
+        key = f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
         self.labelled[key] = (self.rgb, truth)
         return len(truth)
 

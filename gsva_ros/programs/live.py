@@ -121,19 +121,26 @@ class LiveEvaluation(Node):
 
 
 def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
-    """Records of an answer's slots; a rejected one has no mask, for the node sends none."""
+    """Records of an answer's slots; a rejected one has no mask, for the node sends none.
+
+    Where the node splits instances, a slot's mask is all its parts together.
+    """
     known = {
         e.expression: Referring(e.expression, e.category, e.referents, e.mask)
         for e in frame.expressions()
     }
-    instances = {instance.slot: instance for instance in msg.instances}
+    parts: dict[int, list[Any]] = {}
+    for instance in msg.instances:
+        parts.setdefault(instance.slot, []).append(instance)
     rejections = {rejection.slot: rejection for rejection in msg.rejections}
     for outcome in msg.outcomes:
         query = known.get(outcome.expression, Referring(outcome.expression))
-        if outcome.slot in instances:
-            instance = instances[outcome.slot]
-            mask = mask_of(instance, msg.width, msg.height)
-            yield slot_record(query, MaskedSlot(instance.p_seg, None, instance.predicted_iou, mask))
+        if outcome.slot in parts:
+            first, *others = parts[outcome.slot]
+            mask = mask_of(first, msg.width, msg.height)
+            for other in others:
+                mask |= mask_of(other, msg.width, msg.height)
+            yield slot_record(query, MaskedSlot(first.p_seg, None, first.predicted_iou, mask))
         else:
             rejection = rejections[outcome.slot]
             p_seg = 1.0 - rejection.probability

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -21,10 +22,18 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+#: How many expressions `label_info` tells of: free requests bring new ones without an end.
+LABELS = 256
+#: The largest VisionClass.class_id, a uint16.
+LAST_NUMBER = 65_535
 
 
 class Detections:
-    """`detections`, `detections_3d` and `label_info` (LabelInfo: the expressions met so far)."""
+    """`detections`, `detections_3d` and `label_info` (LabelInfo: the LABELS expressions found last).
+
+    An expression keeps its number while it is among those, or in the answer; a number that was another
+    expression's comes again only after all others.
+    """
 
     def __init__(self, node: Any) -> None:
         self._detections = node.create_publisher(
@@ -32,7 +41,8 @@ class Detections:
         )
         self._space = node.create_publisher(vision.Detection3DArray, "detections_3d", qos.RELIABLE)
         self._labels = node.create_publisher(vision.LabelInfo, "label_info", LATCHED)
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}  # the one found longest ago first
+        self._last = 0
 
     @classmethod
     def create(cls, node: Any) -> Detections | None:
@@ -41,10 +51,7 @@ class Detections:
 
     def publish(self, answer: Segmentation) -> None:
         """Publish boxes while somebody listens, and the labels when there is a new one."""
-        known = len(self._numbers)
-        for instance in answer.instances:
-            self._numbers.setdefault(instance.expression, len(self._numbers) + 1)
-        if len(self._numbers) > known:
+        if self._number([instance.expression for instance in answer.instances]):
             info = vision.LabelInfo(header=answer.header)
             info.class_map = [
                 vision.VisionClass(class_id=number, class_name=expression)
@@ -55,6 +62,26 @@ class Detections:
             array = vision.Detection2DArray(header=answer.header)
             array.detections = [self._detection(i, answer.header) for i in answer.instances]
             self._detections.publish(array)
+
+    def _number(self, expressions: Sequence[str]) -> bool:
+        """Give an answer's expressions their numbers; whether one is new."""
+        known = self._numbers
+        fresh = [e for e in dict.fromkeys(expressions) if e not in known]
+        here = {e: known[e] for e in expressions if e in known}
+        older = [e for e in known if e not in here]
+        older = older[max(0, len(older) + len(here) + len(fresh) - LABELS) :]
+        self._numbers = {e: known[e] for e in older} | here
+        for expression in fresh:
+            self._numbers[expression] = self._next()
+        return bool(fresh)
+
+    def _next(self) -> int:
+        """A number that no known expression has."""
+        taken = self._numbers.values()
+        self._last = self._last % LAST_NUMBER + 1
+        while self._last in taken:
+            self._last = self._last % LAST_NUMBER + 1
+        return self._last
 
     @property
     def space_wanted(self) -> bool:

@@ -167,7 +167,8 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:
         data = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        # ValueError: of text, or of what looks like a date and is none (PyYAML).
         raise InputError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds no fields; see docs/training.md")

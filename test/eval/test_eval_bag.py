@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -18,9 +19,10 @@ from rosbags.typesys import Stores, get_typestore
 from tiny import tiny_checkpoint
 
 from gsva_ros import cli
-from gsva_ros.bags.bag import Bag, BagError
+from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
 from gsva_ros.eval.asks import Ask, AskError, Recorded, answered, read_asks
-from gsva_ros.eval.sources.bag import truth_cases
+from gsva_ros.eval.sources.bag import gather, truth_cases
+from gsva_ros.interfaces import mcap_writer, typestore
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.sim.bag import TOPIC, write_bag
 from gsva_ros.truth import FrameTruth, TruthError, read_truth
@@ -205,6 +207,42 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(AskError, match=complaint):
             read_asks(path, "/c", 0)
+
+
+def test_an_instruction_asked_twice_keeps_both_answers(recorded: Path, tmp_path: Path) -> None:
+    """Two of one name, both while the first frame was the newest."""
+    types = typestore()
+    Instruction = types.types[INSTRUCTION_TYPE]
+    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
+    header = types.types["std_msgs/msg/Header"](Time(0, 0), "")
+    with AnyReader([recorded / "bag"]) as reader, mcap_writer(tmp_path / "asked") as writer:
+        to = writer.add_connection(TOPIC, "sensor_msgs/msg/Image", typestore=types)
+        asked = writer.add_connection("/instruction", INSTRUCTION_TYPE, typestore=types)
+        frames = [(at, raw) for c, at, raw in reader.messages() if c.topic == TOPIC]
+        for at, raw in frames:
+            writer.write(to, at, raw)
+        for number, word in enumerate(("the red mug", "the can"), start=1):
+            said = Instruction(
+                header, TOPIC, "a", 0, "", [word], not_before=Time(0, 0), deadline=Duration(0, 0)
+            )
+            at = frames[0][0] + number
+            writer.write(asked, at, types.serialize_cdr(said, INSTRUCTION_TYPE))
+    args = argparse.Namespace(bag=tmp_path / "asked", truth=None, topic=None, instructions=None)
+    with gather(args) as gathered:
+        first, second = gathered.cases
+        assert second.id == f"{first.id} (2)"
+        words = [case.read()[1][0].expression for case in gathered.cases]
+        assert words == ["the red mug", "the can"]
+
+
+def test_frames_of_a_truth_file_are_told_apart(recorded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    for field, said in (("id", "have the id 1"), ("stamp", "images 1 and 2 are both of")):
+        data = json.loads((recorded / "truth.json").read_text())
+        data["images"][1][field] = data["images"][0][field]
+        path.write_text(json.dumps(data))
+        with pytest.raises(TruthError, match=said):
+            read_truth(path)
 
 
 def test_broken_files_are_named(recorded: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import random
 import resource
@@ -15,17 +16,20 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros import cli
 from gsva_ros.bags.bag import Bag, BagError
-from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.conversions import MessageError, file_rgb, to_rgb
+from gsva_ros.datasets import files
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.sources.bag import truth_cases
-from gsva_ros.truth import TruthError, read_truth
+from gsva_ros.model import config
+from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "tabletop"
@@ -159,13 +163,70 @@ def test_hostile_truth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"\xff\xfe", b"[" * 100_000, b"null", b"[]", b'{"images": {}, "annotations": 3}', b"NaN"],
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"null",
+        b"[]",
+        b'{"images": {}, "annotations": 3}',
+        b"NaN",
+        b"9" * 5000,
+    ],
 )
 def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "truth.json"
     path.write_bytes(text)
     with pytest.raises(TruthError, match=r"truth\.json"):
         read_truth(path)
+
+
+def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
+    """A stamp is what a frame is known by: a driver that leaves it 0 makes one of all."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        kind = "sensor_msgs/msg/Image"
+        to = writer.add_connection("/cam", kind, typestore=store)
+        stamp = store.types["builtin_interfaces/msg/Time"](0, 0)
+        header = store.types["std_msgs/msg/Header"](stamp, "c")
+        for number in range(8):
+            pixels = np.full(6 * 8 * 3, number, np.uint8)
+            msg = store.types[kind](header, 6, 8, "rgb8", 0, 24, pixels)
+            writer.write(to, 1 + number, store.serialize_cdr(msg, kind))
+    with Bag(tmp_path / "bag") as bag:
+        assert list(bag.frames("/cam")) == [0]
+        assert bag.rgb("/cam", 0)[0, 0, 0] == 7
+        (problem,) = bag.problems
+    assert "/cam: 7 frames have the stamp of another one (first 0 ns)" in problem
+
+
+def test_numbers_of_thousands_of_digits_are_no_json(tmp_path: Path) -> None:
+    """Python refuses to read them, in an error of its own."""
+    path = tmp_path / "long.json"
+    path.write_text("9" * 5000)
+    for read in (config.read_json, files.read_json):
+        with pytest.raises(InputError, match="digits") as error:
+            read(path)
+        one_line_about(path, error.value)
+
+
+def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:
+    path, mask = tmp_path / "truth.json", np.ones((4, 6), bool)
+    known = Referring("a", "x", 1, mask)
+    for expressions, said in (
+        ([], "no size"),
+        ([Referring("a", "x", 0)], "no size"),
+        ([known, Referring("b", "x", 1, mask.T)], "several sizes"),
+        ([known, Referring("b")], "'b': its truth is not known"),
+        ([known, Referring("b", "x", 2)], "'b': 2 referents and no mask"),
+    ):
+        with pytest.raises(TruthError, match=f"/cam at 5 ns: .*{said}") as error:
+            write_truth(path, "/cam", [(5, expressions)])
+        one_line_about(path, error.value)
+        assert not path.exists()
+    write_truth(path, "/cam", [(5, [Referring("none", "x", 0), known])])
+    (frame,) = read_truth(path)
+    assert [e.mask.sum() for e in frame.expressions()] == [0, 24]
 
 
 def test_run_lengths_are_never_trusted(tmp_path: Path) -> None:
@@ -272,6 +333,29 @@ def test_compressed_pictures_are_checked_as_raw_ones_are(
     )
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpeg"])
+def test_a_compressed_mosaic_has_its_colours(suffix: str) -> None:
+    """compressed_image_transport packs a Bayer picture as it is, in one channel."""
+    mosaic = np.tile(np.array([[200, 100], [100, 30]], np.uint8), (12, 16))
+    data = cv2.imencode(f".{suffix}", mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    said = SimpleNamespace(format=f"bayer_rggb8; {suffix} compressed ", data=data)
+    assert np.abs(to_rgb(said)[4:-4, 4:-4].astype(int) - (200, 100, 30)).max() <= 3
+    # One that was made a colour picture before stays as it is.
+    colour = cv2.imencode(".png", np.full((20, 30, 3), (30, 100, 200), np.uint8))[1].tobytes()
+    said = SimpleNamespace(format="bayer_rggb8; png compressed bgr8", data=colour)
+    assert (to_rgb(said) == (200, 100, 30)).all()
+
+
+def test_exif_turns_files_and_no_messages() -> None:
+    """camera_info and depth are of the pixels as the sensor has them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: a quarter turn
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(file, "JPEG", exif=exif)
+    assert to_rgb(SimpleNamespace(format="jpeg", data=file.getvalue())).shape == (40, 80, 3)
+    assert file_rgb(file.getvalue(), ".jpg").shape == (80, 40, 3)
+
+
 def ran(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run a command that has to fail; return what it says, one line."""
     assert cli.main([str(a) for a in arguments]) == 2
@@ -317,7 +401,7 @@ def test_commands_say_in_one_line_what_is_wrong(
         (("eval", "dataset", "grefcoco", "val", "--root", tmp_path), "grefs"),
         (("record-truth", DEMO, TRUTH, tmp_path), tmp_path),
         (("record-truth", DEMO, noise, tmp_path / "new"), noise),
-        (("calibrate", "--data", tmp_path), tmp_path),
+        (("calibrate", "--data", tmp_path, "--model", broken), tmp_path),
         (
             (
                 "convert",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gsva_ros.answer import Answer, Slot
+from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
-from gsva_ros.eval.report import Card, choose, kind_of, render
-from gsva_ros.eval.run import CaseRecord, SlotRecord
+from gsva_ros.eval.report import Card, choose, gallery, kind_of, render
+from gsva_ros.eval.run import CaseRecord, SlotRecord, evaluate
 from gsva_ros.eval.summary import Scoring, summary
 from gsva_ros.truth import Referring
 
@@ -49,6 +52,47 @@ def records() -> list[CaseRecord]:
             )
         made.append(CaseRecord(f"scene {number}", {"encode": 0.01, "mask": 0.02}, slots))
     return made
+
+
+def test_a_category_called_all_does_not_hide_the_whole() -> None:
+    run = records()
+    run = [
+        replace(r, slots=[r.slots[0], *(replace(s, category="all") for s in r.slots[1:])])
+        for r in run
+    ]
+    found = summary(run, [], 0.5, Scoring())["scores"]
+    counts = {name: row["n"] for name, row in found.items()}
+    assert counts == {"all": 120, "single": 30, "all (category)": 90}
+
+
+class Blocks:
+    """Stands for the engine: everything is everywhere."""
+
+    def encode(self, rgb: np.ndarray) -> tuple[int, int]:
+        return rgb.shape[:2]
+
+    def segment(self, size: tuple[int, int], expressions: list[str], **_: bool) -> Answer:
+        box = (0, 0, size[1], size[0])
+        crop = np.ones(size, bool)
+        return Answer([Slot(e, 0.9, None, size, box, crop, 0.5) for e in expressions])
+
+
+def test_cards_are_of_their_own_pictures_where_a_case_was_left_out() -> None:
+    def case(number: int) -> Case:
+        def read() -> tuple[np.ndarray, list[Referring]]:
+            if number == 1:
+                raise InputError("damaged")
+            mask = np.ones((20, 30), bool)
+            return np.zeros((20, 30, 3), np.uint8), [Referring(f"thing {number}", "x", 1, mask)]
+
+        return Case(f"picture {number}", read)
+
+    cases, problems = [case(number) for number in range(4)], []
+    run = evaluate(Blocks(), cases, problems=problems)
+    assert len(problems) == 1
+    cards = gallery(Blocks(), cases, run, choose(run, 0.5))
+    said = {(card.case, card.expression) for card in cards}
+    assert said == {(f"picture {n}", f"thing {n}") for n in (0, 2, 3)}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,13 @@ def test_damaged_weights_are_a_fault_and_no_rejection(
     assert not first.rejected
     assert first.mask is None
     assert not second.fault
+
+
+def test_a_threshold_is_any_real_number(engine: Engine, rgb: np.ndarray) -> None:
+    frame = engine.encode(rgb)
+    for one in (np.float32(1.0), np.float64(1.0), np.int64(1), Fraction(1)):
+        slots = engine.segment(frame, EXPRESSIONS, threshold=one).slots
+        assert all(slot.rejected for slot in slots)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), float("inf"), [0.5]])

@@ -8,6 +8,7 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +17,8 @@ from tiny import tiny_checkpoint
 import gsva_ros
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
+from gsva_ros.model.clip import ClipPreprocessor
+from gsva_ros.model.config import CLIP_PREPROCESSOR
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,7 @@ def changed(folder: Path, file: str, **values: object) -> None:
         ({"sam__image_size": 0}, r"sam\.image_size"),
         ({"clip__patch_size": None}, r"clip\.patch_size"),
         ({"shoe_size": 43}, "shoe_size"),
+        ({"conversation": "vicuna"}, "'vicuna' is unknown; there are llava_v1"),
     ],
 )
 def test_configurations_that_cannot_be(folder: Path, values: dict, named: str) -> None:
@@ -75,6 +79,18 @@ def test_special_tokens_of_one_id(folder: Path) -> None:
     changed(folder, "config.json", rej_token_id=ids["seg_token_id"])
     with pytest.raises(InputError, match="share an id"):
         load_converted(folder)
+
+
+def test_preprocessing_in_the_short_form(folder: Path) -> None:
+    """As in OpenAI's own CLIP folders, from before transformers wrote every field."""
+    path = folder / "preprocessor_config.json"
+    short = {"size": 32, "crop_size": 32, "do_center_crop": True, "feature_extractor_type": "x"}
+    path.write_text(json.dumps(short | {"resample": 3, "image_mean": None}))
+    config = load_converted(folder).model.config
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    fields = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    whole = ClipPreprocessor(CLIP_PREPROCESSOR | fields)
+    assert torch.equal(ClipPreprocessor(config.preprocessor)(rgb), whole(rgb))
 
 
 @pytest.mark.parametrize("mean", [[0.5], [0.5, 0.5, float("nan")], "grey", [0.5] * 4])

@@ -172,6 +172,21 @@ def test_labels_become_a_bag_that_carries_its_truth(
         assert [ask.expressions for ask in bag.asks("")] == [("red", "blue", "green"), ("red",)]
 
 
+def test_pictures_of_one_file_name_keep_their_own_labels(tmp_path: Path) -> None:
+    session, engine = Session(), PageEngine()
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        rgb = picture()
+        rgb[-10:, -10:] = 40 * number
+        cv2.imwrite(str(tmp_path / folder / "image.png"), rgb[..., ::-1])
+        session.open(tmp_path / folder / "image.png")
+        session.segment(engine, ["red"])
+        session.correct(0, Correction(Label.RIGHT))
+        session.keep(0.5)
+    corners = [int(rgb[-1, -1, 0]) for rgb, _ in session.labelled.values()]
+    assert corners == [0, 40]
+
+
 def test_labels_that_cannot_be(shown: tuple[Session, PageEngine], tmp_path: Path) -> None:
     session, _ = shown
     with pytest.raises(InputError, match="nothing is painted"):

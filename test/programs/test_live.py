@@ -7,12 +7,14 @@ import subprocess
 from pathlib import Path
 
 import harness
+import numpy as np
 import pytest
 import rclpy
 from harness import REAL, Client, NodeProcess
+from pycocotools import mask as rle
 
 from gsva_ros import cli
-from gsva_ros.truth import FrameTruth, Referring, read_truth, write_truth
+from gsva_ros.truth import Annotation, FrameTruth, Referring, RunLengths, read_truth, write_truth
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 PROGRAMS = Path(REAL[0]).parent
@@ -115,3 +117,39 @@ def test_what_was_counted_is_explained() -> None:
     assert carried.startswith("1 of 3 answers were carried")
     assert "0.50 s at most" in carried
     assert "--rate 0.20" in advice
+
+
+def test_parts_of_a_split_mask_are_scored_together() -> None:
+    """Two blocks that are one expression's, sent as instances of their own."""
+    from gsva_ros.msg import InstanceMask, Outcome, Segmentation
+    from sensor_msgs.msg import Image
+
+    from gsva_ros.conversions import fill_image
+    from gsva_ros.programs.live import LiveEvaluation
+
+    truth = np.zeros((60, 100), bool)
+    truth[10:30, 10:30] = truth[10:30, 60:80] = True
+    coded = rle.encode(np.asfortranarray(truth.astype(np.uint8)))
+    lengths = RunLengths(size=[60, 100], counts=coded["counts"].decode())
+    said = Annotation(
+        image_id=1, caption="all cans", category="multi", referents=2, segmentation=lengths
+    )
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    evaluation = LiveEvaluation([FrameTruth("/camera", 5, (60, 100), [said])], context=context)
+    try:
+        msg = Segmentation(image_topic="/camera", width=100, height=60)
+        msg.header.stamp.nanosec = 5
+        msg.outcomes = [Outcome(expression="all cans", outcome=Outcome.SEGMENTED)]
+        for number, left in enumerate((10, 60)):
+            part = InstanceMask(expression="all cans", instance=number, p_seg=0.9)
+            part.roi.x_offset, part.roi.y_offset, part.roi.width, part.roi.height = left, 10, 20, 20
+            part.mask = fill_image(Image(), np.full((20, 20), 255, np.uint8), "mono8")
+            msg.instances.append(part)
+        evaluation._on_answer(msg)
+        (record,) = evaluation.records.values()
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+    (slot,) = record.slots
+    assert (slot.intersection, slot.union, slot.area) == (800, 800, 800)

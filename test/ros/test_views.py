@@ -103,6 +103,17 @@ def test_crumbs_stay_with_the_nearest_instance():
     assert len(split(touching)) == 1  # corners touch
 
 
+def test_many_things_alike_are_instances_and_no_crumbs():
+    mask = np.zeros((60, 120), bool)
+    for left in range(0, 120, 5):
+        mask[10:14, left : left + 4] = True
+    mask[30, 0] = True  # a crumb: less than a twentieth of the largest would be
+    mask[40:46, 0:6] = True
+    parts = split(mask)
+    assert len(parts) == 25
+    assert sum(part.sum() for part in parts) == mask.sum()
+
+
 def depth_message(depth, stamp=5.0):
     msg = Image(height=depth.shape[0], width=depth.shape[1], encoding="32FC1")
     msg.step = 4 * depth.shape[1]
@@ -216,6 +227,23 @@ def test_depth_encodings():
         to_metres(np.zeros((2, 2)))
 
 
+def test_a_largest_number_is_no_depth():
+    depth = np.full((10, 10), 2.0, np.float32)
+    depth[0, :2] = np.finfo(np.float32).max, 2e4
+    metres = to_metres(depth)
+    assert np.isnan(metres[0, :2]).all()
+    points = organised_points(metres, K, np.ones((10, 10), bool), (0, 0))
+    assert shape_of(points).centroid[2] == pytest.approx(2.0)
+
+
+def test_far_points_keep_their_shape():
+    """Sums of many float32 numbers that lie far out would lose the last metres."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (200_000, 3)).astype(np.float32)
+    points[:, 2] += 5000
+    assert shape_of(points).centroid[2] == pytest.approx(5000.0, abs=0.02)
+
+
 def test_shape_of_a_turned_box():
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.5, 0.5, (20000, 3)) * [0.4, 0.2, 0.1]
@@ -303,6 +331,23 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     (solid,) = detections.sent[0].detections
     assert (solid.id, solid.bbox.center, solid.bbox.size) == ("1.0", "pose", "extents")
     assert solid.results[0].pose.pose == "pose"
+    # Requests without an end: the newest labels stay, and a number is not soon another expression's.
+    monkeypatch.setattr(module, "LABELS", 3)
+    monkeypatch.setattr(module, "LAST_NUMBER", 6)
+
+    def labels(*expressions):
+        answer.instances = [types.SimpleNamespace(**vars(instance)) for _ in expressions]
+        for each, expression in zip(answer.instances, expressions, strict=True):
+            each.expression = expression
+        views.publish(answer)
+        return {c.class_name: c.class_id for c in made["label_info"].sent[-1].class_map}
+
+    assert labels("green") == {"red": 1, "green": 2}
+    assert labels("blue", "red", "blue") == {"green": 2, "red": 1, "blue": 3}
+    assert labels("black") == {"red": 1, "blue": 3, "black": 4}
+    assert labels("green") == {"blue": 3, "black": 4, "green": 5}
+    assert labels("blue", "a", "b", "c") == {"blue": 3, "a": 6, "b": 1, "c": 2}
+    assert labels("d") == {"b": 1, "c": 2, "d": 3}
 
 
 class Buffer:

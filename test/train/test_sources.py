@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_datasets import (
     HEIGHT,
     LEFT,
@@ -265,6 +266,41 @@ def test_what_is_broken_is_told_when_the_source_is_made(kind: str, tmp_path: Pat
         make(Data(kind=kind, root=str(tmp_path / "elsewhere"), **options), "sources.0")
 
 
+def test_maps_with_a_palette_are_read_by_their_numbers(tmp_path: Path) -> None:
+    """As Mapillary Vistas comes: the palette is for people."""
+    mapillary(tmp_path)
+    path = tmp_path / "mapillary/training/v2.0/labels/a.png"
+    numbers = Image.open(path)
+    coloured = Image.fromarray(np.asarray(numbers), "P")
+    coloured.putpalette([165, 42, 42, 0, 192, 0, *[7] * 762])
+    coloured.save(path)
+    made = make(Data(kind="mapillary", root=str(tmp_path)), "sources.0")
+    seen = {
+        words: int(mask.sum()) // HEIGHT
+        for sample in draws(made)
+        for words, mask in zip(sample.expressions, sample.masks, strict=True)
+    }
+    assert seen == {"bird": 20, "curb": 20}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (np.full((20, 30, 3), 1, np.uint8), "no map of classes"),
+        (np.full((20, 30), 300, np.uint16), "no map of classes"),
+        (np.zeros((11_000, 10_000), np.uint8), "not believable"),
+        (None, "not a picture"),
+    ],
+)
+def test_maps_that_are_none(tmp_path: Path, pixels: np.ndarray | None, said: str) -> None:
+    mapillary(tmp_path)
+    path = tmp_path / "mapillary/training/v2.0/labels/a.png"
+    path.write_bytes(b"PNG" if pixels is None else cv2.imencode(".png", pixels)[1].tobytes())
+    made = make(Data(kind="mapillary", root=str(tmp_path)), "sources.0")
+    with pytest.raises(InputError, match=rf"a\.png: .*{said}"):
+        draws(made, 1)
+
+
 def test_a_class_without_a_name_is_told(tmp_path: Path) -> None:
     options = ade20k(tmp_path)
     (tmp_path / "names.json").write_text('["wall"]')
@@ -299,6 +335,30 @@ def test_absent_expressions_contradict_nothing_that_is_known() -> None:
     assert not any(
         "mug" in text and "red" not in text and "mug left" not in text for text in drawn[2]
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("box", "boxes"),
+        ("glass", "glasses"),
+        ("vase", "vases"),
+        ("knife", "knives"),
+        ("battery", "batteries"),
+        ("brush", "brushes"),
+        ("potato", "potatoes"),
+        ("roll of tape", "rolls of tape"),
+    ],
+)
+def test_a_plural_names_the_things_of_its_singular(one: str, many: str) -> None:
+    frames = [
+        [Known(f"the red {one}", 1), Known(f"all blue {many}", 2)],
+        [Known(f"all {many}", 2), Known("the green mug", 1)],
+    ]
+    negatives = Negatives(frames)
+    drawn = {t for seed in range(40) for t in negatives.draw(0, 8, np.random.default_rng(seed))}
+    assert f"the yellow {one}" in drawn
+    assert not drawn & {f"all {many}", f"the blue {one}", f"all red {many}"}
 
 
 def test_as_many_as_are_asked_and_none_twice() -> None:

@@ -282,6 +282,15 @@ def test_numbers_as_yaml_leaves_them(tmp_path: Path) -> None:
     assert read_config(path).parts == {"lm_head": 3e-4}
 
 
+@pytest.mark.parametrize("seed", ["2001-13-40", "9" * 5000])
+def test_what_yaml_itself_cannot_make_is_told(tmp_path: Path, seed: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"out: x\nmodel: y\nsources: [{{kind: squares}}]\nseed: {seed}\n")
+    with pytest.raises(InputError, match=r"run\.yaml: cannot be read as YAML") as error:
+        read_config(path)
+    assert "\n" not in str(error.value)
+
+
 def test_two_processes_learn_from_different_samples(tmp_path: Path) -> None:
     """Two on one CPU: their model is that of one process with twice the batch."""
     here = Path(__file__).resolve()

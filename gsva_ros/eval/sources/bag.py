@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     """The bag's cases; it stays open, because pictures are read when they are asked for."""
     with Bag(args.bag) as bag:
         truth = read_truth(args.truth) if args.truth else bag.truth()
-        cases = _cases(args, bag, truth)
+        cases = _numbered(_cases(args, bag, truth))
         if not cases:
             message = "; ".join(["nothing to answer", *bag.problems[:3]])
             raise BagError(f"{args.bag}: {message}")
@@ -71,6 +73,17 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
     pairs, problems = answered(asks, frames)
     bag.problems += [f"{bag.path}: {problem}" for problem in problems]
     return ask_cases(bag, pairs, truth, args.topic)
+
+
+def _numbered(cases: list[Case]) -> list[Case]:
+    """The cases, names that were met before followed by a number: a bag may ask one thing twice."""
+    met: Counter[str] = Counter()
+    named = []
+    for case in cases:
+        met[case.id] += 1
+        number = met[case.id]
+        named.append(replace(case, id=f"{case.id} ({number})") if number > 1 else case)
+    return named
 
 
 def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> list[Case]:

@@ -6,15 +6,17 @@ from a file of the data set's own: `classes`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from ...conversions import MessageError, check_size
 from ...datasets.files import DatasetError, read_json, read_picture
-from ...errors import InputError
+from ...errors import InputError, one_line
 from .sample import Segments
 
 #: Pixels of no class, after each data set's own way of saying so.
@@ -53,10 +55,25 @@ class LabelMaps:
         return Segments(rgb, tuple(self._names[c] for c in chosen), masks, classes=True)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:
-        """A map's classes, uint8 [H, W]; NOTHING where there is none."""
-        found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if found is None or found.ndim != 2:
-            raise DatasetError(f"{path}: missing, or no map of classes (one channel)")
+        """A map's classes, uint8 [H, W]; NOTHING where there is none.
+
+        Raises:
+            DatasetError: no such picture, or not one of one channel and at most 256 classes.
+        """
+        try:
+            # Pillow gives a palette's numbers, OpenCV its colours.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(path) as picture:
+                    width, height = picture.size
+                    check_size(width, height, str(path))
+                    found = np.asarray(picture)
+        except MessageError as error:
+            raise DatasetError(str(error)) from error
+        except Exception as error:  # Pillow's plugins raise what struct and zlib raise
+            raise DatasetError(f"{path}: missing, or not a picture: {one_line(error)}") from error
+        if found.ndim != 2 or found.max() > NOTHING:
+            raise DatasetError(f"{path}: no map of classes (one channel, numbers up to {NOTHING})")
         return found.astype(np.uint8)
 
     def _name(self, number: int, path: Path) -> str:

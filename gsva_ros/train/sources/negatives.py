@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...phrasing.words import singulars
+
 COLOURS = (
     "red",
     "green",
@@ -81,6 +83,6 @@ def _swapped(frame: Sequence[Known]) -> list[str]:
 
 
 def _nouns(text: str) -> set[str]:
-    """The words that name things, in the singular."""
+    """The words that name things, with every singular that they may be of: names of one thing share one."""
     words = {w for w in _WORDS.findall(text) if w not in _SMALL and w not in COLOURS}
-    return {w.removesuffix("s") for w in words}
+    return {noun for word in words for noun in singulars(word)}
