@@ -152,11 +152,15 @@ class GsvaNode(LifecycleNode):
         self._worker = Worker(self._engine, self._publish, self._limits, self._now)
         self._worker.pause(INACTIVE)
         self._worker.start()
+        group = (
+            MutuallyExclusiveCallbackGroup()
+        )  # apart from transitions, during which they are answered
         self._endpoints = [
-            self.create_subscription(
-                Instruction, "instruction", self._on_instruction, qos.RELIABLE
-            ),
-            self.create_subscription(String, "instruction_text", self._on_text, qos.RELIABLE),
+            self.create_subscription(kind, topic, callback, qos.RELIABLE, callback_group=group)
+            for kind, topic, callback in (
+                (Instruction, "instruction", self._on_instruction),
+                (String, "instruction_text", self._on_text),
+            )
         ]
         self._service = self.create_service(
             Segment,
@@ -272,12 +276,12 @@ class GsvaNode(LifecycleNode):
 
     def _let_go(self) -> None:
         self._stop_listening()
-        self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
-        self._endpoints.clear()
         if self._worker is not None:
             self._worker.stop()
             if self._pending.wait(DRAIN):
                 time.sleep(GRACE)  # their results leave after their callbacks end
+        self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
+        self._endpoints.clear()
         if self._service is not None:
             self._dispose(partial(self.destroy_service, self._service))
             self._service = None
@@ -370,14 +374,16 @@ class GsvaNode(LifecycleNode):
 
     def _on_jump_ahead(self) -> None:
         self._before_jump = self._now()
+        if self._worker is not None:
+            self._worker.jumping()
 
     def _on_jump(self, jump: TimeJump) -> None:
         """Time went back, began with the first /clock, or is from another clock from now on."""
         if self._worker is not None:
             delta = self._now() - self._before_jump
+            self._worker.jumped(delta)
             which = "back" if delta < 0 else "on"
             self.get_logger().warning(f"time jumped {which}: earlier frames are forgotten")
-            self._worker.jumped(delta)
 
     def _frame(self, msg: Any, topic: str) -> CameraFrame:
         stamp = nanoseconds(msg.header.stamp)

@@ -60,6 +60,7 @@ class Schedule:
         self.busy: Request | None = None  # what the model works on
         self.paused = ""  # why nothing is taken
         self.stopping = False
+        self.jumping = False  # the clock is about to jump: no deadline passes until `jumped`
         self._newest: dict[str, CameraFrame] = {}  # by topic, the last received last
         self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
         self._stale: CameraFrame | None = None  # the last one counted as such
@@ -111,6 +112,7 @@ class Schedule:
 
     def jumped(self, delta: int) -> None:
         """The clock jumped by `delta` nanoseconds: earlier frames go, deadlines keep what was left."""
+        self.jumping = False
         self.forget_frames()
         for request in self._requests.values():
             if request.deadline is not None:
@@ -167,6 +169,7 @@ class Schedule:
             r
             for r in self._requests.values()
             if r is not self.busy and r.deadline is not None and r.deadline <= clock
+            if not self.jumping
         ]
         for request in due:
             del self._requests[request.id]
@@ -199,7 +202,7 @@ class Schedule:
         request.answered_frame, request.assigned = turn.frame, None
         if request.ended:
             return []
-        late = request.deadline is not None and clock > request.deadline
+        late = request.deadline is not None and clock > request.deadline and not self.jumping
         request.deadline = None
         mine = self._requests.get(request.id) is request
         if mine and (late or not request.every_frame):

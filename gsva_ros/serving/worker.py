@@ -124,6 +124,11 @@ class Worker(Generic[FrameT]):
             self._schedule.offer(frame)
             self._changed.notify_all()
 
+    def jumping(self) -> None:
+        """The clock is about to jump: no deadline passes until `jumped` is told by how much."""
+        with self._changed:
+            self._schedule.jumping = True
+
     def jumped(self, delta: int) -> None:
         """The clock jumped by `delta` nanoseconds; see `Schedule.jumped`."""
         with self._changed:
