@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
+import time
 
 import harness
 import numpy as np
@@ -12,7 +14,7 @@ import rclpy
 from fake_engine import FakeEngine
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
-from harness import FAKE, REAL, Client, Manager, NodeProcess, blocks
+from harness import FAKE, REAL, SUPPORT, Client, Manager, NodeProcess, blocks
 from lifecycle_msgs.msg import State, Transition
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
@@ -21,6 +23,8 @@ from gsva_ros.answer import Answer, Slot
 from gsva_ros.ros.node import GsvaNode
 
 harness.isolate()
+
+SLOW = [sys.executable, str(SUPPORT / "slow_node.py")]
 
 
 @pytest.fixture
@@ -224,6 +228,109 @@ def test_follow_two_clients_at_once(start):
     assert result.result().status == 6  # ABORTED
     assert "1000 characters" in result.result().result.message
     assert np.array_equal(rgb, blocks()[0])
+
+
+def test_a_clock_that_stands_still(start):
+    """Before the first /clock: health is told, no deadline passes, and a hung model ends the node."""
+    node, client = start({"use_sim_time": "true", "inference_timeout": 1.0})
+    rgb, _ = blocks()
+    client.wait(lambda: len(client.health) >= 2, what="diagnostics")
+    clock = client.node.create_publisher(Clock, "/clock", 10)
+    client.wait(lambda: clock.get_subscription_count() >= 1, what="the clock's subscriber")
+    early = Instruction(id="early", expressions=["red"])
+    early.deadline.sec = 30
+    client.instructions.publish(early)
+    client.wait(lambda: "instructions not finished: 1" in health(client), what="the instruction")
+    first = Clock()
+    first.clock.sec = 1_700_000_000
+    clock.publish(first)
+    client.wait(lambda: "time jumped on" in node.log, what="a word about the jump")
+    client.frame(rgb, stamp=1_700_000_000.0)
+    assert outcomes(client.answer("early")) == [(Outcome.SEGMENTED, 0)]
+    client.frame(rgb, stamp=1_700_000_001.0)
+    client.ask(["hang"], id="hung")
+    assert outcomes(client.answer("hung")) == [(Outcome.FAILED, Outcome.INTERNAL)]
+    assert node.process.wait(20.0) == 1
+
+
+def health(client):
+    """The newest diagnostics, "key: value" a line; "" before the first."""
+    newest = client.health[-1].status[0].values if client.health else []
+    return "\n".join(f"{v.key}: {v.value}" for v in newest)
+
+
+def test_it_can_be_stopped_while_it_loads():
+    """Which takes a large model minutes."""
+    node = NodeProcess(SLOW, delay=60.0)
+    try:
+        end = time.monotonic() + 60.0
+        while "loading" not in node.log:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        status, _ = node.interrupt(30.0)
+        assert status == 0, node.log
+        assert "Traceback" not in node.log
+    finally:
+        node.close()
+
+
+def test_after_shutdown_it_listens_to_no_camera(start):
+    _, client = start()
+    manager = Manager(client)
+    assert manager.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    client.wait(lambda: not client.images.get_subscription_count(), what="no listener")
+    client.wait(lambda: "state: finalized" in health(client), what="the state")
+    action = client.action(Follow, "gsva/follow")
+    client.wait(action.server_is_ready, what="the action")
+    goal = action.send_goal_async(Follow.Goal(expressions=["red"]))
+    client.wait(goal.done, what="the goal's refusal")
+    assert not goal.result().accepted
+
+
+def test_instructions_are_answered_while_the_model_goes(start):
+    """Until nobody listens to them any more."""
+    _, client = start()
+    manager = Manager(client)
+    assert manager.change(Transition.TRANSITION_DEACTIVATE)
+    stop, asked = threading.Event(), []
+
+    def flood():
+        while not stop.wait(0.02):
+            asked.append(f"i{len(asked)}")
+            client.ask(["red"], id=asked[-1])
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        assert manager.change(Transition.TRANSITION_CLEANUP)
+    finally:
+        stop.set()
+        thread.join()
+    answered = {a.instruction_id for a in client.answers}
+    assert len(answered) > len(asked) / 2, (len(answered), len(asked))
+
+
+def test_a_goal_for_a_camera_that_there_is_not(start):
+    _, client = start()
+    action = client.action(Follow, "gsva/follow")
+    client.wait(action.server_is_ready, what="the action")
+    goal = action.send_goal_async(Follow.Goal(expressions=["red"], image_topic="nowhere"))
+    client.wait(goal.done, what="the goal's acceptance")
+    ended = goal.result().get_result_async()
+    client.wait(ended.done, what="the goal's end")
+    assert "no camera 'nowhere'; image_topics: /test/image" in ended.result().result.message
+
+
+def test_compressed_pictures_lie_beside_a_remapped_topic():
+    node = NodeProcess(FAKE, {"image_transport": "compressed"}, remap={"image": "/cam/color"})
+    try:
+        end = time.monotonic() + 60.0
+        while "ready:" not in node.log:
+            assert time.monotonic() < end, node.log
+            time.sleep(0.05)
+        assert "frames from /cam/color/compressed" in node.log
+    finally:
+        node.close()
 
 
 class Damaged(FakeEngine):

@@ -476,3 +476,45 @@ def test_the_console_has_one_style(start):
     client.wait(lambda: "inference failed" in node.log, what="the log")
     (line,) = [each for each in node.log.splitlines() if "inference failed" in each]
     assert re.match(r"\[ERROR\] \[\d+\.\d+\] \[test\.gsva\]: inference failed", line)
+
+
+def test_a_camera_that_answers_keep_up_with_is_not_called_silent(start):
+    """An instruction on every frame waits for the next one all the time; one for another camera does."""
+    node, client = start({"image_topics": "[image, other]"}, cameras=("image", "other"))
+    rgb, _ = blocks()
+    client.ask(["red"], id="steady", mode=Instruction.EVERY_FRAME, image_topic="image")
+    for number in range(40):
+        client.frame(rgb, stamp=1.0 + number / 10, camera="image")
+        time.sleep(0.1)
+    assert len([a for a in client.answers if a.instruction_id == "steady"]) > 20
+    assert "waits" not in node.log
+    client.ask(["red"], id="silent", image_topic="other")
+
+    def said():
+        client.frame(rgb, stamp=time.monotonic(), camera="image")
+        time.sleep(0.05)
+        return "/test/other: an instruction waits" in node.log
+
+    client.wait(said, what="a word about the other camera")
+    assert "/test/image: an instruction waits" not in node.log
+
+
+def test_an_answer_tells_the_threshold_that_it_was_decided_by(start):
+    """Not the one that was set while the model worked."""
+    _, client = start(delay=3.0)
+    rgb, _ = blocks()
+    client.frame(rgb)
+    client.ask(["red"], id="slow")
+    client.wait(lambda: client.health and status(client, "instructions not finished") == "1")
+    assert client.set_parameter("rejection_threshold", 0.99).successful
+    answer = client.answer("slow")
+    assert [o.outcome for o in answer.outcomes] == [Outcome.SEGMENTED]
+    assert answer.provenance.rejection_threshold == pytest.approx(0.5)
+    client.frame(rgb, stamp=2.0)
+    client.ask(["red"], id="next")
+    assert client.answer("next").provenance.rejection_threshold == pytest.approx(0.99)
+
+
+def status(client, key):
+    """A value of the newest diagnostics."""
+    return next(v.value for v in status_of(client).values if v.key == key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 
 import cv2
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine
 
-from gsva_ros.serving.requests import CameraFrame, Code, Limits, Outcome, Request, Result
+from gsva_ros.serving.requests import (
+    BadImageError,
+    CameraFrame,
+    Code,
+    Limits,
+    Outcome,
+    Request,
+    Result,
+)
 from gsva_ros.serving.worker import Worker
 
 STEP = 33_000_000
@@ -204,3 +213,44 @@ def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
         time.sleep(0.05)
     c.wait(lambda: len(c.results) > 5)
     assert {tuple(p.id for p in r.decisions[0].parts) for r in c.results} == {(1, 2)}
+
+
+def test_an_unreadable_frame_is_answered_once(camera) -> None:
+    """By whoever meets it first, the model or what carries its masks."""
+
+    def unreadable() -> np.ndarray:
+        raise BadImageError("half a picture")
+
+    for delay in (0.0, 0.2):
+        c = camera(delay)
+        c.ask("red")
+        c.first()
+        for _ in range(5):
+            c.shown += 1
+            before = len(c.results)
+            c.worker.offer(CameraFrame(None, c.shown * STEP, "camera", unreadable))
+            c.wait(lambda c=c, before=before: len(c.results) > before)
+            time.sleep(0.02)
+        c.show(still=True)
+        c.wait(lambda c=c: stamps(c.results)[-1] == c.shown * STEP)
+        assert stamps(c.results) == [n * STEP for n in range(1, c.shown + 1)]
+        failed = [(d.outcome, d.code, d.reason) for r in c.results[1:6] for d in r.decisions]
+        assert failed == [(Outcome.FAILED, Code.BAD_IMAGE, "half a picture")] * 5
+
+
+def test_no_frame_is_begun_while_somebody_waits_for_the_thread(camera, monkeypatch) -> None:
+    """It would take the lock again at once, and whoever ends a request would wait for many frames."""
+    c = camera(0.0)
+    c.ask("red")
+    c.first()
+    carrier, begun = c.worker._carrier, threading.Event()
+    work = carrier._work
+    monkeypatch.setattr(carrier, "_work", lambda: (begun.set(), work()))
+    with carrier._changed:
+        carrier._queued += 1  # somebody is about to take the lock
+    c.worker.offer(CameraFrame(None, 2 * STEP, "camera", lambda: picture(40)))
+    assert not begun.wait(0.1)
+    with carrier._between_work(), carrier._changed:
+        carrier._queued -= 1
+    c.wait(begun.is_set)
+    c.wait(lambda: stamps(c.results) == [STEP, 2 * STEP])

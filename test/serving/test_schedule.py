@@ -288,3 +288,41 @@ def test_a_frame_that_grew_too_old_is_not_answered() -> None:
     again = schedule.next(3.0, 3 * SECOND)
     assert isinstance(again, Turn)
     assert again.frame.stamp == 3 * SECOND
+
+
+def answered(schedule: Schedule, now: float, seconds: float) -> None:
+    turn = schedule.next(now, 0)
+    assert isinstance(turn, Turn)
+    assert schedule.finish(turn, 0, seconds) is None
+
+
+def test_who_waits_for_a_camera_and_since_when() -> None:
+    """Not for the model, nor for its own rate; on every frame since the last answer."""
+    schedule = Schedule(Limits())
+    schedule.submit(request("a", every_frame=True, topic="a"), 0)
+    schedule.submit(request("b", submitted=3.0, topic="b"), 0)
+    assert schedule.starved(5.0, 0) == {"a": 5.0, "b": 2.0}
+    schedule.offer(frame(topic="a"))
+    assert schedule.starved(5.0, 0) == {"b": 2.0}, "a frame is there: it waits for the model"
+    answered(schedule, 6.0, 3.0)
+    assert schedule.starved(9.5, 0) == {"a": 0.5, "b": 6.5}
+    schedule.limits.max_rate = 0.2
+    assert schedule.starved(12.0, 0) == {"a": 1.0, "b": 9.0}, "the next is due at 11"
+    schedule.offer(frame(2, topic="a"))
+    assert isinstance(schedule.next(12.0, 0), Turn)
+    assert schedule.starved(14.0, 0) == {"b": 11.0}, "said while the model works"
+
+
+def test_no_deadline_passes_while_the_clock_jumps() -> None:
+    schedule = Schedule(Limits())
+    schedule.submit(request("a", deadline=30 * SECOND, topic="a"), 0)
+    schedule.submit(request("b", deadline=30 * SECOND, topic="b"), 0)
+    schedule.offer(frame(topic="b"))
+    turn = schedule.next(0.0, 0)
+    assert isinstance(turn, Turn)
+    schedule.jumping = True
+    assert schedule.expire(10**18) == []
+    assert schedule.finish(turn, 10**18, 0.1) is None
+    schedule.jumped(10**18)
+    assert schedule.expire(10**18 + 29 * SECOND) == []
+    assert outcomes(schedule.expire(10**18 + 31 * SECOND)) == [("a", Outcome.EXPIRED)]

@@ -248,3 +248,34 @@ def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
     r.wait(2)
     assert r.of("a") == [[Outcome.CANCELLED]]
     assert r.of("b") == [[Outcome.SEGMENTED]]
+
+
+def test_deadlines_are_told_while_the_engine_works(recorder) -> None:
+    r = recorder()
+    r.engine.hang = threading.Event()
+    r.frame()
+    r.worker.submit(Request("long", expressions=["hang"]))
+    r.wait_busy()
+    r.worker.submit(Request("late", expressions=["red"], deadline=time.time_ns() - 1))
+    r.worker.expire()
+    assert r.of("late") == [[Outcome.EXPIRED]]
+    assert r.of("long") == []
+    r.engine.hang.set()
+
+
+def test_what_is_replaced_ends_before_its_replacement_can_be_answered(
+    recorder, monkeypatch
+) -> None:
+    r = recorder()
+    hand_over, new = r.worker._hand_over, Request("a", expressions=["blue"])
+
+    def checked(endings) -> None:
+        assert new not in r.worker._schedule._requests.values() or not endings
+        hand_over(endings)
+
+    r.worker.submit(Request("a", expressions=["red"]))
+    monkeypatch.setattr(r.worker, "_hand_over", checked)
+    r.worker.submit(new)
+    r.frame()
+    r.wait(2)
+    assert r.of("a") == [[Outcome.CANCELLED], [Outcome.REJECTED]]
