@@ -44,7 +44,7 @@ def load(
         FileNotFoundError: no such model; says which are bundled.
         ValueError: an unknown device or dtype, official weights without one of their parts, or weights that
             do not fit.
-        TypeError: official weights with a keyword that is none of these.
+        TypeError: a keyword that is none of these.
     """
     from .engine import load as load_engine
 

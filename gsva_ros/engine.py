@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -500,6 +501,8 @@ def load(
         raise InputError(f"dtype is auto, {', '.join((*DTYPES, *KINDS))}, not {dtype!r}")
     kind = dtype if dtype in KINDS else ""
     if official:
+        if unknown := sorted(official.keys() - signature(load_official).parameters.keys()):
+            raise TypeError(f"load has no argument {', '.join(unknown)}; see help(gsva_ros.load)")
         missing = [name for name in ("weights", "vision_tower") if name not in official]
         if missing:
             raise InputError(f"official weights need {' and '.join(missing)} too")

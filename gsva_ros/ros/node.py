@@ -152,9 +152,8 @@ class GsvaNode(LifecycleNode):
         self._worker = Worker(self._engine, self._publish, self._limits, self._now)
         self._worker.pause(INACTIVE)
         self._worker.start()
-        group = (
-            MutuallyExclusiveCallbackGroup()
-        )  # apart from transitions, during which they are answered
+        # Apart from transitions, during which instructions are answered too.
+        group = MutuallyExclusiveCallbackGroup()
         self._endpoints = [
             self.create_subscription(kind, topic, callback, qos.RELIABLE, callback_group=group)
             for kind, topic, callback in (
@@ -572,6 +571,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     def on_signal(*_: object) -> None:
         stop.set()
         if starting.is_set():  # a model may take minutes to load
+            starting.clear()
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -606,7 +606,6 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     except KeyboardInterrupt:
         node.get_logger().info("stopped while it was starting")
     finally:
-        starting.clear()
         node.close()
         _drain(node, executor)
         executor.shutdown(timeout_sec=1.0)

@@ -490,3 +490,10 @@ def test_many_masks_of_a_large_frame_take_little_memory() -> None:
     one, many, kept = map(float, done.stdout.split())
     # Together, 16 masks' logits alone would be 730 MiB.
     assert many - one < kept + 250, done.stdout
+
+
+def test_an_argument_that_there_is_not() -> None:
+    with pytest.raises(TypeError, match="no argument colour"):
+        gsva_ros.load("gsva-mini", colour="red")
+    with pytest.raises(ValueError, match="vision_tower"):
+        gsva_ros.load("gsva-mini", weights="gsva.bin")
