@@ -23,12 +23,11 @@ from .tokenizer import Special
 GUESSED = 11
 #: By how many last words they are looked up: one alone stands in too many places to tell.
 LOOKED_UP = (4, 3, 2)
-#: Between the things that a request names; where one begins; and what ends a request.
-JOINER = re.compile(r"\s*(?:,\s*)?\b(?:and then|and also|then|and|or)\b\s*|\s*,\s*")
+#: Between the things that a request names, and where one begins; words are one space apart.
+JOINER = re.compile(r" ?(?:, ?)?\b(?:and then|and also|then|and|or)\b ?| ?, ?")
 THING = re.compile(
     r"\b(?:the|an?|any|all|both|every|each|anything|something|everything|two|three)\b", re.I
 )
-CLOSING = re.compile(r"[\s,.!?]*(?:\bplease\b)?[\s.!?]*$", re.I)
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,14 @@ def expected_answer(prompt: Prompt, text: str) -> list[int]:
 
 def things_named(text: str) -> list[str]:
     """What an English request seems to name, in its own words; all of it where nothing is found."""
-    found = []
-    for part in JOINER.split(CLOSING.sub("", text)):
-        if begin := THING.search(part):
-            found.append(CLOSING.sub("", part[begin.start() :]))
-    return found or [text]
+    parts = JOINER.split(" ".join(text.split()))
+    begun = ((part, THING.search(part)) for part in parts)
+    return [_unclosed(part[begin.start() :]) for part, begin in begun if begin] or [text]
+
+
+def _unclosed(words: str) -> str:
+    """Words without the punctuation, and the "please", that end them."""
+    words = words.rstrip(" .!?")
+    if words.lower().endswith(" please"):
+        words = words[: -len(" please")].rstrip(" ,.!?")
+    return words
