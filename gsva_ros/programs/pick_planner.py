@@ -169,7 +169,8 @@ class PickPlanner(Node):
                     self._instructions.publish(
                         Instruction(id=name, expressions=[expression], not_before=stamp)
                     )
-                    heard = self._instructions.wait_for_all_acked(HEARD)
+                    found = self._instructions.get_subscription_count() > 0
+                    heard = found and self._instructions.wait_for_all_acked(HEARD)
                 again = time.monotonic() + max(2.0, timeout / 10)
             self._executor.spin_once(timeout_sec=0.05)
         return self._answers.get(name)

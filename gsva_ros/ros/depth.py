@@ -113,9 +113,10 @@ def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.n
     if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
         raise MessageError(topic, "its camera_info holds no focal lengths: calibrate the camera")
     roi, binning = info.roi, np.maximum((info.binning_x, info.binning_y), 1)
-    whole = (roi.width or info.width, roi.height or info.height)
-    size = tuple(int(side) for side in whole // binning)
-    if all(whole) and size != (width, height):
+    whole = np.array([roi.width or info.width, roi.height or info.height])
+    size = whole // binning
+    # Halves are rounded up by some and down by others.
+    if whole.all() and (abs(size - (width, height)) > 1).any():
         raise MessageError(
             topic,
             f"its camera_info is of {size[0]}x{size[1]} and the image {width}x{height}: "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -41,6 +42,7 @@ class Detections:
         )
         self._space = node.create_publisher(vision.Detection3DArray, "detections_3d", qos.RELIABLE)
         self._labels = node.create_publisher(vision.LabelInfo, "label_info", LATCHED)
+        self._numbering = threading.Lock()  # answers come from more than one thread
         self._numbers: dict[str, int] = {}  # the one found longest ago first
         self._last = 0
 
@@ -49,19 +51,29 @@ class Detections:
         """The publishers, or None without vision_msgs."""
         return None if vision is None else cls(node)
 
-    def publish(self, answer: Segmentation) -> None:
-        """Publish boxes while somebody listens, and the labels when there is a new one."""
-        if self._number([instance.expression for instance in answer.instances]):
+    def publish(self, answer: Segmentation) -> dict[str, int]:
+        """Publish boxes while somebody listens, and the labels when there is a new one.
+
+        Returns:
+            The numbers of the expressions.
+        """
+        with self._numbering:
+            new = self._number([instance.expression for instance in answer.instances])
+            numbers = self._numbers
+        if new:
             info = vision.LabelInfo(header=answer.header)
             info.class_map = [
                 vision.VisionClass(class_id=number, class_name=expression)
-                for expression, number in self._numbers.items()
+                for expression, number in numbers.items()
             ]
             self._labels.publish(info)
         if self._detections.get_subscription_count() > 0:
             array = vision.Detection2DArray(header=answer.header)
-            array.detections = [self._detection(i, answer.header) for i in answer.instances]
+            array.detections = [
+                self._detection(i, answer.header, numbers[i.expression]) for i in answer.instances
+            ]
             self._detections.publish(array)
+        return numbers
 
     def _number(self, expressions: Sequence[str]) -> bool:
         """Give an answer's expressions their numbers; whether one is new."""
@@ -70,14 +82,14 @@ class Detections:
         here = {e: known[e] for e in expressions if e in known}
         older = [e for e in known if e not in here]
         older = older[max(0, len(older) + len(here) + len(fresh) - LABELS) :]
-        self._numbers = {e: known[e] for e in older} | here
+        numbers = {e: known[e] for e in older} | here
         for expression in fresh:
-            self._numbers[expression] = self._next()
+            numbers[expression] = self._next(numbers.values())
+        self._numbers = numbers
         return bool(fresh)
 
-    def _next(self) -> int:
-        """A number that no known expression has."""
-        taken = self._numbers.values()
+    def _next(self, taken: Collection[int]) -> int:
+        """A number that none of these is."""
         self._last = self._last % LAST_NUMBER + 1
         while self._last in taken:
             self._last = self._last % LAST_NUMBER + 1
@@ -88,8 +100,12 @@ class Detections:
         """Whether somebody listens to `detections_3d`."""
         return bool(self._space.get_subscription_count() > 0)
 
-    def publish_space(self, space: Segmentation3D) -> None:
-        """Publish boxes in space while somebody listens: pose and extents of each instance."""
+    def publish_space(self, space: Segmentation3D, numbers: Mapping[str, int]) -> None:
+        """Publish boxes in space while somebody listens: pose and extents of each instance.
+
+        Args:
+            numbers: of the expressions, from `publish`.
+        """
         if not self.space_wanted:
             return
         array = vision.Detection3DArray(header=space.header)
@@ -97,7 +113,7 @@ class Detections:
             detection = vision.Detection3D(header=space.header)
             detection.id = f"{instance.slot}.{instance.instance}"
             result = vision.ObjectHypothesisWithPose()
-            result.hypothesis.class_id = str(self._numbers[instance.expression])
+            result.hypothesis.class_id = str(numbers[instance.expression])
             result.hypothesis.score = float(instance.p_seg)
             result.pose.pose = instance.pose
             detection.results = [result]
@@ -105,11 +121,12 @@ class Detections:
             array.detections.append(detection)
         self._space.publish(array)
 
-    def _detection(self, instance: Any, header: Any) -> Any:
+    @staticmethod
+    def _detection(instance: Any, header: Any, number: int) -> Any:
         detection = vision.Detection2D(header=header)
         detection.id = f"{instance.slot}.{instance.instance}"
         result = vision.ObjectHypothesisWithPose()
-        result.hypothesis.class_id = str(self._numbers[instance.expression])
+        result.hypothesis.class_id = str(number)
         result.hypothesis.score = float(instance.p_seg)
         detection.results = [result]
         roi, box = instance.roi, detection.bbox

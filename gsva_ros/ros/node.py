@@ -417,23 +417,22 @@ class GsvaNode(LifecycleNode):
             topic=camera,
             problem=unknown,
         )
-        deadline = nanoseconds(msg.deadline)
-        if deadline > 0:
-            request.deadline = self._now() + deadline
-        if deadline < 0:
-            request.problem = f"deadline is negative ({deadline / SECOND:g} s); 0 means none"
+        request.within = nanoseconds(msg.deadline)
+        if request.within < 0:
+            request.problem = f"deadline is negative ({request.within / SECOND:g} s); 0 means none"
         elif msg.mode not in (Instruction.ONCE, Instruction.EVERY_FRAME):
             request.problem = f"unknown mode {msg.mode}"
         worker.submit(request)
 
     def _on_text(self, msg: String) -> None:
-        if self._worker is None:
+        worker = self._worker
+        if worker is None:
             return
         if self._value("text_mode") == "ask":
-            self._worker.submit(Request(text=msg.data))
+            worker.submit(Request(text=msg.data))
             return
         expressions = [e.strip() for e in msg.data.split(";") if e.strip()]
-        self._worker.submit(Request(expressions=expressions))
+        worker.submit(Request(expressions=expressions))
 
     async def _on_segment(self, call: Segment.Request, reply: Segment.Response) -> Segment.Response:
         if self._worker is None:
@@ -518,14 +517,15 @@ class GsvaNode(LifecycleNode):
         self.get_logger().warning(text + more)
 
     def _on_timer(self) -> None:
-        state = "active" if self._cameras else "inactive" if self._worker else "unconfigured"
+        worker = self._worker
+        state = "active" if self._cameras else "inactive" if worker else "unconfigured"
         state = "finalized" if self._finalized else state
         stamp = self.get_clock().now().to_msg()
-        provenance = self._provenance if self._worker else None
-        if self._worker is not None:
-            self._worker.expire()
-            self._watch(self._worker)
-        self._health.publish(self._diagnostics.report(state, self._worker, provenance, stamp))
+        provenance = self._provenance if worker else None
+        if worker is not None:
+            worker.expire()
+            self._watch(worker)
+        self._health.publish(self._diagnostics.report(state, worker, provenance, stamp))
 
     def _watch(self, worker: Worker[Any]) -> None:
         """See to it that neither a thread that is gone nor a camera that is silent goes unsaid."""
@@ -566,12 +566,13 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     # Own signal handlers: rclpy's would shut the context down before the last answers are out.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     through_ros(rclpy.logging.get_logger("gsva"))
-    stop, starting = threading.Event(), threading.Event()
+    stop, starting = threading.Event(), False
 
     def on_signal(*_: object) -> None:
+        nonlocal starting
         stop.set()
-        if starting.is_set():  # a model may take minutes to load
-            starting.clear()
+        if starting:  # a model may take minutes to load
+            starting = False
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -587,9 +588,9 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     executor.add_node(node)
     try:
         if node.get_parameter("autostart").value:
-            starting.set()
+            starting = True
             went = _go_active(node)
-            starting.clear()
+            starting = False
             if not went:
                 return 1
         while not stop.is_set() and rclpy.ok():

@@ -69,14 +69,13 @@ class Views:
             msg.header = header
             self._labels.publish(msg)
         boxes = self._detections
-        if boxes is not None:
-            boxes.publish(answer)
+        numbers = {} if boxes is None else boxes.publish(answer)
         if _heard(self._space) or (boxes is not None and boxes.space_wanted):
             space = self._in_space(answer, result.frame.topic)
             if space is not None:
                 self._space.publish(space)
                 if boxes is not None:
-                    boxes.publish_space(space)
+                    boxes.publish_space(space, numbers)
 
     def _in_space(self, answer: Segmentation, topic: str) -> Segmentation3D | None:
         buffer = self._buffers.get(topic)

@@ -113,7 +113,9 @@ class Carrier:
         with self._between_work():
             if result.frame is None:
                 self._forget(request)
-            elif request.ended or self._is_answered(request, result.frame):  # by another thread
+            elif request.ended or self._tells(
+                result
+            ):  # by another thread, since the model answered
                 return
             self._deliver(result)
 
@@ -130,13 +132,10 @@ class Carrier:
                 self._queued -= 1
                 self._changed.notify_all()
 
-    def _is_answered(self, request: Request, frame: CameraFrame) -> bool:
-        """Whether a frame that cannot be read was answered; from now on it is."""
-        followed = self._followed.get(request)
-        if followed is None:
-            return False
-        already, followed.answered = followed.answered is frame, frame
-        return already
+    def _tells(self, result: Result) -> bool:
+        """Whether the thread, which sees frames before the model, says itself that one is unreadable."""
+        unreadable = all(d.code is Code.BAD_IMAGE for d in result.decisions)
+        return self._limits.track == "flow" and result.request in self._followed and unreadable
 
     # The thread
 
@@ -203,7 +202,7 @@ class Carrier:
         except BadImageError as error:
             for followed in due:
                 followed.answered = frame
-                self._deliver(_unread(followed.result, frame, str(error)))
+                self._deliver(_unread(followed, frame, str(error)))
             return
         tracker = self._trackers[frame.topic]
         tracker.observe(frame.stamp, rgb)
@@ -254,8 +253,7 @@ class Carrier:
                 whole = Region.around([Region(part.box, part.crop) for part in seen])
                 now.box, now.crop = whole.box, whole.crop
             return now
-        last = lost.get(key) or Steadiness(Outcome.FAILED, stamp, 0)
-        lost[key] = Steadiness(Outcome.FAILED, last.since, last.answers + 1)
+        steady = lost[key] = _again(lost.get(key), stamp)
         return replace(
             now,
             outcome=Outcome.FAILED,
@@ -265,8 +263,8 @@ class Carrier:
             box=None,
             crop=None,
             parts=(),
-            since=last.since,
-            answers=last.answers + 1,
+            since=steady.since,
+            answers=steady.answers,
         )
 
     def _forget(self, request: Request) -> None:
@@ -281,13 +279,21 @@ class Carrier:
             del self._trackers[followed.topic]
 
 
-def _unread(result: Result, frame: CameraFrame, reason: str) -> Result:
+def _unread(followed: _Followed, frame: CameraFrame, reason: str) -> Result:
     """The answer on a frame that cannot be read."""
-    decisions = [
-        Decision(d.slot, d.expression, Outcome.FAILED, Code.BAD_IMAGE, reason, since=frame.stamp)
-        for d in result.decisions
-    ]
-    return replace(result, decisions=decisions, frame=frame, rgb=None, timings={})
+    decisions = []
+    for decision in followed.result.decisions:
+        key = _key(decision)
+        steady = followed.lost[key] = _again(followed.lost.get(key), frame.stamp)
+        failed = Decision(*key, Outcome.FAILED, Code.BAD_IMAGE, reason)
+        decisions.append(replace(failed, since=steady.since, answers=steady.answers))
+    return Result(followed.result.request, decisions, frame)
+
+
+def _again(last: Steadiness | None, stamp: int) -> Steadiness:
+    """One more failure in a row."""
+    last = last or Steadiness(Outcome.FAILED, stamp, 0)
+    return Steadiness(Outcome.FAILED, last.since, last.answers + 1)
 
 
 def _key(decision: Decision) -> Key:

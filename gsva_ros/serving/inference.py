@@ -54,15 +54,16 @@ class Inference(Generic[FrameT]):
         """
         words = request.words()
         faults = {i: p for i, w in enumerate(words) if (p := text_problem(w, self.limits))}
-        result = Result(request, [], frame, threshold=self._threshold())
+        result = Result(request, [], frame)
         result.timings["queue"] = start - max(frame.received, request.submitted)
         slots: dict[int, Slot] = {}
         try:
             result.rgb, encoded, seconds = self._encode(frame, request.source)
+            result.threshold = threshold = self._threshold()
             if request.expressions:
-                answers = self._segment(encoded, request, faults, slots)
+                answers = self._segment(encoded, request, threshold, faults, slots)
             else:
-                answers = [self.engine.ask(encoded, request.text, threshold=self._threshold())]
+                answers = [self.engine.ask(encoded, request.text, threshold=threshold)]
                 slots.update(enumerate(answers[0].slots))
                 if not answers[0].complete:
                     faults[len(slots)] = (Code.NO_SLOT, CUT)
@@ -92,31 +93,32 @@ class Inference(Generic[FrameT]):
         self,
         encoded: FrameT,
         request: Request,
+        threshold: float,
         faults: dict[int, tuple[Code, str]],
         slots: dict[int, Slot],
     ) -> list[Answer]:
         """Fill `slots` for every expression that can be asked, and `faults` for the others."""
         asked = [i for i in range(len(request.expressions)) if i not in faults]
         try:
-            answers = self._within_memory(encoded, request, asked)
+            answers = self._within_memory(encoded, request, threshold, asked)
         except ExpressionError as error:
             if not error.faults:
                 raise
             for place, reason in error.faults.items():
                 faults[asked[place]] = (Code.INVALID_INSTRUCTION, reason)
             asked = [i for i in asked if i not in faults]
-            answers = self._within_memory(encoded, request, asked)
+            answers = self._within_memory(encoded, request, threshold, asked)
         slots.update(zip(asked, (s for a in answers for s in a.slots), strict=True))
         return answers
 
     def _within_memory(
-        self, encoded: FrameT, request: Request, asked: Sequence[int]
+        self, encoded: FrameT, request: Request, threshold: float, asked: Sequence[int]
     ) -> list[Answer]:
         """The engine's answers: one, or several where all expressions at once need too much memory."""
         if not asked:
             return []
         words = [request.expressions[i] for i in asked]
-        thresholds = [self._threshold_for(request, i) for i in asked]
+        thresholds = [self._threshold_for(request, i, threshold) for i in asked]
         try:
             return [self.engine.segment(encoded, words, threshold=thresholds)]
         except MemoryError:
@@ -126,17 +128,17 @@ class Inference(Generic[FrameT]):
         self.engine.release()
         half = len(asked) // 2
         return [
-            *self._within_memory(encoded, request, asked[:half]),
-            *self._within_memory(encoded, request, asked[half:]),
+            *self._within_memory(encoded, request, threshold, asked[:half]),
+            *self._within_memory(encoded, request, threshold, asked[half:]),
         ]
 
     def _threshold(self) -> float:
         set_by_user = self.limits.rejection_threshold
         return set_by_user if set_by_user >= 0 else self.engine.rejection_threshold
 
-    def _threshold_for(self, request: Request, index: int) -> float:
+    def _threshold_for(self, request: Request, index: int, threshold: float) -> float:
         """The threshold, moved away from where an expression's last outcome would change."""
-        threshold, band = self._threshold(), self.limits.hysteresis
+        band = self.limits.hysteresis
         last = request.steadiness.get((index, request.expressions[index]))
         if last is None or last.decided is None or not band:
             return threshold

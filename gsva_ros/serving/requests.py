@@ -86,6 +86,7 @@ class Request:
     every_frame: bool = False
     not_before: int = 0  # nanoseconds, compared with frame stamps
     topic: str = ""  # camera meant; "": any
+    within: int = 0  # nanoseconds until its deadline; 0: `Limits.default_deadline`
     deadline: int | None = None  # nanoseconds by the worker's clock; cleared by the first answer
     frame: CameraFrame | None = None  # its own picture (the service); None: a camera's newest
     done: Callable[[Result], None] | None = None  # called with the answer instead of `publish`

@@ -129,8 +129,9 @@ class Schedule:
         """Take a request in the place of one with its id; what cannot be carried out ends at once."""
         request.id = request.id or uuid.uuid4().hex
         self.counts.instructions += 1
-        if request.deadline is None and self.limits.default_deadline > 0:
-            request.deadline = clock + int(self.limits.default_deadline * SECOND)
+        within = request.within or int(self.limits.default_deadline * SECOND)
+        if request.deadline is None and within > 0:
+            request.deadline = clock + within
         endings = self.displace(request)
         problem = self._problem(request) or self._full(request)  # what was replaced has made place
         if problem is None:

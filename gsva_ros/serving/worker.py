@@ -45,7 +45,7 @@ class Worker(Generic[FrameT]):
         self.timings: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))
         self._publish = publish
         self._clock = clock
-        self._inference = Inference(engine, self.limits)
+        self._inference: Inference[FrameT] | None = Inference(engine, self.limits)
         self._changed = threading.Condition()
         self._schedule = Schedule(self.limits)
         self._carrier = Carrier(self._deliver, self.limits)
@@ -168,10 +168,12 @@ class Worker(Generic[FrameT]):
     # The thread
 
     def _run(self) -> None:
+        inference = self._inference
+        assert inference is not None
         while (turn := self._wait()) is not None:
             start = time.monotonic()
             try:
-                result = self._inference.answer(turn.request, turn.frame, start)
+                result = inference.answer(turn.request, turn.frame, start)
             except (
                 Exception
             ) as error:  # a fault here must not end the thread, nor the request in silence
@@ -189,6 +191,7 @@ class Worker(Generic[FrameT]):
                 self._emit(result)
             else:
                 self._hand_over(instead)
+        self._inference = None  # and with it the engine: whoever made it may want its memory
 
     def _wait(self) -> Turn | None:
         """The next turn, after telling what expired meanwhile; None: the end."""

@@ -254,3 +254,31 @@ def test_no_frame_is_begun_while_somebody_waits_for_the_thread(camera, monkeypat
         carrier._queued -= 1
     c.wait(begun.is_set)
     c.wait(lambda: stamps(c.results) == [STEP, 2 * STEP])
+
+
+def test_what_the_model_fails_at_is_said_beside_what_is_carried(camera) -> None:
+    c = camera(0.05)
+    c.ask("red")
+    c.first()
+
+    def broken(rgb: np.ndarray) -> np.ndarray:
+        raise MemoryError("device memory is spent")
+
+    c.engine.encode = broken
+    c.show(4)
+    c.wait(lambda: any(d.code is Code.OUT_OF_MEMORY for r in c.results for d in r.decisions))
+
+
+def test_unreadable_frames_in_a_row_are_counted(camera) -> None:
+    def unreadable() -> np.ndarray:
+        raise BadImageError("half a picture")
+
+    c = camera(0.5)
+    c.ask("red")
+    c.first()
+    for number in (2, 3, 4):
+        c.worker.offer(CameraFrame(None, number * STEP, "camera", unreadable))
+        c.wait(lambda number=number: stamps(c.results)[-1] == number * STEP)
+    told = [(d.since // STEP, d.answers) for r in c.results[1:4] for d in r.decisions]
+    assert told == [(2, 1), (2, 2), (2, 3)]
+    assert all(r.threshold is None for r in c.results[1:4])

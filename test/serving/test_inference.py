@@ -53,6 +53,22 @@ def test_what_a_text_names_is_not_steady_over_frames_that_failed() -> None:
     assert [(d.since, d.answers) for d in told] == [(0, 1), (0, 2), (2, 1), (3, 1)]
 
 
+def test_the_threshold_that_is_told_is_the_one_it_was_decided_by() -> None:
+    """Also where it changes while the picture is encoded; none where nothing was decided."""
+    inference = Inference(FakeEngine(), Limits())
+    encode = inference.engine.encode
+
+    def changing(rgb: np.ndarray) -> np.ndarray:
+        inference.limits.rejection_threshold = 0.99
+        return encode(rgb)
+
+    inference.engine.encode = changing
+    result = inference.answer(Request("a", expressions=["red"]), frame(RED), 0.0)
+    assert [(d.outcome, d.p_seg) for d in result.decisions] == [(NO, 0.97)]
+    assert result.threshold == 0.99
+    assert inference.answer(Request("b"), frame(UNREADABLE), 0.0).threshold is None
+
+
 class Cut(FakeEngine):
     """Its answers run into their limit."""
 

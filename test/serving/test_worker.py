@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -279,3 +281,18 @@ def test_what_is_replaced_ends_before_its_replacement_can_be_answered(
     r.frame()
     r.wait(2)
     assert r.of("a") == [[Outcome.CANCELLED], [Outcome.REJECTED]]
+
+
+def test_a_worker_that_ended_holds_no_engine() -> None:
+    """Whoever stops it may want the memory, and keeps the worker to have what still comes answered."""
+    engine = FakeEngine()
+    known, told = weakref.ref(engine), []
+    worker = Worker(engine, told.append)
+    worker.start()
+    worker.submit(Request("a", expressions=["red"]))
+    worker.stop()
+    del engine
+    gc.collect()
+    assert known() is None
+    worker.submit(Request("b", expressions=["red"]))
+    assert [d.outcome for r in told for d in r.decisions] == [Outcome.CANCELLED] * 2
