@@ -67,7 +67,7 @@ class MessageError(InputError):
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     """Return the picture in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.
 
-    Pixels are where the sensor has them, as `camera_info` and depth mean them: a JPEG's EXIF turns nothing.
+    Pixels are where the sensor has them, as `camera_info` and depth mean them: EXIF turns only TIFFs.
 
     Raises MessageError, naming the topic, for a message that cannot be read.
     """

@@ -98,7 +98,10 @@ def _least_cross_entropy(scores: NDArray[np.float64], present: NDArray[np.bool_]
     Args:
         scores, present: [N].
     """
-    said, truth = torch.from_numpy(scores), torch.from_numpy(present).to(torch.float64)
+    said, count = torch.from_numpy(scores), int(present.sum())
+    # Platt's targets: of scores that tell all apart, the best rule for 1 and 0 would be infinitely steep.
+    sure, unlikely = (count + 1) / (count + 2), 1 / (len(present) - count + 2)
+    truth = torch.from_numpy(np.where(present, sure, unlikely))
 
     def fitted(start: list[float], steepness: float | None = None) -> list[float]:
         """Steepness, which is one through the temperature, and bias; or the bias alone."""

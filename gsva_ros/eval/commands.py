@@ -409,12 +409,12 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 def _own_directory(model: str) -> Path:
     """The directory of a model that may be changed; InputError: it is the package's, or none."""
-    from ..engine import model_directory
+    from ..model.bundled import CHECKPOINTS, model_directory
 
     directory = model_directory(model)
-    if directory != Path(model):
+    if directory.resolve().parent == CHECKPOINTS.resolve():
         raise InputError(
-            f"{model} comes with the package and stays as it is: copy it "
-            f"(cp -r '{directory}' my-{model}) and give --model my-{model}"
+            f"{directory.name} comes with the package and stays as it is: copy it "
+            f"(cp -r '{directory}' mine) and give --model mine"
         )
     return directory

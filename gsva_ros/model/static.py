@@ -43,6 +43,7 @@ class Replayed:
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
         self._function, self._inputs = function, [x.clone() for x in inputs]
         self._graph: Any = None
+        self._results: Any = None
         if inputs[0].device.type == "cuda":
             self._record()
 
@@ -58,12 +59,17 @@ class Replayed:
             self._results = self._function(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """The results; on a GPU, they are of use until the next call."""
+        """The results, which are of use until the next call: on a CPU too, where tests are to see that."""
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)
-        if self._graph is None:
-            return self._function(*self._inputs)
-        self._graph.replay()
+        if self._graph is not None:
+            self._graph.replay()
+            return self._results
+        results = self._function(*self._inputs)
+        if self._results is None:
+            self._results = results
+        else:
+            _overwrite(self._results, results)
         return self._results
 
 
@@ -186,7 +192,7 @@ class StaticBehind:
             sees.to(self._device),
             self._filled(wanted, rows),
         )
-        return states[: len(wanted)]
+        return states[: len(wanted)].clone()  # states of slots are kept until their masks are made
 
     def _filled(self, numbers: Sequence[int], size: int) -> Tensor:
         return _filled(torch.tensor(numbers, dtype=torch.long), size).to(self._device)
@@ -210,6 +216,15 @@ class _Fixed(DynamicLayer):
     def get_seq_length(self) -> int:
         """Nothing counts on from it."""
         return 0
+
+
+def _overwrite(kept: Any, new: Any) -> None:
+    """Tensors, or lists and tuples of them."""
+    if isinstance(kept, Tensor):
+        kept.copy_(new)
+        return
+    for one, other in zip(kept, new, strict=True):
+        _overwrite(one, other)
 
 
 def _places(states: Tensor, count: int) -> Tensor:

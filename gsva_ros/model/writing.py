@@ -3,8 +3,9 @@
 An answer says again what was asked, and much of what it said before. So what follows is looked up in an
 answer as one would expect it and in what is written so far, and read together with the last word. Of a
 guess its beginning stands, as far as it is right: every word is the likeliest one after those before it, as
-if each had been read by itself. Source: "Inference with Reference: Lossless Acceleration of Large Language
-Models" (arXiv:2304.04487), whose reference is here the expected answer.
+if each had been read by itself, up to rounding, which in 16 bits may tip what is nearly a tie. Source:
+"Inference with Reference: Lossless Acceleration of Large Language Models" (arXiv:2304.04487), whose
+reference is here the expected answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ GUESSED = 11
 #: By how many last words they are looked up: one alone stands in too many places to tell.
 LOOKED_UP = (4, 3, 2)
 #: Between the things that a request names, and where one begins; words are one space apart.
-JOINER = re.compile(r" ?(?:, ?)?\b(?:and then|and also|then|and|or)\b ?| ?, ?")
+JOINER = re.compile(r" ?(?:, ?)?\b(?:and then|and also|then|and|or)\b ?| ?, ?", re.I)
 THING = re.compile(
     r"\b(?:the|an?|any|all|both|every|each|anything|something|everything|two|three)\b", re.I
 )
@@ -106,7 +107,9 @@ class Writer:
         """What followed where these last words stood before: the longest match, of these the latest."""
         known = self._expected + self.written
         looked_in, last = self._alike(known), self._alike(self._words[-LOOKED_UP[0] :])
-        room = min(GUESSED, self._most - len(self._words))
+        room = min(
+            GUESSED, self._most - len(self._words) - 1
+        )  # nothing is asked behind the last word
         for size in LOOKED_UP:
             for start in range(len(known) - size - 1, -1, -1):
                 if looked_in[start : start + size] == last[-size:]:

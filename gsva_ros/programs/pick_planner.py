@@ -21,7 +21,6 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
@@ -51,7 +50,6 @@ from gsva_ros.sim.render import Renderer
 
 LIFT = 0.15  # metres
 HELD = 0.004  # metres: fingers that close further hold nothing
-HEARD = Duration(seconds=0.5)  # in which a node says that it has an instruction
 MARGIN = 0.05  # metres: open wider than the thing, and not wider, for the sake of its neighbours
 FLAT = 0.025  # metres: lower things offer the fingers no side
 FRAME = "camera_optical_frame"
@@ -148,29 +146,26 @@ class PickPlanner(Node):
         return self._carry_out(world, grasp)
 
     def _ask(self, view: View, expression: str, timeout: float) -> Segmentation | None:
-        """Show the picture and ask about it until it is answered, again while the node has not heard it.
+        """Ask, and show the picture until it is answered: pictures are lost before the node has found us.
 
-        Pictures that are sent before the node has found us are lost. An instruction that the node has is
-        not sent again: it would replace itself, and a slow model would never come to an end.
+        The instruction is sent once, and reliably: again it would replace itself, and a slow model would
+        never come to an end.
 
         Raises:
             ExternalShutdownException: this program is to end.
         """
         stamp = self.get_clock().now().to_msg()
         name = f"pick-{stamp.sec}.{stamp.nanosec:09d}"
+        asked = Instruction(id=name, expressions=[expression], not_before=stamp)
         end = time.monotonic() + timeout
-        again, heard = 0.0, False
+        again = 0.0
         while name not in self._answers and time.monotonic() < end:
             if not rclpy.ok():
                 raise ExternalShutdownException
             if time.monotonic() >= again:
                 self._show(view, stamp)
-                if not heard:
-                    self._instructions.publish(
-                        Instruction(id=name, expressions=[expression], not_before=stamp)
-                    )
-                    found = self._instructions.get_subscription_count() > 0
-                    heard = found and self._instructions.wait_for_all_acked(HEARD)
+                if not again:
+                    self._instructions.publish(asked)
                 again = time.monotonic() + max(2.0, timeout / 10)
             self._executor.spin_once(timeout_sec=0.05)
         return self._answers.get(name)

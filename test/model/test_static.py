@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import tiny_checkpoint
 
+import gsva_ros
 from gsva_ros.engine import Engine
 from gsva_ros.model.static import Replayed, Static, bucket, filled
 
@@ -128,3 +129,19 @@ def test_places_grow_and_graphs_are_made_anew(pictures):
     same(plain.segment(frames[0], asked), fixed.segment(frames[1], asked))
     assert static.length > before
     same(plain.segment(frames[0], WORDS), fixed.segment(frames[1], WORDS))
+
+
+def test_what_is_kept_while_others_are_read():
+    """A slot's state prompts its mask when all are decided: later passes are not to write over it."""
+    plain, fixed = (gsva_ros.load("gsva-mini", device="cpu", static=s) for s in (False, True))
+    picture = np.random.default_rng(1).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    things = ["the green can", "the red mug", "the blue bowl", "the box", "all balls", "the bottle"]
+    for threshold in (0.0, 0.02, 1.0):
+        same(
+            *(
+                e.ask(e.encode(picture), f"find {', '.join(things)}", threshold=threshold)
+                for e in (plain, fixed)
+            )
+        )
+    many = [f"{thing} {number}" for number in range(6) for thing in things]
+    same(*(e.segment(e.encode(picture), many, threshold=0.0) for e in (plain, fixed)))
