@@ -308,7 +308,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     instance.roi = types.SimpleNamespace(x_offset=10, y_offset=20, width=30, height=40)
     answer = types.SimpleNamespace(header="header", instances=[instance])
     views.publish(answer)
-    views.publish(answer)
+    numbers = views.publish(answer)
     (info,) = made["label_info"].sent  # once: nothing new the second time
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(1, "red")]
     detection = made["detections"].sent[1].detections[0]
@@ -327,7 +327,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     space = types.SimpleNamespace(header="header", instances=[thing])
     detections = made["detections_3d"]
     monkeypatch.setattr(module.vision.Detection3DArray, "detections", [], raising=False)
-    views.publish_space(space)
+    views.publish_space(space, numbers)
     (solid,) = detections.sent[0].detections
     assert (solid.id, solid.bbox.center, solid.bbox.size) == ("1.0", "pose", "extents")
     assert solid.results[0].pose.pose == "pose"
