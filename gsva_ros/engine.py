@@ -47,7 +47,7 @@ from .model.sam import SamPreprocessor
 from .model.static import Static
 from .model.streams import Side
 from .model.tokenizer import Special
-from .model.writing import Writer
+from .model.writing import Writer, expected_answer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Expressions in one pass: bounds what a pass and its masks take.
@@ -288,13 +288,14 @@ class Engine:
         own = self.rejection_threshold
         (limit,) = thresholds_of(own if threshold is None else threshold, 1)
         start = time.perf_counter()
-        asked = len(self.prompt.ask(text))
-        room = self._room(frame) - asked
+        asked = self.prompt.ask(text)
+        room = self._room(frame) - len(asked)
         if room < 1:
-            raise ExpressionError(self._too_long("an instruction", text, asked, frame))
+            raise ExpressionError(self._too_long("an instruction", text, len(asked), frame))
         steps = min(max_new_tokens, room)
-        behind = self._behind(frame, asked + steps)
-        writer = Writer(behind, self.model.lm_head, self.prompt, text, steps)
+        behind = self._behind(frame, len(asked) + steps)
+        expected = expected_answer(self.prompt, text)
+        writer = Writer(behind, self.model.lm_head, asked, expected, self._slot_ids, steps)
         decisions: list[_Decision] = []
         since = 0  # where the words of the next slot begin
         complete = False

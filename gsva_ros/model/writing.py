@@ -11,14 +11,13 @@ reference is here the expected answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from .behind import Behind
 from .prompt import Prompt
-from .tokenizer import Special
 
 #: Words guessed at once, at the most.
 GUESSED = 11
@@ -47,23 +46,23 @@ class Writer:
         self,
         behind: Behind,
         score: Callable[[Tensor], Tensor],
-        prompt: Prompt,
-        text: str,
+        asked: Sequence[int],
+        expected: Sequence[int],
+        slots: Collection[int],
         most: int,
     ) -> None:
         """
         Args:
             behind: has read nothing yet.
             score: states [K, D] to scores of every word [K, V].
-            text: the instruction.
+            asked: the prompt, up to where the answer begins.
+            expected: an answer to look up guesses in, see `expected_answer`.
+            slots: the words that stand for a slot, [SEG] and [REJ].
             most: words that are written, at most.
         """
         self._behind, self._score = behind, score
-        self._words = prompt.ask(text)
-        self._prompt, self._most = len(self._words), len(self._words) + most
-        self._expected = expected_answer(prompt, text)
-        ids = prompt.tokenizer.ids
-        self._slots = {ids[s] for s in (Special.SEG, Special.REJ) if s in ids}
+        self._words, self._expected, self._slots = list(asked), list(expected), slots
+        self._prompt, self._most = len(asked), len(asked) + most
         self._read = 0  # of the words, that many were read
         self._guess: list[int] = []
         self._ahead: list[Next] = []  # after the words, and after each that was guessed
@@ -107,9 +106,8 @@ class Writer:
         """What followed where these last words stood before: the longest match, of these the latest."""
         known = self._expected + self.written
         looked_in, last = self._alike(known), self._alike(self._words[-LOOKED_UP[0] :])
-        room = min(
-            GUESSED, self._most - len(self._words) - 1
-        )  # nothing is asked behind the last word
+        # Nothing is asked behind the last word.
+        room = min(GUESSED, self._most - len(self._words) - 1)
         for size in LOOKED_UP:
             for start in range(len(known) - size - 1, -1, -1):
                 if looked_in[start : start + size] == last[-size:]:

@@ -229,7 +229,7 @@ def problem_with(name: str, value: Any) -> str | None:
 
 def as_meant(name: str, value: Any) -> Any:
     """A parameter's value; YAML takes a bare `off`, as after `-p track:=`, for false."""
-    return "off" if name == "track" and value is False else value
+    return "off" if value is False and "off" in CHOICES.get(name, ()) else value
 
 
 def apply_limits(node: Any, limits: Limits) -> Limits:

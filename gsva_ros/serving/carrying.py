@@ -113,9 +113,8 @@ class Carrier:
         with self._between_work():
             if result.frame is None:
                 self._forget(request)
-            elif request.ended or self._tells(
-                result
-            ):  # by another thread, since the model answered
+            # Another thread may have ended it since the model answered.
+            elif request.ended or self._tells(result):
                 return
             self._deliver(result)
 
@@ -253,7 +252,7 @@ class Carrier:
                 whole = Region.around([Region(part.box, part.crop) for part in seen])
                 now.box, now.crop = whole.box, whole.crop
             return now
-        steady = lost[key] = _again(lost.get(key), stamp)
+        steady = lost[key] = Steadiness.after(lost.get(key), Outcome.FAILED, stamp)
         return replace(
             now,
             outcome=Outcome.FAILED,
@@ -284,16 +283,12 @@ def _unread(followed: _Followed, frame: CameraFrame, reason: str) -> Result:
     decisions = []
     for decision in followed.result.decisions:
         key = _key(decision)
-        steady = followed.lost[key] = _again(followed.lost.get(key), frame.stamp)
+        last = followed.lost.get(key)
+        row = followed.lost[key] = Steadiness.after(last, Outcome.FAILED, frame.stamp)
         failed = Decision(*key, Outcome.FAILED, Code.BAD_IMAGE, reason)
-        decisions.append(replace(failed, since=steady.since, answers=steady.answers))
+        failed.since, failed.answers = row.since, row.answers
+        decisions.append(failed)
     return Result(followed.result.request, decisions, frame)
-
-
-def _again(last: Steadiness | None, stamp: int) -> Steadiness:
-    """One more failure in a row."""
-    last = last or Steadiness(Outcome.FAILED, stamp, 0)
-    return Steadiness(Outcome.FAILED, last.since, last.answers + 1)
 
 
 def _key(decision: Decision) -> Key:

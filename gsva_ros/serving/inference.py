@@ -205,12 +205,5 @@ def _count(request: Request, decisions: Sequence[Decision], stamp: int) -> None:
     before, request.steadiness = request.steadiness, {}
     for decision in decisions:
         key = (decision.slot, decision.expression)
-        last = before.get(key)
-        decided = last.decided if last else None
-        if decision.outcome in (Outcome.SEGMENTED, Outcome.REJECTED):
-            decided = decision.outcome
-        if last is None or last.outcome is not decision.outcome:
-            last = Steadiness(decision.outcome, stamp, 0)
-        now = Steadiness(last.outcome, last.since, last.answers + 1, decided)
-        request.steadiness[key] = now
+        now = request.steadiness[key] = Steadiness.after(before.get(key), decision.outcome, stamp)
         decision.since, decision.answers = now.since, now.answers

@@ -74,6 +74,15 @@ class Steadiness:
     answers: int  # that had it without interruption, this one included
     decided: Outcome | None = None  # the last SEGMENTED or REJECTED, whatever failed since
 
+    @classmethod
+    def after(cls, last: Steadiness | None, outcome: Outcome, stamp: int) -> Steadiness:
+        """One answer more: in the row of the last one, or the first of a new row at `stamp`."""
+        row = last if last and last.outcome is outcome else cls(outcome, stamp, 0)
+        decided = last.decided if last else None
+        if outcome in (Outcome.SEGMENTED, Outcome.REJECTED):
+            decided = outcome
+        return cls(outcome, row.since, row.answers + 1, decided)
+
 
 @dataclass(eq=False)
 class Request:

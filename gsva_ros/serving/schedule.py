@@ -122,8 +122,10 @@ class Schedule:
 
     def displace(self, request: Request) -> list[Ending]:
         """End the one that has a request's id, which is about to be submitted."""
-        hopeless = self._problem(request) is not None
-        return self._replace(request, ", which cannot be carried out" if hopeless else "")
+        reason = "replaced by a newer instruction with its id"
+        if self._problem(request) is not None:
+            reason += ", which cannot be carried out"
+        return self.cancel(request.id, reason)[1]
 
     def submit(self, request: Request, clock: int) -> list[Ending]:
         """Take a request in the place of one with its id; what cannot be carried out ends at once."""
@@ -166,11 +168,12 @@ class Schedule:
 
     def expire(self, clock: int) -> list[Ending]:
         """End what has passed its deadline; one under way is judged at `finish`."""
+        if self.jumping:
+            return []
         due = [
             r
             for r in self._requests.values()
             if r is not self.busy and r.deadline is not None and r.deadline <= clock
-            if not self.jumping
         ]
         for request in due:
             del self._requests[request.id]
@@ -260,12 +263,6 @@ class Schedule:
             return None
         full = f"{most} {request.source.value} are waiting already"
         return Ending(request, Outcome.FAILED, full, Code.QUEUE_FULL)
-
-    def _replace(self, request: Request, addition: str) -> list[Ending]:
-        found, endings = self.cancel(
-            request.id, f"replaced by a newer instruction with its id{addition}"
-        )
-        return endings if found else []
 
     def _cancel_all(self, reason: str) -> list[Ending]:
         return [ending for each in list(self._requests) for ending in self.cancel(each, reason)[1]]

@@ -12,6 +12,7 @@ import torch
 import gsva_ros
 from gsva_ros.engine import Engine
 from gsva_ros.model import writing
+from gsva_ros.model.tokenizer import Special
 from gsva_ros.model.writing import Writer, expected_answer, things_named
 
 REQUESTS = [
@@ -59,6 +60,14 @@ def mini() -> Engine:
     return engine
 
 
+def answering(mini: Engine, behind: Reciting, text: str, most: int) -> Writer:
+    prompt, ids = mini.prompt, mini.prompt.tokenizer.ids
+    slots = {ids[Special.SEG], ids[Special.REJ]}
+    return Writer(
+        behind, behind.score, prompt.ask(text), expected_answer(prompt, text), slots, most
+    )
+
+
 def written(writer: Writer, behind: Reciting, most: int, spoilt: frozenset[int]) -> list[int]:
     """So many words, some replaced as a threshold replaces a slot; checked one by one."""
     for number in range(most):
@@ -80,7 +89,7 @@ def test_each_word_follows_from_all_before_it(
     """Of small vocabularies, guesses are right by chance, wrong after some, and repeat what was wrong."""
     rng = np.random.default_rng(most)
     behind = Reciting(vocabulary)
-    writer = Writer(behind, behind.score, mini.prompt, text, most)
+    writer = answering(mini, behind, text, most)
     spoilt = frozenset(int(k) for k in np.flatnonzero(rng.random(most) < 0.2))
     assert len(written(writer, behind, most, spoilt)) == most
     limit = len(mini.prompt.ask(text)) + most
@@ -94,7 +103,7 @@ def test_an_answer_as_expected_takes_two_passes(mini: Engine) -> None:
     assert answer == mini.prompt.ask_turn(text, ["the blue bowl", "the can"], [False] * 2).ids
     behind = Reciting(1204, answer)
     most = len(answer) - len(mini.prompt.ask(text))
-    writer = Writer(behind, behind.score, mini.prompt, text, most)
+    writer = answering(mini, behind, text, most)
     assert mini.prompt.ask(text) + written(writer, behind, most, frozenset()) == answer
     assert most > 11
     assert len(behind.passes) == 2
@@ -105,7 +114,7 @@ def test_a_rejection_ends_a_pass_and_no_more(mini: Engine) -> None:
     turn = mini.prompt.ask_turn(text, ["the blue bowl", "the can", "the mug"], [True, True, False])
     behind = Reciting(1204, turn.ids)
     most = len(turn.ids) - len(mini.prompt.ask(text))
-    writer = Writer(behind, behind.score, mini.prompt, text, most)
+    writer = answering(mini, behind, text, most)
     written(writer, behind, most, frozenset())
     assert len(behind.passes) == 3
 

@@ -148,7 +148,7 @@ def test_problems_show_in_diagnostics(running):
     client.answer("broken")
 
     def warned():
-        status = client.health[-1].status[0] if client.health else None
+        status = client.status()
         return status and status.level == b"\x01" and "either text or" in status.message
 
     client.wait(warned, what="a warning in /diagnostics")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-import time
 
 import harness
 import numpy as np
@@ -86,11 +85,7 @@ def test_the_whole_life(start):
     client.ask(["red"], id="idle")
     assert outcomes(client.answer("idle")) == [(Outcome.FAILED, Outcome.INACTIVE)]
 
-    def told_state():
-        values = client.health[-1].status[0].values if client.health else ()
-        return {v.key: v.value for v in values}.get("state")
-
-    client.wait(lambda: told_state() == "inactive", what="diagnostics that say so")
+    client.wait(lambda: client.told().get("state") == "inactive", what="diagnostics that say so")
     assert manager.change(Transition.TRANSITION_CLEANUP)
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     # Once more, from the beginning.
@@ -240,7 +235,9 @@ def test_a_clock_that_stands_still(start):
     early = Instruction(id="early", expressions=["red"])
     early.deadline.sec = 30
     client.instructions.publish(early)
-    client.wait(lambda: "instructions not finished: 1" in health(client), what="the instruction")
+    client.wait(
+        lambda: client.told().get("instructions not finished") == "1", what="the instruction"
+    )
     first = Clock()
     first.clock.sec = 1_700_000_000
     clock.publish(first)
@@ -253,20 +250,11 @@ def test_a_clock_that_stands_still(start):
     assert node.process.wait(20.0) == 1
 
 
-def health(client):
-    """The newest diagnostics, "key: value" a line; "" before the first."""
-    newest = client.health[-1].status[0].values if client.health else []
-    return "\n".join(f"{v.key}: {v.value}" for v in newest)
-
-
 def test_it_can_be_stopped_while_it_loads():
     """Which takes a large model minutes."""
     node = NodeProcess(SLOW, delay=60.0)
     try:
-        end = time.monotonic() + 60.0
-        while "loading" not in node.log:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        node.says("loading")
         status, _ = node.interrupt(30.0)
         assert status == 0, node.log
         assert "Traceback" not in node.log
@@ -279,7 +267,7 @@ def test_after_shutdown_it_listens_to_no_camera(start):
     manager = Manager(client)
     assert manager.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     client.wait(lambda: not client.images.get_subscription_count(), what="no listener")
-    client.wait(lambda: "state: finalized" in health(client), what="the state")
+    client.wait(lambda: client.told().get("state") == "finalized", what="the state")
     action = client.action(Follow, "gsva/follow")
     client.wait(action.server_is_ready, what="the action")
     goal = action.send_goal_async(Follow.Goal(expressions=["red"]))
@@ -324,10 +312,7 @@ def test_a_goal_for_a_camera_that_there_is_not(start):
 def test_compressed_pictures_lie_beside_a_remapped_topic():
     node = NodeProcess(FAKE, {"image_transport": "compressed"}, remap={"image": "/cam/color"})
     try:
-        end = time.monotonic() + 60.0
-        while "ready:" not in node.log:
-            assert time.monotonic() < end, node.log
-            time.sleep(0.05)
+        node.says("ready:")
         assert "frames from /cam/color/compressed" in node.log
     finally:
         node.close()

@@ -98,10 +98,6 @@ def outcome_codes(answer):
     return [(o.outcome, o.code) for o in answer.outcomes]
 
 
-def status_of(client):
-    return client.health[-1].status[0] if client.health else None
-
-
 def test_every_cancel_ends_the_goal_canceled(start):
     """At once, while it is being accepted, or later, on a node that is busy."""
     _, client = start(delay=0.05)
@@ -222,7 +218,7 @@ def test_a_stuck_model_is_said_and_ends_the_node(start):
     call = client.calls.call_async(Segment.Request(image=harness.image(rgb), expressions=["red"]))
 
     def told():
-        status = status_of(client)
+        status = client.status()
         return status and status.level == DiagnosticStatus.ERROR and "stuck" in status.message
 
     client.wait(told, what="diagnostics that say so")
@@ -326,7 +322,7 @@ def test_ids_of_a_megabyte_stay_out_of_the_log(start):
     client.wait(lambda: "nothing to cancel" in node.log, what="the log")
     time.sleep(1.5)
     assert len(node.log) < 20_000
-    assert all(len(v.value) < 1000 for v in status_of(client).values)
+    assert all(len(v.value) < 1000 for v in client.status().values)
 
 
 def test_nonsense_is_said_and_replaces(start):
@@ -505,7 +501,7 @@ def test_an_answer_tells_the_threshold_that_it_was_decided_by(start):
     rgb, _ = blocks()
     client.frame(rgb)
     client.ask(["red"], id="slow")
-    client.wait(lambda: client.health and status(client, "instructions not finished") == "1")
+    client.wait(lambda: client.told().get("instructions not finished") == "1")
     assert client.set_parameter("rejection_threshold", 0.99).successful
     answer = client.answer("slow")
     assert [o.outcome for o in answer.outcomes] == [Outcome.SEGMENTED]
@@ -513,8 +509,3 @@ def test_an_answer_tells_the_threshold_that_it_was_decided_by(start):
     client.frame(rgb, stamp=2.0)
     client.ask(["red"], id="next")
     assert client.answer("next").provenance.rejection_threshold == pytest.approx(0.99)
-
-
-def status(client, key):
-    """A value of the newest diagnostics."""
-    return next(v.value for v in status_of(client).values if v.key == key)

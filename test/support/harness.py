@@ -70,6 +70,13 @@ class NodeProcess:
         for line in self.process.stdout:
             self.log += line
 
+    def says(self, words, timeout=60.0):
+        """Wait until it has printed `words`; fail with its log after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while words not in self.log:
+            assert time.monotonic() < end, self.log
+            time.sleep(0.05)
+
     def interrupt(self, timeout=20.0, number=signal.SIGINT):
         """Send a signal; return the exit status and how many seconds it took to end."""
         start = time.monotonic()
@@ -155,6 +162,14 @@ class Client:
             self._greeted = True
         else:
             self.answers.append(msg)
+
+    def status(self):
+        """The newest diagnostics of the node; None before the first."""
+        return self.health[-1].status[0] if self.health else None
+
+    def told(self):
+        """Their values by key."""
+        return {v.key: v.value for v in self.status().values} if self.health else {}
 
     def wait(self, condition, timeout=20.0, what="the condition"):
         """Wait until `condition()` is true; fail with `what` after `timeout` seconds."""
