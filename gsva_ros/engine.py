@@ -38,7 +38,7 @@ from .model.host_memory import keep_freed
 from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
 from .model.mask_parts import sure_parts
-from .model.mask_pixels import enlarger
+from .model.mask_pixels import Pixels, enlarger
 from .model.memory import memory_errors
 from .model.prefix import Branches, Prefix
 from .model.quantised import DTYPE, KINDS, quantise
@@ -64,7 +64,7 @@ class EncodedFrame:
 
     size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings
     [1, C, h, w]. prefix: keys and values of the prompt up to and with the image. seconds: what
-    encoding took.
+    encoding took. rgb: a copy of the picture, where the model draws masks by it.
     """
 
     engine: Engine
@@ -73,6 +73,7 @@ class EncodedFrame:
     image_embeddings: Tensor
     prefix: Prefix
     seconds: float
+    rgb: Rgb | None
 
     @property
     def prefix_length(self) -> int:
@@ -196,6 +197,7 @@ class Engine:
             image_embeddings=image_embeddings,
             prefix=prefix,
             seconds=time.perf_counter() - start,
+            rgb=rgb.copy() if model.refiner else None,
         )
 
     def release(self) -> None:
@@ -411,9 +413,7 @@ class Engine:
         decode = (self._static or self.model).decode_masks
         low_res_masks, iou = decode(frame.image_embeddings, prompts)
         finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
-        height, width = low_res_masks.shape[1:]
-        side, sure = self.config.sam["image_size"], self.config.part_confidence
-        enlarge = enlarger((height, width), side, frame.resized, frame.size, self.device)
+        fine = self._pixels(frame, low_res_masks[finite])
         for row, decision in enumerate(decisions):
             if finite[row]:
                 yield decided(
@@ -421,10 +421,24 @@ class Engine:
                     decision.p_seg,
                     decision.rejected,
                     frame.size,
-                    Drawn(enlarge(sure_parts(low_res_masks[row], sure)), float(iou[row])),
+                    Drawn(next(fine), float(iou[row])),
                 )
             else:
                 yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
+
+    def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Pixels | None]:
+        """Masks [K, h, w] in the frame's pixels."""
+        height, width = low_res_masks.shape[1:]
+        side, sure = self.config.sam["image_size"], self.config.part_confidence
+        masks = [sure_parts(mask, sure) for mask in low_res_masks]
+        refined: list[Pixels | None] = [None] * len(masks)
+        if self.model.refiner and frame.rgb is not None:
+            inside = frame.resized[0] * height / side, frame.resized[1] * width / side
+            refined = self.model.refiner.refine(frame.rgb, masks, inside)
+        enlarge = enlarger((height, width), side, frame.resized, frame.size, self.device)
+        # What a refiner draws nothing of stays as the decoder drew it: it says where, not whether.
+        for mask, fine in zip(masks, refined, strict=True):
+            yield fine or enlarge(mask)
 
     # Language model
 

@@ -65,6 +65,8 @@ class GSVAConfig:
         rejection_threshold: the engine takes a slot for [SEG] when p_seg is at least this.
         part_confidence: a departure: separate parts of a mask stay where their highest logit is at least
             this share of the whole mask's (`mask_parts.sure_parts`); 0: all stay.
+        refiner: a departure: widths of the network that draws masks anew by the frame's pixels
+            (`refiner.Refiner`); None: masks are the decoder's.
         source: the file it was read from, for errors.
 
     Raises:
@@ -88,6 +90,7 @@ class GSVAConfig:
     slot_bias: float = 0.0
     rejection_threshold: float = 0.5
     part_confidence: float = 0.0
+    refiner: list[int] | None = None
     family: str = "gsva"
     source: str = field(default="the model's configuration", compare=False)
 

@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from .clip import ClipVisionTower
 from .config import GSVAConfig
 from .images import share_backbone
+from .refiner import Refiner
 from .sam import VisualModel
 
 
@@ -65,6 +66,7 @@ class GSVA(nn.Module):
         self.model = GSVAModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.llm["vocab_size"], bias=False)
         nn.init.normal_(self.lm_head.weight, std=self.model.config.initializer_range)
+        self.refiner = Refiner(config.refiner) if config.refiner else None
 
     @property
     def device(self) -> torch.device:

@@ -18,6 +18,8 @@ from torch import Tensor
 
 #: x0, y0, x1, y1 in pixels, the last two exclusive.
 Box = tuple[int, int, int, int]
+#: The box around a mask's pixels, and the mask in it.
+Pixels = tuple[Box, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Enlarger:
     rows: Axis
     columns: Axis
 
-    def __call__(self, low_res_mask: Tensor) -> tuple[Box, NDArray[np.bool_]] | None:
+    def __call__(self, low_res_mask: Tensor) -> Pixels | None:
         """Logits [h, w] to the box around the mask's pixels and the mask in it; None: there is none."""
         logits = low_res_mask.to(self.rows.weights)
         positive = logits > 0
@@ -66,12 +68,17 @@ class Enlarger:
         (ys, high), (xs, wide) = rows, columns
         across = logits[high, wide] @ self.columns.weights[xs, wide].T
         within = (self.rows.weights[ys, high] @ across > 0).cpu().numpy()
-        inner_ys, inner_xs = (np.flatnonzero(np.any(within, axis)) for axis in (1, 0))
-        if not len(inner_ys):
-            return None
-        (y0, y1), (x0, x1) = ((int(i[0]), int(i[-1]) + 1) for i in (inner_ys, inner_xs))
-        crop = np.ascontiguousarray(within[y0:y1, x0:x1])
-        return (xs.start + x0, ys.start + y0, xs.start + x1, ys.start + y1), crop
+        return trimmed(within, xs.start, ys.start)
+
+
+def trimmed(within: NDArray[np.bool_], x: int, y: int) -> Pixels | None:
+    """The box around the pixels of a mask and the mask in it, of a part of the frame at x, y."""
+    rows, columns = (np.flatnonzero(np.any(within, axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    (y0, y1), (x0, x1) = ((int(i[0]), int(i[-1]) + 1) for i in (rows, columns))
+    crop = np.ascontiguousarray(within[y0:y1, x0:x1])
+    return (x + x0, y + y0, x + x1, y + y1), crop
 
 
 @lru_cache(maxsize=16)

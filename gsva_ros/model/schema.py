@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
+Width = Annotated[int, Field(ge=1, le=1_000)]
 Layers = Annotated[int, Field(ge=1, le=1_000)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Id = Annotated[int, Field(ge=0)]
@@ -134,6 +135,7 @@ class Config(_Part):
     slot_bias: FiniteFloat = 0.0
     rejection_threshold: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.5
     part_confidence: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
+    refiner: Annotated[list[Width], Field(min_length=3, max_length=3)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Config:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from ..errors import InputError, one_line, validated
 
@@ -23,6 +30,7 @@ Part = Literal[
     "mask_decoder",
     "image_encoder",
     "vision_tower",
+    "refiner",
 ]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -92,7 +100,7 @@ class Config(_Fields):
         description="a bundled name, a converted directory, official weights in their parts, or `new`: "
         "gsva-mini with random weights, for the objectives of its stages alone"
     )
-    objective: Literal["gsva", "clip", "sam", "language", "joint"] = Field(
+    objective: Literal["gsva", "clip", "sam", "language", "joint", "edges"] = Field(
         "gsva", description="what is minimised: GSVA's losses, or those of a stage of gsva-mini"
     )
     sources: list[Data] = Field(min_length=1, description="what is learnt from")
@@ -152,6 +160,17 @@ class Config(_Fields):
     )
     save_every: PositiveInt = Field(500, description="steps between checkpoints")
     evaluation: Evaluation | None = Field(None, description="none where it is left out")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        if (self.objective == "edges") != ("refiner" in self.parts) or (
+            self.objective == "edges" and len(self.parts) > 1
+        ):
+            raise ValueError(
+                "parts: the objective edges teaches the part refiner and nothing else, and no other "
+                "objective reaches it"
+            )
+        return self
 
 
 def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:

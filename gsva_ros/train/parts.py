@@ -33,6 +33,7 @@ def part(model: GSVA, name: Part) -> list[nn.Module]:
         "mask_decoder": [inner.visual_model.mask_decoder],
         "image_encoder": [inner.visual_model.image_encoder],
         "vision_tower": [inner.vision_tower],
+        "refiner": [model.refiner],
     }
     return [module for module in modules[name] if module is not None]
 

@@ -6,6 +6,8 @@ from ..model.config import GSVAConfig
 
 #: Pixels of the square that both towers see.
 SIDE = 256
+#: Widths of the network that draws masks anew; the stage that teaches it adds it to the model.
+REFINER = (24, 32, 48)
 
 
 def mini_config(text_vocabulary: int) -> GSVAConfig:

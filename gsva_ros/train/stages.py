@@ -2,8 +2,8 @@
 
 A 7B GSVA starts from CLIP, SAM and LLaVA; a small one has nothing to start from. So its encoders learn from
 dense labels of rendered scenes first (`clip`, `sam`), then its language model on frozen eyes (`language`),
-then everything together (`joint`). Beside the model stand read-outs that only training needs
-(`auxiliary.safetensors`), which a stage hands to the next.
+then everything together (`joint`), and last what draws the masks' edges (`edges`). Beside the model stand
+read-outs that only training needs (`auxiliary.safetensors`), which a stage hands to the next.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..model.checkpoint import Checkpoint
 from ..model.gsva import GSVA
 from ..model.prompt import Prompt
+from ..model.refiner import Refiner
 from ..model.tokenizer import TOKENIZER_NAME
 from ..phrasing import requests, unknown
 from ..phrasing.forms import reworded
@@ -30,6 +31,7 @@ from ..scenes import SceneSet, joined
 from .config import Config
 from .contrast import WordContrast
 from .dense import DenseHead
+from .edges import EdgeStage
 from .frames import Frames
 from .grounding import Grounding, give_places, names_of
 from .joint import JointStage
@@ -37,7 +39,7 @@ from .language import LanguageLoss, LanguageStage, Questions
 from .movable import Movable
 from .parts import export, partway, select
 from .prompts import SymbolicPrompt
-from .recipe import mini_config
+from .recipe import REFINER, mini_config
 from .text import Branches, train_tokenizer
 from .trainer import Task
 from .vision import ClipStage, SamStage
@@ -53,6 +55,7 @@ TRAINED = {
     "sam": ("symbolic", "head"),
     "language": ("grounding",),
     "joint": ("grounding",),
+    "edges": (),
 }
 
 
@@ -137,6 +140,9 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     """
     scenes, model = _scenes(config), checkpoint.model
     torch.manual_seed(config.seed)
+    if config.objective == "edges" and model.refiner is None:
+        model.config.refiner = list(REFINER)
+        model.refiner = Refiner(REFINER)
     stage = Stage(checkpoint, scenes, config.objective)
     if base:
         stage.load_auxiliary(base / AUXILIARY)
@@ -166,6 +172,9 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
 def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Lesson:
     model = stage.model
     frames = Frames(scenes, model.config, config.jitter)
+    if config.objective == "edges":
+        config.out.mkdir(parents=True, exist_ok=True)
+        return EdgeStage(model, prompt, frames, config.out / "masks.npy", config.jitter)
     frames.check()
     # What frozen parts see is read from files, unless it changes, or is sooner seen than read.
     remembers = model.device.type == "cpu" and not config.jitter

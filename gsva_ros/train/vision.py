@@ -39,12 +39,22 @@ def mask_losses(low_res: Tensor, truth: Tensor, sam: dict[str, Any]) -> tuple[Te
     time and teaches nothing.
     """
     truth = F.avg_pool2d(truth.float(), max(1, round(truth.shape[2] / low_res.shape[2])))
-    logits, count = mask_logits(low_res, sam, truth.shape[1:]), len(truth)
+    return drawn_losses(mask_logits(low_res, sam, truth.shape[1:]), truth)
+
+
+def drawn_losses(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """As `mask_losses`, of logits and truth (0 to 1) of one size, [K, H, W]."""
+    count = len(truth)
     loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, count)
     loss = loss + DICE_WEIGHT * dice_loss(logits, truth, count)
+    return loss, iou_of(logits, truth)
+
+
+def iou_of(logits: Tensor, truth: Tensor) -> Tensor:
+    """IoU [K] of masks and truth (0 to 1), [K, H, W]."""
     predicted, target = logits.detach() > 0, truth > 0.5
     union = (predicted | target).sum((1, 2)).clamp(min=1)
-    return loss, (predicted & target).sum((1, 2)) / union
+    return (predicted & target).sum((1, 2)) / union
 
 
 @dataclass

@@ -17,7 +17,9 @@ import yaml
 from safetensors.torch import load_file
 
 import gsva_ros
+from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
+from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.phrasing.words import Vocabulary
 from gsva_ros.programs.train import train
 from gsva_ros.scenes import Expression, SceneSet, joined
@@ -47,11 +49,14 @@ def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config
 
 
 def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> None:
-    assert len(CONFIGS) == 8
+    assert len(CONFIGS) == 9
     with pytest.raises(FileNotFoundError, match="no model"):
         train(stage_config(CONFIGS[-1], scenes, tmp_path / "other"))
-    for path in CONFIGS:
+    *stages, edges = CONFIGS
+    for path in stages:
         train(stage_config(path, scenes, tmp_path))
+    with pytest.raises(InputError, match="draws no mask"):  # so little taught a model draws nothing
+        train(stage_config(edges, scenes, tmp_path))
     exported = tmp_path / "prints/model"
     assert (exported / "model.safetensors").stat().st_size < 40e6
     engine = gsva_ros.load(exported, device="cpu")
@@ -107,7 +112,7 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
 
 def test_each_config_goes_on_where_the_one_before_ends() -> None:
     configs = [read_config(path) for path in CONFIGS]
-    assert [c.objective for c in configs] == ["clip", "sam", "language", *["joint"] * 5]
+    assert [c.objective for c in configs] == ["clip", "sam", "language", *["joint"] * 5, "edges"]
     assert configs[0].model == "new"
     for before, after in itertools.pairwise(configs):
         assert after.model == str(before.out / "model")
@@ -169,3 +174,38 @@ def test_relations_to_what_is_not_there_alone_teach_no_place(scenes: Path, tmp_p
         stage_config(CONFIGS[2], other, tmp_path, model="new")
     )  # a loss that is NaN would stop it
     assert (tmp_path / "language/model/model.safetensors").is_file()
+
+
+def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path) -> None:
+    """From the bundled model's decoder: its masks come nearer to the truth, all other weights stay."""
+    bundled = load_converted(model_directory("gsva-mini"))
+    bundled.model.config.refiner = bundled.model.refiner = None
+    save_pretrained(bundled.model, bundled.prompt.tokenizer, tmp_path / "plain")
+    config = stage_config(
+        CONFIGS[-1],
+        scenes,
+        tmp_path,
+        model=str(tmp_path / "plain"),
+        parts={"refiner": 6e-3},
+        steps=150,
+        batch=12,
+    )
+    train(config)
+    before, after = (gsva_ros.load(m, device="cpu") for m in (config.model, config.out / "model"))
+    old, new = before.model.state_dict(), after.model.state_dict()
+    assert not any(name.startswith("refiner.") for name in old)
+    assert all(torch.equal(value, new[name]) for name, value in old.items())
+    taught = SceneSet(scenes, "train")
+    plain, refined = [], []
+    for row in range(len(taught)):
+        present = [e for e in taught.expressions[row] if e.targets][:6]
+        truth = taught.target_masks(np.full(len(present), row), [e.targets for e in present])
+        for engine, found in ((before, plain), (after, refined)):
+            frame, texts = engine.encode(np.asarray(taught.rgb[row])), [e.text for e in present]
+            slots = engine.segment(frame, texts, mask_rejected=True).slots
+            found += [iou(slot.mask, t) for slot, t in zip(slots, truth, strict=True)]
+    assert np.mean(refined) > np.mean(plain) + 0.002
+
+
+def iou(mask: np.ndarray | None, truth: np.ndarray) -> float:
+    return 0.0 if mask is None else float((mask & truth).sum() / (mask | truth).sum())

@@ -1,0 +1,164 @@
+"""After all other stages: edges. The refiner learns on masks as the rest of the model draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..model.behind import PlainBehind
+from ..model.gsva import GSVA
+from ..model.images import Rgb
+from ..model.mask_parts import sure_parts
+from ..model.prefix import Branches, Prefix
+from ..model.prompt import Prompt
+from ..model.reading import Reader
+from ..model.refiner import SIDE, stretched, window
+from .batches import jittered
+from .frames import Frames
+from .kept import kept
+from .movable import Movable
+from .vision import drawn_losses, iou_of
+
+BATCH = 32
+
+
+@dataclass
+class EdgeBatch(Movable):
+    """K windows: rgb [K, 3, S, S], logits [K, S, S] and truth [K, S, S], float32; rgb and truth 0 to 1."""
+
+    rgb: Tensor
+    logits: Tensor
+    truth: Tensor
+
+
+class EdgeStage:
+    """The refiner alone learns, 2.0 BCE + 0.5 dice; what it refines is computed once."""
+
+    #: Masks of a scene, at most.
+    PER_SCENE = 6
+    #: IoU of a mask below which it is on the wrong thing: no edges can be learnt of it.
+    LEAST = 0.25
+    #: Windows are wider or narrower than those that inference looks at.
+    MARGINS = (0.15, 0.5)
+
+    def __init__(
+        self, model: GSVA, prompt: Prompt, frames: Frames, cache: Path, jitter: float
+    ) -> None:
+        """Args: cache: the file that keeps the masks. jitter: of the windows (`batches.jittered`)."""
+        self._model, self._prompt, self._frames, self._jitter = model, prompt, frames, jitter
+        self._asked = [self._choose(row) for row in range(len(frames))]
+        (self._masks,) = kept([cache], len(frames), BATCH, self._draw_coarse)
+        self._drawn = np.array(
+            [
+                (row, number)
+                for row, masks in enumerate(self._masks)
+                for number in np.flatnonzero(np.any(masks > 0, (1, 2)))
+            ]
+        )
+        if not len(self._drawn):
+            raise InputError(
+                "the model draws no mask on any of these scenes: edges are learnt after all else"
+            )
+
+    def draw(self, step: int, batch: int) -> EdgeBatch:
+        """The step's windows, turned, mirrored and in another light."""
+        rng = np.random.default_rng([5, step])
+        chosen = self._drawn[rng.integers(len(self._drawn), size=batch)]
+        found = [self._window(int(row), int(number), rng) for row, number in chosen]
+        pictures, logits, truth = zip(*found, strict=True)
+        rgb = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        return EdgeBatch(rgb, torch.stack(logits), torch.stack(truth))
+
+    def losses(self, batch: EdgeBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and figures."""
+        assert self._model.refiner
+        before = iou_of(batch.logits, batch.truth)
+        near = before >= self.LEAST
+        refined = self._model.refiner(batch.rgb, batch.logits)
+        loss, iou = drawn_losses(refined[near], batch.truth[near])
+        return loss, {"iou": iou.mean(), "before": before[near].mean()}
+
+    def _choose(self, row: int) -> list[int]:
+        """Which of a scene's expressions are asked: those that name something, but not too many."""
+        expressions = self._frames.scenes.expressions[row]
+        present = [number for number, e in enumerate(expressions) if e.targets]
+        rng = np.random.default_rng([6, row])
+        return [int(number) for number in rng.permutation(present)[: self.PER_SCENE]]
+
+    def _draw_coarse(self, rows: npt.NDArray[np.int64]) -> list[Tensor]:
+        """The masks [B, PER_SCENE, h, w] of what scenes are asked for, each expression asked alone."""
+        read, found = Reader(self._model.model), []
+        for row in rows:
+            asked = [self._frames.scenes.expressions[row][n].text for n in self._asked[row]]
+            masks = self._masks_of(row, asked, read) if asked else []
+            grid = 4 * self._model.config.sam["image_size"] // self._model.config.sam["patch_size"]
+            padded = torch.full((self.PER_SCENE, grid, grid), -1.0)
+            for number, mask in enumerate(masks):
+                padded[number] = sure_parts(mask, self._model.config.part_confidence)
+            found.append(padded)
+        return [torch.stack(found)]
+
+    def _masks_of(self, row: int, asked: list[str], read: Reader) -> Tensor:
+        """Logits [K, h, w], as `Engine.segment` decodes them."""
+        model, prompt, device = self._model, self._prompt, self._model.device
+        one = np.array([row])
+        tokens = model.project(model.encode_clip(self._frames.clip(one).to(device)))
+        before, after = (
+            model.embed(torch.tensor([ids], dtype=torch.long, device=device))
+            for ids in (prompt.before_image, prompt.after_image)
+        )
+        prefix = Prefix.of(read, model.model, torch.cat([before, tokens, after], 1))
+        tree = Branches.of([prompt.slot(text) for text in asked])
+        hidden = PlainBehind(read, model.embed, prefix).branches(tree)
+        embeddings = model.encode_sam(self._frames.sam(one).to(device))
+        masks, _ = model.decode_masks(embeddings, model.mask_prompts(hidden))
+        return masks.float().cpu()
+
+    def _window(
+        self, row: int, number: int, rng: np.random.Generator
+    ) -> tuple[Rgb, Tensor, Tensor]:
+        """One window's picture, logits and truth."""
+        scenes, sam = self._frames.scenes, self._model.config.sam
+        mask = torch.from_numpy(self._masks[row, number].astype(np.float32))
+        share = mask.shape[-1] / sam["image_size"]
+        inside = self._frames.resized[0] * share, self._frames.resized[1] * share
+        margin = rng.uniform(*self.MARGINS)
+        seen = window(np.asarray(scenes.rgb[row]), mask, inside, margin)
+        assert seen  # of `_drawn`
+        targets = scenes.expressions[row][self._asked[row][number]].targets
+        x0, y0, x1, y1 = seen.box
+        things = np.isin(scenes.instances[row][y0:y1, x0:x1], targets)
+        truth = torch.from_numpy(stretched(255 * things.astype(np.uint8))).float() / 255
+        picture = jittered(_coarser(seen.rgb, rng), self._jitter, rng)
+        return _turned(picture, seen.logits, truth, rng)
+
+
+def _coarser(picture: Rgb, rng: np.random.Generator) -> Rgb:
+    """Half of the windows as of a camera of fewer pixels."""
+    side = int(rng.integers(SIDE // 4, 2 * SIDE))
+    if side >= SIDE:
+        return picture
+    return stretched(
+        cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    )
+
+
+def _turned(
+    picture: Rgb, logits: Tensor, truth: Tensor, rng: np.random.Generator
+) -> tuple[Rgb, Tensor, Tensor]:
+    """All three by the same quarters of a turn, every second one mirrored."""
+    turns = int(rng.integers(4))
+    if rng.integers(2):
+        picture, logits, truth = picture[:, ::-1], logits.flip(-1), truth.flip(-1)
+    return (
+        np.ascontiguousarray(np.rot90(picture, turns)),
+        torch.rot90(logits, turns),
+        torch.rot90(truth, turns),
+    )

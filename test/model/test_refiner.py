@@ -1,0 +1,171 @@
+"""Masks drawn anew by the frame's pixels: where it looks, what it may change, and what it must not lose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_checkpoint
+
+from gsva_ros.engine import Engine
+from gsva_ros.model.checkpoint import load_converted, save_pretrained
+from gsva_ros.model.config import GSVAConfig
+from gsva_ros.model.refiner import LEAST, SIDE, Refiner, drawn, window
+from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
+
+WIDTHS = [4, 6, 8]
+CPU = torch.device("cpu")
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def engine_of(**changes: object) -> Engine:
+    return Engine(tiny_checkpoint(refiner=WIDTHS, **changes), "tiny", CPU, torch.float32)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (640, 480), (64, 64), (3, 400), (1080, 1920), (1, 1)])
+@pytest.mark.parametrize("spot", [(5, 9), (0, 0), (31, 31), (0, 31)])
+def test_a_window_holds_its_mask_and_stays_in_the_frame(
+    size: tuple[int, int], spot: tuple[int, int]
+) -> None:
+    logits = torch.full((32, 32), -3.0)
+    logits[spot] = 4.0
+    found = window(picture(*size), logits, (32, 32))
+    assert found
+    x0, y0, x1, y1 = found.box
+    assert 0 <= x0 < x1 <= size[1]
+    assert 0 <= y0 < y1 <= size[0]
+    for (first, last), place, length in (
+        ((y0, y1), spot[0], size[0]),
+        ((x0, x1), spot[1], size[1]),
+    ):
+        assert first <= max(0, place * length / 32 - LEAST + 1)
+        assert last >= min(length, (place + 1) * length / 32 + LEAST - 1)
+    assert found.rgb.shape == (SIDE, SIDE, 3)
+    assert found.rgb.dtype == np.uint8
+    assert found.logits.shape == (SIDE, SIDE)
+
+
+def test_no_mask_has_no_window() -> None:
+    assert window(picture(48, 64), torch.full((32, 32), -1.0), (32, 32)) is None
+    assert window(picture(48, 64), torch.zeros(32, 32), (32, 32)) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "squash"), [((480, 640), False), ((360, 270), False), ((480, 640), True)]
+)
+def test_an_untaught_refiner_leaves_masks_where_the_decoder_drew_them(
+    size: tuple[int, int], squash: bool
+) -> None:
+    """Behind the padding of a frame that is no square, too."""
+    torch.manual_seed(0)
+    side, grid = 256, 64
+    coarse = torch.randn(1, 1, 7, 7)
+    logits = 4 * torch.nn.functional.interpolate(coarse, (grid, grid), mode="bicubic")[0, 0]
+    resized = (side, side) if squash else SamPreprocessor(side).resized(*size)
+    inside = resized[0] * grid / side, resized[1] * grid / side
+    logits[:, round(inside[1]) :] = logits[round(inside[0]) :] = -2.0
+    golden = (postprocess_masks(logits[None], side, resized, size)[0] > 0).numpy()
+    (found,) = Refiner(WIDTHS).eval().refine(picture(*size), [logits], inside)
+    assert found
+    (x0, y0, x1, y1), crop = found
+    mask = np.zeros(size, bool)
+    mask[y0:y1, x0:x1] = crop
+    assert (mask & golden).sum() / (mask | golden).sum() > 0.97
+
+
+def test_logits_of_a_window_become_pixels_of_its_box() -> None:
+    logits = torch.full((SIDE, SIDE), -1.0)
+    logits[: SIDE // 2] = 1.0
+    found = drawn(logits, (10, 20, 50, 40))
+    assert found
+    box, crop = found
+    assert box == (10, 20, 50, 30)
+    assert crop.shape == (10, 40)
+    assert crop.all()
+    assert drawn(torch.full((SIDE, SIDE), -1.0), (10, 20, 50, 40)) is None
+
+
+def test_an_engine_draws_by_the_picture() -> None:
+    """What the refiner draws is the mask; of each mask by itself, though they are refined together."""
+    engine, rgb = engine_of(), picture(60, 80)
+    frame = engine.encode(rgb)
+    names = [f"the mug {n}" for n in range(20)]  # more than one pass
+    before = engine.segment(frame, names, threshold=0.0)
+    assert any(slot.box for slot in before.slots)
+    refiner = engine.model.refiner
+    assert refiner
+    with torch.no_grad():
+        refiner.last.weight.normal_(std=3.0)
+    together = engine.segment(frame, names, threshold=0.0)
+    changed = 0
+    for one, old, name in zip(together.slots, before.slots, names, strict=True):
+        (alone,) = engine.segment(frame, [name], threshold=0.0).slots
+        assert alone.box == one.box
+        assert (one.mask is None) == (alone.mask is None)
+        assert one.mask is None or (one.mask == alone.mask).all()
+        changed += one.box != old.box or not np.array_equal(one.crop, old.crop)  # type: ignore[arg-type]
+        assert one.predicted_iou == old.predicted_iou
+        assert (one.p_seg, one.rejection) == (old.p_seg, old.rejection)
+    assert changed
+
+
+def test_a_frame_stays_as_it_was_encoded() -> None:
+    """A camera's buffer may hold the next picture by the time that a mask is drawn."""
+    engine, buffer = engine_of(), picture(60, 80)
+    refiner = engine.model.refiner
+    assert refiner
+    with torch.no_grad():
+        refiner.last.weight.normal_(std=3.0)
+    frame = engine.encode(buffer)
+    (first,) = engine.segment(frame, ["the mug"], threshold=0.0).slots
+    buffer[:] = 0
+    (second,) = engine.segment(frame, ["the mug"], threshold=0.0).slots
+    assert first.mask is not None
+    assert second.mask is not None
+    assert (first.mask == second.mask).all()
+    black = engine.encode(buffer)
+    assert black.rgb is not None
+    assert not black.rgb.any()
+
+
+@pytest.mark.parametrize("value", [-1e4, float("nan")])
+def test_a_mask_that_the_refiner_loses_stays_the_decoders(value: float) -> None:
+    """It says where a thing is, and never whether it is there."""
+    engine, names = engine_of(), ["the mug", "the can"]
+    frame = engine.encode(picture(60, 80))
+    refiner = engine.model.refiner
+    assert refiner
+    engine.model.refiner = None
+    plain = engine.segment(frame, names, threshold=0.0)
+    engine.model.refiner = refiner
+    with torch.no_grad():
+        refiner.last.bias.fill_(value)  # type: ignore[union-attr]
+    lost = engine.segment(frame, names, threshold=0.0)
+    for one, other in zip(plain.slots, lost.slots, strict=True):
+        assert one.box == other.box
+        assert one.rejection == other.rejection
+        assert np.array_equal(one.crop, other.crop)  # type: ignore[arg-type]
+
+
+def test_a_model_without_one_keeps_no_picture() -> None:
+    engine = Engine(tiny_checkpoint(), "tiny", CPU, torch.float32)
+    assert engine.encode(picture(60, 80)).rgb is None
+
+
+def test_it_is_saved_and_loaded_with_the_model(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    checkpoint = tiny_checkpoint(refiner=WIDTHS)
+    refiner = checkpoint.model.refiner
+    assert refiner
+    with torch.no_grad():
+        refiner.last.weight.normal_()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
+    assert GSVAConfig.load(tmp_path).refiner == WIDTHS
+    loaded = load_converted(tmp_path).model.refiner
+    assert loaded
+    for (name, one), other in zip(
+        refiner.state_dict().items(), loaded.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
