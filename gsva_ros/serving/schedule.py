@@ -65,6 +65,9 @@ class Schedule:
         self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
         self._stale: CameraFrame | None = None  # the last one counted as such
         self._requests: dict[str, Request] = {}  # by id, in order of arrival
+        self._coming: list[
+            Request
+        ] = []  # they displaced another, and keep its place until submitted
         self._virtual = 0.0  # start of the turn that was picked last, in fair queueing's time
         self._finish: dict[Flow, float] = defaultdict(float)  # end of each one's last turn
 
@@ -125,7 +128,10 @@ class Schedule:
         reason = "replaced by a newer instruction with its id"
         if self._problem(request) is not None:
             reason += ", which cannot be carried out"
-        return self.cancel(request.id, reason)[1]
+        found, endings = self.cancel(request.id, reason)
+        if found:
+            self._coming.append(request)
+        return endings
 
     def submit(self, request: Request, clock: int) -> list[Ending]:
         """Take a request in the place of one with its id; what cannot be carried out ends at once."""
@@ -135,6 +141,7 @@ class Schedule:
         if request.deadline is None and within > 0:
             request.deadline = clock + within
         endings = self.displace(request)
+        self._coming = [other for other in self._coming if other is not request]
         problem = self._problem(request) or self._full(request)  # what was replaced has made place
         if problem is None:
             self._requests[request.id] = request
@@ -259,7 +266,8 @@ class Schedule:
     def _full(self, request: Request) -> Ending | None:
         """Each source has places of its own, which no other can fill."""
         most = self.limits.max_instructions
-        if sum(r.source is request.source for r in self._requests.values()) < most:
+        here = [*self._requests.values(), *self._coming]
+        if sum(r.source is request.source for r in here) < most:
             return None
         full = f"{most} {request.source.value} are waiting already"
         return Ending(request, Outcome.FAILED, full, Code.QUEUE_FULL)

@@ -114,6 +114,28 @@ def test_full_queue_is_said(recorder) -> None:
     assert r.results[0].decisions[0].code is Code.QUEUE_FULL
 
 
+def test_nobody_takes_the_place_of_a_replacement_while_the_end_of_the_old_is_told() -> None:
+    limits = Limits(max_instructions=1)
+    r = Recorder(limits=limits)
+    record = r.worker._publish
+
+    def told(result: Result) -> None:
+        record(result)
+        if result.decisions[0].outcome is Outcome.CANCELLED and result.request.expressions == [
+            "old"
+        ]:
+            r.worker.submit(Request(id="another", expressions=["red"]))
+
+    r.worker._publish = told
+    r.worker.submit(Request(id="one", expressions=["old"]))
+    r.worker.submit(Request(id="one", expressions=["red"]))
+    r.frame()
+    r.wait(3)
+    r.worker.stop()
+    assert r.of("one") == [[Outcome.CANCELLED], [Outcome.SEGMENTED]]
+    assert r.of("another") == [[Outcome.FAILED]]
+
+
 def test_one_encoding_for_all_instructions_on_a_frame(recorder) -> None:
     r = recorder(delay=0.01)
     for number in range(5):
