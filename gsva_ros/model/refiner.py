@@ -22,6 +22,8 @@ from .mask_pixels import Box, Pixels, trimmed
 
 #: Pixels along each side of what is looked at, and of what is drawn.
 SIDE = 128
+#: Separate parts of a mask that get a window each, at most: of more, one window holds all.
+PARTS = 6
 #: How far a window reaches beyond its mask on each side: this share of the mask's longer side, and pixels.
 MARGIN, LEAST = 0.25, 4
 #: Logits beyond this are as sure as can be: the network adds to what is left.
@@ -51,12 +53,21 @@ def window(
         low_res_mask: logits [h, w].
         inside: rows and columns of the logits that the frame fills, behind which there is padding.
     """
-    box = _box(low_res_mask, inside, rgb.shape[:2], margin)
-    if box is None:
-        return None
-    x0, y0, x1, y1 = box
-    logits = _looked_up(low_res_mask, inside, rgb.shape[:2], box)
-    return Window(box, stretched(rgb[y0:y1, x0:x1]), logits)
+    positive = (low_res_mask > 0).cpu().numpy()
+    return _around(positive, rgb, low_res_mask, inside, margin) if np.any(positive) else None
+
+
+def windows(rgb: Rgb, low_res_mask: Tensor, inside: tuple[float, float]) -> list[Window]:
+    """A window around each separate part of a mask: what lies far apart is seen as finely as one thing.
+
+    Arguments as for `window`; none where no logit is positive.
+    """
+    positive = (low_res_mask > 0).cpu().numpy()
+    count, found = cv2.connectedComponents(positive.astype(np.uint8))
+    parts = [np.equal(found, part) for part in range(1, count)]
+    if len(parts) > PARTS:
+        parts = [positive]
+    return [_around(part, rgb, low_res_mask, inside, MARGIN) for part in parts]
 
 
 def stretched(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -78,24 +89,33 @@ def drawn(logits: Tensor, box: Box) -> Pixels | None:
     return trimmed((pixels[0, 0] > 0).cpu().numpy(), x0, y0)
 
 
+def _around(
+    part: NDArray[np.bool_], rgb: Rgb, mask: Tensor, inside: tuple[float, float], margin: float
+) -> Window:
+    """The window around a part [h, w] of a mask, which is not empty."""
+    box = _box(part, inside, rgb.shape[:2], margin)
+    x0, y0, x1, y1 = box
+    logits = _looked_up(mask, inside, rgb.shape[:2], box)
+    return Window(box, stretched(rgb[y0:y1, x0:x1]), logits)
+
+
 def _box(
-    low_res_mask: Tensor, inside: tuple[float, float], size: Sequence[int], margin: float
-) -> Box | None:
-    """As square as the frame allows, in whole pixels."""
-    positive = (low_res_mask > 0).cpu().numpy()
+    part: NDArray[np.bool_], inside: tuple[float, float], size: Sequence[int], margin: float
+) -> Box:
+    """As square as the frame allows, in whole pixels, at least one."""
     ends = []
     for axis in (1, 0):  # x, then y
-        found = np.flatnonzero(np.any(positive, 1 - axis))
-        if not len(found):
-            return None
+        found = np.flatnonzero(np.any(part, 1 - axis))
         pixels = size[axis] / inside[axis]
-        ends.append((found[0] * pixels, min((found[-1] + 1) * pixels, size[axis])))
+        first, last = found[0] * pixels, (found[-1] + 1) * pixels
+        # What lies in the padding is at the frame's edge.
+        ends.append((min(first, size[axis] - 1), min(last, size[axis])))
     half = max(b - a for a, b in ends) * (0.5 + margin) + LEAST
     (x0, x1), (y0, y1) = (
         (max(0, round((a + b) / 2 - half)), min(length, round((a + b) / 2 + half)))
         for (a, b), length in zip(ends, (size[1], size[0]), strict=True)
     )
-    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+    return x0, y0, x1, y1
 
 
 def _looked_up(
@@ -190,12 +210,25 @@ class Refiner(nn.Module):
         Args:
             rgb: uint8 [H, W, 3]. low_res_masks, inside: as for `window`.
         """
-        windows = [window(rgb, mask, inside) for mask in low_res_masks]
-        there = [w for w in windows if w]
-        if not there:
-            return [None] * len(windows)
+        each = [windows(rgb, mask, inside) for mask in low_res_masks]
+        looked_at = [window for of_mask in each for window in of_mask]
+        if not looked_at:
+            return [None] * len(each)
         weight = self.first.weight
-        pixels = torch.from_numpy(np.stack([w.rgb for w in there])).to(weight.device)
-        logits = torch.stack([w.logits for w in there]).to(weight.dtype)
+        pixels = torch.from_numpy(np.stack([w.rgb for w in looked_at])).to(weight.device)
+        logits = torch.stack([w.logits for w in looked_at]).to(weight.dtype)
         refined = iter(self(pixels.permute(0, 3, 1, 2).to(weight.dtype) / 255, logits))
-        return [drawn(next(refined), w.box) if w else None for w in windows]
+        return [_joined([drawn(next(refined), w.box) for w in of_mask]) for of_mask in each]
+
+
+def _joined(parts: Sequence[Pixels | None]) -> Pixels | None:
+    """What is in any of the parts."""
+    there = [part for part in parts if part]
+    if len(there) < 2:
+        return there[0] if there else None
+    x0, y0 = (min(box[axis] for box, _ in there) for axis in (0, 1))
+    x1, y1 = (max(box[axis] for box, _ in there) for axis in (2, 3))
+    whole = np.zeros((y1 - y0, x1 - x0), np.bool_)
+    for (left, top, right, bottom), crop in there:
+        whole[top - y0 : bottom - y0, left - x0 : right - x0] |= crop
+    return (x0, y0, x1, y1), whole

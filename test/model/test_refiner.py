@@ -10,7 +10,7 @@ from tiny import tiny_checkpoint
 from gsva_ros.engine import Engine
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.model.config import GSVAConfig
-from gsva_ros.model.refiner import LEAST, SIDE, Refiner, drawn, window
+from gsva_ros.model.refiner import LEAST, PARTS, SIDE, Refiner, drawn, window, windows
 from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
 
 WIDTHS = [4, 6, 8]
@@ -51,6 +51,22 @@ def test_a_window_holds_its_mask_and_stays_in_the_frame(
 def test_no_mask_has_no_window() -> None:
     assert window(picture(48, 64), torch.full((32, 32), -1.0), (32, 32)) is None
     assert window(picture(48, 64), torch.zeros(32, 32), (32, 32)) is None
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(1, 1), (2, 2), (PARTS, PARTS), (PARTS + 1, 1)])
+def test_parts_that_lie_apart_have_windows_of_their_own(count: int, wanted: int) -> None:
+    rgb, logits = picture(480, 640), torch.full((64, 64), -3.0)
+    for number in range(count):
+        logits[30, 8 * number + 2 : 8 * number + 5] = 3.0
+    found = windows(rgb, logits, (64, 64))
+    assert len(found) == wanted
+    (refined,) = Refiner(WIDTHS).eval().refine(rgb, [logits], (64, 64))
+    assert refined
+    (x0, _, x1, _), crop = refined
+    assert x0 <= 25
+    assert x1 >= 80 * (count - 1) + 45
+    columns = np.any(crop, 0).astype(int)
+    assert (np.diff(columns) == 1).sum() == count - 1  # gaps stay
 
 
 @pytest.mark.parametrize(
