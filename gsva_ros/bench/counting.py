@@ -25,6 +25,7 @@ from ..model.prefix import Branches, Prefix, empty
 from ..model.prompt import Prompt
 from ..model.quantised import DTYPE, KINDS, large, stored_bytes
 from ..model.reading import Reader
+from ..model.refiner import SIDE
 
 
 @dataclass
@@ -139,6 +140,13 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
         mask_floor(config, slots),
         lambda: _masks(model, embeddings, model.mask_prompts(hidden)),
     )
+    if model.refiner and config.refiner:
+        windows = torch.empty(slots, 4, SIDE, SIDE, device="meta")
+        stage(
+            "edges",
+            refiner_floor(config.refiner, slots),
+            lambda: model.refiner(windows[:, :3], windows[:, 3]),
+        )
     return costs
 
 
@@ -205,3 +213,16 @@ def mask_floor(config: GSVAConfig, slots: int) -> float:
     upscaling = 2 * places * (width * width + width * width // 2) + 2 * 16 * places * width // 8
     prompts = 2 * config.hidden_size * (config.hidden_size + width)
     return float(slots * (attention + upscaling + prompts))
+
+
+def refiner_floor(widths: Sequence[int], windows: int) -> float:
+    """Flops of the refiner's convolutions, one window a mask."""
+    fine, middle, coarse = widths
+    block = 2 * 9  # two 3x3 convolutions, of as many channels as they give
+    at_fine = 9 * 20 * fine + block * fine**2 + (middle + fine) * fine + block * fine**2 + 4 * fine
+    at_middle = 9 * (fine + middle) * middle + (coarse + middle) * middle + block * middle**2
+    at_coarse = 9 * (middle + coarse) * coarse + 2 * coarse**2 + block * coarse**2
+    around = 2 * block * coarse**2
+    places = (SIDE // 2) ** 2
+    each = at_fine + at_middle / 4 + at_coarse / 16 + around / 64
+    return float(2 * windows * places * each)

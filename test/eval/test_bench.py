@@ -45,6 +45,14 @@ def test_a_frame_costs_little_more_than_its_floor(size: str, times: float) -> No
     assert sum(c.flops for c in costs.values()) <= times * sum(c.floor for c in costs.values())
 
 
+def test_edges_cost_what_their_convolutions_do() -> None:
+    config = sizes.config_of("mini")
+    config.refiner = [24, 32, 48]
+    costs = counting.count(config, sizes.prompt_of(config), ASKED)
+    assert list(costs)[-1] == "edges"
+    assert costs["edges"].flops == costs["edges"].floor > 0
+
+
 def test_costs_follow_what_is_asked() -> None:
     one, many = counted("mini", ASKED[:1]), counted("mini", ASKED[:1] * 8)
     assert [one[s].flops for s in ("SAM", "CLIP", "prefix")] == [
@@ -78,7 +86,9 @@ def test_the_plain_path_gives_the_same_masks(mini: Any) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     rgb[40:80, 40:100] = (200, 20, 20)
     masks = (plain.answer(mini, rgb, ASKED) > 0).numpy()
+    refiner, mini.model.refiner = mini.model.refiner, None  # what it draws anew, no decoder does
     slots = mini.segment(mini.encode(rgb), ASKED, joint=True, threshold=0.0).slots
+    mini.model.refiner = refiner
     assert any(slot.mask is not None for slot in slots)
     for slot, mask in zip(slots, masks, strict=True):
         own = np.zeros_like(mask) if slot.mask is None else slot.mask
