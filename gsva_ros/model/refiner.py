@@ -64,9 +64,8 @@ def windows(rgb: Rgb, low_res_mask: Tensor, inside: tuple[float, float]) -> list
     """
     positive = (low_res_mask > 0).cpu().numpy()
     count, found = cv2.connectedComponents(positive.astype(np.uint8))
-    parts = [np.equal(found, part) for part in range(1, count)]
-    if len(parts) > PARTS:
-        parts = [positive]
+    several = [np.equal(found, part) for part in range(1, count)] if count <= PARTS + 1 else []
+    parts = several or [positive] * bool(np.any(positive))
     return [_around(part, rgb, low_res_mask, inside, MARGIN) for part in parts]
 
 
