@@ -43,6 +43,7 @@ from .model.memory import memory_errors
 from .model.prefix import Branches, Prefix
 from .model.quantised import DTYPE, KINDS, quantise
 from .model.reading import Reader
+from .model.refiner import filled
 from .model.sam import SamPreprocessor
 from .model.static import Static
 from .model.streams import Side
@@ -433,7 +434,7 @@ class Engine:
         masks = [sure_parts(mask, sure) for mask in low_res_masks]
         refined: list[Pixels | None] = [None] * len(masks)
         if self.model.refiner and frame.rgb is not None:
-            inside = frame.resized[0] * height / side, frame.resized[1] * width / side
+            inside = filled(low_res_masks, side, frame.resized)
             refined = self.model.refiner.refine(frame.rgb, masks, inside)
         enlarge = enlarger((height, width), side, frame.resized, frame.size, self.device)
         # What a refiner draws nothing of stays as the decoder drew it: it says where, not whether.

@@ -140,7 +140,7 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
         mask_floor(config, slots),
         lambda: _masks(model, embeddings, model.mask_prompts(hidden)),
     )
-    if model.refiner and config.refiner:
+    if config.refiner:
         windows = torch.empty(slots, 4, SIDE, SIDE, device="meta")
         stage(
             "edges",

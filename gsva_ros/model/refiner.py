@@ -43,6 +43,16 @@ class Window:
     logits: Tensor
 
 
+def filled(low_res_masks: Tensor, image_size: int, resized: Sequence[int]) -> tuple[float, float]:
+    """Rows and columns of masks [..., h, w] that the frame fills, behind which there is padding.
+
+    Args:
+        image_size, resized: SAM's square, and the frame's (height, width) in it.
+    """
+    height, width = low_res_masks.shape[-2:]
+    return resized[0] * height / image_size, resized[1] * width / image_size
+
+
 def window(
     rgb: Rgb, low_res_mask: Tensor, inside: tuple[float, float], margin: float = MARGIN
 ) -> Window | None:
@@ -51,7 +61,7 @@ def window(
     Args:
         rgb: uint8 [H, W, 3].
         low_res_mask: logits [h, w].
-        inside: rows and columns of the logits that the frame fills, behind which there is padding.
+        inside: what the frame fills of it (`filled`).
     """
     positive = (low_res_mask > 0).cpu().numpy()
     return _around(positive, rgb, low_res_mask, inside, margin) if np.any(positive) else None
@@ -64,8 +74,8 @@ def windows(rgb: Rgb, low_res_mask: Tensor, inside: tuple[float, float]) -> list
     """
     positive = (low_res_mask > 0).cpu().numpy()
     count, found = cv2.connectedComponents(positive.astype(np.uint8))
-    several = [np.equal(found, part) for part in range(1, count)] if count <= PARTS + 1 else []
-    parts = several or [positive] * bool(np.any(positive))
+    few = count - 1 <= PARTS  # one of them is what lies around
+    parts = [np.equal(found, part) for part in range(1, count)] if few else [positive]
     return [_around(part, rgb, low_res_mask, inside, MARGIN) for part in parts]
 
 
@@ -73,10 +83,8 @@ def stretched(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture [h, w, ...] at SIDE x SIDE pixels: averaged where it shrinks, else interpolated."""
     shrinks = max(picture.shape[:2]) > SIDE
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    found: NDArray[np.uint8] = cv2.resize(
-        np.ascontiguousarray(picture), (SIDE, SIDE), interpolation=how
-    ).astype(np.uint8)
-    return found
+    found = cv2.resize(np.ascontiguousarray(picture), (SIDE, SIDE), interpolation=how)
+    return np.asarray(found, np.uint8)
 
 
 def drawn(logits: Tensor, box: Box) -> Pixels | None:
@@ -169,7 +177,7 @@ class Refiner(nn.Module):
     """Logits of masks, drawn anew by the pixels around them.
 
     Half the pixels along each side become four times the channels before the first convolution and back
-    behind the last, which keeps the arithmetic small (0.35 GFLOP a mask).
+    behind the last, which keeps the arithmetic small (0.35 GFLOP a window).
     """
 
     def __init__(self, widths: Sequence[int]) -> None:

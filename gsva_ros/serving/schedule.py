@@ -65,9 +65,8 @@ class Schedule:
         self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
         self._stale: CameraFrame | None = None  # the last one counted as such
         self._requests: dict[str, Request] = {}  # by id, in order of arrival
-        self._coming: list[
-            Request
-        ] = []  # they displaced another, and keep its place until submitted
+        # They displaced another, and keep its place until they are submitted.
+        self._coming: list[Request] = []
         self._virtual = 0.0  # start of the turn that was picked last, in fair queueing's time
         self._finish: dict[Flow, float] = defaultdict(float)  # end of each one's last turn
 

@@ -163,9 +163,8 @@ class Config(_Fields):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
-        if (self.objective == "edges") != ("refiner" in self.parts) or (
-            self.objective == "edges" and len(self.parts) > 1
-        ):
+        edges = self.objective == "edges"
+        if ("refiner" in self.parts) != edges or (self.parts.keys() == {"refiner"}) != edges:
             raise ValueError(
                 "parts: the objective edges teaches the part refiner and nothing else, and no other "
                 "objective reaches it"

@@ -19,7 +19,7 @@ from ..model.mask_parts import sure_parts
 from ..model.prefix import Branches, Prefix
 from ..model.prompt import Prompt
 from ..model.reading import Reader
-from ..model.refiner import SIDE, stretched, window
+from ..model.refiner import SIDE, filled, stretched, window
 from .batches import jittered
 from .frames import Frames
 from .kept import kept
@@ -94,14 +94,14 @@ class EdgeStage:
 
     def _draw_coarse(self, rows: npt.NDArray[np.int64]) -> list[Tensor]:
         """The masks [B, PER_SCENE, h, w] of what scenes are asked for, each expression asked alone."""
-        read, found = Reader(self._model.model), []
+        read, config, found = Reader(self._model.model), self._model.config, []
+        grid = 4 * config.sam["image_size"] // config.sam["patch_size"]
         for row in rows:
             asked = [self._frames.scenes.expressions[row][n].text for n in self._asked[row]]
             masks = self._masks_of(row, asked, read) if asked else []
-            grid = 4 * self._model.config.sam["image_size"] // self._model.config.sam["patch_size"]
             padded = torch.full((self.PER_SCENE, grid, grid), -1.0)
             for number, mask in enumerate(masks):
-                padded[number] = sure_parts(mask, self._model.config.part_confidence)
+                padded[number] = sure_parts(mask, config.part_confidence)
             found.append(padded)
         return [torch.stack(found)]
 
@@ -127,8 +127,7 @@ class EdgeStage:
         """One window's picture, logits and truth."""
         scenes, sam = self._frames.scenes, self._model.config.sam
         mask = torch.from_numpy(self._masks[row, number].astype(np.float32))
-        share = mask.shape[-1] / sam["image_size"]
-        inside = self._frames.resized[0] * share, self._frames.resized[1] * share
+        inside = filled(mask, sam["image_size"], self._frames.resized)
         margin = rng.uniform(*self.MARGINS)
         seen = window(np.asarray(scenes.rgb[row]), mask, inside, margin)
         assert seen  # of `_drawn`
@@ -145,9 +144,8 @@ def _coarser(picture: Rgb, rng: np.random.Generator) -> Rgb:
     side = int(rng.integers(SIDE // 4, 2 * SIDE))
     if side >= SIDE:
         return picture
-    return stretched(
-        cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    )
+    coarse = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    return stretched(np.asarray(coarse, np.uint8))
 
 
 def _turned(

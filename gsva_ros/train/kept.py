@@ -25,6 +25,7 @@ def kept(
             only where a file is missing, or is of another number of scenes.
     """
     if not all(path.exists() and len(np.load(path, mmap_mode="r")) == count for path in paths):
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
         partial = [path.with_suffix(".partial") for path in paths]
         files: list[np.memmap] = []
         for start in tqdm(range(0, count, batch), desc=paths[0].stem, mininterval=5.0):

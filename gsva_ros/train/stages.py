@@ -173,7 +173,6 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     model = stage.model
     frames = Frames(scenes, model.config, config.jitter)
     if config.objective == "edges":
-        config.out.mkdir(parents=True, exist_ok=True)
         return EdgeStage(model, prompt, frames, config.out / "masks.npy", config.jitter)
     frames.check()
     # What frozen parts see is read from files, unless it changes, or is sooner seen than read.
@@ -189,7 +188,6 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     loss = LanguageLoss(model, prompt, branches.slot_ids, stage.grounding)
     if config.objective == "joint":
         return JointStage(loss, questions, stage.symbolic, frames)
-    config.out.mkdir(parents=True, exist_ok=True)
     cache = config.out / "clip_tokens.npy" if remembers else None
     return LanguageStage(loss, questions, frames, cache, config.simple * config.steps)
 

@@ -207,5 +207,18 @@ def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path)
     assert np.mean(refined) > np.mean(plain) + 0.002
 
 
+@pytest.mark.parametrize(
+    ("objective", "parts"),
+    [("edges", ["mask_decoder"]), ("edges", ["refiner", "lm_head"]), ("joint", ["refiner"])],
+)
+def test_edges_are_taught_alone(
+    scenes: Path, tmp_path: Path, objective: str, parts: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="the objective edges teaches the part refiner"):
+        stage_config(
+            CONFIGS[-1], scenes, tmp_path, objective=objective, parts=dict.fromkeys(parts, 1e-3)
+        )
+
+
 def iou(mask: np.ndarray | None, truth: np.ndarray) -> float:
     return 0.0 if mask is None else float((mask & truth).sum() / (mask | truth).sum())
