@@ -58,7 +58,7 @@ def check_writable(*paths: Path | None) -> None:
             fresh = not path.exists()
             path.open("ab").close()
             if fresh:
-                path.unlink()
+                path.unlink(missing_ok=True)  # another process of this run may have been faster
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); choose another"

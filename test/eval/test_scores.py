@@ -20,7 +20,7 @@ from tiny import tiny_checkpoint
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.answer import Rejection, Slot, cropped, mask_box
-from gsva_ros.errors import InputError
+from gsva_ros.errors import InputError, check_writable
 from gsva_ros.eval.calibrate import (
     TEMPERATURES,
     Rule,
@@ -387,6 +387,20 @@ def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     assert isinstance(records.done["scene 0"], CaseRecord)
     with pytest.raises(ValueError, match="another model"):
         Records(tmp_path / "r.jsonl", {"of": "another model"})
+
+
+def test_processes_of_one_run_may_all_look_whether_its_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, unlink = tmp_path / "out.json", Path.unlink
+
+    def faster(self: Path, missing_ok: bool = False) -> None:
+        unlink(self)  # another process's
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", faster)
+    check_writable(path)
+    assert not path.exists()
 
 
 def test_two_processes_find_what_one_finds(scenes: SceneSet, tmp_path) -> None:
