@@ -12,7 +12,7 @@ from gsva_ros.errors import InputError
 
 if TYPE_CHECKING:
     from gsva_ros.model.checkpoint import Checkpoint
-    from gsva_ros.train.config import Config
+    from gsva_ros.train.config import Config, Official
     from gsva_ros.train.trainer import Evaluate
 
 
@@ -62,19 +62,25 @@ def train(config: Config) -> None:
 
 
 def base(config: Config) -> Checkpoint:
-    """The model that training starts from."""
+    """The model that training starts from, of the size that it is trained at."""
+    from gsva_ros.train.enlarge import enlarged
+
+    checkpoint = _read(config.model)
+    return enlarged(checkpoint, config.side) if config.side else checkpoint
+
+
+def _read(model: str | Official) -> Checkpoint:
     from gsva_ros.engine import model_directory
     from gsva_ros.model.checkpoint import load_converted, load_official
     from gsva_ros.train.config import Official
 
-    if not isinstance(config.model, Official):
-        return load_converted(model_directory(config.model))
-    official = config.model
+    if not isinstance(model, Official):
+        return load_converted(model_directory(model))
     return load_official(
-        official.llava,
-        official.weights,
-        vision_tower=official.vision_tower,
-        conversation=official.conversation,
+        model.llava,
+        model.weights,
+        vision_tower=model.vision_tower,
+        conversation=model.conversation,
     )
 
 

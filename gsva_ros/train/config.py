@@ -104,6 +104,11 @@ class Config(_Fields):
         "gsva", description="what is minimised: GSVA's losses, or those of a stage of gsva-mini"
     )
     sources: list[Data] = Field(min_length=1, description="what is learnt from")
+    side: PositiveInt | None = Field(
+        None,
+        description="pixels a side of the square that gsva-mini's frames are squashed to, where that is to "
+        "be another size than the model's",
+    )
     parts: dict[Part, LearningRate] = Field(
         {"lm_head": 3e-4, "embed_tokens": 3e-4, "mask_decoder": 3e-4, "text_hidden_fcs": 3e-4},
         description="parts that are trained whole, with their peak learning rates; others are frozen",
@@ -168,6 +173,14 @@ class Config(_Fields):
             raise ValueError(
                 "parts: the objective edges teaches the part refiner and nothing else, and no other "
                 "objective reaches it"
+            )
+        if self.side and self.export == "adapter":
+            raise ValueError(
+                "side: an adapter loads on its base, which is of another size: export: merged"
+            )
+        if self.side and self.model == "new":
+            raise ValueError(
+                "side: a new model has the size of its recipe; the next stage can change it"
             )
         return self
 

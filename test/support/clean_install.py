@@ -29,7 +29,7 @@ def main() -> int:
             "sim": [
                 ("sim", "render", "--split", "test", "--count", "1", "--out", folder / "scenes"),
             ],
-            "train": [("train", ROOT / "config/train/mini-1-clip.yaml", "--help")],
+            "train": [("train", ROOT / "config/train/mini-01-clip.yaml", "--help")],
         }
         failures = 0
         install(folder, ".")

@@ -49,25 +49,27 @@ def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config
 
 
 def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> None:
-    assert len(CONFIGS) == 9
+    assert len(CONFIGS) == 10
     with pytest.raises(FileNotFoundError, match="no model"):
         train(stage_config(CONFIGS[-1], scenes, tmp_path / "other"))
-    *stages, edges = CONFIGS
+    *stages, edges, larger = CONFIGS
     for path in stages:
         train(stage_config(path, scenes, tmp_path))
     with pytest.raises(InputError, match="draws no mask"):  # so little taught a model draws nothing
         train(stage_config(edges, scenes, tmp_path))
-    exported = tmp_path / "prints/model"
+    train(stage_config(larger, scenes, tmp_path, model=str(tmp_path / "prints/model")))
+    exported = tmp_path / "larger/model"
     assert (exported / "model.safetensors").stat().st_size < 40e6
     engine = gsva_ros.load(exported, device="cpu")
     frame = engine.encode(np.asarray(SceneSet(scenes, "train").rgb[0]))
     assert [s.expression for s in engine.segment(frame, ["the red mug"]).slots] == ["the red mug"]
+    assert engine.config.image_tokens == 20**2
     # A stage goes on from the weights and the read-outs of those before it.
-    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "prints"))
+    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "larger"))
     symbols = [name for name in sam if name.startswith("symbolic.")]
     assert symbols
     assert all(torch.equal(sam[name], last[name]) for name in symbols)
-    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "prints"))
+    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "larger"))
     # A step of AdamW moves a weight by no more than about its rate.
     most = 1.1 * sum(read_config(path).parts.get("mask_decoder", 0.0) for path in CONFIGS[2:])
     for name, value in final.items():
@@ -112,7 +114,14 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
 
 def test_each_config_goes_on_where_the_one_before_ends() -> None:
     configs = [read_config(path) for path in CONFIGS]
-    assert [c.objective for c in configs] == ["clip", "sam", "language", *["joint"] * 5, "edges"]
+    assert [c.objective for c in configs] == [
+        "clip",
+        "sam",
+        "language",
+        *["joint"] * 5,
+        "edges",
+        "joint",
+    ]
     assert configs[0].model == "new"
     for before, after in itertools.pairwise(configs):
         assert after.model == str(before.out / "model")
@@ -120,6 +129,17 @@ def test_each_config_goes_on_where_the_one_before_ends() -> None:
     page = (ROOT / "docs/training.md").read_text()
     for path in {s.options["path"] for config in configs for s in config.sources}:
         assert f"--out {path}\n" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [({"export": "adapter"}, "side: an adapter"), ({"model": "new"}, "side: a new model")],
+)
+def test_a_size_that_would_be_lost_is_refused(changes: dict[str, Any], wrong: str) -> None:
+    data = yaml.safe_load(CONFIGS[-1].read_text())
+    assert Config(**data).side == 320
+    with pytest.raises(ValueError, match=wrong):
+        Config(**data | changes)
 
 
 def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> None:
@@ -141,7 +161,7 @@ def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> No
     clip = stage_config(CONFIGS[0], scenes, tmp_path, sources=sources)
     train(clip)
     for place, count in zip(places, (2, 16), strict=True):
-        assert len(np.load(place / "backbone_16.npy")) == count
+        assert len(np.load(place / "backbone_256_16.npy")) == count
     bag = Data(kind="bag", path="x", topic="/t")
     other_kind = clip.model_copy(update={"sources": [*clip.sources, bag]})
     with pytest.raises(InputError, match="sources of kind scenes"):
@@ -182,7 +202,7 @@ def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path)
     bundled.model.config.refiner = bundled.model.refiner = None
     save_pretrained(bundled.model, bundled.prompt.tokenizer, tmp_path / "plain")
     config = stage_config(
-        CONFIGS[-1],
+        CONFIGS[-2],
         scenes,
         tmp_path,
         model=str(tmp_path / "plain"),
@@ -216,7 +236,7 @@ def test_edges_are_taught_alone(
 ) -> None:
     with pytest.raises(ValueError, match="the objective edges teaches the part refiner"):
         stage_config(
-            CONFIGS[-1], scenes, tmp_path, objective=objective, parts=dict.fromkeys(parts, 1e-3)
+            CONFIGS[-2], scenes, tmp_path, objective=objective, parts=dict.fromkeys(parts, 1e-3)
         )
 
 

@@ -1,0 +1,85 @@
+"""A trained model for pictures of another size: what it knows of places, laid out over other grids.
+
+On larger pictures, small things come out as large as those that it was taught; some training at the new
+size sets right what has shifted. Sources: "Fixing the train-test resolution discrepancy" (Touvron et al.,
+NeurIPS 2019); positions as in "An Image is Worth 16x16 Words" (ICLR 2021), section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..model.checkpoint import Checkpoint
+from ..model.config import GSVAConfig
+from ..model.gsva import GSVA
+
+CLIP_POSITIONS = "model.vision_tower.vision_tower.vision_model.embeddings.position_embedding.weight"
+TOKEN_POSITIONS = "model.mm_position.weight"
+SAM_ENCODER = "model.visual_model.image_encoder"
+
+
+def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
+    """The checkpoint's model with its weights, for frames squashed to `side` x `side` pixels.
+
+    Raises:
+        InputError: a model that keeps a frame's aspect, or a side that its windows do not divide.
+    """
+    before = checkpoint.model.config
+    if before.sam["image_size"] == side:
+        return checkpoint
+    if not before.sam.get("squash") or before.clip["image_size"] != before.sam["image_size"]:
+        raise InputError(
+            "side: only a model whose two towers see the same squashed frame can be given another size"
+        )
+    window = before.sam["patch_size"] * before.sam["window_size"]
+    if side % window or side % before.clip["patch_size"]:
+        raise InputError(
+            f"side: {side} is no multiple of {window} pixels, the windows of the model's SAM"
+        )
+    after = _sized(before, side)
+    model = GSVA(after)
+    model.load_state_dict(_laid_out(checkpoint.model.state_dict(), before, after))
+    return replace(checkpoint, model=model)
+
+
+def _sized(config: GSVAConfig, side: int) -> GSVAConfig:
+    return replace(
+        config,
+        clip=config.clip | {"image_size": side},
+        sam=config.sam | {"image_size": side},
+        preprocessor=config.preprocessor | {"size": {"height": side, "width": side}},
+    )
+
+
+def _laid_out(state: dict[str, Tensor], before: GSVAConfig, after: GSVAConfig) -> dict[str, Tensor]:
+    """The state with every table of places interpolated to the new grids."""
+    patches = before.patch_grid, after.patch_grid
+    clip = state[CLIP_POSITIONS]
+    found = {CLIP_POSITIONS: torch.cat([clip[:1], _table(clip[1:], *patches)])}
+    if TOKEN_POSITIONS in state:
+        found[TOKEN_POSITIONS] = _table(state[TOKEN_POSITIONS], *patches)
+    grid = after.sam["image_size"] // after.sam["patch_size"]
+    name = f"{SAM_ENCODER}.pos_embed"
+    found[name] = _grid(state[name].permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+    for number in after.sam["global_attn_indexes"]:  # windows stay as large as they are
+        for axis in ("h", "w"):
+            name = f"{SAM_ENCODER}.blocks.{number}.attn.rel_pos_{axis}"
+            relative = state[name].T[None]
+            wider = F.interpolate(relative, 2 * grid - 1, mode="linear", align_corners=True)
+            found[name] = wider[0].T
+    return state | {name: table.contiguous() for name, table in found.items()}
+
+
+def _table(table: Tensor, before: int, after: int) -> Tensor:
+    """Vectors of a square grid, row by row, [before * before, C] to [after * after, C]."""
+    return _grid(table.T.reshape(1, -1, before, before), after)[0].flatten(1).T
+
+
+def _grid(places: Tensor, side: int) -> Tensor:
+    """[1, C, h, w] to [1, C, side, side]."""
+    return F.interpolate(places, (side, side), mode="bicubic", align_corners=False)
