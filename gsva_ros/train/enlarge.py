@@ -7,6 +7,7 @@ NeurIPS 2019); positions as in "An Image is Worth 16x16 Words" (ICLR 2021), sect
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -27,7 +28,7 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
     """The checkpoint's model with its weights, for frames squashed to `side` x `side` pixels.
 
     Raises:
-        InputError: a model that keeps a frame's aspect, or a side that its windows do not divide.
+        InputError: a model that keeps a frame's aspect, or a side that its grids do not divide.
     """
     before = checkpoint.model.config
     if before.sam["image_size"] == side:
@@ -37,9 +38,10 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
             "side: only a model whose two towers see the same squashed frame can be given another size"
         )
     window = before.sam["patch_size"] * before.sam["window_size"]
-    if side % window or side % before.clip["patch_size"]:
+    step = math.lcm(window, before.clip["patch_size"])
+    if side % step:
         raise InputError(
-            f"side: {side} is no multiple of {window} pixels, the windows of the model's SAM"
+            f"side: {side} is no multiple of {step} pixels, as SAM's windows and CLIP's patches are"
         )
     after = _sized(before, side)
     model = GSVA(after)

@@ -44,7 +44,6 @@ class Frames:
         """Args: jitter: of what is drawn (`jittered`)."""
         self.scenes, self._jitter = scenes, jitter
         self.size = scenes.rgb.shape[1:3]
-        self.side = config.sam["image_size"]
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor.of(config.sam)
         self.resized = self._sam.resized(*self.size)
@@ -110,9 +109,9 @@ class Seen(nn.Module):
             with torch.autocast(pixels.device.type, torch.bfloat16):
                 return [scale.permute(0, 2, 3, 1) for scale in backbone(pixels)]
 
-        first, files = 0, []
+        first, files, side = 0, [], frames.resized[0]
         for folder, count in frames.scenes.folders:
-            paths = [folder / f"backbone_{frames.side}_{stride}.npy" for stride, _ in SCALES]
+            paths = [folder / f"backbone_{side}_{stride}.npy" for stride, _ in SCALES]
             files.append(kept(paths, count, BATCH, lambda rows, first=first: look(rows + first)))
             first += count
         self._scales = [Stacked(parts) for parts in zip(*files, strict=True)]

@@ -48,11 +48,9 @@ def test_an_enlarged_model_still_finds_what_is_there(tmp_path: Path) -> None:
 def test_places_are_laid_out_over_the_new_grid() -> None:
     before = tiny_checkpoint(**SQUASHED)
     table = before.model.state_dict()[TOKEN_POSITIONS]
-    ramp = (
-        torch.arange(8.0).repeat(8)[:, None].expand(64, table.shape[1])
-    )  # the column of each place
+    columns = torch.arange(8.0).repeat(8)  # of each place
     with torch.no_grad():
-        table.copy_(ramp)
+        table.copy_(columns[:, None].expand_as(table))
     after = enlarged(before, 128).model.state_dict()
     grid = after[TOKEN_POSITIONS][:, 0].view(16, 16)
     assert torch.equal(grid[0], grid[15])

@@ -38,6 +38,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "config/train").glob("mini-*.yaml"))
+EDGES = ROOT / "config/train/mini-09-edges.yaml"
 
 
 def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config:
@@ -202,7 +203,7 @@ def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path)
     bundled.model.config.refiner = bundled.model.refiner = None
     save_pretrained(bundled.model, bundled.prompt.tokenizer, tmp_path / "plain")
     config = stage_config(
-        CONFIGS[-2],
+        EDGES,
         scenes,
         tmp_path,
         model=str(tmp_path / "plain"),
@@ -235,9 +236,7 @@ def test_edges_are_taught_alone(
     scenes: Path, tmp_path: Path, objective: str, parts: list[str]
 ) -> None:
     with pytest.raises(ValueError, match="the objective edges teaches the part refiner"):
-        stage_config(
-            CONFIGS[-2], scenes, tmp_path, objective=objective, parts=dict.fromkeys(parts, 1e-3)
-        )
+        stage_config(EDGES, scenes, tmp_path, objective=objective, parts=dict.fromkeys(parts, 1e-3))
 
 
 def iou(mask: np.ndarray | None, truth: np.ndarray) -> float:
