@@ -188,7 +188,7 @@ def clip_floor(config: GSVAConfig) -> float:
 def sam_floor(config: GSVAConfig) -> float:
     """Flops of SAM's encoder: windows without their padding, relative positions, the neck."""
     sam = config.sam
-    width, grid = sam["embed_dim"], sam["image_size"] // sam["patch_size"]
+    width, grid = sam["embed_dim"], config.sam_grid
     tokens, out = grid * grid, sam["prompt_embed_dim"]
     weights = (4 + 2 * sam["mlp_ratio"]) * width * width
     total = 2.0 * 3 * sam["patch_size"] ** 2 * width * tokens
@@ -206,7 +206,7 @@ def mask_floor(config: GSVAConfig, slots: int) -> float:
     """Flops of the mask decoder's products over image places, with a prompt's tokens projected."""
     sam = config.sam
     width, heads = sam["prompt_embed_dim"], sam["decoder_heads"]
-    places = (sam["image_size"] // sam["patch_size"]) ** 2
+    places = config.sam_grid**2
     # Four attentions' scores and sums over places, of six tokens and all heads, and the last one's of those
     # that are read; then both upscalings.
     attention = (8 * 6 + 2 * mask_decoder.READ) * 2 * places * heads * width

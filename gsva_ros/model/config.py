@@ -111,6 +111,11 @@ class GSVAConfig:
         return int(self.clip["image_size"] // self.clip["patch_size"])
 
     @property
+    def sam_grid(self) -> int:
+        """SAM's patches along each side of its padded square."""
+        return int(self.sam["image_size"] // self.sam["patch_size"])
+
+    @property
     def image_tokens(self) -> int:
         """How many tokens one image takes in the prompt."""
         return self.patch_grid**2

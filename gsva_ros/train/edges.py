@@ -95,7 +95,7 @@ class EdgeStage:
     def _draw_coarse(self, rows: npt.NDArray[np.int64]) -> list[Tensor]:
         """The masks [B, PER_SCENE, h, w] of what scenes are asked for, each expression asked alone."""
         read, config, found = Reader(self._model.model), self._model.config, []
-        grid = 4 * config.sam["image_size"] // config.sam["patch_size"]
+        grid = 4 * config.sam_grid
         for row in rows:
             asked = [self._frames.scenes.expressions[row][n].text for n in self._asked[row]]
             masks = self._masks_of(row, asked, read) if asked else []

@@ -65,7 +65,7 @@ def _laid_out(state: dict[str, Tensor], before: GSVAConfig, after: GSVAConfig) -
     found = {CLIP_POSITIONS: torch.cat([clip[:1], _table(clip[1:], *patches)])}
     if TOKEN_POSITIONS in state:
         found[TOKEN_POSITIONS] = _table(state[TOKEN_POSITIONS], *patches)
-    grid = after.sam["image_size"] // after.sam["patch_size"]
+    grid = after.sam_grid
     name = f"{SAM_ENCODER}.pos_embed"
     found[name] = _grid(state[name].permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
     for number in after.sam["global_attn_indexes"]:  # windows stay as large as they are

@@ -65,7 +65,7 @@ def test_costs_follow_what_is_asked() -> None:
 def test_no_layer_makes_a_tensor_of_all_pairs() -> None:
     """Of SAM's places, at 13B's shapes; 7B's language model is as wide as SAM has places."""
     config = sizes.config_of("13b")
-    places = (config.sam["image_size"] // config.sam["patch_size"]) ** 2
+    places = config.sam_grid**2
     made: list[tuple[int, ...]] = []
 
     class Shapes(TorchDispatchMode):
