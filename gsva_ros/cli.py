@@ -17,6 +17,7 @@ from .errors import InputError, check_writable, extras, one_line
 COMMANDS = {
     "gsva_ros.sim.commands": ("sim", ("sim",)),
     "gsva_ros.programs.train": ("train", ("train",)),
+    "gsva_ros.programs.photographs": ("train", ("photographs",)),
     "gsva_ros.bench.commands": ("eval", ("bench",)),
     "gsva_ros.ablations.commands": ("train", ("ablate",)),
     "gsva_ros.eval.commands": ("eval", ("eval", "record-truth", "calibrate")),

@@ -62,6 +62,7 @@ class SceneSet:
             what has no name hold -1.
         position: float32 [N, MAX_OBJECTS + 1, 3], centroid x and y as a fraction of the width and the
             height, and distance from the camera in metres.
+        outlined: bool [N], whether `instances` are outlines; boxes around the objects otherwise.
         expressions: N lists of `Expression`.
     """
 
@@ -99,9 +100,11 @@ class SceneSet:
         table = (len(lines), MAX_OBJECTS + 1)
         self.kind, self.colour, self.size = (np.full(table, -1, np.int64) for _ in range(3))
         self.position = np.zeros((*table, 3), np.float32)
+        self.outlined = np.ones(len(lines), bool)
         self.expressions: list[list[Expression]] = []
         for row, line in enumerate(lines):
             scene: dict[str, Any] = json.loads(line)
+            self.outlined[row] = scene.get("outlined", True)
             for thing in scene["objects"]:
                 k = thing["id"]
                 self.kind[row, k] = _index(self.kinds, thing["kind"])
@@ -158,6 +161,7 @@ def joined(sets: Sequence[SceneSet]) -> SceneSet:
     for name, names in (("kind", whole.kinds), ("colour", whole.colours), ("size", whole.sizes)):
         setattr(whole, name, np.concatenate([_renumbered(each, name, names) for each in sets]))
     whole.position = np.concatenate([each.position for each in sets])
+    whole.outlined = np.concatenate([each.outlined for each in sets])
     whole.expressions = [expressions for each in sets for expressions in each.expressions]
     return whole
 

@@ -72,9 +72,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 EXCEPT = ("but", "except")
 IRREGULAR = {
     "knife": "knives",
+    "mouse": "mice",
+    "person": "people",
     "potato": "potatoes",
     "roll of tape": "rolls of tape",
     "scissors": "scissors",
+    "sheep": "sheep",
     "pliers": "pliers",
     "tomato": "tomatoes",
     "tweezers": "tweezers",

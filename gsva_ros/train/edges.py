@@ -87,6 +87,8 @@ class EdgeStage:
 
     def _choose(self, row: int) -> list[int]:
         """Which of a scene's expressions are asked: those that name something, but not too many."""
+        if not self._frames.scenes.outlined[row]:
+            return []
         expressions = self._frames.scenes.expressions[row]
         present = [number for number, e in enumerate(expressions) if e.targets]
         rng = np.random.default_rng([6, row])

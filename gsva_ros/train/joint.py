@@ -65,9 +65,11 @@ class JointStage:
 
     def _masks(self, rows: np.ndarray, asked: Asked, rng: np.random.Generator, most: int) -> Masks:
         scenes, packed = self._frames.scenes, asked.packed
-        present = [k for k, targets in enumerate(packed.slot_targets) if targets]
+        row_of = rows[packed.slot_at[:, 0].numpy()]
+        outlined = scenes.outlined[row_of]
+        present = [k for k, targets in enumerate(packed.slot_targets) if targets and outlined[k]]
         chosen = rng.permutation(present)[:most].astype(np.int64)
-        of = rows[packed.slot_at[:, 0].numpy()[chosen]]
+        of = row_of[chosen]
         targets = [packed.slot_targets[k] for k in chosen]
         symbols = [attributes_of(scenes, int(r), t) for r, t in zip(of, targets, strict=True)]
         return Masks(

@@ -120,8 +120,9 @@ class SamStage:
         self._model, self._frames, self._symbolic, self._head = model, frames, symbolic, head
         patch = model.config.sam["patch_size"]
         self._grid = [length // patch for length in frames.resized]
-        # A scene may hold nothing that has a name.
-        self._named = np.flatnonzero((frames.scenes.kind >= 0).any(1))
+        # A scene may hold nothing that has a name, or boxes instead of outlines.
+        named = (frames.scenes.kind >= 0).any(1)
+        self._named = np.flatnonzero(named & frames.scenes.outlined)
 
     def draw(self, step: int, batch: int) -> SamBatch:
         """The step's scenes and prompts."""

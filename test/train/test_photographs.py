@@ -1,0 +1,216 @@
+"""Photographs with COCO's masks as scenes: what is in a crop, what is asked, and what nobody asks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from gsva_ros.cli import main
+from gsva_ros.scenes import SceneSet
+
+NAMES = {
+    "names": {"cup": ["mug", "glass"], "bottle": ["bottle"], "ball": ["ball"], "tin": ["", "can"]},
+    "absent": ["hammer"],
+}
+RED, GREEN, GREY = (200, 20, 20), (30, 180, 40), (128, 128, 128)
+
+
+class Maker:
+    """A small data set of rectangles: category, colour, (x, y, width, height)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.images, self.annotations = folder, [], []
+        self.categories = ["cup", "bottle", "ball", "tin", "person"]
+        (folder / "images").mkdir()
+
+    def picture(self, *things: tuple[str, Any, tuple[int, int, int, int]], **size: int) -> None:
+        width, height = size.get("width", 400), size.get("height", 300)
+        number = len(self.images)
+        rgb = np.full((height, width, 3), GREY, np.uint8)
+        for name, colour, (x, y, w, h) in things:
+            rgb[y : y + h, x : x + w] = colour
+            self.annotations.append(
+                {
+                    "image_id": number,
+                    "category_id": self.categories.index(name),
+                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                    "iscrowd": int(size.get("crowd", 0)),
+                }
+            )
+        self.images.append({"id": number, "file_name": f"{number}.png"})
+        cv2.imwrite(str(self.folder / "images" / f"{number}.png"), rgb[..., ::-1])
+
+    def write(self, names: Any = NAMES, crops: int = 1) -> SceneSet:
+        """The scenes that the command makes of it."""
+        categories = [{"id": k, "name": name} for k, name in enumerate(self.categories)]
+        data = {"images": self.images, "annotations": self.annotations, "categories": categories}
+        (self.folder / "coco.json").write_text(json.dumps(data))
+        (self.folder / "names.yaml").write_text(json.dumps(names))  # YAML too
+        assert self.command(crops) == 0
+        return SceneSet(self.folder / "scenes", "train")
+
+    def command(self, crops: int = 1) -> int:
+        options = {
+            "annotations": "coco.json",
+            "images": "images",
+            "names": "names.yaml",
+            "out": "scenes",
+        }
+        told = [f"--{name}={self.folder / value}" for name, value in options.items()]
+        return main(["photographs", *told, f"--crops={crops}", "--width=240", "--height=180"])
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    return Maker(tmp_path)
+
+
+def asked(scenes: SceneSet, row: int = 0) -> dict[str, tuple[int, ...]]:
+    return {e.text: e.targets for e in scenes.expressions[row]}
+
+
+def test_a_thing_and_its_mask(maker):
+    maker.picture(("bottle", GREEN, (100, 60, 60, 150)))
+    scenes = maker.write()
+    assert len(scenes) == 1
+    here = asked(scenes)
+    assert here["the bottle"] == (1,)
+    mask = scenes.instances[0] == 1
+    rows, columns = np.nonzero(mask)
+    assert np.allclose([columns.min(), columns.max() + 1], [60, 96], atol=1)  # x 0.6
+    assert np.allclose([rows.min(), rows.max() + 1], [36, 126], atol=1)
+    assert np.allclose(scenes.position[0, 1, :2], [130 / 400, 135 / 300], atol=0.01)
+    assert scenes.kinds[scenes.kind[0, 1]] == "bottle"
+    assert scenes.colours[scenes.colour[0, 1]] == "green"
+    assert {text for text, targets in here.items() if not targets} <= {
+        "the red bottle",
+        "the orange bottle",
+        "the yellow bottle",
+        "the blue bottle",
+        *(f"the {kind}" for kind in ("mug", "ball", "hammer")),
+        *(f"the leftmost {kind}" for kind in ("mug", "ball", "hammer")),
+        *(f"all {kind}s" for kind in ("mug", "ball", "hammer")),
+    }
+
+
+def test_several_of_a_kind(maker):
+    maker.picture(
+        ("ball", RED, (40, 100, 60, 60)),
+        ("ball", GREEN, (180, 100, 60, 60)),
+        ("ball", GREEN, (300, 90, 60, 60)),
+    )
+    scenes = maker.write()
+    found, left = asked(scenes), int(scenes.instances[0][78, 42])  # the first ball's middle
+    assert "the ball" not in found
+    for text, targets in found.items():
+        if text in ("all balls", "the balls"):
+            assert sorted(targets) == [1, 2, 3]
+        elif text in ("the leftmost ball", "the red ball"):
+            assert targets == (left,)
+        assert text != "the green ball"  # there are two
+
+
+def test_what_could_pass_for_a_kind_keeps_it_from_being_asked_for(maker):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))  # might be a glass
+    maker.picture(("tin", GREY, (100, 60, 80, 80)), ("bottle", RED, (250, 50, 50, 120)))
+    names = NAMES | {"absent": ["hammer", "glass", "can"]}
+    scenes = maker.write(names)
+    first, second = asked(scenes, 0), asked(scenes, 1)
+    assert first["the mug"] == (1,)
+    assert not any("glass" in text for text in first)
+    assert not any("can" in text.split() for text in second)
+    assert scenes.kind[1].max() >= 0
+    assert (scenes.kind[1] == -1).sum() == scenes.kind.shape[1] - 1  # the tin has no name
+
+
+@pytest.mark.parametrize(
+    ("thing", "size"),
+    [
+        (("bottle", RED, (100, 60, 8, 8)), {}),  # too small
+        (("bottle", RED, (100, 60, 60, 150)), {"crowd": 1}),
+    ],
+)
+def test_nobody_asks_for_what_is_doubtful(maker, thing, size):
+    maker.picture(thing, ("ball", GREEN, (250, 100, 60, 60)), **size)
+    if size:  # the ball is one of a crowd too
+        assert not any("bottle" in t or "ball" in t for t in asked(maker.write()))
+    else:
+        here = asked(maker.write())
+        assert here["the ball"] == (1,)
+        assert not any("bottle" in text for text in here)
+
+
+def test_all_of_a_photograph_first_and_then_parts_of_it(maker):
+    maker.picture(("bottle", RED, (60, 50, 60, 300)), width=180, height=400)
+    scenes = maker.write(crops=5)
+    assert 1 < len(scenes) <= 5
+    columns = np.nonzero((scenes.instances[0] == 1).any(0))[0]
+    # 180 x 400 stand in the middle of 533 x 400, which become 240 x 180.
+    assert np.allclose(
+        [columns.min(), columns.max() + 1], [(177 + 60) * 0.45, (177 + 120) * 0.45], atol=2
+    )
+    again = maker.write(crops=5)
+    assert np.array_equal(again.rgb[np.arange(2)], scenes.rgb[np.arange(2)])
+
+
+def test_nothing_named_is_cropped_once(maker):
+    maker.picture(("person", RED, (60, 50, 60, 100)))
+    scenes = maker.write(crops=4)
+    assert len(scenes) == 1
+    assert all(not targets for targets in asked(scenes).values())
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ({"names": {"cup": ["kettle"]}}, "kettle"),
+        ({"names": {}}, "names"),
+        ({"names": {"cup": ["mug"]}, "abesnt": []}, "abesnt"),
+    ],
+)
+def test_names_that_cannot_be(maker, capsys, names, problem):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    (maker.folder / "names.yaml").write_text(json.dumps(names))
+    assert maker.command() == 2
+    told = capsys.readouterr().err
+    assert problem in told
+    assert "names.yaml" in told
+
+
+def test_what_is_no_data_set(maker, capsys):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    (maker.folder / "images" / "0.png").unlink()
+    assert maker.command() == 2
+    assert "0.png" in capsys.readouterr().err
+    (maker.folder / "coco.json").write_text('{"images": []}')
+    assert maker.command() == 2
+    assert "coco.json" in capsys.readouterr().err
+
+
+def test_boxes_teach_what_is_there_and_no_outlines(maker):
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    first = maker.annotations[0]
+    del first["segmentation"]
+    first["bbox"] = [100, 60, 60, 150]
+    scenes = maker.write()
+    assert scenes.outlined.tolist() == [False, True]
+    boxed, outlined = scenes.instances[0], scenes.instances[1]
+    assert (boxed != outlined).mean() < 0.01
+    assert asked(scenes)["the bottle"] == (1,)
+
+
+def test_neither_a_mask_nor_a_box(maker, capsys):
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.write()
+    maker.annotations[0].pop("segmentation")
+    with pytest.raises(AssertionError):
+        maker.write()
+    assert "box" in capsys.readouterr().err
