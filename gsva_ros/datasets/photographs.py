@@ -141,7 +141,9 @@ def write_photographs(
         for crop in range(crops if any(of and of[0] for of in called) else 1):
             rng = np.random.default_rng([number, crop])
             if crop:
-                around, parts, box = photograph, masks, _closer(masks, called, size, rng)
+                turn = -1 if rng.random() < 0.5 else 1  # every second one mirrored
+                around, parts = photograph[:, ::turn], masks[..., ::turn]
+                box = _closer(parts, called, size, rng)
             else:
                 around, parts, box = _padded(photograph, masks, size)
             shown, ids, seen, doubtful = _cropped(around, parts, called, crowd, box, size, kinds)
