@@ -50,27 +50,28 @@ def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config
 
 
 def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> None:
-    assert len(CONFIGS) == 10
+    assert len(CONFIGS) == 11
     with pytest.raises(FileNotFoundError, match="no model"):
         train(stage_config(CONFIGS[-1], scenes, tmp_path / "other"))
-    *stages, edges, larger = CONFIGS
+    *stages, edges, larger, many = CONFIGS
     for path in stages:
         train(stage_config(path, scenes, tmp_path))
     with pytest.raises(InputError, match="draws no mask"):  # so little taught a model draws nothing
         train(stage_config(edges, scenes, tmp_path))
     train(stage_config(larger, scenes, tmp_path, model=str(tmp_path / "prints/model")))
-    exported = tmp_path / "larger/model"
+    train(stage_config(many, scenes, tmp_path))
+    exported = tmp_path / "many/model"
     assert (exported / "model.safetensors").stat().st_size < 40e6
     engine = gsva_ros.load(exported, device="cpu")
     frame = engine.encode(np.asarray(SceneSet(scenes, "train").rgb[0]))
     assert [s.expression for s in engine.segment(frame, ["the red mug"]).slots] == ["the red mug"]
     assert engine.config.image_tokens == 20**2
     # A stage goes on from the weights and the read-outs of those before it.
-    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "larger"))
+    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "many"))
     symbols = [name for name in sam if name.startswith("symbolic.")]
     assert symbols
     assert all(torch.equal(sam[name], last[name]) for name in symbols)
-    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "larger"))
+    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "many"))
     # A step of AdamW moves a weight by no more than about its rate.
     most = 1.1 * sum(read_config(path).parts.get("mask_decoder", 0.0) for path in CONFIGS[2:])
     for name, value in final.items():
