@@ -30,19 +30,12 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the crops, and say how many there are."""
-    from gsva_ros.datasets.photographs import read_names, write_photographs
+    from gsva_ros.datasets.photographs import Photographs, read_names, write_photographs
     from gsva_ros.sim.household.colours import COLOURS
     from gsva_ros.sim.household.shapes import KINDS
 
-    count = write_photographs(
-        args.out,
-        args.annotations,
-        args.images,
-        read_names(args.names),
-        (KINDS, COLOURS),
-        (args.width, args.height),
-        args.crops,
-        args.split,
-    )
+    photographs = Photographs(args.annotations, args.images, read_names(args.names))
+    size = (args.width, args.height)
+    count = write_photographs(args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split)
     print(f"written: {count} crops into {args.out}")
     return 0

@@ -18,7 +18,7 @@ ALLOWED = {
     "serving": {"answer", "tracking"},
     "ros": {"serving", "engine", "answer", "tracking"},
     "bags": set(),
-    "datasets": set(),
+    "datasets": {"phrasing"},
     "eval": {"engine", "answer", "model", "serving", "bags", "datasets", "phrasing", "tracking"},
     "train": {"model", "bags", "datasets", "phrasing"},
     "phrasing": set(),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from gsva_ros.cli import main
 from gsva_ros.scenes import SceneSet
+from gsva_ros.train.joint import JointStage
 
 NAMES = {
     "names": {"cup": ["mug", "glass"], "bottle": ["bottle"], "ball": ["ball"], "tin": ["", "can"]},
@@ -214,3 +217,50 @@ def test_neither_a_mask_nor_a_box(maker, capsys):
     with pytest.raises(AssertionError):
         maker.write()
     assert "box" in capsys.readouterr().err
+
+
+def test_nothing_to_ask(maker, capsys):
+    maker.picture(("bottle", RED, (100, 60, 8, 8)))  # too small
+    with pytest.raises(AssertionError):
+        maker.write({"names": {"bottle": ["bottle"]}})
+    assert "nothing can be asked" in capsys.readouterr().err
+
+
+def test_masks_are_not_learnt_from_boxes(maker):
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    del maker.annotations[0]["segmentation"]
+    maker.annotations[0]["bbox"] = [100, 60, 60, 150]
+    scenes = maker.write()
+    stage = JointStage(None, Ask([["the bottle"], ["the bottle"]]), None, Drawn(scenes))
+    for step in range(5):
+        masks = stage.draw(step, 2).masks
+        assert masks.chosen.tolist() == [1]
+        assert torch.equal(masks.truth[0], torch.from_numpy(scenes.instances[1] == 1))
+
+
+class Drawn:
+    """Frames that show nothing."""
+
+    def __init__(self, scenes: SceneSet) -> None:
+        self.scenes = scenes
+
+    def draw(self, rows: Any, rng: Any) -> None:
+        """No pictures."""
+
+
+class Ask:
+    """The first thing of each scene, asked for once."""
+
+    def __init__(self, texts: list[list[str]]) -> None:
+        self.texts = texts
+
+    def rows(self, rng: Any, count: int) -> np.ndarray:
+        return np.arange(count)
+
+    def about(self, rows: np.ndarray, rng: Any) -> Any:
+        packed = SimpleNamespace(
+            slot_targets=[(1,) for _ in rows],
+            slot_at=torch.tensor([[row, 0] for row in rows]),
+        )
+        return SimpleNamespace(packed=packed)

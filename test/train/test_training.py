@@ -39,6 +39,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "config/train").glob("mini-*.yaml"))
 EDGES = ROOT / "config/train/mini-09-edges.yaml"
+LARGER = ROOT / "config/train/mini-10-larger.yaml"
 
 
 def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config:
@@ -122,7 +123,7 @@ def test_each_config_goes_on_where_the_one_before_ends() -> None:
         "language",
         *["joint"] * 5,
         "edges",
-        "joint",
+        *["joint"] * 2,
     ]
     assert configs[0].model == "new"
     for before, after in itertools.pairwise(configs):
@@ -138,7 +139,7 @@ def test_each_config_goes_on_where_the_one_before_ends() -> None:
     [({"export": "adapter"}, "side: an adapter"), ({"model": "new"}, "side: a new model")],
 )
 def test_a_size_that_would_be_lost_is_refused(changes: dict[str, Any], wrong: str) -> None:
-    data = yaml.safe_load(CONFIGS[-1].read_text())
+    data = yaml.safe_load(LARGER.read_text())
     assert Config(**data).side == 320
     with pytest.raises(ValueError, match=wrong):
         Config(**data | changes)

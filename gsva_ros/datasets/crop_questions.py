@@ -1,0 +1,88 @@
+"""What is asked about a crop of a photograph: as much that is there as is not, in the scenes' own words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from ..phrasing.words import plural
+from ..scenes import Expression
+from .crops import HUES, Crop, Seen
+
+#: Things whose middles are nearer than this share of the width are not told apart as left and right.
+APART = 0.04
+#: Expressions of a crop, at most: half of them for what is not there.
+MOST = 16
+#: Kinds of the scenes are asked for so many times as often as other nouns.
+OFTEN = 4.0
+
+
+def asked(
+    crop: Crop, known: Collection[str], kinds: Sequence[str], rng: np.random.Generator
+) -> list[Expression]:
+    """Expressions about a crop, at most `MOST`.
+
+    Args:
+        known: nouns that are labelled wherever they stand, or that no picture shows. kinds: the scenes'.
+    """
+    unfair = crop.doubtful | {other for thing in crop.things for other in thing.others}
+    there: dict[str, list[Seen]] = {}
+    for thing in crop.things:
+        if thing.noun:
+            there.setdefault(thing.noun, []).append(thing)
+    fair = {noun: things for noun, things in there.items() if noun not in unfair}
+    lacking = sorted(set(known) - set(there) - unfair)
+    apart = APART * crop.rgb.shape[1]
+    present = [(noun, e) for noun, of in fair.items() for e in _present(noun, of, apart)]
+    absent = [(noun, _absent(noun, rng)) for noun in lacking]
+    absent += [(n, e) for n, of in fair.items() for e in _of_another_colour(n, of, rng)]
+    half = min(len(present), len(absent), MOST // 2) or min(max(len(present), len(absent)), 3)
+    return [*_drawn(present, half, kinds, rng), *_drawn(absent, half, kinds, rng)]
+
+
+def _drawn(
+    found: Sequence[tuple[str, Expression]],
+    count: int,
+    kinds: Sequence[str],
+    rng: np.random.Generator,
+) -> list[Expression]:
+    """So many of the expressions; those of the scenes' kinds come up more often."""
+    weights = np.array([OFTEN if noun in kinds else 1.0 for noun, _ in found])
+    keys = rng.random(len(found)) ** (1.0 / weights)  # Efraimidis and Spirakis, 2006
+    return [found[k][1] for k in np.argsort(-keys)[:count]]
+
+
+def _present(noun: str, things: Sequence[Seen], apart: float) -> Iterator[Expression]:
+    """Ways to speak of some of the things of a noun."""
+    numbers = tuple(thing.number for thing in things)
+    if len(things) == 1:
+        yield Expression(f"the {noun}", "single", numbers)
+        if things[0].colour:
+            yield Expression(f"the {things[0].colour} {noun}", "single", numbers)
+        return
+    yield Expression(f"all {plural(noun)}", "multiple", numbers)
+    yield Expression(f"the {plural(noun)}", "multiple", numbers)
+    across = sorted(things, key=lambda thing: thing.centroid[0])
+    for word, thing, beside in (("leftmost", *across[:2]), ("rightmost", *across[:-3:-1])):
+        if abs(thing.centroid[0] - beside.centroid[0]) >= apart:
+            yield Expression(f"the {word} {noun}", "relative", (thing.number,))
+    for thing in things:
+        clear = all(thing.colour not in other.colours for other in things if other is not thing)
+        if thing.colour and clear:
+            yield Expression(f"the {thing.colour} {noun}", "single", (thing.number,))
+
+
+def _absent(noun: str, rng: np.random.Generator) -> Expression:
+    form = str(rng.choice(["the {n}", "the {n}", "all {ns}", "the leftmost {n}"]))
+    return Expression(form.format(n=noun, ns=plural(noun)), "absent_kind", ())
+
+
+def _of_another_colour(
+    noun: str, things: Sequence[Seen], rng: np.random.Generator
+) -> Iterator[Expression]:
+    """Colours that none of the things has, where all of theirs are known."""
+    if all(thing.colour for thing in things):
+        lacking = [c for c in HUES if all(c not in thing.colours for thing in things)]
+        for colour in rng.permutation(lacking)[:2]:
+            yield Expression(f"the {colour} {noun}", "absent_attribute", ())

@@ -1,0 +1,193 @@
+"""Crops of photographs, and the things of each: a training scene's picture and instances.
+
+What is too small, cut off, or one of a crowd in a crop is no thing of it, and nobody should ask for such
+things there. Colours are read off the pixels, where most of a thing is plainly of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..scenes import MAX_OBJECTS
+
+Rgb = npt.NDArray[np.uint8]
+Ids = npt.NDArray[np.uint8]
+Masks = npt.NDArray[np.bool_]  # [K, H, W]
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1
+#: A thing covers at least this share of the crop, and shows at least this share of itself.
+LEAST, LEAST_OWN = 0.0012, 0.4
+#: A part of a photograph is at least this wide in it: enlarged further, it would show nothing more.
+LEAST_WIDTH = 200
+#: From this share of a thing's pixels its colour has its name; below the other, it surely has not.
+NAMED_FROM, NOT_BELOW = 0.6, 0.03
+#: Hues (0 to 180, OpenCV's) of the colours that a photograph tells for sure.
+HUES = {
+    "red": (172, 8),
+    "orange": (9, 18),
+    "yellow": (23, 34),
+    "green": (42, 85),
+    "blue": (98, 124),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A photograph [H, W, 3], or a part of it, and what is labelled in it.
+
+    masks: of K things, bool [K, H, W]. called: what each could be called, the best noun first ('' for a
+    thing without a name), none for what is no thing. crowd: whether it is one of many under one mask.
+    """
+
+    rgb: Rgb
+    masks: Masks
+    called: Sequence[Sequence[str]]
+    crowd: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A thing of a crop.
+
+    number: in the instances. noun: '' for none. others: what it could pass for. colour: '' where none is
+    sure; colours: that some of its pixels have. centroid: x and y in pixels.
+    """
+
+    number: int
+    noun: str
+    others: tuple[str, ...]
+    colour: str
+    colours: frozenset[str]
+    centroid: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """rgb [height, width, 3], instances uint8 [height, width], its things, and nouns not to ask for."""
+
+    rgb: Rgb
+    instances: Ids
+    things: list[Seen]
+    doubtful: set[str]
+
+
+def whole(photograph: Labelled, size: tuple[int, int], kinds: Sequence[str]) -> Crop:
+    """All of a photograph, its border drawn out to the shape of `size` (width, height).
+
+    Args:
+        kinds: nouns whose things come first where there are too many.
+    """
+    height, width = photograph.rgb.shape[:2]
+    wide = max(width, round(height * size[0] / size[1]))
+    tall = max(height, round(width * size[1] / size[0]))
+    left, top = (wide - width) // 2, (tall - height) // 2
+    around = ((top, tall - height - top), (left, wide - width - left))
+    rgb = np.pad(photograph.rgb, (*around, (0, 0)), "edge")
+    masks = np.pad(photograph.masks, ((0, 0), *around))
+    padded = Labelled(rgb, masks, photograph.called, photograph.crowd)
+    return _cropped(padded, (0, 0, wide, tall), size, kinds)
+
+
+def closer(
+    photograph: Labelled, size: tuple[int, int], kinds: Sequence[str], rng: np.random.Generator
+) -> Crop:
+    """A part of a photograph with some of a named thing in it; every second one mirrored."""
+    turn = -1 if rng.random() < 0.5 else 1
+    rgb, masks = photograph.rgb[:, ::turn], photograph.masks[..., ::turn]
+    turned = Labelled(rgb, masks, photograph.called, photograph.crowd)
+    return _cropped(turned, _part(turned, size, rng), size, kinds)
+
+
+def _part(photograph: Labelled, size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """Where a part of the shape of `size` lies."""
+    height, width = photograph.rgb.shape[:2]
+    aspect = size[0] / size[1]
+    most = min(width, height * aspect)
+    wide = rng.uniform(min(most, max(LEAST_WIDTH, 0.4 * most)), most)
+    tall = wide / aspect
+    x, y = _somewhere(photograph, rng)
+    x, y = x + rng.uniform(-0.35, 0.35) * wide, y + rng.uniform(-0.35, 0.35) * tall
+    x0 = int(np.clip(x - wide / 2, 0, width - wide))
+    y0 = int(np.clip(y - tall / 2, 0, height - tall))
+    return x0, y0, x0 + int(wide), y0 + int(tall)
+
+
+def _somewhere(photograph: Labelled, rng: np.random.Generator) -> tuple[float, float]:
+    """The middle of some named thing."""
+    called, masks = photograph.called, photograph.masks
+    named = [k for k, of in enumerate(called) if of and of[0] and masks[k].any()]
+    if not named:
+        return masks.shape[2] / 2, masks.shape[1] / 2
+    rows, columns = np.nonzero(masks[named[int(rng.integers(len(named)))]])
+    return float(columns.mean()), float(rows.mean())
+
+
+def _cropped(photograph: Labelled, box: Box, size: tuple[int, int], kinds: Sequence[str]) -> Crop:
+    called, (x0, y0, x1, y1) = photograph.called, box
+    way = cv2.INTER_AREA if x1 - x0 > size[0] else cv2.INTER_LINEAR
+    rgb = np.asarray(cv2.resize(photograph.rgb[y0:y1, x0:x1], size, interpolation=way), np.uint8)
+    fair, doubtful = _fair(photograph, box)
+    # Kinds of the scenes before other things; then what is smaller lies over what is larger.
+    fair.sort(key=lambda found: (called[found[1]][0] not in kinds, -found[0]))
+    doubtful |= {name for _, k in fair[MAX_OBJECTS:] for name in called[k]}
+    kept = [k for _, k in sorted(fair[:MAX_OBJECTS], reverse=True)]
+    ids = np.zeros((size[1], size[0]), np.uint8)
+    for number, k in enumerate(kept, start=1):
+        part = photograph.masks[k, y0:y1, x0:x1].astype(np.uint8)
+        ids[cv2.resize(part, size, interpolation=cv2.INTER_NEAREST) > 0] = number
+    things = []
+    for number, k in enumerate(kept, start=1):
+        mask = ids == number
+        if mask.sum() < LEAST * ids.size:  # behind the others
+            doubtful |= set(called[k])
+            ids[mask] = 0
+        else:
+            things.append(_seen(number, called[k], rgb, mask))
+    return Crop(rgb, ids, things, doubtful - {""})
+
+
+def _fair(photograph: Labelled, box: Box) -> tuple[list[tuple[int, int]], set[str]]:
+    """Pixels and number of what shows well in a box, and what the others are called."""
+    x0, y0, x1, y1 = box
+    fair: list[tuple[int, int]] = []
+    doubtful: set[str] = set()
+    for k, (mask, names) in enumerate(zip(photograph.masks, photograph.called, strict=True)):
+        inside = int(mask[y0:y1, x0:x1].sum())
+        if not names or not inside:
+            continue
+        small = inside < LEAST * (y1 - y0) * (x1 - x0)
+        if photograph.crowd[k] or small or inside < LEAST_OWN * mask.sum():
+            doubtful |= set(names)
+        else:
+            fair.append((inside, k))
+    return fair, doubtful
+
+
+def _seen(number: int, names: Sequence[str], shown: Rgb, mask: npt.NDArray[np.bool_]) -> Seen:
+    rows, columns = np.nonzero(mask)
+    shares = _colour_shares(shown[mask])
+    colour = max(shares, key=lambda name: shares[name])
+    return Seen(
+        number,
+        names[0],
+        tuple(names[1:]),
+        colour if shares[colour] >= NAMED_FROM else "",
+        frozenset(name for name, share in shares.items() if share >= NOT_BELOW),
+        (float(columns.mean()) + 0.5, float(rows.mean()) + 0.5),
+    )
+
+
+def _colour_shares(pixels: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """Which share of pixels [N, 3] has each colour that can be told for sure."""
+    hue, saturation, value = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV)[0].T.astype(int)
+    strong = (saturation > 120) & (value > 70)
+    found = {"white": (saturation < 40) & (value > 190), "black": value < 45}
+    for name, (low, high) in HUES.items():
+        within = (hue >= low) & (hue <= high) if low < high else (hue >= low) | (hue <= high)
+        found[name] = strong & within
+    found["orange"] &= value > 170  # darker, it is brown
+    return {name: float(which.mean()) for name, which in found.items()}
