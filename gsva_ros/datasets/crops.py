@@ -7,7 +7,7 @@ things there. Colours are read off the pixels, where most of a thing is plainly 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -47,6 +47,11 @@ class Labelled:
     masks: Masks
     called: Sequence[Sequence[str]]
     crowd: Sequence[bool]
+
+    @property
+    def named(self) -> list[int]:
+        """Which things have a noun."""
+        return [k for k, of in enumerate(self.called) if of and of[0]]
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,7 @@ def whole(photograph: Labelled, size: tuple[int, int], kinds: Sequence[str]) -> 
     around = ((top, tall - height - top), (left, wide - width - left))
     rgb = np.pad(photograph.rgb, (*around, (0, 0)), "edge")
     masks = np.pad(photograph.masks, ((0, 0), *around))
-    padded = Labelled(rgb, masks, photograph.called, photograph.crowd)
-    return _cropped(padded, (0, 0, wide, tall), size, kinds)
+    return _cropped(replace(photograph, rgb=rgb, masks=masks), (0, 0, wide, tall), size, kinds)
 
 
 def closer(
@@ -98,7 +102,7 @@ def closer(
     """A part of a photograph with some of a named thing in it; every second one mirrored."""
     turn = -1 if rng.random() < 0.5 else 1
     rgb, masks = photograph.rgb[:, ::turn], photograph.masks[..., ::turn]
-    turned = Labelled(rgb, masks, photograph.called, photograph.crowd)
+    turned = replace(photograph, rgb=rgb, masks=masks)
     return _cropped(turned, _part(turned, size, rng), size, kinds)
 
 
@@ -118,8 +122,8 @@ def _part(photograph: Labelled, size: tuple[int, int], rng: np.random.Generator)
 
 def _somewhere(photograph: Labelled, rng: np.random.Generator) -> tuple[float, float]:
     """The middle of some named thing."""
-    called, masks = photograph.called, photograph.masks
-    named = [k for k, of in enumerate(called) if of and of[0] and masks[k].any()]
+    masks = photograph.masks
+    named = [k for k in photograph.named if masks[k].any()]
     if not named:
         return masks.shape[2] / 2, masks.shape[1] / 2
     rows, columns = np.nonzero(masks[named[int(rng.integers(len(named)))]])

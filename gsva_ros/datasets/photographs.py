@@ -7,8 +7,8 @@ shows (`crops`), what is asked about it (`crop_questions`), or what learns from 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,8 @@ def write_photographs(
     Raises:
         DatasetError: not COCO's annotations, a picture that cannot be read, or nothing to ask.
     """
-    kinds, colours = vocabulary
-    pictures = list(_pictures(photographs.annotations))
+    (kinds, colours), known = vocabulary, photographs.names.known
+    pictures = _pictures(photographs.annotations)
     shape = (len(pictures) * crops, size[1], size[0])
     out.mkdir(parents=True, exist_ok=True)
     rgb = np.lib.format.open_memmap(out / "rgb.npy", "w+", np.uint8, (*shape, 3))
@@ -107,10 +107,10 @@ def write_photographs(
     for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
         labelled = _labelled(photographs, info, found)
         outlined = all(a.get("segmentation") for a in found)
-        for turn in range(crops if any(of and of[0] for of in labelled.called) else 1):
+        for turn in range(crops if labelled.named else 1):
             rng = np.random.default_rng([number, turn])
             crop = closer(labelled, size, kinds, rng) if turn else whole(labelled, size, kinds)
-            expressions = asked(crop, photographs.names.known, kinds, rng)
+            expressions = asked(crop, known, kinds, rng)
             if expressions:
                 rgb[len(lines)], instances[len(lines)] = crop.rgb, crop.instances
                 line = _line(info, crop, expressions, kinds) | {"outlined": outlined}
@@ -140,7 +140,7 @@ def _labelled(
     return Labelled(rgb, _masks(found, rgb.shape[:2]), called, crowd)
 
 
-def _pictures(annotations: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def _pictures(annotations: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Each picture's entry, and its annotations with their categories' names."""
     data = read_json(annotations)
     try:
@@ -154,7 +154,7 @@ def _pictures(annotations: Path) -> Iterator[tuple[dict[str, Any], list[dict[str
             Path(info["file_name"])
     except (LookupError, TypeError, AttributeError) as error:
         raise DatasetError(f"{annotations}: not COCO's: {one_line(error)}") from error
-    yield from infos
+    return infos
 
 
 def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -186,9 +186,7 @@ def _line(
     return {
         "photograph": info["file_name"],
         "objects": [_object(thing, kinds) for thing in crop.things],
-        "expressions": [
-            {"text": e.text, "category": e.category, "targets": list(e.targets)} for e in asked
-        ],
+        "expressions": [asdict(expression) for expression in asked],
     }
 
 
