@@ -46,6 +46,13 @@ def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
     return staged.to(device, non_blocking=True)
 
 
+def blank(shape: tuple[int, ...], beside: Rgb | Tensor) -> Tensor:
+    """Float32 zeros where the frame `beside` is; on a CPU by numpy, as in `normalise`."""
+    if isinstance(beside, Tensor):
+        return torch.zeros(shape, device=beside.device)
+    return torch.from_numpy(np.zeros(shape, np.float32))
+
+
 def resize(rgb: Rgb | Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:
     """uint8 [H, W, 3] to uint8 [height, width, 3] as PIL does, which both official preprocessings use.
 
@@ -55,15 +62,47 @@ def resize(rgb: Rgb | Tensor, height: int, width: int, method: Image.Resampling)
         if method in FILTERS:
             return resample(rgb, height, width, method)
         return resize(rgb.cpu().numpy(), height, width, method).to(rgb.device)
-    return torch.from_numpy(in_strips(rgb, height, width, method))
+    resized = np.empty((height, width, 3), np.uint8)
+    in_strips(rgb, height, width, method, resized.__setitem__)
+    return torch.from_numpy(resized)
+
+
+def resize_normalised(
+    rgb: Rgb | Tensor,
+    pixels: Tensor,
+    method: Image.Resampling,
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+) -> None:
+    """`resize` uint8 [H, W, 3] to float32 `pixels` [height, width, 3], and `normalise` it there."""
+    height, width, _ = pixels.shape
+    if isinstance(rgb, Tensor):
+        normalise(pixels.copy_(resize(rgb, height, width, method)), mean, std)
+        return
+
+    def put(rows: slice, strip: Rgb) -> None:
+        pixels[rows].numpy()[...] = strip
+        normalise(pixels[rows], mean, std)
+
+    in_strips(rgb, height, width, method, put)
 
 
 def normalise(pixels: Tensor, mean: NDArray[np.float32], std: NDArray[np.float32]) -> None:
-    """(pixels - mean) / std of float32 pixels [H, W, 3], each channel with its own, in place."""
+    """(pixels - mean) / std of float32 pixels [H, W, 3], each channel with its own, in place.
+
+    On a CPU by numpy, in the calling thread: torch would wake its other threads for a millisecond's work,
+    which can take ten.
+    """
     height, width, _ = pixels.shape
-    rows = pixels.view(height, -1)  # long rows: torch is slow over an innermost dimension of 3
-    for operate, values in ((rows.sub_, mean), (rows.div_, std)):
-        operate(torch.from_numpy(values).to(pixels.device).repeat(width))
+    rows = pixels.view(height, -1)  # long rows: slow over an innermost dimension of 3
+    means, deviations = np.tile(mean, width), np.tile(std, width)
+    if rows.is_cpu:
+        values = rows.numpy()
+        np.subtract(values, means, out=values)
+        np.divide(values, deviations, out=values)
+    else:
+        rows.sub_(torch.from_numpy(means).to(rows.device))
+        rows.div_(torch.from_numpy(deviations).to(rows.device))
 
 
 class ConvStem(nn.Module):

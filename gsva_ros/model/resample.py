@@ -44,27 +44,33 @@ FILTERS: dict[Image.Resampling, tuple[float, Callable[[Weights], Weights]]] = {
 
 
 def in_strips(
-    rgb: NDArray[np.uint8], height: int, width: int, method: Image.Resampling
-) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] to uint8 [height, width, 3] by PIL, in strips where torch has several threads.
+    rgb: NDArray[np.uint8],
+    height: int,
+    width: int,
+    method: Image.Resampling,
+    put: Callable[[slice, NDArray[np.uint8]], None],
+) -> None:
+    """Resize uint8 [H, W, 3] by PIL, in strips where torch has several threads.
 
     Two strips for each of torch's threads: with one, a slow core holds up the frame.
+
+    Args:
+        put: takes some rows of the `height` and these rows, uint8 [rows, width, 3]; called for all of them,
+            from several threads, while they are in the cache. It should keep to its own thread.
     """
     image = Image.fromarray(np.ascontiguousarray(rgb))
-    resized = np.empty((height, width, 3), np.uint8)
     scale = image.height / height
 
     def strip(rows: tuple[int, int]) -> None:
         first, last = rows
         box = (0.0, first * scale, float(image.width), last * scale)
-        resized[first:last] = np.asarray(image.resize((width, last - first), method, box))
+        put(slice(first, last), np.asarray(image.resize((width, last - first), method, box)))
 
     threads = torch.get_num_threads()
     if threads == 1 or method not in FILTERS:  # the others sum no weights
         strip((0, height))
     else:
         list(_THREADS.map(strip, pairwise(strips(image.height, height, 2 * threads))))
-    return resized
 
 
 def strips(height: int, resized: int, count: int) -> list[int]:

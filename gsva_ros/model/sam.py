@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import mask_decoder
 from .backbone import DEVIATION, MEAN
-from .images import STEMS, Rgb, check_rgb, normalise, resize
+from .images import STEMS, Rgb, blank, check_rgb, resize_normalised
 from .sam_encoder import ImageEncoder
 from .segment_anything import modeling
 
@@ -54,10 +54,10 @@ class SamPreprocessor:
             raise ValueError(
                 f"a frame of shape {tuple(rgb.shape)} is too thin to be resized for SAM"
             )
-        resized = resize(rgb, height, width, Image.Resampling.BILINEAR)
-        padded = torch.zeros(self.image_size, self.image_size, 3, device=resized.device)
-        pixels = padded[:height, :width]
-        normalise(pixels.copy_(resized), PIXEL_MEAN, PIXEL_STD)
+        padded = blank((self.image_size, self.image_size, 3), rgb)
+        resize_normalised(
+            rgb, padded[:height, :width], Image.Resampling.BILINEAR, PIXEL_MEAN, PIXEL_STD
+        )
         return padded.permute(2, 0, 1)
 
 

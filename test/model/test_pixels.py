@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -53,21 +54,26 @@ def test_resizing_on_a_device_is_pils(
     assert np.array_equal(resize(torch.from_numpy(rgb), *target, method), wanted)
 
 
-def test_a_picture_in_strips_is_the_whole_one() -> None:
-    before, rng, cut = torch.get_num_threads(), np.random.default_rng(0), 0
-    try:
-        for _ in range(60):
-            height, resized = (int(part) for part in rng.integers(2, 40, 2))
-            # What both are multiples of: the rows at which a cut is exact.
-            common = int(rng.integers(1, 12))
-            rgb = frame((height * common, int(rng.integers(3, 90))))
-            target = (resized * common, int(rng.integers(3, 90)))
-            torch.set_num_threads(int(rng.integers(2, 5)))
-            cut += len(strips(len(rgb), target[0], 4)) > 2
-            for method in FILTERS:
-                assert np.array_equal(resize(rgb, *target, method), by_pil(rgb, *target, method))
-    finally:
-        torch.set_num_threads(before)
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    """Says how many threads torch has, until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_a_picture_in_strips_is_the_whole_one(torch_threads: Callable[[int], None]) -> None:
+    rng, cut = np.random.default_rng(0), 0
+    for _ in range(60):
+        height, resized = (int(part) for part in rng.integers(2, 40, 2))
+        # What both are multiples of: the rows at which a cut is exact.
+        common = int(rng.integers(1, 12))
+        rgb = frame((height * common, int(rng.integers(3, 90))))
+        target = (resized * common, int(rng.integers(3, 90)))
+        torch_threads(int(rng.integers(2, 5)))
+        cut += len(strips(len(rgb), target[0], 4)) > 2
+        for method in FILTERS:
+            assert np.array_equal(resize(rgb, *target, method), by_pil(rgb, *target, method))
     assert cut > 20
 
 
@@ -79,7 +85,11 @@ def test_strips_begin_where_rows_of_the_picture_do() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("side", [64, 256, 1024])
-def test_sam_pixel_values(size: tuple[int, int], side: int) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sam_pixel_values(
+    size: tuple[int, int], side: int, threads: int, torch_threads: Callable[[int], None]
+) -> None:
+    torch_threads(threads)
     rgb, sam = frame(size), SamPreprocessor(side)
     height, width = sam.resized(*size)
     pixels = (by_pil(rgb, height, width, BILINEAR).astype(np.float32) - PIXEL_MEAN) / PIXEL_STD
