@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,9 @@ from . import qos
 from .pending import Pending
 
 POLL = 0.005  # seconds
+#: Seconds without a listener to the feedback after which a goal's client is taken to be gone.
+ABANDONED = 5.0
+GONE = f"its client has gone: for {ABANDONED:.0f} s nobody has listened to the feedback"
 
 
 @dataclass(eq=False)
@@ -51,6 +55,8 @@ class FollowServer:
         self._node, self._worker, self._message, self._resolve = node, worker, message, resolve
         self._active, self._pending = active, pending
         self._goals: dict[str, _Goal] = {}
+        self._feedback = node.resolve_topic_name("~/follow/_action/feedback")
+        self._heard = time.monotonic()  # when somebody was seen to listen, or nobody had to
         self._server = ActionServer(
             node,
             Follow,
@@ -68,6 +74,19 @@ class FollowServer:
     def destroy(self) -> None:
         """Take the action away."""
         self._server.destroy()
+
+    def watch(self) -> None:
+        """End the goals whose clients have gone without a word, so that they do not run for ever.
+
+        An action knows of its clients only that each listens to the feedback, so this ends goals where the
+        last client has gone, not one of several. To be called about once a second.
+        """
+        if not self._goals or self._node.count_subscribers(self._feedback):
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard >= ABANDONED:
+            for name in list(self._goals):
+                self._node.get_logger().warning(f"follow: goal {name} ends: {GONE}")
+                self._worker.cancel(name, GONE)
 
     def _admit(self, goal: Follow.Goal) -> GoalResponse:
         if not self._active():

@@ -525,6 +525,8 @@ class GsvaNode(LifecycleNode):
         if worker is not None:
             worker.expire()
             self._watch(worker)
+        if (follow := self._follow) is not None:
+            follow.watch()
         self._health.publish(self._diagnostics.report(state, worker, provenance, stamp))
 
     def _watch(self, worker: Worker[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import time
 
 import harness
 import numpy as np
@@ -19,6 +20,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 
 from gsva_ros.answer import Answer, Slot
+from gsva_ros.ros.follow import ABANDONED
 from gsva_ros.ros.node import GsvaNode
 
 harness.isolate()
@@ -296,6 +298,29 @@ def test_instructions_are_answered_while_the_model_goes(start):
         thread.join()
     answered = {a.instruction_id for a in client.answers}
     assert len(answered) > len(asked) / 2, (len(answered), len(asked))
+
+
+def test_a_goal_ends_after_its_client_has_gone(start):
+    """Nobody is left who could cancel it. A client that stays keeps its goal."""
+    node, client = start()
+    stays = client.action(Follow, "gsva/follow")
+    client.wait(stays.server_is_ready, what="the action")
+
+    def follow(action):
+        goal = action.send_goal_async(Follow.Goal(expressions=["red"]))
+        client.wait(goal.done, what="the goal's acceptance")
+        return goal.result()
+
+    follow(stays)
+    time.sleep(ABANDONED + 2.5)
+    assert "its client has gone" not in node.log
+    assert client.told()["instructions not finished"] == "1"
+    client.executor.create_task(stays.destroy)
+    node.says("its client has gone", timeout=ABANDONED + 15.0)
+    client.wait(lambda: client.told().get("instructions not finished") == "0", what="the goal's end")
+    again = client.action(Follow, "gsva/follow")
+    client.wait(again.server_is_ready, what="the action")
+    assert follow(again).accepted
 
 
 def test_a_goal_for_a_camera_that_there_is_not(start):
