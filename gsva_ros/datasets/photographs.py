@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from ..errors import InputError, one_line, validated
 from ..phrasing.unknown import HELD_OUT
 from ..scenes import Expression
+from ..settings import read_yaml
+from .coco import read_coco
 from .crop_questions import asked
 from .crops import Crop, Labelled, Seen, closer, whole
-from .files import DatasetError, read_json, read_picture
+from .files import DatasetError, read_picture
 from .refer import segmentation_mask
 
 
@@ -63,12 +64,7 @@ def read_names(path: Path) -> Names:
     Raises:
         InputError: it cannot be read, or names what is kept for tests.
     """
-    try:
-        names = validated(Names, yaml.safe_load(path.read_text()), str(path))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
+    names = validated(Names, read_yaml(path), str(path))
     said = {noun for of in names.names.values() for noun in of} | set(names.absent)
     kept = said & set(HELD_OUT)
     if kept:
@@ -98,7 +94,7 @@ def write_photographs(
         DatasetError: not COCO's annotations, a picture that cannot be read, or nothing to ask.
     """
     (kinds, colours), known = vocabulary, photographs.names.known
-    pictures = _pictures(photographs.annotations)
+    _, pictures = read_coco(photographs.annotations)
     shape = (len(pictures) * crops, size[1], size[0])
     out.mkdir(parents=True, exist_ok=True)
     rgb = np.lib.format.open_memmap(out / "rgb.npy", "w+", np.uint8, (*shape, 3))
@@ -138,23 +134,6 @@ def _labelled(
     called = [photographs.names.names.get(a["category"], []) for a in found]
     crowd = [bool(a.get("iscrowd")) for a in found]
     return Labelled(rgb, _masks(found, rgb.shape[:2]), called, crowd)
-
-
-def _pictures(annotations: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each picture's entry, and its annotations with their categories' names."""
-    data = read_json(annotations)
-    try:
-        categories = {c["id"]: c["name"] for c in data["categories"]}
-        by_image: dict[Any, list[dict[str, Any]]] = {}
-        for entry in data["annotations"]:
-            named = entry | {"category": categories[entry["category_id"]]}
-            by_image.setdefault(entry["image_id"], []).append(named)
-        infos = [(info, by_image.get(info["id"], [])) for info in data["images"]]
-        for info, _ in infos:
-            Path(info["file_name"])
-    except (LookupError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{annotations}: not COCO's: {one_line(error)}") from error
-    return infos
 
 
 def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -11,15 +11,15 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..bags.ask import Ask
-from ..errors import InputError, one_line, validated
+from ..errors import InputError, validated
 from ..serving.requests import Limits
 from ..serving.schedule import fits
+from ..settings import read_yaml
 from ..stamps import SECOND
 
 #: As the node's parameter max_frame_lead.
@@ -74,14 +74,9 @@ def read_script(path: Path) -> Script:
         AskError: not such a file; names the entry.
     """
     try:
-        data: Any = yaml.safe_load(path.read_text())
-        return validated(Script, data, str(path))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise AskError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
+        return validated(Script, read_yaml(path), str(path))
     except InputError as error:
         raise AskError(str(error)) from error
-    except ValueError as error:  # PyYAML makes dates of what looks like one
-        raise AskError(f"{path}: {one_line(error)}") from error
 
 
 def read_asks(path: Path, topic: str, start: int) -> list[Ask]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -19,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from ..errors import InputError, one_line, validated
+from ..errors import InputError, validated
+from ..settings import read_yaml
 
 Part = Literal[
     "language_model",
@@ -194,13 +194,7 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:
     Raises:
         InputError: no such file, not YAML, an unknown field or a value that cannot be; names it.
     """
-    try:
-        data = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        # ValueError: of text, or of what looks like a date and is none (PyYAML).
-        raise InputError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds no fields; see docs/training.md")
     return validated(Config, data | (overrides or {}), str(path), "see docs/training.md")

@@ -31,6 +31,7 @@ ALLOWED = {
 SHARED = {
     "arguments",
     "errors",
+    "settings",
     "stamps",
     "truth",
     "scenes",

@@ -317,7 +317,9 @@ def test_a_goal_ends_after_its_client_has_gone(start):
     assert client.told()["instructions not finished"] == "1"
     client.executor.create_task(stays.destroy)
     node.says("its client has gone", timeout=ABANDONED + 15.0)
-    client.wait(lambda: client.told().get("instructions not finished") == "0", what="the goal's end")
+    client.wait(
+        lambda: client.told().get("instructions not finished") == "0", what="the goal's end"
+    )
     again = client.action(Follow, "gsva/follow")
     client.wait(again.server_is_ready, what="the action")
     assert follow(again).accepted

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ...datasets.files import DatasetError, read_json, read_picture
+from ...datasets.coco import read_coco
+from ...datasets.files import DatasetError, read_picture
 from ...datasets.refer import segmentation_mask
-from ...errors import one_line
 from .sample import Segments
 
 
@@ -22,19 +21,10 @@ class CocoParts:
 
     def __init__(self, annotations: Path, images: Path, per_image: int) -> None:
         """Read one COCO file, whose categories are "thing" or "thing:part"."""
-        data = read_json(annotations)
-        self._path, self._images, self._per_image = annotations, images, per_image
-        try:
-            self._names = {c["id"]: _name(c["name"]) for c in data["categories"]}
-            infos = {i["id"]: i for i in data["images"]}
-            by_image: dict[Any, list[dict[str, Any]]] = {}
-            for annotation in data["annotations"]:
-                if annotation["category_id"] not in self._names:
-                    raise DatasetError(f"{annotations}: no category {annotation['category_id']}")
-                by_image.setdefault(annotation["image_id"], []).append(annotation)
-            self._pictures = [(infos[number], found) for number, found in by_image.items()]
-        except (LookupError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{annotations}: not COCO's: {one_line(error)}") from error
+        categories, pictures = read_coco(annotations)
+        self._images, self._per_image = images, per_image
+        self._names = {category: _name(category) for category in categories}
+        self._pictures = [(info, found) for info, found in pictures if found]
         if not self._pictures:
             raise DatasetError(f"{annotations}: nothing is annotated")
 
@@ -46,7 +36,7 @@ class CocoParts:
         """A picture with some of its annotations."""
         info, found = self._pictures[int(rng.integers(len(self._pictures)))]
         chosen = [found[k] for k in rng.permutation(len(found))[: self._per_image]]
-        words = [self._names[annotation["category_id"]] for annotation in chosen]
+        words = [self._names[annotation["category"]] for annotation in chosen]
         texts = [_said(name)[int(rng.integers(len(_said(name))))] for name in words]
         rgb = read_picture(self._images / info["file_name"])
         masks = [segmentation_mask(a["segmentation"], *rgb.shape[:2]) for a in chosen]
