@@ -32,8 +32,8 @@ _FIELDS = [
 class DepthBuffer:
     """Depth images and camera_info of one camera; filled and read by any thread.
 
-    The last second is kept to choose from, and beyond it what `hold` chose for a picture, however long its
-    answer takes.
+    The last second is kept to choose from, and beyond it what `hold` chose for a picture that the model
+    looks at, however long its answer takes.
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,7 @@ class DepthBuffer:
         """Keep the depth nearest to a picture stamped `stamp` nanoseconds: an answer on it is under way."""
         with self._changed:
             self._held.pop(stamp, None)
-            nearest = min(self._images, key=lambda m: abs(_stamp(m) - stamp), default=None)
-            self._held[stamp] = nearest
+            self._held[stamp] = self._nearest(stamp)
             while len(self._held) > HELD:
                 del self._held[next(iter(self._held))]
 
@@ -67,10 +66,10 @@ class DepthBuffer:
             self._info = msg
             self._changed.notify_all()
 
-    def held(
+    def beside(
         self, stamp: int, tolerance: float, wait: float
     ) -> tuple[Image, CameraInfo, float] | None:
-        """Depth image, camera_info and offset in seconds of what is held for a picture.
+        """Depth image, camera_info and offset in seconds for a picture: what is held, or of the last second.
 
         Args:
             tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way.
@@ -79,18 +78,25 @@ class DepthBuffer:
             None where there is none in time, or no camera_info.
         """
 
+        def best() -> Image | None:
+            return self._held.get(stamp) or self._nearest(stamp)
+
         def there() -> bool:
-            best = self._held.get(stamp)
-            near = best is not None and abs(_stamp(best) - stamp) <= tolerance * SECOND
+            image = best()
+            near = image is not None and abs(_stamp(image) - stamp) <= tolerance * SECOND
             return near and self._info is not None
 
         with self._changed:
             if not self._changed.wait_for(there, wait):
                 return None
-            best, info = self._held[stamp], self._info
-        assert best is not None
+            image, info = best(), self._info
+        assert image is not None
         assert info is not None
-        return best, info, (_stamp(best) - stamp) / SECOND
+        return image, info, (_stamp(image) - stamp) / SECOND
+
+    def _nearest(self, stamp: int) -> Image | None:
+        """Of the last second, the nearest to a picture."""
+        return min(self._images, key=lambda m: abs(_stamp(m) - stamp), default=None)
 
 
 def _stamp(msg: Image) -> int:

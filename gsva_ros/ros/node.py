@@ -387,15 +387,17 @@ class GsvaNode(LifecycleNode):
     def _frame(self, msg: Any, topic: str) -> CameraFrame:
         stamp = nanoseconds(msg.header.stamp)
 
-        def decode() -> Any:
+        def keep() -> None:
             if buffer := self._buffers.get(topic):
                 buffer.hold(stamp)
+
+        def decode() -> Any:
             try:
                 return to_rgb(msg, topic)
             except MessageError as error:
                 raise BadImageError(str(error)) from error
 
-        return CameraFrame(msg.header, stamp, topic, decode)
+        return CameraFrame(msg.header, stamp, topic, decode, keep=keep)
 
     def _on_instruction(self, msg: Instruction) -> None:
         worker = self._worker

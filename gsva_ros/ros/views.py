@@ -82,7 +82,7 @@ class Views:
         tolerance = float(self._value("depth_tolerance"))
         wait = float(self._value("depth_wait"))
         stamp = nanoseconds(answer.header.stamp)
-        found = buffer.held(stamp, tolerance, wait) if buffer else None
+        found = buffer.beside(stamp, tolerance, wait) if buffer else None
         if found is None:
             message = f"no depth image and camera_info within {tolerance} s of the image"
             self._warn(

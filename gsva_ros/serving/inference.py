@@ -155,6 +155,7 @@ class Inference(Generic[FrameT]):
         # Free the memory of the old one before the new one needs it.
         self.encoded.pop(frame.topic, None)
         kept = None
+        frame.keep()
         rgb = frame.decode()
         start = time.monotonic()
         try:

@@ -63,6 +63,7 @@ class CameraFrame:
     topic: str
     decode: Callable[[], NDArray[np.uint8]]  # -> uint8 [H, W, 3] RGB
     received: float = field(default_factory=time.monotonic)  # seconds
+    keep: Callable[[], None] = lambda: None  # what belongs to it, until a slow answer on it is out
 
 
 @dataclass

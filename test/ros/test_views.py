@@ -179,23 +179,26 @@ def test_instances_in_space(start):
 
 
 def test_depth_nearest_in_time():
-    """What is held is the nearest of what was there and of what comes later, however much follows."""
+    """What a picture held is the nearest of what was there and of what comes later, however much follows."""
     buffer = DepthBuffer()
     stamp = 10 * SECOND
     buffer.hold(stamp)
-    assert buffer.held(stamp, 1.0, 0.0) is None
+    assert buffer.beside(stamp, 1.0, 0.0) is None
     for at in (9.0, 9.97, 10.02, 11.0):
         buffer.add_depth(depth_message(np.ones((2, 2), np.float32), at))
-    assert buffer.held(stamp, 1.0, 0.0) is None  # no camera_info yet
+    assert buffer.beside(stamp, 1.0, 0.0) is None  # no camera_info yet
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
     for number in range(100):  # three seconds of camera while the model works
         buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 12.0 + number / 30))
-    image, info, offset = buffer.held(stamp, 0.05, 0.0)
+    image, info, offset = buffer.beside(stamp, 0.05, 0.0)
     assert image.header.stamp.nanosec == 20_000_000
     assert offset == pytest.approx(0.02)
     assert np.array_equal(info.k, K.reshape(-1))
-    assert buffer.held(stamp, 0.01, 0.0) is None
-    assert buffer.held(11 * SECOND, 1.0, 0.0) is None  # nobody held it
+    assert buffer.beside(stamp, 0.01, 0.0) is None
+    assert buffer.beside(11 * SECOND, 1.0, 0.0) is None  # nobody held it
+    carried = buffer.beside(15 * SECOND, 0.05, 0.0)  # nor this one, but it is of the last second
+    assert carried is not None
+    assert carried[2] == pytest.approx(0.0, abs=0.02)
 
 
 def test_depth_that_is_on_its_way_is_waited_for():
@@ -205,7 +208,7 @@ def test_depth_that_is_on_its_way_is_waited_for():
     late = depth_message(np.ones((2, 2), np.float32), 10.0)
     timer = threading.Timer(0.1, buffer.add_depth, (late,))
     timer.start()
-    found = buffer.held(10 * SECOND, 0.05, 20.0)
+    found = buffer.beside(10 * SECOND, 0.05, 20.0)
     timer.join()
     assert found is not None
     assert found[0] is late

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -44,6 +45,7 @@ class Camera:
         self.worker = Worker(self.engine, self.results.append, self.limits)
         self.worker.start()
         self.shown = 0
+        self.kept: list[int] = []  # stamps of frames whose belongings were kept
 
     def ask(self, *expressions: str, name: str = "look", **fields) -> None:
         self.worker.submit(Request(name, expressions=expressions, every_frame=True, **fields))
@@ -54,7 +56,9 @@ class Camera:
             self.shown += 1
             rgb = picture(40 + (0 if still else self.shown), shade)
             before = len(self.results)
-            self.worker.offer(CameraFrame(None, self.shown * STEP, "camera", lambda rgb=rgb: rgb))
+            stamp = self.shown * STEP
+            keep = partial(self.kept.append, stamp)
+            self.worker.offer(CameraFrame(None, stamp, "camera", lambda rgb=rgb: rgb, keep=keep))
             end = time.monotonic() + 0.5
             while len(self.results) == before and time.monotonic() < end:
                 time.sleep(0.002)
@@ -118,6 +122,17 @@ def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camer
         assert 0 < d.parts[0].confidence <= 1
     assert {r.decisions[1].outcome for r in c.results} == {Outcome.REJECTED}
     assert c.worker.counts.carried == c.shown - 1
+
+
+def test_only_what_the_model_looks_at_is_kept_until_its_answer(camera) -> None:
+    """Frames that are carried onto would push it out."""
+    c = camera()
+    c.ask("red")
+    c.first()
+    c.show(20)
+    looked_at = {a.frame.stamp for a in c.results if not a.decisions[0].carried}
+    assert len(c.results) > len(set(c.kept))
+    assert looked_at <= set(c.kept)
 
 
 def test_off_gives_the_models_answers_and_nothing_else(camera) -> None:
