@@ -323,6 +323,15 @@ class Engine:
 
     # Slots
 
+    def p_seg(self, logits: Tensor) -> float:
+        """What scores of [SEG] and, where there is one, [REJ], float32 [1 or 2], say: 0 to 1, or NaN.
+
+        It is what a threshold is compared with. Of [SEG] alone it is 1, or NaN.
+        """
+        scores = logits / self.slot_temperature
+        scores[0] += self.slot_bias
+        return float(scores.softmax(-1)[0])
+
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
@@ -374,10 +383,7 @@ class Engine:
         self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
     ) -> _Decision:
         """`_slot_logits` [1 or 2] and hidden state [D] of the position before the slot."""
-        # With [SEG] alone this is 1, or NaN.
-        scores = logits / self.slot_temperature
-        scores[0] += self.slot_bias
-        p_seg = float(scores.softmax(-1)[0])
+        p_seg = self.p_seg(logits)
         return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
     def _answer(

@@ -169,7 +169,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     from .calibrate import read_calibration
     from .processes import processes
     from .report import choose, gallery, render
-    from .run import evaluate
+    from .run import answering, evaluate
     from .summary import Scoring, summary
 
     cases, data, rules = gathered.cases, gathered.data, gathered.rules
@@ -218,7 +218,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
         print(f"answered without known truth, not scored: {numbers['unscored']}")
     if args.report:
         picks = choose(records, engine.rejection_threshold)
-        page = render(numbers, gallery(engine, cases, records, picks))
+        page = render(numbers, gallery(answering(engine, protocol, rules), cases, records, picks))
         print(f"written: {write_result(args.report, page)}")
     return 0
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ def paper_slots(
         else:
             absent = [q.mask is None or not q.mask.any() for q in asked]
             turn = engine.prompt.segment_turn([q.expression for q in asked], absent)
-        slots += passes.slots(turn, above)
+        slots += map(_by_the_paper, passes.slots(turn, above))
     return slots, {"total": time.perf_counter() - start}
 
 
@@ -80,11 +80,26 @@ def region_slots(
     for query in queries:
         turn = engine.prompt.region_turn(query.expression, query.region == "sentence")
         (slot,) = passes.slots(turn, above=True)
+        p_seg = engine.p_seg(slot.logits)
         rejection = None if slot.mask.any() else Rejection.EMPTY_MASK
-        if slot.p_seg < engine.rejection_threshold:
+        if p_seg < engine.rejection_threshold:
             rejection = Rejection.MODEL
-        slots.append(replace(slot, rejection=rejection))
+        slots.append(MaskedSlot(p_seg, rejection, slot.predicted_iou, slot.mask))
     return slots, {"total": time.perf_counter() - start}
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A slot as the official pass gives it.
+
+    logits: of [SEG] and, where there is one, [REJ], float32 [1 or 2]. likeliest: whether [SEG] is, of all
+    tokens. mask: bool [H, W].
+    """
+
+    logits: Tensor
+    likeliest: bool
+    predicted_iou: float
+    mask: NDArray[np.bool_]
 
 
 class _Passes:
@@ -103,7 +118,7 @@ class _Passes:
         self._image_tokens = model.project(model.encode_clip(pixel_values))
         self._image_embeddings = model.encode_sam(on_device(sam(rgb)))
 
-    def slots(self, turn: Turn, above: bool) -> list[MaskedSlot]:
+    def slots(self, turn: Turn, above: bool) -> list[_Slot]:
         """The slots of a turn; above: see `paper_slots`."""
         model, prompt, config = self._engine.model, self._engine.prompt, self._engine.config
         output = official_pass(
@@ -117,15 +132,22 @@ class _Passes:
         )
         before = len(output.output_ids) - len(turn.ids)
         seg, rej = config.seg_token_id, config.rej_token_id
+        slot_ids = [seg] if rej is None else [seg, rej]
         slots = []
         for number, place in enumerate(turn.slots):
             logits = output.pred_masks[number]
             mask = (logits > 0 if above else logits >= 0).cpu().numpy()
-            if rej is None:
-                p_seg, rejection = 1.0, None if mask.any() else Rejection.EMPTY_MASK
-            else:
-                p_seg = float(output.slot_logits[number][[seg, rej]].float().softmax(-1)[0])
-                kept = int(output.output_ids[before + place + 1]) == seg
-                rejection = None if kept else Rejection.MODEL
-            slots.append(MaskedSlot(p_seg, rejection, float(output.predicted_iou[number]), mask))
+            likeliest = int(output.output_ids[before + place + 1]) == seg
+            scores = output.slot_logits[number][slot_ids].float()
+            slots.append(_Slot(scores, likeliest, float(output.predicted_iou[number]), mask))
         return slots
+
+
+def _by_the_paper(slot: _Slot) -> MaskedSlot:
+    """Decided by what is likeliest; a family without [REJ] rejects where its mask is empty."""
+    if len(slot.logits) == 1:
+        rejection = None if slot.mask.any() else Rejection.EMPTY_MASK
+    else:
+        rejection = None if slot.likeliest else Rejection.MODEL
+    p_seg = float(slot.logits.softmax(-1)[0])
+    return MaskedSlot(p_seg, rejection, slot.predicted_iou, slot.mask)

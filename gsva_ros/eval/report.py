@@ -13,11 +13,11 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answer import Segmenter, Slot
 from ..overlay import Target, draw
 from ..truth import Referring
 from .cases import Case
-from .run import CaseRecord, SlotRecord
+from .paper import MaskedSlot
+from .run import Answering, CaseRecord, SlotRecord
 
 TEMPLATE = Path(__file__).with_name("report.html")
 PANEL_WIDTH = 320  # pixels
@@ -84,14 +84,15 @@ def choose(
 
 
 def gallery(
-    engine: Segmenter[Any],
+    answer: Answering,
     cases: Sequence[Case],
     records: Sequence[CaseRecord],
     picks: Sequence[Pick],
 ) -> list[Card]:
-    """Ask the picked expressions once more and draw them; the same weights answer as before.
+    """Ask about the picked slots' pictures once more and draw the slots.
 
     Args:
+        answer: as the records were answered (`run.answering`).
         cases: those of the records, and perhaps others that were left out.
     """
     by_id = {case.id: case for case in cases}
@@ -99,7 +100,7 @@ def gallery(
     for pick in picks:
         rgb, queries = by_id[records[pick.case].id].read()
         record, query = records[pick.case].slots[pick.slot], queries[pick.slot]
-        slot = engine.segment(engine.encode(rgb), [query.expression]).slots[0]
+        slot = answer(rgb, queries)[0][pick.slot]
         iou = record.intersection / max(record.union, 1)
         cards.append(
             Card(
@@ -109,7 +110,7 @@ def gallery(
                 query.expression,
                 _verdict(query, slot),
                 slot.p_seg,
-                iou if query.referents and not slot.rejected else None,
+                iou if query.referents and slot.rejection is None else None,
                 _picture(rgb, query, slot),
             )
         )
@@ -122,13 +123,14 @@ def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
     return environment.from_string(TEMPLATE.read_text()).render(run=numbers, cards=cards)
 
 
-def _verdict(query: Referring, slot: Slot) -> str:
+def _verdict(query: Referring, slot: MaskedSlot) -> str:
+    rejected = slot.rejection is not None
     if query.referents:
-        return "wrongly rejected" if slot.rejected else "segmented"
-    return "rightly rejected" if slot.rejected else "absent, yet segmented"
+        return "wrongly rejected" if rejected else "segmented"
+    return "rightly rejected" if rejected else "absent, yet segmented"
 
 
-def _picture(rgb: NDArray[np.uint8], query: Referring, slot: Slot) -> str:
+def _picture(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> str:
     factor = PANEL_WIDTH / rgb.shape[1]
     size = (PANEL_WIDTH, max(1, round(rgb.shape[0] * factor)))
     large = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -138,7 +140,7 @@ def _picture(rgb: NDArray[np.uint8], query: Referring, slot: Slot) -> str:
 
     truth = draw(large, [Target(2, "truth", scaled(query.mask), 1.0)] if query.referents else [])
     answer = large
-    mask = None if slot.mask is None else scaled(slot.mask)
+    mask = scaled(slot.mask) if slot.rejection is None else None
     if mask is not None and not query.referents:
         answer = np.where(mask[..., None], large, (large * DARKENED).astype(np.uint8))
     answer = draw(answer, [Target(0, query.expression, mask, slot.p_seg)])

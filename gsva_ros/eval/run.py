@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,10 @@ from .paper import MaskedSlot, paper_slots, region_slots
 from .processes import processes
 
 Box = tuple[float, float, float, float]
+#: Slots of a picture, uint8 [H, W, 3], for what is asked, and the seconds of its stages.
+Answering = Callable[
+    [NDArray[np.uint8], Sequence[Referring]], tuple[list[MaskedSlot], dict[str, float]]
+]
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,8 @@ def evaluate(
     here = processes()
     mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}
-    if protocol == "paper" and not isinstance(engine, Engine):
-        raise InputError(f"{engine.name} has no protocol of GSVA's paper: use deployed")
-    paper = partial(paper_slots, rules=rules)
-    answer = {"deployed": deployed_slots, "paper": paper}[protocol]
+    answer = answering(engine, protocol, rules)
+    unread: list[str] = []
     for case in tqdm(mine, desc=label, mininterval=2.0, disable=not here.is_main_process):
         if case.id not in done:
             try:
@@ -146,20 +148,35 @@ def evaluate(
             except InputError as error:
                 if problems is None:
                     raise
-                problems.append(f"{case.id}: {one_line(error)}")
+                unread.append(f"{case.id}: {one_line(error)}")
                 continue
             shown = np.full_like(rgb, 128) if blind else rgb
             if case.text:
                 slots, seconds, queries = free_slots(engine, shown, case.text)
             else:
-                slots, seconds = answer(engine, shown, queries)
+                slots, seconds = answer(shown, queries)
             recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
             done[case.id] = CaseRecord(case.id, seconds, recorded)
             if records:
                 records.add(done[case.id])
+    if problems is not None:
+        problems += gather_object(unread)
     finished = gather_object([done[case.id] for case in mine if case.id in done])
     by_id = {record.id: record for record in finished}
     return [by_id[case.id] for case in cases if case.id in by_id]
+
+
+def answering(engine: Segmenter[Any], protocol: str, rules: str) -> Answering:
+    """How an engine answers what is asked of a picture; see `evaluate`.
+
+    Raises:
+        InputError: it has no such protocol.
+    """
+    if protocol == "deployed":
+        return partial(deployed_slots, engine)
+    if not isinstance(engine, Engine):
+        raise InputError(f"{engine.name} has no protocol of GSVA's paper: use deployed")
+    return partial(paper_slots, engine, rules=rules)
 
 
 def deployed_slots(

@@ -333,12 +333,12 @@ class Page:
     ) -> Updates:
         if slot is None:
             raise InputError("choose an expression first")
-        session.correct(int(slot), correction)
+        session.correct(int(slot), correction, threshold)
         return {self.labels: self._labels(session)}
 
     def kept(self, session: Session, threshold: float) -> Updates:
         """The frame goes to the labelled ones."""
-        count = session.keep(threshold)
+        count = session.keep()
         told = f"Kept with {count} labels: {len(session.labelled)} frames are labelled so far."
         return {self.status: notice(told), self.labels: self._labels(session)}
 

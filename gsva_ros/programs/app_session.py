@@ -42,7 +42,7 @@ class Label(Enum):
 class Correction:
     """A person's word on one slot.
 
-    referents: how many things are meant. mask: bool [H, W] where painted.
+    referents: how many things are meant. mask: bool [H, W] of what is there; None: nothing is.
     """
 
     label: Label
@@ -178,8 +178,8 @@ class Session:
 
     # Labels
 
-    def correct(self, slot: int, correction: Correction) -> None:
-        """Take a person's word on a slot.
+    def correct(self, slot: int, correction: Correction, threshold: float) -> None:
+        """Take a person's word on a slot as it is decided at a threshold, which may be moved afterwards.
 
         Raises:
             InputError: what was painted is empty, or of another size than the picture.
@@ -193,9 +193,12 @@ class Session:
                 )
             if correction.mask.shape != self.rgb.shape[:2]:
                 raise InputError("what is painted is of another size than the picture: start anew")
+        if correction.label is Label.RIGHT:
+            seen = self.slots(threshold)[slot]
+            correction = replace(correction, mask=None if seen.rejected else seen.mask)
         self.corrections[slot] = correction
 
-    def keep(self, threshold: float) -> int:
+    def keep(self) -> int:
         """Keep the frame with its labels for the bag; the same frame again takes the older one's place.
 
         Returns:
@@ -204,12 +207,12 @@ class Session:
         Raises:
             InputError: none is.
         """
-        if self.rgb is None or not self.corrections:
+        if self.rgb is None or self.answer is None or not self.corrections:
             raise InputError(
                 "nothing is labelled on this frame: say of an expression what is right"
             )
-        slots = self.slots(threshold)
-        truth = [_truth(slots[n], c, self.rgb.shape[:2]) for n, c in self.corrections.items()]
+        asked, size = self.answer.slots, self.rgb.shape[:2]
+        truth = [_truth(asked[n].expression, c, size) for n, c in self.corrections.items()]
         # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
         pixels = hashlib.sha256(self.rgb.tobytes()).hexdigest()
         key = f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
@@ -231,9 +234,8 @@ def decided_at(slot: Slot, threshold: float) -> Slot:
     return replace(slot, rejection=None)
 
 
-def _truth(slot: Slot, correction: Correction, size: tuple[int, int]) -> Referring:
-    """What a labelled slot says about the frame; of an absent thing the mask is empty."""
-    mask = slot.mask if correction.label is Label.RIGHT and not slot.rejected else correction.mask
-    if correction.label is Label.ABSENT or mask is None:
-        return Referring(slot.expression, CATEGORY, 0, np.zeros(size, bool))
-    return Referring(slot.expression, CATEGORY, correction.referents, mask)
+def _truth(expression: str, correction: Correction, size: tuple[int, int]) -> Referring:
+    """What a labelled expression says about the frame; of an absent thing the mask is empty."""
+    if correction.mask is None:
+        return Referring(expression, CATEGORY, 0, np.zeros(size, bool))
+    return Referring(expression, CATEGORY, correction.referents, correction.mask)

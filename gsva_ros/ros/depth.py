@@ -69,7 +69,7 @@ class DepthBuffer:
     def beside(
         self, stamp: int, tolerance: float, wait: float
     ) -> tuple[Image, CameraInfo, float] | None:
-        """Depth image, camera_info and offset in seconds for a picture: what is held, or of the last second.
+        """Depth image, camera_info and offset in seconds for a picture: held, or of the last second.
 
         Args:
             tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way.

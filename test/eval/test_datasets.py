@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ from tiny_datasets import (
 )
 
 from gsva_ros import cli
+from gsva_ros.answer import Rejection
 from gsva_ros.datasets.files import DatasetError
 from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
-from gsva_ros.eval.paper import MaskedSlot, paper_slots
-from gsva_ros.eval.run import slot_record
+from gsva_ros.eval.cases import Case
+from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
+from gsva_ros.eval.report import Pick, gallery
+from gsva_ros.eval.run import answering, evaluate, slot_record
 from gsva_ros.eval.sources.dataset import dataset_cases
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
@@ -332,6 +336,35 @@ def test_a_picture_of_another_size_is_told_and_can_be_skipped(
     assert cli.main([*command, "--skip", "--out", str(out)]) == 0
     numbers = json.loads(out.read_text())
     assert (numbers["cases"], numbers["left_out"]) == (1, 1)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "deployed"])
+def test_the_gallery_answers_regions_as_they_were_scored(protocol: str) -> None:
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    query = Referring("what is it?", "sentence", 1, LEFT, region="sentence")
+    case = Case("a", lambda: (rgb, [query]))
+    (record,) = evaluate(engine, [case], protocol=protocol, rules="refcoco")
+    answer = answering(engine, protocol, "refcoco")
+    (card,) = gallery(answer, [case], [record], [Pick(0, 0, "worst")])
+    assert card.p_seg == record.slots[0].p_seg
+
+
+def test_a_region_is_decided_by_the_models_own_rule() -> None:
+    """Its temperature and bias, for which its threshold was chosen."""
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    query = Referring("what is it?", mask=LEFT, region="sentence")
+    ((plain,), _) = region_slots(engine, rgb, [query])
+    score = np.log(plain.p_seg) - np.log1p(-plain.p_seg)
+    said = 1 / (1 + np.exp(-(score / 2.0 + 1.5)))
+    assert abs(said - plain.p_seg) > 0.05
+    for threshold, rejection in ((said - 0.01, None), (said + 0.01, Rejection.MODEL)):
+        rule = {"slot_temperature": 2.0, "slot_bias": 1.5, "rejection_threshold": threshold}
+        engine.config = replace(engine.config, **rule)
+        ((slot,), _) = region_slots(engine, rgb, [query])
+        assert slot.p_seg == pytest.approx(said, abs=1e-5)
+        assert slot.rejection is rejection
 
 
 def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
-from gsva_ros.eval.report import Card, choose, gallery, kind_of, render
-from gsva_ros.eval.run import CaseRecord, SlotRecord, evaluate
+from gsva_ros.eval.paper import MaskedSlot
+from gsva_ros.eval.report import Card, Pick, choose, gallery, kind_of, render
+from gsva_ros.eval.run import CaseRecord, SlotRecord, answering, evaluate
 from gsva_ros.eval.summary import Scoring, summary
 from gsva_ros.truth import Referring
 
@@ -90,7 +91,7 @@ def test_cards_are_of_their_own_pictures_where_a_case_was_left_out() -> None:
     cases, problems = [case(number) for number in range(4)], []
     run = evaluate(Blocks(), cases, problems=problems)
     assert len(problems) == 1
-    cards = gallery(Blocks(), cases, run, choose(run, 0.5))
+    cards = gallery(answering(Blocks(), "deployed", "grefcoco"), cases, run, choose(run, 0.5))
     said = {(card.case, card.expression) for card in cards}
     assert said == {(f"picture {n}", f"thing {n}") for n in (0, 2, 3)}
 
@@ -172,10 +173,6 @@ def test_filters_work_without_a_console_error(page: Path, kind: str, width: int)
 
 
 def test_gallery_draws_truth_and_answer() -> None:
-    from types import SimpleNamespace
-
-    from gsva_ros.eval.report import Pick, gallery
-
     truth = np.zeros((60, 80), bool)
     truth[10:30, 10:40] = True
     rgb = np.full((60, 80, 3), 120, np.uint8)
@@ -188,11 +185,7 @@ def test_gallery_draws_truth_and_answer() -> None:
             ),
         )
     ]
-    slot = {"p_seg": 0.9, "mask": truth, "rejected": False}
-    engine = SimpleNamespace(
-        encode=lambda rgb: None,
-        segment=lambda frame, asked: SimpleNamespace(slots=[SimpleNamespace(**slot)]),
-    )
+    slot = MaskedSlot(0.9, None, 0.5, truth)
     run = [
         CaseRecord(
             "a",
@@ -203,7 +196,8 @@ def test_gallery_draws_truth_and_answer() -> None:
             ],
         )
     ]
-    right, wrong = gallery(engine, cases, run, [Pick(0, 0, "random"), Pick(0, 1, "worst")])
+    picks = [Pick(0, 0, "random"), Pick(0, 1, "worst")]
+    right, wrong = gallery(lambda rgb, asked: ([slot] * len(asked), {}), cases, run, picks)
     assert (right.kind, right.verdict, right.iou) == ("single", "segmented", 1.0)
     assert (wrong.kind, wrong.verdict, wrong.iou) == ("absent", "absent, yet segmented", None)
     assert right.picture != wrong.picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -426,6 +427,35 @@ def test_two_processes_find_what_one_finds(scenes: SceneSet, tmp_path) -> None:
     # One process goes on with what two left, and has nothing to do.
     run = json.loads(kept[0][0])
     assert Records(tmp_path / "two", run).done.keys() == {r["id"] for r in one["records"]}
+
+
+def test_what_another_process_could_not_read_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "share.py"
+    script.write_text(
+        "import sys, numpy as np\n"
+        "from gsva_ros.errors import InputError\n"
+        "from gsva_ros.eval.cases import Case\n"
+        "from gsva_ros.eval.processes import processes\n"
+        "from gsva_ros.eval.run import evaluate\n"
+        "from test_report import Blocks\n"
+        "def reader(number):\n"
+        "    def read():\n"
+        "        if number == 1: raise InputError('damaged')\n"
+        "        return np.zeros((4, 4, 3), np.uint8), []\n"
+        "    return read\n"
+        "told = []\n"
+        "evaluate(Blocks(), [Case(f'c{n}', reader(n)) for n in range(4)], problems=told)\n"
+        "print('process', processes().process_index, *told, flush=True)\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    here = str(Path(__file__).parent)
+    path = os.pathsep.join([here, *sys.path])
+    done = subprocess.run(
+        [*launch, "--standalone", str(script)],
+        check=True, timeout=120, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    for process in (0, 1):
+        assert f"process {process} c1: damaged" in done.stdout
 
 
 def test_expressions_in_other_forms_keep_their_truth(scenes: SceneSet) -> None:

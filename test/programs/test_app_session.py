@@ -145,18 +145,18 @@ def test_labels_become_a_bag_that_carries_its_truth(
 ) -> None:
     session, engine = shown
     with pytest.raises(InputError, match="nothing is labelled"):
-        session.keep(0.5)
+        session.keep()
     painted = np.zeros((240, 320), bool)
     painted[5:15, 5:25] = True
-    session.correct(0, Correction(Label.RIGHT))
-    session.correct(1, Correction(Label.PAINTED, 2, painted))
-    session.correct(2, Correction(Label.ABSENT))
-    assert session.keep(0.5) == 3
-    assert session.keep(0.5) == 3, "the same frame again replaces itself"
+    session.correct(0, Correction(Label.RIGHT), 0.5)
+    session.correct(1, Correction(Label.PAINTED, 2, painted), 0.5)
+    session.correct(2, Correction(Label.ABSENT), 0.5)
+    assert session.keep() == 3
+    assert session.keep() == 3, "the same frame again replaces itself"
     session.open(DEMO)
     session.segment(engine, ["red"])
-    session.correct(0, Correction(Label.RIGHT))
-    session.keep(0.5)
+    session.correct(0, Correction(Label.RIGHT), 0.5)
+    session.keep()
     assert len(session.labelled) == 2
     folder, archive = write_labelled(tmp_path, session.labelled)
     assert "labelled/metadata.yaml" in zipfile.ZipFile(archive).namelist()
@@ -172,6 +172,20 @@ def test_labels_become_a_bag_that_carries_its_truth(
         assert [ask.expressions for ask in bag.asks("")] == [("red", "blue", "green"), ("red",)]
 
 
+def test_what_was_called_right_is_what_was_seen_then(shown: tuple[Session, PageEngine]) -> None:
+    """The threshold may be moved before the frame is kept: neither answer turns into its opposite."""
+    session, _ = shown
+    assert session.slots(0.7)[1].rejected
+    assert not session.slots(0.01)[2].rejected
+    session.correct(1, Correction(Label.RIGHT), 0.5)
+    session.correct(2, Correction(Label.RIGHT), 0.5)
+    session.keep()
+    ((_, (blue, green)),) = session.labelled.values()
+    assert (blue.referents, green.referents) == (1, 0)
+    assert blue.mask.any()
+    assert not green.mask.any()
+
+
 def test_pictures_of_one_file_name_keep_their_own_labels(tmp_path: Path) -> None:
     session, engine = Session(), PageEngine()
     for number, folder in enumerate(("a", "b")):
@@ -181,8 +195,8 @@ def test_pictures_of_one_file_name_keep_their_own_labels(tmp_path: Path) -> None
         cv2.imwrite(str(tmp_path / folder / "image.png"), rgb[..., ::-1])
         session.open(tmp_path / folder / "image.png")
         session.segment(engine, ["red"])
-        session.correct(0, Correction(Label.RIGHT))
-        session.keep(0.5)
+        session.correct(0, Correction(Label.RIGHT), 0.5)
+        session.keep()
     corners = [int(rgb[-1, -1, 0]) for rgb, _ in session.labelled.values()]
     assert corners == [0, 40]
 
@@ -190,10 +204,10 @@ def test_pictures_of_one_file_name_keep_their_own_labels(tmp_path: Path) -> None
 def test_labels_that_cannot_be(shown: tuple[Session, PageEngine], tmp_path: Path) -> None:
     session, _ = shown
     with pytest.raises(InputError, match="nothing is painted"):
-        session.correct(0, Correction(Label.PAINTED, 1, np.zeros((240, 320), bool)))
+        session.correct(0, Correction(Label.PAINTED, 1, np.zeros((240, 320), bool)), 0.5)
     with pytest.raises(InputError, match="another size"):
-        session.correct(0, Correction(Label.PAINTED, 1, np.ones((2, 2), bool)))
+        session.correct(0, Correction(Label.PAINTED, 1, np.ones((2, 2), bool)), 0.5)
     with pytest.raises(InputError, match="no such answer"):
-        session.correct(9, Correction(Label.RIGHT))
+        session.correct(9, Correction(Label.RIGHT), 0.5)
     with pytest.raises(InputError, match="no frame is labelled"):
         write_labelled(tmp_path, {})

@@ -179,7 +179,7 @@ def test_instances_in_space(start):
 
 
 def test_depth_nearest_in_time():
-    """What a picture held is the nearest of what was there and of what comes later, however much follows."""
+    """Held is the nearest of what was there and of what comes later, however much follows."""
     buffer = DepthBuffer()
     stamp = 10 * SECOND
     buffer.hold(stamp)
