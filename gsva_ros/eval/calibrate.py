@@ -132,15 +132,18 @@ def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
     """The highest threshold that keeps at least this share of the present (more than 0, at most 1).
 
     Raises:
-        InputError: `wanted` is out of range, or nothing is present.
+        InputError: `wanted` is out of range, or more than what is present has a mask at all.
     """
-    kept = np.sort(slots.p_seg[slots.present])
-    if not 0.0 < wanted <= 1.0 or not len(kept):
-        raise InputError(
-            f"a T-acc of {wanted:g} cannot be had from {len(kept)} present expressions"
-        )
+    kept = np.sort(slots.judged[slots.present])
+    masked = int(np.isfinite(kept).sum())
     # A slot is rejected below the threshold, so the threshold itself is kept.
-    return float(kept[int(np.floor((1.0 - wanted) * len(kept) + 1e-9))])
+    lost = int(np.floor((1.0 - wanted) * len(kept) + 1e-9))
+    if not 0.0 < wanted <= 1.0 or lost < len(kept) - masked or not masked:
+        raise InputError(
+            f"a T-acc of {wanted:g} cannot be had from {len(kept)} present expressions, {masked} of them "
+            "with a mask"
+        )
+    return float(kept[lost])
 
 
 def threshold_for_equal_t_acc(slots: Slots, before: float) -> float:
@@ -149,7 +152,7 @@ def threshold_for_equal_t_acc(slots: Slots, before: float) -> float:
     Raises:
         InputError: nothing is present, or `before` keeps nothing of it.
     """
-    kept = slots.p_seg[slots.present] >= before
+    kept = slots.judged[slots.present] >= before
     share = float(kept.mean()) if len(kept) else 0.0
     if share <= EQUAL_T_ACC:
         raise InputError(
@@ -161,18 +164,19 @@ def threshold_for_equal_t_acc(slots: Slots, before: float) -> float:
 
 def threshold_for_giou(slots: Slots) -> float:
     """The threshold of the highest gIoU: rejecting one slot more would lose more than it gains."""
-    order = np.argsort(slots.p_seg, kind="stable")
-    present, p_seg = slots.present[order], slots.p_seg[order]
+    order = np.argsort(slots.judged, kind="stable")
+    present, p_seg = slots.present[order], slots.judged[order]
     iou = np.where(present, slots.intersection[order] / np.maximum(slots.union[order], 1), 0.0)
     # gain[k]: what the sum of IoUs is with the k least likely slots rejected.
     rejected = np.concatenate([[0.0], np.cumsum(~present)])
     gain = rejected + iou.sum() - np.concatenate([[0.0], np.cumsum(iou)])
     # Slots of one probability go together.
-    ends = np.flatnonzero(np.diff(p_seg) > 0) + 1
+    ends = np.flatnonzero(p_seg[1:] > p_seg[:-1]) + 1
     candidates = np.concatenate([[0], ends, [len(p_seg)]])
+    candidates = candidates[candidates >= np.isneginf(p_seg).sum()]
     best = int(candidates[gain[candidates].argmax()])
     if best == len(p_seg):
-        return float(np.nextafter(p_seg[-1], 2.0))
+        return max(0.0, float(np.nextafter(p_seg[-1], 2.0)))
     return float(p_seg[best])
 
 

@@ -69,9 +69,14 @@ class Slots:
             np.array([s.box_iou for s in slots], np.float64),
         )
 
+    @property
+    def judged(self) -> NDArray[np.float64]:
+        """What a threshold is compared with [N]: p_seg, or -inf where the mask is empty."""
+        return np.where(self.area > 0, self.p_seg, -np.inf)
+
     def rejected_below(self, threshold: float) -> NDArray[np.bool_]:
         """The engine's rule at another threshold [N]: p_seg below it, or an empty mask."""
-        return (self.p_seg < threshold) | (self.area == 0)
+        return self.judged < threshold
 
     def terms(self, rejected: NDArray[np.bool_], how: Scoring) -> NDArray[np.float64]:
         """`metrics.terms` of these decisions [N]."""

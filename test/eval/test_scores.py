@@ -175,7 +175,7 @@ def test_thresholds_do_what_they_promise(cases: list[Case]) -> None:
     slots = slots_of(cases, noisy(1))
 
     def at(threshold: float) -> dict[str, float]:
-        return metric()(slots.terms(slots.p_seg < threshold, Scoring()).sum(0))
+        return metric()(slots.terms(slots.rejected_below(threshold), Scoring()).sum(0))
 
     candidates = np.unique(np.concatenate([slots.p_seg, [2.0]]))
     for wanted in (0.8, 0.95, 1.0):
@@ -193,6 +193,32 @@ def test_thresholds_do_what_they_promise(cases: list[Case]) -> None:
     curve = rejection_curve(slots, Scoring())
     assert [p["N_acc"] for p in curve] == sorted(p["N_acc"] for p in curve)
     assert [p["T_acc"] for p in curve] == sorted((p["T_acc"] for p in curve), reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thresholds_know_that_an_empty_mask_is_a_rejection(cases: list[Case], seed: int) -> None:
+    slots = slots_of(cases, noisy(1))
+    empty = np.random.default_rng(seed).random(len(slots.p_seg)) < 0.3
+    slots = replace(
+        slots,
+        area=np.where(empty, 0, slots.area),
+        intersection=np.where(empty, 0, slots.intersection),
+        union=np.where(empty, slots.truth_area, slots.union),
+    )
+
+    def at(threshold: float) -> dict[str, float]:
+        return metric()(slots.terms(slots.rejected_below(threshold), Scoring()).sum(0))
+
+    candidates = np.unique(np.concatenate([slots.p_seg, [0.0, 2.0]]))
+    best = at(threshold_for_giou(slots))["gIoU"]
+    assert best == pytest.approx(max(at(t)["gIoU"] for t in candidates))
+    assert at(threshold_for_t_acc(slots, 0.5))["T_acc"] >= 0.5
+    with pytest.raises(InputError, match="with a mask"):
+        threshold_for_t_acc(slots, 1.0)
+    lost = at(0.5)["T_acc"] - at(threshold_for_equal_t_acc(slots, 0.5))["T_acc"]
+    assert 0 <= lost <= 0.005
+    nothing = replace(slots, area=np.zeros_like(slots.area))
+    assert 0.0 <= threshold_for_giou(nothing) <= 1.0
 
 
 def test_calibration_sees_overconfidence() -> None:
