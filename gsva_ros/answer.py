@@ -244,6 +244,12 @@ def text_fault(text: object, what: str) -> str:
     return ""
 
 
+def check_listed(expressions: Sequence[str]) -> None:
+    """Raise TypeError where expressions are one text, whose letters would be asked for."""
+    if isinstance(expressions, str):
+        raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
+
+
 def thresholds_of(given: float | Sequence[float], count: int) -> list[float]:
     """One threshold an expression; ValueError where they are no probabilities or too few."""
     values = [float(t) for t in given] if isinstance(given, Iterable) else [float(given)] * count

@@ -1,4 +1,4 @@
-"""Image messages to arrays and back.
+"""Image messages to arrays and back, and the topics that they come on.
 
 Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's,
 rosbags'), so that bags and topics share it. Colour conversion is cv_bridge's where a ROS 2
@@ -12,6 +12,7 @@ import array
 import io
 import sys
 import warnings
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +63,11 @@ class MessageError(InputError):
         super().__init__(f"{topic}: {problem}" if topic else problem)
         self.topic = topic
         self.problem = problem
+
+
+def camera_named(name: str, topics: Iterable[str]) -> str | None:
+    """Which of the image topics a camera's full name means: of that name, or compressed beside it."""
+    return next((topic for topic in topics if topic in (name, f"{name}/compressed")), None)
 
 
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:

@@ -22,6 +22,7 @@ from .answer import (
     ExpressionError,
     Segmenter,
     Slot,
+    check_listed,
     decided,
     faulty,
     text_fault,
@@ -237,8 +238,7 @@ class Engine:
             MemoryError: the device has too little memory.
         """
         self._check_frame(frame)
-        if isinstance(expressions, str):
-            raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
+        check_listed(expressions)
         if joint and not self.prompt.family.joint:
             raise InputError(
                 f"{self.name} is asked for one thing at a time: it has no joint prompt"

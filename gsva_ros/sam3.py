@@ -27,6 +27,7 @@ from .answer import (
     Drawn,
     ExpressionError,
     Slot,
+    check_listed,
     cropped,
     decided,
     mask_box,
@@ -164,9 +165,11 @@ class Sam3Engine:
         Raises:
             InputError: joint is asked for: phrases are read one by one.
             ExpressionError: empty or too long; its `faults` say which.
+            TypeError: `expressions` is one text.
         """
         if frame.engine is not self:
             raise ValueError("this frame was encoded by another engine; encode it with this one")
+        check_listed(expressions)
         if joint:
             raise InputError(
                 f"{self.name} is asked for one thing at a time: it has no joint prompt"

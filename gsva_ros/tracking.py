@@ -347,9 +347,9 @@ def _name(new: Sequence[_Instance], old: Sequence[_Instance], ids: Iterator[int]
 def _footprint(region: Region, size: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """A mask in the reduced picture of `shape`, 0 or 255: every pixel that it touches."""
     x0, y0, x1, y1 = region.box
-    whole = np.zeros(size, np.uint8)
+    whole = np.zeros(size, np.float32)  # of which one pixel in a large block leaves more than 0
     whole[y0:y1, x0:x1] = region.crop
-    part = cv2.resize(whole * 255, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    part = cv2.resize(whole, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     return (part > 0).astype(np.uint8) * 255
 
 

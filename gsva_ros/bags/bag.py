@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
-from ..conversions import to_rgb
+from ..conversions import camera_named, to_rgb
 from ..errors import InputError, one_line
 from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
-from .recovery import recover
+from .recovery import bag_files, recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -68,13 +68,7 @@ class Bag:
         try:
             reader.open()
         except Exception as error:
-            files = [
-                f
-                for folder in paths
-                if folder.is_dir()
-                for f in sorted(folder.iterdir())
-                if f.suffix in (".mcap", ".db3")
-            ]
+            files = [f for folder in paths if folder.is_dir() for f in bag_files(folder)]
             if not files:
                 raise
             self.problems.append(
@@ -152,7 +146,8 @@ class Bag:
         """What was asked while recording: gsva_ros/Instruction and strings on instruction_text.
 
         Args:
-            topic: the camera that an instruction means which names none.
+            topic: the camera that an instruction means which names none. A name is meant as the node takes
+                it: a relative one in the root namespace, and compressed pictures where there are no others.
         """
 
         def asking(connection: Connection) -> bool:
@@ -168,7 +163,7 @@ class Bag:
             found.append(
                 Ask(
                     msg.id or f"{connection.topic} {at}",
-                    msg.image_topic or topic,
+                    self._camera(msg.image_topic) if msg.image_topic else topic,
                     at,
                     tuple(msg.expressions),
                     msg.text,
@@ -178,6 +173,9 @@ class Bag:
                 )
             )
         return found
+
+    def _camera(self, name: str) -> str:
+        return camera_named(f"/{name.lstrip('/')}", self.image_topics) or name
 
     def truth(self) -> list[FrameTruth]:
         """The truth that the bag carries, as `gsva record-truth` writes it.
@@ -191,6 +189,11 @@ class Bag:
         ):
             frames += parse_truth(msg.data, f"{self.path}: {TRUTH_TOPIC} at {at} ns")
         return frames
+
+    def stamp(self, connection: Connection, raw: bytes) -> int:
+        """The header's stamp, nanoseconds, of a picture as it was recorded."""
+        msg: Any = self._reader.deserialize(raw, connection.msgtype)
+        return nanoseconds(msg.header.stamp)
 
     def raw(self) -> Iterator[tuple[Connection, int, bytes]]:
         """Every message as it was recorded (CDR), in the order of time."""

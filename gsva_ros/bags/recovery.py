@@ -39,8 +39,15 @@ def is_sound(path: Path) -> bool:
     return True
 
 
+def bag_files(folder: Path) -> list[Path]:
+    """The files of a bag that hold messages, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (".mcap", ".db3"))
+
+
 def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     """A bag whose cut or damaged mcap files are replaced by what is whole in them.
+
+    Where metadata.yaml is missing, its files (mcap or sqlite3) are read by themselves.
 
     Args:
         source: a bag's folder, or one mcap file. folder: an empty one, for the replacements.
@@ -49,14 +56,14 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
         What to open instead of `source`, and for each replaced file from which byte on it is lost and
         where its topics end.
     """
-    files = sorted(source.glob("*.mcap")) if source.is_dir() else [source]
+    files = bag_files(source) if source.is_dir() else [source]
     cut = [f for f in files if f.suffix == ".mcap" and not is_sound(f)]
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
     if not cut and (has_metadata or not source.is_dir()):
         return [source], []
     problems = []
     if source.is_dir() and not has_metadata:
-        problems.append(f"{source}: no metadata.yaml; its mcap files are read by themselves")
+        problems.append(f"{source}: no metadata.yaml; its files are read by themselves")
     for file in files:
         if file in cut:
             problems.append(_copy_whole_records(file, folder / file.name))

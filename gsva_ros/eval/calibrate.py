@@ -216,10 +216,12 @@ def read_calibration(directory: Path) -> dict[str, Any] | None:
 
 def write_rule(directory: Path, rule: Rule, how: dict[str, Any]) -> None:
     """Put the rule into the model's config.json, and how it was found into calibration.json."""
-    path = directory / CONFIG_NAME
-    config = json.loads(path.read_text())
+    config = json.loads((directory / CONFIG_NAME).read_text())
     config["slot_temperature"] = rule.temperature
     config["slot_bias"] = rule.bias
     config["rejection_threshold"] = rule.threshold
-    path.write_text(json.dumps(config, indent=2) + "\n")
-    (directory / CALIBRATION_NAME).write_text(json.dumps(how, indent=2) + "\n")
+    for name, data in ((CONFIG_NAME, config), (CALIBRATION_NAME, how)):
+        # A full disk must not take the model's own file.
+        fresh = directory / f"{name}.partial"
+        fresh.write_text(json.dumps(data, indent=2) + "\n")
+        fresh.replace(directory / name)

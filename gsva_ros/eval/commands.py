@@ -339,8 +339,8 @@ def _compare(args: argparse.Namespace) -> int:
     rules = [Scoring(run.protocol, run.rules) for run in runs]
     if rules[0] != rules[1]:
         raise InputError(f"{args.a} is {rules[0]}, {args.b} {rules[1]}: compare runs of one kind")
-    a, b = common(runs[0].records, runs[1].records)
     try:
+        a, b = common(runs[0].records, runs[1].records)
         table = paired(Slots.of(a), Slots.of(b), rules[0])
     except ValueError as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error

@@ -40,9 +40,17 @@ def read_run(path: Path) -> Run:
 def common(
     a: Sequence[CaseRecord], b: Sequence[CaseRecord]
 ) -> tuple[list[CaseRecord], list[CaseRecord]]:
-    """The cases that both runs have, in the first one's order: a live run may have missed frames."""
+    """The cases that both runs have, in the first one's order: a live run may have missed frames.
+
+    Raises:
+        ValueError: the runs did not ask the same expressions of one.
+    """
     other = {record.id: record for record in b}
     pairs = [(record, other[record.id]) for record in a if record.id in other]
+    for pair in pairs:
+        first, second = ([slot.expression for slot in record.slots] for record in pair)
+        if first != second:
+            raise ValueError(f"the runs did not ask the same expressions of {pair[0].id!r}")
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 

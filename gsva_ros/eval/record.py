@@ -34,11 +34,13 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
     Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
     Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
     String = types.types[STRING_TYPE]
-    by_place: dict[tuple[str, int], FrameTruth] = {}
+    by_stamp: dict[tuple[str, int], FrameTruth] = {}
+    places: set[tuple[str, int]] = set()
     for frame in truth:
         stamps = bag.frames(frame.topic)
         if frame.stamp in stamps:
-            by_place[frame.topic, stamps[frame.stamp][1]] = frame
+            by_stamp[frame.topic, frame.stamp] = frame
+            places.add((frame.topic, stamps[frame.stamp][1]))
         else:
             where = f"{bag.path}: {frame.topic} at {frame.stamp} ns"
             bag.problems.append(f"{where}: no such frame")
@@ -51,7 +53,9 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
             if connection.topic in (INSTRUCTION_TOPIC, TRUTH_TOPIC):
                 continue  # these are being written anew
             # Ahead of the frame, so that whoever plays the bag asks in time.
-            frame = by_place.get((connection.topic, at))
+            frame = None
+            if (connection.topic, at) in places:  # of frames received at once, each has its own
+                frame = by_stamp.get((connection.topic, bag.stamp(connection, raw)))
             if frame:
                 stamp = Time(*divmod(frame.stamp, SECOND))
                 instruction = Instruction(
@@ -78,4 +82,4 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
                     offered_qos_profiles=connection.ext.offered_qos_profiles,
                 )
             writer.write(copies[connection.topic], at, raw)
-    return len(by_place)
+    return len(by_stamp)

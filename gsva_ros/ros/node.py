@@ -39,7 +39,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from gsva_ros.answer import Segmenter, no_rejection
-from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.conversions import MessageError, camera_named, to_rgb
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.serving.requests import (
     BadImageError,
@@ -337,9 +337,8 @@ class GsvaNode(LifecycleNode):
         resolved = ""
         with suppress(Exception):  # rcl's error has no public name; no topic can be called so
             resolved = self.resolve_topic_name(name)
-        for topic in self._topics:
-            if topic in (resolved, f"{resolved}/compressed"):
-                return topic, ""
+        if topic := camera_named(resolved, self._topics):
+            return topic, ""
         return name, f"no camera {_short(name)}; image_topics: {', '.join(self._topics)}"
 
     def _listen_to_depth(self, image: str, depth: str) -> None:

@@ -110,7 +110,8 @@ def _record(
         infos = writer.add_connection("/camera/camera_info", info_type, typestore=types)
         for number, (asked, view) in enumerate(views):
             stamp = START_NS + round(number * SECOND / rate)
-            truths.append((stamp, asked))
+            if asked:  # where nothing is one of a kind and colour, there is nothing to ask
+                truths.append((stamp, asked))
             height, width = view.rgb.shape[:2]
             header = Header(Time(*divmod(stamp, SECOND)), FRAME_ID)
             image = Image(header, height, width, "rgb8", 0, 3 * width, view.rgb.reshape(-1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,11 +22,13 @@ from tiny import tiny_checkpoint
 from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
 from gsva_ros.eval.asks import Ask, AskError, Recorded, answered, read_asks
+from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
 from gsva_ros.interfaces import mcap_writer, typestore
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.sim.bag import TOPIC, write_bag
-from gsva_ros.truth import FrameTruth, TruthError, read_truth
+from gsva_ros.stamps import SECOND
+from gsva_ros.truth import FrameTruth, Referring, TruthError, read_truth, write_truth
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 
@@ -153,6 +156,53 @@ def test_of_a_cut_file_everything_before_the_cut_is_read(
         assert len(cases) == len(bag.frames(TOPIC))
         assert "no such frame" in bag.problems[-1]
         assert cases[0].read()[0].shape == (120, 160, 3)
+
+
+def write_pictures(folder: Path, topic: str, stamps: Sequence[int], plugin: StoragePlugin) -> None:
+    """A bag of small grey pictures that were all received at once, and an instruction about /camera."""
+    types = typestore()
+    made = types.types
+    Header, Time = made["std_msgs/msg/Header"], made["builtin_interfaces/msg/Time"]
+    with Writer(folder, version=9, storage_plugin=plugin) as writer:
+        kind = "sensor_msgs/msg/CompressedImage"
+        pictures = writer.add_connection(topic, kind, typestore=types)
+        asked = writer.add_connection("/instruction", INSTRUCTION_TYPE, typestore=types)
+        duration = made["builtin_interfaces/msg/Duration"](0, 0)
+        instruction = made[INSTRUCTION_TYPE](
+            Header(Time(0, 0), ""), "camera", "a", 0, "", ["x"], Time(0, 0), duration
+        )
+        for stamp in stamps:
+            _, data = cv2.imencode(".png", np.full((2, 2, 3), stamp, np.uint8))
+            picture = made[kind](Header(Time(stamp, 0), "c"), "png", data.reshape(-1))
+            writer.write(pictures, 5 * SECOND, types.serialize_cdr(picture, kind))
+        writer.write(asked, 6 * SECOND, types.serialize_cdr(instruction, INSTRUCTION_TYPE))
+
+
+def test_frames_received_at_once_each_get_their_own_truth(tmp_path: Path) -> None:
+    topic = "/camera/compressed"
+    write_pictures(tmp_path / "bag", topic, (1, 2, 3), StoragePlugin.MCAP)
+    there = np.ones((2, 2), bool)
+    known = [(n * SECOND, [Referring(f"thing {n}", "x", 1, there)]) for n in (1, 2, 3)]
+    write_truth(tmp_path / "truth.json", topic, known)
+    with Bag(tmp_path / "bag") as bag:
+        assert record_truth(bag, read_truth(tmp_path / "truth.json"), tmp_path / "out") == 3
+    with Bag(tmp_path / "out") as bag:
+        assert [frame.stamp for frame in bag.truth()] == [n * SECOND for n in (1, 2, 3)]
+
+
+def test_a_camera_is_meant_as_the_node_takes_it(tmp_path: Path) -> None:
+    """By its name without a namespace, where its pictures are compressed."""
+    write_pictures(tmp_path / "bag", "/camera/compressed", (1,), StoragePlugin.MCAP)
+    with Bag(tmp_path / "bag") as bag:
+        assert [ask.topic for ask in bag.asks("")] == ["/camera/compressed"]
+
+
+def test_an_sqlite_bag_without_metadata_is_read(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "bag", "/camera", (1, 2), StoragePlugin.SQLITE3)
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    with Bag(tmp_path / "bag") as bag:
+        assert list(bag.frames("/camera")) == [SECOND, 2 * SECOND]
+        assert "no metadata.yaml" in bag.problems[0]
 
 
 def test_an_instruction_meets_the_frames_that_the_node_would_answer() -> None:

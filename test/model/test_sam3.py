@@ -74,6 +74,8 @@ def test_what_it_cannot_do_is_said(directory: Path, rgb: np.ndarray) -> None:
         engine.ask(frame, "hand me the mug")
     with pytest.raises(InputError, match="one thing at a time"):
         engine.segment(frame, ["a", "b"], joint=True)
+    with pytest.raises(TypeError, match="a list of phrases"):
+        engine.segment(frame, "mug")
     with pytest.raises(ExpressionError) as error:
         engine.segment(frame, ["mug", "", "x" * 70])
     assert set(error.value.faults) == {1, 2}

@@ -176,6 +176,17 @@ def test_pictures_without_stamps_are_never_guessed_about() -> None:
     assert only(tracker).lost == BACKWARDS
 
 
+def test_a_pixel_of_a_huge_picture_leaves_a_footprint() -> None:
+    """Of what the carried mask is looked for with."""
+    tracker, huge = Tracker(), np.zeros((6000, 8000, 3), np.uint8)
+    huge[:] = np.arange(8000, dtype=np.uint16)[None, :, None] % 251
+    tracker.observe(1, huge)
+    tracker.answer("a", 1, huge, {"x": [Region((4000, 3000, 4001, 3001), np.ones((1, 1), bool))]})
+    tracker.observe(2, huge)
+    (seen,) = tracker.carried("a")["x"]
+    assert seen.region is not None, seen.lost
+
+
 @pytest.mark.parametrize("late", [1, 7, 15, 40])
 def test_a_late_answer_is_carried_to_now(late: int) -> None:
     tracker = Tracker()
