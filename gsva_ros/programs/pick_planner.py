@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -79,7 +81,10 @@ class PickPlanner(Node):
         super().__init__("gsva_pick_planner")
         self._pictures, self._count = pictures, 0
         self.provenance: Provenance | None = None
-        self._answers: dict[str, Segmentation] = {}
+        self._own, self._asked = uuid4().hex[:8], 0  # this planner, and how often it has asked
+        self._awaited = ""  # the id of the instruction under way
+        self._answer: Segmentation | None = None  # to it
+        self._stamp = 0  # of the newest picture, nanoseconds
         self._images = self.create_publisher(Image, "image", qos.PICTURE)
         self._depths = self.create_publisher(Image, "depth", qos.PICTURE)
         self._infos = self.create_publisher(CameraInfo, "camera_info", qos.PICTURE)
@@ -89,18 +94,21 @@ class PickPlanner(Node):
         self._executor.add_node(self)
 
     def _on_answer(self, msg: Segmentation) -> None:
-        self._answers[msg.instruction_id] = msg
+        if msg.instruction_id == self._awaited:
+            self._answer = msg
 
     def connect(self, timeout: float) -> None:
         """Wait until the node listens to camera and instructions.
 
         Raises:
-            RuntimeError: nobody came.
+            RuntimeError: nobody came, or there is no time to stamp pictures with.
         """
         end = time.monotonic() + timeout
         needed = (self._images, self._instructions)
-        while not all(p.get_subscription_count() for p in needed):
+        while not (all(p.get_subscription_count() for p in needed) and self._now()):
             if time.monotonic() > end or not rclpy.ok():
+                if not self._now():
+                    raise RuntimeError("use_sim_time is set, and nobody publishes /clock")
                 raise RuntimeError(
                     f"nobody listens to {self.resolve_topic_name('image')} and "
                     f"{self.resolve_topic_name('instruction')}: is the node up, in the same namespace?"
@@ -154,12 +162,15 @@ class PickPlanner(Node):
         Raises:
             ExternalShutdownException: this program is to end.
         """
-        stamp = self.get_clock().now().to_msg()
-        name = f"pick-{stamp.sec}.{stamp.nanosec:09d}"
-        asked = Instruction(id=name, expressions=[expression], not_before=stamp)
+        # A clock that stands still must not let the picture before this one pass for it.
+        self._stamp = max(self._now(), self._stamp + 1)
+        stamp = Time(nanoseconds=self._stamp).to_msg()
+        self._asked += 1
+        self._awaited, self._answer = f"pick-{self._own}-{self._asked}", None
+        asked = Instruction(id=self._awaited, expressions=[expression], not_before=stamp)
         end = time.monotonic() + timeout
         again = 0.0
-        while name not in self._answers and time.monotonic() < end:
+        while self._answer is None and time.monotonic() < end:
             if not rclpy.ok():
                 raise ExternalShutdownException
             if time.monotonic() >= again:
@@ -168,7 +179,10 @@ class PickPlanner(Node):
                     self._instructions.publish(asked)
                 again = time.monotonic() + max(2.0, timeout / 10)
             self._executor.spin_once(timeout_sec=0.05)
-        return self._answers.get(name)
+        return self._answer
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
 
     def _show(self, view: View, stamp: Any) -> None:
         image = fill_image(Image(), view.rgb, "rgb8")

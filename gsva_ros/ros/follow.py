@@ -35,6 +35,24 @@ class _Goal:
     ending: bool = False  # its end is decided: a cancel comes too late
 
 
+class _Server(ActionServer):
+    """The executor may still take from it when it has just been destroyed: nothing, then."""
+
+    gone = False
+
+    def take_data(self) -> Any:
+        try:
+            return super().take_data()
+        except RuntimeError:  # rclpy's RCLError and InvalidHandle
+            if self.gone:
+                return {}
+            raise
+
+    def destroy(self) -> None:
+        self.gone = True
+        super().destroy()
+
+
 class FollowServer:
     """Any number of goals at once: each waits on a future, not in a thread.
 
@@ -57,7 +75,7 @@ class FollowServer:
         self._goals: dict[str, _Goal] = {}
         self._feedback = node.resolve_topic_name("~/follow/_action/feedback")
         self._heard = time.monotonic()  # when somebody was seen to listen, or nobody had to
-        self._server = ActionServer(
+        self._server = _Server(
             node,
             Follow,
             "~/follow",

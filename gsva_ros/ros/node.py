@@ -597,13 +597,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
             if not went:
                 return 1
         while not stop.is_set() and rclpy.ok():
-            try:
-                executor.spin_once(timeout_sec=0.2)
-            except ExternalShutdownException:
-                break
-            except Exception:  # one message's fault must not end the answers to all others
-                logging.getLogger("gsva").exception("a callback failed; going on")
-            node.disposal.run()
+            _spin_once(node, executor, 0.2)
             if node.failure:
                 node.get_logger().fatal(f"{node.failure}; ending")
                 break
@@ -624,8 +618,17 @@ def _drain(node: GsvaNode, executor: MultiThreadedExecutor) -> None:
     while rclpy.ok() and time.monotonic() < end:
         if node.pending == 0:
             end = min(end, time.monotonic() + GRACE)
-        executor.spin_once(timeout_sec=0.05)
-        node.disposal.run()
+        _spin_once(node, executor, 0.05)
+
+
+def _spin_once(node: GsvaNode, executor: MultiThreadedExecutor, seconds: float) -> None:
+    try:
+        executor.spin_once(timeout_sec=seconds)
+    except ExternalShutdownException:
+        return
+    except Exception:  # one message's fault must not end the answers to all others
+        logging.getLogger("gsva").exception("a callback failed; going on")
+    node.disposal.run()
 
 
 def _go_active(node: GsvaNode) -> bool:

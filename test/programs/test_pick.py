@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import numpy as np
 import pytest
 import rclpy
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
-from gsva_ros.msg import Outcome
+from gsva_ros.msg import Outcome, Segmentation
 from harness import FAKE, REAL, NodeProcess, blocks
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock as ClockMessage
 
 from gsva_ros.geometry import organised_points
 from gsva_ros.programs.grasp import top_grasp
@@ -168,6 +172,42 @@ def test_a_model_that_takes_long_is_waited_for() -> None:
     finally:
         node.close()
         rclpy.try_shutdown()
+
+
+@pytest.fixture
+def stopped() -> Iterator[PickPlanner]:
+    """A planner of simulated time, which is 100 s and stays so, beside a node."""
+    node = NodeProcess(FAKE, {"image_reliability": "reliable"})
+    rclpy.init(args=["planner", "--ros-args", "-r", "__ns:=/test", "-p", "use_sim_time:=true"])
+    planner = PickPlanner(None)
+    with pytest.raises(RuntimeError, match="nobody publishes /clock"):
+        planner.connect(1.0)
+    clock = planner.create_publisher(ClockMessage, "/clock", 10)
+    now = ClockMessage(clock=Time(seconds=100).to_msg())
+    planner.create_timer(
+        0.1, lambda: clock.publish(now), clock=Clock(clock_type=ClockType.STEADY_TIME)
+    )
+    planner.connect(60.0)
+    yield planner
+    node.close()
+    rclpy.try_shutdown()
+
+
+def test_an_answer_is_about_what_was_asked_though_the_clock_stands_still(stopped) -> None:
+    """Or the arm would move for a thing that nobody saw."""
+    rgb, _ = blocks()
+    depth = np.ones(rgb.shape[:2], np.float32)
+    asked = []
+    for shown, expression in ((rgb, "red"), (rgb, "blue"), (np.zeros_like(rgb), "red")):
+        answer = stopped._ask(View(shown, depth, np.eye(3), np.eye(4)), expression, 20.0)
+        asked.append((answer.instruction_id, answer.outcomes[0].expression))
+        found = answer.outcomes[0].outcome == Outcome.SEGMENTED
+        assert found == (shown is rgb and expression == "red"), expression
+    assert [expression for _, expression in asked] == ["red", "blue", "red"]
+    assert len({name for name, _ in asked}) == 3
+    late = Segmentation(instruction_id=asked[0][0])
+    stopped._on_answer(late)
+    assert stopped._answer is not late
 
 
 def test_words_move_the_arm_and_a_rejection_does_not(tmp_path: Path) -> None:
