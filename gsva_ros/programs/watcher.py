@@ -145,7 +145,9 @@ class Watcher:
             return
         with self._lock:
             camera = self._cameras[topic]
-            camera.frames[nanoseconds(msg.header.stamp)] = msg
+            stamp = nanoseconds(msg.header.stamp)
+            camera.frames.pop(stamp, None)  # a bag that is played again: the newest is the last
+            camera.frames[stamp] = msg
             camera.received = time.monotonic()
             while len(camera.frames) > FRAMES:
                 del camera.frames[next(iter(camera.frames))]

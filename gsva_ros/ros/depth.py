@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -20,6 +21,8 @@ from .frames import Transform
 
 #: Depth images kept to choose from; at 30 Hz one second.
 KEPT = 30
+#: Seconds after which a depth camera that has sent nothing is not waited for.
+LIVELY = 1.0
 #: Pictures whose depth is kept until their answers are out: the last ones picked.
 HELD = 8
 _TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
@@ -41,12 +44,14 @@ class DepthBuffer:
         self._images: deque[Image] = deque(maxlen=KEPT)
         self._held: dict[int, Image | None] = {}  # by the picture's stamp, the last picked last
         self._info: CameraInfo | None = None
+        self._began = self._heard = time.monotonic()  # and when the last depth image came
 
     def add_depth(self, msg: Image) -> None:
         """Keep a depth image, also for the held pictures that it is nearer to than what they have."""
         stamp = nanoseconds(msg.header.stamp)
         with self._changed:
             self._images.append(msg)
+            self._heard = time.monotonic()
             for picture, best in self._held.items():
                 if best is None or abs(stamp - picture) < abs(_stamp(best) - picture):
                     self._held[picture] = msg
@@ -72,7 +77,8 @@ class DepthBuffer:
         """Depth image, camera_info and offset in seconds for a picture: held, or of the last second.
 
         Args:
-            tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way.
+            tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way;
+                nothing is awaited of a camera that has fallen silent, or sends later ones already.
 
         Returns:
             None where there is none in time, or no camera_info.
@@ -87,12 +93,24 @@ class DepthBuffer:
             return near and self._info is not None
 
         with self._changed:
-            if not self._changed.wait_for(there, wait):
-                return None
+            until = time.monotonic() + wait
+            while not there():
+                rest = until - time.monotonic()
+                if rest <= 0 or not self._may_come(stamp + round(tolerance * SECOND)):
+                    return None
+                self._changed.wait(min(rest, LIVELY))
             image, info = best(), self._info
         assert image is not None
         assert info is not None
         return image, info, (_stamp(image) - stamp) / SECOND
+
+    def _may_come(self, latest: int) -> bool:
+        """Whether what lacks may be on its way: camera_info, or depth stamped no later than `latest`."""
+        now = time.monotonic()
+        if self._info is None:
+            return now - self._began < LIVELY
+        passed = bool(self._images) and _stamp(self._images[-1]) > latest
+        return now - self._heard < LIVELY and not passed
 
     def _nearest(self, stamp: int) -> Image | None:
         """Of the last second, the nearest to a picture."""

@@ -35,12 +35,13 @@ class _Goal:
     ending: bool = False  # its end is decided: a cancel comes too late
 
 
-class _Server(ActionServer):
-    """The executor may still take from it when it has just been destroyed: nothing, then."""
+class ReadyServer(ActionServer):
+    """An executor that found it ready may take from it when it has just been destroyed: nothing, then."""
 
     gone = False
 
     def take_data(self) -> Any:
+        """What has come: goals, cancels, asked results."""
         try:
             return super().take_data()
         except RuntimeError:  # rclpy's RCLError and InvalidHandle
@@ -49,6 +50,7 @@ class _Server(ActionServer):
             raise
 
     def destroy(self) -> None:
+        """End it."""
         self.gone = True
         super().destroy()
 
@@ -75,7 +77,7 @@ class FollowServer:
         self._goals: dict[str, _Goal] = {}
         self._feedback = node.resolve_topic_name("~/follow/_action/feedback")
         self._heard = time.monotonic()  # when somebody was seen to listen, or nobody had to
-        self._server = _Server(
+        self._server = ReadyServer(
             node,
             Follow,
             "~/follow",

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ except ImportError:  # Humble
 
 from gsva_ros.answer import Segmenter, no_rejection
 from gsva_ros.conversions import MessageError, camera_named, to_rgb
+from gsva_ros.errors import one_line
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.serving.requests import (
     BadImageError,
@@ -83,6 +84,25 @@ def load_engine(model: str, device: str, dtype: str) -> Segmenter[Any]:
     import gsva_ros
 
     return gsva_ros.load(model, device=device, dtype=dtype)
+
+
+Transition = Callable[["GsvaNode", LifecycleState], TransitionCallbackReturn]
+
+
+def told(transition: Transition) -> Transition:
+    """Have the log say what a transition raises, which rclpy takes for an ERROR in silence."""
+
+    @wraps(transition)
+    def run(self: GsvaNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(self, state)
+        except Exception as error:
+            what = transition.__name__.removeprefix("on_")
+            self.get_logger().error(f"cannot {what}: {type(error).__name__}: {one_line(error)}")
+            logging.getLogger("gsva").debug("details", exc_info=True)
+            return TransitionCallbackReturn.ERROR
+
+    return run
 
 
 class GsvaNode(LifecycleNode):
@@ -129,6 +149,7 @@ class GsvaNode(LifecycleNode):
 
     # Transitions
 
+    @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, answer once on an empty picture, and take instructions."""
         model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
@@ -178,6 +199,7 @@ class GsvaNode(LifecycleNode):
         )
         return TransitionCallbackReturn.SUCCESS
 
+    @told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and answer."""
         assert self._worker is not None
@@ -206,6 +228,7 @@ class GsvaNode(LifecycleNode):
         )
         return super().on_activate(state)
 
+    @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Answer what waits with CANCELLED, and every later instruction with FAILED (INACTIVE)."""
         assert self._worker is not None
@@ -215,11 +238,13 @@ class GsvaNode(LifecycleNode):
         self.get_logger().info("inactive: instructions are answered with FAILED (INACTIVE)")
         return super().on_deactivate(state)
 
+    @told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the model and of its memory."""
         self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
+    @told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End from any state, with every instruction answered, and let go of the model."""
         self._finalized = True

@@ -220,6 +220,8 @@ def problem_with(name: str, value: Any) -> str | None:
     choices, value = CHOICES.get(name), as_meant(name, value)
     if choices and value not in choices:
         return f"{name}: {value!r} is none of {', '.join(choices)}"
+    if name == "image_topics" and not value:
+        return f"{name}: names no camera; name at least one"
     if name == "image_topics" and not all(value):
         return f"{name}: {value!r} has an empty name"
     if name == "image_topics" and len(set(value)) < len(value):

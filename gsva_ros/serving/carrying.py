@@ -40,7 +40,6 @@ class _Followed:
 
     result: Result
     topic: str
-    answered: CameraFrame | None = None
     lost: dict[Key, Steadiness] = field(default_factory=dict)
 
 
@@ -64,6 +63,7 @@ class Carrier:
         self._ids = count(1)
         self._trackers: dict[str, Tracker] = {}  # by topic
         self._followed: dict[Request, _Followed] = {}
+        self._answered: dict[Request, CameraFrame] = {}  # the frame that each was answered on last
         self._thread = threading.Thread(target=self._run, name="gsva-tracking", daemon=True)
 
     def start(self) -> None:
@@ -113,9 +113,18 @@ class Carrier:
         with self._between_work():
             if result.frame is None:
                 self._forget(request)
+                self._answered.pop(request, None)
+                self._deliver(result)
             # Another thread may have ended it since the model answered.
-            elif request.ended or self._tells(result):
-                return
+            elif not request.ended and not self._tells(result):
+                self._deliver_newer(result)
+
+    def _deliver_newer(self, result: Result) -> None:
+        """Hand over the model's own answer, unless one about that frame or a newer one was given."""
+        last, frame = self._answered.get(result.request), result.frame
+        assert frame is not None
+        if last is None or (frame is not last and frame.received >= last.received):
+            self._answered[result.request] = frame
             self._deliver(result)
 
     @contextmanager
@@ -159,13 +168,14 @@ class Carrier:
             self._trackers.clear()
             self._followed.clear()
             for result in answers.values():
-                self._deliver(result)
+                if not result.request.ended:
+                    self._deliver_newer(result)
             return
         for result in answers.values():
             self._learn(result)
         for topic, frame in frames.items():
             due = [f for f in self._followed.values() if f.topic == topic]
-            due = [f for f in due if f.answered is not frame]
+            due = [f for f in due if self._answered.get(f.result.request) is not frame]
             if due:
                 self._answer(due, frame)
 
@@ -200,14 +210,14 @@ class Carrier:
             rgb = frame.decode() if own is None or own.rgb is None else own.rgb
         except BadImageError as error:
             for followed in due:
-                followed.answered = frame
+                self._answered[followed.result.request] = frame
                 self._deliver(_unread(followed, frame, str(error)))
             return
         tracker = self._trackers[frame.topic]
         tracker.observe(frame.stamp, rgb)
         for followed in due:
             result = followed.result
-            followed.answered = frame
+            self._answered[result.request] = frame
             assert result.frame is not None
             carried = result.frame is not frame
             age = frame.stamp - result.frame.stamp if carried else 0

@@ -134,7 +134,8 @@ class Inference(Generic[FrameT]):
 
     def _threshold(self) -> float:
         set_by_user = self.limits.rejection_threshold
-        return set_by_user if set_by_user >= 0 else self.engine.rejection_threshold
+        # A parameter's range is checked with a little tolerance.
+        return min(1.0, set_by_user) if set_by_user >= 0 else self.engine.rejection_threshold
 
     def _threshold_for(self, request: Request, index: int, threshold: float) -> float:
         """The threshold, moved away from where an expression's last outcome would change."""

@@ -63,7 +63,7 @@ class Schedule:
         self.jumping = False  # the clock is about to jump: no deadline passes until `jumped`
         self._newest: dict[str, CameraFrame] = {}  # by topic, the last received last
         self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
-        self._stale: CameraFrame | None = None  # the last one counted as such
+        self._stale: dict[str, CameraFrame] = {}  # by topic, the last one counted as such
         self._requests: dict[str, Request] = {}  # by id, in order of arrival
         # They displaced another, and keep its place until they are submitted.
         self._coming: list[Request] = []
@@ -240,10 +240,10 @@ class Schedule:
 
     def _problem(self, request: Request) -> Ending | None:
         """Why a request cannot be carried out as a whole."""
-        if self.stopping:
-            return Ending(request, Outcome.CANCELLED, SHUTTING_DOWN)
         if self.paused:
             return Ending(request, Outcome.FAILED, self.paused, Code.INACTIVE)
+        if self.stopping:
+            return Ending(request, Outcome.CANCELLED, SHUTTING_DOWN)
         reason, code = "", Code.INVALID_INSTRUCTION
         words = request.words()
         if request.problem:
@@ -313,12 +313,15 @@ class Schedule:
         return request.frame or self._assigned(request, clock) or self._frame_for(request, clock)
 
     def _frame_for(self, request: Request, clock: int) -> CameraFrame | None:
-        """The newest frame that answers a request, if it was not answered on it already."""
-        topic = request.topic or next(reversed(self._newest), "")
-        frame = self._newest.get(topic)
-        if frame is None or not answers(frame, request, self.limits):
-            return None
-        return None if self._too_old(frame, clock) else frame
+        """The newest frame that answers a request, if it was not answered on it or a newer one already."""
+        last = request.answered_frame
+        for topic in [request.topic] if request.topic else reversed(self._newest):
+            frame = self._newest.get(topic)
+            if frame is None or frame is last or (last and frame.received < last.received):
+                return None
+            if answers(frame, request, self.limits) and not self._too_old(frame, clock):
+                return frame
+        return None
 
     def _assigned(self, request: Request, clock: int) -> CameraFrame | None:
         """The frame that others were answered on already, while it is new enough."""
@@ -328,8 +331,8 @@ class Schedule:
 
     def _too_old(self, frame: CameraFrame, clock: int) -> bool:
         old = 0 < self.limits.max_frame_age < (clock - frame.stamp) / SECOND
-        if old and self._stale is not frame:
-            self._stale = frame
+        if old and self._stale.get(frame.topic) is not frame:
+            self._stale[frame.topic] = frame
             self.counts.stale += 1
         return old
 
@@ -340,8 +343,6 @@ def _flow(request: Request) -> Flow:
 
 def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:
     """Whether a frame of the camera that a request means is one that it can be answered on."""
-    if frame is request.answered_frame:
-        return False
     lead = request.submitted - frame.received
     return fits(frame.stamp, lead, request.not_before, limits.max_frame_lead)
 
@@ -350,11 +351,11 @@ def fits(stamp: int, lead: float, not_before: int, max_lead: float) -> bool:
     """The rule which frames answer an instruction, live and in a recording.
 
     Args:
-        stamp, not_before: nanoseconds.
+        stamp, not_before: nanoseconds; a not_before of 0: any stamp.
         lead: seconds by which the frame was received before the instruction.
         max_lead: the longest such lead that is taken; 0: any.
     """
-    return stamp >= not_before and not 0 < max_lead < lead
+    return (not not_before or stamp >= not_before) and not 0 < max_lead < lead
 
 
 def text_problem(words: str, limits: Limits) -> tuple[Code, str] | None:

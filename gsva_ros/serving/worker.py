@@ -50,6 +50,7 @@ class Worker(Generic[FrameT]):
         self._schedule = Schedule(self.limits)
         self._carrier = Carrier(self._deliver, self.limits)
         self._turn_began: float | None = None  # monotonic seconds, while the engine works
+        self._unread: CameraFrame | None = None  # the last one that was counted as such
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
 
     def start(self) -> None:
@@ -183,8 +184,7 @@ class Worker(Generic[FrameT]):
                 self._turn_began = None
                 seconds = time.monotonic() - start
                 instead = self._schedule.finish(turn, self._clock(), seconds)
-                if any(d.code is Code.BAD_IMAGE for d in result.decisions):
-                    self._schedule.counts.bad_frames += 1
+                self._count_unread(turn, result)
             if instead is None:
                 for stage, spent in result.timings.items():
                     self.timings[stage].append(spent)
@@ -207,6 +207,13 @@ class Worker(Generic[FrameT]):
                         return turn
                     self._changed.wait(turn)
             self._hand_over(endings)
+
+    def _count_unread(self, turn: Turn, result: Result) -> None:
+        """Count an unreadable frame of a camera, once for all who were answered on it."""
+        unread = any(d.code is Code.BAD_IMAGE for d in result.decisions)
+        if unread and turn.request.frame is None and turn.frame is not self._unread:
+            self._unread = turn.frame
+            self._schedule.counts.bad_frames += 1
 
     # Out
 

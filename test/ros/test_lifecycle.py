@@ -16,12 +16,14 @@ from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, REAL, SUPPORT, Client, Manager, NodeProcess, blocks
 from lifecycle_msgs.msg import State, Transition
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 
 from gsva_ros.answer import Answer, Slot
-from gsva_ros.ros.follow import ABANDONED
-from gsva_ros.ros.node import GsvaNode
+from gsva_ros.ros.follow import ABANDONED, ReadyServer
+from gsva_ros.ros.node import GsvaNode, _drain
+from gsva_ros.ros.parameters import problem_with
 
 harness.isolate()
 
@@ -343,6 +345,64 @@ def test_compressed_pictures_lie_beside_a_remapped_topic():
         assert "frames from /cam/color/compressed" in node.log
     finally:
         node.close()
+
+
+def test_an_activation_that_fails_says_why():
+    node = NodeProcess(FAKE, {"image_topics": "['segmentation']"})
+    try:
+        node.says("cannot activate: ")
+        assert node.process.wait(20.0) == 1
+        assert "test/segmentation" in node.log
+    finally:
+        node.close()
+
+
+def test_a_node_without_a_camera_is_refused():
+    node = NodeProcess(FAKE, {"image_topics": "['']"})
+    try:
+        node.says("image_topics")
+        assert node.process.wait(20.0) == 1
+    finally:
+        node.close()
+    assert problem_with("image_topics", []) == "image_topics: names no camera; name at least one"
+
+
+def test_a_goal_that_comes_as_the_server_goes_is_no_fault():
+    """The executor may have seen it, and takes it only then."""
+    rclpy.init()
+    node = rclpy.create_node("goes")
+    server = ReadyServer(node, Follow, "follow", execute_callback=lambda handle: None)
+    try:
+        server._is_goal_request_ready = True
+        server.destroy()
+        assert not server.take_data()
+        server.gone = False
+        with pytest.raises(RuntimeError, match="take goal"):
+            server.take_data()
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def test_a_fault_while_answers_leave_does_not_keep_the_others():
+    """Nor does it change the status that the process ends with."""
+    rclpy.init()
+    node = GsvaNode(lambda *_: FakeEngine())
+    disposed, faults = [], [RuntimeError("a callback's"), ExternalShutdownException()]
+
+    class Executor:
+        def spin_once(self, timeout_sec):
+            if faults:
+                raise faults.pop(0)
+
+    try:
+        node.disposal.add(lambda: disposed.append(True))
+        _drain(node, Executor())
+        assert not faults
+        assert disposed == [True]
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 class Damaged(FakeEngine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import types
 
 import cv2
@@ -17,7 +18,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from gsva_ros.conversions import MessageError, mask_of
 from gsva_ros.geometry import organised_points, shape_of, to_metres
 from gsva_ros.instances import split
-from gsva_ros.ros.depth import DepthBuffer, depth_of, intrinsics_of, quaternion, segmentation_3d
+from gsva_ros.ros.depth import (
+    LIVELY,
+    DepthBuffer,
+    depth_of,
+    intrinsics_of,
+    quaternion,
+    segmentation_3d,
+)
 from gsva_ros.ros.frames import Frames, TransformError, rotation_of
 from gsva_ros.stamps import SECOND
 
@@ -212,6 +220,23 @@ def test_depth_that_is_on_its_way_is_waited_for():
     timer.join()
     assert found is not None
     assert found[0] is late
+
+
+def test_a_silent_depth_camera_is_not_waited_for():
+    """Each answer would be, and everybody behind it."""
+    buffer = DepthBuffer()
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    time.sleep(LIVELY)
+    start = time.monotonic()
+    assert buffer.beside(10 * SECOND, 0.05, 20.0) is None
+    buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 11.0))
+    assert buffer.beside(10 * SECOND, 0.05, 20.0) is None  # only later ones can come
+    assert time.monotonic() - start < 10.0
+    nobody = DepthBuffer()
+    nobody.add_depth(depth_message(np.ones((2, 2), np.float32), 10.0))
+    time.sleep(LIVELY)
+    assert nobody.beside(10 * SECOND, 0.05, 20.0) is None  # no camera_info, either
+    assert time.monotonic() - start < 10.0
 
 
 def test_depth_encodings():

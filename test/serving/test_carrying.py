@@ -194,6 +194,18 @@ def test_off_while_it_runs_stops_carrying(camera) -> None:
     assert not any(d.carried for r in c.results for d in r.decisions)
 
 
+def test_switching_on_and_off_answers_no_frame_twice_and_none_backwards(camera) -> None:
+    c = camera(delay=0.15)
+    c.ask("red")
+    c.first()
+    for number in range(12):
+        c.limits.track = ("off", "flow")[number % 2]
+        c.show(4)
+    stamps = [r.frame.stamp for r in c.results]
+    assert len(stamps) > 24
+    assert stamps == sorted(set(stamps))
+
+
 def test_a_failing_model_is_not_hidden_behind_an_old_mask(camera) -> None:
     c = camera(delay=0.02)
     c.ask("red", "raise")

@@ -53,6 +53,13 @@ def test_what_a_text_names_is_not_steady_over_frames_that_failed() -> None:
     assert [(d.since, d.answers) for d in told] == [(0, 1), (0, 2), (2, 1), (3, 1)]
 
 
+def test_a_threshold_that_a_parameters_range_lets_pass_is_a_probability() -> None:
+    """Ranges are checked with a tolerance of 1e-9."""
+    inference = Inference(FakeEngine(), Limits(rejection_threshold=1.0 + 5e-10))
+    (decision,) = inference.answer(Request("a", expressions=["blue"]), frame(RED), 0.0).decisions
+    assert decision.outcome is NO
+
+
 def test_the_threshold_that_is_told_is_the_one_it_was_decided_by() -> None:
     """Also where it changes while the picture is encoded; none where nothing was decided."""
     inference = Inference(FakeEngine(), Limits())

@@ -103,6 +103,42 @@ def test_the_frame_rule() -> None:
     assert fits(stamp=5, lead=-3.0, not_before=0, max_lead=1.0)
 
 
+def test_stamps_before_1970_are_stamps_where_any_will_do() -> None:
+    assert fits(stamp=-5, lead=0.0, not_before=0, max_lead=1.0)
+    assert not fits(stamp=-5, lead=0.0, not_before=1, max_lead=1.0)
+
+
+def test_any_camera_means_the_newest_frame_that_fits() -> None:
+    """Not that of a faster camera whose stamps are wrong; and for every frame, none goes back in time."""
+    schedule = Schedule(Limits())
+    good = frame(7, "good", received=1.0)
+    schedule.offer(good)
+    schedule.offer(frame(0, "unstamped", received=2.0))
+    schedule.submit(request("any", not_before=5, every_frame=True), 0)
+    turn = schedule.next(2.0, 0)
+    assert isinstance(turn, Turn)
+    assert turn.frame is good
+    assert schedule.finish(turn, 0, 0.1) is None
+    schedule.offer(frame(0, "unstamped", received=3.0))
+    assert not isinstance(schedule.next(3.0, 0), Turn), "answered twice on one frame"
+    newer = frame(9, "other", received=4.0)
+    schedule.offer(newer)
+    turn = schedule.next(4.0, 0)
+    assert isinstance(turn, Turn)
+    assert turn.frame is newer
+    assert schedule.finish(turn, 0, 0.1) is None
+    assert not isinstance(schedule.next(5.0, 0), Turn), "went back to an older frame"
+
+
+def test_what_comes_while_an_inactive_node_lets_go_is_told_that_it_is_inactive() -> None:
+    schedule = Schedule(Limits())
+    schedule.pause("not active")
+    schedule.stop()
+    (ending,) = schedule.submit(request("late"), 0)
+    assert (ending.outcome, ending.code) == (Outcome.FAILED, Code.INACTIVE)
+    assert ending.reason == "not active"
+
+
 def test_a_full_queue_of_one_source_refuses_no_other() -> None:
     schedule = Schedule(Limits(max_instructions=2))
     for number in range(3):

@@ -13,12 +13,14 @@ import pytest
 from fake_engine import FakeEngine
 
 from gsva_ros.serving.requests import (
+    BadImageError,
     CameraFrame,
     Code,
     Limits,
     Outcome,
     Request,
     Result,
+    Source,
 )
 from gsva_ros.serving.worker import Worker
 
@@ -104,6 +106,24 @@ def test_deadline_passes_during_inference(recorder) -> None:
     r.worker.submit(request)
     r.wait(1)
     assert r.of("a") == [[Outcome.EXPIRED]]
+
+
+def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None:
+    """And one that a call brought with it is no camera's."""
+
+    def unreadable() -> np.ndarray:
+        raise BadImageError("unreadable")
+
+    r = recorder()
+    for name in "abc":
+        r.worker.submit(Request(name, expressions=["red"], every_frame=True))
+    for stamp in (1, 2):
+        r.worker.offer(CameraFrame(None, stamp, "camera", unreadable))
+        r.wait(3 * stamp)
+    own = CameraFrame(None, 3, "", unreadable)
+    r.worker.submit(Request("call", expressions=["red"], source=Source.SERVICE, frame=own))
+    r.wait(7)
+    assert r.worker.counts.bad_frames == 2
 
 
 def test_full_queue_is_said(recorder) -> None:
