@@ -22,12 +22,16 @@ from tiny_datasets import (
     write_reason_seg,
     write_root,
 )
+from torch.utils.data import DataLoader, Dataset
 
 from gsva_ros.errors import InputError
+from gsva_ros.programs.app_export import write_labelled
 from gsva_ros.train.config import Data
+from gsva_ros.train.sources.labelled_bag import LabelledBag
 from gsva_ros.train.sources.negatives import Known, Negatives
 from gsva_ros.train.sources.sample import Reasoning, Segments, Source, Talk
 from gsva_ros.train.sources.table import KINDS, make
+from gsva_ros.truth import Referring
 
 
 def picture(path: Path, value: int = 90, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
@@ -307,6 +311,33 @@ def test_a_class_without_a_name_is_told(tmp_path: Path) -> None:
     made = make(Data(kind="ade20k", root=str(tmp_path), **options), "sources.0")
     with pytest.raises(InputError, match="holds class 2 of 1"):
         draws(made, 1)
+
+
+class Sums(Dataset[int]):
+    """The sum of the pixels that are drawn at each number."""
+
+    def __init__(self, bag: LabelledBag) -> None:
+        self.bag = bag
+
+    def __len__(self) -> int:
+        return 80
+
+    def __getitem__(self, number: int) -> int:
+        return int(self.bag.draw(np.random.default_rng(number)).image.sum(dtype=np.int64))
+
+
+def test_a_bag_is_read_by_several_processes_at_once(tmp_path: Path) -> None:
+    rng, mask = np.random.default_rng(0), np.ones((240, 320), bool)
+    frames = {
+        str(k): (rng.integers(0, 255, (240, 320, 3), dtype=np.uint8), f"thing {k}")
+        for k in range(12)
+    }
+    labelled = {k: (rgb, [Referring(text, "", 1, mask)]) for k, (rgb, text) in frames.items()}
+    folder, _ = write_labelled(tmp_path, labelled)
+    sums = Sums(LabelledBag(str(folder), absent=0.0))
+    alone = [sums[number] for number in range(len(sums))]
+    assert len(set(alone)) == 12
+    assert list(DataLoader(sums, batch_size=None, num_workers=2)) == alone
 
 
 FRAMES = [
