@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import one_line
 from .files import DatasetError, read_json
 
-#: A picture's entry, with at least `file_name`, and its annotations.
+#: A picture's entry, with at least `file_name`, `height` and `width`, and its annotations.
 Annotated = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
@@ -23,7 +23,7 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
         categories = {c["id"]: str(c["name"]) for c in data["categories"]}
         pictures: dict[Any, Annotated] = {i["id"]: (i, []) for i in data["images"]}
         for info, _ in pictures.values():
-            Path(info["file_name"])
+            Path(info["file_name"]), info["height"], info["width"]
         for annotation in data["annotations"]:
             category, picture = annotation["category_id"], annotation["image_id"]
             if category not in categories:

@@ -52,12 +52,37 @@ class Skip:
             self.problems.append(message)
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture file as uint8 [H, W, 3] RGB; DatasetError where it is none."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+#: How a picture is read: turned as its EXIF says, or with its pixels as they are stored.
+SHOWN, STORED = cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
+    """A picture file as uint8 [H, W, 3] RGB, SHOWN or STORED; DatasetError where it is none."""
+    bgr = cv2.imread(str(path), how)
     if bgr is None:
         raise DatasetError(f"{path}: missing, or not a picture")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+
+
+def read_annotated(path: Path, size: tuple[int, int], by: str) -> NDArray[np.uint8]:
+    """A picture file with its pixels where its annotations mean them, uint8 [H, W, 3] RGB.
+
+    COCO's annotations are of the pixels as they are stored; of one whose size fits only so, as it is shown.
+
+    Args:
+        size: height and width by the annotations. by: what says so, for errors.
+
+    Raises:
+        DatasetError: no picture, or one that is of another size either way.
+    """
+    for how in (STORED, SHOWN):
+        rgb = read_picture(path, how)
+        if rgb.shape[:2] == size:
+            return rgb
+    raise DatasetError(
+        f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, and {by} says {size[1]}x{size[0]}: another picture, "
+        "or another version of the data set"
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -24,7 +24,7 @@ from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import asked
 from .crops import Crop, Labelled, Seen, closer, whole
-from .files import DatasetError, read_picture
+from .files import DatasetError, read_annotated
 from .refer import segmentation_mask
 
 
@@ -130,10 +130,11 @@ def write_photographs(
 def _labelled(
     photographs: Photographs, info: dict[str, Any], found: Sequence[dict[str, Any]]
 ) -> Labelled:
-    rgb = read_picture(photographs.images / info["file_name"])
+    path, size = photographs.images / info["file_name"], (info["height"], info["width"])
+    rgb = read_annotated(path, size, str(photographs.annotations))
     called = [photographs.names.names.get(a["category"], []) for a in found]
     crowd = [bool(a.get("iscrowd")) for a in found]
-    return Labelled(rgb, _masks(found, rgb.shape[:2]), called, crowd)
+    return Labelled(rgb, _masks(found, size), called, crowd)
 
 
 def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

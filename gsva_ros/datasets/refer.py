@@ -23,7 +23,7 @@ from pycocotools import mask as rle
 
 from ..errors import one_line
 from ..truth import Mask, Referring, TruthError, run_lengths_mask
-from .files import DatasetError, Picture, Skip, read_json, read_picture
+from .files import DatasetError, Picture, Skip, read_annotated, read_json
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 
@@ -178,12 +178,7 @@ def _read(
     lower: bool,
 ) -> tuple[NDArray[np.uint8], list[Referring]]:
     height, width = info["height"], info["width"]
-    rgb = read_picture(path)
-    if rgb.shape[:2] != (height, width):
-        raise DatasetError(
-            f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, and instances.json says {width}x{height}: "
-            "another picture, or another version of the data set"
-        )
+    rgb = read_annotated(path, (height, width), "instances.json")
     queries = []
     for ref in references:
         ids, truth = _instances(ref), np.zeros((height, width), bool)

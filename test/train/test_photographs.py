@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 
 from gsva_ros.cli import main
 from gsva_ros.scenes import SceneSet
@@ -45,7 +46,9 @@ class Maker:
                     "iscrowd": int(size.get("crowd", 0)),
                 }
             )
-        self.images.append({"id": number, "file_name": f"{number}.png"})
+        self.images.append(
+            {"id": number, "file_name": f"{number}.png", "width": width, "height": height}
+        )
         cv2.imwrite(str(self.folder / "images" / f"{number}.png"), rgb[..., ::-1])
 
     def write(self, names: Any = NAMES, crops: int = 1) -> SceneSet:
@@ -217,6 +220,44 @@ def test_neither_a_mask_nor_a_box(maker, capsys):
     with pytest.raises(AssertionError):
         maker.write()
     assert "box" in capsys.readouterr().err
+
+
+def turn(path: Path) -> None:
+    """Let a picture's EXIF say that it is to be shown turned by a quarter."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(path).save(path, exif=exif)
+
+
+def test_masks_lie_where_their_pixels_are_stored(maker):
+    maker.picture(("bottle", RED, (20, 30, 60, 150)))
+    as_stored = maker.write()
+    turn(maker.folder / "images/0.png")
+    turned = maker.write()
+    assert np.array_equal(turned.rgb[0], as_stored.rgb[0])
+    assert np.array_equal(turned.instances[0], as_stored.instances[0])
+
+
+def test_masks_of_a_picture_as_it_is_shown(maker):
+    maker.picture(("bottle", RED, (20, 30, 60, 150)))
+    turn(maker.folder / "images/0.png")
+    maker.images[0] |= {"width": 300, "height": 400}
+    x0, x1, y0, y1 = 300 - 180, 300 - 30, 20, 80  # where a quarter of a turn brings it
+    maker.annotations[0]["segmentation"] = [[x0, y0, x1, y0, x1, y1, x0, y1]]
+    scenes = maker.write()
+    red = scenes.rgb[0][..., 0] > 150
+    assert ((scenes.instances[0] == 1) != red).mean() < 0.01
+    assert red.any()
+
+
+def test_a_picture_of_neither_size_is_told(maker, capsys):
+    maker.picture(("bottle", RED, (20, 30, 60, 150)))
+    maker.images[0]["width"] = 401
+    with pytest.raises(AssertionError):
+        maker.write()
+    told = capsys.readouterr().err
+    assert "0.png is 400x300" in told
+    assert "coco.json says 401x300" in told
 
 
 def test_nothing_to_ask(maker, capsys):

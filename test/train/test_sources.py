@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny_datasets import (
     HEIGHT,
     LEFT,
@@ -225,6 +225,20 @@ def test_parts(kind: str, said: set[str], tmp_path: Path) -> None:
     assert {words for sample in samples for words in sample.expressions} == said
     assert set(made.expressions()) == said
     assert (samples[0].masks[0] ^ LEFT).sum() < 30
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("paco", "coco/train2017"), ("ade20k", "ade20k")])
+def test_masks_lie_where_the_pixels_are_stored(kind: str, folder: str, tmp_path: Path) -> None:
+    made = source(kind, tmp_path)
+    (path,) = (tmp_path / folder).rglob("*.jpg")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stored = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    stored[:, :20] = 200
+    Image.fromarray(stored).save(path, exif=exif)
+    for sample in draws(made, 5):
+        assert np.abs(sample.image.astype(int) - stored).mean() < 5
+        assert sample.masks.shape[1:] == (HEIGHT, WIDTH)
 
 
 def test_talk(tmp_path: Path) -> None:

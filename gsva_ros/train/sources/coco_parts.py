@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...datasets.coco import read_coco
-from ...datasets.files import DatasetError, read_picture
+from ...datasets.files import DatasetError, read_annotated
 from ...datasets.refer import segmentation_mask
 from .sample import Segments
 
@@ -22,7 +22,7 @@ class CocoParts:
     def __init__(self, annotations: Path, images: Path, per_image: int) -> None:
         """Read one COCO file, whose categories are "thing" or "thing:part"."""
         categories, pictures = read_coco(annotations)
-        self._images, self._per_image = images, per_image
+        self._annotations, self._images, self._per_image = annotations, images, per_image
         self._names = {category: _name(category) for category in categories}
         self._pictures = [(info, found) for info, found in pictures if found]
         if not self._pictures:
@@ -38,8 +38,9 @@ class CocoParts:
         chosen = [found[k] for k in rng.permutation(len(found))[: self._per_image]]
         words = [self._names[annotation["category"]] for annotation in chosen]
         texts = [_said(name)[int(rng.integers(len(_said(name))))] for name in words]
-        rgb = read_picture(self._images / info["file_name"])
-        masks = [segmentation_mask(a["segmentation"], *rgb.shape[:2]) for a in chosen]
+        path, size = self._images / info["file_name"], (info["height"], info["width"])
+        rgb = read_annotated(path, size, str(self._annotations))
+        masks = [segmentation_mask(a["segmentation"], *size) for a in chosen]
         return Segments(rgb, tuple(texts), np.stack(masks), classes=True)
 
 

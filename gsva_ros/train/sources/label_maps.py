@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...conversions import MessageError, check_size
-from ...datasets.files import DatasetError, read_json, read_picture
+from ...datasets.files import DatasetError, read_annotated, read_json
 from ...errors import InputError, one_line
 from .sample import Segments
 
@@ -48,9 +48,7 @@ class LabelMaps:
             if here:
                 break
         chosen = [here[k] for k in rng.permutation(len(here))[: self._per_image]]
-        rgb = read_picture(image)
-        if rgb.shape[:2] != classes.shape:
-            raise DatasetError(f"{labels} is of another size than {image}")
+        rgb = read_annotated(image, classes.shape, str(labels))
         masks = np.stack([classes == c for c in chosen])
         return Segments(rgb, tuple(self._names[c] for c in chosen), masks, classes=True)
 
