@@ -160,11 +160,12 @@ def _fair(photograph: Labelled, box: Box) -> tuple[list[tuple[int, int]], set[st
     fair: list[tuple[int, int]] = []
     doubtful: set[str] = set()
     for k, (mask, names) in enumerate(zip(photograph.masks, photograph.called, strict=True)):
-        inside = int(mask[y0:y1, x0:x1].sum())
-        if not names or not inside:
+        inside, own = int(mask[y0:y1, x0:x1].sum()), int(mask.sum())
+        if not names or (own and not inside):
             continue
+        # A mask without a pixel is of a thing that stands nobody knows where.
         small = inside < LEAST * (y1 - y0) * (x1 - x0)
-        if photograph.crowd[k] or small or inside < LEAST_OWN * mask.sum():
+        if photograph.crowd[k] or small or inside < LEAST_OWN * own:
             doubtful |= set(names)
         else:
             fair.append((inside, k))

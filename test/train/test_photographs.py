@@ -151,6 +151,15 @@ def test_nobody_asks_for_what_is_doubtful(maker, thing, size):
         assert not any("bottle" in text for text in here)
 
 
+def test_nobody_asks_for_what_has_a_mask_without_a_pixel(maker):
+    maker.picture(("bottle", RED, (100, 60, 60, 150)), ("ball", GREEN, (250, 100, 60, 60)))
+    maker.annotations[0]["segmentation"] = [[100, 60, 160, 210]]
+    scenes = maker.write(crops=4)
+    assert len(scenes) > 1
+    for row in range(len(scenes)):
+        assert not any("bottle" in text for text in asked(scenes, row))
+
+
 def test_all_of_a_photograph_first_and_then_parts_of_it(maker):
     maker.picture(("bottle", RED, (60, 50, 60, 300)), width=180, height=400)
     scenes = maker.write(crops=5)

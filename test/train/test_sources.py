@@ -241,6 +241,22 @@ def test_masks_lie_where_the_pixels_are_stored(kind: str, folder: str, tmp_path:
         assert sample.masks.shape[1:] == (HEIGHT, WIDTH)
 
 
+def test_a_part_whose_mask_has_no_pixel_is_not_drawn(tmp_path: Path) -> None:
+    paco(tmp_path)
+    path = tmp_path / "vlpart/paco/annotations/paco_lvis_v1_train.json"
+    data = json.loads(path.read_text())
+    (whole,) = data["annotations"]
+    data["annotations"] += [whole | {"segmentation": [[5, 5, 15, 15]]}] * 3
+    path.write_text(json.dumps(data))
+    made = make(Data(kind="paco", root=str(tmp_path)), "sources.0")
+    assert all(len(sample.masks) == 1 and sample.masks.any() for sample in draws(made))
+    data["annotations"] = data["annotations"][1:]
+    path.write_text(json.dumps(data))
+    made = make(Data(kind="paco", root=str(tmp_path)), "sources.0")
+    with pytest.raises(InputError, match="anything that is there"):
+        draws(made, 1)
+
+
 def test_talk(tmp_path: Path) -> None:
     (sample,) = draws(source("llava_instruct", tmp_path), 1)
     assert isinstance(sample, Talk)

@@ -6,6 +6,7 @@ Source: the official `SemSegDataset` and its folders (LeapLabTHU/GSVA at 618dc79
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ...datasets.coco import read_coco
 from ...datasets.files import DatasetError, read_annotated
 from ...datasets.refer import segmentation_mask
-from .sample import Segments
+from .sample import Segments, redrawn
 
 
 class CocoParts:
@@ -33,15 +34,19 @@ class CocoParts:
         return {text for name in self._names.values() for text in _said(name)}
 
     def draw(self, rng: np.random.Generator) -> Segments:
-        """A picture with some of its annotations."""
+        """A picture with some of its annotations, all of which have a pixel."""
+        return redrawn(self._draw, rng)
+
+    def _draw(self, rng: np.random.Generator) -> Segments:
         info, found = self._pictures[int(rng.integers(len(self._pictures)))]
-        chosen = [found[k] for k in rng.permutation(len(found))[: self._per_image]]
-        words = [self._names[annotation["category"]] for annotation in chosen]
-        texts = [_said(name)[int(rng.integers(len(_said(name))))] for name in words]
         path, size = self._images / info["file_name"], (info["height"], info["width"])
         rgb = read_annotated(path, size, str(self._annotations))
-        masks = [segmentation_mask(a["segmentation"], *size) for a in chosen]
-        return Segments(rgb, tuple(texts), np.stack(masks), classes=True)
+        shuffled = (found[k] for k in rng.permutation(len(found)))
+        drawn = ((a["category"], segmentation_mask(a["segmentation"], *size)) for a in shuffled)
+        seen = list(islice(((name, mask) for name, mask in drawn if mask.any()), self._per_image))
+        texts = [str(rng.choice(_said(self._names[category]))) for category, _ in seen]
+        masks = np.array([mask for _, mask in seen], bool).reshape(-1, *size)
+        return Segments(rgb, tuple(texts), masks, classes=True)
 
 
 class Paco(CocoParts):
