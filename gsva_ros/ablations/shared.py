@@ -16,7 +16,7 @@ from ..model.gsva import GSVA
 from ..scenes import SceneSet
 from ..sim.dataset import write_dataset
 from ..train.frames import Frames
-from ..train.kept import kept
+from ..train.kept import kept, key_of
 
 BASE_MODEL = "gsva-mini"
 COUNTS = {"train": 6000, "val": 150, "test": 300}
@@ -50,10 +50,15 @@ def seen(folder: Path, split: str) -> Seen:
     write_dataset(place, split, COUNTS[split], workers=1)
     scenes = SceneSet(place, split)
     model = load_converted(model_directory(BASE_MODEL)).model
-    frames = Frames(scenes, model.config)
-    count = len(scenes)
-    (clip,) = kept([place / "clip.npy"], count, 32, lambda r: [model.encode_clip(frames.clip(r))])
-    (sam,) = kept([place / "sam.npy"], count, 32, lambda r: [model.encode_sam(frames.sam(r))])
+    frames, key = Frames(scenes, model.config), key_of(model, scenes.folders)
+    files = [place / "clip.npy", place / "sam.npy"]
+    clip, sam = kept(
+        files,
+        key,
+        len(scenes),
+        32,
+        lambda r: [model.encode_clip(frames.clip(r)), model.encode_sam(frames.sam(r))],
+    )
     return Seen(scenes, clip, sam)
 
 

@@ -22,7 +22,7 @@ from ..model.reading import Reader
 from ..model.refiner import SIDE, filled, stretched, window
 from .batches import jittered
 from .frames import Frames
-from .kept import kept
+from .kept import kept, key_of
 from .movable import Movable
 from .vision import drawn_losses, iou_of
 
@@ -54,7 +54,8 @@ class EdgeStage:
         """Args: cache: the file that keeps the masks. jitter: of the windows (`batches.jittered`)."""
         self._model, self._prompt, self._frames, self._jitter = model, prompt, frames, jitter
         self._asked = [self._choose(row) for row in range(len(frames))]
-        (self._masks,) = kept([cache], len(frames), BATCH, self._draw_coarse)
+        key = key_of(model.model, frames.scenes.folders)
+        (self._masks,) = kept([cache], key, len(frames), BATCH, self._draw_coarse)
         self._drawn = np.array(
             [
                 (row, number)

@@ -18,7 +18,7 @@ from ..model.images import pretrained_stems
 from ..model.sam import SamPreprocessor
 from ..scenes import SceneSet, Stacked
 from .batches import jittered
-from .kept import kept
+from .kept import kept, key_of
 from .movable import Movable
 
 BATCH = 32
@@ -102,6 +102,7 @@ class Seen(nn.Module):
 
     def __init__(self, frames: Frames, backbone: nn.Module) -> None:
         super().__init__()
+        self.backbone = backbone
         self.last: list[Tensor] = []
 
         def look(rows: npt.NDArray[np.int64]) -> list[Tensor]:
@@ -112,7 +113,10 @@ class Seen(nn.Module):
         first, files, side = 0, [], frames.resized[0]
         for folder, count in frames.scenes.folders:
             paths = [folder / f"backbone_{side}_{stride}.npy" for stride, _ in SCALES]
-            files.append(kept(paths, count, BATCH, lambda rows, first=first: look(rows + first)))
+            key = key_of(backbone, [(folder, count)])
+            files.append(
+                kept(paths, key, count, BATCH, lambda rows, first=first: look(rows + first))
+            )
             first += count
         self._scales = [Stacked(parts) for parts in zip(*files, strict=True)]
 

@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
+
+Compute = Callable[[npt.NDArray[np.int64]], Sequence[Tensor]]
+
+
+def key_of(module: nn.Module, folders: Iterable[tuple[Path, int]]) -> str:
+    """A text that differs where the module's weights do, or the scenes in `SceneSet.folders`."""
+    digest = hashlib.sha256()
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    for folder, count in folders:
+        # Gigabytes of pictures are not read for it: they were not written since.
+        rgb = (folder / "rgb.npy").stat()
+        digest.update(f"{count} {rgb.st_size} {rgb.st_mtime_ns}".encode())
+        digest.update((folder / "scenes.jsonl").read_bytes())
+    return digest.hexdigest()
 
 
 def kept(
-    paths: Sequence[Path],
-    count: int,
-    batch: int,
-    compute: Callable[[npt.NDArray[np.int64]], Sequence[Tensor]],
+    paths: Sequence[Path], key: str, count: int, batch: int, compute: Compute
 ) -> list[npt.NDArray[np.float16]]:
     """Features of `count` scenes, float16 [count, ...] and memory-mapped, one file each.
 
     Args:
+        key: of what computes them and of the scenes (`key_of`); it is kept beside the files.
         compute: of the scenes' rows [B], `batch` of them at a time, each file's features [B, ...]; called
-            only where a file is missing, or is of another number of scenes.
+            only where a file is missing, or was computed under another key.
     """
-    if not all(path.exists() and len(np.load(path, mmap_mode="r")) == count for path in paths):
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
-        partial = [path.with_suffix(".partial") for path in paths]
-        files: list[np.memmap] = []
-        for start in tqdm(range(0, count, batch), desc=paths[0].stem, mininterval=5.0):
-            rows = np.arange(start, min(start + batch, count))
-            with torch.no_grad():
-                found = [features.half().cpu().numpy() for features in compute(rows)]
-            if not files:
-                files = [
-                    np.lib.format.open_memmap(path, "w+", np.float16, (count, *features.shape[1:]))
-                    for path, features in zip(partial, found, strict=True)
-                ]
-            for file, features in zip(files, found, strict=True):
-                file[rows] = features
+    told = paths[0].with_suffix(".key")
+    if not (all(path.exists() for path in [told, *paths]) and told.read_text() == key):
+        partial = _computed(paths, count, batch, compute)
+        told.unlink(
+            missing_ok=True
+        )  # a stop between the files leaves none that seem to fit together
         for path, whole in zip(partial, paths, strict=True):
             path.rename(whole)
+        told.write_text(key)
     return [np.load(path, mmap_mode="r") for path in paths]
+
+
+def _computed(paths: Sequence[Path], count: int, batch: int, compute: Compute) -> list[Path]:
+    """Files of the features, under names of their own."""
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    partial = [path.with_suffix(".partial") for path in paths]
+    files: list[np.memmap] = []
+    for start in tqdm(range(0, count, batch), desc=paths[0].stem, mininterval=5.0):
+        rows = np.arange(start, min(start + batch, count))
+        with torch.no_grad():
+            found = [features.half().cpu().numpy() for features in compute(rows)]
+        if not files:
+            files = [
+                np.lib.format.open_memmap(path, "w+", np.float16, (count, *features.shape[1:]))
+                for path, features in zip(partial, found, strict=True)
+            ]
+        for file, features in zip(files, found, strict=True):
+            file[rows] = features
+    return partial

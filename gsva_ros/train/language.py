@@ -22,7 +22,7 @@ from ..scenes import SceneSet
 from .batches import around
 from .frames import Frames, Pictures
 from .grounding import Grounding, Read
-from .kept import kept
+from .kept import kept, key_of
 from .known import Known, known
 from .movable import Movable
 from .packing import Packed, pack, read_packed
@@ -187,5 +187,6 @@ class LanguageStage:
         def encode(rows: np.ndarray) -> list[Tensor]:
             return [self._encode(self._frames.draw(rows, np.random.default_rng(0)))]
 
-        (features,) = kept([path], len(self._frames), 64, encode)
+        key = key_of(self._loss.model.model.vision_tower, self._frames.scenes.folders)
+        (features,) = kept([path], key, len(self._frames), 64, encode)
         return features

@@ -41,7 +41,7 @@ from .parts import export, partway, select
 from .prompts import SymbolicPrompt
 from .recipe import REFINER, mini_config
 from .text import Branches, train_tokenizer
-from .trainer import Task
+from .trainer import Task, states
 from .vision import ClipStage, SamStage
 
 #: `model` of a run that begins with random weights.
@@ -116,7 +116,7 @@ def new_mini(config: Config) -> Checkpoint:
     scenes = _scenes(config)
     config.out.mkdir(parents=True, exist_ok=True)
     tokenizer = config.out / TOKENIZER_NAME
-    if not tokenizer.exists():
+    if not states(config.out):  # a run that goes on has learnt its own pieces
         train_tokenizer(_texts(scenes), tokenizer)
     torch.manual_seed(config.seed)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))

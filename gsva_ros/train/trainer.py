@@ -247,16 +247,21 @@ class Trainer:
                 del state[name]
 
     def _resume(self) -> None:
-        states = sorted(p for p in self.config.out.glob(f"{STATE}-*") if p.suffix != ".partial")
-        if not states:
+        found = states(self.config.out)
+        if not found:
             return
         try:
-            self.accelerator.load_state(str(states[-1]), strict=False)
+            self.accelerator.load_state(str(found[-1]), strict=False)
         except Exception as error:  # torch and accelerate raise theirs, for what does not fit
             raise InputError(
-                f"{states[-1]}: not a state of this run: {one_line(error)}; choose another `out`, or "
+                f"{found[-1]}: not a state of this run: {one_line(error)}; choose another `out`, or "
                 "delete the folder to begin anew"
             ) from error
+
+
+def states(out: Path) -> list[Path]:
+    """The whole states in a run's folder, the latest last."""
+    return sorted(path for path in out.glob(f"{STATE}-*") if path.suffix != ".partial")
 
 
 def _point(link: Path, target: Path) -> None:

@@ -14,8 +14,12 @@ import torch
 from PIL import ExifTags, Image
 
 from gsva_ros.cli import main
+from gsva_ros.engine import model_directory
+from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.scenes import SceneSet
+from gsva_ros.train.frames import Frames
 from gsva_ros.train.joint import JointStage
+from gsva_ros.train.kept import key_of
 
 NAMES = {
     "names": {"cup": ["mug", "glass"], "bottle": ["bottle"], "ball": ["ball"], "tin": ["", "can"]},
@@ -287,6 +291,43 @@ def test_masks_are_not_learnt_from_boxes(maker):
         masks = stage.draw(step, 2).masks
         assert masks.chosen.tolist() == [1]
         assert torch.equal(masks.truth[0], torch.from_numpy(scenes.instances[1] == 1))
+
+
+def test_features_are_of_the_pictures_that_are_there_now(maker):
+    def features() -> list[torch.Tensor]:
+        scenes = SceneSet(maker.folder / "scenes", "train")
+        model = load_converted(model_directory("gsva-mini")).model
+        frames = Frames(scenes, model.config)
+        frames.remember(model)
+        return frames.draw(np.arange(len(scenes)), np.random.default_rng(0)).features
+
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.write()
+    first = features()
+    files = sorted((maker.folder / "scenes").glob("backbone_*.npy"))
+    written = [path.stat().st_mtime_ns for path in files]
+    assert all(torch.equal(a, b) for a, b in zip(first, features(), strict=True))
+    assert [path.stat().st_mtime_ns for path in files] == written  # and not computed again
+    picture = maker.folder / "images/0.png"
+    cv2.imwrite(str(picture), cv2.flip(cv2.imread(str(picture)), 0))
+    maker.write()
+    anew = features()
+    assert not any(torch.equal(a, b) for a, b in zip(first, anew, strict=True))
+    for path in files:
+        path.unlink()
+    assert all(torch.equal(a, b) for a, b in zip(anew, features(), strict=True))
+
+
+def test_a_key_tells_other_weights_and_fewer_scenes(maker):
+    for _ in range(2):
+        maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    folder = maker.write().folders[0][0]
+    module = torch.nn.Linear(2, 2)
+    keys = {key_of(module, [(folder, 2)]), key_of(module, [(folder, 1)])}
+    keys |= {key_of(module, [(folder, 2), (folder, 2)])}
+    with torch.no_grad():
+        module.bias += 1
+    assert len(keys | {key_of(module, [(folder, 2)])}) == 4
 
 
 class Drawn:

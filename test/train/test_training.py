@@ -25,7 +25,7 @@ from gsva_ros.programs.train import train
 from gsva_ros.scenes import Expression, SceneSet, joined
 from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.train.config import Config, Data, read_config
-from gsva_ros.train.stages import new_mini
+from gsva_ros.train.stages import new_mini, task
 from gsva_ros.train.text import Branches
 
 
@@ -177,6 +177,30 @@ def rewritten(scenes: Path, out: Path, change: Callable[[dict[str, Any]], dict[s
     lines = [json.loads(line) for line in (out / "scenes.jsonl").read_text().splitlines()]
     (out / "scenes.jsonl").write_text("".join(json.dumps(change(line)) + "\n" for line in lines))
     return out
+
+
+def test_what_a_run_keeps_is_of_its_own_scenes_and_model(scenes: Path, tmp_path: Path) -> None:
+    """A folder in which an earlier run was configured otherwise, and stopped before its first state."""
+    word = {"text": "the quixotic zyzzyva", "category": "single", "targets": [1]}
+    other = rewritten(scenes, tmp_path / "s", lambda scene: scene | {"expressions": 20 * [word]})
+    config = stage_config(CONFIGS[2], other, tmp_path, model="new", out=tmp_path / "used")
+    fresh = stage_config(CONFIGS[2], scenes, tmp_path, model="new", out=tmp_path / "fresh")
+    used = fresh.model_copy(update={"out": config.out})
+    task(config, new_mini(config), None)
+    for run in (used, fresh):
+        task(run, new_mini(run), None)
+    for name in ("tokenizer.model", "clip_tokens.npy"):
+        assert (used.out / name).read_bytes() == (fresh.out / name).read_bytes()
+
+    train(used)
+    tokenizer = (used.out / "tokenizer.model").read_bytes()
+    train(config.model_copy(update={"steps": 2}))  # a run that goes on keeps its pieces
+    assert (used.out / "tokenizer.model").read_bytes() == tokenizer
+
+    taught = load_converted(model_directory("gsva-mini"))
+    task(fresh, taught, None)
+    seen = np.load(fresh.out / "clip_tokens.npy")
+    assert not np.array_equal(seen, np.load(used.out / "clip_tokens.npy"))
 
 
 def test_scenes_that_hold_nothing_named_teach_no_masks(scenes: Path, tmp_path: Path) -> None:
