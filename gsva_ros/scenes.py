@@ -16,6 +16,8 @@ import numpy.typing as npt
 from .errors import InputError, one_line
 
 MAX_OBJECTS = 12
+#: The file that says what a folder of scenes holds.
+META = "meta.json"
 _FRAMES = ("rgb", "instances")
 
 
@@ -83,7 +85,12 @@ class SceneSet:
             ) from error
 
     def _read(self, path: Path, split: str, limit: int | None) -> None:
-        meta = json.loads((path / "meta.json").read_text())
+        if not (path / META).exists():
+            raise InputError(
+                f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was stopped while it made "
+                f"them: there is no {META}; start the command again"
+            )
+        meta = json.loads((path / META).read_text())
         if meta["split"] != split:
             raise InputError(
                 f"{path}: holds the {meta['split']!r} split, {split!r} was asked for; "

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, one_line, validated
 from ..phrasing.unknown import HELD_OUT
-from ..scenes import Expression
+from ..scenes import META, Expression
 from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import asked
@@ -97,6 +97,7 @@ def write_photographs(
     _, pictures = read_coco(photographs.annotations)
     shape = (len(pictures) * crops, size[1], size[0])
     out.mkdir(parents=True, exist_ok=True)
+    (out / META).unlink(missing_ok=True)  # written last: half a set is none
     rgb = np.lib.format.open_memmap(out / "rgb.npy", "w+", np.uint8, (*shape, 3))
     instances = np.lib.format.open_memmap(out / "instances.npy", "w+", np.uint8, shape)
     lines: list[str] = []
@@ -123,7 +124,7 @@ def write_photographs(
         "colours": list(colours),
     }
     (out / "scenes.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    (out / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+    (out / META).write_text(json.dumps(meta, indent=2) + "\n")
     return len(lines)
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..scenes import META
 from .expressions import SeenObject
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
@@ -147,7 +148,7 @@ def write_dataset(
         raise InputError(f"the world {world!r} takes no {' or '.join(named)}")
     more.load()  # what cannot be read is told here, not by a worker
     meta |= named
-    meta_path, lines_path = out / "meta.json", out / "scenes.jsonl"
+    meta_path, lines_path = out / META, out / "scenes.jsonl"
     arrays = {"rgb.npy": (count, height, width, 3), "instances.npy": (count, height, width)}
     if meta_path.exists():
         if {"world": "v1", **json.loads(meta_path.read_text())} != meta:

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 
 from gsva_ros.cli import main
 from gsva_ros.engine import model_directory
+from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.scenes import SceneSet
 from gsva_ros.train.frames import Frames
@@ -211,6 +212,16 @@ def test_what_is_no_data_set(maker, capsys):
     (maker.folder / "coco.json").write_text('{"images": []}')
     assert maker.command() == 2
     assert "coco.json" in capsys.readouterr().err
+
+
+def test_a_set_that_was_half_written_is_none(maker):
+    for _ in range(2):
+        maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    (maker.folder / "images/1.png").unlink()
+    assert maker.command() == 2
+    with pytest.raises(InputError, match=r"scenes: .*stopped.*no meta\.json; start the command"):
+        SceneSet(maker.folder / "scenes", "train")
 
 
 def test_boxes_teach_what_is_there_and_no_outlines(maker):
