@@ -68,9 +68,8 @@ class EdgeStage:
                 "the model draws no mask on any of these scenes: edges are learnt after all else"
             )
 
-    def draw(self, step: int, batch: int) -> EdgeBatch:
+    def draw(self, step: int, batch: int, rng: np.random.Generator) -> EdgeBatch:
         """The step's windows, turned, mirrored and in another light."""
-        rng = np.random.default_rng([5, step])
         chosen = self._drawn[rng.integers(len(self._drawn), size=batch)]
         found = [self._window(int(row), int(number), rng) for row, number in chosen]
         pictures, logits, truth = zip(*found, strict=True)

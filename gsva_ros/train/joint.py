@@ -55,9 +55,8 @@ class JointStage:
         self._loss, self._questions = loss, questions
         self._symbolic, self._frames = symbolic, frames
 
-    def draw(self, step: int, batch: int) -> JointBatch:
+    def draw(self, step: int, batch: int, rng: np.random.Generator) -> JointBatch:
         """The step's scenes, questions and masks."""
-        rng = np.random.default_rng([4, step])
         rows = self._questions.rows(rng, batch)
         asked = self._questions.about(rows, rng)
         masks = self._masks(rows, asked, rng, self.PER_FRAME * batch)

@@ -160,9 +160,8 @@ class LanguageStage:
         self._loss, self._questions, self._frames, self._simple = loss, questions, frames, simple
         self._kept = self._features(cache) if cache else None
 
-    def draw(self, step: int, batch: int) -> LanguageBatch:
+    def draw(self, step: int, batch: int, rng: np.random.Generator) -> LanguageBatch:
         """The step's scenes and questions."""
-        rng = np.random.default_rng([3, step])
         rows = self._questions.rows(rng, batch)
         simple = 1.0 - step / self._simple if step < self._simple else 0.0
         asked = self._questions.about(rows, rng, simple)

@@ -62,8 +62,8 @@ TRAINED = {
 class Lesson(Protocol):
     """What a stage learns from, and by which losses."""
 
-    def draw(self, step: int, batch: int) -> Movable:
-        """The step's batch of so many scenes, a function of the step; other processes may call it."""
+    def draw(self, step: int, batch: int, rng: np.random.Generator) -> Movable:
+        """The step's batch of so many scenes, a function of step and `rng`; other processes may call it."""
 
     def losses(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch on the model's device, and figures about it."""
@@ -72,12 +72,13 @@ class Lesson(Protocol):
 class Steps(Dataset[Movable]):
     """Step n's batch at index n, without end."""
 
-    def __init__(self, lesson: Lesson, batch: int) -> None:
-        self._lesson, self._batch = lesson, batch
+    def __init__(self, lesson: Lesson, batch: int, seed: int) -> None:
+        self._lesson, self._batch, self._seed = lesson, batch, seed
 
     def __getitem__(self, number: int) -> Movable:
         """The batch of this step."""
-        return self._lesson.draw(number, self._batch)
+        rng = np.random.default_rng([self._seed, number])
+        return self._lesson.draw(number, self._batch, rng)
 
 
 class Stage(nn.Module):
@@ -166,7 +167,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
         others = {k: v.cpu().contiguous() for k, v in state.items() if not k.startswith(prefix)}
         save_file(others, to / AUXILIARY)
 
-    return Task(stage, groups, Steps(stage.lesson, config.batch), write)
+    return Task(stage, groups, Steps(stage.lesson, config.batch, config.seed), write)
 
 
 def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Lesson:

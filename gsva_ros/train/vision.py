@@ -74,9 +74,8 @@ class ClipStage:
         self._model, self._frames, self._head, self._contrast = model, frames, head, contrast
         self._grid = model.config.patch_grid
 
-    def draw(self, step: int, batch: int) -> ClipBatch:
+    def draw(self, step: int, batch: int, rng: np.random.Generator) -> ClipBatch:
         """The step's scenes."""
-        rng = np.random.default_rng([1, step])
         scenes, grid = self._frames.scenes, self._grid
         rows = rng.integers(len(scenes), size=batch)
         return ClipBatch(self._frames.draw(rows, rng), dense_labels(scenes, rows, grid, grid))
@@ -124,9 +123,9 @@ class SamStage:
         named = (frames.scenes.kind >= 0).any(1)
         self._named = np.flatnonzero(named & frames.scenes.outlined)
 
-    def draw(self, step: int, batch: int) -> SamBatch:
+    def draw(self, step: int, batch: int, rng: np.random.Generator) -> SamBatch:
         """The step's scenes and prompts."""
-        rng, scenes = np.random.default_rng([2, step]), self._frames.scenes
+        scenes = self._frames.scenes
         rows = self._named[rng.integers(len(self._named), size=batch)]
         picks = [
             (i, *sample_prompt(scenes, int(r), rng))

@@ -299,7 +299,7 @@ def test_masks_are_not_learnt_from_boxes(maker):
     scenes = maker.write()
     stage = JointStage(None, Ask([["the bottle"], ["the bottle"]]), None, Drawn(scenes))
     for step in range(5):
-        masks = stage.draw(step, 2).masks
+        masks = stage.draw(step, 2, np.random.default_rng(step)).masks
         assert masks.chosen.tolist() == [1]
         assert torch.equal(masks.truth[0], torch.from_numpy(scenes.instances[1] == 1))
 

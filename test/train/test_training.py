@@ -203,6 +203,18 @@ def test_what_a_run_keeps_is_of_its_own_scenes_and_model(scenes: Path, tmp_path:
     assert not np.array_equal(seen, np.load(used.out / "clip_tokens.npy"))
 
 
+def test_the_seed_decides_what_is_drawn(scenes: Path, tmp_path: Path) -> None:
+    def drawn(seed: int) -> list[torch.Tensor]:
+        config = stage_config(CONFIGS[0], scenes, tmp_path, model="gsva-mini", seed=seed)
+        batches = task(config, load_converted(model_directory("gsva-mini")), None).batches
+        return [batches[step].pictures.pixels for step in range(3)]
+
+    first, again, other = drawn(0), drawn(0), drawn(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not torch.equal(first[0], first[1])
+
+
 def test_scenes_that_hold_nothing_named_teach_no_masks(scenes: Path, tmp_path: Path) -> None:
     def change(scene: dict[str, Any]) -> dict[str, Any]:
         named = scene["seed"] % 8 == 0
