@@ -125,7 +125,11 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
     """
     try:
         if isinstance(segmentation, dict):
-            counts = segmentation["counts"]
+            counts, size = segmentation["counts"], list(segmentation["size"])
+            if size != [height, width]:
+                raise DatasetError(
+                    f"its run lengths are of {size}, the picture is of {[height, width]} (height, width)"
+                )
             counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
             return run_lengths_mask(counts, (height, width))
         if segmentation and isinstance(segmentation[0], dict):

@@ -309,12 +309,14 @@ def test_what_cannot_be_used_ends_the_run_or_is_counted(
     [
         ({"size": [HEIGHT, WIDTH], "counts": [1, 2, 3]}, "add up to 6"),
         ({"size": [9999, 9999], "counts": "zzzzzzzz"}, "run lengths"),
+        (uncompressed(CROWD) | {"size": [WIDTH, HEIGHT]}, r"of \[60, 40\].*is of \[40, 60\]"),
         ({"size": [HEIGHT, WIDTH], "counts": [-5, 2405]}, "run lengths"),
         ({"size": [HEIGHT, WIDTH], "counts": None}, "run lengths"),
         ([[1e30, 2, 3, 4, 5, 6]], "coordinate"),
         ([[float("nan"), 2, 3, 4, 5, 6]], "coordinate"),
         ([["a", 2, 3, 4, 5, 6]], "not a COCO segmentation"),
         ({"size": 3}, "not a COCO segmentation"),
+        ({"size": 3, "counts": [1]}, "not a COCO segmentation"),
     ],
 )
 def test_hostile_segmentations_are_one_line(segmentation: Any, said: str) -> None:
