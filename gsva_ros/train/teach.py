@@ -27,10 +27,16 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     Everything that can be known to fail before the first step is tried here.
 
     Raises:
-        InputError: a source's data, an expression that is too long, too little memory.
+        InputError: a model without [REJ], a source's data, an expression that is too long, too little
+            memory.
     """
     set_seed(config.seed)  # the factors' first values, and dropout
     model = checkpoint.model
+    if not checkpoint.prompt.family.rejects:
+        raise InputError(
+            f"model: its family, {model.config.family}, has no [REJ], with which training answers what is "
+            "not there: begin with a GSVA"
+        )
     conversations = Conversations(checkpoint.prompt, config.words, config.joint)
     batcher = Batcher(conversations, model.config, config.jitter)
     sources = [(make(data, f"sources.{n}"), data.rate) for n, data in enumerate(config.sources)]

@@ -254,6 +254,12 @@ def test_the_command_scores_with_the_metrics_of_gsva_eval(
     assert f"gIoU {scores['gIoU']:.4f}" in said.rpartition("step 2:")[2]
 
 
+def test_a_family_without_rejection_is_refused(tmp_path: Path) -> None:
+    lisa = tiny_checkpoint(family="lisa", rej_token_id=None, conversation="llava_v1")
+    with pytest.raises(InputError, match=r"lisa, has no \[REJ\].*begin with a GSVA"):
+        task(config(tmp_path), lisa)
+
+
 def test_diverging_stops_with_the_last_good_state(tmp_path: Path) -> None:
     how = {"cases": "bag of nothing", "every": 4}
     settings = config(tmp_path, steps=20, evaluation=how)
