@@ -24,6 +24,7 @@ from tiny_datasets import (
 )
 from torch.utils.data import DataLoader, Dataset
 
+from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.programs.app_export import write_labelled
 from gsva_ros.train.config import Data
@@ -368,6 +369,14 @@ def test_a_bag_is_read_by_several_processes_at_once(tmp_path: Path) -> None:
     alone = [sums[number] for number in range(len(sums))]
     assert len(set(alone)) == 12
     assert list(DataLoader(sums, batch_size=None, num_workers=2)) == alone
+
+
+def test_maps_without_a_class_are_told(tmp_path: Path) -> None:
+    options = ade20k(tmp_path)
+    label_map(tmp_path / "ade20k/annotations/training/a.png", left=0, right=0, rest=0)
+    made = make(Data(kind="ade20k", root=str(tmp_path), **options), "sources.0")
+    with pytest.raises(DatasetError, match=r"annotations/training: .*other data is needed"):
+        draws(made, 1)
 
 
 FRAMES = [

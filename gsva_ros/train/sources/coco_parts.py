@@ -35,7 +35,7 @@ class CocoParts:
 
     def draw(self, rng: np.random.Generator) -> Segments:
         """A picture with some of its annotations, all of which have a pixel."""
-        return redrawn(self._draw, rng)
+        return redrawn(self._draw, rng, self._annotations)
 
     def _draw(self, rng: np.random.Generator) -> Segments:
         info, found = self._pictures[int(rng.integers(len(self._pictures)))]

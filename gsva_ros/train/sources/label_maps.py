@@ -17,7 +17,7 @@ from PIL import Image
 from ...conversions import MessageError, check_size
 from ...datasets.files import DatasetError, read_annotated, read_json
 from ...errors import InputError, one_line
-from .sample import Segments
+from .sample import Segments, redrawn
 
 #: Pixels of no class, after each data set's own way of saying so.
 NOTHING = 255
@@ -39,17 +39,15 @@ class LabelMaps:
 
     def draw(self, rng: np.random.Generator) -> Segments:
         """A picture with some of its classes; one of no class is drawn again."""
-        while True:
-            image, labels = self._pairs[int(rng.integers(len(self._pairs)))]
-            classes = self.labels(labels)
-            here = [
-                int(c) for c in np.unique(classes) if c != NOTHING and self._name(int(c), labels)
-            ]
-            if here:
-                break
+        return redrawn(self._draw, rng, self._pairs[0][1].parent)
+
+    def _draw(self, rng: np.random.Generator) -> Segments:
+        image, labels = self._pairs[int(rng.integers(len(self._pairs)))]
+        classes = self.labels(labels)
+        here = [int(c) for c in np.unique(classes) if c != NOTHING and self._name(int(c), labels)]
         chosen = [here[k] for k in rng.permutation(len(here))[: self._per_image]]
         rgb = read_annotated(image, classes.shape, str(labels))
-        masks = np.stack([classes == c for c in chosen])
+        masks = classes == np.array(chosen, np.uint8).reshape(-1, 1, 1)
         return Segments(rgb, tuple(self._names[c] for c in chosen), masks, classes=True)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:

@@ -44,7 +44,7 @@ class ReferSeg:
         if name not in refer.LAYOUTS:
             raise InputError(f"{root}: no data set {name!r}; there are {', '.join(refer.LAYOUTS)}")
         self._pictures = refer.pictures(Path(root), name, split, Skip(skip), split_by, lower=False)
-        self._per_image = per_image
+        self._per_image, self._place = per_image, f"{root}: {name} {split}"
 
     def expressions(self) -> Iterable[str]:
         """None: they stand in the references, which published models have read."""
@@ -52,7 +52,7 @@ class ReferSeg:
 
     def draw(self, rng: np.random.Generator) -> Segments:
         """A picture with some of its expressions, of which one at least is there."""
-        return redrawn(self._draw, rng)
+        return redrawn(self._draw, rng, self._place)
 
     def _draw(self, rng: np.random.Generator) -> Segments:
         rgb, queries = self._pictures[int(rng.integers(len(self._pictures)))].read()

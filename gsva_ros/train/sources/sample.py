@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ...datasets.files import DatasetError
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,18 @@ class Source(Protocol):
         """All that may be asked, so that one that is too long is found before the first step."""
 
 
-def redrawn(draw: Callable[[np.random.Generator], Segments], rng: np.random.Generator) -> Segments:
-    """Draw until something is there: rejections alone teach no mask, and the official leaves them out."""
+def redrawn(
+    draw: Callable[[np.random.Generator], Segments], rng: np.random.Generator, place: object
+) -> Segments:
+    """Draw until something is there: rejections alone teach no mask, and the official leaves them out.
+
+    Raises:
+        DatasetError: nothing ever is; names the `place` that is drawn from.
+    """
     for _ in range(1000):
         sample = draw(rng)
         if sample.masks.any():
             return sample
-    raise InputError(
-        "a thousand samples in turn without anything that is there: other data is needed"
+    raise DatasetError(
+        f"{place}: a thousand samples in turn without anything that is there: other data is needed"
     )
