@@ -57,17 +57,26 @@ def _labels(path: Path) -> dict[str, Any]:
     """A picture's labels, looked at as far as its cases need them."""
     data = read_json(path)
     try:
-        texts, shapes = [text.strip() for text in data["text"]], data["shapes"]
+        texts = [text.strip() for text in data["text"]]
         if not texts[0]:
             raise DatasetError(f"{path}: its first text is empty")
+        shapes = [shape for shape in data["shapes"] if shape["label"].lower() != "flag"]
         for shape in shapes:
-            shape["label"].lower(), np.array([shape["points"]], np.int32)
+            _points(shape)
         bool(data["is_sentence"])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path}: not ReasonSeg's labels: {one_line(error)}") from error
     return {"texts": texts, "shapes": shapes, "is_sentence": data["is_sentence"]}
+
+
+def _points(shape: dict[str, Any]) -> NDArray[np.int32]:
+    """A shape's corners, int32 [1, N, 2] with N of at least 1; ValueError where they are none."""
+    points = np.array([shape["points"]], np.int32)
+    if points.ndim != 3 or points.shape[1] < 1 or points.shape[2] != 2:
+        raise ValueError(f"points of {shape['label']!r} are not pairs of x and y")
+    return points
 
 
 def _read(
@@ -90,10 +99,8 @@ def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> tuple[Mask
     """
     drawn = []
     for shape in shapes:
-        if shape["label"].lower() == "flag":
-            continue
         canvas = np.zeros(size, np.uint8)
-        points = np.array([shape["points"]], np.int32)
+        points = _points(shape)
         cv2.polylines(canvas, points, True, 1, 1)
         cv2.fillPoly(canvas, points, 1)
         drawn.append(("ignore" in shape["label"].lower(), canvas > 0))

@@ -30,7 +30,8 @@ from tiny_datasets import (
 
 from gsva_ros import cli
 from gsva_ros.answer import Rejection
-from gsva_ros.datasets.files import DatasetError
+from gsva_ros.datasets import reasonseg
+from gsva_ros.datasets.files import DatasetError, Skip
 from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
 from gsva_ros.eval.cases import Case
@@ -199,6 +200,20 @@ def test_ignored_pixels_do_not_count_or_are_the_targets(tmp_path: Path) -> None:
     assert (record.intersection, record.union) == (21 * 21 - 36, 21 * 21 - 36 + 4)
     record = slot_record(counted, MaskedSlot(1.0, None, 0.0, drawn))
     assert (record.intersection, record.union) == (21 * 21, 21 * 21 + 4)
+
+
+@pytest.mark.parametrize("points", [[], [[]], [[1, 2, 3]], [1, 2], [["x", 1]]])
+def test_shapes_that_are_none_are_told_and_can_be_skipped(tmp_path: Path, points: Any) -> None:
+    shapes = [{"label": "flag", "points": []}, {"label": "target", "points": points}]
+    entry = {"shapes": shapes, "text": ["it"], "is_sentence": False}
+    whole = entry | {"shapes": [{"label": "flag", "points": []}, square("target", 5, 5, 10)]}
+    root = write_reason_seg(tmp_path, entry, whole)
+    with pytest.raises(DatasetError, match=r"0\.json: not ReasonSeg's labels"):
+        dataset_cases(root, "reasonseg", "val")
+    skip = Skip(True)
+    (picture,) = reasonseg.pictures(root, "val", skip)
+    assert picture.read()[1][0].mask.any()
+    assert len(skip.problems) == 1
 
 
 def test_of_equal_shapes_the_one_labelled_first_lies_on_top(tmp_path: Path) -> None:
