@@ -71,7 +71,8 @@ class DenseHead(nn.Module):
             if named.any():
                 loss = loss + F.cross_entropy(logits[named], truth[named])
                 figures[name] = (logits[named].argmax(-1) == truth[named]).float().mean()
-        loss = loss + 2.0 * F.l1_loss(place[known], labels.place[known])
+        if known.any():
+            loss = loss + 2.0 * F.l1_loss(place[known], labels.place[known])
         predicted, truth = foreground[..., 0] > 0, labels.foreground > 0.5
         figures["fg_iou"] = (predicted & truth).sum() / (predicted | truth).sum().clamp(min=1)
         return loss, figures

@@ -86,6 +86,10 @@ class JointStage:
             clip_tokens = model.encode_clip(pixels)
             embeddings = model.encode_sam(pixels)
         result = self._loss(batch.asked, clip_tokens.float())
+        if not len(
+            batch.masks.chosen
+        ):  # boxes have no outlines, and what is absent has none either
+            return result.loss, result.figures
         masks, figures = self._mask_losses(batch, result.slots, embeddings.float())
         return result.loss + masks, result.figures | figures
 

@@ -157,7 +157,9 @@ class Trainer:
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
             passes.append({name: float(value) for name, value in figures.items()})
-        means = {name: _mean([p[name] for p in passes]) for name in passes[0]}
+        # A pass without a thing of a sort has no figure of it.
+        names = dict.fromkeys(name for figures in passes for name in figures)
+        means = {name: _mean([p[name] for p in passes if name in p]) for name in names}
         return means | {"lr": factor}
 
     def _clip(self) -> None:

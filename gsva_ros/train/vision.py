@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import InputError
 from ..model.gsva import GSVA
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, dice_loss, sigmoid_bce_loss
 from ..model.sam import SamPreprocessor, postprocess_masks
@@ -122,6 +123,12 @@ class SamStage:
         # A scene may hold nothing that has a name, or boxes instead of outlines.
         named = (frames.scenes.kind >= 0).any(1)
         self._named = np.flatnonzero(named & frames.scenes.outlined)
+        if not len(self._named):
+            places = ", ".join(str(folder) for folder, _ in frames.scenes.folders)
+            raise InputError(
+                f"{places}: no scene holds the outline of a named thing, which the objective sam learns: "
+                "add rendered scenes, or photographs with masks instead of boxes"
+            )
 
     def draw(self, step: int, batch: int, rng: np.random.Generator) -> SamBatch:
         """The step's scenes and prompts."""

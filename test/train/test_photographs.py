@@ -18,9 +18,12 @@ from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.scenes import SceneSet
+from gsva_ros.train.config import Config
+from gsva_ros.train.dense import DenseHead, dense_labels
 from gsva_ros.train.frames import Frames
 from gsva_ros.train.joint import JointStage
 from gsva_ros.train.kept import key_of
+from gsva_ros.train.stages import task
 
 NAMES = {
     "names": {"cup": ["mug", "glass"], "bottle": ["bottle"], "ball": ["ball"], "tin": ["", "can"]},
@@ -339,6 +342,40 @@ def test_a_key_tells_other_weights_and_fewer_scenes(maker):
     with torch.no_grad():
         module.bias += 1
     assert len(keys | {key_of(module, [(folder, 2)])}) == 4
+
+
+def test_pictures_without_a_thing_teach_no_place(maker):
+    maker.picture(("person", RED, (60, 50, 60, 100)))
+    scenes = maker.write()
+    head = DenseHead(8, len(scenes.kinds), len(scenes.colours), len(scenes.sizes))
+    labels = dense_labels(scenes, np.array([0]), 4, 4)
+    loss, _ = head(torch.randn(1, 4, 4, 8), labels)
+    assert loss.isfinite()
+
+
+def boxed(maker: Maker, **more: Any) -> Config:
+    """A stage on pictures with nothing but boxes."""
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    del maker.annotations[0]["segmentation"]
+    maker.annotations[0]["bbox"] = [100, 60, 60, 150]
+    maker.write()
+    source = {"kind": "scenes", "path": str(maker.folder / "scenes")}
+    common = {"out": maker.folder / "run", "model": "gsva-mini", "batch": 2}
+    return Config(sources=[source], **common, **more)
+
+
+def test_boxes_alone_teach_the_joint_stage_no_masks(maker):
+    config = boxed(maker, objective="joint", parts={"lm_head": 1e-4}, precision="float32")
+    made = task(config, load_converted(model_directory("gsva-mini")), None)
+    loss, figures = made.module(made.batches[0])
+    assert loss.isfinite()
+    assert "mask" not in figures
+
+
+def test_boxes_alone_cannot_teach_the_stage_sam(maker):
+    config = boxed(maker, objective="sam", parts={"mask_decoder": 1e-4})
+    with pytest.raises(InputError, match="scenes: no scene holds the outline"):
+        task(config, load_converted(model_directory("gsva-mini")), None)
 
 
 class Drawn:

@@ -158,6 +158,20 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
         assert torch.allclose(value, parts[name], atol=1e-4), name
 
 
+def test_a_figure_may_be_of_some_passes_alone(tmp_path: Path) -> None:
+    settings = config(tmp_path, accumulation=2, steps=1)
+    made = task(settings, tiny_checkpoint())
+    trainer, passes = Trainer(settings, made), iter([{}, {"rare": torch.tensor(3.0)}])
+
+    class Some(torch.nn.Module):
+        def forward(self, _: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            loss = made.module.model.lm_head.weight.sum()
+            return loss, {"loss": loss.detach(), **next(passes)}
+
+    trainer.module = Some()
+    assert trainer._step(iter([made.batches[0]] * 2))["rare"] == 3.0
+
+
 def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Path) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.4, 0.9])
     seen: list[dict[str, torch.Tensor]] = []
