@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,14 @@ class DatasetError(InputError):
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture; `read` gives it, uint8 [H, W, 3] RGB, with its expressions and their truth."""
+    """One picture; `read` gives it, uint8 [H, W, 3] RGB, with its expressions and their truth.
+
+    texts: what the expressions say, where that is known before.
+    """
 
     id: str
     read: Callable[[], tuple[NDArray[np.uint8], list[Referring]]]
+    texts: Sequence[str] = ()
 
 
 class Skip:

@@ -43,8 +43,9 @@ def pictures(
     for path in pictures:
         with skip(path.with_suffix(".json")):
             data = _labels(path.with_suffix(".json"))
-            read = partial(_read, path, data, count_ignored, all_texts)
-            found.append(Picture(f"{NAME} {folder.name} {path.stem}", read))
+            texts = [text for text in data["texts"] if text] if all_texts else data["texts"][:1]
+            read = partial(_read, path, data, texts, count_ignored)
+            found.append(Picture(f"{NAME} {folder.name} {path.stem}", read, texts))
     return found
 
 
@@ -80,14 +81,13 @@ def _points(shape: dict[str, Any]) -> NDArray[np.int32]:
 
 
 def _read(
-    path: Path, data: dict[str, Any], count_ignored: bool, all_texts: bool
+    path: Path, data: dict[str, Any], texts: list[str], count_ignored: bool
 ) -> tuple[NDArray[np.uint8], list[Referring]]:
     rgb = read_picture(path)
     truth, ignore = _labelled(data["shapes"], rgb.shape[:2])
     if count_ignored:
         truth, ignore = truth | ignore, np.zeros_like(ignore)
     kind = "sentence" if data["is_sentence"] else "phrase"
-    texts = [text for text in data["texts"] if text] if all_texts else data["texts"][:1]
     return rgb, [Referring(text, kind, 1, truth, ignore, region=kind) for text in texts]
 
 

@@ -79,6 +79,7 @@ class Batcher:
         self.conversations, self._jitter = conversations, jitter
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor.of(config.sam)
+        self._slots = {config.seg_token_id, config.rej_token_id}
         prompt = conversations.prompt
         prefix = len(prompt.before_image) + config.image_tokens + len(prompt.after_image)
         self._longest = int(config.llm["max_position_embeddings"]) - prefix
@@ -116,15 +117,14 @@ class Batcher:
 
     def _cut(self, row: Row) -> Row:
         """A row as far as the model reads; with a slot behind that, it cannot be learnt."""
-        if len(row.ids) <= self._longest:
-            return row
-        if len(row.masks):
+        cut = Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
+        if sum(token in self._slots for token in cut.ids) < len(row.masks):
             raise InputError(
                 f"a conversation with {len(row.masks)} expressions takes {len(row.ids)} tokens, and "
                 f"the model reads at most {self._longest}: lower the source's per_image, or set "
                 "joint: false"
             )
-        return Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
+        return cut
 
 
 def jittered(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny import tiny_checkpoint
 
+from gsva_ros.errors import InputError
 from gsva_ros.model.losses import IGNORE
 from gsva_ros.train.batches import Batcher
 from gsva_ros.train.conversations import Conversations, Row
@@ -94,6 +95,23 @@ def test_talk_goes_on_and_learns_every_answer() -> None:
     )
     learnt = PROMPT.tokenizer.decode([i for i in row.labels if i != IGNORE])
     assert learnt.replace(" ", "") == "Abox.</s>No.</s>"
+
+
+def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
+    config = tiny_checkpoint().model.config
+    batcher = Batcher(Conversations(PROMPT, "official", True), config)
+    sample = Reasoning(IMAGE, "what holds?", True, MASKS[0], "Because it does. " * 200)
+    batches = [batcher([(sample, np.random.default_rng(seed))]) for seed in range(20)]
+    for batch in batches:
+        assert (batch.ids == config.seg_token_id).sum() == len(batch.masks[0])
+    longest = max(batch.ids.shape[1] for batch in batches)
+    prefix = len(PROMPT.before_image) + config.image_tokens + len(PROMPT.after_image)
+    assert prefix + longest == config.llm["max_position_embeddings"]
+    lost = Reasoning(IMAGE, "why " * 1000, True, MASKS[0])
+    with pytest.raises(InputError, match="the model reads at most"):
+        batcher([(lost, np.random.default_rng(0))])
+    with pytest.raises(InputError, match="shorten or remove it"):
+        batcher.check(lost.query)
 
 
 def test_jitter_changes_light_and_no_shape() -> None:

@@ -188,7 +188,9 @@ def test_referring_expressions(tmp_path: Path) -> None:
 
 
 def test_questions_with_explanations(tmp_path: Path) -> None:
-    made = draws(source("reason_seg", tmp_path))
+    asked = source("reason_seg", tmp_path)
+    assert set(asked.expressions()) == {"what is it?", "what else?"}
+    made = draws(asked)
     assert all(isinstance(sample, Reasoning) for sample in made)
     assert {sample.query for sample in made} == {"what is it?", "what else?"}
     assert {sample.explanation for sample in made} == {"Because it is."}

@@ -34,8 +34,8 @@ class ReasonSeg:
         self._explained = _explanations(path) if path.exists() else {}
 
     def expressions(self) -> Iterable[str]:
-        """None: the published questions are read as far as the model reads."""
-        return ()
+        """All questions; the explanation of an answer is read as far as the model reads."""
+        return {text for picture in self._pictures for text in picture.texts}
 
     def draw(self, rng: np.random.Generator) -> Reasoning:
         """A picture with its question."""
