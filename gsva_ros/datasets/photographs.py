@@ -24,8 +24,11 @@ from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import asked
 from .crops import Crop, Labelled, Seen, closer, whole
-from .files import DatasetError, read_annotated
+from .files import DatasetError, read_annotated, read_json
 from .refer import segmentation_mask
+
+#: What meta.json calls the scenes that stand here.
+WORLD = "photographs"
 
 
 class Names(BaseModel):
@@ -91,11 +94,16 @@ def write_photographs(
         How many crops there are: one without anything to ask is left out.
 
     Raises:
-        DatasetError: not COCO's annotations, a picture that cannot be read, or nothing to ask.
+        DatasetError: not COCO's annotations, a picture that cannot be read, nothing to ask, or `out` holds
+            scenes of another kind.
     """
+    _check_free(out)
     (kinds, colours), known = vocabulary, photographs.names.known
     _, pictures = read_coco(photographs.annotations)
     shape = (len(pictures) * crops, size[1], size[0])
+    for info, _ in pictures:
+        if not (path := photographs.images / info["file_name"]).is_file():
+            raise DatasetError(f"{path}: missing; {photographs.annotations} names it")
     out.mkdir(parents=True, exist_ok=True)
     (out / META).unlink(missing_ok=True)  # written last: half a set is none
     rgb = np.lib.format.open_memmap(out / "rgb.npy", "w+", np.uint8, (*shape, 3))
@@ -115,7 +123,7 @@ def write_photographs(
     if not lines:
         raise DatasetError(f"{photographs.annotations}: nothing can be asked about its pictures")
     meta = {
-        "world": "photographs",
+        "world": WORLD,
         "split": split,
         "count": len(lines),
         "width": size[0],
@@ -126,6 +134,16 @@ def write_photographs(
     (out / "scenes.jsonl").write_text("".join(f"{line}\n" for line in lines))
     (out / META).write_text(json.dumps(meta, indent=2) + "\n")
     return len(lines)
+
+
+def _check_free(out: Path) -> None:
+    """See that no other scenes are written over; those of an earlier run are."""
+    meta = out / META
+    if not meta.exists():
+        return
+    told = read_json(meta)
+    if not isinstance(told, dict) or told.get("world") != WORLD:
+        raise DatasetError(f"{out} holds other scenes: choose another folder")
 
 
 def _labelled(

@@ -221,10 +221,24 @@ def test_a_set_that_was_half_written_is_none(maker):
     for _ in range(2):
         maker.picture(("cup", RED, (100, 60, 80, 80)))
     maker.write()
-    (maker.folder / "images/1.png").unlink()
+    (maker.folder / "images/1.png").write_bytes(b"no picture")
     assert maker.command() == 2
     with pytest.raises(InputError, match=r"scenes: .*stopped.*no meta\.json; start the command"):
         SceneSet(maker.folder / "scenes", "train")
+
+
+def test_what_is_there_is_not_lost_to_a_run_that_cannot_be(maker, capsys):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    count = len(maker.write())
+    (maker.folder / "images/0.png").unlink()
+    assert maker.command() == 2
+    assert "0.png: missing" in capsys.readouterr().err
+    assert len(SceneSet(maker.folder / "scenes", "train")) == count
+    meta = maker.folder / "scenes/meta.json"
+    meta.write_text(meta.read_text().replace("photographs", "household"))
+    assert maker.command() == 2
+    assert "holds other scenes: choose another folder" in capsys.readouterr().err
+    assert len(SceneSet(maker.folder / "scenes", "train")) == count
 
 
 def test_boxes_teach_what_is_there_and_no_outlines(maker):
