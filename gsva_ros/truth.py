@@ -118,6 +118,16 @@ class FrameTruth:
         return TruthFile(images=[image], annotations=annotations).model_dump_json(exclude_none=True)
 
 
+def coco_mask(mask: Mask) -> dict[str, Any]:
+    """What COCO's annotations say of a mask, bool [H, W]: area, bbox, and segmentation as run lengths."""
+    coded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {
+        "area": int(mask.sum()),
+        "bbox": rle.toBbox(coded).tolist(),
+        "segmentation": coded | {"counts": coded["counts"].decode()},
+    }
+
+
 def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referring]]]) -> None:
     """Write the truth of frames, each with its header's stamp in nanoseconds.
 
@@ -153,10 +163,7 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                     raise TruthError(
                         f"{where}: {each.expression!r}: {each.referents} referents and no mask"
                     )
-                coded = rle.encode(np.asfortranarray(each.mask.astype(np.uint8)))
-                annotation["area"] = int(each.mask.sum())
-                annotation["bbox"] = rle.toBbox(coded).tolist()
-                annotation["segmentation"] = coded | {"counts": coded["counts"].decode()}
+                annotation |= coco_mask(each.mask)
             annotations.append(annotation)
     lines = (",\n".join(json.dumps(entry) for entry in part) for part in (images, annotations))
     path.write_text('{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines))

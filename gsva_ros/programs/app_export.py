@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.answer import Slot
@@ -22,7 +21,7 @@ from gsva_ros.eval.record import record_truth
 from gsva_ros.interfaces import mcap_writer
 from gsva_ros.programs.app_session import Picture
 from gsva_ros.stamps import SECOND
-from gsva_ros.truth import Referring, read_truth, write_truth
+from gsva_ros.truth import Referring, coco_mask, read_truth, write_truth
 
 #: The topic of a labelled bag's frames.
 LABELLED_TOPIC = "/image"
@@ -70,11 +69,7 @@ def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
         }
         mask = None if slot.rejected else slot.mask
         if mask is not None:
-            coded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
-            entry["predicted_iou"] = slot.predicted_iou
-            entry["area"] = int(mask.sum())
-            entry["bbox"] = rle.toBbox(coded).tolist()
-            entry["segmentation"] = coded | {"counts": coded["counts"].decode()}
+            entry |= {"predicted_iou": slot.predicted_iou} | coco_mask(mask)
         annotations.append(entry)
     image = {"id": 1, "file_name": name, "width": width, "height": height}
     path.write_text(json.dumps({"images": [image], "annotations": annotations}, indent=1) + "\n")
