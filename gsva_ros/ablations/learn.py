@@ -33,7 +33,7 @@ from ..train.known import known
 from ..train.packing import Branch, Packed, pack
 from ..train.parts import export, select
 from ..train.trainer import MODEL, Task, Trainer
-from ..train.vision import mask_logits
+from ..train.vision import iou_of, mask_logits
 from .rows import ROWS, Row, branches
 from .shared import BASE_MODEL, Seen, newborn
 
@@ -168,9 +168,7 @@ class Learner(nn.Module):
         loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, len(drawn))
         loss = loss + DICE_WEIGHT * dice_loss(logits, truth, len(drawn))
         there = truth.flatten(1).any(1)
-        both, either = (logits > 0) & (truth > 0.5), (logits > 0) | (truth > 0.5)
-        iou = both.flatten(1).sum(1) / either.flatten(1).sum(1).clamp(min=1)
-        return loss, float(iou[there].mean())
+        return loss, float(iou_of(logits, truth)[there].mean())
 
 
 def read(
