@@ -19,6 +19,7 @@ from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
+from .messages import plain
 from .recovery import bag_files, recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -132,7 +133,7 @@ class Bag:
         connection, at = self.frames(topic)[stamp]
         try:
             for _, _, raw in self._reader.messages([connection], start=at, stop=at + 1):
-                msg: Any = self._reader.deserialize(raw, connection.msgtype)
+                msg = self._deserialized(connection, raw)
                 if nanoseconds(msg.header.stamp) == stamp:
                     return to_rgb(msg, topic)
         except InputError:
@@ -192,12 +193,15 @@ class Bag:
 
     def stamp(self, connection: Connection, raw: bytes) -> int:
         """The header's stamp, nanoseconds, of a picture as it was recorded."""
-        msg: Any = self._reader.deserialize(raw, connection.msgtype)
-        return nanoseconds(msg.header.stamp)
+        return nanoseconds(self._deserialized(connection, raw).header.stamp)
 
     def raw(self) -> Iterator[tuple[Connection, int, bytes]]:
-        """Every message as it was recorded (CDR), in the order of time."""
-        yield from self._reader.messages()
+        """Every message as it was published (CDR), in the order of time."""
+        for connection, at, raw in self._reader.messages():
+            yield connection, at, plain(raw)
+
+    def _deserialized(self, connection: Connection, raw: bytes) -> Any:
+        return self._reader.deserialize(plain(raw), connection.msgtype)
 
     def _messages(
         self, wanted: Callable[[Connection], bool]
@@ -210,7 +214,7 @@ class Bag:
         try:
             for connection, at, raw in self._reader.messages(connections):
                 try:
-                    msg = self._reader.deserialize(raw, connection.msgtype)
+                    msg = self._deserialized(connection, raw)
                 except Exception as error:  # rosbags raises what struct, numpy and str raise
                     message = f"{type(error).__name__}: {one_line(error)}"
                     place = f"{self.path}: {connection.topic} at {at} ns"

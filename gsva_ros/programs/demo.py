@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from gsva_ros.arguments import Parser
 from gsva_ros.bags.bag import Bag
+from gsva_ros.bags.messages import plain
 from gsva_ros.conversions import mask_of, to_rgb
 from gsva_ros.eval.asks import Script, read_script
 from gsva_ros.msg import Instruction, Outcome, Segmentation
@@ -59,7 +60,8 @@ class Frames:
             connections = [c for c in reader.connections if c.topic == topic]
             if not connections:
                 raise ValueError(f"{bag} has no topic {topic}")
-            for _, _, raw in reader.messages(connections):
+            for _, _, recorded in reader.messages(connections):
+                raw = plain(recorded)
                 msg = store.deserialize_cdr(raw, self.kind)
                 self.raw[nanoseconds(msg.header.stamp)] = bytes(raw)
 

@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
 from gsva_ros.arguments import Parser
+from gsva_ros.bags.messages import plain
 from gsva_ros.msg import Instruction
 from gsva_ros.ros import qos
 from gsva_ros.stamps import SECOND, fill
@@ -36,7 +37,7 @@ CLOCK_PERIOD = 0.025  # seconds of wall time, as `ros2 bag play --clock` by defa
 
 
 class Player(Node):
-    """Publishes the messages of a bag, byte for byte, under their topics' names."""
+    """Publishes the messages of a bag, as they were published, under their topics' names."""
 
     def __init__(self, bag: Path, clock: bool = False) -> None:
         super().__init__("gsva_player")
@@ -79,7 +80,7 @@ class Player(Node):
             self._pass_time(begin + (stamp - first) / SECOND / rate, stamp, rate)
             if not rclpy.ok():
                 break
-            publishers[connection.topic].publish(bytes(raw))
+            publishers[connection.topic].publish(bytes(plain(raw)))
             count += 1
         time.sleep(0.5)  # let the last ones leave before the publishers go
         return count
@@ -110,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_player`."""
     argv = list(sys.argv if argv is None else argv)
     parser = Parser(prog="gsva_player", description=__doc__)
-    parser.add_argument("bag", type=Path, help="a rosbag2 folder (sqlite3 or mcap)")
+    parser.add_argument(
+        "bag", type=Path, help="a rosbag2 folder, or one of its files (sqlite3 or mcap)"
+    )
     parser.add_argument("--rate", type=_rate, default=1.0, help="times the recorded pace")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")

@@ -134,6 +134,26 @@ def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
         assert any("damaged" in problem for problem in bag.problems)
 
 
+@pytest.mark.parametrize("kept", [1.0, 0.8])
+def test_of_compressed_messages_one_file_is_enough(tmp_path: Path, kept: float) -> None:
+    """Only metadata.yaml tells that each message is compressed, and here there is none."""
+    with Bag(DEMO) as whole:
+        frames = list(whole.frames(TOPIC))
+        first = whole.rgb(TOPIC, frames[0])
+        published = {(c.topic, at): bytes(raw) for c, at, raw in whole.raw()}
+    data = (DEMO / "tabletop.mcap").read_bytes()
+    alone = tmp_path / "alone.mcap"
+    alone.write_bytes(data[: int(len(data) * kept)])
+    with Bag(alone) as bag:
+        read = list(bag.frames(TOPIC))
+        assert read == frames[: len(read)]
+        assert len(read) > 0.7 * kept * len(frames)
+        assert np.array_equal(bag.rgb(TOPIC, frames[0]), first)
+        for connection, at, raw in bag.raw():
+            assert bytes(raw) == published[connection.topic, at]
+            assert bag.stamp(connection, raw) == at
+
+
 def test_hostile_truth(tmp_path: Path) -> None:
     """Every field replaced by what does not belong there: a TruthError of one line, or it reads."""
     path = tmp_path / "truth.json"
