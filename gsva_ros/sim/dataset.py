@@ -7,6 +7,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def visible_scene(
         allowed: what stands in for each object that is drawn; itself where None.
 
     Raises:
-        RuntimeError: none of the redraws did.
+        InputError: none of the redraws did.
     """
     least = LEAST_VISIBLE * renderer.width * renderer.height
     for attempt in range(REDRAWS):
@@ -75,17 +76,22 @@ def visible_scene(
         seen = seen_objects(spec, rendering)
         if all(thing.pixels >= least for thing in seen):
             return spec, rendering, seen
-    raise RuntimeError(f"seed {seed}: no scene with every object in sight in {REDRAWS} draws")
+    raise InputError(
+        f"seed {seed}: no scene with every object in sight in {REDRAWS} draws of "
+        f"{renderer.width} x {renderer.height} pixels; choose a larger size"
+    )
 
 
-_show: Show | None = None
+_open: Callable[[], Show] | None = None
 _speak: Speak | None = None
 _width = 0
 
 
 def _start(world: str, width: int, height: int, more: More) -> None:
-    global _show, _speak, _width
-    _show, _speak = WORLDS[world].open(width, height, more), WORLDS[world].expressions
+    global _open, _speak, _width
+    # The first scene opens it: where this function raises, the pool starts the next process, for ever.
+    _open = cache(partial(WORLDS[world].open, width, height, more))
+    _speak = WORLDS[world].expressions
     _width = width
 
 
@@ -93,9 +99,9 @@ def _one(
     task: tuple[int, int],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], dict[str, Any]]:
     seed, expressions = task
-    assert _show is not None
+    assert _open is not None
     assert _speak is not None
-    rgb, instances, seen = _show(seed)
+    rgb, instances, seen = _open()(seed)
     rng = np.random.default_rng([seed, 1_000_003])
     asked = _speak(seen, _width, rng).sample(expressions)
     scene = {

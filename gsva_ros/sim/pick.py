@@ -9,18 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .render import (  # before mujoco: it chooses the GL backend
-    intrinsics_of,
-    light,
-    pose_of,
-    world_xml,
-)
-
-import mujoco  # isort: skip
 import numpy as np
 import numpy.typing as npt
 
-from .render import camera_of
+from .render import camera_of, intrinsics_of, light, mujoco, opening, pose_of, world_xml
 from .scene import SceneSpec
 from .shapes import geoms
 
@@ -103,7 +95,8 @@ class PickWorld:
         )
         self.data = mujoco.MjData(self.model)
         light(self.model, spec)
-        self._renderer = mujoco.Renderer(self.model, height, width)
+        with opening(width, height):
+            self._renderer = mujoco.Renderer(self.model, height, width)
         self._camera = camera_of(self.model, spec)
         for name, value in zip(JOINTS, PARKED, strict=True):
             self.data.joint(name).qpos = value

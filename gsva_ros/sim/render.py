@@ -7,14 +7,24 @@ import os
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError, one_line
 from .scene import SAME, TABLES, SceneSpec
 from .shapes import AS_DRAWN, KINDS, SIZES, Stretch, geoms, meshes
+
+NO_OPENGL = "no off-screen rendering ({}): install libegl1 and libgl1-mesa-dri"
+try:
+    import mujoco
+except ModuleNotFoundError:
+    raise
+except (ImportError, AttributeError) as error:  # the latter from PyOpenGL, without libEGL
+    raise InputError(NO_OPENGL.format(one_line(error))) from error
 
 SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
 
@@ -115,17 +125,39 @@ def world_xml(
 </mujoco>"""
 
 
+@contextmanager
+def opening(width: int, height: int) -> Iterator[None]:
+    """What opens a renderer of pictures of this size in here says in one line why it cannot.
+
+    Raises:
+        InputError: OpenGL cannot draw so large a picture, or is not there.
+    """
+    try:
+        yield
+    except mujoco.FatalError as error:
+        raise InputError(
+            f"{width} x {height} pixels cannot be rendered ({one_line(error)}); choose another size"
+        ) from error
+    except (ImportError, AttributeError) as error:  # MuJoCo looks for OpenGL no sooner
+        raise InputError(NO_OPENGL.format(one_line(error))) from error
+
+
 class Renderer:
     """Renders scenes at one size. Not thread-safe; make one for each process."""
 
     def __init__(self, width: int, height: int, look: str = "studio") -> None:
-        """Args: look: a name in LOOKS."""
+        """Args: look: a name in LOOKS.
+
+        Raises:
+            InputError: nothing can be rendered, or not at this size.
+        """
         self.look = LOOKS[look]
         xml = model_xml(width, height, self.look.stretch)
         self.model = mujoco.MjModel.from_xml_string(xml)
         self.data = mujoco.MjData(self.model)
         self.width, self.height = width, height
-        self._renderer = mujoco.Renderer(self.model, height, width)
+        with opening(width, height):
+            self._renderer = mujoco.Renderer(self.model, height, width)
         self._pool = np.flatnonzero(self.model.geom_group == HIDDEN)
 
     def render(self, spec: SceneSpec) -> Rendering:

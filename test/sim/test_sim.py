@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 from rosbags.highlevel import AnyReader
 
+from gsva_ros import cli
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.bag import write_bag
 from gsva_ros.sim.dataset import visible_scene, write_dataset
@@ -47,6 +51,72 @@ def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
         write_dataset(tmp_path / str(workers), "train", 4, workers=workers)
     for name in ("rgb.npy", "instances.npy", "scenes.jsonl"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+RENDER = ("render", "--split", "test", "--count", "2", "--workers", "1")
+BAG = ("bag", "--seeds", "20000004")
+VIDEO = ("video", "--seeds", "20000004")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run `gsva sim …`, which has to fail; return what it says, in one line behind the progress."""
+    assert cli.main(["sim", *map(str, arguments)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("gsva sim: ") == 1, said
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [RENDER, (*RENDER, "--world", "goods"), BAG, VIDEO])
+def test_a_size_that_cannot_be_rendered_ends_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    said = refused(capsys, *command, "--width", 100_000, "--out", tmp_path / "new")
+    assert "0 x " in said
+    assert "choose another size" in said
+
+
+def test_a_picture_too_small_for_its_things_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for world in ("v1", "goods"):
+        out = tmp_path / world
+        said = refused(capsys, *RENDER, "--world", world, "--width", 1, "--out", out)
+        assert "1 x 144 pixels; choose a larger size" in said
+
+
+#: PyOpenGL says so, as MuJoCo is imported, where there is no libEGL.
+NO_LIBRARY = """
+import sys, types
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name == "OpenGL":
+            raise AttributeError("'NoneType' object has no attribute 'eglQueryString'")
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.parametrize("absent", ["driver", "library"])
+@pytest.mark.parametrize("command", [RENDER, BAG])
+def test_without_opengl_it_is_told_what_to_install(
+    tmp_path: Path, command: tuple[str, ...], absent: str
+) -> None:
+    arguments = ["sim", *command, "--out", str(tmp_path / "new")]
+    code = NO_LIBRARY if absent == "library" else ""
+    code += f"from gsva_ros.cli import main\nraise SystemExit(main({arguments!r}))\n"
+    driver = {"__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent.json"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"if __name__ == '__main__':\n    exec({code!r})"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | driver | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "no off-screen rendering" in last
+    assert "install libegl1 and libgl1-mesa-dri" in last
+    assert "Traceback" not in done.stderr
 
 
 def test_rendering_shows_every_object_in_its_colour(renderer: Renderer) -> None:

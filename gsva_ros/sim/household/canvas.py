@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-os.environ.setdefault("MUJOCO_GL", "egl")
-
-import mujoco
 import numpy as np
 import numpy.typing as npt
+
+from ..render import mujoco, opening
 
 MAX_GEOMS = 1000
 Image = npt.NDArray[np.uint8]
@@ -18,13 +16,21 @@ Image = npt.NDArray[np.uint8]
 class Canvas:
     """Draws what one of the model's cameras sees. Close it; GL contexts are few."""
 
+    _gl: mujoco.GLContext | None = None
+
     def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
-        """Args: width, height: of the largest picture, pixels."""
+        """Args: width, height: of the largest picture, pixels.
+
+        Raises:
+            InputError: nothing can be rendered, or not at this size.
+        """
         self._model = model
-        self._gl: mujoco.GLContext | None = mujoco.GLContext(width, height)
-        self._gl.make_current()
-        # The smallest font: nothing is written, and larger ones take long to load.
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        with opening(width, height):
+            gl = mujoco.GLContext(width, height)
+            gl.make_current()
+            # The smallest font: nothing is written, and larger ones take long to load.
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        self._gl = gl
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, MAX_GEOMS)
         self._option, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()

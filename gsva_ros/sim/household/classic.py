@@ -30,7 +30,7 @@ class Classic:
         """RGB [H, W, 3], instances [H, W] (uint8) and the things seen.
 
         Raises:
-            RuntimeError: no draw showed its things.
+            InputError: no draw showed its things.
         """
         spec, view, things = visible_scene(seed, self._renderer, _allowed)
         told = [_told(*pair, spec, view) for pair in zip(spec.objects, things, strict=True)]

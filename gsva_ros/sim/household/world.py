@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import InputError
 from ..expressions import SeenObject
 from .camera import taken
 from .classic import Classic
@@ -63,7 +64,7 @@ class World:
         """RGB [H, W, 3] and instances [H, W] (uint8), the things seen, and the scene that was drawn.
 
         Raises:
-            RuntimeError: no draw showed its things.
+            InputError: no draw showed its things.
         """
         stage = self.stage(seed)
         for attempt in range(REDRAWS):
@@ -84,7 +85,10 @@ class World:
             things = seen(scene, labels)
             if not any(_faint(rgb, labels.thing == thing.id - 1, thing.box) for thing in things):
                 return rgb, (labels.thing + 1).astype(np.uint8), things, scene
-        raise RuntimeError(f"seed {seed}: no scene with its things in sight in {REDRAWS} draws")
+        raise InputError(
+            f"seed {seed}: no scene with its things in sight in {REDRAWS} draws of "
+            f"{self.width} x {self.height} pixels; choose a larger size"
+        )
 
     def _hidden(self, scene: Scene, labels: Labels) -> set[int]:
         """Things that show too little or too much for anyone to judge them fairly."""
