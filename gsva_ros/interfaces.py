@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import (
+    CompressionFormat,
+    CompressionMode,
+    StoragePlugin,
+    Writer,
+    WriterError,
+)
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from .errors import InputError, one_line
 
 PACKAGE = "gsva_ros"
 
@@ -33,6 +44,27 @@ def mcap_writer(folder: Path) -> Writer:
     writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
     return writer
+
+
+@contextmanager
+def whole_bag(folder: Path) -> Iterator[Writer]:
+    """An `mcap_writer` at work; of a bag that is not finished, as by Ctrl-C, nothing stays.
+
+    Raises:
+        InputError: the folder exists, or what is written is no message.
+    """
+    try:
+        writer = mcap_writer(folder)
+        writer.open()
+        try:
+            yield writer
+            writer.close()
+        except BaseException:
+            writer.abort()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except WriterError as error:
+        raise InputError(f"{folder}: {one_line(error)}") from error
 
 
 def typestore() -> Typestore:

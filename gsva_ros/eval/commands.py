@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..answer import no_rejection
 from ..arguments import add_model_arguments
-from ..errors import InputError, check_writable, one_line, write_result
+from ..errors import InputError, check_writable, write_result
 from .metrics import NAMES
 from .sources import bag, dataset, scenes
 
@@ -139,18 +139,13 @@ def _run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> No
 
 
 def _record_truth(args: argparse.Namespace) -> int:
-    from rosbags.rosbag2 import WriterError
-
     from ..bags.bag import Bag
     from ..truth import read_truth
     from .record import record_truth
 
     truth = read_truth(args.truth)
     with Bag(args.bag) as bag:
-        try:
-            count = record_truth(bag, truth, args.out)
-        except WriterError as error:
-            raise InputError(f"{args.out}: {one_line(error)}") from error
+        count = record_truth(bag, truth, args.out)
         _tell(bag.problems)
     print(f"written: {args.out}, {count} frames with truth")
     return 0

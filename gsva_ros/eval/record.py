@@ -8,7 +8,7 @@ from pathlib import Path
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 
 from ..bags.bag import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
-from ..interfaces import mcap_writer, typestore
+from ..interfaces import typestore, whole_bag
 from ..stamps import SECOND
 from ..truth import FrameTruth
 
@@ -28,7 +28,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
 
     Raises:
         BagError: the truth is of an image topic that the bag lacks.
-        rosbags.rosbag2.WriterError: `out` exists.
+        InputError: `out` exists.
     """
     types = typestore()
     Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
@@ -44,9 +44,8 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
         else:
             where = f"{bag.path}: {frame.topic} at {frame.stamp} ns"
             bag.problems.append(f"{where}: no such frame")
-    writer = mcap_writer(out)
     copies: dict[str, Connection] = {}
-    with writer:
+    with whole_bag(out) as writer:
         asked = writer.add_connection(INSTRUCTION_TOPIC, INSTRUCTION_TYPE, typestore=types)
         known = writer.add_connection(TRUTH_TOPIC, STRING_TYPE, typestore=types)
         for connection, at, raw in bag.raw():

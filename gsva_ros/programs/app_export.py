@@ -18,7 +18,7 @@ from gsva_ros.answer import Slot
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.eval.record import record_truth
-from gsva_ros.interfaces import mcap_writer
+from gsva_ros.interfaces import whole_bag
 from gsva_ros.programs.app_session import Picture
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Referring, coco_mask, read_truth, write_truth
@@ -99,7 +99,7 @@ def write_labelled(
     with tempfile.TemporaryDirectory() as scratch:
         plain, truth = Path(scratch) / "plain", Path(scratch) / "truth.json"
         truths = []
-        with mcap_writer(plain) as writer:
+        with whole_bag(plain) as writer:
             images = writer.add_connection(LABELLED_TOPIC, kind, typestore=types)
             for number, (rgb, referrings) in enumerate(labelled.values(), start=1):
                 stamp = number * SECOND

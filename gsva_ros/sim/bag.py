@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
-from ..interfaces import mcap_writer
+from ..interfaces import whole_bag
 from ..stamps import SECOND
 from ..truth import Referring, write_truth
 from .dataset import seen_objects, visible_scene
@@ -62,7 +62,7 @@ def write_bag(
     about every frame with their masks (`gsva_ros.truth`). `look`: a name in `render.LOOKS`.
 
     Raises:
-        rosbags.rosbag2.WriterError: `out` exists.
+        InputError: `out` exists, or nothing can be rendered.
     """
     renderer = Renderer(width, height, look)
     swung = (view for seed in seeds for view in swing(seed, frames, renderer))
@@ -103,9 +103,8 @@ def _record(
     Header = types.types["std_msgs/msg/Header"]
     Time = types.types["builtin_interfaces/msg/Time"]
     Region = types.types["sensor_msgs/msg/RegionOfInterest"]
-    writer = mcap_writer(out)
     truths: list[tuple[int, list[Referring]]] = []
-    with writer:
+    with whole_bag(out) as writer:
         images = writer.add_connection(TOPIC, image_type, typestore=types)
         infos = writer.add_connection("/camera/camera_info", info_type, typestore=types)
         for number, (asked, view) in enumerate(views):

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..errors import check_writable
 from .splits import SPLITS
 from .worlds import WORLDS
 
@@ -91,6 +92,7 @@ def _render(args: argparse.Namespace) -> int:
 def _bag(args: argparse.Namespace) -> int:
     from .bag import write_bag
 
+    check_writable(args.truth)
     size = (args.width, args.height)
     write_bag(args.out, args.seeds, args.frames, args.rate, *size, args.truth, args.look)
     return 0
@@ -99,6 +101,7 @@ def _bag(args: argparse.Namespace) -> int:
 def _video(args: argparse.Namespace) -> int:
     from .bag import write_video
 
+    check_writable(args.truth)
     size = (args.width, args.height)
     write_video(args.out, args.seeds, args.seconds, args.rate, *size, args.truth)
     return 0

@@ -112,6 +112,14 @@ def _one(
     return rgb, instances, scene
 
 
+def _describes(path: Path, meta: dict[str, Any]) -> bool:
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"world": "v1", **found} == meta
+
+
 def write_dataset(
     out: Path,
     split: str,
@@ -131,8 +139,8 @@ def write_dataset(
     a line, which counts what is complete.
 
     Raises:
-        ValueError: `out` holds a different data set.
-        InputError: something in these folders cannot be read, or the world takes none.
+        InputError: `out` holds a different data set, something in these folders cannot be read, the world
+            takes none, or nothing can be rendered.
     """
     more = more or More()
     out.mkdir(parents=True, exist_ok=True)
@@ -157,8 +165,8 @@ def write_dataset(
     meta_path, lines_path = out / META, out / "scenes.jsonl"
     arrays = {"rgb.npy": (count, height, width, 3), "instances.npy": (count, height, width)}
     if meta_path.exists():
-        if {"world": "v1", **json.loads(meta_path.read_text())} != meta:
-            raise ValueError(f"{meta_path} describes another data set; choose an empty folder")
+        if not _describes(meta_path, meta):
+            raise InputError(f"{meta_path} describes another data set; choose an empty folder")
         files = [np.lib.format.open_memmap(out / name, "r+") for name in arrays]
         done = len(lines_path.read_text().splitlines()) // CHUNK * CHUNK
         kept = lines_path.read_text().splitlines(keepends=True)[:done]

@@ -14,6 +14,7 @@ from rosbags.highlevel import AnyReader
 
 from gsva_ros import cli
 from gsva_ros.scenes import SceneSet
+from gsva_ros.sim import bag
 from gsva_ros.sim.bag import write_bag
 from gsva_ros.sim.dataset import visible_scene, write_dataset
 from gsva_ros.sim.expressions import Expressions, SeenObject
@@ -117,6 +118,43 @@ def test_without_opengl_it_is_told_what_to_install(
     assert "no off-screen rendering" in last
     assert "install libegl1 and libgl1-mesa-dri" in last
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [BAG, VIDEO])
+def test_a_bag_is_written_anew_and_whole_or_not_at_all(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    small = (*command, "--width", 64, "--height", 48)
+    out = tmp_path / "bag"
+    assert f"{tmp_path}: " in refused(capsys, *small, "--out", tmp_path)
+    (tmp_path / "file").touch()
+    truth = tmp_path / "file" / "truth.json"
+    assert f"{truth}: " in refused(capsys, *small, "--out", out, "--truth", truth)
+    assert not out.exists()
+
+    def interrupted(*_: object) -> None:
+        assert list(out.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bag, "seen_objects", interrupted)
+    monkeypatch.setattr(bag, "names", interrupted)
+    assert cli.main(["sim", *map(str, small), "--out", str(out)]) == 130
+    assert not out.exists()
+
+
+def test_a_folder_of_other_scenes_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(tmp_path / "val", "val", 1, workers=1)
+    before = (tmp_path / "val" / "scenes.jsonl").read_bytes()
+    meta = tmp_path / "val" / "meta.json"
+    assert f"{meta} describes another" in refused(capsys, *RENDER, "--out", tmp_path / "val")
+    meta.write_text("[]")
+    assert f"{meta} describes another" in refused(capsys, *RENDER, "--out", tmp_path / "val")
+    assert (tmp_path / "val" / "scenes.jsonl").read_bytes() == before
 
 
 def test_rendering_shows_every_object_in_its_colour(renderer: Renderer) -> None:
