@@ -1,9 +1,12 @@
-"""What all commands have alike: help that says defaults, and which model is run, and how."""
+"""What all commands have alike: help that says defaults, numbers in ranges, and how a model is run."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
+
+SLOWEST, FASTEST = 0.01, 1000.0
 
 
 class Help(argparse.HelpFormatter):
@@ -22,6 +25,45 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"formatter_class": Help} | kwargs)
+
+
+def count(text: str) -> int:
+    """For argparse: of what there is one at least."""
+    return _whole(text, 1)
+
+
+def seed(text: str) -> int:
+    """For argparse: where chance begins."""
+    return _whole(text, 0)
+
+
+def port(text: str) -> int:
+    """For argparse: where a server listens."""
+    return _whole(text, 1, 65535)
+
+
+def duration(text: str) -> float:
+    """For argparse: seconds that pass."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"more than 0, not {text}")
+    return value
+
+
+def rate(text: str) -> float:
+    """For argparse: times a second, or times a pace."""
+    value = float(text)
+    if not SLOWEST <= value <= FASTEST:
+        raise argparse.ArgumentTypeError(f"between {SLOWEST} and {FASTEST:.0f}, not {text}")
+    return value
+
+
+def _whole(text: str, least: int, most: int | None = None) -> int:
+    value = int(text)
+    if value < least or (most is not None and value > most):
+        allowed = f"at least {least}" if most is None else f"{least} to {most}"
+        raise argparse.ArgumentTypeError(f"{allowed}, not {value}")
+    return value
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..arguments import count
+
 
 def register(subparsers: Any) -> None:
     """Add `ablate` to argparse's subparsers."""
@@ -16,8 +18,8 @@ def register(subparsers: Any) -> None:
         "was stopped goes on where it was.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="working folder")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--seeds", type=count, default=3, help="runs of each row")
+    parser.add_argument("--threads", type=count, help="CPU threads")
     parser.add_argument(
         "--report", type=Path, help="the page; without it: ablations.md in the working folder"
     )

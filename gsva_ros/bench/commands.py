@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..arguments import count
+
 
 def register(subparsers: Any) -> None:
     """Add `bench` to argparse's subparsers."""
@@ -39,7 +41,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--expressions",
-        type=_positive,
+        type=count,
         nargs="+",
         default=[1, 2, 4, 8, 16],
         metavar="K",
@@ -49,8 +51,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--frame", type=_frame, default=(720, 1280), metavar="WxH", help="default 1280x720"
     )
-    parser.add_argument("--runs", type=_positive, default=10, help="after one that warms up")
-    parser.add_argument("--threads", type=_positive, help="CPU threads")
+    parser.add_argument("--runs", type=count, default=10, help="after one that warms up")
+    parser.add_argument("--threads", type=count, help="CPU threads")
     parser.add_argument("--out", type=Path, help="write all numbers here as JSON")
     parser.add_argument("--picture", type=Path, help="write a bar a stage here, as SVG")
     parser.add_argument("--page", type=Path, help="put the tables between this page's markers")
@@ -180,13 +182,6 @@ def _engine(args: argparse.Namespace) -> Any:
     return engine
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, not {value}")
-    return value
-
-
 def _frame(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    return _positive(height), _positive(width)
+    return count(height), count(width)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gsva_ros.answer import no_rejection
-from gsva_ros.arguments import add_model_arguments
+from gsva_ros.arguments import add_model_arguments, port
 from gsva_ros.errors import InputError
 
 
@@ -29,7 +29,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("bags", nargs="*", type=Path, help="bags and pictures to choose from")
     add_model_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, help="without it: the first free one from 7860")
+    parser.add_argument("--port", type=port, help="without it: the first free one from 7860")
     parser.set_defaults(run=run)
 
 

@@ -26,7 +26,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
-from gsva_ros.arguments import Parser
+from gsva_ros.arguments import Parser, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.bags.messages import plain
 from gsva_ros.conversions import mask_of, to_rgb
@@ -308,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--script", type=Path, default=script, help="what to ask")
     parser.add_argument("--bag", type=Path, help="another bag than the script's")
     parser.add_argument("--truth", type=Path, help="COCO-style JSON about the bag's frames")
-    parser.add_argument("--rate", type=float, default=1.0, help="times the recorded pace")
+    parser.add_argument("--rate", type=rate, default=1.0, help="times the recorded pace")
     parser.add_argument(
         "--output", type=Path, default=Path("demo_output"), help="the folder to write"
     )

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gsva_ros.arguments import count
+
 
 def register(subparsers: Any) -> None:
     """Add the `photographs` command to argparse's subparsers."""
@@ -21,10 +23,10 @@ def register(subparsers: Any) -> None:
         "--names", type=Path, required=True, help="what its categories are here, YAML"
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--crops", type=int, default=4, help="of each photograph")
+    parser.add_argument("--crops", type=count, default=4, help="of each photograph")
     parser.add_argument("--split", choices=("train", "val", "test"), default="train")
-    parser.add_argument("--width", type=int, default=480, help="pixels")
-    parser.add_argument("--height", type=int, default=360, help="pixels")
+    parser.add_argument("--width", type=count, default=480, help="pixels")
+    parser.add_argument("--height", type=count, default=360, help="pixels")
     parser.set_defaults(run=run)
 
 
@@ -36,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
 
     photographs = Photographs(args.annotations, args.images, read_names(args.names))
     size = (args.width, args.height)
-    count = write_photographs(args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split)
-    print(f"written: {count} crops into {args.out}")
+    made = write_photographs(args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split)
+    print(f"written: {made} crops into {args.out}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
-from gsva_ros.arguments import Parser
+from gsva_ros.arguments import Parser, rate
 from gsva_ros.bags.messages import plain
 from gsva_ros.msg import Instruction
 from gsva_ros.ros import qos
@@ -32,7 +31,6 @@ TYPES = {
     "std_msgs/msg/String": (String, qos.RELIABLE),
 }
 NEEDED = ("Image", "CompressedImage", "Instruction")  # somebody must listen before it starts
-SLOWEST, FASTEST = 0.01, 1000.0
 CLOCK_PERIOD = 0.025  # seconds of wall time, as `ros2 bag play --clock` by default
 
 
@@ -99,14 +97,6 @@ class Player(Node):
         time.sleep(max(0.0, until - time.monotonic()))
 
 
-def _rate(text: str) -> float:
-    """A pace that can be played: argparse says so where it is none."""
-    rate = float(text)
-    if not SLOWEST <= rate <= FASTEST:
-        raise argparse.ArgumentTypeError(f"{text}: a rate lies between {SLOWEST} and {FASTEST}")
-    return rate
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_player`."""
     argv = list(sys.argv if argv is None else argv)
@@ -114,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "bag", type=Path, help="a rosbag2 folder, or one of its files (sqlite3 or mcap)"
     )
-    parser.add_argument("--rate", type=_rate, default=1.0, help="times the recorded pace")
+    parser.add_argument("--rate", type=rate, default=1.0, help="times the recorded pace")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
     args = parser.parse_args(remove_ros_args(argv)[1:])

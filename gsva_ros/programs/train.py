@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsva_ros.arguments import count
 from gsva_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def register(subparsers: Any) -> None:
         "of it stopped. Under `accelerate launch` it uses several GPUs. See docs/training.md.",
     )
     parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="a run's YAML file")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=count, help="CPU threads")
     parser.set_defaults(run=run)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rclpy.utilities import remove_ros_args
 
-from gsva_ros.arguments import Parser
+from gsva_ros.arguments import Parser, port
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.programs.watcher import Watcher
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="gsva_view", description=__doc__)
     parser.add_argument("--node", default="/gsva", help="the node to watch, with its namespace")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, help="without it: the first free one from 7860")
+    parser.add_argument("--port", type=port, help="without it: the first free one from 7860")
     args = parser.parse_args(remove_ros_args(argv)[1:])
     try:
         from gsva_ros.programs.page import own_folder, serve

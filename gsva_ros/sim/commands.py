@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..arguments import count, duration, rate, seed
 from ..errors import check_writable
 from .splits import SPLITS
 from .worlds import WORLDS
@@ -25,10 +26,10 @@ def register(subparsers: Any) -> None:
     render.add_argument(
         "--split", choices=sorted(SPLITS), required=True, help="its seeds; no two splits share any"
     )
-    render.add_argument("--count", type=int, required=True, help="scenes")
+    render.add_argument("--count", type=count, required=True, help="scenes")
     render.add_argument("--out", type=Path, required=True, help="the folder to write")
-    render.add_argument("--width", type=int, default=192, help="pixels")
-    render.add_argument("--height", type=int, default=144, help="pixels")
+    render.add_argument("--width", type=count, default=192, help="pixels")
+    render.add_argument("--height", type=count, default=144, help="pixels")
     render.add_argument(
         "--world",
         choices=sorted(WORLDS),
@@ -46,15 +47,15 @@ def register(subparsers: Any) -> None:
         type=Path,
         help="photographed rooms for the household worlds: equirectangular *.hdr, *.jpg or *.png",
     )
-    render.add_argument("--workers", type=int, default=2, help="processes")
+    render.add_argument("--workers", type=count, default=2, help="processes")
     render.set_defaults(run=_render)
     bag = sim.add_parser("bag", help="a rosbag2 of a camera that circles some scenes")
-    bag.add_argument("--seeds", type=int, nargs="+", required=True, help="one scene each")
+    bag.add_argument("--seeds", type=seed, nargs="+", required=True, help="one scene each")
     bag.add_argument("--out", type=Path, required=True, help="the bag to write")
-    bag.add_argument("--frames", type=int, default=16, help="frames for each scene")
-    bag.add_argument("--rate", type=float, default=4.0, help="frames a second")
-    bag.add_argument("--width", type=int, default=640, help="pixels")
-    bag.add_argument("--height", type=int, default=480, help="pixels")
+    bag.add_argument("--frames", type=count, default=16, help="frames for each scene")
+    bag.add_argument("--rate", type=rate, default=4.0, help="frames a second")
+    bag.add_argument("--width", type=count, default=640, help="pixels")
+    bag.add_argument("--height", type=count, default=480, help="pixels")
     bag.add_argument(
         "--look",
         choices=("studio", "workshop"),
@@ -66,12 +67,12 @@ def register(subparsers: Any) -> None:
     )
     bag.set_defaults(run=_bag)
     video = sim.add_parser("video", help="a rosbag2 of scenes in motion, seen by a moving camera")
-    video.add_argument("--seeds", type=int, nargs="+", required=True, help="one scene each")
+    video.add_argument("--seeds", type=seed, nargs="+", required=True, help="one scene each")
     video.add_argument("--out", type=Path, required=True, help="the bag to write")
-    video.add_argument("--seconds", type=float, default=8.0, help="of each scene")
-    video.add_argument("--rate", type=float, default=30.0, help="frames a second")
-    video.add_argument("--width", type=int, default=640, help="pixels")
-    video.add_argument("--height", type=int, default=480, help="pixels")
+    video.add_argument("--seconds", type=duration, default=8.0, help="of each scene")
+    video.add_argument("--rate", type=rate, default=30.0, help="frames a second")
+    video.add_argument("--width", type=count, default=640, help="pixels")
+    video.add_argument("--height", type=count, default=480, help="pixels")
     video.add_argument(
         "--truth", type=Path, help="write expressions and masks here (COCO-style JSON)"
     )

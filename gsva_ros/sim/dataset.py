@@ -139,12 +139,12 @@ def write_dataset(
     a line, which counts what is complete.
 
     Raises:
-        InputError: `out` holds a different data set, something in these folders cannot be read, the world
-            takes none, or nothing can be rendered.
+        InputError: the split has fewer scenes, `out` holds a different data set, something in these folders
+            cannot be read, the world takes none, or nothing can be rendered.
     """
     more = more or More()
-    out.mkdir(parents=True, exist_ok=True)
     chosen = seeds(split, count)
+    out.mkdir(parents=True, exist_ok=True)
     meta = {
         "version": VERSION,
         "world": world,

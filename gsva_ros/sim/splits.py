@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..errors import InputError
+
 SPLITS = {
     "train": range(10_000_000),
     "val": range(10_000_000, 11_000_000),
@@ -25,13 +27,13 @@ def seeds(split: str, count: int, start: int = 0) -> range:
     """`count` seeds of a split, from its `start`-th.
 
     Raises:
-        ValueError: unknown split, or more seeds than it has.
+        InputError: unknown split, or more seeds than it has.
     """
     if split not in SPLITS:
-        raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+        raise InputError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     chosen = SPLITS[split][start : start + count]
     if len(chosen) != count:
-        raise ValueError(
-            f"split {split!r} has {len(SPLITS[split])} seeds, {start + count} were asked"
+        raise InputError(
+            f"split {split!r} has {len(SPLITS[split])} seeds, {start + count} were asked; ask for fewer"
         )
     return chosen

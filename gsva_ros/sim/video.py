@@ -43,7 +43,7 @@ def video(seed: int, seconds: float, rate: float, renderer: Renderer) -> Iterato
     start, _, _ = visible_scene(seed, renderer)
     rng = np.random.default_rng([seed, 1])
     phase = rng.uniform(0, 2 * math.pi, 3)
-    for number in range(round(seconds * rate)):
+    for number in range(max(1, round(seconds * rate))):
         now = number / rate
         spec = moved(start, now, phase)
         yield VideoFrame(now, spec, renderer.render(spec))

@@ -27,3 +27,33 @@ def test_help_says_each_default_once(command, said, capsys, monkeypatch) -> None
         assert f"{line}\n" in told
     assert "default: None" not in told
     assert "default: False" not in told
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "number"),
+    [
+        *[
+            ("sim render", f"--{name}", n)
+            for name in ("count", "width", "workers")
+            for n in (0, -3)
+        ],
+        *[("sim bag", f"--{name}", 0) for name in ("frames", "height", "rate")],
+        *[("sim bag", "--seeds", -1), ("sim bag", "--rate", "nan")],
+        *[("sim video", f"--{name}", n) for name in ("seconds", "rate") for n in (0, "inf")],
+        *[("eval scenes", "--limit", -1), ("eval dataset", "--limit", 0)],
+        *[("ablate", "--seeds", n) for n in (0, -1)],
+        *[("photographs", f"--{name}", 0) for name in ("crops", "width", "height")],
+        *[("bench", f"--{name}", 0) for name in ("runs", "threads", "expressions")],
+        *[("app", "--port", n) for n in (0, 99_999_999)],
+        ("train", "--threads", -1),
+    ],
+)
+def test_a_number_out_of_range_is_refused(command, option, number, capsys) -> None:
+    if command == "app":
+        pytest.importorskip("gradio")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), option, str(number)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: " in said
+    assert f", not {number}" in said

@@ -15,7 +15,7 @@ from rosbags.highlevel import AnyReader
 from gsva_ros import cli
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim import bag
-from gsva_ros.sim.bag import write_bag
+from gsva_ros.sim.bag import write_bag, write_video
 from gsva_ros.sim.dataset import visible_scene, write_dataset
 from gsva_ros.sim.expressions import Expressions, SeenObject
 from gsva_ros.sim.render import Renderer
@@ -143,6 +143,21 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
     monkeypatch.setattr(bag, "names", interrupted)
     assert cli.main(["sim", *map(str, small), "--out", str(out)]) == 130
     assert not out.exists()
+
+
+def test_more_scenes_than_a_split_has_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = ("render", "--split", "test", "--count", 99_999_999)
+    said = refused(capsys, *many, "--out", tmp_path / "new")
+    assert "'test' has 1000000 seeds" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_shortest_video_has_a_frame(tmp_path: Path) -> None:
+    write_video(tmp_path / "bag", [SEEDS[0]], seconds=0.01, rate=4.0, width=64, height=48)
+    with AnyReader([tmp_path / "bag"]) as reader:
+        assert reader.topics["/camera/image"].msgcount == 1
 
 
 def test_a_folder_of_other_scenes_is_left_alone(

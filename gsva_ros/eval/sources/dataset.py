@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...arguments import count
 from ...datasets import reasonseg, refer
 from ...datasets.files import DatasetError, Skip
 from ...errors import InputError
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=DATASETS)
     parser.add_argument("split", help="as the data set names it: val, testA, testB, test, ...")
     parser.add_argument("--root", type=Path, required=True, help="folder with refer_seg/ in it")
-    parser.add_argument("--limit", type=int, help="the first LIMIT pictures only")
+    parser.add_argument("--limit", type=count, help="the first LIMIT pictures only")
     parser.add_argument("--split-by", default="", help="unc, umd, google or berkeley")
     parser.add_argument(
         "--skip", action="store_true", help="leave out what cannot be used, and count it"

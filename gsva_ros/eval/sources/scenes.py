@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arguments import count
 from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
 from ...phrasing.unknown import HELD_OUT as HELD_OUT_NOUNS
 from ...phrasing.unknown import renamed, unknown
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
         "--data", type=Path, required=True, nargs="+", help="folders written by `gsva sim render`"
     )
     parser.add_argument("--split", default=split, help="the split that each folder must hold")
-    parser.add_argument("--limit", type=int, help="the first LIMIT scenes of each only")
+    parser.add_argument("--limit", type=count, help="the first LIMIT scenes of each only")
     parser.add_argument(
         "--forms",
         choices=(*FORMS, UNKNOWN, "as written"),
