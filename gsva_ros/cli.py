@@ -112,8 +112,8 @@ def segment(args: argparse.Namespace) -> int:
 
     if bool(args.text) == bool(args.expressions):
         raise InputError("give expressions, or --text, not both")
-    output = args.output or args.image.with_suffix(".overlay.png")
     rgb = _picture(args.image)
+    output = args.output or args.image.with_suffix(".overlay.png")
     check_writable(output)
     if not cv2.haveImageWriter(str(output)):
         raise InputError(f"{output}: no such picture format can be written; use .png or .jpg")

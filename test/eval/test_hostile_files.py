@@ -401,6 +401,7 @@ def test_commands_say_in_one_line_what_is_wrong(
         (("segment", noise, "x"), noise),
         (("segment", tmp_path / "none.png", "x"), "none.png"),
         (("segment", tmp_path, "x"), tmp_path),
+        (("segment", ".", "x"), "'.'"),
         (("segment", thin, "x"), "thin"),
         (("segment", picture), "expressions"),
         (("segment", picture, "x", "--model", "no-such"), "no-such"),
