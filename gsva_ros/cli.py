@@ -31,9 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     register(subparsers)
     argv = sys.argv[1:] if argv is None else argv
+    known = {*subparsers.choices, *(name for _, names in COMMANDS.values() for name in names)}
     for module, (extra, commands) in COMMANDS.items():
         # Their packages take a second to import: only for their own commands, or for the list of all.
-        if not argv or argv[0] in commands or argv[0].startswith("-"):
+        if not argv or argv[0] in commands or argv[0] not in known:
             _add(subparsers, module, extra, commands)
     args = parser.parse_args(argv)
     try:

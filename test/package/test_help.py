@@ -57,3 +57,16 @@ def test_a_number_out_of_range_is_refused(command, option, number, capsys) -> No
     said = capsys.readouterr().err.splitlines()[-1]
     assert f"argument {option}: " in said
     assert f", not {number}" in said
+
+
+def test_an_unknown_command_is_told_all_that_there_are(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["zork"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    for command in (
+        "segment",
+        "convert",
+        *(n for _, names in cli.COMMANDS.values() for n in names),
+    ):
+        assert command in said.partition("choose from")[2]
