@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -268,6 +269,10 @@ def _read_file(path: Path) -> dict[str, Tensor]:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         mapped = start.startswith(b"PK")  # before torch 1.6 there was no archive, and no mapping
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
+    except UnpicklingError as error:  # torch advises to run the code in it
+        raise CheckpointError(
+            f"{path} cannot be read as weights: neither safetensors nor a plain torch state dict"
+        ) from error
     except Exception as error:  # safetensors and torch raise their own, zipfile's and struct's
         raise CheckpointError(f"{path} cannot be read as weights: {one_line(error)}") from error
     for key in NESTED:

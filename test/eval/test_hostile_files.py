@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import pickle
 import random
 import resource
 import subprocess
@@ -438,6 +439,19 @@ def test_commands_say_in_one_line_what_is_wrong(
         ),
     ):
         assert str(named) in ran(capsys, *arguments)
+
+
+def test_nobody_is_advised_to_run_what_is_given_for_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, code = tmp_path / "picture.png", tmp_path / "code.bin"
+    cv2.imwrite(str(picture), np.zeros((20, 30, 3), np.uint8))
+    code.write_bytes(pickle.dumps({"x": Path}, protocol=2))
+    for weights in (picture, code):
+        folders = ("--llava", tmp_path, "--vision-tower", tmp_path, tmp_path / "new")
+        said = ran(capsys, "convert", "--weights", weights, *folders)
+        assert f"{weights} cannot be read as weights: neither safetensors nor" in said
+        assert "weights_only" not in said
 
 
 def test_files_to_compare_are_checked(tmp_path: Path) -> None:
