@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,8 +30,6 @@ TRUTH_TOPIC = "/ground_truth"
 TEXT_TOPIC = "instruction_text"
 EVERY_FRAME, CANCEL = 1, 2  # gsva_ros/Instruction
 
-Place = tuple[Connection, int]
-
 
 class BagError(InputError):
     """A bag that cannot be used; names the file and the topic."""
@@ -51,17 +50,24 @@ class Bag:
         self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
         if not path.exists():
             raise BagError(f"{path}: no such bag")
-        paths, self.problems = recover(path, Path(self._folder.name))
+        self._paths, self.problems = recover(path, Path(self._folder.name))
         try:
-            self._reader = self._open(paths)
+            self._opened, self._process = self._open(self._paths), os.getpid()
         except Exception as error:  # a damaged file makes rosbags raise whatever it meets
             self._folder.cleanup()
             message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
             raise BagError(f"{path} cannot be read as a bag: {message}") from error
-        self._frames: dict[str, dict[int, Place]] = {}
+        self._frames: dict[str, dict[int, int]] = {}
         if not self._reader.connections:
             self.close()
             raise BagError("; ".join([f"{path} holds no messages", *self.problems]))
+
+    @property
+    def _reader(self) -> AnyReader:
+        """This process's own: forked ones, as of a DataLoader, would move one place in its files."""
+        if self._process != os.getpid():
+            self._opened, self._process = self._open(self._paths), os.getpid()
+        return self._opened
 
     def _open(self, paths: list[Path]) -> AnyReader:
         # Older bags do not carry their types.
@@ -96,8 +102,10 @@ class Bag:
         """Names of the image topics."""
         return sorted({c.topic for c in self._reader.connections if c.msgtype in IMAGE_TYPES})
 
-    def frames(self, topic: str) -> dict[int, Place]:
-        """Header stamp (nanoseconds) of every frame of an image topic, in the order recorded.
+    def frames(self, topic: str) -> dict[int, int]:
+        """Header stamp of every frame of an image topic, in the order recorded, and when it was received.
+
+        Both are nanoseconds.
 
         A stamp is what a frame is known by: of several with one, the last is there, and `problems` counts
         the others.
@@ -109,12 +117,12 @@ class Bag:
             if topic not in self.image_topics:
                 topics = ", ".join(self.image_topics) or "none"
                 raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {topics}")
-            found: dict[int, Place] = {}
+            found: dict[int, int] = {}
             hidden: Counter[int] = Counter()
-            for connection, at, msg in self._messages(lambda c: c.topic == topic):
+            for _, at, msg in self._messages(lambda c: c.topic == topic):
                 stamp = nanoseconds(msg.header.stamp)
                 hidden[stamp] += stamp in found
-                found[stamp] = connection, at
+                found[stamp] = at
             self._frames[topic] = found
             if count := hidden.total():
                 stamp = next(stamp for stamp, others in hidden.items() if others)
@@ -130,9 +138,10 @@ class Bag:
         Raises:
             MessageError: the message cannot be read as a picture.
         """
-        connection, at = self.frames(topic)[stamp]
+        at = self.frames(topic)[stamp]
+        connections = [c for c in self._reader.connections if c.topic == topic]
         try:
-            for _, _, raw in self._reader.messages([connection], start=at, stop=at + 1):
+            for connection, _, raw in self._reader.messages(connections, start=at, stop=at + 1):
                 msg = self._deserialized(connection, raw)
                 if nanoseconds(msg.header.stamp) == stamp:
                     return to_rgb(msg, topic)

@@ -15,8 +15,10 @@ Annotated = tuple[dict[str, Any], list[dict[str, Any]]]
 def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
     """Categories' names, and every picture in the file's order; "category" of an annotation is its name.
 
+    Annotations of pictures that are not listed are passed over: pictures may be held out so.
+
     Raises:
-        DatasetError: not COCO's annotations, or one of a picture or a category that the file has not.
+        DatasetError: not COCO's annotations, or one of a category that the file has not.
     """
     data = read_json(path)
     try:
@@ -28,9 +30,9 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
             category, picture = annotation["category_id"], annotation["image_id"]
             if category not in categories:
                 raise DatasetError(f"{path}: an annotation has no category {category}")
-            if picture not in pictures:
-                raise DatasetError(f"{path}: an annotation is of no picture {picture}")
-            pictures[picture][1].append(annotation | {"category": categories[category]})
+            if picture in pictures:
+                named = annotation | {"category": categories[category]}
+                pictures[picture][1].append(named)
     except (LookupError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: not COCO's: {one_line(error)}") from error
     return list(categories.values()), list(pictures.values())

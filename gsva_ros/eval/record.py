@@ -40,7 +40,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
         stamps = bag.frames(frame.topic)
         if frame.stamp in stamps:
             by_stamp[frame.topic, frame.stamp] = frame
-            places.add((frame.topic, stamps[frame.stamp][1]))
+            places.add((frame.topic, stamps[frame.stamp]))
         else:
             where = f"{bag.path}: {frame.topic} at {frame.stamp} ns"
             bag.problems.append(f"{where}: no such frame")

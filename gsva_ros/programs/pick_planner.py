@@ -30,7 +30,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from gsva_ros.arguments import Parser
 from gsva_ros.conversions import fill_image, mask_of
-from gsva_ros.errors import write_result
+from gsva_ros.errors import InputError, write_result
 from gsva_ros.geometry import organised_points
 from gsva_ros.msg import Instruction, Outcome, Provenance, Segmentation
 from gsva_ros.overlay import Target, draw
@@ -322,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_episodes(planner, args) if args.episodes else run_words(planner, args)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130
-    except RuntimeError as error:
+    except (RuntimeError, InputError) as error:
         print(f"gsva_pick_planner: {error}", file=sys.stderr)
         return 1
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import threading
-import time
 from collections import deque
 from typing import Any
 
@@ -21,8 +20,8 @@ from .frames import Transform
 
 #: Depth images kept to choose from; at 30 Hz one second.
 KEPT = 30
-#: Seconds after which a depth camera that has sent nothing is not waited for.
-LIVELY = 1.0
+#: Vain waits in a row, without anything from the depth camera meanwhile, after which it is not waited for.
+PATIENCE = 3
 #: Pictures whose depth is kept until their answers are out: the last ones picked.
 HELD = 8
 _TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
@@ -44,14 +43,14 @@ class DepthBuffer:
         self._images: deque[Image] = deque(maxlen=KEPT)
         self._held: dict[int, Image | None] = {}  # by the picture's stamp, the last picked last
         self._info: CameraInfo | None = None
-        self._began = self._heard = time.monotonic()  # and when the last depth image came
+        self._vain = 0  # waits since the last message
 
     def add_depth(self, msg: Image) -> None:
         """Keep a depth image, also for the held pictures that it is nearer to than what they have."""
         stamp = nanoseconds(msg.header.stamp)
         with self._changed:
             self._images.append(msg)
-            self._heard = time.monotonic()
+            self._vain = 0
             for picture, best in self._held.items():
                 if best is None or abs(stamp - picture) < abs(_stamp(best) - picture):
                     self._held[picture] = msg
@@ -69,6 +68,7 @@ class DepthBuffer:
         """Keep the newest camera_info."""
         with self._changed:
             self._info = msg
+            self._vain = 0
             self._changed.notify_all()
 
     def beside(
@@ -78,7 +78,7 @@ class DepthBuffer:
 
         Args:
             tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way;
-                nothing is awaited of a camera that has fallen silent, or sends later ones already.
+                a camera that has let several wait in vain is awaited again once it has sent something.
 
         Returns:
             None where there is none in time, or no camera_info.
@@ -93,24 +93,13 @@ class DepthBuffer:
             return near and self._info is not None
 
         with self._changed:
-            until = time.monotonic() + wait
-            while not there():
-                rest = until - time.monotonic()
-                if rest <= 0 or not self._may_come(stamp + round(tolerance * SECOND)):
-                    return None
-                self._changed.wait(min(rest, LIVELY))
+            if not self._changed.wait_for(there, wait if self._vain < PATIENCE else 0.0):
+                self._vain += 1
+                return None
             image, info = best(), self._info
         assert image is not None
         assert info is not None
         return image, info, (_stamp(image) - stamp) / SECOND
-
-    def _may_come(self, latest: int) -> bool:
-        """Whether what lacks may be on its way: camera_info, or depth stamped no later than `latest`."""
-        now = time.monotonic()
-        if self._info is None:
-            return now - self._began < LIVELY
-        passed = bool(self._images) and _stamp(self._images[-1]) > latest
-        return now - self._heard < LIVELY and not passed
 
     def _nearest(self, stamp: int) -> Image | None:
         """Of the last second, the nearest to a picture."""

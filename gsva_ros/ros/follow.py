@@ -1,4 +1,4 @@
-"""The action ~/follow: every frame answered, as feedback, until the goal is cancelled."""
+"""The action ~/follow: every frame answered, as feedback, until it is cancelled or its client gone."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class FollowServer:
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard >= ABANDONED:
             for name in list(self._goals):
-                self._node.get_logger().warning(f"follow: goal {name} ends: {GONE}")
-                self._worker.cancel(name, GONE)
+                if self._worker.cancel(name, GONE):
+                    self._node.get_logger().warning(f"follow: goal {name} ends: {GONE}")
 
     def _admit(self, goal: Follow.Goal) -> GoalResponse:
         if not self._active():

@@ -36,7 +36,7 @@ Key = tuple[int, str]  # slot, expression
 
 @dataclass(eq=False)
 class _Followed:
-    """A repeated request: the model's last answer, and the frame that was answered last."""
+    """A repeated request: the model's last answer, its camera, and how long each expression is lost."""
 
     result: Result
     topic: str
@@ -116,11 +116,15 @@ class Carrier:
                 self._answered.pop(request, None)
                 self._deliver(result)
             # Another thread may have ended it since the model answered.
-            elif not request.ended and not self._tells(result):
+            elif request.ended or self._tells(result):
+                return
+            elif result.rgb is None:  # a fault, of which no carried answer tells
+                self._deliver(result)
+            else:
                 self._deliver_newer(result)
 
     def _deliver_newer(self, result: Result) -> None:
-        """Hand over the model's own answer, unless one about that frame or a newer one was given."""
+        """Hand over what the model saw, unless an answer about that frame or a newer one was given."""
         last, frame = self._answered.get(result.request), result.frame
         assert frame is not None
         if last is None or (frame is not last and frame.received >= last.received):

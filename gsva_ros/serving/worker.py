@@ -50,7 +50,7 @@ class Worker(Generic[FrameT]):
         self._schedule = Schedule(self.limits)
         self._carrier = Carrier(self._deliver, self.limits)
         self._turn_began: float | None = None  # monotonic seconds, while the engine works
-        self._unread: CameraFrame | None = None  # the last one that was counted as such
+        self._unread: dict[str, CameraFrame] = {}  # by topic, the last one counted as such
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
 
     def start(self) -> None:
@@ -211,8 +211,9 @@ class Worker(Generic[FrameT]):
     def _count_unread(self, turn: Turn, result: Result) -> None:
         """Count an unreadable frame of a camera, once for all who were answered on it."""
         unread = any(d.code is Code.BAD_IMAGE for d in result.decisions)
-        if unread and turn.request.frame is None and turn.frame is not self._unread:
-            self._unread = turn.frame
+        topic = turn.frame.topic
+        if unread and turn.request.frame is None and turn.frame is not self._unread.get(topic):
+            self._unread[topic] = turn.frame
             self._schedule.counts.bad_frames += 1
 
     # Out

@@ -168,9 +168,11 @@ def write_dataset(
         if not _describes(meta_path, meta):
             raise InputError(f"{meta_path} describes another data set; choose an empty folder")
         files = [np.lib.format.open_memmap(out / name, "r+") for name in arrays]
-        done = len(lines_path.read_text().splitlines()) // CHUNK * CHUNK
-        kept = lines_path.read_text().splitlines(keepends=True)[:done]
-        lines_path.write_text("".join(kept))
+        kept = lines_path.read_text().splitlines(keepends=True)
+        if len(kept) == count:
+            return
+        done = len(kept) // CHUNK * CHUNK
+        lines_path.write_text("".join(kept[:done]))
     else:
         files = [
             np.lib.format.open_memmap(out / name, "w+", np.uint8, shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from functools import partial
 
 import cv2
@@ -213,6 +214,28 @@ def test_a_failing_model_is_not_hidden_behind_an_old_mask(camera) -> None:
     c.show(2)
     assert {d.outcome for r in c.results for d in r.decisions} == {Outcome.FAILED}
     assert {d.code for r in c.results for d in r.decisions} == {Code.INTERNAL}
+
+
+def test_a_model_that_can_encode_no_more_is_told_beside_what_is_carried(
+    camera, monkeypatch
+) -> None:
+    c = camera(delay=0.1)
+    c.ask("red")
+    c.first()
+
+    def full(rgb: np.ndarray) -> None:
+        time.sleep(0.1)
+        raise MemoryError("device memory is spent")
+
+    monkeypatch.setattr(c.engine, "encode", full)
+
+    def told() -> Counter[Code]:
+        return Counter(d.code for r in c.results for d in r.decisions)
+
+    while told()[Code.OUT_OF_MEMORY] < 3 and c.shown < 1000:
+        c.show(5)
+    assert told()[Code.OUT_OF_MEMORY] >= 3
+    assert told()[Code.NONE] > 10
 
 
 def test_a_clock_that_jumps_back_forgets_what_was_carried(camera) -> None:

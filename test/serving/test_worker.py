@@ -126,6 +126,19 @@ def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None
     assert r.worker.counts.bad_frames == 2
 
 
+def test_unreadable_frames_of_two_cameras_are_two(recorder) -> None:
+    def unreadable() -> np.ndarray:
+        raise BadImageError("unreadable")
+
+    r = recorder()
+    for topic in "ab":
+        r.worker.offer(CameraFrame(None, 1, topic, unreadable))
+    for number, topic in enumerate("ababa"):
+        r.worker.submit(Request(str(number), expressions=["red"], topic=topic))
+    r.wait(5)
+    assert r.worker.counts.bad_frames == 2
+
+
 def test_full_queue_is_said(recorder) -> None:
     r = recorder(limits=Limits(max_instructions=2))
     for number in range(3):

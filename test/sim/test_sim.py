@@ -54,6 +54,14 @@ def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
+def test_a_set_that_is_whole_is_not_touched(tmp_path: Path) -> None:
+    """What is kept of it elsewhere goes by when it was written."""
+    write_dataset(tmp_path, "train", 4, workers=1)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    write_dataset(tmp_path, "train", 4, workers=1)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
 RENDER = ("render", "--split", "test", "--count", "2", "--workers", "1")
 BAG = ("bag", "--seeds", "20000004")
 VIDEO = ("video", "--seeds", "20000004")

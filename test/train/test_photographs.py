@@ -241,6 +241,13 @@ def test_what_is_there_is_not_lost_to_a_run_that_cannot_be(maker, capsys):
     assert len(SceneSet(maker.folder / "scenes", "train")) == count
 
 
+def test_photographs_may_be_held_out_of_the_list_alone(maker):
+    for _ in range(2):
+        maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.images.pop()
+    assert len(maker.write()) == 1
+
+
 def test_boxes_teach_what_is_there_and_no_outlines(maker):
     maker.picture(("bottle", RED, (100, 60, 60, 150)))
     maker.picture(("bottle", RED, (100, 60, 60, 150)))

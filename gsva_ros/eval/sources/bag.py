@@ -67,7 +67,7 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
     if any(not ask.topic for ask in asks):
         raise BagError(f"{bag.path}: several image topics, {', '.join(topics)}: give --topic")
     frames = {
-        topic: [Recorded(stamp, at) for stamp, (_, at) in bag.frames(topic).items()]
+        topic: [Recorded(stamp, at) for stamp, at in bag.frames(topic).items()]
         for topic in {ask.topic for ask in asks}
     }
     pairs, problems = answered(asks, frames)

@@ -6,7 +6,6 @@ absent expressions are made with care (`Negatives`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,13 +43,12 @@ class LabelledBag:
         """
         if per_image < 1 or not 0.0 <= absent <= 1.0:
             raise InputError(f"{path}: per_image is at least 1, absent 0 to 1")
-        self._path, self._bags = Path(path), dict[int, Bag]()
-        bag = self._bag()
-        known = read_truth(Path(truth)) if truth else bag.truth()
+        self._bag = Bag(Path(path))
+        known = read_truth(Path(truth)) if truth else self._bag.truth()
         self._topic, self._per_image, self._absent = topic, per_image, absent
         self._frames = [frame for frame in known if self._readable(frame) and frame.annotations]
         if not self._frames:
-            reasons = "; ".join(bag.problems[:3])
+            reasons = "; ".join(self._bag.problems[:3])
             raise InputError(f"{path}: no frame with truth; see `gsva record-truth`. {reasons}")
         self._negatives = Negatives(
             [
@@ -67,7 +65,7 @@ class LabelledBag:
         """A frame, some of its expressions, and some of nothing in it."""
         number = int(rng.integers(len(self._frames)))
         frame = self._frames[number]
-        rgb = self._bag().rgb(self._topic or frame.topic, frame.stamp)
+        rgb = self._bag.rgb(self._topic or frame.topic, frame.stamp)
         present, absent = [], []
         for each in frame.expressions():
             (present if each.referents else absent).append(each)
@@ -82,20 +80,14 @@ class LabelledBag:
         masks = np.stack([each.mask for each in chosen if each.mask is not None])
         return Segments(rgb, tuple(each.expression for each in chosen), masks)
 
-    def _bag(self) -> Bag:
-        """The bag as this process opened it: forked ones would move one place in its file."""
-        if os.getpid() not in self._bags:
-            self._bags[os.getpid()] = Bag(self._path)
-        return self._bags[os.getpid()]
-
     def _readable(self, frame: FrameTruth) -> bool:
-        bag, topic = self._bag(), self._topic or frame.topic
-        if frame.stamp not in bag.frames(topic):
+        topic = self._topic or frame.topic
+        if frame.stamp not in self._bag.frames(topic):
             return False
-        rgb = bag.rgb(topic, frame.stamp)
+        rgb = self._bag.rgb(topic, frame.stamp)
         if rgb.shape[:2] != frame.size:
             raise InputError(
-                f"{bag.path}: {topic} at {frame.stamp} ns: the picture is {rgb.shape[1]}x"
+                f"{self._bag.path}: {topic} at {frame.stamp} ns: the picture is {rgb.shape[1]}x"
                 f"{rgb.shape[0]}, its truth {frame.size[1]}x{frame.size[0]}: label it again"
             )
         return True
