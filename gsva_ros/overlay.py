@@ -43,6 +43,8 @@ TINT = 0.2
 NOTHING_FOUND = 0.5
 #: `poster` enlarges pictures to at least this width, in pixels, so that the words can be read.
 MIN_WIDTH = 480
+#: But not beyond this height: a slit gets a dark side instead.
+MAX_HEIGHT = 2000
 #: Below this, OpenCV's font cannot be read.
 SMALLEST_FONT = 0.4
 #: Shorter side, in pixels, of a picture with letters of scale 1: legible where it is shown 320 wide.
@@ -110,7 +112,7 @@ def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pi
 
     A small picture is enlarged; labels for which it has no room, and rejections, stand below it.
     """
-    factor = max(1, -(-MIN_WIDTH // rgb.shape[1]))
+    factor = max(1, min(-(-MIN_WIDTH // rgb.shape[1]), MAX_HEIGHT // rgb.shape[0]))
     size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
     if factor > 1:
         rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -120,7 +122,10 @@ def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pi
     _write(picture, placed)
     beside = {p.target.slot for p in placed}
     below = [t for t in targets if t.slot not in beside]
-    return np.concatenate([picture, _caption(below, rgb.shape[:2])], 0)
+    narrow = max(0, MIN_WIDTH - picture.shape[1])
+    side = np.full((picture.shape[0], narrow, 3), DARK, np.uint8)
+    picture = np.concatenate([picture, side], 1)
+    return np.concatenate([picture, _caption(below, picture.shape[:2])], 0)
 
 
 def label_image(shape: Shape, targets: Sequence[Target]) -> NDArray[np.uint16]:

@@ -308,6 +308,7 @@ class Page:
         mask = None if decided.rejected else decided.mask
         seen = [] if mask is None else [Target(slot, decided.expression, mask, decided.p_seg)]
         value = {"background": draw(session.rgb, seen), "layers": [], "composite": None}
+        session.painting = slot, threshold
         return {
             self.editor: gr.update(value=value, visible=True),
             self.painted: gr.update(visible=True),
@@ -318,8 +319,9 @@ class Page:
         value: dict[str, Any] | None,
     ) -> Updates:  # fmt: skip
         """The answer's mask with what is painted becomes the expression's."""
-        if slot is None or session.answer is None:
-            raise InputError("choose an expression first")
+        if session.painting is None:
+            raise InputError("choose an expression and open the editor first")
+        slot, threshold = session.painting  # another may be chosen, and the threshold moved, since
         decided = session.slots(threshold)[slot]
         mask = painted_mask(value, None if decided.rejected else decided.mask)
         correction = Correction(Label.PAINTED, int(meant or 1), mask)

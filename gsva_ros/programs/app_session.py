@@ -65,6 +65,7 @@ class Session:
     bag: Bag | None = None
     topic: str = ""
     corrections: dict[int, Correction] = field(default_factory=dict)
+    painting: tuple[int, float] | None = None  # the slot in the editor, and its threshold
     labelled: dict[str, tuple[Picture, list[Referring]]] = field(default_factory=dict)
 
     def open(self, path: Path) -> None:
@@ -73,7 +74,7 @@ class Session:
         Raises:
             InputError: it is neither; says what is wrong.
         """
-        if path.is_dir() or path.suffix in BAG_SUFFIXES:
+        if path.is_dir() or path.suffix.lower() in BAG_SUFFIXES:
             bag = Bag(path)
             if not bag.image_topics:
                 bag.close()
@@ -123,41 +124,58 @@ class Session:
         self._forget()
 
     def _forget(self) -> None:
-        self.frame, self.answer, self.corrections = None, None, {}
+        self.frame = None
+        self._take_answer(None)
 
-    def look(self, engine: Segmenter[Any]) -> None:
-        """Encode the picture, once.
+    def _take_answer(self, answer: Answer | None) -> None:
+        self.answer, self.corrections, self.painting = answer, {}, None
+
+    def look(self, engine: Segmenter[Any]) -> Any:
+        """The picture as the engine encodes it, once.
 
         Raises:
-            InputError: there is none, or it cannot be encoded.
+            InputError: there is none, it cannot be encoded, or another one was opened meanwhile.
         """
-        if self.rgb is None:
+        rgb, frame = self.rgb, self.frame
+        if rgb is None:
             raise InputError("no picture is open: choose one first")
-        if self.frame is None:
+        if frame is None:
             try:
-                self.frame = engine.encode(self.rgb)
+                frame = engine.encode(rgb)
             except ValueError as error:
                 raise InputError(f"{self.name}: {error}") from error
+            self._check_open(rgb)
+            self.frame = frame
+        return frame
+
+    def _check_open(self, rgb: Picture | None) -> None:
+        """A visitor may open another picture while the engine works: its answer is about this one."""
+        if self.rgb is not rgb:
+            raise InputError("another picture was opened meanwhile: ask again")
 
     def segment(self, engine: Segmenter[Any], expressions: Sequence[str]) -> None:
         """Ask for expressions. Rejected ones are masked too, so that a threshold can be chosen afterwards.
 
         Raises:
             ExpressionError: one cannot be asked.
+            InputError: as `look`.
         """
-        self.look(engine)
-        self.answer = engine.segment(self.frame, expressions, mask_rejected=True)
-        self.corrections = {}
+        rgb, frame = self.rgb, self.look(engine)
+        answer = engine.segment(frame, expressions, mask_rejected=True)
+        self._check_open(rgb)
+        self._take_answer(answer)
 
     def ask(self, engine: Segmenter[Any], text: str, threshold: float) -> None:
         """Let the model answer a free request, deciding at `threshold`.
 
         Raises:
             ExpressionError: it cannot be asked.
+            InputError: as `look`.
         """
-        self.look(engine)
-        self.answer = engine.ask(self.frame, text, threshold=threshold)
-        self.corrections = {}
+        rgb, frame = self.rgb, self.look(engine)
+        answer = engine.ask(frame, text, threshold=threshold)
+        self._check_open(rgb)
+        self._take_answer(answer)
 
     def slots(self, threshold: float) -> list[Slot]:
         """The answer's slots as decided at a threshold, without running the model."""
@@ -205,7 +223,7 @@ class Session:
             How many expressions of it are labelled.
 
         Raises:
-            InputError: none is.
+            InputError: none is, or one is labelled in two ways.
         """
         if self.rgb is None or self.answer is None or not self.corrections:
             raise InputError(
@@ -213,6 +231,13 @@ class Session:
             )
         asked, size = self.answer.slots, self.rgb.shape[:2]
         truth = [_truth(asked[n].expression, c, size) for n, c in self.corrections.items()]
+        said: dict[str, Referring] = {}
+        for each in truth:
+            other = said.setdefault(each.expression, each)
+            if not np.array_equal(other.mask, each.mask):
+                raise InputError(
+                    f"{each.expression!r} is labelled in two ways: say one thing of it"
+                )
         # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
         pixels = hashlib.sha256(self.rgb.tobytes()).hexdigest()
         key = f"{self.bag.path if self.bag else ''} {self.name} {pixels}"

@@ -22,6 +22,7 @@ import numpy as np
 import rclpy
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
@@ -39,6 +40,8 @@ from gsva_ros.ros import qos
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 from gsva_ros.truth import read_truth
 
+#: What says of a folder that its files are an earlier run's.
+MARK = ".gsva_demo"
 OUTCOMES = {
     Outcome.SEGMENTED: "SEGMENTED",
     Outcome.REJECTED: "REJECTED",
@@ -217,13 +220,14 @@ def process(name: str, arguments: Sequence[str], log: Path) -> Iterator[subproce
         try:
             yield child
         finally:
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)
-                try:
-                    child.wait(10.0)
-                except subprocess.TimeoutExpired:
-                    child.kill()
-                    child.wait()
+            try:
+                child.send_signal(signal.SIGINT)  # nothing where it has ended
+                child.wait(10.0)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:  # also where Ctrl-C comes again
+                child.kill()
+                child.wait()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -235,10 +239,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"no bag at {bag or script.bag}")
     truths = _truths(bag, args.truth or (None if args.bag else _found(script.truth, share)))
     # A domain of its own, on this machine only: two demos, or a robot nearby, do not meet.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    domain = str(random.SystemRandom().randint(1, 100))
+    os.environ["ROS_DOMAIN_ID"] = domain
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     output: Path = args.output
-    output.mkdir(parents=True, exist_ok=True)
     _clear(output)
     node_log, player_log = output / "node.log", output / "player.log"
     parameters = [f"model:={args.model}", f"device:={args.device}", "image_reliability:=reliable"]
@@ -246,7 +250,10 @@ def run(args: argparse.Namespace) -> int:
     for parameter in parameters:
         node_arguments += ["-p", parameter]
     print(f"bag: {bag}   model: {args.model}   (logs: {node_log}, {player_log})")
-    rclpy.init()
+    print(f"ROS_DOMAIN_ID={domain}")
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         with process("gsva_node", node_arguments, node_log) as node:
             demo = Demo(script, Frames(bag, script.image_topic), truths, output)
@@ -290,7 +297,17 @@ def _truths(bag: Path, path: Path | None) -> Truths:
 
 
 def _clear(output: Path) -> None:
-    """Remove what an earlier run left, and nothing else."""
+    """Make the folder, or remove from it what an earlier run left, and nothing else.
+
+    Raises:
+        ValueError: it holds something, and not an earlier run's.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    if not (output / MARK).exists() and any(output.iterdir()):
+        raise ValueError(
+            f"--output {output} holds other files: choose an empty or new folder, or remove it"
+        )
+    (output / MARK).touch()
     for path in [*output.glob("[0-9]*_*.png"), *output.glob("results/*"), output / "index.html"]:
         path.unlink(missing_ok=True)
     if (output / "results").is_dir():

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,10 +51,14 @@ class LiveEvaluation(Node):
         self.provenance: dict[str, Any] = {}
         self.heard = time.monotonic()
         self.failed: list[str] = []
+        self.elsewhere: Counter[str] = (
+            Counter()
+        )  # answers about no frame of the truth: why, or where
         self._truth = {(frame.topic, frame.stamp): frame for frame in truth}
         self._unanswered = set(self._truth)
         self.later: set[str] = set()  # instructions answered on another frame than they asked for
         self._seconds: list[float] = []  # each answer's time in the node
+        self.gone = False  # whether nobody answers any more
         self.carried_ages: list[float] = []  # seconds since the model's word, of carried answers
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
 
@@ -72,12 +77,16 @@ class LiveEvaluation(Node):
         self.carried_ages += ages[:1]
         frame = self._truth.get((msg.image_topic, stamp))
         if frame is None:
+            reasons = [o.reason for o in msg.outcomes if o.outcome == Outcome.FAILED]
+            self.elsewhere[reasons[0] if reasons else f"on {msg.image_topic or 'no frame'}"] += 1
             return
         for outcome in msg.outcomes:
             if outcome.outcome not in (Outcome.SEGMENTED, Outcome.REJECTED):
                 self.failed.append(f"{msg.instruction_id}: {outcome.expression}: {outcome.reason}")
                 return
-        self._unanswered.discard((msg.image_topic, stamp))
+        asked = {each.caption for each in frame.annotations}
+        if any(outcome.expression in asked for outcome in msg.outcomes):
+            self._unanswered.discard((msg.image_topic, stamp))
         provenance = msg.provenance
         self.provenance = {
             "model": provenance.model,
@@ -103,21 +112,34 @@ class LiveEvaluation(Node):
                 f"frame: {np.mean(self.carried_ages):.2f} s since the model's word on average, "
                 f"{max(self.carried_ages):.2f} s at most"
             )
-        stamps = sorted(stamp for _, stamp in self._truth)
-        gaps = np.diff(stamps) / SECOND
-        if missing and len(gaps) and self._seconds:
-            needed, period = float(np.median(self._seconds)), float(np.median(gaps))
-            if needed > period:
-                lines.append(
-                    f"an answer takes {needed:.2f} s and the frames come every {period:.2f} s: play "
-                    f"the bag at --rate {max(0.01, 0.8 * period / needed):.2f}"
-                )
-            else:
-                lines.append(
-                    "the node is fast enough: frames were lost on the way (play them reliably, and set "
-                    "image_reliability:=reliable), or the bag ended before the node was up"
-                )
+        if missing and self._seconds:
+            lines.append(self._advice())
         return lines
+
+    def _advice(self) -> str:
+        """What to do about frames that were not answered."""
+        if self.gone:
+            return "nobody publishes segmentation any more: the node ended before the bag did"
+        needed = float(np.median(self._seconds))
+        gaps = np.diff(sorted(stamp for _, stamp in self._truth)) / SECOND
+        period = float(np.median(gaps)) if len(gaps) else needed
+        if needed > period or len(self.later) > self.waiting / 2:
+            return (
+                f"an answer takes {needed:.2f} s, the frames come every {period:.2f} s, and the node was "
+                f"behind: play the bag at --rate {max(0.01, 0.8 * min(0.6, period / needed)):.2f}"
+            )
+        return (
+            "the node is fast enough: frames were lost on the way (play them reliably, and set "
+            "image_reliability:=reliable), or the bag ended before the node was up"
+        )
+
+    def silence(self) -> str:
+        """Why there may be no answer on a frame of the truth."""
+        if not self.elsewhere:
+            return "is the node up, and the bag playing?"
+        ((what, count),) = self.elsewhere.most_common(1)
+        cameras = ", ".join(sorted({topic for topic, _ in self._truth}))
+        return f"{count} answers came, {what}; its frames with truth are on {cameras}"
 
 
 def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
@@ -188,6 +210,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
                     bar.update(new)
                 limit = args.idle if evaluation.records else args.wait
                 if time.monotonic() - evaluation.heard > limit:
+                    evaluation.gone = not evaluation.count_publishers("segmentation")
                     break
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -196,7 +219,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     for line in evaluation.failed:
         print(f"gsva_evaluate: not answered: {line}", file=sys.stderr)
     if not evaluation.records:
-        raise BagError(f"no answer on a frame of {args.bag}: is the node up, and the bag playing?")
+        raise BagError(f"no answer on a frame of {args.bag}: {evaluation.silence()}")
     numbers = numbers_of(evaluation, f"{args.bag}, live")
     for line in evaluation.explanation():
         print(line)
@@ -204,6 +227,8 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     for metric in NAMES:
         print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")
     print(f"written: {write_result(args.out, json.dumps(numbers, allow_nan=False) + chr(10))}")
+    if not overall["n"]:
+        raise BagError("none of the answers is to what the truth asks: nothing could be scored")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,7 +87,12 @@ def problem(error: BaseException | str) -> str:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder for what visitors upload and see, while a page is built and served; removed at the end."""
+    """A folder for what visitors upload and see, while a page is built and served; removed at the end.
+
+    That is at SIGTERM and SIGHUP too, which become KeyboardInterrupt.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="gsva-page-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # each component reads it when it is made
         yield Path(folder)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 from collections.abc import Sequence
 
+from rclpy.exceptions import NameValidationException
 from rclpy.utilities import remove_ros_args
+from rclpy.validate_namespace import validate_namespace
+from rclpy.validate_node_name import validate_node_name
 
 from gsva_ros.arguments import Parser, port
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.programs.watcher import Watcher
 
 
+def _node(text: str) -> str:
+    """For argparse: a node's name, with its namespace."""
+    namespace, _, name = text.rpartition("/")
+    try:
+        validate_node_name(name)
+        validate_namespace(f"/{namespace.strip('/')}")
+    except NameValidationException as error:
+        raise argparse.ArgumentTypeError(one_line(error)) from error
+    return text
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_view`."""
     argv = list(sys.argv if argv is None else argv)
     parser = Parser(prog="gsva_view", description=__doc__)
-    parser.add_argument("--node", default="/gsva", help="the node to watch, with its namespace")
+    parser.add_argument(
+        "--node", type=_node, default="/gsva", help="the node to watch, with its namespace"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=port, help="without it: the first free one from 7860")
     args = parser.parse_args(remove_ros_args(argv)[1:])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from page_engine import PageEngine, picture
 from pycocotools import mask as rle
 
-from gsva_ros.answer import Rejection, Slot
+from gsva_ros.answer import Answer, Rejection, Slot
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
@@ -184,6 +186,58 @@ def test_what_was_called_right_is_what_was_seen_then(shown: tuple[Session, PageE
     assert (blue.referents, green.referents) == (1, 0)
     assert blue.mask.any()
     assert not green.mask.any()
+
+
+class Slow(PageEngine):
+    """Its visitor does something while it works."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def segment(self, *arguments: Any, **named: Any) -> Answer:
+        self.meanwhile()
+        return super().segment(*arguments, **named)
+
+    def encode(self, rgb: np.ndarray) -> Any:
+        self.meanwhile()
+        return super().encode(rgb)
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_an_answer_is_never_shown_on_another_picture(
+    shown: tuple[Session, PageEngine], tmp_path: Path, seen: bool
+) -> None:
+    """One that was opened while the engine looked, or answered."""
+    session, engine = shown[0], Slow()
+    cv2.imwrite(str(tmp_path / "other.png"), np.zeros((60, 80, 3), np.uint8))
+    session.open(tmp_path / "blocks.png")
+    if seen:
+        session.look(engine)
+    engine.meanwhile = lambda: session.open(tmp_path / "other.png")
+    with pytest.raises(InputError, match="meanwhile: ask again"):
+        session.segment(engine, ["red"])
+    assert session.answer is None
+    assert session.frame is None
+    engine.meanwhile = lambda: None
+    session.segment(engine, ["red"])
+    assert session.answer.slots[0].size == (60, 80)
+
+
+def test_one_expression_labelled_in_two_ways_is_refused(shown: tuple[Session, PageEngine]) -> None:
+    session, engine = shown
+    session.segment(engine, ["red", "red"])
+    session.correct(0, Correction(Label.RIGHT), 0.5)
+    session.correct(1, Correction(Label.RIGHT), 0.5)
+    assert session.keep() == 2
+    session.correct(1, Correction(Label.ABSENT), 0.5)
+    with pytest.raises(InputError, match="'red' is labelled in two ways"):
+        session.keep()
+
+
+def test_a_bags_suffix_may_be_upper_case(tmp_path: Path) -> None:
+    session = Session()
+    (tmp_path / "B.MCAP").write_bytes(b"no bag")
+    with pytest.raises(InputError, match="cannot be read as a bag"):
+        session.open(tmp_path / "B.MCAP")
 
 
 def test_pictures_of_one_file_name_keep_their_own_labels(tmp_path: Path) -> None:

@@ -91,27 +91,37 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_what_was_counted_is_explained() -> None:
     """A node that needs two seconds for frames that come twice a second: a rate is advised."""
-    from gsva_ros.msg import Outcome, Segmentation
+    from gsva_ros.msg import Outcome, Rejection, Segmentation
 
     from gsva_ros.programs.live import LiveEvaluation
     from gsva_ros.stamps import SECOND, fill
 
     context = rclpy.Context()
     rclpy.init(context=context)
-    frames = [FrameTruth("/camera", SECOND + i * SECOND // 2, (4, 4), []) for i in range(8)]
+    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
+    frames = [FrameTruth("/camera", SECOND + i * SECOND // 2, (4, 4), asks) for i in range(8)]
     evaluation = LiveEvaluation(frames, context=context)
     try:
         for asked, answered in ((0, 0), (1, 4), (5, 99)):
-            msg = Segmentation(image_topic="/camera")
+            msg = Segmentation(image_topic="/camera", width=4, height=4)
             msg.instruction_id = f"truth-{frames[asked].stamp}"
             stamp = frames[answered].stamp if answered < len(frames) else 77
             fill(msg.header.stamp, stamp)
             msg.timings.total = 2.0
+            msg.outcomes = [Outcome(expression="can", outcome=Outcome.REJECTED)]
+            msg.rejections = [Rejection(expression="can", kind=Rejection.MODEL, probability=0.9)]
             if answered >= len(frames):
                 msg.outcomes = [Outcome(outcome=Outcome.SEGMENTED, carried=True)]
                 fill(msg.outcomes[0].age, SECOND // 2)
             evaluation._on_answer(msg)
         counted, carried, advice = evaluation.explanation()
+        # A frame that was answered about something else is not answered.
+        msg.outcomes = [Outcome(expression="mug", outcome=Outcome.REJECTED)]
+        fill(msg.header.stamp, frames[2].stamp)
+        evaluation._on_answer(msg)
+        assert evaluation.waiting == 6
+        evaluation.gone = True
+        assert "the node ended" in evaluation.explanation()[-1]
     finally:
         evaluation.destroy_node()
         rclpy.shutdown(context=context)
@@ -119,6 +129,30 @@ def test_what_was_counted_is_explained() -> None:
     assert carried.startswith("1 of 3 answers were carried")
     assert "0.50 s at most" in carried
     assert "--rate 0.20" in advice
+
+
+def test_answers_about_no_frame_of_the_truth_say_why() -> None:
+    from gsva_ros.msg import Outcome, Segmentation
+
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    evaluation = LiveEvaluation([FrameTruth("/camera", 5, (4, 4), [])], context=context)
+    try:
+        assert evaluation.silence() == "is the node up, and the bag playing?"
+        evaluation._on_answer(Segmentation(image_topic="/front"))
+        assert (
+            evaluation.silence()
+            == "1 answers came, on /front; its frames with truth are on /camera"
+        )
+        failed = Outcome(outcome=Outcome.FAILED, reason="no camera '/camera'")
+        for _ in range(2):
+            evaluation._on_answer(Segmentation(outcomes=[failed]))
+        assert "2 answers came, no camera '/camera'" in evaluation.silence()
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_parts_of_a_split_mask_are_scored_together() -> None:

@@ -85,6 +85,13 @@ def test_a_mask_of_the_whole_picture_has_an_outline() -> None:
     assert (whole[0, :] == COLOURS[0]).all(1).mean() > 0.5
 
 
+@pytest.mark.parametrize("size", [(1000, 10), (100, 1), (3000, 300)])
+def test_a_slit_is_not_enlarged_without_end(size: tuple[int, int]) -> None:
+    picture = poster(np.zeros((*size, 3), np.uint8), [Target(0, "mug", None, 0.9)])
+    assert picture.shape[0] < max(size[0], 2000) + 100
+    assert picture.shape[1] >= 480
+
+
 def test_no_word_of_a_poster_covers_a_thing() -> None:
     rgb = noise(480, 640)
     mask = np.ones((480, 640), bool)

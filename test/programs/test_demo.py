@@ -1,0 +1,59 @@
+"""The demo's processes and its folder; what it answers is tested where its page is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import harness
+import pytest
+
+from gsva_ros.programs import demo
+
+harness.isolate()
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    for name in ("2024_holiday.png", "index.html", "results/thesis.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match="holds other files: choose an empty or new folder"):
+        demo._clear(tmp_path)
+    assert len(list(tmp_path.rglob("*"))) == 4
+
+
+def test_an_earlier_runs_folder_is_used_again(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "folder"
+    demo._clear(output)
+    for name in ("01_answer.png", "index.html", "results/results.mcap", "notes.txt"):
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).touch()
+    demo._clear(output)
+    assert {path.name for path in output.iterdir()} == {demo.MARK, "notes.txt"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Signals) -> None:
+    program = Path(harness.REAL[0]).parent / "gsva_demo"
+    with subprocess.Popen(
+        [program, "--output", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as run:
+        log, end = tmp_path / "out" / "node.log", time.monotonic() + 60.0
+        while not (log.exists() and "ready:" in log.read_text()):
+            assert time.monotonic() < end
+            assert run.poll() is None
+            time.sleep(0.1)
+        found = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, check=True)
+        run.send_signal(number)
+        assert run.stderr is not None
+        told = run.stderr.read().decode()
+        assert run.wait(30.0) == 130, told
+    assert "Traceback" not in told
+    children = [int(number) for number in found.stdout.split()]
+    assert children
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
