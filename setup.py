@@ -24,6 +24,7 @@ EVAL = [
     "rosbags>=0.11",
     "rosbags-image>=0.10",
     "tqdm",
+    "zstandard",
 ]
 # The page; Gradio is Apache-2.0.
 APP = [*EVAL, "gradio>=6,<7"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zstandard  # comes with mcap
+import zstandard
 
 # RFC 8878, 3.1.1. CDR begins with its own header, whose first byte is 0: neither is taken for the other.
 MAGIC = b"\x28\xb5\x2f\xfd"
