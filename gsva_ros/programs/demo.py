@@ -36,6 +36,7 @@ from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
 from gsva_ros.programs.demo_page import Card, Line, Truths, tally, verdict, write_page
 from gsva_ros.programs.results import ResultsBag
+from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 from gsva_ros.truth import read_truth
@@ -252,8 +253,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"bag: {bag}   model: {args.model}   (logs: {node_log}, {player_log})")
     print(f"ROS_DOMAIN_ID={domain}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    end_alike()
     try:
         with process("gsva_node", node_arguments, node_log) as node:
             demo = Demo(script, Frames(bag, script.image_topic), truths, output)

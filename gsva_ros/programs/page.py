@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import gradio as gr
 from gsva_ros.answer import Rejection, Slot
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.overlay import Colour, colour_of
+from gsva_ros.programs.signals import end_alike
 
 CSS = Path(__file__).with_name("page.css")
 
@@ -89,10 +89,9 @@ def problem(error: BaseException | str) -> str:
 def own_folder() -> Iterator[Path]:
     """A folder for what visitors upload and see, while a page is built and served; removed at the end.
 
-    That is at SIGTERM and SIGHUP too, which become KeyboardInterrupt.
+    That is at SIGTERM and SIGHUP too, which become KeyboardInterrupt (`end_alike`).
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    end_alike()
     with tempfile.TemporaryDirectory(prefix="gsva-page-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # each component reads it when it is made
         yield Path(folder)

@@ -38,9 +38,12 @@ def test_an_earlier_runs_folder_is_used_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Signals) -> None:
     program = Path(harness.REAL[0]).parent / "gsva_demo"
+    # A program inherits what its parent ignores, as under nohup.
+    before = signal.signal(number, signal.SIG_DFL)
     with subprocess.Popen(
         [program, "--output", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as run:
+        signal.signal(number, before)
         log, end = tmp_path / "out" / "node.log", time.monotonic() + 60.0
         while not (log.exists() and "ready:" in log.read_text()):
             assert time.monotonic() < end

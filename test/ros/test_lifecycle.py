@@ -305,26 +305,27 @@ def test_instructions_are_answered_while_the_model_goes(start):
 def test_a_goal_ends_after_its_client_has_gone(start):
     """Nobody is left who could cancel it. A client that stays keeps its goal."""
     node, client = start()
-    stays = client.action(Follow, "gsva/follow")
-    client.wait(stays.server_is_ready, what="the action")
 
-    def follow(action):
+    def follow(by):
+        action = by.action(Follow, "gsva/follow")
+        by.wait(action.server_is_ready, what="the action")
         goal = action.send_goal_async(Follow.Goal(expressions=["red"]))
-        client.wait(goal.done, what="the goal's acceptance")
-        return goal.result()
+        by.wait(goal.done, what="the goal's acceptance")
+        return goal.result().accepted
 
-    follow(stays)
-    time.sleep(ABANDONED + 2.5)
-    assert "its client has gone" not in node.log
-    assert client.told()["instructions not finished"] == "1"
-    client.executor.create_task(stays.destroy)
+    leaver = Client()
+    try:
+        assert follow(leaver)
+        time.sleep(ABANDONED + 2.5)
+        assert "its client has gone" not in node.log
+        assert client.told()["instructions not finished"] == "1"
+    finally:
+        leaver.close()
     node.says("its client has gone", timeout=ABANDONED + 15.0)
     client.wait(
         lambda: client.told().get("instructions not finished") == "0", what="the goal's end"
     )
-    again = client.action(Follow, "gsva/follow")
-    client.wait(again.server_is_ready, what="the action")
-    assert follow(again).accepted
+    assert follow(client)
 
 
 def test_a_goal_for_a_camera_that_there_is_not(start):

@@ -128,6 +128,7 @@ class Client:
         self.rejections = []
         self.pictures = {}
         self.health = []
+        self._actions = []
         self._greeted = False
         self._server = None
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
@@ -236,6 +237,7 @@ class Client:
         """An ActionClient of ours, made by the executor's thread: rclpy hands it over half made."""
         made = self.executor.create_task(lambda: ActionClient(self.node, kind, name, **quality))
         self.wait(made.done, what="an action client")
+        self._actions.append(made.result())
         return made.result()
 
     def set_parameter(self, name, value, timeout=20.0):
@@ -250,6 +252,10 @@ class Client:
         self._stop = True
         self._thread.join(2.0)
         self.executor.shutdown()
+        for (
+            action
+        ) in self._actions:  # a node does not: they would be heard by the tests that follow
+            action.destroy()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
