@@ -42,9 +42,8 @@ def kept(
     told = paths[0].with_suffix(".key")
     if not (all(path.exists() for path in [told, *paths]) and told.read_text() == key):
         partial = _computed(paths, count, batch, compute)
-        told.unlink(
-            missing_ok=True
-        )  # a stop between the files leaves none that seem to fit together
+        # A stop between the files leaves none that seem to fit together.
+        told.unlink(missing_ok=True)
         for path, whole in zip(partial, paths, strict=True):
             path.rename(whole)
         told.write_text(key)

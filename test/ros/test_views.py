@@ -228,6 +228,7 @@ def test_a_silent_depth_camera_is_not_waited_for():
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
     for _ in range(PATIENCE):
         assert buffer.beside(10 * SECOND, 0.05, 0.01) is None
+        buffer.add_info(CameraInfo(k=K.reshape(-1)))  # which the colour camera sends
     start = time.monotonic()
     assert buffer.beside(10 * SECOND, 0.05, 20.0) is None
     assert time.monotonic() - start < 10.0
