@@ -12,7 +12,7 @@ import array
 import io
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,9 +65,9 @@ class MessageError(InputError):
         self.problem = problem
 
 
-def camera_named(name: str, topics: Iterable[str]) -> str | None:
-    """Which of the image topics a camera's full name means: of that name, or compressed beside it."""
-    return next((topic for topic in topics if topic in (name, f"{name}/compressed")), None)
+def camera_named(name: str, topics: Collection[str]) -> str:
+    """Which of the image topics a camera's full name means: so called, or compressed beside it; or ""."""
+    return next((topic for topic in (name, f"{name}/compressed") if topic in topics), "")
 
 
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:

@@ -25,7 +25,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from gsva_ros.conversions import MessageError, mask_of, to_rgb
+from gsva_ros.conversions import MessageError, camera_named, mask_of, to_rgb
 from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, draw
 from gsva_ros.ros import qos
@@ -157,7 +157,7 @@ class Watcher:
         stamp = nanoseconds(msg.header.stamp)
         with self._lock:
             self._outcomes.extendleft(reversed(ended))
-            topic = self._topic(msg.image_topic)
+            topic = camera_named(msg.image_topic, self._cameras)
             frame = self._cameras[topic].frames.get(stamp) if topic else None
         targets = _targets(msg)
         if frame is None or not targets:
@@ -169,10 +169,6 @@ class Watcher:
         with self._lock:
             camera = self._cameras[topic]
             camera.answered, camera.answered_stamp = picture, stamp
-
-    def _topic(self, name: str) -> str:
-        """The camera that an answer means; compressed transport adds to its name."""
-        return next((t for t in (name, f"{name}/compressed") if t in self._cameras), "")
 
     def _on_health(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
