@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+SHOWN = 80  # characters of a client's words in logs and diagnostics
+
 
 class RosHandler(logging.Handler):
     """Hands records to a rclpy logger.
@@ -36,3 +38,8 @@ def through_ros(logger: Any) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RosHandler(logger)], force=True
     )
+
+
+def short(words: str) -> str:
+    """A client's words for a line of a log."""
+    return repr(words) if len(words) <= SHOWN else f"{words[:SHOWN]!r}… ({len(words)} characters)"

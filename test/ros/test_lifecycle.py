@@ -22,8 +22,9 @@ from rosgraph_msgs.msg import Clock
 
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
-from gsva_ros.ros.node import GsvaNode, _drain
+from gsva_ros.ros.node import GsvaNode
 from gsva_ros.ros.parameters import problem_with
+from gsva_ros.ros.process import drain
 
 harness.isolate()
 
@@ -398,7 +399,7 @@ def test_a_fault_while_answers_leave_does_not_keep_the_others():
 
     try:
         node.disposal.add(lambda: disposed.append(True))
-        _drain(node, Executor())
+        drain(node, Executor())
         assert not faults
         assert disposed == [True]
     finally:

@@ -4,7 +4,7 @@ import sys
 
 import fake_engine
 
-from gsva_ros.ros.node import run
+from gsva_ros.ros.process import run
 
 if __name__ == "__main__":
     sys.exit(run(sys.argv, loader=fake_engine.load))

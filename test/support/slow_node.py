@@ -6,7 +6,7 @@ import time
 
 from fake_engine import FakeEngine
 
-from gsva_ros.ros.node import run
+from gsva_ros.ros.process import run
 
 
 def load(model, device, dtype):

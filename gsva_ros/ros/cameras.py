@@ -1,0 +1,197 @@
+"""The cameras that the node looks through: topics, frames, the depth beside them, and their silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.qos import qos_policy_name_from_kind
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+from gsva_ros.conversions import MessageError, camera_named, to_rgb
+from gsva_ros.serving.requests import BadImageError, CameraFrame
+from gsva_ros.stamps import nanoseconds
+
+from . import qos
+from .depth import DepthBuffer
+from .logs import short
+from .parameters import ParameterError
+
+
+class Cameras:
+    """Subscriptions to pictures, and to depth where a camera has it.
+
+    Args:
+        offer: given each frame of a camera, by any thread.
+        warn: told the kind of a problem and what it is.
+        dispose: given what destroys a subscription.
+
+    Attributes:
+        topics: the cameras' image topics, full names, as frames have them.
+        depth: depth images by image topic, while subscribed.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        offer: Callable[[CameraFrame], None],
+        warn: Callable[[str, str], None],
+        dispose: Callable[..., None],
+    ) -> None:
+        self._node, self._offer, self._warn, self._dispose = node, offer, warn, dispose
+        self.topics: list[str] = []
+        self.depth: dict[str, DepthBuffer] = {}
+        self._depth_topics: list[str] = []  # beside `topics`; "": none
+        self._pictures: list[Any] = []
+        self._beside: list[Any] = []  # subscriptions to depth and camera_info
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether frames come: between `subscribe` and `unsubscribe`."""
+        return bool(self._pictures)
+
+    def find(self) -> None:
+        """Take the topics from the node's parameters.
+
+        Raises:
+            ParameterError: one that is no topic name, or a camera twice.
+        """
+        suffix = "/compressed" if self._compressed else ""
+        topics = [self._resolved("image_topics", t) for t in self._value("image_topics")]
+        # Compressed pictures are beside the others, also where these are called something else.
+        topics = [self._resolved("image_topics", t + suffix) for t in topics]
+        if len(set(topics)) < len(topics):
+            named = ", ".join(topics)
+            raise ParameterError(
+                f"parameter image_topics: a camera twice ({named}); name each once"
+            )
+        depth = [t and self._resolved("depth_topics", t) for t in self._value("depth_topics")]
+        self.topics, self._depth_topics = topics, depth
+
+    def subscribe(self) -> None:
+        """Have frames come."""
+        kind = CompressedImage if self._compressed else Image
+        for number, topic in enumerate(self.topics):
+            self._pictures.append(
+                self._node.create_subscription(
+                    kind,
+                    topic,
+                    partial(self._on_image, topic=topic),
+                    qos.IMAGE[self._value("image_reliability")],
+                    # Each has its own group: a burst of instructions must not hold frames up.
+                    callback_group=MutuallyExclusiveCallbackGroup(),
+                    event_callbacks=SubscriptionEventCallbacks(
+                        incompatible_qos=partial(self._on_incompatible, topic=topic)
+                    ),
+                )
+            )
+            if number < len(self._depth_topics) and self._depth_topics[number]:
+                self._subscribe_to_depth(topic, self._depth_topics[number])
+
+    def unsubscribe(self) -> None:
+        """Have no more come; callbacks under way find nobody who wants them."""
+        subscriptions = [*self._pictures, *self._beside]
+        self._pictures.clear()
+        self._beside.clear()
+        self.depth.clear()
+        self._dispose(*(partial(self._node.destroy_subscription, s) for s in subscriptions))
+
+    def named(self, name: str) -> tuple[str, str]:
+        """The image topic that a client means, as frames have it, and what is wrong ("": nothing)."""
+        if not name:
+            return "", ""
+        resolved = ""
+        with suppress(Exception):  # rcl's error has no public name; no topic can be called so
+            resolved = self._node.resolve_topic_name(name)
+        if topic := camera_named(resolved, self.topics):
+            return topic, ""
+        return name, f"no camera {short(name)}; image_topics: {', '.join(self.topics)}"
+
+    def frame(self, msg: Any, topic: str) -> CameraFrame:
+        """A picture's message, to be decoded when it is needed."""
+        stamp = nanoseconds(msg.header.stamp)
+
+        def keep() -> None:
+            if buffer := self.depth.get(topic):
+                buffer.hold(stamp)
+
+        def decode() -> Any:
+            try:
+                return to_rgb(msg, topic)
+            except MessageError as error:
+                raise BadImageError(str(error)) from error
+
+        return CameraFrame(msg.header, stamp, topic, decode, keep=keep)
+
+    def silence(self, topic: str, seconds: float) -> str:
+        """Why an instruction may have waited so long for a frame of a camera."""
+        publishers = self._node.count_publishers(topic)
+        message = f"{topic}: an instruction waits {seconds:.0f} s for a frame to be answered on"
+        if publishers:
+            return (
+                f"{message}; the topic has {publishers} publisher(s): they send nothing, or nothing new "
+                "enough (not_before, max_frame_age, max_frame_lead)"
+            )
+        kind = "CompressedImage" if topic.endswith("/compressed") else "Image"
+        others = [
+            name
+            for name, kinds in self._node.get_topic_names_and_types()
+            if f"sensor_msgs/msg/{kind}" in kinds and self._node.count_publishers(name)
+        ]
+        return (
+            f"{message}; nobody publishes it; topics with pictures: {', '.join(others) or 'none'}"
+        )
+
+    # How
+
+    @property
+    def _compressed(self) -> bool:
+        return bool(self._value("image_transport") == "compressed")
+
+    def _value(self, name: str) -> Any:
+        return self._node.get_parameter(name).value
+
+    def _resolved(self, parameter: str, topic: str) -> str:
+        try:
+            return str(self._node.resolve_topic_name(topic))
+        except Exception as error:  # rcl's errors share no base class
+            message = " ".join(str(error).split())
+            raise ParameterError(
+                f"parameter {parameter}: {topic!r} is no topic name: {message}"
+            ) from error
+
+    def _subscribe_to_depth(self, image: str, depth: str) -> None:
+        buffer = self.depth[image] = DepthBuffer()
+        info = image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+        for kind, topic, keep in (
+            (Image, depth, buffer.add_depth),
+            (CameraInfo, info, buffer.add_info),
+        ):
+            self._beside.append(
+                self._node.create_subscription(
+                    kind,
+                    topic,
+                    keep,
+                    qos.IMAGE["best_effort"],
+                    callback_group=MutuallyExclusiveCallbackGroup(),
+                )
+            )
+
+    def _on_image(self, msg: Any, topic: str) -> None:
+        self._offer(self.frame(msg, topic))
+
+    def _on_incompatible(self, event: Any, topic: str) -> None:
+        self._warn(
+            f"quality of service {topic}",
+            f"{topic}: a publisher's quality of service does not match, so its frames do not arrive "
+            f"({qos_policy_name_from_kind(event.last_policy_kind)}): set image_reliability to "
+            "best_effort, or let it publish reliably",
+        )

@@ -1,0 +1,101 @@
+"""The node's process: its executor, its signals, and its end with every answer out."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import rclpy
+import rclpy.logging
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from .logs import through_ros
+from .node import DRAIN, GRACE, GsvaNode, Loader, load_engine
+
+#: Callbacks that run at the same time: cameras, instructions, transitions, parameters, timer.
+THREADS = 6
+
+
+def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
+    """Run the node until SIGINT or SIGTERM."""
+    # Own signal handlers: rclpy's would shut the context down before the last answers are out.
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    through_ros(rclpy.logging.get_logger("gsva"))
+    stop, starting = threading.Event(), False
+
+    def on_signal(*_: object) -> None:
+        nonlocal starting
+        stop.set()
+        if starting:  # a model may take minutes to load
+            starting = False
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    try:
+        node = GsvaNode(loader)
+    except Exception as error:
+        logging.getLogger("gsva").error("cannot start: %s: %s", type(error).__name__, error)
+        rclpy.try_shutdown()
+        return 1
+    through_ros(node.get_logger())
+    executor = MultiThreadedExecutor(num_threads=THREADS)
+    executor.add_node(node)
+    try:
+        if node.get_parameter("autostart").value:
+            starting = True
+            went = _go_active(node)
+            starting = False
+            if not went:
+                return 1
+        while not stop.is_set() and rclpy.ok():
+            _spin_once(node, executor, 0.2)
+            if node.failure:
+                node.get_logger().fatal(f"{node.failure}; ending")
+                break
+    except KeyboardInterrupt:
+        node.get_logger().info("stopped while it was starting")
+    finally:
+        node.close()
+        drain(node, executor)
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 1 if node.failure else 0
+
+
+def drain(node: GsvaNode, executor: MultiThreadedExecutor) -> None:
+    """Let accepted calls and goals send their results."""
+    end = time.monotonic() + DRAIN
+    while rclpy.ok() and time.monotonic() < end:
+        if node.pending == 0:
+            end = min(end, time.monotonic() + GRACE)
+        _spin_once(node, executor, 0.05)
+
+
+def _spin_once(node: GsvaNode, executor: MultiThreadedExecutor, seconds: float) -> None:
+    try:
+        executor.spin_once(timeout_sec=seconds)
+    except ExternalShutdownException:
+        return
+    except Exception:  # one message's fault must not end the answers to all others
+        logging.getLogger("gsva").exception("a callback failed; going on")
+    node.disposal.run()
+
+
+def _go_active(node: GsvaNode) -> bool:
+    for step in (node.trigger_configure, node.trigger_activate):
+        if step() is not TransitionCallbackReturn.SUCCESS:
+            return False
+    return True
+
+
+def main() -> int:
+    """Entry point of `ros2 run gsva_ros gsva_node`."""
+    return run(sys.argv)
