@@ -100,6 +100,7 @@ class GsvaNode(LifecycleNode):
         self._pending = Pending()
         self.disposal = Disposal()
         self.failure = ""  # why the node cannot go on
+        self.loading = False  # a thread is busy loading a model, and cannot be told to stop
         self._finalized = False
         self._cameras = Cameras(self, self._offer, self._warn, self._dispose)
         self._endpoints: list[Any] = []  # subscriptions of the configured state
@@ -132,50 +133,25 @@ class GsvaNode(LifecycleNode):
     @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, answer once on an empty picture, and take instructions."""
-        model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
-        self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
         try:
             self._cameras.find()
-            self._engine = self._loader(model, device, dtype)
-            self._warm_up(self._engine)
+            engine = self._load()
         except parameters.ParameterError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
+            model = self._value("model")
             self.get_logger().error(f"cannot load {model!r}: {type(error).__name__}: {error}")
             logging.getLogger("gsva").debug("details", exc_info=True)
             self._release()
             return TransitionCallbackReturn.FAILURE
-        if notice := no_rejection(self._engine):
+        if notice := no_rejection(engine):
             self.get_logger().warning(notice)
-        self._provenance = provenance_of(self._engine, self._threshold())
-        self._worker = Worker(self._engine, self._publish, self._limits, self._now)
+        self._provenance = provenance_of(engine, self._threshold())
+        self._worker = Worker(engine, self._publish, self._limits, self._now)
         self._worker.pause(INACTIVE)
         self._worker.start()
-        # Apart from transitions, during which instructions are answered too.
-        group = MutuallyExclusiveCallbackGroup()
-        self._endpoints = [
-            self.create_subscription(kind, topic, callback, qos.RELIABLE, callback_group=group)
-            for kind, topic, callback in (
-                (Instruction, "instruction", self._on_instruction),
-                (String, "instruction_text", self._on_text),
-            )
-        ]
-        self._service = self.create_service(
-            Segment,
-            "~/segment",
-            self._on_segment,
-            qos_profile=qos.SERVICE,
-            callback_group=ReentrantCallbackGroup(),
-        )
-        self._follow = FollowServer(
-            self,
-            self._worker,
-            self._message,
-            self._cameras.named,
-            lambda: self._cameras.subscribed,
-            self._pending,
-        )
+        self._serve(self._worker)
         return TransitionCallbackReturn.SUCCESS
 
     @told
@@ -238,12 +214,50 @@ class GsvaNode(LifecycleNode):
         if rclpy.ok(context=self.context):
             self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
 
-    def _warm_up(self, engine: Segmenter[Any]) -> None:
-        """Answer once, mask included: the first time is slow, and damaged weights show here."""
-        frame = engine.encode(np.full((480, 640, 3), 128, np.uint8))
-        (slot,) = engine.segment(frame, ["the mug"], mask_rejected=True).slots
-        if slot.fault:
-            raise ValueError(slot.fault)
+    def _load(self) -> Segmenter[Any]:
+        """The engine of the parameters, which has answered once, mask included.
+
+        The first answer is slow, and damaged weights show in it.
+        """
+        model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
+        self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
+        self.loading = True
+        try:
+            self._engine = engine = self._loader(model, device, dtype)
+            frame = engine.encode(np.full((480, 640, 3), 128, np.uint8))
+            (slot,) = engine.segment(frame, ["the mug"], mask_rejected=True).slots
+            if slot.fault:
+                raise ValueError(slot.fault)
+        finally:
+            self.loading = False
+        return engine
+
+    def _serve(self, worker: Worker[Any]) -> None:
+        """Take instructions, calls and goals."""
+        # Apart from transitions, during which instructions are answered too.
+        group = MutuallyExclusiveCallbackGroup()
+        self._endpoints = [
+            self.create_subscription(kind, topic, callback, qos.RELIABLE, callback_group=group)
+            for kind, topic, callback in (
+                (Instruction, "instruction", self._on_instruction),
+                (String, "instruction_text", self._on_text),
+            )
+        ]
+        self._service = self.create_service(
+            Segment,
+            "~/segment",
+            self._on_segment,
+            qos_profile=qos.SERVICE,
+            callback_group=ReentrantCallbackGroup(),
+        )
+        self._follow = FollowServer(
+            self,
+            worker,
+            self._message,
+            self._cameras.named,
+            lambda: self._cameras.subscribed,
+            self._pending,
+        )
 
     def _threshold(self) -> float:
         assert self._engine is not None

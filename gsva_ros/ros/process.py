@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from .node import DRAIN, GRACE, GsvaNode, Loader, load_engine
 
 #: Callbacks that run at the same time: cameras, instructions, transitions, parameters, timer.
 THREADS = 6
+STARTING = "stopped while it was starting"
 
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
@@ -59,11 +61,16 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
             if node.failure:
                 node.get_logger().fatal(f"{node.failure}; ending")
                 break
+        if node.loading:
+            node.get_logger().info(STARTING)
     except KeyboardInterrupt:
-        node.get_logger().info("stopped while it was starting")
+        node.get_logger().info(STARTING)
     finally:
         node.close()
         drain(node, executor)
+        if node.loading:  # in one of the executor's threads, which its shutdown would wait for
+            rclpy.try_shutdown()
+            os._exit(0)
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()

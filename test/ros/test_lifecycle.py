@@ -255,16 +255,22 @@ def test_a_clock_that_stands_still(start):
     assert node.process.wait(20.0) == 1
 
 
-def test_it_can_be_stopped_while_it_loads():
-    """Which takes a large model minutes."""
-    node = NodeProcess(SLOW, delay=60.0)
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_it_can_be_stopped_while_it_loads(by_itself):
+    """Which takes a large model minutes; whether it goes up by itself or a manager asks it to."""
+    node = NodeProcess(SLOW, {"autostart": str(by_itself).lower()}, delay=60.0)
+    manager = Manager(Client())
     try:
+        if not by_itself:
+            manager.ask(Transition.TRANSITION_CONFIGURE)
         node.says("loading")
         status, _ = node.interrupt(30.0)
         assert status == 0, node.log
+        assert "stopped while it was starting" in node.log
         assert "Traceback" not in node.log
     finally:
         node.close()
+        manager.client.close()
 
 
 def test_after_shutdown_it_listens_to_no_camera(start):

@@ -104,8 +104,12 @@ class Manager:
             "the lifecycle services",
         )
 
+    def ask(self, transition):
+        """Do not wait for what comes of it."""
+        return self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+
     def change(self, transition):
-        future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        future = self.ask(transition)
         self.client.wait(future.done, 60.0, "the transition")
         if transition == Transition.TRANSITION_ACTIVATE:
             self.client.be_heard()
