@@ -138,15 +138,23 @@ class Bag:
         Raises:
             MessageError: the message cannot be read as a picture.
         """
+        _, _, msg = self._frame(topic, stamp)
+        return to_rgb(msg, topic)
+
+    def published(self, topic: str, stamp: int) -> tuple[str, bytes]:
+        """The type of one frame's message, and the message as it was published (CDR)."""
+        kind, raw, _ = self._frame(topic, stamp)
+        return kind, raw
+
+    def _frame(self, topic: str, stamp: int) -> tuple[str, bytes, Any]:
+        """One frame's type, message as it was published, and what that says."""
         at = self.frames(topic)[stamp]
         connections = [c for c in self._reader.connections if c.topic == topic]
         try:
             for connection, _, raw in self._reader.messages(connections, start=at, stop=at + 1):
                 msg = self._deserialized(connection, raw)
                 if nanoseconds(msg.header.stamp) == stamp:
-                    return to_rgb(msg, topic)
-        except InputError:
-            raise
+                    return connection.msgtype, plain(raw), msg
         except Exception as error:  # damage that the first pass did not meet
             message = f"{type(error).__name__}: {one_line(error)}"
             raise BagError(f"{self.path}: {topic} at {stamp} ns: {message}") from error

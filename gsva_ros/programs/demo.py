@@ -18,19 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
-import numpy as np
 import rclpy
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
-from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
 from gsva_ros.arguments import Parser, rate
 from gsva_ros.bags.bag import Bag
-from gsva_ros.bags.messages import plain
-from gsva_ros.conversions import mask_of, to_rgb
+from gsva_ros.conversions import mask_of
 from gsva_ros.eval.asks import Script, read_script
 from gsva_ros.msg import Instruction, Outcome, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
@@ -52,39 +48,17 @@ OUTCOMES = {
 }
 
 
-class Frames:
-    """The bag's pictures by their header's stamp (nanoseconds)."""
-
-    def __init__(self, bag: Path, topic: str) -> None:
-        store = get_typestore(Stores.ROS2_HUMBLE)
-        self.kind = "sensor_msgs/msg/Image"
-        self.raw: dict[int, bytes] = {}
-        self._store = store
-        with Reader(bag) as reader:
-            connections = [c for c in reader.connections if c.topic == topic]
-            if not connections:
-                raise ValueError(f"{bag} has no topic {topic}")
-            for _, _, recorded in reader.messages(connections):
-                raw = plain(recorded)
-                msg = store.deserialize_cdr(raw, self.kind)
-                self.raw[nanoseconds(msg.header.stamp)] = bytes(raw)
-
-    def rgb(self, stamp: int) -> np.ndarray:
-        """Return the picture, uint8, height x width x 3, RGB."""
-        return to_rgb(self._store.deserialize_cdr(self.raw[stamp], self.kind))
-
-
 class Demo:
     """Sends the script's instructions and keeps the answers."""
 
-    def __init__(self, script: Script, frames: Frames, truths: Truths, output: Path) -> None:
-        self.frames = frames
+    def __init__(self, script: Script, bag: Bag, truths: Truths, output: Path) -> None:
         self.output = output
         self.files: list[Path] = []
         self.cards: list[Card] = []
         self._truths = truths
         self._script = script.instructions
         self._image_topic = script.image_topic
+        self._bag, self._stamps = bag, bag.frames(script.image_topic).keys()
         self._waiting = {entry.id for entry in self._script if not entry.repeat}
         self._received: list[Segmentation] = []
         self.node = rclpy.create_node("gsva_demo")
@@ -117,7 +91,7 @@ class Demo:
 
     def send(self) -> None:
         """Send every instruction; each names the first frame that it is for."""
-        begin = min(self.frames.raw)
+        begin = min(self._stamps)
         for entry in self._script:
             msg = Instruction(id=entry.id, text=entry.text, expressions=entry.expressions)
             msg.mode = Instruction.EVERY_FRAME if entry.repeat else Instruction.ONCE
@@ -127,7 +101,7 @@ class Demo:
 
     def collect(self, player: subprocess.Popen[bytes], bag: ResultsBag, grace: float) -> None:
         """Show answers until all are there, or `grace` seconds after the bag has ended."""
-        last = max(self.frames.raw)
+        last = max(self._stamps)
         end = None
         written: set[int] = set()
         with tqdm(total=len(self._waiting), unit="answer", desc="demo", ascii=True) as bar:
@@ -166,11 +140,12 @@ class Demo:
         for rejection in msg.rejections:
             bag.write("/rejection", rejection, stamp)
         picture = None
-        if stamp in self.frames.raw and targets:
+        if stamp in self._stamps and targets:
             if stamp not in written:
                 written.add(stamp)
-                bag.write_raw(self._image_topic, self.frames.kind, self.frames.raw[stamp], stamp)
-            picture = poster(self.frames.rgb(stamp), targets)
+                kind, raw = self._bag.published(self._image_topic, stamp)
+                bag.write_raw(self._image_topic, kind, raw, stamp)
+            picture = poster(self._bag.rgb(self._image_topic, stamp), targets)
             path = self.output / f"{stamp / SECOND:07.3f}_{_safe(msg.instruction_id)}.png"
             cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             self.files.append(path)
@@ -235,28 +210,46 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit status."""
     script = read_script(args.script)
     share = Path(get_package_share_directory("gsva_ros"))
-    bag = args.bag or _found(script.bag, share)
-    if bag is None or not bag.exists():
-        raise ValueError(f"no bag at {bag or script.bag}")
-    truths = _truths(bag, args.truth or (None if args.bag else _found(script.truth, share)))
+    path = args.bag or _found(script.bag, share)
+    if path is None or not path.exists():
+        raise ValueError(f"no bag at {path or script.bag}")
+    with Bag(path) as bag:
+        if not bag.frames(script.image_topic):
+            raise ValueError(f"{path}: no frame on {script.image_topic} can be read")
+        known = args.truth or (None if args.bag else _found(script.truth, share))
+        truths = Truths(read_truth(known) if known else bag.truth())
+        _clear(args.output)
+        demo = _play(args, script, bag, truths)
+    page = args.output / "index.html"
+    write_page(page, demo.cards, {"bag": path, "model": args.model, "answers": len(demo.cards)})
+    print("\nFiles left:")
+    for file in demo.files:
+        print(f"  {file}")
+    print(f"All answers with their pictures: {page}")
+    right, judged = tally(demo.cards)
+    nothing = "no truth about this bag: nothing to judge by"
+    print(f"{right} of {judged} right" if judged else nothing)
+    return 0
+
+
+def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) -> Demo:
+    """Start the node, ask, and play the bag to it; returns the client with all answers."""
     # A domain of its own, on this machine only: two demos, or a robot nearby, do not meet.
     domain = str(random.SystemRandom().randint(1, 100))
     os.environ["ROS_DOMAIN_ID"] = domain
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     output: Path = args.output
-    _clear(output)
-    node_log, player_log = output / "node.log", output / "player.log"
+    node_log, player_log, results = (output / n for n in ("node.log", "player.log", "results"))
     parameters = [f"model:={args.model}", f"device:={args.device}", "image_reliability:=reliable"]
     node_arguments = ["--ros-args", "-r", f"image:={script.image_topic}"]
-    for parameter in parameters:
-        node_arguments += ["-p", parameter]
-    print(f"bag: {bag}   model: {args.model}   (logs: {node_log}, {player_log})")
+    node_arguments += [argument for each in parameters for argument in ("-p", each)]
+    print(f"bag: {bag.path}   model: {args.model}   (logs: {node_log}, {player_log})")
     print(f"ROS_DOMAIN_ID={domain}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     end_alike()
     try:
         with process("gsva_node", node_arguments, node_log) as node:
-            demo = Demo(script, Frames(bag, script.image_topic), truths, output)
+            demo = Demo(script, bag, truths, output)
             try:
                 demo.connect(node, 120.0)
             except RuntimeError:
@@ -264,36 +257,21 @@ def run(args: argparse.Namespace) -> int:
                 raise
             demo.send()
             demo.spin(0.3)
-            results = output / "results"
+            player_arguments = [str(bag.path), "--rate", str(args.rate)]
             with (
-                process("gsva_player", [str(bag), "--rate", str(args.rate)], player_log) as player,
+                process("gsva_player", player_arguments, player_log) as player,
                 ResultsBag(results) as bag_out,
             ):
                 demo.collect(player, bag_out, 60.0)
     finally:
         rclpy.try_shutdown()
-    page = output / "index.html"
-    write_page(page, demo.cards, {"bag": bag, "model": args.model, "answers": len(demo.cards)})
-    print("\nFiles left:")
-    for path in [*demo.files, *sorted(results.iterdir()), node_log, player_log]:
-        print(f"  {path}")
-    print(f"All answers with their pictures: {page}")
-    right, known = tally(demo.cards)
-    print(f"{right} of {known} right" if known else "no truth about this bag: nothing to judge by")
-    return 0
+    demo.files += [*sorted(results.iterdir()), node_log, player_log]
+    return demo
 
 
 def _found(name: str, share: Path) -> Path | None:
     """A script's file: from here, or else from the installation."""
     return next((p for p in (Path(name), share / name) if name and p.exists()), None)
-
-
-def _truths(bag: Path, path: Path | None) -> Truths:
-    """What is known of a bag's frames: from a file, or else what the bag itself carries."""
-    if path is not None:
-        return Truths(read_truth(path))
-    with Bag(bag) as opened:
-        return Truths(opened.truth())
 
 
 def _clear(output: Path) -> None:

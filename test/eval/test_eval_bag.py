@@ -21,6 +21,7 @@ from tiny import tiny_checkpoint
 
 from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
+from gsva_ros.conversions import to_rgb
 from gsva_ros.eval.asks import Ask, AskError, Recorded, answered, read_asks
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
@@ -97,6 +98,9 @@ def test_storage_and_transport_do_not_matter(
     assert len(cases[0]) == len(cases[1]) == 3
     for one, other in zip(*cases, strict=True):
         assert np.array_equal(one.read()[0], other.read()[0])
+    kind, raw = bags[1].published("/other/name", truth[1].stamp)
+    rgb = to_rgb(TYPES.deserialize_cdr(raw, kind))
+    assert np.array_equal(rgb, bags[0].rgb(TOPIC, truth[1].stamp))
     for bag in bags:
         bag.close()
 

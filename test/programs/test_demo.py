@@ -13,6 +13,8 @@ import pytest
 
 from gsva_ros.programs import demo
 
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+
 harness.isolate()
 
 
@@ -60,3 +62,13 @@ def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Sig
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
+
+
+def test_a_damaged_bag_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bag, truth, out = tmp_path / "bag", DEMO / "tabletop_truth.json", tmp_path / "out"
+    bag.mkdir()
+    (bag / "bag.mcap").write_text("no messages")
+    given = ["--bag", str(bag), "--truth", str(truth), "--output", str(out)]
+    assert demo.main(given) == 1
+    assert capsys.readouterr().err.startswith(f"gsva_demo: {bag} ")
+    assert not out.exists()
