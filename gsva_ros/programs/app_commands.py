@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import gsva_ros
     from gsva_ros.programs.app_page import Page
     from gsva_ros.programs.page import own_folder, serve
+    from gsva_ros.programs.signals import end_alike
 
     for bag in args.bags:
         if not bag.exists():
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
     if notice := no_rejection(engine):
         print(notice, flush=True)
+    end_alike()
     with own_folder() as folder:
         page = Page(engine, args.bags, folder)
         address = serve(page.blocks, args.host, args.port)

@@ -20,7 +20,6 @@ import gradio as gr
 from gsva_ros.answer import Rejection, Slot
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.overlay import Colour, colour_of
-from gsva_ros.programs.signals import end_alike
 
 CSS = Path(__file__).with_name("page.css")
 
@@ -89,9 +88,8 @@ def problem(error: BaseException | str) -> str:
 def own_folder() -> Iterator[Path]:
     """A folder for what visitors upload and see, while a page is built and served; removed at the end.
 
-    That is at SIGTERM and SIGHUP too, which become KeyboardInterrupt (`end_alike`).
+    Callers see to it that signals end the program in order (`signals.end_alike`).
     """
-    end_alike()
     with tempfile.TemporaryDirectory(prefix="gsva-page-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # each component reads it when it is made
         yield Path(folder)

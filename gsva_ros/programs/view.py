@@ -14,6 +14,7 @@ from rclpy.validate_node_name import validate_node_name
 
 from gsva_ros.arguments import Parser, port
 from gsva_ros.errors import InputError, one_line
+from gsva_ros.programs.signals import end_alike
 from gsva_ros.programs.watcher import Watcher
 
 
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     watcher = Watcher(args.node, argv)
     try:
+        end_alike()
         with own_folder():
             address = serve(ViewPage(watcher).blocks, args.host, args.port)
             print(f"gsva_view: {address}  (Ctrl-C ends it)", flush=True)
