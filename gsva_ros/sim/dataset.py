@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..scenes import META
-from .expressions import SeenObject
+from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
 from .splits import seeds
@@ -36,10 +36,6 @@ def seen_objects(spec: SceneSpec, rendering: Rendering) -> list[SeenObject]:
     found = []
     for number, thing in enumerate(spec.objects, start=1):
         rows, columns = np.nonzero(rendering.instances == number)
-        box, centroid = (0, 0, 0, 0), (0.0, 0.0)
-        if len(rows):
-            box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-            centroid = (round(float(columns.mean()) + 0.5, 2), round(float(rows.mean()) + 0.5, 2))
         offset = np.array([thing.x, thing.y]) - rendering.pose[:2, 3]
         found.append(
             SeenObject(
@@ -48,8 +44,7 @@ def seen_objects(spec: SceneSpec, rendering: Rendering) -> list[SeenObject]:
                 thing.colour,
                 thing.size,
                 len(rows),
-                box,
-                centroid,
+                *extent(rows, columns),
                 round(float(offset @ forward), 4),
             )
         )

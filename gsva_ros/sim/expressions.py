@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..phrasing.words import GENERIC, NUMBERS, RELATIONS, SIZE_WORDS, SUPERLATIVES, plural
 from ..scenes import Expression
@@ -49,6 +50,17 @@ class SeenObject:
     parts: tuple[str, ...] = ()
     scale: float = 1.0
     place: tuple[float, float] = (0.0, 0.0)
+
+
+def extent(
+    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+) -> tuple[tuple[int, int, int, int], tuple[float, float]]:
+    """Box and centroid, as SeenObject has them, of the pixels in these rows and columns; zeros of none."""
+    if not len(rows):
+        return (0, 0, 0, 0), (0.0, 0.0)
+    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    # A pixel's middle lies half a pixel behind its number.
+    return box, (round(float(columns.mean()) + 0.5, 2), round(float(rows.mean()) + 0.5, 2))
 
 
 @dataclass(frozen=True)

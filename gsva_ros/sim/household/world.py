@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ..expressions import SeenObject
+from ..expressions import SeenObject, extent
 from .camera import taken
 from .classic import Classic
 from .layout import draw_scene
@@ -175,6 +175,7 @@ def seen(scene: Scene, labels: Labels) -> list[SeenObject]:
     for index, thing in enumerate(scene.things):
         own = owner == index
         rows, columns = (axis[own] for axis in everywhere)
+        box, centroid = extent(rows, columns)
         shares = np.bincount(part_of[own], minlength=len(thing.paints)) / max(len(rows), 1)
         points = thing.points()
         middle = (points[:, :2].min(0) + points[:, :2].max(0)) / 2 - pose[:2, 3]
@@ -191,16 +192,8 @@ def seen(scene: Scene, labels: Labels) -> list[SeenObject]:
                 colour=_colour(thing, shares),
                 size="",
                 pixels=len(rows),
-                box=(
-                    int(columns.min()),
-                    int(rows.min()),
-                    int(columns.max()) + 1,
-                    int(rows.max()) + 1,
-                ),
-                centroid=(
-                    round(float(columns.mean()) + 0.5, 2),
-                    round(float(rows.mean()) + 0.5, 2),
-                ),
+                box=box,
+                centroid=centroid,
                 distance=away,
                 support=0 if thing.support is None else thing.support + 1,
                 inside=0 if thing.inside is None else thing.inside + 1,
