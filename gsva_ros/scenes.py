@@ -16,8 +16,8 @@ import numpy.typing as npt
 from .errors import InputError, one_line
 
 MAX_OBJECTS = 12
-#: The file that says what a folder of scenes holds.
-META = "meta.json"
+#: The files of a folder of scenes: what it holds; pictures, and whose their pixels are; a line a scene.
+META, RGB, INSTANCES, LINES = "meta.json", "rgb.npy", "instances.npy", "scenes.jsonl"
 _FRAMES = ("rgb", "instances")
 
 
@@ -96,12 +96,12 @@ class SceneSet:
                 f"{path}: holds the {meta['split']!r} split, {split!r} was asked for; "
                 f"render it with `gsva sim render --split {split}`"
             )
-        lines = (path / "scenes.jsonl").read_text().splitlines()[:limit]
+        lines = (path / LINES).read_text().splitlines()[:limit]
         self.folders = [(path, len(lines))]
         self.kinds: list[str] = list(meta["kinds"])
         self.colours: list[str] = list(meta["colours"])
         self.sizes: list[str] = ["small", "large"]
-        rgb, instances = (np.load(path / f"{name}.npy", mmap_mode="r") for name in _FRAMES)
+        rgb, instances = (np.load(path / name, mmap_mode="r") for name in (RGB, INSTANCES))
         self.rgb, self.instances = Stacked([rgb[: len(lines)]]), Stacked([instances[: len(lines)]])
         height, width = self.instances.shape[1:]
         table = (len(lines), MAX_OBJECTS + 1)
@@ -171,6 +171,17 @@ def joined(sets: Sequence[SceneSet]) -> SceneSet:
     whole.outlined = np.concatenate([each.outlined for each in sets])
     whole.expressions = [expressions for each in sets for expressions in each.expressions]
     return whole
+
+
+def new_arrays(
+    folder: Path, count: int, height: int, width: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Files for the `rgb` and `instances` of so many scenes, in the place of those that are there."""
+    rgb, instances = (
+        np.lib.format.open_memmap(folder / name, "w+", np.uint8, (count, height, width, *channels))
+        for name, channels in ((RGB, (3,)), (INSTANCES, ()))
+    )
+    return rgb, instances
 
 
 def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArray[np.int64]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, one_line, validated
 from ..phrasing.unknown import HELD_OUT
-from ..scenes import META, Expression
+from ..scenes import LINES, META, Expression, new_arrays
 from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import asked
@@ -100,14 +100,12 @@ def write_photographs(
     _check_free(out)
     (kinds, colours), known = vocabulary, photographs.names.known
     _, pictures = read_coco(photographs.annotations)
-    shape = (len(pictures) * crops, size[1], size[0])
     for info, _ in pictures:
         if not (path := photographs.images / info["file_name"]).is_file():
             raise DatasetError(f"{path}: missing; {photographs.annotations} names it")
     out.mkdir(parents=True, exist_ok=True)
     (out / META).unlink(missing_ok=True)  # written last: half a set is none
-    rgb = np.lib.format.open_memmap(out / "rgb.npy", "w+", np.uint8, (*shape, 3))
-    instances = np.lib.format.open_memmap(out / "instances.npy", "w+", np.uint8, shape)
+    rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
     lines: list[str] = []
     for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
         labelled = _labelled(photographs, info, found)
@@ -131,7 +129,7 @@ def write_photographs(
         "kinds": list(kinds),
         "colours": list(colours),
     }
-    (out / "scenes.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (out / LINES).write_text("".join(f"{line}\n" for line in lines))
     (out / META).write_text(json.dumps(meta, indent=2) + "\n")
     return len(lines)
 

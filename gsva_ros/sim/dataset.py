@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..scenes import META
+from ..scenes import INSTANCES, LINES, META, RGB, new_arrays
 from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
@@ -77,6 +77,8 @@ def visible_scene(
     )
 
 
+Array = npt.NDArray[np.uint8]
+
 _open: Callable[[], Show] | None = None
 _speak: Speak | None = None
 _width = 0
@@ -90,9 +92,7 @@ def _start(world: str, width: int, height: int, more: More) -> None:
     _width = width
 
 
-def _one(
-    task: tuple[int, int],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], dict[str, Any]]:
+def _one(task: tuple[int, int]) -> tuple[Array, Array, dict[str, Any]]:
     seed, expressions = task
     assert _open is not None
     assert _speak is not None
@@ -139,7 +139,6 @@ def write_dataset(
     """
     more = more or More()
     chosen = seeds(split, count)
-    out.mkdir(parents=True, exist_ok=True)
     meta = {
         "version": VERSION,
         "world": world,
@@ -156,33 +155,15 @@ def write_dataset(
     if named and not WORLDS[world].more:
         raise InputError(f"the world {world!r} takes no {' or '.join(named)}")
     more.load()  # what cannot be read is told here, not by a worker
-    meta |= named
-    meta_path, lines_path = out / META, out / "scenes.jsonl"
-    arrays = {"rgb.npy": (count, height, width, 3), "instances.npy": (count, height, width)}
-    if meta_path.exists():
-        if not _describes(meta_path, meta):
-            raise InputError(f"{meta_path} describes another data set; choose an empty folder")
-        files = [np.lib.format.open_memmap(out / name, "r+") for name in arrays]
-        kept = lines_path.read_text().splitlines(keepends=True)
-        if len(kept) == count:
-            return
-        done = len(kept) // CHUNK * CHUNK
-        lines_path.write_text("".join(kept[:done]))
-    else:
-        files = [
-            np.lib.format.open_memmap(out / name, "w+", np.uint8, shape)
-            for name, shape in arrays.items()
-        ]
-        done = 0
-        lines_path.write_text("")
-        meta_path.write_text(json.dumps(meta, indent=2) + "\n")
-    rgb, instances = files
+    rgb, instances, done = _opened(out, meta | named)
+    if done == count:
+        return
     pending: list[str] = []
     with (
         multiprocessing.get_context("spawn").Pool(
             workers, _start, (world, width, height, more)
         ) as pool,
-        lines_path.open("a") as lines,
+        (out / LINES).open("a") as lines,
     ):
         tasks = ((seed, expressions) for seed in chosen[done:])
         chunk = min(WORLDS[world].block, max(1, math.ceil((count - done) / workers)))
@@ -195,3 +176,27 @@ def write_dataset(
                 lines.write("\n".join(pending) + "\n")
                 lines.flush()
                 pending.clear()
+
+
+def _opened(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
+    """A data set's pictures and instances, new or as they are, and how many of its scenes are complete.
+
+    Raises:
+        InputError: `out` holds a different data set.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    meta_path, lines_path = out / META, out / LINES
+    count = meta["count"]
+    if not meta_path.exists():
+        rgb, instances = new_arrays(out, count, meta["height"], meta["width"])
+        lines_path.write_text("")
+        meta_path.write_text(json.dumps(meta, indent=2) + "\n")
+        return rgb, instances, 0
+    if not _describes(meta_path, meta):
+        raise InputError(f"{meta_path} describes another data set; choose an empty folder")
+    rgb, instances = (np.lib.format.open_memmap(out / name, "r+") for name in (RGB, INSTANCES))
+    kept = lines_path.read_text().splitlines(keepends=True)
+    done = count if len(kept) == count else len(kept) // CHUNK * CHUNK
+    if done < len(kept):
+        lines_path.write_text("".join(kept[:done]))
+    return rgb, instances, done

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..scenes import LINES, RGB
+
 Compute = Callable[[npt.NDArray[np.int64]], Sequence[Tensor]]
 
 
@@ -23,9 +25,9 @@ def key_of(module: nn.Module, folders: Iterable[tuple[Path, int]]) -> str:
         digest.update(value.detach().float().cpu().numpy().tobytes())
     for folder, count in folders:
         # Gigabytes of pictures are not read for it: they were not written since.
-        rgb = (folder / "rgb.npy").stat()
+        rgb = (folder / RGB).stat()
         digest.update(f"{count} {rgb.st_size} {rgb.st_mtime_ns}".encode())
-        digest.update((folder / "scenes.jsonl").read_bytes())
+        digest.update((folder / LINES).read_bytes())
     return digest.hexdigest()
 
 
