@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -78,6 +78,8 @@ def visible_scene(
 
 
 Array = npt.NDArray[np.uint8]
+#: A scene's picture [H, W, 3] and instances [H, W], and its line.
+Rendered = tuple[Array, Array, dict[str, Any]]
 
 _open: Callable[[], Show] | None = None
 _speak: Speak | None = None
@@ -92,7 +94,7 @@ def _start(world: str, width: int, height: int, more: More) -> None:
     _width = width
 
 
-def _one(task: tuple[int, int]) -> tuple[Array, Array, dict[str, Any]]:
+def _one(task: tuple[int, int]) -> Rendered:
     seed, expressions = task
     assert _open is not None
     assert _speak is not None
@@ -158,22 +160,24 @@ def write_dataset(
     rgb, instances, done = _opened(out, meta | named)
     if done == count:
         return
-    pending: list[str] = []
-    with (
-        multiprocessing.get_context("spawn").Pool(
-            workers, _start, (world, width, height, more)
-        ) as pool,
-        (out / LINES).open("a") as lines,
-    ):
-        tasks = ((seed, expressions) for seed in chosen[done:])
-        chunk = min(WORLDS[world].block, max(1, math.ceil((count - done) / workers)))
-        results: Iterator[Any] = pool.imap(_one, tasks, chunksize=chunk)
+    left = chosen[done:]
+    chunk = min(WORLDS[world].block, max(1, math.ceil(len(left) / workers)))
+    begin = (world, width, height, more)
+    with multiprocessing.get_context("spawn").Pool(workers, _start, begin) as pool:
+        results = pool.imap(_one, ((seed, expressions) for seed in left), chunksize=chunk)
         bar = tqdm(results, total=count, initial=done, desc=f"rendering {split}", mininterval=2.0)
-        for row, (frame, ids, scene) in enumerate(bar, start=done):
-            rgb[row], instances[row] = frame, ids
-            pending.append(json.dumps(scene))
-            if len(pending) == CHUNK or row + 1 == count:
-                lines.write("\n".join(pending) + "\n")
+        _store(bar, out / LINES, rgb[done:], instances[done:])
+
+
+def _store(scenes: Iterable[Rendered], lines_path: Path, rgb: Array, instances: Array) -> None:
+    """Write scenes as they come; the line of each says that it is complete."""
+    pending: list[str] = []
+    with lines_path.open("a") as lines:
+        for row, (frame, ids, scene) in enumerate(scenes, start=1):
+            rgb[row - 1], instances[row - 1] = frame, ids
+            pending.append(json.dumps(scene) + "\n")
+            if len(pending) == CHUNK or row == len(rgb):
+                lines.writelines(pending)
                 lines.flush()
                 pending.clear()
 
