@@ -8,7 +8,7 @@ what carrying costs on this one is measured beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import Segmenter, mask_box
+from ..answer import Segmenter
 from ..bags.bag import Bag
 from ..stamps import SECOND
-from ..tracking import Region, Tracker, iou
+from ..tracking import Carried, Region, Tracker, iou
 from ..truth import FrameTruth, Referring
 
 Rgb = NDArray[np.uint8]
@@ -59,6 +59,61 @@ class _Score:
         }
 
 
+@dataclass(frozen=True)
+class _Look:
+    """A frame's truth, the model's own masks, those of its newest answer, and these carried here.
+
+    seconds: what carrying took.
+    """
+
+    queries: Sequence[Referring]
+    own: Masks
+    held: Masks
+    carried: Mapping[Hashable, Sequence[Carried]]
+    seconds: float
+
+
+@dataclass
+class _Scores:
+    """What was counted: the model on every frame, and both ways of answering."""
+
+    own: list[float] = field(default_factory=list)
+    ways: dict[str, _Score] = field(default_factory=lambda: {"off": _Score(), "flow": _Score()})
+    costs: list[float] = field(default_factory=list)  # seconds
+
+    def add(self, look: _Look, ids: dict[str, int]) -> None:
+        """Count a frame; `ids`: of the instances that its instruction had last, by expression."""
+        self.costs.append(look.seconds)
+        off, flow = self.ways["off"], self.ways["flow"]
+        for query in look.queries:
+            there, word = _region(query.mask), query.expression
+            self.own.append(_score(look.own[word], there))
+            held = look.held[word]
+            off.ious.append(_score(held, there))
+            off.shown += held is not None
+            (now,) = look.carried[word] or (None,)
+            flow.ious.append(_score(now and now.region, there))
+            if now is not None:
+                flow.lost += now.region is None
+                flow.shown += now.region is not None
+                flow.switches += ids.get(word, now.id) != now.id
+                ids[word] = now.id
+
+    def numbers(self) -> dict[str, Any]:
+        """As `evaluate_tracking` returns them."""
+        mean = float(np.mean(self.own)) if self.own else 0.0
+        return {
+            "frames": len(self.costs),
+            "masks": len(self.own),
+            "own": {"iou": mean},
+            **{name: score.numbers(mean) for name, score in self.ways.items()},
+            "carry_ms_measured": {
+                "median": float(np.median(self.costs) * 1e3) if self.costs else 0.0,
+                "p95": float(np.percentile(self.costs, 95) * 1e3) if self.costs else 0.0,
+            },
+        }
+
+
 def perfect(rgb: Rgb, asked: Sequence[Referring]) -> Masks:
     """The truth as the model."""
     return {each.expression: _region(each.mask) for each in asked}
@@ -88,47 +143,35 @@ def evaluate_tracking(
     first answer on. IoU of what is not there is 1 where nothing is shown and 0 otherwise; age is of the
     frame that the newest mask is about, looked at every millisecond, in frames.
     """
-    own: list[float] = []
-    ways = {"off": _Score(), "flow": _Score()}
-    costs: list[float] = []
-    frames = 0
+    scores = _Scores()
     bar = tqdm(total=len(truth), unit="frame", desc="tracking", ascii=True)
     asked = groupby(truth, key=lambda f: (f.topic, tuple(a.caption for a in f.annotations)))
     for _, group in asked:
-        frames += _instruction(bag, list(group), model, pace, own, ways, costs, bar)
+        frames = list(group)
+        stamps = [frame.stamp for frame in frames]
+        turns = _turns(stamps, pace.answer)
+        ids: dict[str, int] = {}
+        for look in _looks(bag, frames, model, turns, bar):
+            scores.add(look, ids)
+        if turns and turns[0][1] <= stamps[-1]:
+            for name, ages in _ages(stamps, turns, pace.carry).items():
+                scores.ways[name].ages += ages
     bar.close()
-    mean = float(np.mean(own)) if own else 0.0
-    return {
-        "frames": frames,
-        "masks": len(own),
-        "own": {"iou": mean},
-        **{name: score.numbers(mean) for name, score in ways.items()},
-        "carry_ms_measured": {
-            "median": float(np.median(costs) * 1e3) if costs else 0.0,
-            "p95": float(np.percentile(costs, 95) * 1e3) if costs else 0.0,
-        },
-    }
+    return scores.numbers()
 
 
-def _instruction(
+def _looks(
     bag: Bag,
     frames: Sequence[FrameTruth],
     model: Model,
-    pace: Pace,
-    own: list[float],
-    ways: Mapping[str, _Score],
-    costs: list[float],
+    turns: Sequence[tuple[int, int]],
     bar: Any,
-) -> int:
-    """Play one instruction; returns the number of frames that count."""
-    stamps = [frame.stamp for frame in frames]
-    turns = _turns(stamps, pace.answer)
+) -> Iterator[_Look]:
+    """Play one instruction: what there is on each frame, from the model's first answer on."""
     tracker, waiting = Tracker(), list(turns)
     newest: int | None = None  # the frame of the model's newest answer
-    ids: dict[str, int] = {}
     answers: dict[int, Masks] = {}
     pictures: dict[int, Rgb] = {}
-    counted = 0
     for number, frame in enumerate(frames):
         bar.update()
         rgb, queries = bag.rgb(frame.topic, frame.stamp), frame.expressions()
@@ -140,39 +183,30 @@ def _instruction(
         while waiting and waiting[0][1] <= frame.stamp:
             newest = waiting.pop(0)[0]
             regions = {word: [] if r is None else [r] for word, r in answers[newest].items()}
-            tracker.answer("", stamps[newest], pictures[newest], regions)
-        if newest is None:
-            continue
-        carried = tracker.carried("")
-        costs.append(time.perf_counter() - start)
-        counted += 1
-        for query in queries:
-            there, word = _region(query.mask), query.expression
-            own.append(_score(answers[number][word], there))
-            held = answers[newest][word]
-            ways["off"].ious.append(_score(held, there))
-            ways["off"].shown += held is not None
-            flow = ways["flow"]
-            (now,) = carried[word] or (None,)
-            flow.ious.append(_score(now and now.region, there))
-            if now is not None:
-                flow.lost += now.region is None
-                flow.shown += now.region is not None
-                flow.switches += ids.get(word, now.id) != now.id
-                ids[word] = now.id
-    if turns and turns[0][1] <= stamps[-1]:
-        period = float(np.median(np.diff(stamps)))
-        ends = {
-            "off": [(stamps[turn], done) for turn, done in turns],
-            "flow": [(s, s + int(pace.carry * SECOND)) for s in stamps if s >= turns[0][1]],
-        }
-        looks = np.arange(ends["flow"][0][1], stamps[-1], SECOND // 1000)
-        for name, shown in ends.items():
-            about, since = np.array(shown).T
-            place = np.searchsorted(since, looks, side="right") - 1
-            seen = place >= 0
-            ways[name].ages += ((looks[seen] - about[place[seen]]) / period).tolist()
-    return counted
+            tracker.answer("", frames[newest].stamp, pictures[newest], regions)
+        if newest is not None:
+            carried = tracker.carried("")
+            spent = time.perf_counter() - start
+            yield _Look(queries, answers[number], answers[newest], carried, spent)
+
+
+def _ages(
+    stamps: Sequence[int], turns: Sequence[tuple[int, int]], carry: float
+) -> dict[str, list[float]]:
+    """Ages of the newest mask, in frames, at every millisecond from the first carried mask on."""
+    period = float(np.median(np.diff(stamps)))
+    ends = {
+        "off": [(stamps[turn], done) for turn, done in turns],
+        "flow": [(s, s + int(carry * SECOND)) for s in stamps if s >= turns[0][1]],
+    }
+    looks = np.arange(ends["flow"][0][1], stamps[-1], SECOND // 1000)
+    ages = {}
+    for name, shown in ends.items():
+        about, since = np.array(shown).T
+        place = np.searchsorted(since, looks, side="right") - 1
+        seen = place >= 0
+        ages[name] = ((looks[seen] - about[place[seen]]) / period).tolist()
+    return ages
 
 
 def _turns(stamps: Sequence[int], seconds: float) -> list[tuple[int, int]]:
@@ -193,10 +227,9 @@ def _turns(stamps: Sequence[int], seconds: float) -> list[tuple[int, int]]:
 
 
 def _region(mask: NDArray[np.bool_] | None) -> Region | None:
-    box = None if mask is None else mask_box(mask)
-    if mask is None or box is None:
+    if mask is None or not mask.any():
         return None
-    return Region.within(box, mask[box[1] : box[3], box[0] : box[2]])
+    return Region.within((0, 0, *mask.shape[::-1]), mask)
 
 
 def _score(shown: Region | None, there: Region | None) -> float:
