@@ -1,6 +1,6 @@
 """What an engine answers, without the engine: slots, answers, errors, and the protocol it follows.
 
-Imports numpy only, so that whatever consumes answers needs neither torch nor ROS.
+Stands on numpy alone, so that whatever consumes answers needs neither torch nor ROS.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-#: (x0, y0, x1, y1) in pixels; x1 and y1 exclusive.
-Box = tuple[int, int, int, int]
+from .masks import Box, Pixels, placed
 
 FrameT = TypeVar("FrameT")
 
@@ -48,7 +47,8 @@ class Slot:
         p_seg: probability of [SEG] against [REJ], 0 to 1.
         rejection: why the slot is rejected; None where it is not.
         size: (height, width) of the frame.
-        box: around the mask; None where there is no mask or no pixel in it.
+        box: around the mask, (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None where there is no mask
+            or no pixel in it.
         crop: bool [y1 - y0, x1 - x0], the mask inside its box; None where box is None.
         predicted_iou: the mask decoder's own estimate of the mask's IoU; None without a mask.
         fault: why the slot could not be decided ("": it was); such a slot is neither rejected nor
@@ -169,33 +169,11 @@ def no_rejection(engine: Segmenter[Any]) -> str:
     return f"{engine.name} cannot reject: it masks what is not there too, unless the mask is empty"
 
 
-def mask_box(mask: NDArray[np.bool_]) -> Box | None:
-    """The box around a mask, bool [H, W]; None where no pixel is set."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def placed(crop: NDArray[np.bool_], box: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask of a frame's size (height, width) from what is inside its box."""
-    x0, y0, x1, y1 = box
-    mask = np.zeros(size, bool)
-    mask[y0:y1, x0:x1] = crop
-    return mask
-
-
-def cropped(mask: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
-    """A copy of the mask inside a box, so that the whole can be freed."""
-    x0, y0, x1, y1 = box
-    return np.ascontiguousarray(mask[y0:y1, x0:x1])
-
-
 @dataclass(frozen=True)
 class Drawn:
     """A mask: its box and the pixels in it (None: it has none), and its predicted IoU."""
 
-    pixels: tuple[Box, NDArray[np.bool_]] | None
+    pixels: Pixels | None
     predicted_iou: float
 
 

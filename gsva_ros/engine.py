@@ -29,6 +29,7 @@ from .answer import (
     thresholds_of,
 )
 from .errors import InputError
+from .masks import Pixels
 from .model.behind import Behind, PlainBehind
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
@@ -39,7 +40,7 @@ from .model.host_memory import keep_freed
 from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
 from .model.mask_parts import sure_parts
-from .model.mask_pixels import Pixels, enlarger
+from .model.mask_pixels import enlarger
 from .model.memory import memory_errors
 from .model.prefix import Branches, Prefix
 from .model.quantised import DTYPE, KINDS, quantise

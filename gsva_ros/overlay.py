@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .answer import Box, mask_box
+from .masks import Box, mask_box
 
 Shape = tuple[int, int]  # height, width
 Picture = NDArray[np.uint8]

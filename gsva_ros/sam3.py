@@ -28,13 +28,12 @@ from .answer import (
     ExpressionError,
     Slot,
     check_listed,
-    cropped,
     decided,
-    mask_box,
     text_fault,
     thresholds_of,
 )
 from .errors import InputError, one_line
+from .masks import trimmed
 from .model.checkpoint import sha256, unfit
 from .model.config import PREPROCESSOR_NAME, read_json
 from .model.images import Rgb, check_rgb, normalise, resize, upload
@@ -228,6 +227,5 @@ class Sam3Engine:
             # At the frame's size one by one, as transformers' post-processing enlarges them.
             drawn = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
             union |= drawn.cpu().numpy()
-        box = mask_box(union)
-        pixels = None if box is None else (box, cropped(union, box))
-        return decided(expression, p_seg, rejected, frame.size, Drawn(pixels, float(scores.max())))
+        drawn = Drawn(trimmed(union), float(scores.max()))
+        return decided(expression, p_seg, rejected, frame.size, drawn)

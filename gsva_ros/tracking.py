@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .answer import Box, cropped, mask_box
+from .masks import Box, joined, mask_box, trimmed
 
 #: Longer and shortest side of the reduced pictures that flow is computed on, pixels.
 LONG_SIDE, SHORTEST_SIDE = 320, 32
@@ -62,22 +62,14 @@ class Region:
     @classmethod
     def within(cls, box: Box, mask: NDArray[np.bool_]) -> Region:
         """Of a mask with at least one pixel, bool of the box's size."""
-        inner = mask_box(mask)
-        assert inner is not None
-        x, y = box[:2]
-        placed = (x + inner[0], y + inner[1], x + inner[2], y + inner[3])
-        return cls(placed, cropped(mask, inner))
+        found = trimmed(mask, *box[:2])
+        assert found is not None
+        return cls(*found)
 
     @classmethod
     def around(cls, parts: Sequence[Region]) -> Region:
         """The union of at least one region."""
-        corners = np.array([part.box for part in parts])
-        (x, y), (right, bottom) = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
-        crop = np.zeros((bottom - y, right - x), bool)
-        for part in parts:
-            x0, y0, x1, y1 = part.box
-            crop[y0 - y : y1 - y, x0 - x : x1 - x] |= part.crop
-        return cls((x, y, right, bottom), crop)
+        return cls(*joined([(part.box, part.crop) for part in parts]))
 
 
 @dataclass(frozen=True, eq=False)

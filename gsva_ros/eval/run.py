@@ -15,9 +15,10 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import Segmenter, Slot, mask_box
+from ..answer import Segmenter, Slot
 from ..engine import Engine
 from ..errors import InputError, one_line
+from ..masks import mask_box
 from ..truth import Referring
 from .cases import Case
 from .metrics import overlap

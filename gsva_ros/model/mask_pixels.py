@@ -16,10 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: x0, y0, x1, y1 in pixels, the last two exclusive.
-Box = tuple[int, int, int, int]
-#: The box around a mask's pixels, and the mask in it.
-Pixels = tuple[Box, NDArray[np.bool_]]
+from ..masks import Pixels, trimmed
 
 
 @dataclass(frozen=True)
@@ -69,16 +66,6 @@ class Enlarger:
         across = logits[high, wide] @ self.columns.weights[xs, wide].T
         within = (self.rows.weights[ys, high] @ across > 0).cpu().numpy()
         return trimmed(within, xs.start, ys.start)
-
-
-def trimmed(within: NDArray[np.bool_], x: int, y: int) -> Pixels | None:
-    """The box around the pixels of a mask and the mask in it, of a part of the frame at x, y."""
-    rows, columns = (np.flatnonzero(np.any(within, axis)) for axis in (1, 0))
-    if not len(rows):
-        return None
-    (y0, y1), (x0, x1) = ((int(i[0]), int(i[-1]) + 1) for i in (rows, columns))
-    crop = np.ascontiguousarray(within[y0:y1, x0:x1])
-    return (x + x0, y + y0, x + x1, y + y1), crop
 
 
 @lru_cache(maxsize=16)

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..masks import Box, Pixels, joined, trimmed
 from .images import Rgb
-from .mask_pixels import Box, Pixels, trimmed
 
 #: Pixels along each side of what is looked at, and of what is drawn.
 SIDE = 128
@@ -225,17 +225,6 @@ class Refiner(nn.Module):
         pixels = torch.from_numpy(np.stack([w.rgb for w in looked_at])).to(weight.device)
         logits = torch.stack([w.logits for w in looked_at]).to(weight.dtype)
         refined = iter(self(pixels.permute(0, 3, 1, 2).to(weight.dtype) / 255, logits))
-        return [_joined([drawn(next(refined), w.box) for w in of_mask]) for of_mask in each]
-
-
-def _joined(parts: Sequence[Pixels | None]) -> Pixels | None:
-    """What is in any of the parts."""
-    there = [part for part in parts if part]
-    if len(there) < 2:
-        return there[0] if there else None
-    x0, y0 = (min(box[axis] for box, _ in there) for axis in (0, 1))
-    x1, y1 = (max(box[axis] for box, _ in there) for axis in (2, 3))
-    whole = np.zeros((y1 - y0, x1 - x0), np.bool_)
-    for (left, top, right, bottom), crop in there:
-        whole[top - y0 : bottom - y0, left - x0 : right - x0] |= crop
-    return (x0, y0, x1, y1), whole
+        found = ([drawn(next(refined), w.box) for w in of_mask] for of_mask in each)
+        seen = [[pixels for pixels in of_mask if pixels] for of_mask in found]
+        return [joined(of_mask) if of_mask else None for of_mask in seen]

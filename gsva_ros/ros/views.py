@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
-from gsva_ros.answer import placed
 from gsva_ros.conversions import MessageError, fill_image
+from gsva_ros.masks import placed
 from gsva_ros.msg import Segmentation, Segmentation3D
 from gsva_ros.overlay import Target, draw, label_image
 from gsva_ros.serving.requests import Decision, Outcome, Result

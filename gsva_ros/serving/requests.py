@@ -10,7 +10,8 @@ from enum import Enum, IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answer import Box, Rejection
+from ..answer import Rejection
+from ..masks import Box
 
 
 class Outcome(IntEnum):

@@ -20,7 +20,7 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros import cli
-from gsva_ros.answer import Rejection, Slot, cropped, mask_box
+from gsva_ros.answer import Rejection, Slot
 from gsva_ros.errors import InputError, check_writable
 from gsva_ros.eval.calibrate import (
     TEMPERATURES,
@@ -37,6 +37,7 @@ from gsva_ros.eval.metrics import bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, SlotRecord, evaluate
 from gsva_ros.eval.sources.scenes import gather, scene_cases
 from gsva_ros.eval.summary import Scoring, Slots, calibration, rejection_curve, scores, summary
+from gsva_ros.masks import trimmed
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.dataset import write_dataset
@@ -68,11 +69,10 @@ class ScriptedEngine:
         slots = []
         for query in queries:
             p_seg, mask = self.model(query)
-            box = mask_box(mask)
+            box, crop = trimmed(mask) or (None, None)
             rejection = None if box else Rejection.EMPTY_MASK
             if p_seg < self.rejection_threshold:
                 rejection = Rejection.MODEL
-            crop = None if box is None else cropped(mask, box)
             slots.append(Slot(query.expression, p_seg, rejection, mask.shape, box, crop, 0.5))
         return SimpleNamespace(slots=slots, timings={"encode": 0.1, "mask": 0.2})
 

@@ -39,6 +39,7 @@ SHARED = {
     "interfaces",
     "geometry",
     "instances",
+    "masks",
     "overlay",
 }
 TOP = {"programs", "cli", "__main__", "__init__"}

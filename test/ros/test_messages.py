@@ -13,7 +13,6 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from gsva_ros import msg as messages
 from gsva_ros.answer import Rejection as Kind
-from gsva_ros.answer import cropped
 from gsva_ros.conversions import mask_of
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros.answers import segmentation
@@ -35,7 +34,7 @@ def answer():
     result = Result(
         Request("näme", expressions=["a", "b", "c", "d", "e"]),
         [
-            Decision(0, "a", Outcome.SEGMENTED, p_seg=0.875, box=box, crop=cropped(mask, box)),
+            Decision(0, "a", Outcome.SEGMENTED, p_seg=0.875, box=box, crop=mask[5:9, 7:20]),
             Decision(1, "b", Outcome.REJECTED, rejection=Kind.MODEL, p_seg=0.25),
             Decision(2, "c", Outcome.FAILED, Code.INTERNAL, "boom"),
             Decision(3, "d", Outcome.EXPIRED),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gsva_ros.answer import cropped, mask_box
+from gsva_ros.masks import trimmed
 from gsva_ros.tracking import (
     BACKWARDS,
     HIDDEN,
@@ -52,9 +52,9 @@ def picture(
 
 
 def region(mask: np.ndarray) -> Region:
-    box = mask_box(mask)
-    assert box is not None
-    return Region(box, cropped(mask, box))
+    pixels = trimmed(mask)
+    assert pixels is not None
+    return Region(*pixels)
 
 
 def started(x: int = 100) -> Tracker:

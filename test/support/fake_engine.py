@@ -5,7 +5,8 @@ import time
 
 import numpy as np
 
-from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
+from gsva_ros.masks import trimmed
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -75,8 +76,7 @@ class FakeEngine:
             p_seg, mask = rgb[0, 0, 0] / 100, np.ones(size, bool)
         if p_seg < threshold:
             return Slot(expression, p_seg, Rejection.MODEL, size)
-        box = mask_box(mask)
-        return Slot(expression, p_seg, None, size, box, cropped(mask, box), 0.9)
+        return Slot(expression, p_seg, None, size, *trimmed(mask), 0.9)
 
 
 def load(model, device, dtype):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot, cropped, mask_box
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
+from gsva_ros.masks import trimmed
 
 #: p([SEG]) of a colour that is there, by name; one that is not has ABSENT.
 SURE = {"red": 0.95, "blue": 0.6}
@@ -67,10 +68,9 @@ class PageEngine:
             return Slot(expression, p_seg, Rejection.MODEL, size)
         if not mask.any():
             mask[:10, :10] = True
-        box = mask_box(mask)
-        assert box is not None
-        kind = Rejection.MODEL if rejected else None
-        return Slot(expression, p_seg, kind, size, box, cropped(mask, box), 0.9)
+        pixels = trimmed(mask)
+        assert pixels is not None
+        return Slot(expression, p_seg, Rejection.MODEL if rejected else None, size, *pixels, 0.9)
 
 
 def picture() -> np.ndarray:
