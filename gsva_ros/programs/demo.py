@@ -28,24 +28,18 @@ from gsva_ros.arguments import Parser, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import mask_of
 from gsva_ros.eval.asks import Script, read_script
-from gsva_ros.msg import Instruction, Outcome, Segmentation
+from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
 from gsva_ros.programs.demo_page import Card, Line, Truths, tally, verdict, write_page
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
+from gsva_ros.ros.answers import outcome_name
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 from gsva_ros.truth import read_truth
 
 #: What says of a folder that its files are an earlier run's.
 MARK = ".gsva_demo"
-OUTCOMES = {
-    Outcome.SEGMENTED: "SEGMENTED",
-    Outcome.REJECTED: "REJECTED",
-    Outcome.FAILED: "FAILED",
-    Outcome.EXPIRED: "EXPIRED",
-    Outcome.CANCELLED: "CANCELLED",
-}
 
 
 class Demo:
@@ -176,7 +170,7 @@ class Demo:
                 detail = outcome.reason
             decided = slot in instances or slot in rejections
             judged = verdict(truth.get(expression), mask, decided)
-            name = OUTCOMES.get(outcome.outcome, "?")
+            name = outcome_name(outcome.outcome)
             lines.append(Line(expression, colour_of(slot), name, detail, judged))
         return targets, lines
 

@@ -23,7 +23,6 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
-from gsva_ros.answer import Rejection as Kind
 from gsva_ros.arguments import Parser
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
@@ -33,12 +32,13 @@ from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.record import ASKED
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
-from gsva_ros.msg import Outcome, Rejection, Segmentation
-from gsva_ros.ros import qos
+from gsva_ros.msg import Outcome, Segmentation
+from gsva_ros.ros import answers, qos
 from gsva_ros.stamps import SECOND, nanoseconds
 from gsva_ros.truth import FrameTruth, Referring, read_truth
 
-KINDS = {Rejection.MODEL: Kind.MODEL, Rejection.EMPTY_MASK: Kind.EMPTY_MASK}
+#: What the numbers in Rejection messages say.
+KINDS = {number: kind for kind, number in answers.KINDS.items()}
 STAGES = ("encode", "decide", "mask")
 
 

@@ -26,19 +26,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from gsva_ros.conversions import MessageError, camera_named, mask_of, to_rgb
-from gsva_ros.msg import Instruction, Outcome, Segmentation
+from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import Target, draw
 from gsva_ros.ros import qos
+from gsva_ros.ros.answers import outcome_name
 from gsva_ros.stamps import SECOND, nanoseconds
 
 KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
-NAMES = {
-    Outcome.SEGMENTED: "SEGMENTED",
-    Outcome.REJECTED: "REJECTED",
-    Outcome.FAILED: "FAILED",
-    Outcome.EXPIRED: "EXPIRED",
-    Outcome.CANCELLED: "CANCELLED",
-}
 LEVELS = {
     DiagnosticStatus.OK: "OK",
     DiagnosticStatus.WARN: "WARN",
@@ -237,7 +231,7 @@ class Watcher:
 
 
 def _ended(msg: Segmentation, outcome: Any) -> Ended:
-    name = NAMES.get(outcome.outcome, "UNKNOWN")
+    name = outcome_name(outcome.outcome)
     detail = outcome.reason
     for instance in msg.instances:
         if instance.slot == outcome.slot:

@@ -69,6 +69,11 @@ def provenance_of(engine: Segmenter[Any], threshold: float) -> Provenance:
     )
 
 
+def outcome_name(outcome: int) -> str:
+    """The name of an Outcome message's `outcome`; "UNKNOWN" of a number that is none."""
+    return next((each.name for each in Outcome if each == outcome), Outcome.UNKNOWN.name)
+
+
 def _outcome(decision: Decision) -> OutcomeMsg:
     msg = OutcomeMsg()
     msg.slot = decision.slot

@@ -15,7 +15,7 @@ from gsva_ros import msg as messages
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import mask_of
 from gsva_ros.programs.results import ResultsBag
-from gsva_ros.ros.answers import segmentation
+from gsva_ros.ros.answers import outcome_name, segmentation
 from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Request, Result
 
 
@@ -53,6 +53,11 @@ def test_enumerations_are_those_of_the_messages():
         o.name: getattr(OutcomeMsg, o.name) for o in Outcome
     }
     assert {c.name: c.value for c in Code} == {c.name: getattr(OutcomeMsg, c.name) for c in Code}
+    assert outcome_name(OutcomeMsg.LOST) == "UNKNOWN"  # 9: no outcome
+    assert [outcome_name(o) for o in (OutcomeMsg.UNKNOWN, OutcomeMsg.FAILED)] == [
+        "UNKNOWN",
+        "FAILED",
+    ]
     assert (Instruction.ONCE, Instruction.EVERY_FRAME, Instruction.CANCEL) == (0, 1, 2)
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 import harness
 import numpy as np
-from gsva_ros.msg import Instruction, Outcome
+from gsva_ros.msg import Instruction
+
+from gsva_ros.ros.answers import outcome_name
 
 GRACE = 60.0  # seconds for the last answers
 MIB = 2**20
@@ -41,12 +43,7 @@ class Soak:
 
     def lines(self) -> list[str]:
         """The report."""
-        names = {
-            value: name
-            for name, value in vars(Outcome).items()
-            if name in ("SEGMENTED", "REJECTED", "FAILED", "EXPIRED", "CANCELLED")
-        }
-        ended = ", ".join(f"{names.get(k, k)} {v}" for k, v in sorted(self.outcomes.items()))
+        ended = ", ".join(f"{outcome_name(k)} {v}" for k, v in sorted(self.outcomes.items()))
         return [
             f"frames published: {self.frames}; answered for the repeated instruction: {self.followed}",
             f"outcomes of the others: {ended or 'none'}",
