@@ -7,7 +7,6 @@ seeded tiny model with random weights.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden import LISA as GOLDEN
+from golden import needs
 from safetensors.torch import load_file
 
 from gsva_ros import cli
@@ -30,10 +31,7 @@ from gsva_ros.model.sam import SamPreprocessor
 from gsva_ros.model.weights import read_state
 from gsva_ros.truth import Referring
 
-DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/lisa_tiny"
-GOLDEN = Path(os.environ.get("LISA_GOLDEN") or DEFAULT)
-
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder at {GOLDEN}")
+pytestmark = needs(GOLDEN)
 
 
 @cache

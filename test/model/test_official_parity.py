@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden import OFFICIAL as GOLDEN
+from golden import needs
 from safetensors.torch import load_file
 
 from gsva_ros import cli
@@ -37,14 +39,12 @@ from gsva_ros.model.sam import SamPreprocessor
 from gsva_ros.model.tokenizer import Part, Special
 from gsva_ros.truth import Referring
 
-DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/official_tiny"
-GOLDEN = Path(os.environ.get("GSVA_GOLDEN") or DEFAULT)
 TOLERANCE = 1e-4
 RUNS = {"cases": "gsva_*[!a].bin", "cases_lora": "gsva_*_lora.bin"}  # state dicts, as patterns
 FOUND = [name for name in RUNS if (GOLDEN / f"{name}.json").exists()]
 METRICS = GOLDEN / "metrics.json"
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder at {GOLDEN}")
+pytestmark = needs(GOLDEN)
 
 
 @dataclass

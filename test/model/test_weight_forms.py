@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from golden import OFFICIAL as GOLDEN
+from golden import needs
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint
 from torch import Tensor
@@ -22,11 +23,9 @@ from gsva_ros.model.checkpoint import load_converted, load_official, save_pretra
 from gsva_ros.model.config import GSVAConfig
 from gsva_ros.model.weights import CheckpointError, read_state, sam_sizes
 
-DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/official_tiny"
-GOLDEN = Path(os.environ.get("GSVA_GOLDEN") or DEFAULT)
 TOWER = "model.vision_tower."
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder at {GOLDEN}")
+pytestmark = needs(GOLDEN)
 
 State = dict[str, Tensor]
 

@@ -6,7 +6,6 @@ GSVA_GOLDEN names the folder (default: ../shared/golden/official_tiny beside thi
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden import OFFICIAL as GOLDEN
+from golden import needs
 from safetensors.torch import load_file, save_file
 
 from gsva_ros.model.checkpoint import Checkpoint, load_official
@@ -26,12 +27,10 @@ from gsva_ros.train.objective import GSVAObjective, read
 from gsva_ros.train.parts import select
 from gsva_ros.train.sources.sample import Segments
 
-DEFAULT = Path(__file__).resolve().parents[3] / "shared/golden/official_tiny"
-GOLDEN = Path(os.environ.get("GSVA_GOLDEN") or DEFAULT)
 RUNS = {"cases": "gsva_tiny.bin", "cases_lora": "gsva_tiny_lora.bin"}
 PEFT = "base_model.model."
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden folder at {GOLDEN}")
+pytestmark = needs(GOLDEN)
 
 
 @dataclass

@@ -1,0 +1,17 @@
+"""Recorded outputs of the official implementations, in folders that may be elsewhere or nowhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_BESIDE = Path(__file__).resolve().parents[3] / "shared" / "golden"
+OFFICIAL = Path(os.environ.get("GSVA_GOLDEN") or _BESIDE / "official_tiny")
+LISA = Path(os.environ.get("LISA_GOLDEN") or _BESIDE / "lisa_tiny")
+
+
+def needs(folder: Path) -> pytest.MarkDecorator:
+    """Skips where the folder is not there."""
+    return pytest.mark.skipif(not folder.is_dir(), reason=f"no golden folder at {folder}")
