@@ -7,7 +7,7 @@ import harness
 import numpy as np
 import pytest
 from gsva_ros.msg import Instruction, Outcome
-from harness import FAKE, Client, NodeProcess, blocks, image
+from harness import FAKE, Client, NodeProcess, blocks, image, outcomes
 
 from gsva_ros.conversions import BYTES_PER_PIXEL, MessageError, to_rgb
 
@@ -44,10 +44,6 @@ def running():
     yield node, client
     client.close()
     node.close()
-
-
-def outcomes(answer):
-    return [(o.outcome, o.code) for o in answer.outcomes]
 
 
 def still_works(node, client, name):

@@ -14,7 +14,7 @@ import rclpy
 from fake_engine import FakeEngine
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
-from harness import FAKE, REAL, SUPPORT, Client, Manager, NodeProcess, blocks
+from harness import FAKE, REAL, SUPPORT, Client, Manager, NodeProcess, blocks, outcomes
 from lifecycle_msgs.msg import State, Transition
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -45,10 +45,6 @@ def start():
     yield make
     for thing in reversed(opened):
         thing.close()
-
-
-def outcomes(answer):
-    return [(o.outcome, o.code) for o in answer.outcomes]
 
 
 def test_the_whole_life(start):

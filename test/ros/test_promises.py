@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome, Rejection
 from gsva_ros.srv import Segment
-from harness import FAKE, Client, Manager, NodeProcess, blocks
+from harness import FAKE, Client, Manager, NodeProcess, blocks, outcomes
 from lifecycle_msgs.msg import Transition
 
 from gsva_ros.ros import qos
@@ -92,10 +92,6 @@ class Followers:
         """Wait for acceptance; return the goal's handle."""
         self.client.wait(future.done, what="the goal's acceptance")
         return future.result() if future.result().accepted else None
-
-
-def outcome_codes(answer):
-    return [(o.outcome, o.code) for o in answer.outcomes]
 
 
 def test_every_cancel_ends_the_goal_canceled(start):
@@ -196,7 +192,7 @@ def test_an_expression_that_cannot_be_asked_fails_alone(start):
     client.frame(rgb)
     words = ["red", "too long for the tokenizer", "blue", "", "not a number", "unmarked", "y" * 999]
     client.ask(words, id="mixed")
-    assert outcome_codes(client.answer("mixed")) == [
+    assert outcomes(client.answer("mixed")) == [
         (Outcome.SEGMENTED, Outcome.NONE),
         (Outcome.FAILED, Outcome.INVALID_INSTRUCTION),
         (Outcome.REJECTED, Outcome.NONE),
@@ -223,7 +219,7 @@ def test_a_stuck_model_is_said_and_ends_the_node(start):
 
     client.wait(told, what="diagnostics that say so")
     for name in ("stuck", "waits"):
-        assert outcome_codes(client.answer(name)) == [(Outcome.FAILED, Outcome.INTERNAL)]
+        assert outcomes(client.answer(name)) == [(Outcome.FAILED, Outcome.INTERNAL)]
     client.wait(call.done, what="the call's answer")
     assert not call.result().success
     assert node.process.wait(20.0) == 1
@@ -240,7 +236,7 @@ def test_a_rate_that_is_next_to_nothing(start):
     for number in range(5):
         client.frame(rgb, stamp=2.0 + number)
         client.ask(["red"], id=f"n{number}")
-        assert outcome_codes(client.answer(f"n{number}")) == [(Outcome.SEGMENTED, Outcome.NONE)]
+        assert outcomes(client.answer(f"n{number}")) == [(Outcome.SEGMENTED, Outcome.NONE)]
 
 
 def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
@@ -330,7 +326,7 @@ def test_nonsense_is_said_and_replaces(start):
     client.ask(["red"], id="a", mode=Instruction.EVERY_FRAME)
     client.ask(["red"], id="a", mode=77)
     client.wait(lambda: len(client.answers) == 2, what="both answers")
-    assert sorted(outcome_codes(a)[0] for a in client.answers) == [
+    assert sorted(outcomes(a)[0] for a in client.answers) == [
         (Outcome.FAILED, Outcome.INVALID_INSTRUCTION),
         (Outcome.CANCELLED, Outcome.NONE),
     ]
@@ -338,7 +334,7 @@ def test_nonsense_is_said_and_replaces(start):
     message.deadline.sec = -1
     client.instructions.publish(message)
     answer = client.answer("b")
-    assert outcome_codes(answer) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
+    assert outcomes(answer) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
     assert "negative" in answer.outcomes[0].reason
 
 

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import time
 
-import cv2
 import harness
 import numpy as np
 import pytest
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, Client, NodeProcess
+from moving import picture
 
 from gsva_ros.conversions import mask_of
 from gsva_ros.stamps import SECOND, nanoseconds
 
 harness.isolate()
 
-GROUND = cv2.resize(np.random.default_rng(3).integers(40, 200, (30, 40, 3), np.uint8), (320, 240))
 RATE = 10.0  # frames a second, for machines of any speed
 DELAY = 0.4  # seconds of one answer
-
-
-def picture(x):
-    rgb = GROUND.copy()
-    rgb[80:140, x : x + 60] = (255, 0, 0)
-    rgb[100:106, x + 10 : x + 50] = (90, 0, 0)
-    return rgb
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from functools import partial
 
-import cv2
 import numpy as np
 import pytest
 from fake_engine import FakeEngine
+from moving import picture
 
 from gsva_ros.serving.requests import (
     BadImageError,
@@ -25,15 +25,6 @@ from gsva_ros.serving.requests import (
 from gsva_ros.serving.worker import Worker
 
 STEP = 33_000_000
-GROUND = cv2.resize(np.random.default_rng(3).integers(40, 200, (30, 40, 3), np.uint8), (320, 240))
-
-
-def picture(x: int, shade: float = 1.0) -> np.ndarray:
-    """A red rectangle with a stripe on a textured ground."""
-    rgb = (GROUND * shade).astype(np.uint8)
-    rgb[80:140, x : x + 60] = (255, 0, 0)
-    rgb[100:106, x + 10 : x + 50] = (90, 0, 0)
-    return rgb
 
 
 class Camera:

@@ -286,3 +286,8 @@ def blocks():
     rgb[10:30, 5:25] = (255, 0, 0)
     rgb[20:50, 40:70] = (0, 255, 0)
     return rgb, {"red": (5, 10, 20, 20), "green": (40, 20, 30, 30)}
+
+
+def outcomes(answer):
+    """Outcome and code of each expression of a Segmentation."""
+    return [(o.outcome, o.code) for o in answer.outcomes]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from fake_engine import COLOURS
 
 from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
 from gsva_ros.masks import trimmed
 
 #: p([SEG]) of a colour that is there, by name; one that is not has ABSENT.
 SURE = {"red": 0.95, "blue": 0.6}
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 ABSENT = 0.05
 
 
