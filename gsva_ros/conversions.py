@@ -1,4 +1,4 @@
-"""Image messages to arrays and back, and the topics that they come on.
+"""Image messages to arrays and back, the topics that they come on, and what strings ask for.
 
 Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's,
 rosbags'), so that bags and topics share it. Colour conversion is cv_bridge's where a ROS 2
@@ -68,6 +68,11 @@ class MessageError(InputError):
 def camera_named(name: str, topics: Collection[str]) -> str:
     """Which of the image topics a camera's full name means: so called, or compressed beside it; or ""."""
     return next((topic for topic in (name, f"{name}/compressed") if topic in topics), "")
+
+
+def expressions_in(text: str) -> list[str]:
+    """The expressions of a string on `instruction_text`, which semicolons separate."""
+    return [words for part in text.split(";") if (words := part.strip())]
 
 
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
-from ..conversions import camera_named, to_rgb
+from ..conversions import camera_named, expressions_in, to_rgb
 from ..errors import InputError, one_line
 from ..interfaces import typestore
 from ..stamps import nanoseconds
@@ -175,8 +175,8 @@ class Bag:
         found = []
         for connection, at, msg in self._messages(asking):
             if connection.msgtype == STRING_TYPE:
-                words = tuple(w.strip() for w in msg.data.split(";") if w.strip())
-                found.append(Ask(f"{connection.topic} {at}", topic, at, words))
+                words = expressions_in(msg.data)
+                found.append(Ask(f"{connection.topic} {at}", topic, at, tuple(words)))
                 continue
             found.append(
                 Ask(

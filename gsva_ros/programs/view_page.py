@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from gsva_ros.conversions import expressions_in
 from gsva_ros.overlay import colour_of
 from gsva_ros.programs.page import Row, notice, outcomes, problem
 from gsva_ros.programs.watcher import OTHER_CLOCK, Ended, Watcher
@@ -107,7 +108,7 @@ class ViewPage:
     ) -> tuple[list[str], str]:
         """Send what is asked; returns the visitor's instructions and a word about it."""
         text = (words or "").strip()
-        expressions = [] if kind == REQUEST else [w.strip() for w in text.split(";") if w.strip()]
+        expressions = [] if kind == REQUEST else expressions_in(text)
         if not text or (kind == EXPRESSIONS and not expressions):
             return mine, problem("nothing to look for: type an expression")
         follow = mode == FOLLOW

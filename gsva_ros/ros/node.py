@@ -26,6 +26,7 @@ from rclpy.task import Future
 from std_msgs.msg import String
 
 from gsva_ros.answer import Segmenter, no_rejection
+from gsva_ros.conversions import expressions_in
 from gsva_ros.errors import one_line
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.serving.requests import (
@@ -351,8 +352,7 @@ class GsvaNode(LifecycleNode):
         if self._value("text_mode") == "ask":
             worker.submit(Request(text=msg.data))
             return
-        expressions = [e.strip() for e in msg.data.split(";") if e.strip()]
-        worker.submit(Request(expressions=expressions))
+        worker.submit(Request(expressions=expressions_in(msg.data)))
 
     async def _on_segment(self, call: Segment.Request, reply: Segment.Response) -> Segment.Response:
         if self._worker is None:
