@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from .clip import ClipVisionTower
@@ -25,11 +25,10 @@ class LanguageOutput:
     """What one pass of the language model gives.
 
     hidden_last [B, T, D] is after the final norm; hidden_layers, where asked for, the embeddings
-    and each layer's output, [B, T, D]; past_key_values the cache where one was used.
+    and each layer's output, [B, T, D].
     """
 
     hidden_last: Tensor
-    past_key_values: DynamicCache | None = None
     hidden_layers: tuple[Tensor, ...] | None = None
 
 
@@ -117,31 +116,26 @@ class GSVA(nn.Module):
         inputs_embeds: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: DynamicCache | None = None,
-        use_cache: bool = False,
         hidden_layers: bool = False,
     ) -> LanguageOutput:
         """Run the language model.
 
         Args:
             inputs_embeds: [B, T, D].
-            attention_mask: None (causal), bool [B, P + T] (False: padding; causal besides), or
-                additive float [B, 1, T, P + T], which says everything itself. P: cached positions.
-            position_ids: int64 [B, T]; counted on from the cache where None.
-            past_key_values: the cache of P earlier positions; it grows in place.
-            use_cache: whether to make a cache where none is given.
+            attention_mask: None (causal), bool [B, T] (False: padding; causal besides), or
+                additive float [B, 1, T, T], which says everything itself.
+            position_ids: int64 [B, T]; 0, 1, 2 and so on where None.
             hidden_layers: also return every layer's output.
         """
         output = self.model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache or past_key_values is not None,
+            use_cache=False,
             output_hidden_states=hidden_layers,
         )
         layers = output.hidden_states if hidden_layers else None
-        return LanguageOutput(output.last_hidden_state, output.past_key_values, layers)
+        return LanguageOutput(output.last_hidden_state, layers)
 
     def mask_prompts(self, hidden: Tensor) -> Tensor:
         """Hidden states of slots [K, D] to mask_prompts [K, C]."""

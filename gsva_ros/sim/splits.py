@@ -11,29 +11,17 @@ SPLITS = {
 }
 
 
-def split_of(seed: int) -> str:
-    """The split a seed belongs to.
-
-    Raises:
-        ValueError: the seed belongs to none.
-    """
-    for name, seeds in SPLITS.items():
-        if seed in seeds:
-            return name
-    raise ValueError(f"seed {seed} is in no split; the ranges are {SPLITS}")
-
-
-def seeds(split: str, count: int, start: int = 0) -> range:
-    """`count` seeds of a split, from its `start`-th.
+def seeds(split: str, count: int) -> range:
+    """The first `count` seeds of a split.
 
     Raises:
         InputError: unknown split, or more seeds than it has.
     """
     if split not in SPLITS:
         raise InputError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-    chosen = SPLITS[split][start : start + count]
+    chosen = SPLITS[split][:count]
     if len(chosen) != count:
         raise InputError(
-            f"split {split!r} has {len(SPLITS[split])} seeds, {start + count} were asked; ask for fewer"
+            f"split {split!r} has {len(SPLITS[split])} seeds, {count} were asked; ask for fewer"
         )
     return chosen

@@ -185,11 +185,8 @@ class Config(_Fields):
         return self
 
 
-def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:
+def read_config(path: Path) -> Config:
     """Read and check a run's file.
-
-    Args:
-        overrides: fields that the command line gave instead.
 
     Raises:
         InputError: no such file, not YAML, an unknown field or a value that cannot be; names it.
@@ -197,4 +194,4 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds no fields; see docs/training.md")
-    return validated(Config, data | (overrides or {}), str(path), "see docs/training.md")
+    return validated(Config, data, str(path), "see docs/training.md")

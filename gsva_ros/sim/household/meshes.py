@@ -157,10 +157,10 @@ def arc(
     return _no_slivers(Mesh(vertices, np.ascontiguousarray(both[:, ::-1]).astype(np.int32)))
 
 
-def sphere(radius: float, centre: Sequence[float], squash: float = 1.0) -> Mesh:
-    """A ball, its height times `squash`."""
+def sphere(radius: float, centre: Sequence[float]) -> Mesh:
+    """A ball."""
     angle = np.linspace(-math.pi / 2, math.pi / 2, 11)
-    turned = lathe([(radius * math.cos(a), radius * squash * math.sin(a)) for a in angle], 18)
+    turned = lathe([(radius * math.cos(a), radius * math.sin(a)) for a in angle], 18)
     return turned.moved(np.eye(3), centre)
 
 

@@ -129,6 +129,6 @@ def lying(tilt: float = 0.0) -> Pose:
     return Pose("lying", turn("y", np.pi / 2 + tilt))
 
 
-def upside_down(top: Room | None = None) -> Pose:
+def upside_down() -> Pose:
     """Turned over."""
-    return Pose("upside down", turn("x", np.pi), top)
+    return Pose("upside down", turn("x", np.pi))
