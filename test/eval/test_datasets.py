@@ -38,7 +38,7 @@ from gsva_ros.eval.cases import Case
 from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import answering, evaluate, slot_record
-from gsva_ros.eval.sources.dataset import dataset_cases
+from gsva_ros.eval.sources.dataset import Chosen, dataset_cases
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.truth import Referring
@@ -47,6 +47,10 @@ from gsva_ros.truth import Referring
 def close(mask: np.ndarray, truth: np.ndarray) -> bool:
     """Polygons may claim a pixel more or less along their edge."""
     return (mask ^ truth).sum() <= max(4, 0.2 * truth.sum())
+
+
+def cases(root: Path, name: str, split: str, **more: Any) -> list[Case]:
+    return dataset_cases(name, Chosen(root, split, Skip(False), **more))
 
 
 def test_grefcoco(tmp_path: Path) -> None:
@@ -59,7 +63,7 @@ def test_grefcoco(tmp_path: Path) -> None:
         ref(1, [10], "of another split", split="testA"),
     ]
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
-    first, second = dataset_cases(root, "grefcoco", "val")
+    first, second = cases(root, "grefcoco", "val")
     rgb, queries = first.read()
     assert rgb.shape == (HEIGHT, WIDTH, 3)
     assert [(q.expression, q.category, q.referents) for q in queries] == [
@@ -76,7 +80,7 @@ def test_grefcoco(tmp_path: Path) -> None:
         ("no target", 0, False),
         ("multi", 2, True),
     ]
-    assert len(dataset_cases(root, "grefcoco", "testA")) == 1
+    assert len(cases(root, "grefcoco", "testA")) == 1
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_grefcoco(tmp_path: Path) -> None:
 )
 def test_refcoco_family(tmp_path: Path, name: str, file: str) -> None:
     root = write_root(tmp_path, name, file, [ref(2, 14, "right box"), ref(2, 12, "the crowd")])
-    (case,) = dataset_cases(root, name, "val")
+    (case,) = cases(root, name, "val")
     rgb, (right, crowd) = case.read()
     assert abs(int(rgb.mean()) - 100) < 3
     assert np.array_equal(right.mask, RIGHT)
@@ -95,7 +99,7 @@ def test_refcoco_family(tmp_path: Path, name: str, file: str) -> None:
 def test_refzom(tmp_path: Path) -> None:
     references = [ref(1, [], "nothing here"), ref(1, [10, 12], "two of them"), ref(1, [12], "one")]
     root = write_root(tmp_path, "refzom", "Ref_ZOM.p", references)
-    (case,) = dataset_cases(root, "refzom", "val")
+    (case,) = cases(root, "refzom", "val")
     assert [q.referents for q in case.read()[1]] == [0, 2, 1]
 
 
@@ -111,7 +115,7 @@ def test_reason_seg(tmp_path: Path) -> None:
     ]
     data = {"shapes": shapes, "text": ["the café’s chair", "another"], "is_sentence": False}
     (folder / "a.json").write_bytes(json.dumps(data, ensure_ascii=False).encode("cp1252"))
-    (case,) = dataset_cases(tmp_path, "reasonseg", "val")
+    (case,) = cases(tmp_path, "reasonseg", "val")
     _, (query,) = case.read()
     assert (query.expression, query.category) == ("the café’s chair", "phrase")
     assert query.mask[6, 6]
@@ -128,25 +132,25 @@ def test_pickles_are_data_only(tmp_path: Path) -> None:
     path = root / "refer_seg" / "refcoco" / "refs(unc).p"
     path.write_bytes(pickle.dumps([Evil()]))
     with pytest.raises(DatasetError, match=r"builtins\.print, which is not plain data"):
-        dataset_cases(root, "refcoco", "val")
+        cases(root, "refcoco", "val")
     path.write_bytes(b"\x80\x02]q")
     with pytest.raises(DatasetError, match="refs"):
-        dataset_cases(root, "refcoco", "val")
+        cases(root, "refcoco", "val")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there are grefcoco"):
-        dataset_cases(tmp_path, "coco", "val")
+        cases(tmp_path, "coco", "val")
     with pytest.raises(DatasetError, match=r"grefs\(unc\)\.json"):
-        dataset_cases(tmp_path, "grefcoco", "val")
+        cases(tmp_path, "grefcoco", "val")
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [10], "x")])
     with pytest.raises(DatasetError, match="there are val"):
-        dataset_cases(root, "grefcoco", "testB")
+        cases(root, "grefcoco", "testB")
     (root / "refer_seg/images/mscoco/images/train2014/1.jpg").unlink()
     with pytest.raises(DatasetError, match=r"1\.jpg"):
-        dataset_cases(root, "grefcoco", "val")[0].read()
+        cases(root, "grefcoco", "val")[0].read()
     with pytest.raises(DatasetError, match=r"no \*\.jpg"):
-        dataset_cases(root, "reasonseg", "val")
+        cases(root, "reasonseg", "val")
 
 
 def test_run_lengths_in_both_forms_agree() -> None:
@@ -187,8 +191,8 @@ def test_ignored_pixels_do_not_count_or_are_the_targets(tmp_path: Path) -> None:
     shapes = [square("target", 5, 5, 20), square("ignore", 10, 10, 5)]
     entry = {"shapes": shapes, "text": ["what is it?"], "is_sentence": True}
     root = write_reason_seg(tmp_path, entry)
-    (query,) = dataset_cases(root, "reasonseg", "val")[0].read()[1]
-    (counted,) = dataset_cases(root, "reasonseg", "val", count_ignored=True)[0].read()[1]
+    (query,) = cases(root, "reasonseg", "val")[0].read()[1]
+    (counted,) = cases(root, "reasonseg", "val", count_ignored=True)[0].read()[1]
     assert query.ignore.sum() == 36
     assert not (query.mask & query.ignore).any()
     assert np.array_equal(counted.mask, query.mask | query.ignore)
@@ -209,7 +213,7 @@ def test_shapes_that_are_none_are_told_and_can_be_skipped(tmp_path: Path, points
     whole = entry | {"shapes": [{"label": "flag", "points": []}, square("target", 5, 5, 10)]}
     root = write_reason_seg(tmp_path, entry, whole)
     with pytest.raises(DatasetError, match=r"0\.json: not ReasonSeg's labels"):
-        dataset_cases(root, "reasonseg", "val")
+        cases(root, "reasonseg", "val")
     skip = Skip(True)
     (picture,) = reasonseg.pictures(root, "val", skip)
     assert picture.read()[1][0].mask.any()
@@ -221,7 +225,7 @@ def test_of_equal_shapes_the_one_labelled_first_lies_on_top(tmp_path: Path) -> N
     shapes = [square("ignore", 5, 5, 10), square("target", 8, 5, 10)]
     entry = {"shapes": shapes, "text": ["it"], "is_sentence": False}
     root = write_reason_seg(tmp_path, entry)
-    (query,) = dataset_cases(root, "reasonseg", "val")[0].read()[1]
+    (query,) = cases(root, "reasonseg", "val")[0].read()[1]
     areas = [121, 121]
     assert np.argsort(areas)[::-1].tolist() == [1, 0]
     assert query.ignore[10, 12]
@@ -268,7 +272,7 @@ def test_the_splits_of_refer(tmp_path: Path) -> None:
     root = write_root(tmp_path, "refcoco", "refs(unc).p", references)
 
     def asked(split: str, **more: Any) -> set[str]:
-        (case,) = dataset_cases(root, "refcoco", split, **more)
+        (case,) = cases(root, "refcoco", split, **more)
         return {q.expression.removeprefix("of ") for q in case.read()[1]}
 
     assert asked("testA") == {"testa", "testab"}
@@ -286,7 +290,7 @@ def test_refclef_has_pictures_of_its_own(tmp_path: Path) -> None:
     root = write_root(tmp_path, "refclef", "refs(unc).p", [ref(1, 10, "left")])
     coco = root / "refer_seg/images/mscoco/images/train2014"
     coco.rename(root / "refer_seg/images/saiapr_tc-12")
-    assert dataset_cases(root, "refclef", "val")[0].read()[0].shape == (HEIGHT, WIDTH, 3)
+    assert cases(root, "refclef", "val")[0].read()[0].shape == (HEIGHT, WIDTH, 3)
 
 
 BROKEN = {
@@ -390,7 +394,7 @@ def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:
     instances = json.loads(path.read_text())
     instances["annotations"][0]["bbox"] = [5, 5, 40, 30]
     path.write_text(json.dumps(instances))
-    (query,) = dataset_cases(root, "refcoco", "val")[0].read()[1]
+    (query,) = cases(root, "refcoco", "val")[0].read()[1]
     assert query.box == (5, 5, 40, 30)
     drawn = box(5, 5, 45, 20)
     record = slot_record(query, MaskedSlot(1.0, None, 0.0, drawn))

@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...arguments import count
 from ...datasets import reasonseg, refer
-from ...datasets.files import DatasetError, Skip
+from ...datasets.files import DatasetError, Picture, Skip
 from ...errors import InputError
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
 
-#: name -> its rules (`metrics.metric`)
-DATASETS = {name: layout.rules for name, layout in refer.LAYOUTS.items()}
-DATASETS[reasonseg.NAME] = reasonseg.RULES
+
+@dataclass(frozen=True)
+class Chosen:
+    """A split of a data set, and how it is read: the options of `gsva eval dataset`."""
+
+    root: Path
+    split: str
+    skip: Skip
+    split_by: str = ""
+    count_ignored: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """How a data set is read and scored.
+
+    Attributes:
+        rules: by which it is scored (`metrics.metric`).
+        pictures: of what was chosen, each with what is asked about it.
+        files: what these are made of, by whose content a run's records know their data.
+    """
+
+    rules: str
+    pictures: Callable[[Chosen], Sequence[Picture]]
+    files: Callable[[Chosen], Sequence[Path]]
+
+
+def _refer(name: str) -> Dataset:
+    return Dataset(
+        refer.LAYOUTS[name].rules,
+        lambda c: refer.pictures(c.root, name, c.split, c.skip, c.split_by),
+        lambda c: refer.files(c.root, name, c.split_by),
+    )
+
+
+#: The data sets by name. A new one is a module in `datasets` and a row here.
+DATASETS = {name: _refer(name) for name in refer.LAYOUTS}
+DATASETS[reasonseg.NAME] = Dataset(
+    reasonseg.RULES,
+    lambda c: reasonseg.pictures(c.root, c.split, c.skip, c.count_ignored),
+    lambda c: reasonseg.files(c.root, c.split),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,35 +82,17 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     skip = Skip(args.skip)
     if args.count_ignored and args.name != reasonseg.NAME:
         raise InputError(f"--count-ignored is for {reasonseg.NAME}, not for {args.name}")
-    cases = dataset_cases(
-        args.root, args.name, args.split, skip, args.split_by, args.count_ignored
-    )[: args.limit]
+    chosen = Chosen(args.root, args.split, skip, args.split_by, args.count_ignored)
+    cases = dataset_cases(args.name, chosen)[: args.limit]
     data = f"{len(cases)} pictures of {args.name} {args.split}"
     if args.count_ignored:
         data += ", ignored pixels counted"
-    made_of = (
-        reasonseg.files(args.root, args.split)
-        if args.name == reasonseg.NAME
-        else refer.files(args.root, args.name, args.split_by)
-    )
-    yield Gathered(
-        cases,
-        data,
-        DATASETS[args.name],
-        skip.problems,
-        fingerprint(made_of),
-        args.skip,
-    )
+    dataset = DATASETS[args.name]
+    made_of = fingerprint(dataset.files(chosen))
+    yield Gathered(cases, data, dataset.rules, skip.problems, made_of, args.skip)
 
 
-def dataset_cases(
-    root: Path,
-    name: str,
-    split: str,
-    skip: Skip | None = None,
-    split_by: str = "",
-    count_ignored: bool = False,
-) -> list[Case]:
+def dataset_cases(name: str, chosen: Chosen) -> list[Case]:
     """One case for each picture of a split.
 
     Raises:
@@ -78,9 +100,4 @@ def dataset_cases(
     """
     if name not in DATASETS:
         raise DatasetError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
-    skip = skip or Skip(False)
-    if name == reasonseg.NAME:
-        pictures = reasonseg.pictures(root, split, skip, count_ignored)
-    else:
-        pictures = refer.pictures(root, name, split, skip, split_by)
-    return [Case(picture.id, picture.read) for picture in pictures]
+    return [Case(picture.id, picture.read) for picture in DATASETS[name].pictures(chosen)]
