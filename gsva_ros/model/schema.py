@@ -125,7 +125,7 @@ class Config(_Part):
     rej_token_id: Id | None
     im_start_token_id: Id
     im_end_token_id: Id
-    family: Literal["gsva", "lisa"] = "gsva"
+    family: str = "gsva"
     conversation: str = "llava_v1"
     select_layer: int = -2
     use_im_start_end: bool = True
@@ -139,12 +139,17 @@ class Config(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
+        from .families import FAMILIES  # stands on the tokenizer, and that on what this checks
+
+        if self.family not in FAMILIES:
+            raise ValueError(f"family is {self.family!r}; there are {', '.join(FAMILIES)}")
+        if (has := FAMILIES[self.family].rejects) != (self.rej_token_id is not None):
+            what = "has one" if has else "has none (null)"
+            raise ValueError(f"rej_token_id is {self.rej_token_id}: {self.family} {what}")
         rows = self.llm.vocab_size
         ids = {"seg_token_id": self.seg_token_id}
         if self.rej_token_id is not None:
             ids["rej_token_id"] = self.rej_token_id
-        if (self.family == "gsva") != (self.rej_token_id is not None):
-            raise ValueError(f"rej_token_id is {self.rej_token_id}: gsva has one, lisa null")
         if self.use_im_start_end:
             ids |= {
                 "im_start_token_id": self.im_start_token_id,

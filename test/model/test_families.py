@@ -12,6 +12,8 @@ from tiny import tiny_lisa
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.answer import Rejection
+from gsva_ros.errors import InputError
+from gsva_ros.model.families import FAMILIES
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 PICTURE = Path(__file__).resolve().parents[1] / "data/scene.png"
@@ -46,3 +48,20 @@ def test_the_command_says_that_it_cannot_reject(
     options = ["--model", name, "--output", str(tmp_path / "out.png")]
     assert cli.main(["segment", str(PICTURE), "the mug", *options]) == 0
     assert capsys.readouterr().err.count("cannot reject") == times
+
+
+def test_a_row_of_the_table_is_all_that_a_family_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tiny_lisa(tmp_path, True)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"family": "other"}))
+    with pytest.raises(InputError, match="family is 'other'; there are gsva, lisa"):
+        gsva_ros.load(directory)
+    monkeypatch.setitem(FAMILIES, "other", FAMILIES["lisa"])
+    engine = gsva_ros.load(directory)
+    frame = engine.encode(np.zeros((40, 60, 3), np.uint8))
+    assert not engine.segment(frame, ["a mug"]).slots[0].rejected
+    (directory / "config.json").write_text(json.dumps(config | {"family": "gsva"}))
+    with pytest.raises(InputError, match="rej_token_id is None: gsva has one"):
+        gsva_ros.load(directory)
