@@ -62,7 +62,7 @@ class Cameras:
         """Take the topics from the node's parameters.
 
         Raises:
-            ParameterError: one that is no topic name, or a camera twice.
+            ParameterError: one that is no topic name, a camera twice, or depth of no camera.
         """
         suffix = "/compressed" if self._compressed else ""
         topics = [self._resolved("image_topics", t) for t in self._value("image_topics")]
@@ -74,6 +74,11 @@ class Cameras:
                 f"parameter image_topics: a camera twice ({named}); name each once"
             )
         depth = [t and self._resolved("depth_topics", t) for t in self._value("depth_topics")]
+        if len(depth) > len(topics):
+            raise ParameterError(
+                f"parameter depth_topics: {len(depth)} names for {len(topics)} in image_topics; give one "
+                "for each camera, '' where it has no depth"
+            )
         self.topics, self._depth_topics = topics, depth
 
     def subscribe(self) -> None:

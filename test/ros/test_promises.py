@@ -345,6 +345,7 @@ def test_nonsense_is_said_and_replaces(start):
         ("image_topics", "[image, /test/image]"),
         ("image_topics", "['no topic!']"),
         ("depth_topics", "['9/9/']"),
+        ("depth_topics", "[depth, other/depth]"),
         ("text_mode", "shout"),
         ("track", "on"),
     ],
