@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.rosbag2 import Writer
+from rosbags.typesys.store import Typestore
 
 from ..bags.bag import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
 from ..interfaces import typestore, whole_bag
@@ -31,19 +33,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
         InputError: `out` exists.
     """
     types = typestore()
-    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
-    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
-    String = types.types[STRING_TYPE]
-    by_stamp: dict[tuple[str, int], FrameTruth] = {}
-    places: set[tuple[str, int]] = set()
-    for frame in truth:
-        stamps = bag.frames(frame.topic)
-        if frame.stamp in stamps:
-            by_stamp[frame.topic, frame.stamp] = frame
-            places.add((frame.topic, stamps[frame.stamp]))
-        else:
-            where = f"{bag.path}: {frame.topic} at {frame.stamp} ns"
-            bag.problems.append(f"{where}: no such frame")
+    by_stamp, received = _of_frames(bag, truth)
     copies: dict[str, Connection] = {}
     with whole_bag(out) as writer:
         asked = writer.add_connection(INSTRUCTION_TOPIC, INSTRUCTION_TYPE, typestore=types)
@@ -51,34 +41,63 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
         for connection, at, raw in bag.raw():
             if connection.topic in (INSTRUCTION_TOPIC, TRUTH_TOPIC):
                 continue  # these are being written anew
-            # Ahead of the frame, so that whoever plays the bag asks in time.
             frame = None
-            if (connection.topic, at) in places:  # of frames received at once, each has its own
+            if (connection.topic, at) in received:  # of frames received at once, each has its own
                 frame = by_stamp.get((connection.topic, bag.stamp(connection, raw)))
             if frame:
-                stamp = Time(*divmod(frame.stamp, SECOND))
-                instruction = Instruction(
-                    header=Header(stamp, ""),
-                    image_topic=frame.topic,
-                    id=f"{ASKED}{frame.stamp}",
-                    mode=Instruction.ONCE,
-                    text="",
-                    expressions=[entry.caption for entry in frame.annotations],
-                    not_before=stamp,
-                    deadline=Duration(0, 0),
-                )
-                writer.write(asked, at, types.serialize_cdr(instruction, INSTRUCTION_TYPE))
-                writer.write(known, at, types.serialize_cdr(String(frame.to_json()), STRING_TYPE))
+                # Ahead of the frame, so that whoever plays the bag asks in time.
+                writer.write(asked, at, _instruction(types, frame))
+                text = types.types[STRING_TYPE](frame.to_json())
+                writer.write(known, at, types.serialize_cdr(text, STRING_TYPE))
             if connection.topic not in copies:
-                described = connection.msgdef.format is not MessageDefinitionFormat.NONE
-                described = described and bool(connection.digest)
-                copies[connection.topic] = writer.add_connection(
-                    connection.topic,
-                    connection.msgtype,
-                    typestore=None if described else types,
-                    msgdef=connection.msgdef.data if described else None,
-                    rihs01=connection.digest if described else None,
-                    offered_qos_profiles=connection.ext.offered_qos_profiles,
-                )
+                copies[connection.topic] = _copy(writer, connection, types)
             writer.write(copies[connection.topic], at, raw)
     return len(by_stamp)
+
+
+def _of_frames(
+    bag: Bag, truth: Sequence[FrameTruth]
+) -> tuple[dict[tuple[str, int], FrameTruth], set[tuple[str, int]]]:
+    """The truth of the bag's frames by topic and stamp, and topic and time of receipt of these."""
+    by_stamp: dict[tuple[str, int], FrameTruth] = {}
+    received: set[tuple[str, int]] = set()
+    for frame in truth:
+        stamps = bag.frames(frame.topic)
+        if frame.stamp in stamps:
+            by_stamp[frame.topic, frame.stamp] = frame
+            received.add((frame.topic, stamps[frame.stamp]))
+        else:
+            bag.problems.append(f"{bag.path}: {frame.topic} at {frame.stamp} ns: no such frame")
+    return by_stamp, received
+
+
+def _instruction(types: Typestore, frame: FrameTruth) -> memoryview:
+    """What asks for all of a frame's expressions, serialised."""
+    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
+    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
+    stamp = Time(*divmod(frame.stamp, SECOND))
+    instruction = Instruction(
+        header=Header(stamp, ""),
+        image_topic=frame.topic,
+        id=f"{ASKED}{frame.stamp}",
+        mode=Instruction.ONCE,
+        text="",
+        expressions=[entry.caption for entry in frame.annotations],
+        not_before=stamp,
+        deadline=Duration(0, 0),
+    )
+    return types.serialize_cdr(instruction, INSTRUCTION_TYPE)
+
+
+def _copy(writer: Writer, connection: Connection, types: Typestore) -> Connection:
+    """A connection like one of another bag, with its own definition where it carries one."""
+    described = connection.msgdef.format is not MessageDefinitionFormat.NONE
+    described = described and bool(connection.digest)
+    return writer.add_connection(
+        connection.topic,
+        connection.msgtype,
+        typestore=None if described else types,
+        msgdef=connection.msgdef.data if described else None,
+        rihs01=connection.digest if described else None,
+        offered_qos_profiles=connection.ext.offered_qos_profiles,
+    )
