@@ -76,51 +76,75 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _copy_whole_records(source: Path, target: Path) -> str:
-    schemas: dict[int, int] = {0: 0}
-    channels: dict[int, int] = {}
-    topics: dict[int, str] = {}
-    counts: Counter[str] = Counter()
-    ends: dict[str, int] = {}
+    """Write what is whole in a file into a new one; returns what was lost, and what was read."""
+    copy = _Copy(target)
     whole = 0
     damaged: list[str] = []
     reason = ""
-    writer = Writer(str(target), compression=CompressionType.NONE)
-    writer.start("ros2")
-
-    def copy(record: McapRecord) -> None:
-        if isinstance(record, Schema) and record.id not in schemas:
-            schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
-        elif isinstance(record, Channel) and record.id not in channels:
-            topics[record.id] = record.topic
-            channels[record.id] = writer.register_channel(
-                record.topic, record.message_encoding, schemas[record.schema_id], record.metadata
-            )
-        elif isinstance(record, Message):
-            times = record.log_time, record.publish_time
-            channel = channels[record.channel_id]
-            writer.add_message(channel, times[0], record.data, times[1], record.sequence)
-            counts[topics[record.channel_id]] += 1
-            ends[topics[record.channel_id]] = record.log_time
-
     with source.open("rb") as file:
         try:
             for record in StreamReader(file, emit_chunks=True).records:
-                try:
-                    for each in _parts(record):
-                        copy(each)
-                except Exception as error:  # this record is lost, the next one may be whole
-                    damaged.append(f"{type(record).__name__} at byte {whole}: {one_line(error)}")
+                if problem := copy.take(record):  # this one is lost, the next may be whole
+                    damaged.append(f"{type(record).__name__} at byte {whole}: {problem}")
                 whole = file.tell()
         except EndOfFile:
             reason = "the file ends inside a record"
         except Exception as error:  # the framing itself: where the next record begins is not known
             reason = one_line(error)
-    writer.finish()
     lost = [f"lost from byte {whole} on ({reason})"] if reason else []
     lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
-    last = "; ".join(f"{t}: {n} messages, until {ends[t]} ns" for t, n in sorted(counts.items()))
-    return f"{source}: {'; '.join(lost) or 'damaged'}. Read: {last or 'nothing'}"
+    return f"{source}: {'; '.join(lost) or 'damaged'}. Read: {copy.finish() or 'nothing'}"
 
 
-def _parts(record: McapRecord) -> list[McapRecord]:
-    return breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
+class _Copy:
+    """A new mcap file, uncompressed, that takes records of another one."""
+
+    def __init__(self, target: Path) -> None:
+        self._writer = Writer(str(target), compression=CompressionType.NONE)
+        self._writer.start("ros2")
+        # By their ids in the other file; 0: a channel without a schema.
+        self._schemas: dict[int, int] = {0: 0}
+        self._channels: dict[int, int] = {}
+        self._topics: dict[int, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._ends: dict[str, int] = {}  # nanoseconds, by topic
+
+    def take(self, record: McapRecord) -> str:
+        """Copy a record, or what is in a chunk; says why where it cannot be read to its end."""
+        try:
+            whole = not isinstance(record, Chunk)
+            parts = [record] if whole else breakup_chunk(record, validate_crc=True)
+            for each in parts:
+                self._add(each)
+        except Exception as error:  # the library raises what struct, lz4 and zstd meet
+            return one_line(error)
+        return ""
+
+    def finish(self) -> str:
+        """Close the file; returns how many messages of each topic there are, and until when."""
+        self._writer.finish()
+        return "; ".join(
+            f"{topic}: {count} messages, until {self._ends[topic]} ns"
+            for topic, count in sorted(self._counts.items())
+        )
+
+    def _add(self, record: McapRecord) -> None:
+        if isinstance(record, Schema) and record.id not in self._schemas:
+            self._schemas[record.id] = self._writer.register_schema(
+                record.name, record.encoding, record.data
+            )
+        elif isinstance(record, Channel) and record.id not in self._channels:
+            self._topics[record.id] = record.topic
+            self._channels[record.id] = self._writer.register_channel(
+                record.topic,
+                record.message_encoding,
+                self._schemas[record.schema_id],
+                record.metadata,
+            )
+        elif isinstance(record, Message):
+            at, published = record.log_time, record.publish_time
+            channel = self._channels[record.channel_id]
+            self._writer.add_message(channel, at, record.data, published, record.sequence)
+            topic = self._topics[record.channel_id]
+            self._counts[topic] += 1
+            self._ends[topic] = at
