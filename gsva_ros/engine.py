@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -41,7 +40,7 @@ from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
 from .model.mask_parts import sure_parts
 from .model.mask_pixels import enlarger
-from .model.memory import memory_errors
+from .model.memory import give_back, memory_errors
 from .model.prefix import Branches, Prefix
 from .model.quantised import DTYPE, KINDS, quantise
 from .model.reading import Reader
@@ -205,9 +204,7 @@ class Engine:
 
     def release(self) -> None:
         """Give unused device memory back, as after an OutOfMemoryError."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(self.device)
 
     @torch.inference_mode()
     @memory_errors

@@ -8,7 +8,6 @@ Source: `Sam3Model` of transformers; preprocessing as the directory's files say.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from .masks import trimmed
 from .model.checkpoint import sha256, unfit
 from .model.config import PREPROCESSOR_NAME, read_json
 from .model.images import Rgb, check_rgb, normalise, resize, upload
-from .model.memory import memory_errors
+from .model.memory import give_back, memory_errors
 from .model.weights import CheckpointError, check_fetched
 
 #: An instance is drawn above this score: the default of transformers' own post-processing.
@@ -191,9 +190,7 @@ class Sam3Engine:
 
     def release(self) -> None:
         """Give unused device memory back."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(self.device)
 
     def _read(self, expressions: Sequence[str]) -> list[Tensor]:
         faults, tokens = {}, []

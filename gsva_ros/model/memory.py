@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -23,3 +24,10 @@ def memory_errors(method: Callable[P, R]) -> Callable[P, R]:
             raise MemoryError(str(error).partition("\n")[0]) from error
 
     return call
+
+
+def give_back(device: torch.device) -> None:
+    """Give a device's unused memory back, as after an OutOfMemoryError."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
