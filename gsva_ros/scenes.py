@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +183,24 @@ def new_arrays(
         for name, channels in ((RGB, (3,)), (INSTANCES, ()))
     )
     return rgb, instances
+
+
+@contextmanager
+def begun(folder: Path) -> Iterator[None]:
+    """Around the writing of new scenes: of a folder that fails before one is complete, nothing stays."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except Exception:
+        if (folder / LINES).exists() and (folder / LINES).stat().st_size:
+            raise
+        for name in (META, LINES, RGB, INSTANCES):
+            (folder / name).unlink(missing_ok=True)
+        for path in made:
+            with suppress(OSError):  # somebody else has put something there
+                path.rmdir()
+        raise
 
 
 def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArray[np.int64]:

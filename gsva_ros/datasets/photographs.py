@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, one_line, validated
 from ..phrasing.unknown import HELD_OUT
-from ..scenes import LINES, META, Expression, new_arrays
+from ..scenes import LINES, META, Expression, begun, new_arrays
 from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import asked
@@ -103,35 +103,38 @@ def write_photographs(
     for info, _ in pictures:
         if not (path := photographs.images / info["file_name"]).is_file():
             raise DatasetError(f"{path}: missing; {photographs.annotations} names it")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / META).unlink(missing_ok=True)  # written last: half a set is none
-    rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
-    lines: list[str] = []
-    for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
-        labelled = _labelled(photographs, info, found)
-        outlined = all(a.get("segmentation") for a in found)
-        for turn in range(crops if labelled.named else 1):
-            rng = np.random.default_rng([number, turn])
-            crop = closer(labelled, size, kinds, rng) if turn else whole(labelled, size, kinds)
-            expressions = asked(crop, known, kinds, rng)
-            if expressions:
-                rgb[len(lines)], instances[len(lines)] = crop.rgb, crop.instances
-                line = _line(info, crop, expressions, kinds) | {"outlined": outlined}
-                lines.append(json.dumps(line))
-    if not lines:
-        raise DatasetError(f"{photographs.annotations}: nothing can be asked about its pictures")
-    meta = {
-        "world": WORLD,
-        "split": split,
-        "count": len(lines),
-        "width": size[0],
-        "height": size[1],
-        "kinds": list(kinds),
-        "colours": list(colours),
-    }
-    (out / LINES).write_text("".join(f"{line}\n" for line in lines))
-    (out / META).write_text(json.dumps(meta, indent=2) + "\n")
-    return len(lines)
+    with begun(out):
+        for name in (LINES, META):  # written last: half a set is none
+            (out / name).unlink(missing_ok=True)
+        rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
+        lines: list[str] = []
+        for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
+            labelled = _labelled(photographs, info, found)
+            outlined = all(a.get("segmentation") for a in found)
+            for turn in range(crops if labelled.named else 1):
+                rng = np.random.default_rng([number, turn])
+                crop = closer(labelled, size, kinds, rng) if turn else whole(labelled, size, kinds)
+                expressions = asked(crop, known, kinds, rng)
+                if expressions:
+                    rgb[len(lines)], instances[len(lines)] = crop.rgb, crop.instances
+                    line = _line(info, crop, expressions, kinds) | {"outlined": outlined}
+                    lines.append(json.dumps(line))
+        if not lines:
+            raise DatasetError(
+                f"{photographs.annotations}: nothing can be asked about its pictures"
+            )
+        meta = {
+            "world": WORLD,
+            "split": split,
+            "count": len(lines),
+            "width": size[0],
+            "height": size[1],
+            "kinds": list(kinds),
+            "colours": list(colours),
+        }
+        (out / LINES).write_text("".join(f"{line}\n" for line in lines))
+        (out / META).write_text(json.dumps(meta, indent=2) + "\n")
+        return len(lines)
 
 
 def _check_free(out: Path) -> None:

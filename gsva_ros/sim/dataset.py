@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..errors import InputError
-from ..scenes import INSTANCES, LINES, META, RGB, new_arrays
+from ..errors import InputError, one_line
+from ..scenes import INSTANCES, LINES, META, RGB, begun, new_arrays
 from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
@@ -157,16 +158,24 @@ def write_dataset(
     if named and not WORLDS[world].more:
         raise InputError(f"the world {world!r} takes no {' or '.join(named)}")
     more.load()  # what cannot be read is told here, not by a worker
-    rgb, instances, done = _opened(out, meta | named)
-    if done == count:
-        return
-    left = chosen[done:]
-    chunk = min(WORLDS[world].block, max(1, math.ceil(len(left) / workers)))
-    begin = (world, width, height, more)
-    with multiprocessing.get_context("spawn").Pool(workers, _start, begin) as pool:
-        results = pool.imap(_one, ((seed, expressions) for seed in left), chunksize=chunk)
-        bar = tqdm(results, total=count, initial=done, desc=f"rendering {split}", mininterval=2.0)
-        _store(bar, out / LINES, rgb[done:], instances[done:])
+    meta |= named
+    stopped = (out / META).exists()
+    if stopped and not _describes(out / META, meta):
+        raise InputError(f"{out / META} describes another data set; choose an empty folder")
+    with nullcontext() if stopped else begun(out):
+        rgb, instances, done = _reopened(out, meta) if stopped else _created(out, meta)
+        if done == count:
+            return
+        left = chosen[done:]
+        workers = min(workers, len(left))
+        chunk = min(WORLDS[world].block, math.ceil(len(left) / workers))
+        begin = (world, width, height, more)
+        with multiprocessing.get_context("spawn").Pool(workers, _start, begin) as pool:
+            results = pool.imap(_one, ((seed, expressions) for seed in left), chunksize=chunk)
+            bar = tqdm(
+                results, total=count, initial=done, desc=f"rendering {split}", mininterval=2.0
+            )
+            _store(bar, out / LINES, rgb[done:], instances[done:])
 
 
 def _store(scenes: Iterable[Rendered], lines_path: Path, rgb: Array, instances: Array) -> None:
@@ -182,25 +191,32 @@ def _store(scenes: Iterable[Rendered], lines_path: Path, rgb: Array, instances: 
                 pending.clear()
 
 
-def _opened(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
-    """A data set's pictures and instances, new or as they are, and how many of its scenes are complete.
+def _created(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
+    """A new data set's pictures and instances, and that none of its scenes is complete."""
+    rgb, instances = new_arrays(out, meta["count"], meta["height"], meta["width"])
+    (out / LINES).write_text("")
+    (out / META).write_text(json.dumps(meta, indent=2) + "\n")
+    return rgb, instances, 0
+
+
+def _reopened(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
+    """The pictures and instances of a run that was stopped, and how many of its scenes are complete.
 
     Raises:
-        InputError: `out` holds a different data set.
+        InputError: they cannot be read, or are not what `meta` says.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    meta_path, lines_path = out / META, out / LINES
-    count = meta["count"]
-    if not meta_path.exists():
-        rgb, instances = new_arrays(out, count, meta["height"], meta["width"])
-        lines_path.write_text("")
-        meta_path.write_text(json.dumps(meta, indent=2) + "\n")
-        return rgb, instances, 0
-    if not _describes(meta_path, meta):
-        raise InputError(f"{meta_path} describes another data set; choose an empty folder")
-    rgb, instances = (np.lib.format.open_memmap(out / name, "r+") for name in (RGB, INSTANCES))
-    kept = lines_path.read_text().splitlines(keepends=True)
+    count, shape = meta["count"], (meta["count"], meta["height"], meta["width"])
+    try:
+        rgb, instances = (np.lib.format.open_memmap(out / name, "r+") for name in (RGB, INSTANCES))
+        found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
+        kept = (out / LINES).read_text().splitlines(keepends=True)
+        if found != [("uint8", (*shape, 3)), ("uint8", shape)] or len(kept) > count:
+            raise ValueError("pictures or scenes of another number or size")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{out}: cannot be gone on with ({one_line(error)}); choose an empty folder"
+        ) from error
     done = count if len(kept) == count else len(kept) // CHUNK * CHUNK
     if done < len(kept):
-        lines_path.write_text("".join(kept[:done]))
+        (out / LINES).write_text("".join(kept[:done]))
     return rgb, instances, done

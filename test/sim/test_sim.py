@@ -81,6 +81,7 @@ def test_a_size_that_cannot_be_rendered_ends_at_once(
     said = refused(capsys, *command, "--width", 100_000, "--out", tmp_path / "new")
     assert "0 x " in said
     assert "choose another size" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_too_small_for_its_things_is_told(
@@ -90,6 +91,23 @@ def test_a_picture_too_small_for_its_things_is_told(
         out = tmp_path / world
         said = refused(capsys, *RENDER, "--world", world, "--width", 1, "--out", out)
         assert "1 x 144 pixels; choose a larger size" in said
+        assert not out.exists()
+
+
+def test_what_cannot_be_gone_on_with_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new"
+    begun = [*RENDER, "--out", out]
+    assert cli.main(["sim", *map(str, begun)]) == 0
+    (out / "scenes.jsonl").write_text("")
+    frames = out / "rgb.npy"
+    whole = frames.read_bytes()
+    np.save(frames, np.zeros((1, 2, 3, 3), np.uint8))
+    assert "pictures or scenes of another number or size" in refused(capsys, *begun)
+    frames.write_bytes(whole[:50])
+    assert "new: cannot be gone on with" in refused(capsys, *begun)
+    assert frames.read_bytes() == whole[:50]  # it may be somebody's
 
 
 #: PyOpenGL says so, as MuJoCo is imported, where there is no libEGL.

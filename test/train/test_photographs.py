@@ -399,6 +399,15 @@ def test_boxes_alone_cannot_teach_the_stage_sam(maker):
         task(config, load_converted(model_directory("gsva-mini")), None)
 
 
+def test_of_photographs_that_cannot_be_read_nothing_stays(maker, capsys):
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.write()
+    (maker.folder / "images" / "0.png").write_bytes(b"none")
+    assert maker.command() == 2
+    assert "not a picture" in capsys.readouterr().err
+    assert not (maker.folder / "scenes" / "rgb.npy").exists()
+
+
 class Drawn:
     """Frames that show nothing."""
 
