@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ STRING_TYPE = "std_msgs/msg/String"
 TRUTH_TOPIC = "/ground_truth"
 TEXT_TOPIC = "instruction_text"
 EVERY_FRAME, CANCEL = 1, 2  # gsva_ros/Instruction
+T = TypeVar("T")
 
 
 class BagError(InputError):
@@ -208,14 +209,16 @@ class Bag:
             frames += parse_truth(msg.data, f"{self.path}: {TRUTH_TOPIC} at {at} ns")
         return frames
 
-    def stamp(self, connection: Connection, raw: bytes) -> int:
-        """The header's stamp, nanoseconds, of a picture as it was recorded."""
-        return nanoseconds(self._deserialized(connection, raw).header.stamp)
+    def stamp(self, connection: Connection, raw: bytes) -> int | None:
+        """The header's stamp, nanoseconds, of a picture as it was recorded; None: it cannot be read."""
+        try:
+            return nanoseconds(self._deserialized(connection, raw).header.stamp)
+        except Exception:  # as in `_read`
+            return None
 
     def raw(self) -> Iterator[tuple[Connection, int, bytes]]:
-        """Every message as it was published (CDR), in the order of time."""
-        for connection, at, raw in self._reader.messages():
-            yield connection, at, plain(raw)
+        """Every message as it was published (CDR), in the order of time; see `problems`."""
+        return self._read(lambda _: True, lambda _, raw: plain(raw))
 
     def _deserialized(self, connection: Connection, raw: bytes) -> Any:
         return self._reader.deserialize(plain(raw), connection.msgtype)
@@ -223,7 +226,12 @@ class Bag:
     def _messages(
         self, wanted: Callable[[Connection], bool]
     ) -> Iterator[tuple[Connection, int, Any]]:
-        """Messages of some topics; what cannot be read goes to `problems`."""
+        return self._read(wanted, self._deserialized)
+
+    def _read(
+        self, wanted: Callable[[Connection], bool], made: Callable[[Connection, bytes], T]
+    ) -> Iterator[tuple[Connection, int, T]]:
+        """What is made of each message of some topics; what cannot be read goes to `problems`."""
         connections = [c for c in self._reader.connections if wanted(c)]
         if not connections:
             return
@@ -231,7 +239,7 @@ class Bag:
         try:
             for connection, at, raw in self._reader.messages(connections):
                 try:
-                    msg = self._deserialized(connection, raw)
+                    msg = made(connection, raw)
                 except Exception as error:  # rosbags raises what struct, numpy and str raise
                     message = f"{type(error).__name__}: {one_line(error)}"
                     place = f"{self.path}: {connection.topic} at {at} ns"

@@ -43,7 +43,8 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
                 continue  # these are being written anew
             frame = None
             if (connection.topic, at) in received:  # of frames received at once, each has its own
-                frame = by_stamp.get((connection.topic, bag.stamp(connection, raw)))
+                stamp = bag.stamp(connection, raw)
+                frame = None if stamp is None else by_stamp.get((connection.topic, stamp))
             if frame:
                 # Ahead of the frame, so that whoever plays the bag asks in time.
                 writer.write(asked, at, _instruction(types, frame))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 import yaml
 from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from tiny import tiny_checkpoint
 
@@ -316,6 +317,26 @@ def test_broken_files_are_named(recorded: Path, tmp_path: Path) -> None:
         (tmp_path / "truth.json").write_text(text)
         with pytest.raises(TruthError, match=complaint):
             read_truth(tmp_path / "truth.json")
+
+
+def test_a_damaged_message_is_left_out_of_the_copy(recorded: Path, tmp_path: Path) -> None:
+    """In a lone file of sqlite3, whose messages are compressed one by one."""
+    writer = Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with Bag(recorded / "bag") as bag, writer:
+        image = writer.add_connection(TOPIC, "sensor_msgs/msg/Image", typestore=TYPES)
+        for connection, at, raw in bag.raw():
+            if connection.topic == TOPIC:
+                writer.write(image, at, raw)
+    (file,) = (tmp_path / "bag").glob("*.db3")
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE messages SET data = substr(data, 1, 99) WHERE id = 2")
+    with Bag(file) as bag:
+        count = record_truth(bag, read_truth(recorded / "truth.json"), tmp_path / "copy")
+        assert "ZstdError" in bag.problems[-1]
+    assert count == 2
+    with Bag(tmp_path / "copy") as bag:
+        assert (len(bag.frames(TOPIC)), bag.problems) == (2, [])
 
 
 @pytest.fixture(scope="module")
