@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answer import no_rejection
-from ..arguments import add_model_arguments
+from ..arguments import add_model_arguments, rate
 from ..errors import InputError, check_writable, write_result
 from .metrics import NAMES
 from .sources import bag, dataset, scenes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .cases import Gathered
     from .run import CaseRecord, Records
 
+LONGEST_CARRY = 10_000.0  # milliseconds
 Gather = Callable[[argparse.Namespace], AbstractContextManager["Gathered"]]
 
 
@@ -66,7 +67,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("bag", type=Path, help="as `gsva sim video` writes it")
     parser.add_argument("--truth", type=Path, help="COCO-style JSON; without it: the bag's own")
-    parser.add_argument("--model-rate", type=float, default=2.0, help="answers a second")
+    parser.add_argument("--model-rate", type=rate, default=2.0, help="answers a second")
     parser.add_argument(
         "--carry-ms", type=float, default=27.0, help="simulated milliseconds to carry onto a frame"
     )
@@ -301,8 +302,8 @@ def _tracking(args: argparse.Namespace) -> int:
     from .tracking import Pace, evaluate_tracking, perfect, segmented
 
     check_writable(args.out)
-    if not args.model_rate > 0 or args.carry_ms < 0:
-        raise InputError("--model-rate is more than 0 answers a second, --carry-ms at least 0")
+    if not 0 <= args.carry_ms <= LONGEST_CARRY:
+        raise InputError(f"--carry-ms is between 0 and {LONGEST_CARRY:.0f}, not {args.carry_ms:g}")
     with Bag(args.bag) as bag:
         truth = read_truth(args.truth) if args.truth else bag.truth()
         if not truth:
@@ -310,6 +311,7 @@ def _tracking(args: argparse.Namespace) -> int:
         model = perfect if args.perfect else segmented(_engine(args))
         pace = Pace(1 / args.model_rate, args.carry_ms / 1e3)
         numbers = evaluate_tracking(bag, truth, model, pace)
+        _tell(bag.problems)
     numbers |= {"model": "truth" if args.perfect else args.model, "data": str(args.bag)}
     print(f"{args.bag}: {numbers['frames']} frames, {numbers['masks']} masks of {numbers['model']}")
     heads = ("mean IoU", "of own", "age [frames]", "largest", "id switches", "lost")

@@ -19,9 +19,11 @@ from tqdm import tqdm
 
 from ..answer import Segmenter
 from ..bags.bag import Bag
+from ..errors import InputError
 from ..stamps import SECOND
 from ..tracking import Carried, Region, Tracker, iou
 from ..truth import FrameTruth, Referring
+from .sources.bag import is_usable
 
 Rgb = NDArray[np.uint8]
 #: Masks by expression; None where the model rejects it.
@@ -48,12 +50,12 @@ class _Score:
     shown: int = 0  # masks
 
     def numbers(self, own: float) -> dict[str, float]:
-        mean = float(np.mean(self.ious)) if self.ious else 0.0
+        mean = float(np.mean(self.ious))
         return {
             "iou": mean,
             "of_own": mean / own if own else 0.0,
-            "age_mean": float(np.mean(self.ages)) if self.ages else 0.0,
-            "age_max": float(np.max(self.ages)) if self.ages else 0.0,
+            "age_mean": float(np.mean(self.ages)),
+            "age_max": float(np.max(self.ages)),
             "id_switches": self.switches / max(1, self.shown),
             "lost": self.lost / max(1, self.shown + self.lost),
         }
@@ -101,15 +103,15 @@ class _Scores:
 
     def numbers(self) -> dict[str, Any]:
         """As `evaluate_tracking` returns them."""
-        mean = float(np.mean(self.own)) if self.own else 0.0
+        mean = float(np.mean(self.own))
         return {
             "frames": len(self.costs),
             "masks": len(self.own),
             "own": {"iou": mean},
             **{name: score.numbers(mean) for name, score in self.ways.items()},
             "carry_ms_measured": {
-                "median": float(np.median(self.costs) * 1e3) if self.costs else 0.0,
-                "p95": float(np.percentile(self.costs, 95) * 1e3) if self.costs else 0.0,
+                "median": float(np.median(self.costs) * 1e3),
+                "p95": float(np.percentile(self.costs, 95) * 1e3),
             },
         }
 
@@ -139,10 +141,16 @@ def evaluate_tracking(
 ) -> dict[str, Any]:
     """Scores of the model on every frame (`own`), of its answers as they come, and of carried ones.
 
-    Frames in a row with the same expressions are one instruction. Counted are the frames from the model's
-    first answer on. IoU of what is not there is 1 where nothing is shown and 0 otherwise; age is of the
-    frame that the newest mask is about, looked at every millisecond, in frames.
+    Frames in a row with the same expressions are one instruction; those that cannot be read go to the bag's
+    problems. Counted are the frames from the model's first answer on. IoU of what is not there is 1 where
+    nothing is shown and 0 otherwise; age is of the frame that the newest mask is about, looked at every
+    millisecond, in frames.
+
+    Raises:
+        InputError: no frame counts, or none has expressions.
     """
+    found = {(f.topic, f.stamp): f for f in truth if is_usable(bag, f.topic, f.stamp, f)}
+    truth = [found[place] for place in sorted(found)]
     scores = _Scores()
     bar = tqdm(total=len(truth), unit="frame", desc="tracking", ascii=True)
     asked = groupby(truth, key=lambda f: (f.topic, tuple(a.caption for a in f.annotations)))
@@ -157,6 +165,11 @@ def evaluate_tracking(
             for name, ages in _ages(stamps, turns, pace.carry).items():
                 scores.ways[name].ages += ages
     bar.close()
+    if not scores.own or not all(way.ages for way in scores.ways.values()):
+        nothing = (
+            f"no mask is due before the last of {len(truth)} frames with truth: give more of them"
+        )
+        raise InputError(f"{bag.path}: {'; '.join([nothing, *bag.problems[:3]])}")
     return scores.numbers()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from gsva_ros.bags.bag import Bag
 from gsva_ros.cli import main
+from gsva_ros.errors import InputError
 from gsva_ros.eval.tracking import Pace, _turns, evaluate_tracking, perfect
 from gsva_ros.sim.bag import write_video
 from gsva_ros.stamps import SECOND
@@ -49,6 +51,23 @@ def test_carrying_beats_waiting_and_is_deterministic(video: Path) -> None:
     assert one["off"]["age_mean"] == pytest.approx(22, abs=1)
 
 
+def test_what_the_truth_lists_is_measured_in_the_order_of_time(video: Path, tmp_path: Path) -> None:
+    """And without frames that the bag lacks, or has in another size."""
+    truth = read_truth(video / "truth.json")
+    wrong = [replace(truth[3], stamp=7), replace(truth[20], size=(60, 80), annotations=[])]
+    left = [frame for frame in truth if frame is not truth[20]]
+    with Bag(video / "bag") as bag:
+        expected = evaluate_tracking(bag, left, perfect, Pace(0.5, 0.02))
+        found = evaluate_tracking(bag, [*wrong, *left[::-1]], perfect, Pace(0.5, 0.02))
+        assert "at 7 ns: no such frame" in bag.problems[0]
+        assert "its truth (60, 80)" in bag.problems[1]
+        with pytest.raises(InputError, match="no mask is due before the last of 10 frames"):
+            evaluate_tracking(bag, truth[:10], perfect, Pace(0.5, 0.02))
+    for numbers in (expected, found):
+        numbers.pop("carry_ms_measured")
+    assert found == expected
+
+
 def test_a_model_that_finds_nothing_scores_nothing(video: Path) -> None:
     truth = read_truth(video / "truth.json")
     with Bag(video / "bag") as bag:
@@ -68,6 +87,8 @@ def test_the_command_prints_and_writes(video: Path, tmp_path: Path, capsys) -> N
     assert main([*arguments, "--perfect", "--out", str(tmp_path / "out.json")]) == 0
     assert "track flow" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.json").read_text())["model"] == "truth"
-    assert main([*arguments, "--perfect", "--model-rate", "0"]) == 2
+    assert main([*arguments, "--perfect", "--carry-ms", "inf"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--perfect", "--model-rate", "0"])
     assert main([*arguments[:3], "--perfect"]) == 2  # this bag carries no truth
     assert "give --truth" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> 
     for frame in truth:
         name = topic or frame.topic
         queries = _queries(frame)
-        if _usable(bag, name, frame.stamp, frame):
+        if is_usable(bag, name, frame.stamp, frame):
             cases.append(Case(f"{name} {frame.stamp}", _reader(bag, name, frame.stamp, queries)))
     return cases
 
@@ -122,7 +122,7 @@ def ask_cases(
         place = (ask.topic, stamp)
         frame = known.get(place)
         if place not in usable:
-            usable[place] = _usable(bag, ask.topic, stamp, frame)
+            usable[place] = is_usable(bag, ask.topic, stamp, frame)
         if usable[place]:
             words = ask.expressions
             queries = _queries(frame, words) if frame else lambda w=words: [Referring(e) for e in w]
@@ -131,7 +131,12 @@ def ask_cases(
     return cases
 
 
-def _usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> bool:
+def is_usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> bool:
+    """Whether a frame can be read and is of its truth's size; why not goes to the bag's problems.
+
+    Raises:
+        BagError: no such image topic.
+    """
     problem = None
     if stamp not in bag.frames(topic):
         problem = "no such frame"
