@@ -17,13 +17,25 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
 
 Mask = NDArray[np.bool_]
 Polygon = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=6)]
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not valid text: {error.reason}") from error
+    return text
+
+
+#: JSON can hold half a character, and nothing else can.
+Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class TruthError(InputError):
@@ -71,8 +83,8 @@ class Annotation(_Strict):
     """One expression; see the module."""
 
     image_id: int
-    caption: str
-    category: str
+    caption: Text
+    category: Text
     referents: Annotated[int, Field(ge=0)]
     segmentation: RunLengths | list[Polygon] | None = None
 
@@ -81,7 +93,7 @@ class Frame(_Strict):
     """One frame's entry in `images`."""
 
     id: int
-    topic: str
+    topic: Text
     stamp: int
     width: Annotated[int, Field(gt=0)]
     height: Annotated[int, Field(gt=0)]
@@ -159,7 +171,7 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                 "referents": each.referents,
             }
             if each.referents:
-                if each.mask is None:
+                if each.mask is None or not each.mask.any():
                     raise TruthError(
                         f"{where}: {each.expression!r}: {each.referents} referents and no mask"
                     )
@@ -215,6 +227,8 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
         frame = frames.get(annotation.image_id)
         if frame is None:
             raise TruthError(f"{where}: no image has the id {annotation.image_id}")
+        if not annotation.caption.strip():
+            raise TruthError(f"{where}: its caption is empty")
         try:
             _decoded(annotation, frame.size)
         except TruthError as error:
@@ -246,6 +260,10 @@ def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
         raise
     except Exception as error:  # pycocotools raises what its C code and numpy raise
         raise TruthError(f"its segmentation cannot be decoded: {one_line(error)}") from error
+    if not mask.any():
+        raise TruthError(
+            f"{annotation.referents} referents and a segmentation without a pixel: 0 where nothing is meant"
+        )
     return mask.astype(bool)
 
 

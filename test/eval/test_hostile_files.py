@@ -240,6 +240,7 @@ def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:
         ([known, Referring("b", "x", 1, mask.T)], "several sizes"),
         ([known, Referring("b")], "'b': its truth is not known"),
         ([known, Referring("b", "x", 2)], "'b': 2 referents and no mask"),
+        ([known, Referring("b", "x", 2, ~mask)], "'b': 2 referents and no mask"),
     ):
         with pytest.raises(TruthError, match=f"/cam at 5 ns: .*{said}") as error:
             write_truth(path, "/cam", [(5, expressions)])
@@ -278,6 +279,21 @@ def test_polygons_are_read(tmp_path: Path) -> None:
     (expression,) = read_truth(path)[0].expressions()
     assert expression.mask.sum() == pytest.approx(50, abs=20)
     assert expression.mask[7, 10]
+    for field, value, said in (
+        (
+            "segmentation",
+            [[1, 1, 1, 1, 1, 1]],
+            "'x'.: 1 referents and a segmentation without a pixel",
+        ),
+        ("caption", " \n", "its caption is empty"),
+        ("caption", "the \ud800", r"annotations\.0\.caption: .*not valid text"),
+        ("category", "\ud800", r"annotations\.0\.category: .*not valid text"),
+    ):
+        wrong = {"images": [image], "annotations": [annotation | {field: value}]}
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(TruthError, match=said) as error:
+            read_truth(path)
+        one_line_about(path, error.value)
 
 
 def test_hostile_instructions(tmp_path: Path) -> None:
