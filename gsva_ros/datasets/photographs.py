@@ -154,7 +154,11 @@ def _labelled(
     rgb = read_annotated(path, size, str(photographs.annotations))
     called = [photographs.names.names.get(a["category"], []) for a in found]
     crowd = [bool(a.get("iscrowd")) for a in found]
-    return Labelled(rgb, _masks(found, size), called, crowd)
+    try:
+        masks = _masks(found, size)
+    except DatasetError as error:
+        raise DatasetError(f"{photographs.annotations}: {info['file_name']}: {error}") from error
+    return Labelled(rgb, masks, called, crowd)
 
 
 def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -58,14 +58,17 @@ def _labels(path: Path) -> dict[str, Any]:
     """A picture's labels, looked at as far as its cases need them."""
     data = read_json(path)
     try:
+        if not isinstance(data["text"], list):
+            raise DatasetError(f"{path}: its text is no list")
         texts = [text.strip() for text in data["text"]]
+        "".join(texts).encode()
         if not texts[0]:
             raise DatasetError(f"{path}: its first text is empty")
         shapes = [shape for shape in data["shapes"] if shape["label"].lower() != "flag"]
         for shape in shapes:
             _points(shape)
         bool(data["is_sentence"])
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path}: not ReasonSeg's labels: {one_line(error)}") from error

@@ -10,6 +10,7 @@ Source: the official GSVA's README and its ValDataset (commit 618dc79), and REFE
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,6 +133,8 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
                 )
             counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
             return run_lengths_mask(counts, (height, width))
+        if not isinstance(segmentation, list):
+            raise DatasetError(f"not a COCO segmentation: {type(segmentation).__name__}")
         if segmentation and isinstance(segmentation[0], dict):
             parts = [segmentation_mask(part, height, width) for part in segmentation]
             return np.logical_or.reduce(parts)
@@ -144,7 +147,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
         return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
     except TruthError as error:
         raise DatasetError(str(error)) from error
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"not a COCO segmentation: {one_line(error)}") from error
@@ -155,11 +158,19 @@ def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[A
     try:
         if ref["image_id"] not in infos:
             raise DatasetError(f"instances.json lacks its picture {ref['image_id']}")
+        info = infos[ref["image_id"]]
+        size = all(isinstance(info.get(side), int) for side in ("height", "width"))
+        if not size or not isinstance(info.get("file_name"), str):
+            raise DatasetError("instances.json lacks its picture's file_name, height or width")
         if missing := [i for i in _instances(ref) if i not in annotations]:
             raise DatasetError(f"instances.json lacks its annotation {missing[0]}")
         if not ref["sentences"] or not all(_words(s) for s in ref["sentences"]):
             raise DatasetError("a sentence is empty")
-    except (LookupError, TypeError, AttributeError) as error:
+        "".join(_words(s) for s in ref["sentences"]).encode()
+        _box(annotations, _instances(ref))
+    except DatasetError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise DatasetError(f"not a reference: {one_line(error)}") from error
 
 
@@ -167,6 +178,22 @@ def _instances(ref: dict[str, Any]) -> list[int]:
     """Ids of what is meant; gRefCOCO writes no target as [-1], Ref-ZOM as []."""
     ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
     return [i for i in ids if i != -1]
+
+
+def _box(
+    annotations: Mapping[Any, Any], ids: list[int]
+) -> tuple[float, float, float, float] | None:
+    """The annotated box of what is meant alone: x, y, width, height; None where there is none."""
+    given = annotations[ids[0]].get("bbox") if len(ids) == 1 else None
+    if not given:
+        return None
+    try:
+        x, y, width, height = (float(value) for value in given)
+        if not all(map(math.isfinite, (x, y, width, height))):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"its annotation {ids[0]}: bbox is no four numbers") from error
+    return x, y, width, height
 
 
 def _words(sentence: dict[str, Any], lower: bool = True) -> str:
@@ -187,11 +214,14 @@ def _read(
     for ref in references:
         ids, truth = _instances(ref), np.zeros((height, width), bool)
         for i in ids:
-            truth |= segmentation_mask(annotations[i]["segmentation"], height, width)
+            try:
+                truth |= segmentation_mask(annotations[i].get("segmentation"), height, width)
+            except DatasetError as error:
+                raise DatasetError(f"instances.json: annotation {i}: {error}") from error
         # As in the official evaluation, a target without a pixel is no target.
         referents = len(ids) if truth.any() else 0
         category = ("no target", "single")[referents] if referents < 2 else "multi"
-        box = annotations[ids[0]].get("bbox") if len(ids) == 1 else None
+        box = _box(annotations, ids) if referents else None
         for sentence in ref["sentences"]:
             queries.append(
                 Referring(
@@ -199,7 +229,7 @@ def _read(
                     category,
                     referents,
                     truth,
-                    box=tuple(box) if box and referents else None,
+                    box=box,
                 )
             )
     return rgb, queries

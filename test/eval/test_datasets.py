@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -206,7 +207,7 @@ def test_ignored_pixels_do_not_count_or_are_the_targets(tmp_path: Path) -> None:
     assert (record.intersection, record.union) == (21 * 21, 21 * 21 + 4)
 
 
-@pytest.mark.parametrize("points", [[], [[]], [[1, 2, 3]], [1, 2], [["x", 1]]])
+@pytest.mark.parametrize("points", [[], [[]], [[1, 2, 3]], [1, 2], [["x", 1]], [[1e30, 1]]])
 def test_shapes_that_are_none_are_told_and_can_be_skipped(tmp_path: Path, points: Any) -> None:
     shapes = [{"label": "flag", "points": []}, {"label": "target", "points": points}]
     entry = {"shapes": shapes, "text": ["it"], "is_sentence": False}
@@ -218,6 +219,14 @@ def test_shapes_that_are_none_are_told_and_can_be_skipped(tmp_path: Path, points
     (picture,) = reasonseg.pictures(root, "val", skip)
     assert picture.read()[1][0].mask.any()
     assert len(skip.problems) == 1
+
+
+def test_a_question_that_is_no_list_is_told(tmp_path: Path) -> None:
+    entry = {"shapes": [square("target", 5, 5, 10)], "text": "what is it?", "is_sentence": True}
+    for text, said in (("what?", "its text is no list"), (["\ud800"], "not allowed")):
+        root = write_reason_seg(tmp_path / said, entry | {"text": text})
+        with pytest.raises(DatasetError, match=rf"0\.json: .*{said}"):
+            cases(root, "reasonseg", "val")
 
 
 def test_of_equal_shapes_the_one_labelled_first_lies_on_top(tmp_path: Path) -> None:
@@ -299,6 +308,7 @@ BROKEN = {
     "empty sentence": (ref(1, [10], " . "), "a sentence is empty"),
     "no sentence": (ref(1, [10]), "a sentence is empty"),
     "no reference": ({"split": "val", "image_id": 1}, "not a reference"),
+    "half a character": (ref(1, [10], "the \ud800"), "not a reference"),
 }
 
 
@@ -336,11 +346,36 @@ def test_what_cannot_be_used_ends_the_run_or_is_counted(
         ([["a", 2, 3, 4, 5, 6]], "not a COCO segmentation"),
         ({"size": 3}, "not a COCO segmentation"),
         ({"size": 3, "counts": [1]}, "not a COCO segmentation"),
+        ([[10**400, 2, 3, 4, 5, 6]], "not a COCO segmentation"),
+        ("polygon", "not a COCO segmentation: str"),
     ],
 )
 def test_hostile_segmentations_are_one_line(segmentation: Any, said: str) -> None:
     with pytest.raises(DatasetError, match=said):
         segmentation_mask(segmentation, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "said"),
+    [
+        ("annotations", {"bbox": [1, 2, 3]}, "its annotation 10: bbox is no four numbers"),
+        ("annotations", {"bbox": [math.nan] * 4}, "its annotation 10: bbox is no four numbers"),
+        ("images", {"file_name": None}, "lacks its picture's file_name, height or width"),
+        ("images", {"height": 40.5}, "lacks its picture's file_name, height or width"),
+        ("annotations", {"segmentation": None}, "annotation 10: not a COCO segmentation"),
+    ],
+)
+def test_instances_that_cannot_be_used_are_told_with_their_place(
+    tmp_path: Path, part: str, wrong: dict[str, Any], said: str
+) -> None:
+    root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "left")])
+    path = root / "refer_seg/refcoco/instances.json"
+    instances = json.loads(path.read_text())
+    for entry in instances[part]:
+        entry |= wrong
+    path.write_text(json.dumps(instances))
+    with pytest.raises(DatasetError, match=said):
+        cases(root, "refcoco", "val")[0].read()
 
 
 def test_a_picture_of_another_size_is_told_and_can_be_skipped(
