@@ -80,7 +80,7 @@ class SceneSet:
             self._read(path, split, limit)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
             raise InputError(
                 f"{path}: not scenes of `gsva sim render`: {type(error).__name__}: {one_line(error)}"
             ) from error
@@ -103,6 +103,12 @@ class SceneSet:
         self.colours: list[str] = list(meta["colours"])
         self.sizes: list[str] = ["small", "large"]
         rgb, instances = (np.load(path / name, mmap_mode="r") for name in (RGB, INSTANCES))
+        found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
+        shape = instances.shape
+        if len(shape) != 3 or found != [("uint8", (*shape, 3)), ("uint8", shape)]:
+            raise ValueError(f"pictures are {found[0]}, instances {found[1]}")
+        if len(rgb) < len(lines):
+            raise ValueError(f"{len(lines)} scenes and {len(rgb)} pictures")
         self.rgb, self.instances = Stacked([rgb[: len(lines)]]), Stacked([instances[: len(lines)]])
         height, width = self.instances.shape[1:]
         table = (len(lines), MAX_OBJECTS + 1)
@@ -115,17 +121,15 @@ class SceneSet:
             self.outlined[row] = scene.get("outlined", True)
             for thing in scene["objects"]:
                 k = thing["id"]
+                if not 1 <= k <= MAX_OBJECTS:
+                    raise ValueError(f"object {k}: they are numbered from 1 to {MAX_OBJECTS}")
                 self.kind[row, k] = _index(self.kinds, thing["kind"])
                 self.colour[row, k] = _index(self.colours, thing["colour"])
                 self.size[row, k] = _index(self.sizes, thing["size"])
                 x, y = thing["centroid"]
                 self.position[row, k] = x / width, y / height, thing["distance"]
-            self.expressions.append(
-                [
-                    Expression(e["text"], e["category"], tuple(e["targets"]))
-                    for e in scene["expressions"]
-                ]
-            )
+            asked = [_expression(e, scene["objects"]) for e in scene["expressions"]]
+            self.expressions.append(asked)
 
     def __len__(self) -> int:
         return len(self.expressions)
@@ -209,6 +213,17 @@ def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArr
     places = np.array([*(names.index(name) for name in own), -1])
     table: npt.NDArray[np.int64] = places[getattr(scenes, attribute)]
     return table
+
+
+def _expression(told: dict[str, Any], things: Sequence[dict[str, Any]]) -> Expression:
+    """As a scene's line tells it; ValueError where it is none, or about others than the scene's things."""
+    text, category, targets = told["text"], told["category"], tuple(told["targets"])
+    if not isinstance(text, str) or not isinstance(category, str):
+        raise ValueError(f"an expression is text, not {text!r} of category {category!r}")
+    ids = {thing["id"] for thing in things}
+    if len({*targets}) < len(targets) or any(type(t) is not int or t not in ids for t in targets):
+        raise ValueError(f"{text!r} is about {list(targets)}, which are not things of the scene")
+    return Expression(text, category, targets)
 
 
 def _index(names: list[str], name: str) -> int:

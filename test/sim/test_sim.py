@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 from rosbags.highlevel import AnyReader
 
 from gsva_ros import cli
+from gsva_ros.errors import InputError
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim import bag
 from gsva_ros.sim.bag import write_bag, write_video
@@ -50,6 +52,42 @@ def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
         write_dataset(tmp_path / str(workers), "train", 4, workers=workers)
     for name in ("rgb.npy", "instances.npy", "scenes.jsonl"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_scenes_that_are_none_are_told(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "val", 2, 32, 24, workers=1)
+    lines_path, frames = tmp_path / "scenes.jsonl", tmp_path / "rgb.npy"
+    lines, whole = lines_path.read_text(), frames.read_bytes()
+
+    def told(said: str) -> None:
+        with pytest.raises(InputError, match=f"{tmp_path}: not scenes.*{said}"):
+            SceneSet(tmp_path, "val")
+        lines_path.write_text(lines)
+        frames.write_bytes(whole)
+
+    for targets in ([300], [0], [12], [1.0], [1, 1], "a"):
+        scene = json.loads(lines.splitlines()[0])
+        scene["objects"] = scene["objects"][:1]
+        scene["expressions"] = [scene["expressions"][0] | {"targets": targets}]
+        lines_path.write_text(json.dumps(scene) + "\n")
+        told("not things of the scene")
+    scene["expressions"][0] |= {"text": 5, "targets": []}
+    lines_path.write_text(json.dumps(scene) + "\n")
+    told("an expression is text, not 5")
+    scene["objects"][0]["id"] = -1
+    lines_path.write_text(json.dumps(scene) + "\n")
+    told("object -1")
+    lines_path.write_text("5\n")
+    told("'int' object")
+    lines_path.write_text(lines * 2)
+    told("4 scenes and 2 pictures")
+    for shape, kind in (
+        ((2, 24, 32), "uint8"),
+        ((2, 24, 31, 3), "uint8"),
+        ((2, 24, 32, 3), "int8"),
+    ):
+        np.save(frames, np.zeros(shape, kind))
+        told("pictures are")
 
 
 def test_a_set_that_is_whole_is_not_touched(tmp_path: Path) -> None:
