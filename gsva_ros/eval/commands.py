@@ -339,7 +339,7 @@ def _compare(args: argparse.Namespace) -> int:
     try:
         a, b = common(runs[0].records, runs[1].records)
         table = paired(Slots.of(a), Slots.of(b), rules[0])
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
     print(f"{len(a)} cases in both; a has {len(runs[0].records)}, b has {len(runs[1].records)}")
     print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")

@@ -62,7 +62,8 @@ def paired(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
     """
     if not len(a.case):
         raise ValueError("the runs are not of the same cases: none is in both")
-    if not np.array_equal(a.case, b.case) or not np.array_equal(a.truth_area, b.truth_area):
+    truths = [np.stack([run.case, run.present, run.truth_area]) for run in (a, b)]
+    if not np.array_equal(*truths):
         raise ValueError("the runs are not of the same cases and expressions")
     terms_a, terms_b = a.terms(~a.kept, how), b.terms(~b.kept, how)
     width, compute = terms_a.shape[1], metric(how.rules)

@@ -15,9 +15,9 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import Segmenter, Slot
+from ..answer import Segmenter, Slot, faulty
 from ..engine import Engine
-from ..errors import InputError, one_line
+from ..errors import InputError, one_line, validated
 from ..masks import mask_box
 from ..truth import Referring
 from .cases import Case
@@ -66,11 +66,6 @@ class CaseRecord:
     seconds: dict[str, float]
     slots: list[SlotRecord]
 
-    @classmethod
-    def of(cls, data: dict[str, Any]) -> CaseRecord:
-        """Read one from its JSON."""
-        return cls(data["id"], data["seconds"], [SlotRecord(**slot) for slot in data["slots"]])
-
 
 class Records:
     """Case records in a file of JSON lines, so that a killed run goes on where it stopped.
@@ -92,8 +87,8 @@ class Records:
             whole = whole[: whole.rfind(b"\n") + 1]
             try:
                 lines = [json.loads(line) for line in whole.splitlines()]
-                read = [CaseRecord.of(line) for line in lines[1:]]
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                read = validated(list[CaseRecord], lines[1:], str(file))
+            except (ValueError, RecursionError) as error:
                 raise InputError(
                     f"{file}: not records of `gsva eval`: {one_line(error)}; give another file"
                 ) from error
@@ -201,15 +196,21 @@ def free_slots(
 
 
 def _masked(slot: Slot, size: tuple[int, int]) -> MaskedSlot:
-    """The engine's slot; FloatingPointError where the model could not decide it."""
+    """The engine's slot; InputError where the model could not decide it."""
     if slot.fault:
-        raise FloatingPointError(slot.fault)
+        raise InputError(slot.fault)
     mask = np.zeros(size, bool) if slot.mask is None else slot.mask
     return MaskedSlot(slot.p_seg, slot.rejection, slot.predicted_iou or 0.0, mask)
 
 
 def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
-    """What there is to keep of a slot."""
+    """What there is to keep of a slot.
+
+    Raises:
+        InputError: the model gave no finite numbers.
+    """
+    if not np.isfinite([slot.p_seg, slot.predicted_iou]).all():
+        raise InputError(faulty(query.expression, 0.0, (0, 0), "answer").fault)
     intersection = union = truth_area = 0
     box_iou = 0.0
     if query.mask is not None:

@@ -415,10 +415,17 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     (tmp_path / "b.json").write_text(json.dumps(b))
     assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
     assert "2 cases in both" in capsys.readouterr().out
-    b["records"][0]["slots"][0]["truth_area"] += 1
-    (tmp_path / "b.json").write_text(json.dumps(b))
-    assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
-    assert "not of the same cases" in capsys.readouterr().err
+    slot = b["records"][0]["slots"][0]
+    for truth, said in (
+        ({"truth_area": slot["truth_area"] + 1}, "not of the same cases"),
+        ({"referents": int(not slot["referents"])}, "not of the same cases"),
+        ({"union": 10**30}, "too large"),
+    ):
+        b["records"][0]["slots"][0] = slot | truth
+        (tmp_path / "b.json").write_text(json.dumps(b))
+        files = (str(tmp_path / "a.json"), str(tmp_path / "b.json"))
+        assert cli.main(["eval", "compare", *files]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
@@ -431,6 +438,17 @@ def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     assert isinstance(records.done["scene 0"], CaseRecord)
     with pytest.raises(ValueError, match="another model"):
         Records(tmp_path / "r.jsonl", {"of": "another model"})
+    line["slots"][0]["p_seg"] = "likely"
+    for wrong, said in ((json.dumps(line), "0.slots.0.p_seg"), ("[" * 100_000, "recursion")):
+        (tmp_path / "r.jsonl").write_text(f"{first}\n{wrong}\n")
+        with pytest.raises(InputError, match=f"r.jsonl: not records of .*{said}"):
+            Records(tmp_path / "r.jsonl", RUN)
+
+
+def test_what_is_no_number_is_told_and_not_scored(cases: list[Case]) -> None:
+    for model in (lambda q: (np.nan, q.mask), lambda q: (np.inf, q.mask)):
+        with pytest.raises(InputError, match="not made of finite numbers: its weights are damaged"):
+            evaluate(ScriptedEngine(cases, model), cases)
 
 
 def test_runs_that_asked_other_things_are_not_compared() -> None:
