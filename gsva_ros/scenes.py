@@ -59,6 +59,7 @@ class SceneSet:
 
     Attributes:
         folders: where they lie, and how many in each: one folder, unless `joined`.
+        world: what they show, by the name that the first folder's meta.json gives it.
         rgb: uint8 [N, H, W, 3], memory-mapped.
         instances: uint8 [N, H, W], 0 for background and k for the scene's object k (1-based).
         kind, colour, size: int64 [N, MAX_OBJECTS + 1], class indices; index 0, unused places and
@@ -99,6 +100,7 @@ class SceneSet:
             )
         lines = (path / LINES).read_text().splitlines()[:limit]
         self.folders = [(path, len(lines))]
+        self.world = str(meta.get("world", "v1"))
         self.kinds: list[str] = list(meta["kinds"])
         self.colours: list[str] = list(meta["colours"])
         self.sizes: list[str] = ["small", "large"]

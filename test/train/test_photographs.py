@@ -408,6 +408,14 @@ def test_of_photographs_that_cannot_be_read_nothing_stays(maker, capsys):
     assert not (maker.folder / "scenes" / "rgb.npy").exists()
 
 
+def test_nobody_says_what_photographs_do_not_show(maker, capsys):
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.write()
+    asked = ["eval", "scenes", "--data", str(maker.folder / "scenes"), "--split", "train"]
+    assert main([*asked, "--forms", "unknown"]) == 2
+    assert "scenes: photographs show what nobody labelled" in capsys.readouterr().err
+
+
 class Drawn:
     """Frames that show nothing."""
 

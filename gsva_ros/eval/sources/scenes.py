@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arguments import count
+from ...datasets.photographs import WORLD as PHOTOGRAPHS
+from ...errors import InputError
 from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
 from ...phrasing.unknown import HELD_OUT as HELD_OUT_NOUNS
 from ...phrasing.unknown import renamed, unknown
@@ -50,6 +52,11 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     cases, files = [], []
     for folder in args.data:
         scenes = SceneSet(folder, args.split, args.limit)
+        if nouns and scenes.world == PHOTOGRAPHS:
+            raise InputError(
+                f"{folder}: photographs show what nobody labelled, a {nouns[0]} perhaps: --forms {UNKNOWN} "
+                "is for rendered scenes"
+            )
         where = f"{folder}, " if len(args.data) > 1 else ""
         cases += scene_cases(scenes, FORMS.get(args.forms), nouns, where)
         files += sorted(path for path in folder.iterdir() if path.is_file())
