@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .forms import PLAIN, written
-from .words import EXCEPT, Phrase, Vocabulary, plural
+from .words import EXCEPT, GENERIC, Phrase, Vocabulary, plural
 
 TAUGHT = (  # noqa: SIM905 (a hundred quoted words are harder to read)
     "apple orange pear spoon fork knife hammer screwdriver wrench pen book phone laptop keyboard "
@@ -68,13 +68,14 @@ def unknown(nouns: Sequence[str], words: Vocabulary) -> list[str]:
 
 def invented(words: Vocabulary, rng: np.random.Generator) -> str:
     """A word that nobody knows, of one to three syllables, so that no list of nouns is learnt by heart."""
+    meant = {*words.names, *words.colours, *GENERIC, *HELD_OUT}
     while True:
         parts = [
             str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS))
             for _ in range(int(rng.integers(1, 4)))
         ]
         noun = "".join(parts) + str(rng.choice(_CODAS))
-        if noun not in words.names and noun not in HELD_OUT:
+        if noun not in meant:
             return noun
 
 

@@ -51,6 +51,12 @@ def test_invented_words_are_no_names_and_never_run_out() -> None:
     assert all(noun.isalpha() and noun.islower() for noun in drawn)
 
 
+def test_what_means_something_is_not_invented() -> None:
+    drawn = iter(("th", "i", "ng", "p", "i", "nk", "c", "a", "n", "z", "oo", "mp"))
+    rng = SimpleNamespace(integers=lambda low, high: 1, choice=lambda options: next(drawn))
+    assert invented(Vocabulary(KINDS, COLOURS), rng) == "zoomp"  # type: ignore[arg-type]
+
+
 def test_no_list_says_what_is_held_out() -> None:
     assert not {*TAUGHT, *SPELT} & {word for noun in HELD_OUT for word in (noun, plural(noun))}
     assert not {*TAUGHT} & {*SPELT}
