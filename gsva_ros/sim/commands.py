@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import count, duration, rate, seed
-from ..errors import check_writable
+from ..errors import InputError, check_writable
 from .splits import SPLITS
 from .worlds import WORLDS
 
@@ -90,10 +90,21 @@ def _render(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_truth(args: argparse.Namespace) -> None:
+    """See that the truth can be written, and beside the bag, whose folder is made later and whole."""
+    if args.truth:
+        truth, out = args.truth.resolve(), args.out.resolve()
+        if out in (truth, *truth.parents):
+            raise InputError(
+                f"{args.truth}: lies in {args.out}, the bag: write the truth beside it"
+            )
+    check_writable(args.truth)
+
+
 def _bag(args: argparse.Namespace) -> int:
     from .bag import write_bag
 
-    check_writable(args.truth)
+    _check_truth(args)
     size = (args.width, args.height)
     write_bag(args.out, args.seeds, args.frames, args.rate, *size, args.truth, args.look)
     return 0
@@ -102,7 +113,7 @@ def _bag(args: argparse.Namespace) -> int:
 def _video(args: argparse.Namespace) -> int:
     from .bag import write_video
 
-    check_writable(args.truth)
+    _check_truth(args)
     size = (args.width, args.height)
     write_video(args.out, args.seeds, args.seconds, args.rate, *size, args.truth)
     return 0

@@ -195,6 +195,9 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
     (tmp_path / "file").touch()
     truth = tmp_path / "file" / "truth.json"
     assert f"{truth}: " in refused(capsys, *small, "--out", out, "--truth", truth)
+    for truth in (out, out / "truth.json"):
+        said = refused(capsys, *small, "--out", out, "--truth", truth)
+        assert "the bag: write the truth beside it" in said
     assert not out.exists()
 
     def interrupted(*_: object) -> None:
