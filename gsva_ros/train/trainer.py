@@ -52,8 +52,12 @@ class Task:
 
 @dataclass
 class Progress:
-    """How far a run is; saved with its state."""
+    """How far a run is; saved with its state.
 
+    trained: what it trains, in the optimiser's order.
+    """
+
+    trained: list[str]
     step: int = 0
     best: float = -math.inf
     misses: int = 0
@@ -63,7 +67,9 @@ class Progress:
         return vars(self).copy()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As accelerate loads it."""
+        """As accelerate loads it; ValueError of a run that trained something else."""
+        if state.get("trained", self.trained) != self.trained:
+            raise ValueError("its `parts` or `lora` were others, or in another order")
         vars(self).update(state)
 
 
@@ -72,7 +78,8 @@ class Trainer:
 
     def __init__(self, config: Config, task: Task, evaluate: Evaluate | None = None) -> None:
         self.config, self.task, self.evaluate = config, task, evaluate
-        self.progress = Progress()
+        names = {id(p): name for name, p in task.module.named_parameters()}
+        self.progress = Progress([names[id(p)] for group in task.groups for p in group["params"]])
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bfloat16" else "no",
             gradient_accumulation_steps=config.accumulation,
@@ -252,6 +259,8 @@ class Trainer:
         found = states(self.config.out)
         if not found:
             return
+        groups = self.optimizer.param_groups
+        rates = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         try:
             self.accelerator.load_state(str(found[-1]), strict=False)
         except Exception as error:  # torch and accelerate raise theirs, for what does not fit
@@ -259,6 +268,9 @@ class Trainer:
                 f"{found[-1]}: not a state of this run: {one_line(error)}; choose another `out`, or "
                 "delete the folder to begin anew"
             ) from error
+        # The file of now says how fast it learns, and not the one that the state was written under.
+        for group, own in zip(self.optimizer.param_groups, rates, strict=True):
+            group.update(own)
 
 
 def states(out: Path) -> list[Path]:

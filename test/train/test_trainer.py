@@ -296,6 +296,31 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
         run(config(tmp_path, steps=8, parts={"lm_head": 1e-3}))
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"parts": {"lm_head": 1e-3}}, {"parts": {"embed_tokens": 1e-3}}),
+        ({"lora": {"modules": ["q_proj"]}}, {"lora": {"modules": ["k_proj"]}}),
+        ({"parts": PARTS}, {"parts": dict(reversed(PARTS.items()))}),
+    ],
+)
+def test_a_state_of_other_weights_of_the_same_shapes_is_refused(
+    tmp_path: Path, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    run(config(tmp_path, steps=1, **before))
+    with pytest.raises(InputError, match="not a state of this run"):
+        run(config(tmp_path, steps=2, **after))
+
+
+def test_a_run_that_goes_on_learns_as_fast_as_its_file_says(tmp_path: Path) -> None:
+    run(config(tmp_path, steps=1))
+    slower = config(tmp_path, parts=dict.fromkeys(PARTS, 1e-6), betas=(0.5, 0.6), weight_decay=0.1)
+    trainer = Trainer(slower, task(slower, tiny_checkpoint()))
+    trainer._resume()
+    for group in trainer.optimizer.param_groups:
+        assert (group["peak"], *group["betas"], group["weight_decay"]) == (1e-6, 0.5, 0.6, 0.1)
+
+
 def test_numbers_as_yaml_leaves_them(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("out: x\nmodel: y\nsources: [{kind: squares}]\nparts: {lm_head: 3e-4}\n")
