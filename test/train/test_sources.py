@@ -303,6 +303,18 @@ def test_what_is_broken_is_told_when_the_source_is_made(kind: str, tmp_path: Pat
         make(Data(kind=kind, root=str(tmp_path / "elsewhere"), **options), "sources.0")
 
 
+@pytest.mark.parametrize("value", [0, -1, 2.5, "few"])
+@pytest.mark.parametrize("kind", sorted(LAYOUTS.keys() - {"reason_seg", "llava_instruct"}))
+def test_a_value_that_an_option_cannot_have_is_told(kind: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"sources\.0: per_image: Input should be"):
+        source(kind, tmp_path, per_image=value)
+
+
+def test_numbers_are_no_paths(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"sources\.0: file: Input should be"):
+        source("llava_instruct", tmp_path, file=5)
+
+
 def test_maps_with_a_palette_are_read_by_their_numbers(tmp_path: Path) -> None:
     """As Mapillary Vistas comes: the palette is for people."""
     mapillary(tmp_path)

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from pydantic import PositiveInt
 
 from ...datasets.coco import read_coco
 from ...datasets.files import DatasetError, read_annotated
@@ -52,7 +53,7 @@ class CocoParts:
 class Paco(CocoParts):
     """PACO-LVIS: ROOT/vlpart/paco/annotations/paco_lvis_v1_train.json, pictures in ROOT/coco."""
 
-    def __init__(self, root: str, per_image: int = 3) -> None:
+    def __init__(self, root: str, per_image: PositiveInt = 3) -> None:
         """Args: root: the folder with vlpart/ and coco/ in it."""
         path = Path(root) / "vlpart/paco/annotations/paco_lvis_v1_train.json"
         super().__init__(path, Path(root) / "coco", per_image)
@@ -61,7 +62,7 @@ class Paco(CocoParts):
 class PascalPart(CocoParts):
     """Pascal-Part: ROOT/vlpart/pascal_part/train.json and VOCdevkit/VOC2010/JPEGImages beside it."""
 
-    def __init__(self, root: str, per_image: int = 3) -> None:
+    def __init__(self, root: str, per_image: PositiveInt = 3) -> None:
         """Args: root: the folder with vlpart/ in it."""
         folder = Path(root) / "vlpart/pascal_part"
         super().__init__(folder / "train.json", folder / "VOCdevkit/VOC2010/JPEGImages", per_image)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import PositiveInt
 
 from ...conversions import MessageError, check_size
 from ...datasets.files import DatasetError, read_annotated, read_json
@@ -83,7 +84,7 @@ class LabelMaps:
 class Ade20k(LabelMaps):
     """ADE20K: ROOT/ade20k/images/training/*.jpg, annotations/training/*.png (0: nothing)."""
 
-    def __init__(self, root: str, classes: str, per_image: int = 3) -> None:
+    def __init__(self, root: str, classes: str, per_image: PositiveInt = 3) -> None:
         """Args: classes: JSON list of the 150 names."""
         images = _found(Path(root) / "ade20k/images/training", "*.jpg")
         maps = Path(root) / "ade20k/annotations/training"
@@ -98,7 +99,7 @@ class Ade20k(LabelMaps):
 class CocoStuff(LabelMaps):
     """COCO-Stuff: ROOT/cocostuff/train2017/*.png beside ROOT/coco/train2017/*.jpg."""
 
-    def __init__(self, root: str, classes: str, per_image: int = 3) -> None:
+    def __init__(self, root: str, classes: str, per_image: PositiveInt = 3) -> None:
         """Args: classes: the data set's text file of lines "number: name", the first of them no class."""
         maps = _found(Path(root) / "cocostuff/train2017", "*.png")
         images = Path(root) / "coco/train2017"
@@ -115,7 +116,7 @@ class CocoStuff(LabelMaps):
 class Mapillary(LabelMaps):
     """Mapillary Vistas 2.0: ROOT/mapillary/training/images, v2.0/labels, config_v2.0.json."""
 
-    def __init__(self, root: str, per_image: int = 3) -> None:
+    def __init__(self, root: str, per_image: PositiveInt = 3) -> None:
         """Names come from the data set's own configuration."""
         folder = Path(root) / "mapillary"
         maps = _found(folder / "training/v2.0/labels", "*.png")

@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from pydantic import PositiveInt
 
 from ...bags.bag import Bag
 from ...errors import InputError
 from ...truth import FrameTruth, Referring, read_truth
+from ..config import Share
 from .negatives import Known, Negatives
 from .sample import Segments
 
@@ -26,8 +28,8 @@ class LabelledBag:
         path: str,
         truth: str | None = None,
         topic: str | None = None,
-        per_image: int = 8,
-        absent: float = 0.4,
+        per_image: PositiveInt = 8,
+        absent: Share = 0.4,
     ) -> None:
         """Open the bag and see that every frame of the truth can be read.
 
@@ -39,10 +41,8 @@ class LabelledBag:
             absent: how many of a sample's expressions are of nothing in the frame, at least; 0 to 1.
 
         Raises:
-            InputError: the bag or its truth cannot be used, or an option.
+            InputError: the bag or its truth cannot be used.
         """
-        if per_image < 1 or not 0.0 <= absent <= 1.0:
-            raise InputError(f"{path}: per_image is at least 1, absent 0 to 1")
         self._bag = Bag(Path(path))
         known = read_truth(Path(truth)) if truth else self._bag.truth()
         self._topic, self._per_image, self._absent = topic, per_image, absent

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from pydantic import PositiveInt
 
 from ...datasets import refer
 from ...datasets.files import Skip
@@ -26,7 +27,7 @@ class ReferSeg:
         name: str,
         split: str = "train",
         split_by: str = "",
-        per_image: int = 3,
+        per_image: PositiveInt = 3,
         skip: bool = False,
     ) -> None:
         """Read the references and look whether each can be used.

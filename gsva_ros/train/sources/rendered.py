@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from pydantic import PositiveInt
 
-from ...errors import InputError
 from ...scenes import SceneSet
 from .sample import Segments
 
@@ -16,7 +16,11 @@ class RenderedScenes:
     """Scenes with some of their expressions; half of those of a set are of nothing."""
 
     def __init__(
-        self, path: str, split: str = "train", per_image: int = 8, limit: int | None = None
+        self,
+        path: str,
+        split: str = "train",
+        per_image: PositiveInt = 8,
+        limit: PositiveInt | None = None,
     ) -> None:
         """Open a folder of scenes.
 
@@ -28,8 +32,6 @@ class RenderedScenes:
         Raises:
             InputError: it holds no such scenes.
         """
-        if per_image < 1:
-            raise InputError(f"{path}: per_image is at least 1")
         self._scenes, self._per_image = SceneSet(Path(path), split, limit), per_image
 
     def expressions(self) -> Iterable[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from ...errors import InputError
+from pydantic import create_model
+
+from ...errors import InputError, validated
 from ..config import Data
 from .coco_parts import Paco, PascalPart
 from .label_maps import Ade20k, CocoStuff, Mapillary
@@ -34,12 +36,13 @@ def make(data: Data, place: str) -> Source:
     """The source that a config describes; `place` names it in errors.
 
     Raises:
-        InputError: an unknown kind or option, an option that is missing, or what the source finds wrong.
+        InputError: an unknown kind or option, an option that is missing or has a value that it cannot
+            have, or what the source finds wrong.
     """
     if data.kind not in KINDS:
         raise InputError(f"{place}.kind: {data.kind!r} is unknown; there are {', '.join(KINDS)}")
     kind = KINDS[data.kind]
-    options = inspect.signature(kind).parameters
+    options = inspect.signature(kind, eval_str=True).parameters
     if unknown := sorted(set(data.options) - set(options)):
         raise InputError(
             f"{place}: {data.kind} has no option {', '.join(unknown)}; it has {', '.join(options)}"
@@ -47,4 +50,6 @@ def make(data: Data, place: str) -> Source:
     needed = [n for n, o in options.items() if o.default is o.empty and n not in data.options]
     if needed:
         raise InputError(f"{place}: {data.kind} needs {', '.join(needed)}")
-    return kind(**data.options)
+    typed = create_model(data.kind, **{n: (options[n].annotation, ...) for n in data.options})  # type: ignore[call-overload]
+    values = validated(typed, data.options, place, "see docs/training.md")
+    return kind(**{name: getattr(values, name) for name in data.options})
