@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 import sentencepiece
 import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..errors import InputError
+from ..errors import InputError, validated
 from ..model.checkpoint import Checkpoint
 from ..model.gsva import GSVA
 from ..model.prompt import Prompt
@@ -57,6 +58,15 @@ TRAINED = {
     "joint": ("grounding",),
     "edges": (),
 }
+
+
+class _Scenes(BaseModel):
+    """The options of a stage's source."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: Path
+    limit: PositiveInt | None = None
 
 
 class Lesson(Protocol):
@@ -195,18 +205,21 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
 
 def _scenes(config: Config) -> SceneSet:
     """The sources of a stage, as one."""
-    for source in config.sources:
-        if source.kind != "scenes" or "path" not in source.options:
+    sets = []
+    for number, source in enumerate(config.sources):
+        place = f"sources.{number}"
+        if source.kind != "scenes":
             raise InputError(
-                f"objective {config.objective} learns from sources of kind scenes with a path, not from "
+                f"{place}: objective {config.objective} learns from sources of kind scenes, not from "
                 f"{source.kind}"
             )
-    return joined(
-        [
-            SceneSet(Path(source.options["path"]), "train", source.options.get("limit"))
-            for source in config.sources
-        ]
-    )
+        if source.rate != 1.0:
+            raise InputError(
+                f"{place}.rate: objective {config.objective} draws every scene as often: use `limit`"
+            )
+        given = validated(_Scenes, source.options, place, "a stage's source has path and limit")
+        sets.append(SceneSet(given.path, "train", given.limit))
+    return joined(sets)
 
 
 def _vocabulary(scenes: SceneSet) -> Vocabulary:

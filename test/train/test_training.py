@@ -171,6 +171,22 @@ def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> No
         new_mini(other_kind)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"per_image": 3}, r"sources\.0: per_image: Extra inputs.*path and limit"),
+        ({"limit": 0}, r"sources\.0: limit: Input should be greater"),
+        ({"rate": 2}, r"sources\.0\.rate: .*use `limit`"),
+    ],
+)
+def test_a_stage_does_not_pass_over_an_option(
+    scenes: Path, tmp_path: Path, option: dict[str, Any], said: str
+) -> None:
+    source = {"kind": "scenes", "path": str(scenes)} | option
+    with pytest.raises(InputError, match=said):
+        new_mini(stage_config(CONFIGS[0], scenes, tmp_path, sources=[source]))
+
+
 def rewritten(scenes: Path, out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
     """The scenes with each one's lists changed."""
     shutil.copytree(scenes, out)
