@@ -117,7 +117,11 @@ def _cases(text: str) -> argparse.Namespace:
         command = commands.add_parser(source.__name__.rpartition(".")[2], add_help=False)
         source.add_arguments(command, *options)
         command.set_defaults(gather=source.gather)
-    return parser.parse_args(shlex.split(text))
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"evaluation.cases: {text}: {error}") from error
+    return parser.parse_args(words)
 
 
 class _Parser(argparse.ArgumentParser):

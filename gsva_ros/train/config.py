@@ -34,6 +34,7 @@ Part = Literal[
 ]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Fields(BaseModel):
@@ -57,7 +58,9 @@ class Lora(_Fields):
     """Low-rank factors beside the language model's weights (peft)."""
 
     rank: PositiveInt = Field(8, description="8 for 7B, 64 for 13B")
-    alpha: PositiveFloat = Field(16.0, description="the factors' product is scaled by alpha / rank")
+    alpha: PositiveFloat = Field(
+        16.0, allow_inf_nan=False, description="the factors' product is scaled by alpha / rank"
+    )
     dropout: float = Field(0.05, ge=0, lt=1, description="on the factors' input")
     modules: list[Literal["q_proj", "k_proj", "v_proj", "o_proj"]] = Field(
         ["q_proj", "v_proj"], min_length=1, description="attention's projections that get factors"
@@ -71,7 +74,9 @@ class Data(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     kind: str = Field(description="a kind of source")
-    rate: PositiveFloat = Field(1.0, description="samples are drawn in proportion to it")
+    rate: PositiveFloat = Field(
+        1.0, allow_inf_nan=False, description="samples are drawn in proportion to it"
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -149,8 +154,8 @@ class Config(_Fields):
         "linear", description="how the learning rate falls to 0 after the warm-up"
     )
     warmup: int = Field(100, ge=0, description="steps in which the learning rate rises from 0")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW's")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="AdamW's")
     clip: PositiveFloat = Field(1.0, description="largest norm of the gradient")
     clip_parts: bool = Field(False, description="clip each part by itself instead of all together")
     precision: Literal["float32", "bfloat16"] = Field(
@@ -159,7 +164,7 @@ class Config(_Fields):
     gradient_checkpointing: bool = Field(
         True, description="compute the language model's activations twice instead of keeping them"
     )
-    seed: int = Field(0, ge=0, description="of the samples, their words and dropout")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the samples, their words and dropout")
     workers: int = Field(
         0, ge=0, description="processes that prepare batches; 0: none of their own"
     )

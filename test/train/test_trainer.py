@@ -218,6 +218,13 @@ def test_an_adapter_holds_what_was_trained_and_no_more(tmp_path: Path) -> None:
         ({"model": "gsva-nano"}, "no model 'gsva-nano'"),
         ({"evaluation": {"cases": "bag /nowhere"}}, "/nowhere: no such bag"),
         ({"evaluation": {"cases": "film x"}}, "evaluation.cases"),
+        ({"evaluation": {"cases": 'bag "x'}}, 'evaluation.cases: bag "x: No closing quotation'),
+        ({"seed": 2**32}, "seed: Input should be less than"),
+        ({"betas": [0.9, 1.0]}, "betas.1: Input should be less than 1"),
+        ({"betas": [-0.1, 0.9]}, "betas.0: Input should be greater than or equal to 0"),
+        ({"weight_decay": float("inf")}, "weight_decay: Input should be a finite number"),
+        ({"lora": {"alpha": float("inf")}}, "lora.alpha: Input should be a finite number"),
+        ({"sources": [{"kind": "squares", "rate": float("inf")}]}, "sources.0.rate: Input should"),
     ],
 )
 def test_what_cannot_work_is_said_before_the_first_step(
