@@ -73,6 +73,22 @@ class Progress:
         vars(self).update(state)
 
 
+class _Told(Dataset[Movable | InputError]):
+    """The batches; the error itself where one cannot be made.
+
+    What a process of a `DataLoader` raises comes with its traceback before the words.
+    """
+
+    def __init__(self, batches: Dataset[Movable]) -> None:
+        self._batches = batches
+
+    def __getitem__(self, number: int) -> Movable | InputError:
+        try:
+            return self._batches[number]
+        except InputError as error:
+            return error
+
+
 class Trainer:
     """Runs a task for the steps of its config, from where an earlier run of it stopped."""
 
@@ -124,7 +140,7 @@ class Trainer:
         bar.close()
         here.end_training()
 
-    def _loader(self) -> DataLoader[Movable]:
+    def _loader(self) -> DataLoader[Movable | InputError]:
         config, here = self.config, self.accelerator
         numbers = Numbers(
             self.progress.step * config.accumulation,
@@ -133,7 +149,7 @@ class Trainer:
             here.num_processes,
         )
         return DataLoader(
-            self.task.batches,
+            _Told(self.task.batches),
             batch_size=None,
             sampler=numbers,
             num_workers=config.workers,
@@ -149,7 +165,10 @@ class Trainer:
             group["lr"] = group["peak"] * factor
         passes = []
         for _ in range(self.config.accumulation):
-            batch = next(batches).to(here.device)
+            batch = next(batches)
+            if isinstance(batch, InputError):
+                raise batch
+            batch = batch.to(here.device)
             with here.accumulate(self.module):
                 loss, figures = self.module(batch)
                 if not loss.isfinite():

@@ -21,6 +21,7 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros import cli
+from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.train.config import Config, read_config
@@ -49,9 +50,22 @@ class Squares:
         return Segments(image, ("the red box", self.words), masks)
 
 
+class Gone(Squares):
+    """The first picture is there, the others are not."""
+
+    drawn = 0
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        self.drawn += 1
+        if self.drawn > 1:
+            raise DatasetError("2.jpg: missing, or not a picture")
+        return super().draw(rng)
+
+
 @pytest.fixture(autouse=True)
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.KINDS, "squares", Squares)
+    monkeypatch.setitem(table.KINDS, "gone", Gone)
 
 
 def config(out: Path, **changes: Any) -> Config:
@@ -326,6 +340,13 @@ def test_a_run_that_goes_on_learns_as_fast_as_its_file_says(tmp_path: Path) -> N
     trainer._resume()
     for group in trainer.optimizer.param_groups:
         assert (group["peak"], *group["betas"], group["weight_decay"]) == (1e-6, 0.5, 0.6, 0.1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_missing_is_named(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(InputError) as raised:
+        run(config(tmp_path, sources=[{"kind": "gone"}], workers=workers))
+    assert str(raised.value) == "2.jpg: missing, or not a picture"
 
 
 def test_numbers_as_yaml_leaves_them(tmp_path: Path) -> None:
