@@ -108,7 +108,7 @@ class Batcher:
 
     def check(self, expression: str) -> None:
         """InputError where an expression, asked alone, is longer than the model can read."""
-        length = len(self.conversations.prompt.segment_turn([expression], [False]).ids)
+        length = self.conversations.longest(expression)
         if length > self._longest:
             raise InputError(
                 f"the expression {expression[:60]!r}… takes {length} tokens with its question, and "
@@ -119,10 +119,11 @@ class Batcher:
         """A row as far as the model reads; with a slot behind that, it cannot be learnt."""
         cut = Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
         if sum(token in self._slots for token in cut.ids) < len(row.masks):
+            many = "lower the source's per_image, or set joint: false"
             raise InputError(
                 f"a conversation with {len(row.masks)} expressions takes {len(row.ids)} tokens, and "
-                f"the model reads at most {self._longest}: lower the source's per_image, or set "
-                "joint: false"
+                f"the model reads at most {self._longest}: "
+                f"{many if len(row.masks) > 1 else 'shorten or remove the expression'}"
             )
         return cut
 

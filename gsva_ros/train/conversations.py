@@ -7,6 +7,7 @@ official GSVA draws from at random. Sources: the official data loaders and their
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,8 @@ class Conversations:
     def __init__(self, prompt: Prompt, words: str, joint: bool) -> None:
         """Args: words: "deployed" or "official". joint: all expressions of a sample in one row."""
         self.prompt, self.words, self.joint = prompt, words, joint
+        patterns = itertools.product(range(len(QUESTIONS)), range(len(ANSWERS)))
+        self._longest = max(patterns, key=lambda pattern: self._tokens("it", pattern))
 
     def rows(self, sample: Sample, rng: np.random.Generator) -> list[Row]:
         """The rows of one sample; which words are drawn depends on `rng` alone."""
@@ -88,6 +91,14 @@ class Conversations:
         if isinstance(sample, Reasoning):
             return [self._reasoning(sample, rng)]
         return [self._talk(sample)]
+
+    def longest(self, expression: str) -> int:
+        """Tokens of a row that asks for one expression, in the longest words that may be drawn."""
+        return self._tokens(expression, self._longest)
+
+    def _tokens(self, expression: str, pattern: tuple[int, int]) -> int:
+        alone = Segments(np.zeros((1, 1, 3), np.uint8), (expression,), np.zeros((1, 1, 1), bool))
+        return len(self._segments(alone, [0], pattern).ids)
 
     def _segments(self, sample: Segments, chosen: list[int], pattern: tuple[int, int]) -> Row:
         expressions = [sample.expressions[k].strip().strip(".") for k in chosen]

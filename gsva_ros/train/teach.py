@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -27,8 +28,8 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     Everything that can be known to fail before the first step is tried here.
 
     Raises:
-        InputError: a model without [REJ], a source's data, an expression that is too long, too little
-            memory.
+        InputError: a model without [REJ], a source's data, an expression or a conversation that is too
+            long, too little memory.
     """
     set_seed(config.seed)  # the factors' first values, and dropout
     model = checkpoint.model
@@ -39,10 +40,13 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
         )
     conversations = Conversations(checkpoint.prompt, config.words, config.joint)
     batcher = Batcher(conversations, model.config, config.jitter)
+    rng = np.random.default_rng(config.seed)
     sources = [(make(data, f"sources.{n}"), data.rate) for n, data in enumerate(config.sources)]
     for source, _ in sources:
         for expression in source.expressions():
             batcher.check(expression)
+        # A rare source would tell hours into a run that its pictures are not there.
+        batcher([(source.draw(rng), rng)])
     groups = select(model, config)
     _check_memory(memory(groups, model), config)
     if config.gradient_checkpointing:

@@ -50,6 +50,13 @@ class Squares:
         return Segments(image, ("the red box", self.words), masks)
 
 
+class Rare(Squares):
+    """No picture is there."""
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        raise DatasetError("1.jpg: missing, or not a picture")
+
+
 class Gone(Squares):
     """The first picture is there, the others are not."""
 
@@ -66,6 +73,7 @@ class Gone(Squares):
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.KINDS, "squares", Squares)
     monkeypatch.setitem(table.KINDS, "gone", Gone)
+    monkeypatch.setitem(table.KINDS, "rare", Rare)
 
 
 def config(out: Path, **changes: Any) -> Config:
@@ -224,6 +232,12 @@ def test_an_adapter_holds_what_was_trained_and_no_more(tmp_path: Path) -> None:
         ({"sources": [{"kind": "bag", "path": "/nowhere"}]}, "/nowhere: no such bag"),
         ({"sources": [{"kind": "scenes", "path": "/nowhere"}]}, "/nowhere: not scenes"),
         ({"sources": [{"kind": "squares", "words": "very " * 400}]}, "shorten or remove it"),
+        # As the node asks, it could be read.
+        ({"sources": [{"kind": "squares", "words": "very " * 19}]}, "shorten or remove it"),
+        (
+            {"sources": [{"kind": "squares"}, {"kind": "rare", "rate": 1e-6}]},
+            "1.jpg: missing, or not a picture",
+        ),
         ({"parts": {"lm_heads": 1e-3}}, "parts"),
         ({"parts": {"lm_head": 0}}, "parts.lm_head"),
         ({"parts": {}}, "nothing would be trained"),
@@ -250,6 +264,8 @@ def test_what_cannot_work_is_said_before_the_first_step(
         "model": str(tmp_path / "base"),
         "out": str(tmp_path / "out"),
         "sources": [{"kind": "squares"}],
+        "steps": 1,
+        "batch": 1,
     }
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(fields | changes))
