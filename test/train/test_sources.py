@@ -385,6 +385,13 @@ def test_a_bag_is_read_by_several_processes_at_once(tmp_path: Path) -> None:
     assert list(DataLoader(sums, batch_size=None, num_workers=2)) == alone
 
 
+def test_what_ade20k_maps_leave_out_is_no_class(tmp_path: Path) -> None:
+    options = ade20k(tmp_path)
+    label_map(tmp_path / "ade20k/annotations/training/a.png", left=2, right=255, rest=0)
+    made = make(Data(kind="ade20k", root=str(tmp_path), **options), "sources.0")
+    assert {words for sample in draws(made) for words in sample.expressions} == {"sky"}
+
+
 def test_maps_without_a_class_are_told(tmp_path: Path) -> None:
     options = ade20k(tmp_path)
     label_map(tmp_path / "ade20k/annotations/training/a.png", left=0, right=0, rest=0)

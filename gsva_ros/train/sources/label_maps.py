@@ -92,8 +92,9 @@ class Ade20k(LabelMaps):
         super().__init__(pairs, _names(read_json(Path(classes)), classes), per_image)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:
-        """Classes count from 1 in the file, 0 is nothing: both move down by one."""
-        return super().labels(path) - np.uint8(1)
+        """Classes count from 1 in the file and move down by one; 0 is nothing, and so is NOTHING."""
+        classes = super().labels(path)
+        return np.where(classes == NOTHING, classes, classes - np.uint8(1))
 
 
 class CocoStuff(LabelMaps):
