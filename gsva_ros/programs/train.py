@@ -66,17 +66,23 @@ def base(config: Config) -> Checkpoint:
     """The model that training starts from, of the size that it is trained at."""
     from gsva_ros.train.enlarge import enlarged
 
-    checkpoint = _read(config.model)
+    checkpoint = _read(config.model, config.export)
     return enlarged(checkpoint, config.side) if config.side else checkpoint
 
 
-def _read(model: str | Official) -> Checkpoint:
+def _read(model: str | Official, export: str) -> Checkpoint:
     from gsva_ros.engine import model_directory
     from gsva_ros.model.checkpoint import load_converted, load_official
+    from gsva_ros.model.weights import adapter
     from gsva_ros.train.config import Official
 
     if not isinstance(model, Official):
-        return load_converted(model_directory(model))
+        directory = model_directory(model)
+        if export == "adapter" and adapter(directory):
+            raise InputError(
+                f"export: {model} is an adapter itself, and none loads on another: export: merged"
+            )
+        return load_converted(directory)
     return load_official(
         model.llava,
         model.weights,

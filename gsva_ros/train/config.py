@@ -183,6 +183,13 @@ class Config(_Fields):
             raise ValueError(
                 "side: an adapter loads on its base, which is of another size: export: merged"
             )
+        if self.export == "adapter" and self.model == "new":
+            raise ValueError("export: a new model is no base that an adapter could load on: merged")
+        if self.export == "adapter" and self.evaluation and isinstance(self.model, Official):
+            raise ValueError(
+                "evaluation: an adapter on official weights in their parts loads by `gsva convert` alone: "
+                "export: merged, or convert the weights first and begin with that folder"
+            )
         if self.side and self.model == "new":
             raise ValueError(
                 "side: a new model has the size of its recipe; the next stage can change it"

@@ -16,7 +16,7 @@ from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
 from ..model.gsva import GSVA
 from ..model.tokenizer import TOKENIZER_NAME
 from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, merge_lora
-from .config import Config, Lora, Part
+from .config import Config, Lora, Official, Part
 
 ADAPTER = "default"
 
@@ -109,7 +109,8 @@ def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: P
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     kept = {f"{PEFT_PREFIX}{name}": state[name] for name in trained}
     adapter = _lora_config(config.lora) if config.lora else LoraConfig(r=1, target_modules=[])
-    adapter.base_model_name_or_path = str(config.model)
+    base = config.model.weights if isinstance(config.model, Official) else config.model
+    adapter.base_model_name_or_path = str(base)
     adapter.modules_to_save = sorted(config.parts)
     adapter.save_pretrained(str(to))
     save_file({n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}, to / ADAPTER_FILES[0])

@@ -152,6 +152,10 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     scenes, model = _scenes(config), checkpoint.model
     torch.manual_seed(config.seed)
     if config.objective == "edges" and model.refiner is None:
+        if config.export == "adapter":
+            raise InputError(
+                "export: the base has no refiner that an adapter could load on: merged"
+            )
         model.config.refiner = list(REFINER)
         model.refiner = Refiner(REFINER)
     stage = Stage(checkpoint, scenes, config.objective)

@@ -24,6 +24,7 @@ from gsva_ros import cli
 from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import save_pretrained
+from gsva_ros.programs.train import train
 from gsva_ros.train.config import Config, read_config
 from gsva_ros.train.sources import table
 from gsva_ros.train.sources.sample import Segments
@@ -220,6 +221,23 @@ def test_an_adapter_holds_what_was_trained_and_no_more(tmp_path: Path) -> None:
     assert (tmp_path / "model/adapter_config.json").exists()
 
 
+def test_an_adapter_names_the_official_weights_that_it_belongs_on(tmp_path: Path) -> None:
+    parts = {"llava": "/llava", "weights": "/gsva.bin", "vision_tower": "/clip"}
+    settings = config(tmp_path, model=parts, export="adapter", lora={"rank": 2}, steps=1)
+    Trainer(settings, task(settings, tiny_checkpoint())).run()
+    said = json.loads((tmp_path / "model/adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == "/gsva.bin"
+
+
+def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    first = config(tmp_path / "1", model=str(tmp_path / "base"), export="adapter", steps=1)
+    train(first)
+    with pytest.raises(InputError, match=r"is an adapter itself.*export: merged"):
+        train(config(tmp_path / "2", model=str(tmp_path / "1/model"), export="adapter"))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -239,6 +257,15 @@ def test_an_adapter_holds_what_was_trained_and_no_more(tmp_path: Path) -> None:
             "1.jpg: missing, or not a picture",
         ),
         ({"parts": {"lm_heads": 1e-3}}, "parts"),
+        ({"model": "new", "export": "adapter"}, "export: a new model is no base"),
+        (
+            {
+                "model": {"llava": "/l", "weights": "/w", "vision_tower": "/v"},
+                "export": "adapter",
+                "evaluation": {"cases": "bag x"},
+            },
+            "evaluation: an adapter on official weights",
+        ),
         ({"parts": {"lm_head": 0}}, "parts.lm_head"),
         ({"parts": {}}, "nothing would be trained"),
         ({"parts": {"language_model": 1e-3}, "lora": {}}, "lora has no place"),

@@ -265,6 +265,8 @@ def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path)
         steps=150,
         batch=12,
     )
+    with pytest.raises(InputError, match="export: the base has no refiner"):
+        train(config.model_copy(update={"export": "adapter"}))
     train(config)
     before, after = (gsva_ros.load(m, device="cpu") for m in (config.model, config.out / "model"))
     old, new = before.model.state_dict(), after.model.state_dict()
