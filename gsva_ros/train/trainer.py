@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -28,6 +29,9 @@ from .mixture import Numbers
 from .movable import Movable
 
 STATE, MODEL, BEST = "state", "model", "best"
+#: What a run writes and removes again; whatever else lies in its folder is somebody's.
+_STATES = re.compile(rf"{STATE}-(\d{{6,}})")
+_REMOVED = re.compile(rf"{STATE}-\d{{6,}}(\.partial)?|{MODEL}-\d{{6,}}-\w{{8}}")
 
 #: Figures of a model directory, such as gIoU.
 Evaluate = Callable[[Path], Mapping[str, float]]
@@ -261,8 +265,8 @@ class Trainer:
             shutil.rmtree(out / name, ignore_errors=True)
             (out / f"{name}.partial").rename(out / name)
             kept = {(out / link).resolve().name for link in (MODEL, BEST)} | {name}
-            for old in [*out.glob(f"{STATE}-*"), *out.glob(f"{MODEL}-*")]:
-                if old.name not in kept:
+            for old in out.iterdir():
+                if _REMOVED.fullmatch(old.name) and old.name not in kept:
                     shutil.rmtree(old)
         here.wait_for_everyone()
 
@@ -294,7 +298,9 @@ class Trainer:
 
 def states(out: Path) -> list[Path]:
     """The whole states in a run's folder, the latest last."""
-    return sorted(path for path in out.glob(f"{STATE}-*") if path.suffix != ".partial")
+    found = {path: _STATES.fullmatch(path.name) for path in out.glob(f"{STATE}-*")}
+    steps = {path: int(match[1]) for path, match in found.items() if match}
+    return sorted(steps, key=lambda path: steps[path])
 
 
 def _point(link: Path, target: Path) -> None:

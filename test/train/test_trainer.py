@@ -29,7 +29,7 @@ from gsva_ros.train.config import Config, read_config
 from gsva_ros.train.sources import table
 from gsva_ros.train.sources.sample import Segments
 from gsva_ros.train.teach import task
-from gsva_ros.train.trainer import Trainer
+from gsva_ros.train.trainer import Trainer, states
 
 PARTS = {"lm_head": 3e-3, "embed_tokens": 3e-3, "mask_decoder": 3e-3, "text_hidden_fcs": 3e-3}
 
@@ -134,11 +134,11 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
 
     assert start(tmp_path / "whole").wait() == 0
     killed = tmp_path / "killed"
-    for states in (1, 2, 3):
+    for count in (1, 2, 3):
         process = start(killed)
         until = time.monotonic() + 120
         seen: set[str] = set()
-        while len(seen) < states and process.poll() is None and time.monotonic() < until:
+        while len(seen) < count and process.poll() is None and time.monotonic() < until:
             seen |= {p.name for p in killed.glob("state-*") if p.suffix != ".partial"}
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -210,6 +210,23 @@ def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Pat
     best = load_file(tmp_path / "best/model.safetensors")
     assert all(torch.equal(value, seen[1][name]) for name, value in best.items())
     assert list((tmp_path / "curves").rglob("events.out.tfevents*"))
+
+
+def test_what_others_keep_in_its_folder_stays(tmp_path: Path) -> None:
+    for name in ("model-7b", "state-machine", "model-000001-notes.d"):
+        (tmp_path / name).mkdir()
+    run(config(tmp_path, steps=2, save_every=1))
+    assert {path.name for path in states(tmp_path)} == {"state-000002"}
+    assert len(list(tmp_path.glob("model-000002-*"))) == 1
+    assert not {"model-7b", "state-machine", "model-000001-notes.d"} - {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
+def test_the_latest_state_is_the_last(tmp_path: Path) -> None:
+    for name in ("state-1000000", "state-999500", "state-1000500.partial"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in states(tmp_path)] == ["state-999500", "state-1000000"]
 
 
 def test_an_adapter_holds_what_was_trained_and_no_more(tmp_path: Path) -> None:
