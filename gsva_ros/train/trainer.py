@@ -12,13 +12,15 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -216,10 +218,25 @@ class Trainer:
         how = config.evaluation
         evaluated = bool(how and self.evaluate and (last or step % how.every == 0))
         if evaluated or last or step % config.save_every == 0:
-            self._export()
+            with self._writing():
+                self._export()
             if evaluated:
                 self._evaluate()
-            self._save()
+            with self._writing():
+                self._save()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around what is written; torch and safetensors say in their own ways that a disk is full."""
+        try:
+            yield
+        except (OSError, SafetensorError, RuntimeError) as error:
+            whole = states(self.config.out)
+            goes_on = f"from {whole[-1]}" if whole else "from the beginning"
+            raise InputError(
+                f"step {self.progress.step}: {self.config.out} cannot be written: {one_line(error)}; when "
+                f"that is mended, the same command goes on {goes_on}"
+            ) from error
 
     def _evaluate(self) -> None:
         how, here = self.config.evaluation, self.accelerator
@@ -264,11 +281,17 @@ class Trainer:
         if here.is_main_process:
             shutil.rmtree(out / name, ignore_errors=True)
             (out / f"{name}.partial").rename(out / name)
-            kept = {(out / link).resolve().name for link in (MODEL, BEST)} | {name}
-            for old in out.iterdir():
-                if _REMOVED.fullmatch(old.name) and old.name not in kept:
-                    shutil.rmtree(old)
+            self._tidy()
         here.wait_for_everyone()
+
+    def _tidy(self) -> None:
+        """Leave the latest state and the models that are linked to; a kill leaves more."""
+        out = self.config.out
+        kept = {(out / link).resolve().name for link in (MODEL, BEST)}
+        kept |= {state.name for state in states(out)[-1:]}
+        for old in out.iterdir() if out.is_dir() else ():
+            if _REMOVED.fullmatch(old.name) and old.name not in kept:
+                shutil.rmtree(old)
 
     def _without_frozen(self, _: Any, states: list[dict[str, Tensor]], __: str) -> None:
         """Frozen weights come with the base model: a state need not hold them."""
@@ -280,15 +303,20 @@ class Trainer:
 
     def _resume(self) -> None:
         found = states(self.config.out)
-        if not found:
-            return
+        if found:
+            self._load(found[-1])
+        if self.accelerator.is_main_process:
+            self._tidy()
+
+    def _load(self, state: Path) -> None:
+        """Take over a state; InputError where it is none of this run."""
         groups = self.optimizer.param_groups
         rates = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         try:
-            self.accelerator.load_state(str(found[-1]), strict=False)
+            self.accelerator.load_state(str(state), strict=False)
         except Exception as error:  # torch and accelerate raise theirs, for what does not fit
             raise InputError(
-                f"{found[-1]}: not a state of this run: {one_line(error)}; choose another `out`, or "
+                f"{state}: not a state of this run: {one_line(error)}; choose another `out`, or "
                 "delete the folder to begin anew"
             ) from error
         # The file of now says how fast it learns, and not the one that the state was written under.

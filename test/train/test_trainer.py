@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -210,6 +211,29 @@ def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Pat
     best = load_file(tmp_path / "best/model.safetensors")
     assert all(torch.equal(value, seen[1][name]) for name, value in best.items())
     assert list((tmp_path / "curves").rglob("events.out.tfevents*"))
+
+
+def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> None:
+    settings = config(tmp_path / "out", steps=4, save_every=2)
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def left_by_a_run() -> int:
+        trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+        trainer.optimizer.state_dict = full  # the model is written by then, and its state is not
+        with pytest.raises(
+            InputError, match=r"step 2: .*out cannot be written: .*No space.* goes on"
+        ):
+            trainer.run()
+        return len(list((tmp_path / "out").iterdir()))
+
+    left_by_a_run()
+    assert left_by_a_run() == left_by_a_run()
+    run(settings)
+    gsva_ros.load(tmp_path / "out/model")
+    names = {path.name[:9] for path in (tmp_path / "out").iterdir()}
+    assert names == {"curves", "model", "model-000", "state-000"}
 
 
 def test_what_others_keep_in_its_folder_stays(tmp_path: Path) -> None:
