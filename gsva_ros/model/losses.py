@@ -14,10 +14,14 @@ CE_WEIGHT, BCE_WEIGHT, DICE_WEIGHT = 1.0, 2.0, 0.5
 
 
 def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Next-token cross-entropy: logits [B, T, V] at t predict labels int64 [B, T] at t + 1."""
-    return F.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE
-    )
+    """Next-token cross-entropy: logits [B, T, V] at t predict labels int64 [B, T] at t + 1.
+
+    0 where no label is learnt, as of a question that is cut off before its answer.
+    """
+    told, labels = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
+    if (labels == IGNORE).all():
+        return told.sum() * 0.0
+    return F.cross_entropy(told, labels, ignore_index=IGNORE)
 
 
 def sigmoid_bce_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:

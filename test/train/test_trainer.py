@@ -26,9 +26,11 @@ from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.programs.train import train
+from gsva_ros.train.batches import Batcher
 from gsva_ros.train.config import Config, read_config
+from gsva_ros.train.conversations import Conversations
 from gsva_ros.train.sources import table
-from gsva_ros.train.sources.sample import Segments
+from gsva_ros.train.sources.sample import Segments, Talk
 from gsva_ros.train.teach import task
 from gsva_ros.train.trainer import Trainer, states
 
@@ -424,6 +426,20 @@ def test_a_run_that_goes_on_learns_as_fast_as_its_file_says(tmp_path: Path) -> N
     trainer._resume()
     for group in trainer.optimizer.param_groups:
         assert (group["peak"], *group["betas"], group["weight_decay"]) == (1e-6, 0.5, 0.6, 0.1)
+
+
+def test_a_question_that_is_too_long_teaches_nothing(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    made = task(settings, tiny_checkpoint())
+    image = np.zeros((48, 64, 3), np.uint8)
+    batcher = Batcher(
+        Conversations(tiny_checkpoint().prompt, "official", True), made.module.model.config
+    )
+    talk = Talk(image, (("word " * 500, "A box."),))
+    loss, _ = made.module(batcher([(talk, np.random.default_rng(0))]))
+    loss.backward()
+    assert loss == 0.0
+    assert not made.module.model.lm_head.weight.grad.any()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
