@@ -246,6 +246,11 @@ class Trainer:
         here.log(
             {f"evaluation/{name}": value for name, value in figures.items()}, self.progress.step
         )
+        if math.isnan(figures[how.metric]):
+            raise InputError(
+                f"evaluation.metric: {how.metric} counts nothing in {how.cases!r}: choose another, or cases "
+                "with absent expressions for N_acc and with present ones for the others"
+            )
         better = figures[how.metric] > self.progress.best
         self.progress.misses = 0 if better else self.progress.misses + 1
         if here.is_main_process:

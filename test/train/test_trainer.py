@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -213,6 +214,14 @@ def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Pat
     best = load_file(tmp_path / "best/model.safetensors")
     assert all(torch.equal(value, seen[1][name]) for name, value in best.items())
     assert list((tmp_path / "curves").rglob("events.out.tfevents*"))
+
+
+def test_a_metric_that_counts_nothing_is_told(tmp_path: Path) -> None:
+    how = {"cases": "bag present", "every": 2, "metric": "N_acc", "patience": 1}
+    with pytest.raises(
+        InputError, match=r"evaluation\.metric: N_acc counts nothing in 'bag present'"
+    ):
+        run(config(tmp_path, evaluation=how), lambda _: {"gIoU": 0.5, "N_acc": math.nan})
 
 
 def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> None:
