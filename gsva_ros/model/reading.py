@@ -75,6 +75,7 @@ class _Layer:
         self._gate, self._up, self._down = map(
             _product, (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
         )
+        self._act = mlp.act_fn
         self._width, self._scaling = attention.head_dim, attention.scaling
 
     def __call__(
@@ -113,7 +114,7 @@ class _Layer:
         )
         x = x + self._o(mixed.transpose(1, 2).flatten(2))
         h = _normed(*self._between, x)
-        return x + self._down(F.silu(self._gate(h)) * self._up(h))
+        return x + self._down(self._act(self._gate(h)) * self._up(h))
 
     def _heads(self, x: Tensor) -> Tensor:
         """A projection [1, T, heads d] as [1, heads, T, d]."""

@@ -15,6 +15,7 @@ SIZES = {
     "scaled positions": {
         "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0}
     },
+    "another activation": {"hidden_act": "gelu"},
     "biases": {"attention_bias": True, "mlp_bias": True},
 }
 
