@@ -164,14 +164,14 @@ def _picture(path: Path) -> Any:
 def convert(args: argparse.Namespace) -> int:
     """Write the converted directory and name it."""
     from gsva_ros.model import checkpoint
-    from gsva_ros.model.config import read_json
+    from gsva_ros.model.config import read_object
 
     checkpoint.convert(
         args.out,
         args.llava,
         weights=args.weights,
         vision_tower=args.vision_tower,
-        sam=read_json(args.sam) if args.sam else None,
+        sam=read_object(args.sam) if args.sam else None,
         conversation=args.conversation,
         lora_alpha=args.lora_alpha,
     )

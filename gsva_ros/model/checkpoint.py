@@ -22,6 +22,7 @@ from .config import (
     SAM_DEFAULTS,
     GSVAConfig,
     read_json,
+    read_object,
 )
 from .families import FAMILIES
 from .gsva import GSVA
@@ -127,9 +128,12 @@ def official_config(
     state: dict[str, Tensor],
 ) -> GSVAConfig:
     """The config of official weights: LLaVA's and CLIP's json files, and what the shapes say."""
-    llm = read_json(Path(llava) / CONFIG_NAME)
-    clip = read_json(Path(vision_tower) / CONFIG_NAME)
+    llm = read_object(Path(llava) / CONFIG_NAME)
+    clip_path = Path(vision_tower) / CONFIG_NAME
+    clip = read_object(clip_path)
     clip = clip.get("vision_config", clip)
+    if not isinstance(clip, dict):
+        raise CheckpointError(f"{clip_path}: its vision_config is no JSON object")
     preprocessor_path = Path(vision_tower) / PREPROCESSOR_NAME
     preprocessor = CLIP_PREPROCESSOR
     if preprocessor_path.exists():

@@ -173,3 +173,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (ValueError, RecursionError) as error:  # of text, JSON, or a number too long to read
         raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file of a model's directory that holds an object; InputError where it does not."""
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: holds no JSON object ({{...}}): is it another file?")
+    return data

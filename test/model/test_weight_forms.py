@@ -431,3 +431,31 @@ def test_the_convert_command_of_the_documentation(tmp_path: Path) -> None:
     words[-1] = str(tmp_path / "out")
     assert cli.main([*words, "--sam", str(GOLDEN / "sam_tiny.json")]) == 0
     assert gsva_ros.load(tmp_path / "out").can_reject
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("llava/config.json", "[]"),
+        ("clip/config.json", "null"),
+        ("clip/config.json", '{"vision_config": 1}'),
+        ("sam.json", "[256]"),
+    ],
+)
+def test_a_description_that_is_no_object_is_one_line(
+    file: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("llava", "clip-vit-tiny"):
+        (tmp_path / name.removesuffix("-vit-tiny")).mkdir()
+        for path in (GOLDEN / name).glob("*.*"):
+            shutil.copyfile(path, tmp_path / name.removesuffix("-vit-tiny") / path.name)
+    shutil.copyfile(GOLDEN / "sam_tiny.json", tmp_path / "sam.json")
+    (tmp_path / file).write_text(content)
+    places = {"llava": tmp_path / "llava", "vision-tower": tmp_path / "clip"}
+    places |= {"sam": tmp_path / "sam.json", "weights": GOLDEN / "gsva_tiny.bin"}
+    options = [f"--{name}={place}" for name, place in places.items()]
+    assert cli.main(["convert", *options, str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{file}: " in said
+    assert "no JSON object" in said
