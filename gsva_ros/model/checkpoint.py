@@ -128,7 +128,7 @@ def official_config(
     state: dict[str, Tensor],
 ) -> GSVAConfig:
     """The config of official weights: LLaVA's and CLIP's json files, and what the shapes say."""
-    llm = read_object(Path(llava) / CONFIG_NAME)
+    llm = _language(Path(llava) / CONFIG_NAME)
     clip_path = Path(vision_tower) / CONFIG_NAME
     clip = read_object(clip_path)
     clip = clip.get("vision_config", clip)
@@ -179,6 +179,28 @@ def official_config(
         use_im_start_end=llm.get("mm_use_im_start_end", True),
         preprocessor=preprocessor,
     )
+
+
+def _language(path: Path) -> dict[str, Any]:
+    """LLaVA's config.json, as transformers 4 or 5 wrote it.
+
+    Raises:
+        CheckpointError: it asks for what these modules do not compute, and no weight would tell.
+    """
+    llm = read_object(path)
+    rope = llm.get("rope_parameters") or llm.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"{path}: rope_scaling is {rope!r}: neither null nor a JSON object")
+    asked = {
+        "rope_scaling": (rope.get("rope_type", rope.get("type", "default")), "default"),
+        "mm_vision_select_feature": (llm.get("mm_vision_select_feature", "patch"), "patch"),
+    }
+    for name, (given, known) in asked.items():
+        if given != known:
+            raise CheckpointError(
+                f"{path}: {name} is {given!r}, and only {known!r} is computed here"
+            )
+    return llm | {k: v for k, v in rope.items() if k == "rope_theta"}
 
 
 def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:

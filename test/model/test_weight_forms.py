@@ -326,6 +326,34 @@ def test_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
         config_of(llava)
 
 
+def rewritten(llava: Path, **fields: Any) -> Path:
+    path = llava / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return llava
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("rope_scaling", {"type": "linear", "factor": 2.0}, "rope_scaling is 'linear'"),
+        ("rope_parameters", {"rope_type": "yarn", "factor": 2.0}, "rope_scaling is 'yarn'"),
+        ("rope_scaling", 2.0, "neither null nor"),
+        ("mm_vision_select_feature", "cls_patch", "is 'cls_patch', and only 'patch'"),
+    ],
+)
+def test_what_no_weight_tells_and_is_not_computed_is_refused(
+    field: str, value: object, said: str, llava: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=rf"config\.json: .*{said}"):
+        config_of(rewritten(llava, **{field: value}))
+
+
+def test_positions_as_transformers_5_writes_them(llava: Path) -> None:
+    rope = {"rope_type": "default", "rope_theta": 500.0}
+    config = config_of(rewritten(llava, rope_theta=None, rope_scaling=None, rope_parameters=rope))
+    assert config.llm["rope_theta"] == 500.0
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [
