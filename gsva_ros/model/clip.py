@@ -46,7 +46,7 @@ class ClipPreprocessor:
         size = self.fields["size"]
         if isinstance(size, int):
             size = {"shortest_edge": size}
-        if "height" in size:
+        if "shortest_edge" not in size:
             return size["height"], size["width"]
         edge = size["shortest_edge"]
         if height <= width:

@@ -98,7 +98,16 @@ class GSVAConfig:
         self.sam = {**SAM_DEFAULTS, **self.sam}
         self.preprocessor = _completed(self.preprocessor)
         validated(schema.Config, self.to_dict(), self.source)
-        validated(schema.Preprocessor, self.preprocessor, f"{self.source}: preprocessor")
+        fields = validated(schema.Preprocessor, self.preprocessor, f"{self.source}: preprocessor")
+        side = self.clip["image_size"]
+        if fields.made != [side, side]:
+            made = (
+                "as the frame is" if fields.made is None else f"{fields.made[0]}x{fields.made[1]}"
+            )
+            raise InputError(
+                f"{self.source}: clip.image_size is {side}, and its preprocessor makes pictures {made}: "
+                f"give the {PREPROCESSOR_NAME} that belongs to it"
+            )
 
     @property
     def hidden_size(self) -> int:

@@ -100,7 +100,7 @@ class Sam(_Part):
 class Preprocessor(BaseModel):
     """The fields of CLIPImageProcessor's file that are read; others are passed over."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow")
 
     image_mean: Triple
     image_std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
@@ -111,7 +111,25 @@ class Preprocessor(BaseModel):
     resample: Annotated[int, Field(ge=0, le=5)] = 3
     rescale_factor: Positive = 1 / 255
     size: dict[str, Size] | Size
-    crop_size: dict[str, Size] | Size | None = None
+    crop_size: dict[str, Size] | Size
+
+    @model_validator(mode="after")
+    def _fits(self) -> Preprocessor:
+        size = {"shortest_edge": self.size} if isinstance(self.size, int) else self.size
+        least = [size["shortest_edge"]] * 2 if "shortest_edge" in size else _sides("size", size)
+        if self.do_center_crop and self.do_resize:
+            crop = _sides("crop_size", self.crop_size)
+            if crop[0] > least[0] or crop[1] > least[1]:
+                raise ValueError(f"crop_size {crop} is more than size leaves, {least}")
+        return self
+
+    @property
+    def made(self) -> list[int] | None:
+        """Height and width of every picture that it makes; None: they depend on the frame."""
+        if self.do_center_crop:
+            return _sides("crop_size", self.crop_size)
+        whole = isinstance(self.size, dict) and "shortest_edge" not in self.size
+        return _sides("size", self.size) if whole and self.do_resize else None
 
 
 class Config(_Part):
@@ -166,6 +184,14 @@ class Config(_Part):
                 f"select_layer is {self.select_layer}, and the vision tower has {deepest} layers"
             )
         return self
+
+
+def _sides(name: str, size: dict[str, int] | int) -> list[int]:
+    if isinstance(size, int):
+        return [size, size]
+    if not {"height", "width"} <= size.keys():
+        raise ValueError(f"{name} has no height and width: {size}")
+    return [size["height"], size["width"]]
 
 
 def _divides(name: str, divisor: int, whole_name: str, whole: int) -> None:

@@ -101,6 +101,26 @@ def test_preprocessing_that_cannot_be(folder: Path, mean: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"size": {"width": 32}}, "size has no height and width"),
+        ({"do_center_crop": True, "crop_size": {"shortest_edge": 32}}, "crop_size has no height"),
+        ({"do_center_crop": True, "crop_size": 40}, r"crop_size \[40, 40\] is more"),
+        ({"do_center_crop": True, "crop_size": "32"}, "crop_size"),
+        ({"do_center_crop": True, "crop_size": 24}, "makes pictures 24x24"),
+        ({"size": 32}, "makes pictures as the frame is"),
+        ({"do_resize": False}, "makes pictures as the frame is"),
+        ({"size": {"height": 40, "width": 32}}, "makes pictures 40x32"),
+    ],
+)
+def test_preprocessing_for_another_vision_tower(folder: Path, fields: dict, said: str) -> None:
+    """Told when the model is loaded, and not by each of its frames."""
+    changed(folder, "preprocessor_config.json", **fields)
+    with pytest.raises(InputError, match=rf"preprocessor.*{said}"):
+        load_converted(folder)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
         ("model.visual_model.mask_decoder.iou_token.weight", float("nan"), "inf or NaN"),
