@@ -138,9 +138,10 @@ def official_config(
     preprocessor = CLIP_PREPROCESSOR
     if preprocessor_path.exists():
         preprocessor = read_json(preprocessor_path)
-    if "model.embed_tokens.weight" not in state:
+    words = state.get("model.embed_tokens.weight")
+    if words is None or words.dim() != 2:
         raise CheckpointError(
-            "the weights have no model.embed_tokens.weight: not a GSVA state dict"
+            "the weights have no table model.embed_tokens.weight: not a GSVA state dict"
         )
     llm_names = (
         "hidden_size",
@@ -163,7 +164,7 @@ def official_config(
         "hidden_act",
         "layer_norm_eps",
     )
-    vocabulary = state["model.embed_tokens.weight"].shape[0]
+    vocabulary = words.shape[0]
     family, ids = _family(Path(llava), vocabulary)
     return GSVAConfig(
         llm={k: llm[k] for k in llm_names if k in llm} | {"vocab_size": vocabulary},

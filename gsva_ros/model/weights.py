@@ -100,7 +100,8 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
                 f"{module} has LoRA's factor {here} and not {gone}: the file is incomplete"
             )
         a, b, weight = pair["A"], pair["B"], merged[target]
-        if b.shape[1:] != a.shape[:1] or (*b.shape[:1], *a.shape[1:]) != weight.shape:
+        made = (*b.shape[:1], *a.shape[1:])
+        if b.shape[1:] != a.shape[:1] or made != weight.shape or not a.numel():
             raise CheckpointError(
                 f"LoRA factors A {tuple(a.shape)} and B {tuple(b.shape)} do not make {target}, "
                 f"{tuple(weight.shape)}"
@@ -133,36 +134,41 @@ def sam_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     The mask decoder's number of heads leaves no trace in shapes: segment-anything's own is meant.
 
     Raises:
-        CheckpointError: no SAM in the weights.
+        CheckpointError: no SAM in the weights, or not all of it.
     """
-    prefix = "model.visual_model."
-    try:
-        patch = state[f"{prefix}image_encoder.patch_embed.proj.weight"]
-        places = state[f"{prefix}image_encoder.pos_embed"]
-        blocks = f"{prefix}image_encoder.blocks."
-        relative = {
-            int(name.removeprefix(blocks).partition(".")[0]): value.shape
-            for name, value in state.items()
-            if name.startswith(blocks) and name.endswith("attn.rel_pos_h")
-        }
-        hidden = state[f"{blocks}0.mlp.lin1.weight"].shape[0]
-        channels = state[f"{prefix}image_encoder.neck.0.weight"].shape[0]
-        decoder = f"{prefix}mask_decoder."
-        mlp = state[f"{decoder}transformer.layers.0.mlp.lin1.weight"].shape[0]
-        iou = state[f"{decoder}iou_prediction_head.layers.0.weight"].shape[0]
-        masks = state[f"{prefix}prompt_encoder.mask_downscaling.6.weight"].shape[1]
-    except KeyError as error:
-        raise CheckpointError(f"the weights have no {error.args[0]}: no SAM in them") from error
-    side, width = places.shape[1], places.shape[3]
-    shortest = min(shape[0] for shape in relative.values())
+    prefix, encoder = "model.visual_model.", "image_encoder."
+    blocks = f"{encoder}blocks."
+
+    def shape(name: str, axes: int) -> torch.Size:
+        if prefix + name not in state:
+            raise CheckpointError(f"the weights have no {prefix}{name}: no whole SAM in them")
+        found = state[prefix + name].shape
+        if len(found) != axes or 0 in found:
+            raise CheckpointError(
+                f"{prefix}{name} is {tuple(found)}, and has {axes} axes in a whole SAM: weights that "
+                "were shared out over processes (ZeRO-3) are gathered first"
+            )
+        return found
+
+    patch = shape(f"{encoder}patch_embed.proj.weight", 4)[-1]
+    _, side, _, width = shape(f"{encoder}pos_embed", 4)
+    places = (n.removeprefix(prefix + blocks) for n in state if n.startswith(prefix + blocks))
+    numbers = {int(n.partition(".")[0]) for n in places if n.endswith("attn.rel_pos_h")}
+    relative = {k: shape(f"{blocks}{k}.attn.rel_pos_h", 2) for k in sorted(numbers | {0})}
+    hidden = shape(f"{blocks}0.mlp.lin1.weight", 2)[0]
+    channels = shape(f"{encoder}neck.0.weight", 4)[0]
+    mlp = shape("mask_decoder.transformer.layers.0.mlp.lin1.weight", 2)[0]
+    iou = shape("mask_decoder.iou_prediction_head.layers.0.weight", 2)[0]
+    masks = shape("prompt_encoder.mask_downscaling.6.weight", 4)[1]
+    shortest = min(found[0] for found in relative.values())
     full = 2 * side - 1
     return {
-        "image_size": side * patch.shape[-1],
-        "patch_size": patch.shape[-1],
+        "image_size": side * patch,
+        "patch_size": patch,
         "embed_dim": width,
         "depth": len(relative),
         "num_heads": width // relative[0][1],
-        "global_attn_indexes": sorted(k for k, shape in relative.items() if shape[0] == full),
+        "global_attn_indexes": [k for k, found in relative.items() if found[0] == full],
         "window_size": 0 if shortest == full else (shortest + 1) // 2,
         "mlp_ratio": hidden / width if hidden % width else hidden // width,
         "prompt_embed_dim": channels,

@@ -251,6 +251,10 @@ def two_rows_more(to: Path, state: State) -> Path:
         ),
         (lora(lora_embedding_A__default=(2, 64)), "lora_embedding_A.default is of a kind of LoRA"),
         (lora(lora_magnitude_vector=(64,)), "lora_magnitude_vector is of a kind of LoRA"),
+        (
+            lora(lora_A__default__weight=(0, 64), lora_B__default__weight=(64, 0)),
+            r"A \(0, 64\) and B \(64, 0\) do not make",
+        ),
         (lora(lora_B__default__bias=(64,)), "lora_B.default.bias is of a kind of LoRA"),
         (
             lora(
@@ -273,6 +277,30 @@ def test_what_cannot_be_read_says_what_to_do(
 ) -> None:
     with pytest.raises((CheckpointError, FileNotFoundError), match=said):
         load(make(tmp_path, state))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("model.visual_model.image_encoder.pos_embed", (0,)),
+        ("model.visual_model.image_encoder.patch_embed.proj.weight", ()),
+        ("model.visual_model.image_encoder.blocks.0.attn.rel_pos_h", None),
+        ("model.visual_model.image_encoder.blocks.0.attn.rel_pos_h", (0, 12)),
+        ("model.visual_model.image_encoder.blocks.1.attn.rel_pos_h", (12,)),
+        ("model.visual_model.mask_decoder.iou_prediction_head.layers.0.weight", (1,)),
+        ("model.embed_tokens.weight", ()),
+        ("model.layers.0.self_attn.q_proj.weight", (0,)),
+    ],
+)
+def test_a_weight_without_its_shape_is_named(
+    name: str, shape: tuple[int, ...] | None, state: State, tmp_path: Path
+) -> None:
+    """As a process of several leaves a weight that it does not hold, or files that are cut."""
+    changed = {k: v for k, v in state.items() if k != name}
+    if shape is not None:
+        changed[name] = torch.zeros(shape)
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        load(torch_file(changed, tmp_path))
 
 
 def test_a_checkpoint_without_rejection_is_never_read_as_gsva(state: State, tmp_path: Path) -> None:
