@@ -327,9 +327,19 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" * (len(problems) > 8))
         raise CheckpointError(f"{path} does not fit the model: {shown}")
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(_apart(state), assign=True)
     model.make_buffers()
     return model.eval()
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With copies of tensors that stand under several names, as tied weights do in a torch file."""
+    seen: set[int] = set()
+    apart = {}
+    for name, value in state.items():
+        apart[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return apart
 
 
 def unfit(value: Tensor) -> str:

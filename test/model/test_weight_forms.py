@@ -113,6 +113,17 @@ def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> Non
     assert all(torch.equal(ours[name], state[name].to(dtype)) for name in ours)
 
 
+def test_tied_weights_become_two(state: State, tmp_path: Path) -> None:
+    words = "model.embed_tokens.weight"
+    tied = torch_file(state | {"lm_head.weight": state[words]}, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    checkpoint = load_official(GOLDEN / "llava", tied, **official)
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "out")
+    loaded = load_converted(tmp_path / "out").model
+    assert torch.equal(loaded.lm_head.weight, state[words])
+    assert torch.equal(loaded.model.embed_tokens.weight, state[words])
+
+
 def test_a_state_without_vision_tower_takes_it_from_clip(state: State, tmp_path: Path) -> None:
     without = {k: v for k, v in state.items() if not k.startswith(TOWER)}
     ours = load(torch_file(without, tmp_path))
