@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import one_line
+from ..errors import InputError, check_writable, one_line
 from .bundled import model_directory
 from .config import (
     CLIP_PREPROCESSOR,
@@ -268,17 +269,33 @@ def _added_tokens(llava: Path) -> dict[str, int]:
 
 
 def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) -> None:
-    """Write a directory that `load_converted` reads: config, preprocessor, tokenizer, weights."""
+    """Write a directory that `load_converted` reads: config, preprocessor, tokenizer, weights.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     model.config.save(directory)
     (directory / TOKENIZER_NAME).write_bytes(tokenizer.model)
     state = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    save_file(state, directory / WEIGHTS_NAME)
+    try:
+        save_file(state, directory / WEIGHTS_NAME)
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(f"{directory / WEIGHTS_NAME}: {one_line(error)}") from error
 
 
 def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
-    """Write official weights as a directory that `load_converted` reads; see `load_official`."""
+    """Write official weights as a directory that `load_converted` reads; see `load_official`.
+
+    Raises:
+        InputError: the directory cannot be written, or is one of those that are read.
+    """
+    to = Path(directory)
+    read = (llava, official["vision_tower"], official["weights"])
+    if to.resolve() in [Path(place).resolve() for place in read]:
+        raise InputError(f"{to} is read, and its own files would be overwritten: choose another")
+    check_writable(to / CONFIG_NAME)
     checkpoint = load_official(llava, **official)
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
 

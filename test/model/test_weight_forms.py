@@ -12,6 +12,7 @@ import pytest
 import torch
 from golden import OFFICIAL as GOLDEN
 from golden import needs
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.errors import InputError
+from gsva_ros.model import checkpoint as checkpoint_module
 from gsva_ros.model.checkpoint import load_converted, load_official, save_pretrained
 from gsva_ros.model.config import GSVAConfig
 from gsva_ros.model.weights import CheckpointError, read_state, sam_sizes
@@ -526,3 +528,27 @@ def test_a_description_that_is_no_object_is_one_line(
     assert said.count("\n") == 1
     assert f"{file}: " in said
     assert "no JSON object" in said
+
+
+@pytest.mark.parametrize("which", ["llava", "clip", "file"])
+def test_converting_overwrites_nothing_and_says_so_before_it_reads(
+    which: str, llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "file").touch()
+    before = {path: path.read_bytes() for path in llava.iterdir()}
+    options = ["--llava", llava, "--vision-tower", tmp_path / "clip", "--weights", tmp_path]
+    assert cli.main(["convert", *map(str, options), str(tmp_path / which)]) == 2
+    said = "cannot be written" if which == "file" else "would be overwritten"
+    assert said in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in llava.iterdir()}
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    checkpoint = tiny_checkpoint()
+    with pytest.raises(OSError, match=r"model\.safetensors: No space left"):
+        save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
