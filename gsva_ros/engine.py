@@ -549,10 +549,13 @@ def device_of(name: str) -> torch.device:
     """The device of this name; InputError where it is none, or is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wrong = f"device is auto, cpu, cuda or cuda:N, not {name!r}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"device is auto, cpu, cuda or cuda:N, not {name!r}") from error
+        raise InputError(wrong) from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(wrong)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
     return device

@@ -18,6 +18,7 @@ from tiny import tiny_checkpoint
 import gsva_ros
 from gsva_ros.answer import Answer, ExpressionError, Rejection
 from gsva_ros.engine import Engine, _expression_in, _readable
+from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
 from gsva_ros.model.prefix import ROOM
@@ -425,8 +426,9 @@ def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="vision_tower"):
         gsva_ros.load(tmp_path, weights="x.bin")
     save_pretrained(engine.model, engine.prompt.tokenizer, tmp_path)
-    with pytest.raises(ValueError, match="device"):
-        gsva_ros.load(tmp_path, device="abacus")
+    for device in ("abacus", "meta", "mps"):
+        with pytest.raises(InputError, match="device is auto"):
+            gsva_ros.load(tmp_path, device=device)
     with pytest.raises(ValueError, match="dtype"):
         gsva_ros.load(tmp_path, dtype="int3")
     config = json.loads((tmp_path / "config.json").read_text())
