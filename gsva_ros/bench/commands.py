@@ -64,22 +64,33 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
 
-    from ..errors import check_writable, write_result
+    from ..errors import InputError, check_writable, write_result
     from . import counting, report, sizes, timing
     from .picture import svg
 
-    check_writable(args.out, args.picture, args.page)
+    if (args.count or args.node) and (args.picture or args.against):
+        raise InputError("--picture and --against are of timed stages: without --count and --node")
+    name = args.model or args.size
+    section = "node" if args.node else f"{name} counted" if args.count else name
+    check_writable(args.out, args.picture)
+    if args.page:
+        report.around(args.page, section)
+        check_writable(args.page)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.node:
         return _node(args)
-    name = args.model or args.size
     if args.count and not args.model:
         config = sizes.config_of(args.size)
         prompt = sizes.prompt_of(config)
     else:
         engine = _engine(args)
         config, prompt = engine.config, engine.prompt
+    if args.against and max(args.expressions) > 1 and not prompt.family.joint:
+        raise InputError(
+            f"{name} is asked for one thing at a time, and the plain path asks for all at once: "
+            "--against needs --expressions 1"
+        )
     asked = [timing.EXPRESSIONS[k % len(timing.EXPRESSIONS)] for k in range(max(args.expressions))]
     costs = counting.count(config, prompt, asked)
     weights = counting.weight_bytes(config)
@@ -121,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         print(f"written: {report.write_json(args.out, found)}")
     if args.page:
-        report.put(args.page, f"{name} counted" if args.count else name, "\n\n".join(texts))
+        report.put(args.page, section, "\n\n".join(texts))
         print(f"written: {args.page}")
     return 0
 

@@ -92,21 +92,26 @@ def stock_line(found: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def put(page: Path, name: str, text: str) -> None:
-    """Replace what stands between a page's markers of this name.
+def around(page: Path, name: str) -> tuple[str, str]:
+    """A page up to and with its first marker of this name, and from the last one on.
 
     Raises:
         InputError: the page has no such markers.
     """
     begin, end = f"<!-- bench {name} -->\n", f"<!-- end bench {name} -->"
-    whole = page.read_text()
-    before, found, rest = whole.partition(begin)
+    before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise InputError(
             f"{page}: no lines {begin.strip()!r} and {end!r}: add them where it shall stand"
         )
-    write_result(page, f"{before}{begin}{text.rstrip()}\n{end}{after}")
+    return before + begin, end + after
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's markers of this name; raises as `around` does."""
+    before, after = around(page, name)
+    write_result(page, f"{before}{text.rstrip()}\n{after}")
 
 
 def write_json(path: Path, found: Mapping[str, Any]) -> Path:

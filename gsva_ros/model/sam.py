@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from ..errors import InputError
 from . import mask_decoder
 from .backbone import DEVIATION, MEAN
 from .images import STEMS, Rgb, blank, check_rgb, resize_normalised
@@ -51,7 +52,7 @@ class SamPreprocessor:
             rgb = check_rgb(rgb)
         height, width = self.resized(*rgb.shape[:2])
         if not (height and width):
-            raise ValueError(
+            raise InputError(
                 f"a frame of shape {tuple(rgb.shape)} is too thin to be resized for SAM"
             )
         padded = blank((self.image_size, self.image_size, 3), rgb)

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_lisa
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -145,6 +146,29 @@ def test_from_the_command_to_numbers_picture_and_page(tmp_path: Path, capsys: An
     assert len(bars.findall("{*}rect")) == 1 + len(found["times"])
     assert main(["bench", "--count", "--size", "7b", "--page", str(page)]) == 2
     assert "7b counted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--count", "--picture", "b.svg"], "without --count"),
+        (["--node", "--against", "plain"], "without --count"),
+        (["--page", "none.md"], "none.md"),
+        (["--model", "lisa", "--against", "plain"], "needs --expressions 1"),
+        (["--model", "lisa", "--frame", "1x500"], "too thin"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    options: list[str], said: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_lisa(tmp_path / "lisa", sees=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timing, "ceilings", lambda *_: {"gflops": 1.0})
+    capsys.readouterr()
+    assert main(["bench", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
 
 
 def test_a_size_that_does_not_fit_is_refused() -> None:

@@ -398,7 +398,7 @@ def test_wrong_arguments(engine: Engine, rgb: np.ndarray) -> None:
 
 
 def test_thin_frames(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="thin"):
+    with pytest.raises(InputError, match="thin"):
         engine.encode(np.zeros((1, 500, 3), np.uint8))
     frame = engine.encode(np.zeros((1, 1, 3), np.uint8))
     assert len(engine.segment(frame, ["the mug"]).slots) == 1
