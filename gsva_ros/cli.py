@@ -132,7 +132,14 @@ def segment(args: argparse.Namespace) -> int:
         if not slot.fault:
             mask = None if slot.rejected else slot.mask
             targets.append(Target(number, slot.expression, mask, slot.p_seg))
-    cv2.imwrite(str(output), cv2.cvtColor(poster(rgb, targets), cv2.COLOR_RGB2BGR))
+    drawn = poster(rgb, targets)
+    try:
+        written = cv2.imwrite(str(output), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        written = False
+    if not written:  # WebP ends at 16,383 pixels, JPEG at 65,535; or the disk is full
+        size = f"{drawn.shape[1]}x{drawn.shape[0]}"
+        raise InputError(f"{output}: the overlay, {size}, could not be written; try .png")
     print(f"overlay: {output}")
     return 0
 

@@ -457,6 +457,14 @@ def test_commands_say_in_one_line_what_is_wrong(
         assert str(named) in ran(capsys, *arguments)
 
 
+def test_an_overlay_that_its_format_cannot_hold_is_told(tmp_path: Path, capsys) -> None:
+    picture, overlay = tmp_path / "wide.png", tmp_path / "wide.webp"
+    cv2.imwrite(str(picture), np.zeros((170, 16500, 3), np.uint8))
+    options = ["--device", "cpu", "--output", str(overlay)]
+    assert cli.main(["segment", str(picture), "x", *options]) == 2
+    assert "wide.webp: the overlay, 16500x" in capsys.readouterr().err
+
+
 def test_nobody_is_advised_to_run_what_is_given_for_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
