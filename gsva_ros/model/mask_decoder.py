@@ -69,7 +69,7 @@ def _to_image(attention: Any, queries: Tensor, keys: Tensor, values: Tensor) -> 
     query = query * query.shape[-1] ** -0.5
     # The bias of k adds the same to all scores of a query, which a softmax does not see.
     folded = torch.einsum("kthd,hdc->khtc", query, _of_heads(attention.k_proj.weight, heads))
-    scores = folded.reshape(count, -1, channels) @ keys.transpose(1, 2)
+    scores = folded.flatten(1, 2) @ keys.transpose(1, 2)
     mixed = scores.softmax(-1) @ values
     mixed = mixed.view(count, heads, length, channels)
     value = torch.einsum("khtc,hdc->kthd", mixed, _of_heads(attention.v_proj.weight, heads))
@@ -78,19 +78,18 @@ def _to_image(attention: Any, queries: Tensor, keys: Tensor, values: Tensor) -> 
 
 def _to_tokens(attention: Any, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Places [1 or K, N, C], which are not projected, attend to tokens [K, T, C]: [K, N, C]."""
-    count, length, channels = keys.shape
-    heads = attention.num_heads
+    channels, heads = keys.shape[2], attention.num_heads
     key = attention.k_proj(keys).unflatten(-1, (heads, -1))
     key = key * key.shape[-1] ** -0.5
     folded = torch.einsum("kthd,hdc->khtc", key, _of_heads(attention.q_proj.weight, heads))
     bias = torch.einsum("kthd,hd->kht", key, attention.q_proj.bias.view(heads, -1))
-    scores = folded.reshape(count, -1, channels) @ queries.transpose(1, 2)
-    shares = (scores.view(count, heads, length, -1) + bias[..., None]).softmax(2)
+    scores = folded.flatten(1, 2) @ queries.transpose(1, 2)
+    shares = (scores.unflatten(1, (heads, -1)) + bias[..., None]).softmax(2)
     value = attention.v_proj(values).unflatten(-1, (heads, -1))
     outward = attention.out_proj.weight.view(channels, heads, -1)
     folded = torch.einsum("kthd,chd->khtc", value, outward)
     # Each head's shares sum to 1, so that the bias can come with what is shared out.
-    folded = (folded + attention.out_proj.bias / heads).reshape(count, -1, channels)
+    folded = (folded + attention.out_proj.bias / heads).flatten(1, 2)
     return shares.flatten(1, 2).transpose(1, 2) @ folded
 
 

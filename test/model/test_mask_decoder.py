@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from gsva_ros.model import mask_decoder
+from gsva_ros.model.sam import postprocess_masks
 from gsva_ros.model.segment_anything import modeling
 
 
@@ -54,6 +55,17 @@ def test_equals_the_stock_module(decoder, count, size):
                 scale = masks.abs().max().clamp(min=1.0)
                 assert torch.allclose(ours[0][k] / scale, masks[0, 0] / scale, atol=1e-5)
                 assert torch.allclose(ours[1][k], iou[0, 0], atol=1e-4)
+
+
+@torch.inference_mode()
+def test_no_prompts_make_no_masks(decoder):
+    """As of an answer that rejects all that was asked."""
+    channels = decoder.transformer_dim
+    image, positions = torch.randn(2, 1, channels, 5, 6)
+    none = tokens_of(decoder, torch.randn(0, channels))
+    masks, iou = mask_decoder.decode(decoder, image, positions, none)
+    assert (tuple(masks.shape), tuple(iou.shape)) == ((0, 20, 24), (0,))
+    assert postprocess_masks(masks, 32, (32, 20), (50, 30)).shape == (0, 50, 30)
 
 
 def test_gradients_are_those_of_the_stock_module():
