@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .backbone import SCALES, Backbone, Glance
-from .resample import FILTERS, in_strips, resample
+from .resample import columns_first, in_strips, resample
 
 Rgb = NDArray[np.uint8]
 
@@ -59,7 +59,7 @@ def resize(rgb: Rgb | Tensor, height: int, width: int, method: Image.Resampling)
     An array is resized by PIL itself, a tensor on its device, with equal bits.
     """
     if isinstance(rgb, Tensor):
-        if method in FILTERS:
+        if columns_first(rgb.shape[0], rgb.shape[1], method):
             return resample(rgb, height, width, method)
         return resize(rgb.cpu().numpy(), height, width, method).to(rgb.device)
     resized = np.empty((height, width, 3), np.uint8)

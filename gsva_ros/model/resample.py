@@ -19,6 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 PRECISION_BITS = 32 - 8 - 2
+#: Times as tall as wide.
+SLIT = 100
 
 Weights = NDArray[np.float64]
 
@@ -41,6 +43,14 @@ FILTERS: dict[Image.Resampling, tuple[float, Callable[[Weights], Weights]]] = {
     Image.Resampling.BILINEAR: (1.0, _triangle),
     Image.Resampling.BICUBIC: (2.0, _cubic),
 }
+
+
+def columns_first(height: int, width: int, method: Image.Resampling) -> bool:
+    """Whether PIL resizes a picture in the two passes that are known here, columns first.
+
+    A tall slit's rows come first, in newer versions and where it shrinks; other methods sum no weights.
+    """
+    return method in FILTERS and height <= SLIT * width
 
 
 def in_strips(
@@ -67,7 +77,7 @@ def in_strips(
         put(slice(first, last), np.asarray(image.resize((width, last - first), method, box)))
 
     threads = torch.get_num_threads()
-    if threads == 1 or method not in FILTERS:  # the others sum no weights
+    if threads == 1 or not columns_first(image.height, image.width, method):
         strip((0, height))
     else:
         list(_THREADS.map(strip, pairwise(strips(image.height, height, 2 * threads))))

@@ -77,6 +77,19 @@ def test_a_picture_in_strips_is_the_whole_one(torch_threads: Callable[[int], Non
     assert cut > 20
 
 
+@pytest.mark.parametrize("target", [(326, 25), (27, 22)])
+@pytest.mark.parametrize("method", [BILINEAR, BICUBIC])
+def test_a_slit_is_resized_as_pil_does(
+    target: tuple[int, int], method: Image.Resampling, torch_threads: Callable[[int], None]
+) -> None:
+    """Whose rows it resizes first."""
+    torch_threads(3)
+    rgb = frame((220, 2))
+    wanted = by_pil(rgb, *target, method)
+    assert np.array_equal(resize(rgb, *target, method), wanted)
+    assert np.array_equal(resize(torch.from_numpy(rgb), *target, method), wanted)
+
+
 def test_strips_begin_where_rows_of_the_picture_do() -> None:
     assert strips(720, 576, 4) == [0, 144, 288, 432, 576]
     assert strips(7, 5, 4) == [0, 5]
