@@ -52,8 +52,8 @@ from .model.tokenizer import Special
 from .model.writing import Writer, expected_answer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Expressions in one pass: bounds what a pass and its masks take.
-BATCH = 16
+# Expressions in one pass, and ids of several: bound what a pass and its masks take.
+BATCH, IDS = 16, 4096
 # What an answer says that is not an expression.
 LEAD_IN = re.compile(r"^(sure\b|and\b|the masks? of\b|[\s,.:;])+", re.IGNORECASE)
 LEAD_OUT = re.compile(r"([\s,.:;]|\b(is|are))+$", re.IGNORECASE)
@@ -336,14 +336,17 @@ class Engine:
         """Each expression a branch of its own behind the shared prefix, all in one pass."""
         branches = [self.prompt.slot(e) for e in expressions]
         decisions: list[_Decision] = []
-        for start in range(0, len(branches), BATCH):
-            tree = Branches.of(branches[start : start + BATCH])
+        for several in _passes(branches):
+            tree = Branches.of(branches[several])
             hidden = self._behind(frame, len(tree.ids)).branches(tree)
-            logits = self._slot_logits(hidden)
-            decisions += [
-                self._decision(expressions[start + row], logits[row], hidden[row], limit)
-                for row, limit in enumerate(thresholds[start : start + BATCH])
-            ]
+            each = zip(
+                expressions[several],
+                self._slot_logits(hidden),
+                hidden,
+                thresholds[several],
+                strict=True,
+            )
+            decisions += [self._decision(*slot) for slot in each]
         return decisions
 
     def _decide_jointly(
@@ -559,6 +562,18 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
     return device
+
+
+def _passes(branches: Sequence[Sequence[int]]) -> Iterator[slice]:
+    """Which branches are read together: what is said of their ids' attention grows with their square."""
+    start = length = 0
+    for number, branch in enumerate(branches):
+        length += len(branch)
+        if number > start and (number - start == BATCH or length > IDS):
+            yield slice(start, number)
+            start, length = number, len(branch)
+    if branches:
+        yield slice(start, len(branches))
 
 
 def _readable(answer: str) -> str:

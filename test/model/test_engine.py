@@ -21,7 +21,7 @@ from gsva_ros.engine import Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
-from gsva_ros.model.prefix import ROOM
+from gsva_ros.model.prefix import ROOM, Branches
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.model.writing import Writer
 
@@ -282,6 +282,29 @@ def test_more_than_the_room_behind_the_prefix(engine: Engine, rgb: np.ndarray) -
     for slot in together:
         alone = engine.segment(frame, [slot.expression]).slots[0]
         assert alone.p_seg == pytest.approx(slot.p_seg, abs=1e-4)
+
+
+def test_long_expressions_are_read_in_several_passes(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a pass takes grows with the square of its ids."""
+    frame = engine.encode(rgb)
+    asked = [*EXPRESSIONS, "red " * 30 + "mug", *EXPRESSIONS]
+    together = engine.segment(frame, asked)
+    longest = max(len(engine.prompt.slot(e)) for e in asked)
+    monkeypatch.setattr("gsva_ros.engine.IDS", longest)
+    sizes: list[int] = []
+    of = Branches.of
+
+    def counted(sequences: Any) -> Branches:
+        tree = of(sequences)
+        sizes.append(len(tree.ids))
+        return tree
+
+    monkeypatch.setattr(Branches, "of", counted)
+    same(engine.segment(frame, asked), together)
+    assert len(sizes) > 2
+    assert max(sizes) == longest
 
 
 def scripted(engine: Engine, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> None:
