@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -267,7 +268,7 @@ class Engine:
         """Let the model answer a free instruction, token by token, and mask the slots it writes.
 
         Each next token is the likeliest one; where that is [SEG] or [REJ], the threshold chooses
-        between the two.
+        between the two. Where scores are no finite numbers, a slot at fault ends the answer.
 
         Args:
             threshold: as for `segment`.
@@ -303,7 +304,12 @@ class Engine:
         for number in range(steps):
             found = writer.next()
             token = found.word
-            if token == self._eos:
+            finite = math.isfinite(
+                found.scores[token]
+            )  # of numbers that are none, argmax takes one
+            if not finite:
+                decisions.append(_Decision(text, math.nan, True, found.state))
+            if token == self._eos or not finite:
                 complete = True
                 break
             if token in (self._seg, self._rej):

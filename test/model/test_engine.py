@@ -193,6 +193,19 @@ def test_damaged_weights_are_a_fault_and_no_rejection(
     assert not second.fault
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_answer_of_no_numbers_is_a_fault(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    score = Writer._scored
+    monkeypatch.setattr(Writer, "_scored", lambda writer, states: score(writer, states) * value)
+    answer = engine.ask(engine.encode(rgb), "the mug")
+    (slot,) = answer.slots
+    assert "finite" in slot.fault
+    assert not slot.rejected
+    assert (answer.text, answer.tokens) == ("", 0)
+
+
 def test_a_threshold_is_any_real_number(engine: Engine, rgb: np.ndarray) -> None:
     frame = engine.encode(rgb)
     for one in (np.float32(1.0), np.float64(1.0), np.int64(1), Fraction(1)):
