@@ -155,7 +155,7 @@ class LanguageStage:
         """
         Args:
             cache: the file that keeps the encoder's features of every scene; None: it runs in each step.
-            simple: steps after which no scene is asked about in simple expressions alone; at first all are.
+            simple: batches after which none is asked about in simple expressions alone; at first all are.
         """
         self._loss, self._questions, self._frames, self._simple = loss, questions, frames, simple
         self._kept = self._features(cache) if cache else None

@@ -204,7 +204,8 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     if config.objective == "joint":
         return JointStage(loss, questions, stage.symbolic, frames)
     cache = config.out / "clip_tokens.npy" if remembers else None
-    return LanguageStage(loss, questions, frames, cache, config.simple * config.steps)
+    passes = config.steps * config.accumulation
+    return LanguageStage(loss, questions, frames, cache, config.simple * passes)
 
 
 def _scenes(config: Config) -> SceneSet:

@@ -25,6 +25,7 @@ from gsva_ros.programs.train import train
 from gsva_ros.scenes import Expression, SceneSet, joined
 from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.train.config import Config, Data, read_config
+from gsva_ros.train.language import Questions
 from gsva_ros.train.stages import new_mini, task
 from gsva_ros.train.text import Branches
 
@@ -229,6 +230,26 @@ def test_the_seed_decides_what_is_drawn(scenes: Path, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
     assert not torch.equal(first[0], first[1])
+
+
+def test_simple_expressions_give_way_as_late_with_several_passes_a_step(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    about = Questions.about
+
+    def noted(self: Questions, rows: Any, rng: Any, simple: float = 0.0) -> Any:
+        shares.append(simple)
+        return about(self, rows, rng, simple)
+
+    monkeypatch.setattr(Questions, "about", noted)
+    config = stage_config(
+        CONFIGS[2], scenes, tmp_path, model="gsva-mini", steps=4, accumulation=2, simple=0.5
+    )
+    batches = task(config, load_converted(model_directory("gsva-mini")), None).batches
+    for number in range(8):
+        batches[number]
+    assert shares == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_scenes_that_hold_nothing_named_teach_no_masks(scenes: Path, tmp_path: Path) -> None:
