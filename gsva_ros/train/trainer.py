@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -102,6 +103,8 @@ class Trainer:
         self.config, self.task, self.evaluate = config, task, evaluate
         names = {id(p): name for name, p in task.module.named_parameters()}
         self.progress = Progress([names[id(p)] for group in task.groups for p in group["params"]])
+        # accelerate keeps one precision a process, and the run before may have had another.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bfloat16" else "no",
             gradient_accumulation_steps=config.accumulation,

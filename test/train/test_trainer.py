@@ -157,6 +157,14 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
         assert torch.equal(value, resumed[name]), name
 
 
+def test_runs_of_another_precision_follow_one_another(tmp_path: Path) -> None:
+    fields = {"steps": 2, "lora": {"rank": 2}}
+    alone = run(config(tmp_path / "1", precision="float32", **fields))
+    run(config(tmp_path / "2", precision="bfloat16", accumulation=2, **fields))
+    after = run(config(tmp_path / "3", precision="float32", **fields))
+    assert all(torch.equal(value, after[name]) for name, value in alone.items())
+
+
 def test_only_what_is_chosen_is_trained(tmp_path: Path) -> None:
     before = tiny_checkpoint().model.state_dict()
     after = run(config(tmp_path, parts={"mask_decoder": 1e-2}, lora={"rank": 2}))
