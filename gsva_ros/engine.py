@@ -304,9 +304,8 @@ class Engine:
         for number in range(steps):
             found = writer.next()
             token = found.word
-            finite = math.isfinite(
-                found.scores[token]
-            )  # of numbers that are none, argmax takes one
+            # argmax takes a score that is no number for the highest.
+            finite = math.isfinite(found.scores[token])
             if not finite:
                 decisions.append(_Decision(text, math.nan, True, found.state))
             if token == self._eos or not finite:

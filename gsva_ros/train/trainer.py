@@ -251,8 +251,8 @@ class Trainer:
         )
         if math.isnan(figures[how.metric]):
             raise InputError(
-                f"evaluation.metric: {how.metric} counts nothing in {how.cases!r}: choose another, or cases "
-                "with absent expressions for N_acc and with present ones for the others"
+                f"evaluation.metric: {how.metric} counts nothing in {how.cases!r}: choose another, or "
+                "cases with absent expressions for N_acc and with present ones for the others"
             )
         better = figures[how.metric] > self.progress.best
         self.progress.misses = 0 if better else self.progress.misses + 1
