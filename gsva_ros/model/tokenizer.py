@@ -45,7 +45,7 @@ def read_pieces(path: Path) -> sentencepiece.SentencePieceProcessor:
     check_fetched(path)
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter of words that are no UTF-8
         raise InputError(f"{path}: not a sentencepiece model: {one_line(error)}") from error
 
 

@@ -197,7 +197,7 @@ def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
         data = json.loads(config.read_text())
         base, alpha = data["base_model_name_or_path"], float(data["lora_alpha"])
         others = [k for k in ("use_dora", "use_rslora", "alpha_pattern") if data.get(k)]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{config}: not peft's: {one_line(error)}") from error
     if others or not base:
         problem = f"{others[0]} is not supported" if others else "names no base_model_name_or_path"
@@ -233,11 +233,11 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     try:
         places: dict[str, str] = json.loads(index.read_text())["weight_map"]
         names = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        missing = [name for name in names if not (index.parent / name).is_file()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{index}: not an index of shards (weight_map): {one_line(error)}"
         ) from error
-    missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         shown = ", ".join(missing[:3])
         raise CheckpointError(

@@ -552,3 +552,28 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     checkpoint = tiny_checkpoint()
     with pytest.raises(OSError, match=r"model\.safetensors: No space left"):
         save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("model.safetensors.index.json", '{"weight_map": {"lm_head.weight": 1}}', "not an index"),
+        ("model.safetensors.index.json", "[" * 100_000, "not an index"),
+        ("adapter_config.json", "[" * 100_000, "not peft's"),
+    ],
+)
+def test_descriptions_of_weights_that_cannot_be_read(
+    file: str, content: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_text(content)
+    if file.startswith("adapter"):
+        (tmp_path / "adapter_model.bin").touch()
+    with pytest.raises(CheckpointError, match=rf"{file}: {said}"):
+        load(tmp_path)
+
+
+def test_a_tokenizer_of_words_that_are_no_text(llava: Path) -> None:
+    path = llava / "tokenizer.model"
+    path.write_bytes(path.read_bytes().replace(b"<0x00>", b"<\x98x00>"))
+    with pytest.raises(InputError, match=r"tokenizer\.model: not a sentencepiece model"):
+        config_of(llava)
