@@ -221,11 +221,11 @@ class Page:
         session.open(path)
         topics = session.bag.image_topics if session.bag else []
         last = max(1, session.frames() - 1)
-        told = f"{session.name} is open. Say what to look for."
+        more = " Say what to look for."
         if session.bag and session.bag.problems:
-            told += f" Left out: {'; '.join(session.bag.problems[:3])}"
+            more += f" Left out: {'; '.join(session.bag.problems[:3])}"
         return self._all(session, threshold) | {
-            self.status: notice(told),
+            self.status: _told(session, more),
             self.topic: gr.update(
                 choices=topics, value=session.topic or None, visible=len(topics) > 1
             ),
@@ -239,7 +239,8 @@ class Page:
         session.show(topic, 0)
         last = max(1, session.frames() - 1)
         return self._all(session, threshold) | {
-            self.number: gr.update(maximum=last, value=0, visible=session.frames() > 1)
+            self.status: _told(session),
+            self.number: gr.update(maximum=last, value=0, visible=session.frames() > 1),
         }
 
     def scrubbed(self, session: Session, threshold: float, topic: str, number: float) -> Updates:
@@ -247,7 +248,7 @@ class Page:
         if session.bag is None:
             return {}
         session.show(topic or session.topic, int(number))
-        return self._all(session, threshold) | {self.status: notice(f"{session.name} is open.")}
+        return self._all(session, threshold) | {self.status: _told(session)}
 
     def asked(
         self, session: Session, threshold: float, kind: str, words: str,
@@ -379,6 +380,11 @@ class Page:
             for n, correction in sorted(session.corrections.items())
         )
         return notice(" · ".join(said))
+
+
+def _told(session: Session, more: str = "") -> str:
+    """What is open, or why there is nothing to see."""
+    return problem(session.problem) if session.problem else notice(f"{session.name} is open.{more}")
 
 
 def painted_mask(

@@ -54,12 +54,13 @@ class Correction:
 class Session:
     """One visitor's.
 
-    rgb: uint8 [H, W, 3]. frame: the engine's encoding of it, made when first asked. labelled: frames with
-    what is known of them, by where they come from.
+    rgb: uint8 [H, W, 3]. problem: why a bag is open and no picture. frame: the engine's encoding of rgb,
+    made when first asked. labelled: frames with what is known of them, by where they come from.
     """
 
     name: str = ""
     rgb: Picture | None = None
+    problem: str = ""
     frame: Any = None
     answer: Answer | None = None
     bag: Bag | None = None
@@ -69,19 +70,24 @@ class Session:
     labelled: dict[str, tuple[Picture, list[Referring]]] = field(default_factory=dict)
 
     def open(self, path: Path) -> None:
-        """Open a picture or a bag.
+        """Open a picture, or a bag at its first frame: of the first camera that has one to see.
 
         Raises:
             InputError: it is neither; says what is wrong.
         """
         if path.is_dir() or path.suffix.lower() in BAG_SUFFIXES:
             bag = Bag(path)
-            if not bag.image_topics:
+            if not any(bag.frames(topic) for topic in bag.image_topics):
                 bag.close()
-                raise InputError(f"{path.name}: no image topic in this bag; open another one")
+                told = f"{path.name}: no picture in this bag; open another one"
+                raise InputError("; ".join([told, *bag.problems]))
             self.close()
             self.bag = bag
-            self.show(bag.image_topics[0], 0)
+            for topic in bag.image_topics:
+                if bag.frames(topic):
+                    self.show(topic, 0)
+                if self.rgb is not None:  # depth is none
+                    break
             return
         data = path.read_bytes()
         try:
@@ -95,18 +101,22 @@ class Session:
         self._take(path.name, rgb)
 
     def show(self, topic: str, number: int) -> None:
-        """Take the `number`-th frame of a topic of the open bag.
+        """Take the `number`-th frame of a topic of the open bag; `problem` tells why one cannot be seen.
 
         Raises:
-            InputError: no such frame, or it cannot be read.
+            InputError: no such frame.
         """
         assert self.bag is not None
         stamps = list(self.bag.frames(topic))
         if not 0 <= number < len(stamps):
             raise InputError(f"{self.bag.path.name}: {topic} has {len(stamps)} frames")
         stamp = stamps[number]
-        self._take(f"{topic} at {stamp / SECOND:.3f} s", self.bag.rgb(topic, stamp))
-        self.topic = topic
+        self.topic, rgb, problem = topic, None, ""
+        try:
+            rgb = self.bag.rgb(topic, stamp)
+        except InputError as error:
+            problem = str(error)
+        self._take(f"{topic} at {stamp / SECOND:.3f} s", rgb, problem)
 
     def frames(self) -> int:
         """How many frames the shown topic has; 0 without a bag."""
@@ -116,14 +126,11 @@ class Session:
         """Forget the picture and close the bag; what was labelled stays."""
         if self.bag is not None:
             self.bag.close()
-        self.bag, self.topic, self.rgb = None, "", None
-        self._forget()
+        self.bag, self.topic = None, ""
+        self._take("", None)
 
-    def _take(self, name: str, rgb: Picture) -> None:
-        self.name, self.rgb = name, rgb
-        self._forget()
-
-    def _forget(self) -> None:
+    def _take(self, name: str, rgb: Picture | None, problem: str = "") -> None:
+        self.name, self.rgb, self.problem = name, rgb, problem
         self.frame = None
         self._take_answer(None)
 
@@ -138,7 +145,7 @@ class Session:
         """
         rgb, frame = self.rgb, self.frame
         if rgb is None:
-            raise InputError("no picture is open: choose one first")
+            raise InputError(self.problem or "no picture is open: choose one first")
         if frame is None:
             try:
                 frame = engine.encode(rgb)

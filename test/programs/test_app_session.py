@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from page_engine import PageEngine, picture
+from page_engine import PageEngine, picture, recorded
 from pycocotools import mask as rle
 
 from gsva_ros.answer import Answer, Rejection, Slot
@@ -108,6 +108,31 @@ def test_a_bag_is_scrubbed() -> None:
     assert session.frames() == 0
     with pytest.raises(InputError, match="no picture is open"):
         session.look(PageEngine())
+
+
+def test_a_bag_opens_at_a_camera_that_has_something_to_see(tmp_path: Path) -> None:
+    """Depth beside the camera and topics without a message often come first by name."""
+    session = Session()
+    frames = [("/cam/aligned_depth", "16UC1"), ("/cam/color", "rgb8")]
+    session.open(recorded(tmp_path / "bag", frames, silent=["/a/image"]))
+    assert (session.topic, session.problem) == ("/cam/color", "")
+    assert session.rgb is not None
+    with pytest.raises(InputError, match="no picture in this bag"):
+        session.open(recorded(tmp_path / "empty", [], silent=["/a/image"]))
+    assert session.topic == "/cam/color", "which stays"
+
+
+def test_a_frame_that_cannot_be_read_leaves_no_other_one_open(tmp_path: Path) -> None:
+    session, engine = Session(), PageEngine()
+    session.open(recorded(tmp_path / "bag", [("/cam", e) for e in ("odd", "rgb8", "odd")]))
+    assert "unknown encoding 'odd'" in session.problem
+    assert session.frames() == 3, "and the others can be reached"
+    session.show("/cam", 1)
+    session.segment(engine, ["red"])
+    session.show("/cam", 2)
+    assert session.answer is None
+    with pytest.raises(InputError, match="unknown encoding 'odd'"):
+        session.segment(engine, ["red"])
 
 
 def test_masks_are_saved_as_pictures(shown: tuple[Session, PageEngine], tmp_path: Path) -> None:

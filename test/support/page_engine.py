@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from fake_engine import COLOURS
+from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
+from gsva_ros.interfaces import whole_bag
 from gsva_ros.masks import trimmed
 
 #: p([SEG]) of a colour that is there, by name; one that is not has ABSENT.
@@ -79,3 +82,19 @@ def picture() -> np.ndarray:
     rgb[40:120, 40:120] = COLOURS["red"]
     rgb[100:200, 200:280] = COLOURS["blue"]
     return rgb
+
+
+def recorded(folder: Path, frames: Sequence[tuple[str, str]], silent: Sequence[str] = ()) -> Path:
+    """A bag of `picture`s, one a second, by topic and what encoding they claim; silent: topics without."""
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    kind = "sensor_msgs/msg/Image"
+    Image, Header = types.types[kind], types.types["std_msgs/msg/Header"]
+    Time = types.types["builtin_interfaces/msg/Time"]
+    with whole_bag(folder) as writer:
+        topics = dict.fromkeys([*silent, *(topic for topic, _ in frames)])
+        ids = {topic: writer.add_connection(topic, kind, typestore=types) for topic in topics}
+        for second, (topic, encoding) in enumerate(frames, start=1):
+            data = picture().reshape(-1)
+            image = Image(Header(Time(second, 0), "camera"), 240, 320, encoding, 0, 960, data)
+            writer.write(ids[topic], second * 10**9, types.serialize_cdr(image, kind))
+    return folder
