@@ -156,17 +156,19 @@ class Page:
         ]  # fmt: skip
         on = self._on
         on(self.file.upload, self.opened, [*look, self.file], everything)
-        on(self.bag.input, self.chosen, [*look, self.bag], everything)
-        on(self.topic.input, self.turned, [*look, self.topic], everything)
+        # `change` and not `input`: that comes twice for one choice, also where a list is left as it was,
+        # and not at all for a slider's reset. What this program changes itself is found open already.
+        on(self.bag.change, self.chosen, [*look, self.bag], everything)
+        on(self.topic.change, self.turned, [*look, self.topic], everything)
         moved = [*look, self.topic, self.number]
-        on(self.number.input, self.scrubbed, moved, everything, trigger_mode="always_last")
+        on(self.number.change, self.scrubbed, moved, everything, trigger_mode="always_last")
         asked = [*look, self.kind, self.words]
         for trigger in (self.run.click, self.words.submit):
             on(trigger, self.asked, asked, everything, concurrency_id="engine", concurrency_limit=1)
         seen = [*look, self.shown]
         drawn = [self.session, self.status, self.picture, self.rows, self.labels]
         live = {"trigger_mode": "always_last", "show_progress": "hidden"}
-        on(self.threshold.input, self.redrawn, seen, drawn, **live)
+        on(self.threshold.change, self.redrawn, seen, drawn, **live)
         on(self.shown.input, self.redrawn, seen, drawn, **live)
         saved = [self.session, self.status, self.saved]
         on(self.masks.click, self.saved_masks, look, saved)
@@ -190,9 +192,10 @@ class Page:
         @wraps(does)
         def call(session: Session | None, threshold: float, *values: Any) -> Updates:
             session = session or Session()
-            updates: Updates = {self.session: session, self.status: notice("")}
+            updates: Updates = {self.session: session}
             try:
-                return updates | does(session, float(threshold), *values)
+                done = does(session, float(threshold), *values)
+                return updates | {self.status: notice("")} | done if done else updates
             except (InputError, ExpressionError, OSError) as error:
                 return updates | {self.status: problem(error)}
             except MemoryError:
@@ -213,9 +216,10 @@ class Page:
 
     def chosen(self, session: Session, threshold: float, name: str | None) -> Updates:
         """One of the known bags was chosen."""
-        if name not in self.known:
+        path = self.known.get(name or "")
+        if path is None or path == session.source:
             return {}
-        return self._open(session, threshold, self.known[name])
+        return self._open(session, threshold, path)
 
     def _open(self, session: Session, threshold: float, path: Path) -> Updates:
         session.open(path)
@@ -234,7 +238,7 @@ class Page:
 
     def turned(self, session: Session, threshold: float, topic: str) -> Updates:
         """Another camera of the bag was chosen."""
-        if session.bag is None:
+        if session.bag is None or topic == session.topic:
             return {}
         session.show(topic, 0)
         last = max(1, session.frames() - 1)
@@ -245,9 +249,10 @@ class Page:
 
     def scrubbed(self, session: Session, threshold: float, topic: str, number: float) -> Updates:
         """Another frame of the bag was chosen."""
-        if session.bag is None:
+        topic = topic or session.topic
+        if session.bag is None or (topic, int(number)) == (session.topic, session.number):
             return {}
-        session.show(topic or session.topic, int(number))
+        session.show(topic, int(number))
         return self._all(session, threshold) | {self.status: _told(session)}
 
     def asked(

@@ -54,10 +54,12 @@ class Correction:
 class Session:
     """One visitor's.
 
+    source: the file that is open. number: the frame of `topic` that is shown.
     rgb: uint8 [H, W, 3]. problem: why a bag is open and no picture. frame: the engine's encoding of rgb,
     made when first asked. labelled: frames with what is known of them, by where they come from.
     """
 
+    source: Path | None = None
     name: str = ""
     rgb: Picture | None = None
     problem: str = ""
@@ -65,6 +67,7 @@ class Session:
     answer: Answer | None = None
     bag: Bag | None = None
     topic: str = ""
+    number: int = 0
     corrections: dict[int, Correction] = field(default_factory=dict)
     painting: tuple[int, float] | None = None  # the slot in the editor, and its threshold
     labelled: dict[str, tuple[Picture, list[Referring]]] = field(default_factory=dict)
@@ -82,7 +85,7 @@ class Session:
                 told = f"{path.name}: no picture in this bag; open another one"
                 raise InputError("; ".join([told, *bag.problems]))
             self.close()
-            self.bag = bag
+            self.source, self.bag = path, bag
             for topic in bag.image_topics:
                 if bag.frames(topic):
                     self.show(topic, 0)
@@ -98,6 +101,7 @@ class Session:
                 "open a .png, .jpg, .mcap or .db3 file"
             ) from error
         self.close()
+        self.source = path
         self._take(path.name, rgb)
 
     def show(self, topic: str, number: int) -> None:
@@ -111,7 +115,8 @@ class Session:
         if not 0 <= number < len(stamps):
             raise InputError(f"{self.bag.path.name}: {topic} has {len(stamps)} frames")
         stamp = stamps[number]
-        self.topic, rgb, problem = topic, None, ""
+        self.topic, self.number = topic, number
+        rgb, problem = None, ""
         try:
             rgb = self.bag.rgb(topic, stamp)
         except InputError as error:
@@ -126,7 +131,7 @@ class Session:
         """Forget the picture and close the bag; what was labelled stays."""
         if self.bag is not None:
             self.bag.close()
-        self.bag, self.topic = None, ""
+        self.source, self.bag, self.topic, self.number = None, None, "", 0
         self._take("", None)
 
     def _take(self, name: str, rgb: Picture | None, problem: str = "") -> None:

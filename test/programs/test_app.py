@@ -17,6 +17,7 @@ from page_engine import PageEngine, picture
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.programs.app_page import Page
+from gsva_ros.programs.app_session import Session
 from gsva_ros.programs.page import own_folder, serve
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "tabletop"
@@ -113,6 +114,9 @@ def test_the_slider_decides_anew_without_the_model(app: App, visitor: browser.Vi
     slider.focus()
     slider.press("Home")
     wait_for_row(visitor, 3, "SEGMENTED")
+    visitor.page.click("#threshold button")  # back to the model's own
+    wait_for_row(visitor, 3, "REJECTED")
+    wait_for_row(visitor, 2, "SEGMENTED")
     assert app.engine.asked == before
 
 
@@ -164,6 +168,27 @@ def test_a_bag_is_scrubbed(app: App, visitor: browser.Visitor) -> None:
     told(visitor, "/camera/image at 7.750 s is open")
     ask(visitor, "green")
     wait_for_row(visitor, 1, "REJECTED")
+    visitor.page.click("#bag input")
+    visitor.page.keyboard.press("Tab")
+    visitor.page.wait_for_timeout(500)
+    told(visitor, "Answered in")  # the list was left as it was
+    assert field.input_value() == "27"
+    assert len(rows(visitor)) == 1
+    visitor.page.click("#number button")
+    told(visitor, "/camera/image at 1.000 s is open")
+    assert rows(visitor) == []
+
+
+def test_a_bag_is_opened_once_for_a_choice(app: App, visitor: browser.Visitor) -> None:
+    """Gradio tells of a choice in a list twice, at once."""
+    opened = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "open", lambda _, path: opened.append(path))
+        visitor.page.click("#bag input")
+        visitor.page.locator("[role=option]").first.click()
+        told(visitor, "is open")
+        visitor.page.wait_for_timeout(500)
+    assert opened == [DEMO]
 
 
 def test_masks_and_results_are_downloaded(
