@@ -152,7 +152,7 @@ class Page:
         look = [self.session, self.threshold]
         everything = [
             self.session, self.status, self.topic, self.number, self.picture, self.shown, self.rows,
-            self.text, self.slot, self.labels, self.editor, self.painted, self.bag,
+            self.text, self.slot, self.labels, self.editor, self.painted, self.bag, self.saved,
         ]  # fmt: skip
         on = self._on
         on(self.file.upload, self.opened, [*look, self.file], everything)
@@ -166,7 +166,7 @@ class Page:
         for trigger in (self.run.click, self.words.submit):
             on(trigger, self.asked, asked, everything, concurrency_id="engine", concurrency_limit=1)
         seen = [*look, self.shown]
-        drawn = [self.session, self.status, self.picture, self.rows, self.labels]
+        drawn = [self.session, self.status, self.picture, self.rows, self.labels, self.saved]
         live = {"trigger_mode": "always_last", "show_progress": "hidden"}
         on(self.threshold.change, self.redrawn, seen, drawn, **live)
         on(self.shown.input, self.redrawn, seen, drawn, **live)
@@ -179,9 +179,9 @@ class Page:
         on(self.absent.click, self.said_absent, said, labelled)
         on(self.paint.click, self.painting, [*look, self.slot], labelled)
         on(self.painted.click, self.took_painted, [*said, self.editor], labelled)
-        kept = [self.session, self.status, self.labels]
+        kept = [self.session, self.status, self.labels, self.labelled]
         on(self.keep.click, self.kept, look, kept)
-        on(self.export.click, self.exported, look, [*kept, self.labelled])
+        on(self.export.click, self.exported, look, kept)
 
     def _on(
         self, trigger: Any, does: Callable[..., Updates], inputs: Sequence[Any],
@@ -348,7 +348,11 @@ class Page:
         """The frame goes to the labelled ones."""
         count = session.keep()
         told = f"Kept with {count} labels: {len(session.labelled)} frames are labelled so far."
-        return {self.status: notice(told), self.labels: self._labels(session)}
+        return {
+            self.status: notice(told),
+            self.labels: self._labels(session),
+            self.labelled: gr.update(value=None, visible=False),  # it lacks this one
+        }
 
     def exported(self, session: Session, threshold: float) -> Updates:
         """The labelled frames as a bag."""
@@ -375,6 +379,7 @@ class Page:
             self.picture: session.overlay(threshold, shown),
             self.rows: outcomes(rows, NOTHING),
             self.labels: self._labels(session),
+            self.saved: gr.update(value=None, visible=False),  # of another answer, or threshold
         }
 
     def _labels(self, session: Session) -> str:

@@ -208,6 +208,8 @@ def test_masks_and_results_are_downloaded(
         a["caption"] for a in json.loads((tmp_path / "answer.json").read_text())["annotations"]
     ]
     assert captions == ["red", "blue", "green"]
+    ask(visitor, "blue")
+    link.wait_for(state="detached")  # it is of the answer before
 
 
 def test_a_labelled_bag_is_made_by_looking(
@@ -263,6 +265,8 @@ def test_a_labelled_bag_is_made_by_looking(
     assert known["blue"].mask is not None
     assert (known["blue"].mask & blue).sum() == blue.sum(), "the answer's mask was the first paint"
     assert (known["blue"].mask & ~blue).sum() > 100, "and the brush added to it"
+    page.click("#keep")
+    link.wait_for(state="detached")  # a frame was kept since
 
 
 def test_two_people_do_not_see_each_others_pictures(
