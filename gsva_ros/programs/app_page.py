@@ -384,7 +384,9 @@ class Page:
 
     def _labels(self, session: Session) -> str:
         if session.answer is None or not session.corrections:
-            return notice("Nothing is labelled on this frame.")
+            count = session.kept()
+            kept = f"This frame was kept with {count} labels; keeping it again replaces them."
+            return notice(kept if count else "Nothing is labelled on this frame.")
         said = (
             f"{session.answer.slots[n].expression}: {correction.label.value}"
             for n, correction in sorted(session.corrections.items())

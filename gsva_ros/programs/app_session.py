@@ -250,11 +250,21 @@ class Session:
                 raise InputError(
                     f"{each.expression!r} is labelled in two ways: say one thing of it"
                 )
-        # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
-        pixels = hashlib.sha256(self.rgb.tobytes()).hexdigest()
-        key = f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
-        self.labelled[key] = (self.rgb, truth)
+        self.labelled[self._key(self.rgb)] = (self.rgb, truth)
         return len(truth)
+
+    def kept(self) -> int:
+        """With how many labels the shown frame was kept; 0: it was not."""
+        if self.rgb is None or not self.labelled:
+            return 0
+        _, truth = self.labelled.get(self._key(self.rgb), (None, []))
+        return len(truth)
+
+    def _key(self, rgb: Picture) -> str:
+        """What the shown frame is known by among the labelled ones."""
+        # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
+        pixels = hashlib.sha256(rgb.tobytes()).hexdigest()
+        return f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
 
 
 def decided_at(slot: Slot, threshold: float) -> Slot:

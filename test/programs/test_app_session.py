@@ -180,10 +180,16 @@ def test_labels_become_a_bag_that_carries_its_truth(
     session.correct(2, Correction(Label.ABSENT), 0.5)
     assert session.keep() == 3
     assert session.keep() == 3, "the same frame again replaces itself"
+    assert session.kept() == 3
     session.open(DEMO)
+    assert session.kept() == 0
     session.segment(engine, ["red"])
     session.correct(0, Correction(Label.RIGHT), 0.5)
     session.keep()
+    session.show("/camera/image", 1)
+    assert session.kept() == 0
+    session.show("/camera/image", 0)
+    assert session.kept() == 1, "it was labelled before"
     assert len(session.labelled) == 2
     folder, archive = write_labelled(tmp_path, session.labelled)
     assert "labelled/metadata.yaml" in zipfile.ZipFile(archive).namelist()
