@@ -226,8 +226,8 @@ class Page:
         topics = session.bag.image_topics if session.bag else []
         last = max(1, session.frames() - 1)
         more = " Say what to look for."
-        if session.bag and session.bag.problems:
-            more += f" Left out: {'; '.join(session.bag.problems[:3])}"
+        if left_out := session.left_out():
+            more += f" Left out: {'; '.join(left_out[:3])}"
         return self._all(session, threshold) | {
             self.status: _told(session, more),
             self.topic: gr.update(

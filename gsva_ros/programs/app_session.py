@@ -79,11 +79,14 @@ class Session:
             InputError: it is neither; says what is wrong.
         """
         if path.is_dir() or path.suffix.lower() in BAG_SUFFIXES:
-            bag = Bag(path)
+            try:
+                bag = Bag(path)
+            except InputError as error:
+                raise InputError(_named(str(error), path)) from error
             if not any(bag.frames(topic) for topic in bag.image_topics):
                 bag.close()
                 told = f"{path.name}: no picture in this bag; open another one"
-                raise InputError("; ".join([told, *bag.problems]))
+                raise InputError(_named("; ".join([told, *bag.problems]), path))
             self.close()
             self.source, self.bag = path, bag
             for topic in bag.image_topics:
@@ -120,8 +123,12 @@ class Session:
         try:
             rgb = self.bag.rgb(topic, stamp)
         except InputError as error:
-            problem = str(error)
+            problem = _named(str(error), self.bag.path)
         self._take(f"{topic} at {stamp / SECOND:.3f} s", rgb, problem)
+
+    def left_out(self) -> list[str]:
+        """What cannot be read of the open bag."""
+        return [_named(problem, self.bag.path) for problem in self.bag.problems] if self.bag else []
 
     def frames(self) -> int:
         """How many frames the shown topic has; 0 without a bag."""
@@ -265,6 +272,11 @@ class Session:
         # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
         pixels = hashlib.sha256(rgb.tobytes()).hexdigest()
         return f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
+
+
+def _named(message: str, path: Path) -> str:
+    """A message that calls a file by its name: the folder of an upload says nothing to whoever sent it."""
+    return message.replace(str(path), path.name)
 
 
 def decided_at(slot: Slot, threshold: float) -> Slot:

@@ -86,8 +86,9 @@ def test_a_bad_file_is_told_and_the_picture_stays(
 ) -> None:
     session, _ = shown
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) as told:
         session.open(tmp_path / name)
+    assert str(tmp_path) not in str(told.value), "uploads lie in folders that say nothing"
     assert session.name == "blocks.png"
     assert session.answer is not None
 
