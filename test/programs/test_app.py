@@ -293,9 +293,11 @@ def test_two_people_do_not_see_each_others_pictures(
 @pytest.mark.parametrize("width", [1280, 400])
 def test_nothing_is_cut_off(app: App, chromium: browser.Browser, width: int) -> None:
     with chromium.visit(app.address, width) as someone:
-        opened(someone, app, "red\n" + "the very long expression " * 3)
+        opened(someone, app, "x" * 98 + "\n" + "the very long expression " * 3)
         assert someone.overflow() <= 0
-        for selector in ("#run", "#words textarea", "#picture img", ".outcomes li"):
+        for selector in (
+            "#run", "#words textarea", "#picture img", ".outcomes li", "#shown label span"
+        ):  # fmt: skip
             box = someone.page.locator(selector).first.bounding_box()
             assert box is not None
             assert box["x"] >= 0
