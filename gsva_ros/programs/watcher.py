@@ -69,6 +69,7 @@ class Camera:
 
     frames: dict[int, Any] = field(default_factory=dict)
     received: float = 0.0  # monotonic seconds
+    depth: bool = False  # no camera to look through or to ask about, as a frame has shown
     answered: NDArray[np.uint8] | None = None
     answered_stamp: int = 0
 
@@ -135,10 +136,11 @@ class Watcher:
         return qos.IMAGE["best_effort"]
 
     def _on_frame(self, topic: str, msg: Any) -> None:
-        if getattr(msg, "encoding", "") in DEPTH:
-            return
         with self._lock:
             camera = self._cameras[topic]
+            camera.depth = getattr(msg, "encoding", "") in DEPTH
+            if camera.depth:
+                return
             stamp = nanoseconds(msg.header.stamp)
             camera.frames.pop(stamp, None)  # a bag that is played again: the newest is the last
             camera.frames[stamp] = msg
@@ -193,7 +195,7 @@ class Watcher:
     def cameras(self) -> list[str]:
         """Topics of the cameras that have sent pictures, or may yet."""
         with self._lock:
-            return sorted(self._cameras)
+            return sorted(topic for topic, camera in self._cameras.items() if not camera.depth)
 
     def newest(self, topic: str) -> tuple[NDArray[np.uint8] | None, float]:
         """A camera's newest frame, uint8 [H, W, 3], and the seconds since it came; None: none yet."""

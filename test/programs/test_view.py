@@ -15,7 +15,9 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import FAKE, Client, NodeProcess, blocks
+from sensor_msgs.msg import Image
 
+from gsva_ros.conversions import fill_image
 from gsva_ros.programs.page import own_folder, serve
 from gsva_ros.programs.view_page import ViewPage, health
 from gsva_ros.programs.watcher import Watcher
@@ -27,26 +29,30 @@ def isolated() -> None:
 
 
 class Stage:
-    """A node with two cameras, a robot that publishes frames on both, and the view."""
+    """A node with two cameras and depth, a robot that publishes frames on all, and the view."""
 
     def __init__(self) -> None:
-        self.node = NodeProcess(FAKE, {"image_topics": "[image, wrist]"})
-        self.robot = Client(cameras=("image", "wrist"))
+        topics = {"image_topics": "[image, wrist]", "depth_topics": "[aligned_depth]"}
+        self.node = NodeProcess(FAKE, topics)
+        self.robot = Client(cameras=("image", "wrist", "aligned_depth"))
         self.robot.connect(self.node)
         self.watcher = Watcher("/test/gsva")
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.film, daemon=True)
         self.thread.start()
-        self.robot.wait(lambda: len(self.watcher.cameras()) == 2, what="both cameras")
+        cameras = ["/test/image", "/test/wrist"]
+        self.robot.wait(lambda: self.watcher.cameras() == cameras, what="cameras without depth")
 
     def film(self) -> None:
-        """Frames on both cameras until stopped; the wrist's is all green."""
+        """Frames on all topics until stopped; the wrist's is all green."""
         rgb, _ = blocks()
         green = np.full((60, 80, 3), (0, 255, 0), np.uint8)
+        depth = fill_image(Image(), np.full(rgb.shape[:2], 1000, np.uint16), "16UC1")
         while not self.stop.wait(0.1):
             now = time.time()
             self.robot.frame(rgb, stamp=now, camera="image")
             self.robot.frame(green, stamp=now, camera="wrist")
+            self.robot.cameras["aligned_depth"].publish(depth)
 
     def close(self) -> None:
         self.stop.set()
