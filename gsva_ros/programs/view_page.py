@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gsva_ros.conversions import expressions_in
 from gsva_ros.overlay import colour_of
 from gsva_ros.programs.page import Row, notice, outcomes, problem
-from gsva_ros.programs.watcher import OTHER_CLOCK, Ended, Watcher
+from gsva_ros.programs.watcher import Ended, Watcher
 
 #: Seconds between two looks of a page.
 PERIOD = 0.5
@@ -157,9 +157,10 @@ def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
 
 
 def _row(ended: Ended) -> Row:
-    known = math.isfinite(ended.age) and abs(ended.age) < OTHER_CLOCK
-    age = f"frame {ended.age:.2f} s old" if known else "frame of another clock"
-    where = f" · {ended.camera}" if ended.camera else ""
-    detail = f"{ended.detail} · {1000 * ended.latency:.0f} ms · {age}{where} · {ended.instruction}"
+    age = "frame of another clock" if math.isinf(ended.age) else f"frame {ended.age:.2f} s old"
+    if math.isnan(ended.age):
+        age = ""
+    took = f"{1000 * ended.latency:.0f} ms"
+    parts = (ended.detail, took, age, ended.camera, ended.instruction)
     colour = colour_of(ended.slot) if ended.outcome == "SEGMENTED" else None
-    return Row(ended.expression, ended.outcome, detail.removeprefix(" · "), colour)
+    return Row(ended.expression, ended.outcome, " · ".join(part for part in parts if part), colour)

@@ -45,13 +45,14 @@ DEPTH = ("16UC1", "32FC1", "mono16")
 FRAMES, OUTCOMES = 15, 60
 #: Seconds between two looks for cameras.
 LOOK_AROUND = 1.0
-#: Ages beyond this, in seconds, mean another clock, as of a bag.
-OTHER_CLOCK = 86400.0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How an expression of an instruction ended. latency and age in seconds; age NaN: clocks differ."""
+    """How an expression of an instruction ended.
+
+    latency and age (of the frame) in seconds; age NaN: there was no frame; inf: clocks differ.
+    """
 
     instruction: str
     camera: str
@@ -234,6 +235,9 @@ class Watcher:
 
 def _ended(msg: Segmentation, outcome: Any) -> Ended:
     name = outcome_name(outcome.outcome)
+    age = float(msg.timings.frame_age)
+    if math.isnan(age) and nanoseconds(msg.header.stamp):
+        age = math.inf  # as of a bag that is played
     detail = outcome.reason
     for instance in msg.instances:
         if instance.slot == outcome.slot:
@@ -246,7 +250,7 @@ def _ended(msg: Segmentation, outcome: Any) -> Ended:
         name,
         detail,
         float(msg.timings.queue + msg.timings.total),
-        float(msg.timings.frame_age),
+        age,
     )
 
 

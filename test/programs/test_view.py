@@ -134,7 +134,9 @@ def test_expired_and_cancelled_are_seen(stage: Stage, visitor: browser.Visitor) 
     assert "⏱" in row(visitor, "late", "EXPIRED")
     stage.robot.ask(["red"], id="dropped", not_before=later)
     stage.robot.ask(id="dropped", mode=2)
-    assert "⊘" in row(visitor, "dropped", "CANCELLED")
+    cancelled = row(visitor, "dropped", "CANCELLED")
+    assert "⊘" in cancelled
+    assert "frame" not in cancelled, "there was none"
 
 
 def test_an_instruction_on_every_frame_is_stopped(visitor: browser.Visitor) -> None:
