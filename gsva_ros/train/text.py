@@ -80,7 +80,7 @@ class Branches:
             size = how_many(rng) if asked else 1 if draw < 0.8 else int(rng.integers(2, 4))
             chosen = [order[(number + k) % len(order)] for k in range(size)]
             if rng.random() < self.unseen:
-                chosen[0] = self._unseen(chosen[0], rng)
+                chosen[0] = self._unseen(chosen[0], expressions, rng)
             chosen = [self._reworded(e, rng) for e in chosen]
             branch = self._ask(chosen, rng) if asked else self._segment(chosen)
             room -= len(branch.ids)
@@ -96,10 +96,17 @@ class Branches:
     def _reworded(self, expression: Expression, rng: np.random.Generator) -> Expression:
         return replace(expression, text=reworded(expression.text, self.vocabulary, rng))
 
-    def _unseen(self, like: Expression, rng: np.random.Generator) -> Expression:
-        """A thing that no scene holds, in the form of an expression, or in one that seen things come in."""
+    def _unseen(
+        self, like: Expression, expressions: list[Expression], rng: np.random.Generator
+    ) -> Expression:
+        """A thing that no scene holds, in the form of an expression, or in one that seen things come in.
+
+        Photographs show some of them: what an expression of the same picture names is not drawn.
+        """
         listed = rng.random() < 2 / 3
-        noun = str(rng.choice(self.unknown)) if listed else invented(self.vocabulary, rng)
+        there = {word for e in expressions if e.targets for word in e.text.split()}
+        absent = [n for n in self.unknown if not there & {n, plural(n)}]
+        noun = str(rng.choice(absent)) if listed else invented(self.vocabulary, rng)
         colour = str(rng.choice(self.vocabulary.colours))
         form = str(rng.choice(["the {n}", "the {c} {n}", "a {n}", "all {ns}", "the {ns}"]))
         text = form.format(n=noun, c=colour, ns=plural(noun))

@@ -33,7 +33,7 @@ def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
     held_out = {word for noun in HELD_OUT for word in (noun, plural(noun))}
     shapes = set()
     for expression in like:
-        asked = branches._unseen(expression, rng)
+        asked = branches._unseen(expression, like, rng)
         words = asked.text.split()
         assert asked == Expression(asked.text, "unseen", ())
         listed += bool(nouns & set(words))
@@ -41,6 +41,20 @@ def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
         shapes |= set(words) & {"left", "under", "without", "between", "all", "second", "not"}
     assert {"left", "all", "between"} <= shapes
     assert 0.5 < listed / len(like) < 0.8  # the others are invented
+
+
+def test_what_a_picture_shows_is_not_asked_for_as_absent() -> None:
+    """Photographs show things that no scene holds."""
+    prompt = SimpleNamespace(tokenizer=SimpleNamespace(ids=dict.fromkeys(Special, 0)))
+    branches = Branches(prompt, Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
+    branches.unknown = ["person", "chair", "clock"]
+    shown = [Expression("the person", "one", (1,)), Expression("all chairs", "several", (2, 3))]
+    shown.append(Expression("the clock", "no such kind", ()))
+    rng = np.random.default_rng(0)
+    asked = [branches._unseen(shown[0], shown, rng).text for _ in range(300)]
+    words = {word for text in asked for word in text.split()}
+    assert "clock" in words
+    assert not words & {"person", "persons", "chair", "chairs"}
 
 
 def test_invented_words_are_no_names_and_never_run_out() -> None:
