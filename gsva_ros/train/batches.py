@@ -19,11 +19,11 @@ from torch import Tensor
 from ..errors import InputError
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
-from ..model.losses import IGNORE
 from ..model.prompt import Prompt
 from ..model.sam import SamPreprocessor
 from .conversations import Conversations, Row
 from .movable import Movable
+from .packing import Laid, lay
 from .sources.sample import Sample
 
 
@@ -36,9 +36,7 @@ class Batch(Movable):
         sam_pixel_values: float32 [B, 3, S, S], SAM's.
         resized: (height, width) of each picture in SAM's padded square.
         before, after: int64 [.], the ids around a picture's tokens.
-        ids: int64 [B, L], the rows' ids one behind another; 0 behind the last.
-        labels: int64 [B, L], IGNORE where nothing is learnt.
-        branch: int64 [B, L], each id's row, from 0; -1 behind the last.
+        laid: the rows as branches behind their pictures; labels are IGNORE where nothing is learnt.
         masks: for each picture, the masks of its rows' slots, float32 [K, H, W].
     """
 
@@ -47,26 +45,8 @@ class Batch(Movable):
     resized: list[tuple[int, int]]
     before: Tensor
     after: Tensor
-    ids: Tensor
-    labels: Tensor
-    branch: Tensor
+    laid: Laid
     masks: list[Tensor]
-
-
-def pack(rows: Sequence[Sequence[Row]]) -> tuple[Tensor, Tensor, Tensor]:
-    """`ids`, `labels` and `branch` of a batch, of each picture's rows."""
-    length = max(sum(len(row.ids) for row in of_image) for of_image in rows)
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    labels, branch = torch.full_like(ids, IGNORE), torch.full_like(ids, -1)
-    for i, of_image in enumerate(rows):
-        start = 0
-        for number, row in enumerate(of_image):
-            end = start + len(row.ids)
-            ids[i, start:end] = torch.tensor(row.ids)
-            labels[i, start:end] = torch.tensor(row.labels)
-            branch[i, start:end] = number
-            start = end
-    return ids, labels, branch
 
 
 class Batcher:
@@ -81,8 +61,8 @@ class Batcher:
         self._sam = SamPreprocessor.of(config.sam)
         self._slots = {config.seg_token_id, config.rej_token_id}
         prompt = conversations.prompt
-        prefix = len(prompt.before_image) + config.image_tokens + len(prompt.after_image)
-        self._longest = int(config.llm["max_position_embeddings"]) - prefix
+        self._prefix = len(prompt.before_image) + config.image_tokens + len(prompt.after_image)
+        self._longest = int(config.llm["max_position_embeddings"]) - self._prefix
 
     def __call__(self, drawn: Sequence[tuple[Sample, np.random.Generator]]) -> Batch:
         """Samples, each with the generator that its words are drawn with."""
@@ -90,16 +70,13 @@ class Batcher:
         rows = [[self._cut(row) for row in of_image] for of_image in rows]
         images = [jittered(sample.image, self._jitter, rng) for sample, rng in drawn]
         before, after = around(self.conversations.prompt)
-        ids, labels, branch = pack(rows)
         return Batch(
             pixel_values=torch.stack([self._clip(image) for image in images]),
             sam_pixel_values=torch.stack([self._sam(image) for image in images]),
             resized=[self._sam.resized(*image.shape[:2]) for image in images],
             before=before,
             after=after,
-            ids=ids,
-            labels=labels,
-            branch=branch,
+            laid=lay(self._prefix, rows),
             masks=[
                 torch.from_numpy(np.concatenate([row.masks for row in of_image])).float()
                 for of_image in rows

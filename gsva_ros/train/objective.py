@@ -6,7 +6,6 @@ Source: the training branch of the official GSVA's `model_forward` (618dc79), an
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model.config import GSVAConfig
@@ -31,12 +30,13 @@ class GSVAObjective(nn.Module):
         config = self.model.config
         hidden = read(self.model, batch)
         logits = self.model.lm_head(hidden)
-        is_seg, is_rej = batch.ids == config.seg_token_id, batch.ids == config.rej_token_id
+        ids = batch.laid.ids
+        is_seg, is_rej = ids == config.seg_token_id, ids == config.rej_token_id
         pred_masks = [
             self._masks(batch, image, hidden[image], is_seg[image], is_rej[image])
             for image in range(len(batch.masks))
         ]
-        loss = gsva_loss(logits, batch.labels, pred_masks, batch.masks)
+        loss = gsva_loss(logits, batch.laid.labels, pred_masks, batch.masks)
         return loss.total, _figures(loss, logits, is_seg, is_rej, config)
 
     def _masks(
@@ -60,43 +60,25 @@ def read(model: GSVA, batch: Batch) -> Tensor:
     """The last hidden states of the rows' ids [B, L, D], each row behind its picture."""
     with torch.set_grad_enabled(_trained(model.model.vision_tower)):
         clip_tokens = model.encode_clip(batch.pixel_values)
-    count = len(batch.ids)
+    laid, count = batch.laid, len(batch.laid.ids)
     x = torch.cat(
         [
             model.embed(batch.before).expand(count, -1, -1),
             model.project(clip_tokens),
             model.embed(batch.after).expand(count, -1, -1),
-            model.embed(batch.ids),
+            model.embed(laid.ids),
         ],
         1,
     )
-    prefix = x.shape[1] - batch.ids.shape[1]
-    branch = F.pad(
-        batch.branch + 1, (prefix, 0)
-    )  # 0: the prefix, and what stands behind the last row
-    place = torch.arange(x.shape[1], device=x.device)
-    same = branch[:, :, None] == branch[:, None, :]
-    shared = place < prefix
-    allowed = (place[:, None] >= place) & (same | shared)
-    bias = torch.zeros(allowed.shape, device=x.device, dtype=x.dtype)
-    bias.masked_fill_(~allowed, torch.finfo(x.dtype).min)
-    positions = _positions(branch, prefix)
-    return model.language(x, attention_mask=bias[:, None], position_ids=positions).hidden_last[
-        :, prefix:
-    ]
+    bias = torch.zeros(laid.allowed.shape, device=x.device, dtype=x.dtype)
+    bias.masked_fill_(~laid.allowed, torch.finfo(x.dtype).min)
+    hidden = model.language(x, attention_mask=bias, position_ids=laid.position_ids).hidden_last
+    return hidden[:, -laid.ids.shape[1] :]
 
 
 def deciding(slots: Tensor) -> Tensor:
     """Where slots [..., L] are decided, and their masks prompted: one position before each."""
     return slots.roll(-1, -1)
-
-
-def _positions(branch: Tensor, prefix: int) -> Tensor:
-    """Position ids [B, T]: a branch's go on from the prefix's."""
-    place = torch.arange(branch.shape[1], device=branch.device).expand_as(branch)
-    begins = F.pad(branch[:, 1:] != branch[:, :-1], (1, 0))
-    start = torch.where(begins, place, 0).cummax(1).values
-    return torch.where(place < prefix, place, prefix + place - start)
 
 
 def _trained(module: nn.Module) -> bool:

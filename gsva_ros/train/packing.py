@@ -6,6 +6,7 @@ is decided exactly as if its expression had been asked alone (the engine's deplo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.losses import IGNORE
+from .conversations import Row
 from .movable import Movable
 
 
@@ -36,21 +38,17 @@ class Branch:
 
 
 @dataclass
-class Packed(Movable):
-    """A batch of images with their branches side by side.
+class Laid(Movable):
+    """Branches side by side behind the prefixes of a batch of images.
 
-    Shapes: ids, labels int64 [B, L]; position_ids int64 [B, P + L]; branch_of int64 [B, P + L], each
-    position's branch from 1, 0 in the prefix and -1 behind the last; slot_at int64 [K, 2] (image, place
-    in L); slot_targets K tuples; slot_texts K expressions.
+    Shapes: ids, labels int64 [B, L], 0 and IGNORE behind the last branch; position_ids int64 [B, P + L];
+    branch_of int64 [B, P + L], each position's branch from 1, 0 in the prefix and -1 behind the last.
     """
 
     ids: Tensor
     labels: Tensor
     position_ids: Tensor
     branch_of: Tensor
-    slot_at: Tensor
-    slot_targets: list[tuple[int, ...]]
-    slot_texts: list[str]
 
     @cached_property
     def allowed(self) -> Tensor:
@@ -62,7 +60,19 @@ class Packed(Movable):
         return (causal & (same | (branch == 0)[:, None, :]))[:, None]
 
 
-def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
+@dataclass
+class Packed(Laid):
+    """Laid branches with their slots.
+
+    slot_at int64 [K, 2] (image, place in L); slot_targets K tuples; slot_texts K expressions.
+    """
+
+    slot_at: Tensor
+    slot_targets: list[tuple[int, ...]]
+    slot_texts: list[str]
+
+
+def lay(prefix: int, images: Sequence[Sequence[Branch | Row]]) -> Laid:
     """Lay each image's branches one after another behind a prefix of `prefix` positions."""
     length = max(sum(len(b.ids) for b in branches) for branches in images)
     batch = len(images)
@@ -72,9 +82,6 @@ def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
     branch_of[:, :prefix] = 0
     positions = torch.zeros(batch, prefix + length, dtype=torch.long)
     positions[:, :prefix] = torch.arange(prefix)
-    slot_at: list[tuple[int, int]] = []
-    slot_targets: list[tuple[int, ...]] = []
-    slot_texts: list[str] = []
     for i, branches in enumerate(images):
         start = 0
         for number, branch in enumerate(branches, start=1):
@@ -83,12 +90,25 @@ def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
             labels[i, start:end] = torch.tensor(branch.labels)
             branch_of[i, prefix + start : prefix + end] = number
             positions[i, prefix + start : prefix + end] = prefix + torch.arange(end - start)
-            slot_at += [(i, start + s) for s in branch.slots]
-            slot_targets += branch.targets
-            slot_texts += branch.texts
             start = end
-    slots = torch.tensor(slot_at).view(-1, 2)
-    return Packed(ids, labels, positions, branch_of, slots, slot_targets, slot_texts)
+    return Laid(ids, labels, positions, branch_of)
+
+
+def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
+    """`lay` the branches, and say where their slots are."""
+    slot_at: list[tuple[int, int]] = []
+    for i, branches in enumerate(images):
+        starts = itertools.accumulate((len(b.ids) for b in branches), initial=0)
+        slot_at += [
+            (i, start + s) for start, b in zip(starts, branches, strict=False) for s in b.slots
+        ]
+    everything = [branch for branches in images for branch in branches]
+    return Packed(
+        **vars(lay(prefix, images)),
+        slot_at=torch.tensor(slot_at).view(-1, 2),
+        slot_targets=[targets for b in everything for targets in b.targets],
+        slot_texts=[text for b in everything for text in b.texts],
+    )
 
 
 def read_packed(

@@ -103,8 +103,8 @@ def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
     sample = Reasoning(IMAGE, "what holds?", True, MASKS[0], "Because it does. " * 200)
     batches = [batcher([(sample, np.random.default_rng(seed))]) for seed in range(20)]
     for batch in batches:
-        assert (batch.ids == config.seg_token_id).sum() == len(batch.masks[0])
-    longest = max(batch.ids.shape[1] for batch in batches)
+        assert (batch.laid.ids == config.seg_token_id).sum() == len(batch.masks[0])
+    longest = max(batch.laid.ids.shape[1] for batch in batches)
     prefix = len(PROMPT.before_image) + config.image_tokens + len(PROMPT.after_image)
     assert prefix + longest == config.llm["max_position_embeddings"]
     lost = Reasoning(IMAGE, "why " * 1000, True, MASKS[0])

@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from gsva_ros.model.checkpoint import Checkpoint, load_official
 from gsva_ros.model.tokenizer import IMAGE_TOKEN_ID
 from gsva_ros.model.weights import read_state
-from gsva_ros.train.batches import Batch, Batcher, around, pack
+from gsva_ros.train.batches import Batch, Batcher, around
 from gsva_ros.train.config import Config, Lora
 from gsva_ros.train.conversations import ANSWERS, QUESTIONS, Conversations, Row
 from gsva_ros.train.objective import GSVAObjective, read
+from gsva_ros.train.packing import lay
 from gsva_ros.train.parts import select
 from gsva_ros.train.sources.sample import Segments
 
@@ -101,8 +102,10 @@ def test_batch_from_pictures_and_expressions(run: Run) -> None:
         samples.append((Segments(image, expressions, masks), words))
     prompt = run.checkpoint.prompt
     ours = Batcher(Conversations(prompt, "official", True), run.checkpoint.model.config)(samples)
-    for name in ("before", "after", "ids", "labels", "branch"):
+    for name in ("before", "after"):
         assert torch.equal(getattr(ours, name), getattr(golden, name)), name
+    for name, value in vars(golden.laid).items():
+        assert torch.equal(getattr(ours.laid, name), value), name
     assert ours.resized == golden.resized
     for name in ("pixel_values", "sam_pixel_values"):
         assert (getattr(ours, name) - getattr(golden, name)).abs().max() < 1e-4, name
@@ -125,16 +128,14 @@ def golden_batch(run: Run) -> Batch:
         at += len(prompt.after_image)
         rows.append([Row(ids[at:], labels[at:], np.zeros((0, 1, 1), bool))])
     before, after = around(prompt)
-    packed, learnt, branch = pack(rows)
+    prefix = len(before) + run.checkpoint.model.config.image_tokens + len(after)
     return Batch(
         pixel_values=tensors["train.images_clip"],
         sam_pixel_values=tensors["train.images"],
         resized=[tuple(size) for size in run.data["train_resize"]],
         before=before,
         after=after,
-        ids=packed,
-        labels=learnt,
-        branch=branch,
+        laid=lay(prefix, rows),
         masks=[tensors[f"train.masks{i}"].float() for i in range(len(rows))],
     )
 
