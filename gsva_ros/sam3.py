@@ -31,8 +31,9 @@ from .answer import (
     text_fault,
     thresholds_of,
 )
-from .errors import InputError, one_line
+from .errors import InputError, one_line, validated
 from .masks import trimmed
+from .model import schema
 from .model.checkpoint import sha256, unfit
 from .model.config import PREPROCESSOR_NAME, read_json
 from .model.images import Rgb, check_rgb, normalise, resize, upload
@@ -122,16 +123,23 @@ class Sam3Engine:
         self._phrase_tokens = self.model.config.text_config.max_position_embeddings
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-            preprocessor = _preprocessor(directory)
-            size = preprocessor["size"]
-            self._size = int(size["height"]), int(size["width"])
-            self._mean, self._std = (
-                np.array(preprocessor[name], np.float32) for name in ("image_mean", "image_std")
-            )
+            fields = _preprocessor(directory)
         except Exception as error:  # the tokenizers' library raises nothing narrower
             raise InputError(
                 f"{directory}: its tokenizer or preprocessing cannot be read: {one_line(error)}"
             ) from error
+        preprocessor = validated(schema.Squash, fields, f"{directory}: preprocessing")
+        self._size = preprocessor.size["height"], preprocessor.size["width"]
+        self._mean, self._std = (
+            np.array(values, np.float32)
+            for values in (preprocessor.image_mean, preprocessor.image_std)
+        )
+        words, rows = len(self._tokenizer), self.model.config.text_config.vocab_size
+        if words > rows:
+            raise InputError(
+                f"{directory}: its tokenizer has {words} words, and the weights have rows for {rows}: "
+                "files of two models"
+            )
         self.model.to(device).eval()
         self.weights_hash = sha256(sorted(directory.glob("*.safetensors")))
 

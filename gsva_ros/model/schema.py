@@ -132,6 +132,21 @@ class Preprocessor(BaseModel):
         return _sides("size", self.size) if whole and self.do_resize else None
 
 
+class Squash(BaseModel):
+    """The fields of SAM 3's image processor that are read: every picture becomes one size."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    image_mean: Triple
+    image_std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    size: dict[str, Size]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Squash:
+        _sides("size", self.size)
+        return self
+
+
 class Config(_Part):
     """`GSVAConfig` as it stands in its file."""
 

@@ -121,7 +121,18 @@ def test_weights_that_do_not_fit(
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("model.safetensors", b"no weights", "cannot be loaded as SAM 3"),
         ("tokenizer.json", b"{", "its tokenizer or preprocessing cannot be read"),
-        ("preprocessor_config.json", b"{}", "its tokenizer or preprocessing cannot be read"),
+        ("preprocessor_config.json", b"{", "its tokenizer or preprocessing cannot be read"),
+        ("preprocessor_config.json", b"{}", "preprocessing: image_mean"),
+        (
+            "preprocessor_config.json",
+            b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0, 1, 1], "size": {"height": 56}}',
+            r"preprocessing: image_std\.0",
+        ),
+        (
+            "preprocessor_config.json",
+            b'{"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "size": {"height": 56}}',
+            "size has no height and width",
+        ),
     ],
 )
 def test_damaged_files(
@@ -133,6 +144,17 @@ def test_damaged_files(
     with pytest.raises(InputError, match=said) as caught:
         gsva_ros.load(tmp_path / "model")
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_another_model(directory: Path, tmp_path: Path) -> None:
+    """Its words' rows are not in the weights, or are those of other words."""
+    shutil.copytree(directory, tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"z</w>":', '"zz</w>": 54, "z</w>":'))
+    with pytest.raises(
+        InputError, match="tokenizer has 55 words, and the weights have rows for 54"
+    ):
+        gsva_ros.load(tmp_path / "model")
 
 
 def test_preprocessing_in_the_processors_file(directory: Path, tmp_path: Path) -> None:
