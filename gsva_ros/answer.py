@@ -5,7 +5,7 @@ Stands on numpy alone, so that whatever consumes answers needs neither torch nor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -230,7 +230,8 @@ def check_listed(expressions: Sequence[str]) -> None:
 
 def thresholds_of(given: float | Sequence[float], count: int) -> list[float]:
     """One threshold an expression; ValueError where they are no probabilities or too few."""
-    values = [float(t) for t in given] if isinstance(given, Iterable) else [float(given)] * count
+    found = np.asarray(given, np.float64)
+    values: list[float] = found.tolist() if found.ndim else [float(found)] * count
     if len(values) != count:
         raise ValueError(f"{len(values)} thresholds for {count} expressions: give one, or one each")
     for value in values:

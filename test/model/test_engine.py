@@ -208,7 +208,14 @@ def test_an_answer_of_no_numbers_is_a_fault(
 
 def test_a_threshold_is_any_real_number(engine: Engine, rgb: np.ndarray) -> None:
     frame = engine.encode(rgb)
-    for one in (np.float32(1.0), np.float64(1.0), np.int64(1), Fraction(1)):
+    for one in (
+        np.float32(1.0),
+        np.float64(1.0),
+        np.int64(1),
+        Fraction(1),
+        np.array(1.0),
+        torch.tensor(1.0),
+    ):
         slots = engine.segment(frame, EXPRESSIONS, threshold=one).slots
         assert all(slot.rejected for slot in slots)
 
