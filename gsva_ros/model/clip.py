@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from ..errors import InputError
 from .images import STEMS, Rgb, check_rgb, normalise, resize
 
 
@@ -59,7 +60,7 @@ class ClipPreprocessor:
             size = {"height": size, "width": size}
         top, left = (rgb.shape[0] - size["height"]) // 2, (rgb.shape[1] - size["width"]) // 2
         if top < 0 or left < 0:
-            raise ValueError(
+            raise InputError(
                 f"a crop of {size} does not fit the resized frame {tuple(rgb.shape[:2])}"
             )
         return rgb[top : top + size["height"], left : left + size["width"]]

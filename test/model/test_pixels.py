@@ -15,6 +15,7 @@ from tiny import tiny_checkpoint
 from torch import Tensor
 
 from gsva_ros.engine import Engine
+from gsva_ros.errors import InputError
 from gsva_ros.model import images
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.config import CLIP_PREPROCESSOR
@@ -151,6 +152,12 @@ def test_clip_pixel_values(
     clip = ClipPreprocessor(fields)
     for given in (rgb, torch.from_numpy(rgb)):
         assert np.array_equal(clip(given).permute(1, 2, 0), wanted)
+
+
+def test_a_frame_smaller_than_its_crop_is_named() -> None:
+    clip = ClipPreprocessor(CLIP_PREPROCESSOR | {"do_resize": False})
+    with pytest.raises(InputError, match=r"crop of .*224.* does not fit .*\(40, 300\)"):
+        clip(frame((40, 300)))
 
 
 def test_a_frame_that_may_not_be_written_stays_as_it_is_and_is_no_warning() -> None:
