@@ -112,7 +112,7 @@ def segment(args: argparse.Namespace) -> int:
     from gsva_ros.overlay import Target, poster
 
     if bool(args.text) == bool(args.expressions):
-        raise InputError("give expressions, or --text, not both")
+        raise InputError("give expressions or --text, one of the two")
     rgb = _picture(args.image)
     output = args.output or args.image.with_suffix(".overlay.png")
     check_writable(output)
@@ -161,11 +161,14 @@ def _picture(path: Path) -> Any:
     """uint8 [H, W, 3] RGB of a picture file, checked as camera pictures are."""
     from gsva_ros.conversions import MessageError, file_rgb
 
-    data = path.read_bytes()
     try:
-        return file_rgb(data, path.suffix)
-    except MessageError as error:
-        raise InputError(f"{path}: not a picture that can be segmented: {error.problem}") from error
+        return file_rgb(path.read_bytes(), path.suffix)
+    except (MessageError, OSError) as error:
+        why = error.problem if isinstance(error, MessageError) else error.strerror
+        raise InputError(
+            f"{path}: not a picture that can be segmented: {why}; give a .png or .jpg file "
+            "(`gsva eval bag` and `gsva app` read bags)"
+        ) from error
 
 
 def convert(args: argparse.Namespace) -> int:

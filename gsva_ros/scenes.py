@@ -87,6 +87,8 @@ class SceneSet:
             ) from error
 
     def _read(self, path: Path, split: str, limit: int | None) -> None:
+        if not path.is_dir():
+            raise InputError(f"{path}: no such folder of scenes")
         if not (path / META).exists():
             raise InputError(
                 f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was stopped while it made "

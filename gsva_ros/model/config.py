@@ -145,9 +145,15 @@ class GSVAConfig:
         """Read what `save` wrote.
 
         Raises:
+            FileNotFoundError: there is no config.json.
             InputError: config.json is not a GSVA's, or holds what it may not; names file and key.
         """
         path = Path(directory) / CONFIG_NAME
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{directory} is no model's folder: there is no {CONFIG_NAME} in it; name one that "
+                "`gsva convert` or `gsva train` wrote, or a bundled model"
+            )
         data = read_json(path)
         if not isinstance(data, dict) or data.get("model_type") != "gsva":
             raise InputError(
