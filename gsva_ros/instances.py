@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +12,10 @@ from numpy.typing import NDArray
 CRUMB = 0.05
 
 
-def split(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+def split(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
     """The mask's 8-connected components, from left to right; together they are the mask again.
+
+    One is made at a time: of a noisy mask there are thousands.
 
     Args:
         mask: bool [H, W], not empty. Things that touch in the picture stay one instance.
@@ -26,4 +30,4 @@ def split(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
         owner[crumb] = large[distances.argmin()]
     owned = owner[labels]
     order = sorted(large.tolist(), key=lambda label: stats[label, cv2.CC_STAT_LEFT])
-    return [owned == label for label in order]
+    return (owned == label for label in order)

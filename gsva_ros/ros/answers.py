@@ -105,7 +105,7 @@ def _parts(decision: Decision, split_instances: bool) -> list[Part]:
     """The mask's instances where none is followed."""
     assert decision.box is not None
     assert decision.crop is not None
-    masks = split(decision.crop) if split_instances else [decision.crop]
+    masks = split(decision.crop) if split_instances else (decision.crop,)
     regions = [Region.within(decision.box, mask) for mask in masks]
     return [Part(0, region.box, region.crop, 1.0) for region in regions]
 

@@ -108,7 +108,7 @@ def test_crumbs_stay_with_the_nearest_instance():
     assert right[30, 40]
     touching = np.zeros((10, 10), bool)
     touching[2:4, 2:4] = touching[4:6, 4:6] = True
-    assert len(split(touching)) == 1  # corners touch
+    assert len(list(split(touching))) == 1  # corners touch
 
 
 def test_many_things_alike_are_instances_and_no_crumbs():
@@ -117,7 +117,7 @@ def test_many_things_alike_are_instances_and_no_crumbs():
         mask[10:14, left : left + 4] = True
     mask[30, 0] = True  # a crumb: less than a twentieth of the largest would be
     mask[40:46, 0:6] = True
-    parts = split(mask)
+    parts = list(split(mask))
     assert len(parts) == 25
     assert sum(part.sum() for part in parts) == mask.sum()
 
