@@ -152,7 +152,7 @@ class Page:
         look = [self.session, self.threshold]
         everything = [
             self.session, self.status, self.topic, self.number, self.picture, self.shown, self.rows,
-            self.text, self.slot, self.labels, self.editor, self.painted, self.bag, self.saved,
+            self.text, self.slot, self.labels, self.editor, self.painted, self.bag, self.file, self.saved,
         ]  # fmt: skip
         on = self._on
         on(self.file.upload, self.opened, [*look, self.file], everything)
@@ -219,7 +219,7 @@ class Page:
         path = self.known.get(name or "")
         if path is None or path == session.source:
             return {}
-        return self._open(session, threshold, path)
+        return self._open(session, threshold, path) | {self.file: None}
 
     def _open(self, session: Session, threshold: float, path: Path) -> Updates:
         session.open(path)

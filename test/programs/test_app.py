@@ -159,9 +159,12 @@ def test_what_goes_wrong_is_told_in_the_page(app: App, visitor: browser.Visitor)
 
 
 def test_a_bag_is_scrubbed(app: App, visitor: browser.Visitor) -> None:
+    upload(visitor, app.folder / PNG)
+    told(visitor, "blocks.png is open")
     visitor.page.click("#bag input")
     visitor.page.locator("[role=option]").first.click()
     told(visitor, "/camera/image at 1.000 s is open")
+    assert PNG not in visitor.page.inner_text("#file"), "the page names what is open alone"
     field = visitor.page.locator("#number input[type=number]")
     field.fill("27")
     field.press("Enter")
