@@ -34,6 +34,7 @@ html_theme_options = {
     }
 }
 html_copy_source = False
+html_show_copyright = False  # it names nobody; LICENSE and NOTICE do
 html_show_sphinx = False
 
 # Links to files outside of this folder work on a code host; the site does not carry those files.
