@@ -308,7 +308,7 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
         ({"sources": [{"kind": "squares", "word": 1}]}, "sources.0: squares has no option word"),
         ({"sources": [{"kind": "bag"}]}, "sources.0: bag needs path"),
         ({"sources": [{"kind": "bag", "path": "/nowhere"}]}, "/nowhere: no such bag"),
-        ({"sources": [{"kind": "scenes", "path": "/nowhere"}]}, "/nowhere: not scenes"),
+        ({"sources": [{"kind": "scenes", "path": "/nowhere"}]}, "/nowhere: no such folder"),
         ({"sources": [{"kind": "squares", "words": "very " * 400}]}, "shorten or remove it"),
         # As the node asks, it could be read.
         ({"sources": [{"kind": "squares", "words": "very " * 19}]}, "shorten or remove it"),
