@@ -107,9 +107,8 @@ class SceneSet:
         self.colours: list[str] = list(meta["colours"])
         self.sizes: list[str] = ["small", "large"]
         rgb, instances = (np.load(path / name, mmap_mode="r") for name in (RGB, INSTANCES))
-        found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
-        shape = instances.shape
-        if len(shape) != 3 or found != [("uint8", (*shape, 3)), ("uint8", shape)]:
+        if instances.ndim != 3 or not are_frames(rgb, instances, instances.shape):
+            found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
             raise ValueError(f"pictures are {found[0]}, instances {found[1]}")
         if len(rgb) < len(lines):
             raise ValueError(f"{len(lines)} scenes and {len(rgb)} pictures")
@@ -191,6 +190,12 @@ def new_arrays(
         for name, channels in ((RGB, (3,)), (INSTANCES, ()))
     )
     return rgb, instances
+
+
+def are_frames(rgb: npt.NDArray[Any], instances: npt.NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether two arrays are the pictures and instances of scenes of a shape (N, H, W)."""
+    found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
+    return found == [("uint8", (*shape, 3)), ("uint8", shape)]
 
 
 @contextmanager

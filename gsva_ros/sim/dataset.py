@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
-from ..scenes import INSTANCES, LINES, META, RGB, begun, new_arrays
+from ..scenes import INSTANCES, LINES, META, RGB, are_frames, begun, new_arrays
 from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
@@ -208,9 +208,8 @@ def _reopened(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
     count, shape = meta["count"], (meta["count"], meta["height"], meta["width"])
     try:
         rgb, instances = (np.lib.format.open_memmap(out / name, "r+") for name in (RGB, INSTANCES))
-        found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
         kept = (out / LINES).read_text().splitlines(keepends=True)
-        if found != [("uint8", (*shape, 3)), ("uint8", shape)] or len(kept) > count:
+        if not are_frames(rgb, instances, shape) or len(kept) > count:
             raise ValueError("pictures or scenes of another number or size")
     except (OSError, ValueError) as error:
         raise InputError(
