@@ -103,10 +103,11 @@ class Branches:
 
         Photographs show some of them: what an expression of the same picture names is not drawn.
         """
-        listed = rng.random() < 2 / 3
-        there = {word for e in expressions if e.targets for word in e.text.split()}
-        absent = [n for n in self.unknown if not there & {n, plural(n)}]
-        noun = str(rng.choice(absent)) if listed else invented(self.vocabulary, rng)
+        if rng.random() < 2 / 3:
+            there = {word for e in expressions if e.targets for word in e.text.split()}
+            noun = str(rng.choice([n for n in self.unknown if not there & {n, plural(n)}]))
+        else:
+            noun = invented(self.vocabulary, rng)
         colour = str(rng.choice(self.vocabulary.colours))
         form = str(rng.choice(["the {n}", "the {c} {n}", "a {n}", "all {ns}", "the {ns}"]))
         text = form.format(n=noun, c=colour, ns=plural(noun))
