@@ -51,9 +51,8 @@ class LiveEvaluation(Node):
         self.provenance: dict[str, Any] = {}
         self.heard = time.monotonic()
         self.failed: list[str] = []
-        self.elsewhere: Counter[str] = (
-            Counter()
-        )  # answers about no frame of the truth: why, or where
+        # Answers about no frame of the truth: why, or where.
+        self.elsewhere: Counter[str] = Counter()
         self._truth = {(frame.topic, frame.stamp): frame for frame in truth}
         self._unanswered = set(self._truth)
         self.later: set[str] = set()  # instructions answered on another frame than they asked for

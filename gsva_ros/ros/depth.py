@@ -67,9 +67,8 @@ class DepthBuffer:
     def add_info(self, msg: CameraInfo) -> None:
         """Keep the newest camera_info."""
         with self._changed:
-            if (
-                self._info is None
-            ):  # what was lacking; later ones come from a camera without depth as well
+            # What was lacking; later ones come from a camera without depth as well.
+            if self._info is None:
                 self._vain = 0
             self._info = msg
             self._changed.notify_all()
