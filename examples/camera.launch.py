@@ -1,4 +1,4 @@
-"""A camera driver and the node: `ros2 launch gsva_ros camera.launch.py driver:=realsense2_camera`."""
+"""Start a camera driver and the node: `ros2 launch gsva_ros camera.launch.py driver:=realsense2_camera`."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ DRIVERS = {
 
 
 def start(context: LaunchContext) -> list[object]:
-    """The driver in the namespace /camera, and the node on its topics."""
+    """The driver in the namespace /camera, and the node subscribed to its topics."""
     driver = context.launch_configurations["driver"]
     if driver not in DRIVERS:
         raise ValueError(f"launch argument driver: {driver!r} is none of {', '.join(DRIVERS)}")
@@ -45,7 +45,7 @@ def start(context: LaunchContext) -> list[object]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the argument; the driver is chosen when it is known."""
+    """Declare the argument; the driver is chosen once its value is known."""
     described = f"camera driver: {', '.join(DRIVERS)}"
     argument = DeclareLaunchArgument("driver", default_value="usb_cam", description=described)
     return LaunchDescription([argument, OpaqueFunction(function=start)])

@@ -1,9 +1,9 @@
-// Listens to `segmentation`: what was found, with its mask, and what was not.
+// Subscribes to `segmentation` and logs what was found, with its mask, and what was not.
 //
 //   ros2 run gsva_ros gsva_listener --ros-args -r segmentation:=/segmentation
 //
-// Acts on SEGMENTED alone. An outcome of 0 is UNKNOWN, which no node sends: a message that nobody filled
-// in never means "go".
+// Acts only on SEGMENTED. An outcome of 0 is UNKNOWN, which the node never sends, so a message that
+// was never filled in cannot mean "go".
 
 #include <algorithm>
 #include <cstdint>
@@ -22,7 +22,7 @@ using gsva_ros::msg::InstanceMask;
 using gsva_ros::msg::Outcome;
 using gsva_ros::msg::Segmentation;
 
-// The mask at the image's size, row by row: 255 where the thing is, 0 elsewhere.
+// The mask at the image's size, row-major: 255 on the object, 0 elsewhere.
 std::vector<std::uint8_t> whole_mask(
   const InstanceMask & instance, std::uint32_t width, std::uint32_t height)
 {
