@@ -38,7 +38,7 @@ def table(prefix: str, kind: type[BaseModel]) -> list[str]:
 def default(field: FieldInfo) -> str:
     """As YAML writes it."""
     if field.is_required():
-        return "needed"
+        return "required"
     value: Any = field.get_default(call_default_factory=True)
     if value is None:
         return "none"

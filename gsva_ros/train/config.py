@@ -59,11 +59,13 @@ class Lora(_Fields):
 
     rank: PositiveInt = Field(8, description="8 for 7B, 64 for 13B")
     alpha: PositiveFloat = Field(
-        16.0, allow_inf_nan=False, description="the factors' product is scaled by alpha / rank"
+        16.0,
+        allow_inf_nan=False,
+        description="the product of the factors is scaled by alpha / rank",
     )
-    dropout: float = Field(0.05, ge=0, lt=1, description="on the factors' input")
+    dropout: float = Field(0.05, ge=0, lt=1, description="on the input of the factors")
     modules: list[Literal["q_proj", "k_proj", "v_proj", "o_proj"]] = Field(
-        ["q_proj", "v_proj"], min_length=1, description="attention's projections that get factors"
+        ["q_proj", "v_proj"], min_length=1, description="attention projections that get factors"
     )
     lr: LearningRate = Field(3e-4, description="peak learning rate")
 
@@ -73,7 +75,7 @@ class Data(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    kind: str = Field(description="a kind of source")
+    kind: str = Field(description="one of the kinds of source below")
     rate: PositiveFloat = Field(
         1.0, allow_inf_nan=False, description="samples are drawn in proportion to it"
     )
@@ -87,89 +89,95 @@ class Data(BaseModel):
 class Evaluation(_Fields):
     """Scores while training, by the project's own metrics."""
 
-    cases: str = Field(description='what `gsva eval` is given: "bag validation.mcap"')
+    cases: str = Field(description='arguments of `gsva eval`: "bag validation.mcap"')
     every: PositiveInt = Field(500, description="steps between evaluations")
     metric: Literal["gIoU", "cIoU", "N_acc", "T_acc"] = Field(
-        "gIoU", description="the best checkpoint is the one that is highest in it"
+        "gIoU", description="the best checkpoint is the one with the highest value"
     )
     patience: int = Field(
-        0, ge=0, description="stop after so many evaluations without a new best; 0: never"
+        0, ge=0, description="stop after this many evaluations without a new best; 0: never"
     )
 
 
 class Config(_Fields):
     """A run. Paths are relative to the folder that the command is started in."""
 
-    out: Path = Field(description="folder of checkpoints, curves and the finished model")
+    out: Path = Field(description="folder for checkpoints, curves and the finished model")
     model: str | Official = Field(
         description="a bundled name, a converted directory, official weights in their parts, or `new`: "
-        "gsva-mini with random weights, for the objectives of its stages alone"
+        "gsva-mini with random weights, only for the objectives of its training stages"
     )
     objective: Literal["gsva", "clip", "sam", "language", "joint", "edges"] = Field(
-        "gsva", description="what is minimised: GSVA's losses, or those of a stage of gsva-mini"
+        "gsva",
+        description="what is minimised: GSVA's losses, or those of one of gsva-mini's training stages",
     )
-    sources: list[Data] = Field(min_length=1, description="what is learnt from")
+    sources: list[Data] = Field(min_length=1, description="where the training samples come from")
     side: PositiveInt | None = Field(
         None,
-        description="pixels a side of the square that gsva-mini's frames are squashed to, where that is to "
-        "be another size than the model's",
+        description="side, in pixels, of the square that gsva-mini squashes frames to, if it is to differ "
+        "from the model's",
     )
     parts: dict[Part, LearningRate] = Field(
         {"lm_head": 3e-4, "embed_tokens": 3e-4, "mask_decoder": 3e-4, "text_hidden_fcs": 3e-4},
-        description="parts that are trained whole, with their peak learning rates; others are frozen",
+        description="parts that are trained fully, with their peak learning rates; all others are frozen",
     )
     heads: LearningRate = Field(
-        1e-3, description="of what a stage of gsva-mini trains beside the model and throws away"
+        1e-3,
+        description="learning rate of the auxiliary heads that a gsva-mini stage trains and then discards",
     )
     simple: Share = Field(
         0.5,
-        description="share of gsva-mini's language stage in which simple expressions give way to all",
+        description="share of gsva-mini's language stage over which simple expressions give way to all",
     )
     unseen: Share = Field(
-        0.04, description="share of what a stage of gsva-mini asks for that no scene holds"
+        0.04,
+        description="share of a gsva-mini stage's prompts that ask for an object that no scene contains",
     )
     blend: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="how far what is exported goes from the weights that training began with to those "
-        "that it learnt: less than 1 forgets less (Wortsman et al., CVPR 2022)",
+        description="how far the exported weights lie from the initial weights (0) towards the trained "
+        "ones (1): less than 1 forgets less (Wortsman et al., CVPR 2022)",
     )
-    lora: Lora | None = Field(None, description="low-rank factors; none where it is left out")
+    lora: Lora | None = Field(None, description="low-rank factors; none if omitted")
     export: Literal["merged", "adapter"] = Field(
-        "merged", description="a whole model, or what was trained alone, which loads on its base"
+        "merged",
+        description="the whole model, or only what was trained, which loads on top of its base",
     )
     words: Literal["official", "deployed"] = Field(
         "official",
-        description="the official training's questions and answers, or those that the node asks with",
+        description="the questions and answers of the official training, or those that the node uses",
     )
     jitter: Share = Field(
         0.0, description="vary brightness and tint by up to this share, as lamps and cameras do"
     )
-    joint: bool = Field(True, description="all expressions of a picture in one conversation")
+    joint: bool = Field(True, description="all expressions of an image in one conversation")
     steps: PositiveInt = Field(5000, description="optimiser steps")
-    batch: PositiveInt = Field(20, description="pictures a process and a forward pass")
-    accumulation: PositiveInt = Field(1, description="forward passes a step")
+    batch: PositiveInt = Field(20, description="images per process and forward pass")
+    accumulation: PositiveInt = Field(1, description="forward passes per optimiser step")
     schedule: Literal["linear", "cosine"] = Field(
         "linear", description="how the learning rate falls to 0 after the warm-up"
     )
-    warmup: int = Field(100, ge=0, description="steps in which the learning rate rises from 0")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW's")
-    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="AdamW's")
-    clip: PositiveFloat = Field(1.0, description="largest norm of the gradient")
-    clip_parts: bool = Field(False, description="clip each part by itself instead of all together")
+    warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="of AdamW")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="of AdamW")
+    clip: PositiveFloat = Field(1.0, description="maximum gradient norm")
+    clip_parts: bool = Field(
+        False, description="clip the gradients of each part separately instead of all together"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
-        "bfloat16", description="of the forward pass, and of the weights that are frozen"
+        "bfloat16", description="of the forward pass and of the frozen weights"
     )
     gradient_checkpointing: bool = Field(
-        True, description="compute the language model's activations twice instead of keeping them"
+        True, description="recompute the language model's activations instead of keeping them"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the samples, their words and dropout")
-    workers: int = Field(
-        0, ge=0, description="processes that prepare batches; 0: none of their own"
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="random seed of the samples, their wording and dropout"
     )
+    workers: int = Field(0, ge=0, description="worker processes that prepare batches; 0: none")
     save_every: PositiveInt = Field(500, description="steps between checkpoints")
-    evaluation: Evaluation | None = Field(None, description="none where it is left out")
+    evaluation: Evaluation | None = Field(None, description="no evaluation if omitted")
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
