@@ -34,7 +34,7 @@ METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
 
 def page(runs: Runs) -> str:
     """The whole page, Markdown."""
-    parts = [_head(len(next(iter(runs.values())))), "## What holds\n", _claims(runs)]
+    parts = [_head(len(next(iter(runs.values())))), "## Which ideas help\n", _claims(runs)]
     parts += ["## One expression in a prompt\n", _kinds(runs)]
     for count in score.ASKED:
         what = "expression" if count == 1 else "expressions"
@@ -47,41 +47,41 @@ def _head(seeds: int) -> str:
     rows = "\n".join(f"| {name} | {row.title} |" for name, row in ROWS.items())
     expressions = sum(n * k for n, k in score.ASKED.items())
     prompts = ", ".join(str(n) for n in learn.PROMPTS)
-    return f"""# What rejections and slots are worth, at gsva-mini's scale
+    return f"""# The gain from rejections and slots, at gsva-mini's scale
 
-The paper (GSVA, CVPR 2024) adds two things to LISA: several [SEG] in one answer, and [REJ] for what is
-not there. Here each is taken away again, on rendered scenes, with everything else alike. `gsva ablate`
-made this page: it renders, trains and scores, and goes on where it was stopped.
+The paper (GSVA, CVPR 2024) adds two things to LISA: several [SEG] in one answer, and [REJ] for absent
+targets. Here each of them is removed again, on rendered scenes, with everything else equal. `gsva ablate`
+made this page: it renders, trains and scores, and resumes where it was stopped.
 
 | row | what it is |
 |---|---|
 {rows}
 
-Shared: {shared.COUNTS["train"]} training scenes; gsva-mini's two encoders, frozen; to begin with, its
-mask decoder and the first {shared.READING_LAYERS} layers of its language model, which read words and
-patches; the upper layers, the slot tokens, the head and the mask prompts from nothing. In
-{learn.BASE_STEPS} steps this base learns to mask present things, in both kinds of conversation, without
-deciding a slot or meeting an absent thing. (The lower layers come from a model that was trained with
-rejections: an advantage, if it is one, for every row.) Each row then has
+Shared by all rows: {shared.COUNTS["train"]} training scenes; gsva-mini's two encoders, frozen; and, as
+initial weights, its mask decoder and the first {shared.READING_LAYERS} layers of its language model, which
+read words and patches. The upper layers, the slot tokens, the head and the mask prompts are initialised
+randomly. In {learn.BASE_STEPS} steps this base learns to mask present objects, in both kinds of
+conversation, without deciding a slot or seeing an absent object. (The lower layers come from a model that
+was trained with rejections: an advantage, if it is one, for every row.) Each row is then trained for
 {learn.ROW_STEPS} steps of {learn.BATCH} scenes with prompts of {prompts} expressions: the same scenes,
-prompts and expressions for every row of a seed (A: absent ones replaced by present ones of the scene),
-GSVA's losses and the same auxiliary term, {seeds} seeds. A and B ask each expression in a conversation of
-its own, as LISA does; the others ask a prompt at once.
+prompts and expressions for every row of a seed (in A, absent ones are replaced by present ones of the
+scene), with GSVA's losses and the same auxiliary term, {seeds} seeds. A and B ask for each expression in a
+conversation of its own, as LISA does; the other rows ask for all expressions of a prompt at once.
 
-Scored: {shared.COUNTS["test"]} test scenes, {expressions} expressions each, about half of them absent,
-by the rules of `gsva eval` (protocol deployed: what is rejected has no mask). For each run and size of
-prompt a threshold, chosen for the best gIoU on {shared.COUNTS["val"]} other scenes: of p([SEG]) where a row
-can reject, of the mask's area where it cannot. In a joint prompt E reads its own earlier answers. D has one
-mask for a prompt, which counts for each of its expressions. Figures are means over seeds,
-± half the range between them. These are short runs: they compare rows, and say nothing of what a row
-reaches with long training.
+Scoring: {shared.COUNTS["test"]} test scenes with {expressions} expressions each, about half of them absent,
+by the rules of `gsva eval` (protocol deployed: a rejected expression has no mask). For each run and prompt
+size, the threshold with the best gIoU on {shared.COUNTS["val"]} other scenes is used: on p([SEG]) where a
+row can reject, on the mask's area where it cannot. In a joint prompt, E reads its own earlier answers. D
+has one mask per prompt, which counts for each of its expressions. Figures are means over seeds, ± half the
+range between them. These are short runs: they compare rows, and say nothing about what a row reaches with
+long training.
 """
 
 
 def _claims(runs: Runs) -> str:
     """Of each idea, the gain in gIoU of the row that has it over the row that lacks it alone."""
     lines = [
-        "Difference in gIoU, with its 95 % interval; an idea is worth something where that lies above 0.\n",
+        "Difference in gIoU, with its 95 % interval; an idea helps where the interval lies above 0.\n",
         "| idea | rows | "
         + " | ".join(f"prompts of {count}" for count in score.ASKED)
         + " | holds |",
@@ -124,7 +124,7 @@ def _differences(runs: Runs) -> str:
     """E minus each other row, with intervals that resample scenes."""
     lines = [
         "E minus the row, all seeds together, 95 % bootstrap interval over scenes "
-        "(an interval without 0 is a difference).\n",
+        "(an interval that excludes 0 shows a difference).\n",
         "| prompt | row | " + " | ".join(METRICS) + " |",
         "|---" * (len(METRICS) + 2) + "|",
     ]
