@@ -13,7 +13,7 @@ CONFIG = Path(__file__).resolve().parent.parent / "config"
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """The node with what was given, and RViz where it is wanted."""
+    """The node with the given arguments, and RViz if requested."""
     value = context.launch_configurations
     image = value["image"]
     found = [
@@ -23,7 +23,7 @@ def nodes(context: LaunchContext) -> list[Node]:
             name="gsva",
             namespace=value["namespace"],
             output="screen",
-            # The later goes before the earlier.
+            # Later entries override earlier ones.
             parameters=[value["params_file"], overrides(value)],
             remappings=[("image", image), ("image/compressed", f"{image}/compressed")],
         )
@@ -42,8 +42,8 @@ def nodes(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments; the nodes are made when their values are known."""
-    own = "; without it: what params_file says, or else the node's default"
+    """Declare the arguments; the nodes are created once their values are known."""
+    own = "; if omitted: the value in params_file, or else the node's default"
     arguments = [
         DeclareLaunchArgument(name, default_value="", description=description + own)
         for name, (_, _, _, description) in PARAMETERS.items()
@@ -55,6 +55,6 @@ def generate_launch_description() -> LaunchDescription:
     params_file = DeclareLaunchArgument(
         "params_file",
         default_value=str(CONFIG / "gsva.yaml"),
-        description="parameter file; arguments that are given go before it",
+        description="parameter file; launch arguments take precedence over it",
     )
     return LaunchDescription([*arguments, params_file, OpaqueFunction(function=nodes)])

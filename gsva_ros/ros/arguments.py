@@ -34,57 +34,57 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
         "image_reliability",
         str,
         "a text",
-        "best_effort, or reliable where the camera is",
+        "best_effort, or reliable if the camera publishes reliably",
     ),
     "max_rate": (
         "max_rate",
         float,
         "a number",
-        "frames a second answered for a repeated instruction; 0: all",
+        "frames per second that a repeated instruction is answered on; 0: all",
     ),
     "depth": (
         "depth_topics",
         lambda topic: [topic],
         "a topic",
-        "depth registered to the image, for points in space",
+        "depth topic registered to the image, for 3D points",
     ),
     "track": (
         "track",
         str,
         "a text",
-        "off, or flow: masks on every frame, carried between two answers of the model",
+        "off, or flow: masks on every frame, carried by optical flow between two answers of the model",
     ),
     "rejection_threshold": (
         "rejection_threshold",
         float,
         "a number",
-        "reject what gets a probability below this; negative: the model's own value",
+        "reject expressions with a probability below this; negative: the model's own value",
     ),
     "target_frame": (
         "target_frame",
         str,
         "a text",
-        "tf frame of points in space instead of the image's",
+        "tf frame of the 3D points, instead of the image's",
     ),
     "autostart": (
         "autostart",
         _truth,
         "true or false",
-        "configure and activate at start; false: a lifecycle manager does",
+        "configure and activate at start-up; if false, a lifecycle manager does",
     ),
     "use_sim_time": (
         "use_sim_time",
         _truth,
         "true or false",
-        "take the time from /clock, as when a bag is played",
+        "take the time from /clock, for example when playing a bag",
     ),
 }
 
 #: argument -> default, description
 OTHERS: dict[str, tuple[str, str]] = {
-    "image": ("image", "image topic (its base name also for compressed transport)"),
+    "image": ("image", "image topic (the base name, also for compressed transport)"),
     "namespace": ("", "namespace of the node and its topics"),
-    "rviz": ("false", "start RViz with the package's view"),
+    "rviz": ("false", "start RViz with the package's configuration"),
 }
 
 

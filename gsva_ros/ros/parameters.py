@@ -53,9 +53,9 @@ def _real(text: str, low: float, high: float) -> ParameterDescriptor:
 TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "model": (
         "gsva-mini",
-        _fixed("Name of a bundled model, or a directory that `gsva convert` wrote."),
+        _fixed("Name of a bundled model, or a directory written by `gsva convert`."),
     ),
-    "device": ("auto", _fixed("Where the model runs.", "auto, cpu, cuda or cuda:N")),
+    "device": ("auto", _fixed("Device that the model runs on.", "auto, cpu, cuda or cuda:N")),
     "dtype": (
         "auto",
         _fixed("Precision of the model.", "auto, float32, bfloat16, float16, int8 or int4"),
@@ -63,68 +63,84 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "autostart": (
         True,
         ParameterDescriptor(
-            description="Configure and activate at start; otherwise a lifecycle manager does. "
-            "Read at start only.",
+            description="Configure and activate the node at start-up; if false, a lifecycle manager does. "
+            "Read only at start-up.",
             read_only=True,
         ),
     ),
     "image_topics": (
         ["image"],
-        _list("Cameras; an instruction names the one it means, or takes whichever is newest."),
+        _list("Cameras. An instruction names one of them, or gets the newest frame of any."),
     ),
     "depth_topics": (
         [""],
         _list(
-            "Depth registered to each of image_topics, '' for none; its camera_info is expected "
-            "beside the image topic."
+            "Depth topic registered to each of image_topics, '' for none; camera_info is expected next to "
+            "the image topic."
         ),
     ),
-    "image_transport": ("raw", _fixed("What `image` carries.", "raw or compressed")),
+    "image_transport": ("raw", _fixed("Transport of `image`.", "raw or compressed")),
     "image_reliability": (
         "best_effort",
         _fixed(
-            "Quality of service of the image subscription: best_effort matches every camera; "
-            "reliable loses no large frame, and matches reliable publishers only.",
+            "QoS reliability of the image subscription: best_effort matches every camera; reliable loses "
+            "no large frames, but matches only reliable publishers.",
             "best_effort or reliable",
         ),
     ),
     "text_mode": (
         "expressions",
         ParameterDescriptor(
-            description="What a string on `instruction_text` is: expressions separated by "
-            "semicolons, or a free request to which the model writes the answer.",
+            description="How a string on `instruction_text` is read: as expressions separated by "
+            "semicolons, or as a free-form request to which the model writes the answer.",
             additional_constraints="expressions or ask",
         ),
     ),
     "instructions": (
         [""],
-        _list("Expressions answered on every frame from activation on; [''] for none."),
+        _list(
+            "Expressions that are answered on every frame once the node is active; [''] for none."
+        ),
     ),
     "max_rate": (
         0.0,
-        _real("Frames a second for a repeated instruction; 0: all.", 0, 1e3),
+        _real("Frames per second that a repeated instruction is answered on; 0: all.", 0, 1e3),
     ),
-    "max_expressions": (32, _whole("Expressions in one instruction.", 1, 1000)),
-    "max_expression_length": (256, _whole("Characters in one expression or text.", 1, 10000)),
+    "max_expressions": (32, _whole("Maximum number of expressions in one instruction.", 1, 1000)),
+    "max_expression_length": (
+        256,
+        _whole("Maximum number of characters in one expression or text.", 1, 10000),
+    ),
     "max_instructions": (
         1000,
         _whole(
-            "Instructions waiting or repeating at once; of goals and of calls as many.", 1, 100000
+            "Maximum number of waiting or repeated instructions; the same limit applies to goals and to "
+            "service calls.",
+            1,
+            100000,
         ),
     ),
     "default_deadline": (
         0.0,
-        _real("Seconds until an instruction without a deadline is EXPIRED; 0: never.", 0, 1e6),
+        _real(
+            "Seconds after which an instruction without its own deadline is EXPIRED; 0: never.",
+            0,
+            1e6,
+        ),
     ),
     "max_frame_age": (
         0.0,
-        _real("Seconds by the node's clock; an older frame is not answered; 0: any age.", 0, 1e6),
+        _real(
+            "Maximum age of a frame, in seconds by the node's clock; older ones are not answered; 0: any.",
+            0,
+            1e6,
+        ),
     ),
     "max_frame_lead": (
         1.0,
         _real(
-            "Wall seconds by which a frame may have been received before the instruction that it "
-            "answers; older ones are not of what the client sees, and the instruction waits; 0: any.",
+            "How long before an instruction a frame may have been received in order to answer it, in "
+            "wall-clock seconds; for an earlier one, the instruction waits for a new frame; 0: any.",
             0,
             1e6,
         ),
@@ -132,8 +148,9 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "inference_timeout": (
         300.0,
         _real(
-            "Wall seconds for one inference; beyond it the node answers everything with FAILED and "
-            "ends with status 1, so that its supervisor can start it again; 0: no limit.",
+            "Time limit for one inference, in wall-clock seconds; when it is exceeded, the node answers "
+            "everything with FAILED and exits with status 1, so that its supervisor can restart it; "
+            "0: no limit.",
             0,
             1e6,
         ),
@@ -141,46 +158,52 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "hysteresis": (
         0.0,
         _real(
-            "Half the band around the threshold in which a repeated expression keeps the outcome it "
-            "had; 0: every frame is decided by itself.",
+            "Half the width of the band around the threshold in which a repeated expression keeps its "
+            "previous outcome; 0: every frame is decided by itself.",
             0,
             0.5,
         ),
     ),
     "rejection_threshold": (
         -1.0,
-        _real("Reject what gets a probability below this; negative: the model's own value.", -1, 1),
+        _real(
+            "Reject expressions with a probability below this; negative: the model's own value.",
+            -1,
+            1,
+        ),
     ),
     "split_instances": (
         False,
         ParameterDescriptor(
-            description="One InstanceMask for each connected part of an expression's mask, so that "
-            '"all cans" gives one a can, as long as they do not touch in the picture.'
+            description="Return one InstanceMask for each connected part of an expression's mask, so that "
+            '"all cans" gives one per can, as long as they do not touch in the image.'
         ),
     ),
     "track": (
         "off",
         ParameterDescriptor(
-            description="Whether repeated instructions and goals are answered on every frame: off "
-            "(those that the model gets to), or flow (between two answers of the model its masks are "
-            "carried along by optical flow, and marked as carried). For a model slower than the camera.",
+            description="Which frames repeated instructions and goals are answered on: off (those that the "
+            "model processes), or flow (every frame: between two answers of the model, its masks are "
+            "carried by optical flow and marked as carried). For a model that is slower than the camera.",
             additional_constraints="off or flow",
             dynamic_typing=True,  # see `as_meant`
         ),
     ),
     "depth_tolerance": (
         0.05,
-        _real("Seconds between an image and the depth image it is taken together with.", 0, 10),
+        _real("Maximum time between an image and the depth image used with it, in seconds.", 0, 10),
     ),
     "depth_wait": (
         0.1,
-        _real("Seconds to wait for a depth image that is on its way, for segmentation_3d.", 0, 5),
+        _real(
+            "Maximum time to wait for a late depth image, in seconds, for segmentation_3d.", 0, 5
+        ),
     ),
     "target_frame": (
         "",
         ParameterDescriptor(
-            description="tf frame of segmentation_3d, through tf2_ros at the image's stamp; without the "
-            "transform, or empty: the image's optical frame, as the header says."
+            description="tf frame of segmentation_3d, transformed through tf2_ros at the image's stamp; if "
+            "empty, or without that transform, the image's optical frame is used, as the header shows."
         ),
     ),
     "overlay_opacity": (TINT, _real("Opacity of the masks in `overlay`.", 0, 1)),
