@@ -74,7 +74,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, changed: bool = False) 
     """
     if changed:
         parser.add_argument(
-            "--model", required=True, help="checkpoint directory, which is changed; no bundled name"
+            "--model",
+            required=True,
+            help="checkpoint directory, which the command modifies; not a bundled name",
         )
     else:
         parser.add_argument(
@@ -85,5 +87,5 @@ def add_model_arguments(parser: argparse.ArgumentParser, changed: bool = False) 
         "--dtype",
         default="auto",
         help="auto (bfloat16 on CUDA, float32 elsewhere), float32, bfloat16, float16, int8 or int4; "
-        "published scores are float32's",
+        "published scores are for float32",
     )

@@ -27,7 +27,9 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, 2 where what was given cannot be used."""
-    parser = Parser(prog="gsva", description="Segmentation by words, with rejections (GSVA).")
+    parser = Parser(
+        prog="gsva", description="Segment images by words, with explicit rejections (GSVA)."
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     register(subparsers)
     argv = sys.argv[1:] if argv is None else argv
@@ -73,34 +75,38 @@ def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> N
 
 def register(subparsers: Any) -> None:
     """Add `segment` and `convert` to argparse's subparsers."""
-    parser = subparsers.add_parser("segment", help="segment one picture by words")
-    parser.add_argument("image", type=Path, help="a picture file")
+    parser = subparsers.add_parser("segment", help="segment one image by words")
+    parser.add_argument("image", type=Path, help="image file")
     parser.add_argument("expressions", nargs="*", help='what to look for: "the red mug" ...')
-    parser.add_argument("--text", help="a free request instead of expressions")
+    parser.add_argument("--text", help="a free-form request instead of expressions")
     add_model_arguments(parser)
     parser.add_argument("--output", type=Path, help="the overlay (default: IMAGE.overlay.png)")
     parser.set_defaults(run=segment)
 
     parser = subparsers.add_parser(
         "convert",
-        help="turn official GSVA weights into a directory that the engine and the node load",
+        help="convert official GSVA weights into a directory that the engine and the node load",
     )
-    parser.add_argument("--llava", type=Path, required=True, help="LLaVA directory trained from")
     parser.add_argument(
-        "--weights", type=Path, required=True, help="GSVA's weights: a file, or a folder of shards"
+        "--llava", type=Path, required=True, help="LLaVA directory that training started from"
+    )
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="GSVA's weights: a file or a folder of shards"
     )
     parser.add_argument("--vision-tower", type=Path, required=True, help="CLIP directory")
     parser.add_argument(
         "--conversation",
         default="llava_v1",
         choices=("llava_v1", "llava_llama_2"),
-        help="the template that the weights were trained with",
+        help="conversation template that the weights were trained with",
     )
     parser.add_argument(
-        "--sam", type=Path, help="JSON of SAM's sizes, where they cannot be read off the weights"
+        "--sam",
+        type=Path,
+        help="JSON file of SAM's sizes, if they cannot be inferred from the weights",
     )
     parser.add_argument("--lora-alpha", type=float, default=16.0, help="LoRA's alpha")
-    parser.add_argument("out", type=Path, help="the directory to write")
+    parser.add_argument("out", type=Path, help="output directory")
     parser.set_defaults(run=convert)
 
 

@@ -13,15 +13,15 @@ def register(subparsers: Any) -> None:
     """Add `ablate` to argparse's subparsers."""
     parser = subparsers.add_parser(
         "ablate",
-        help="what [REJ] and several [SEG] are worth: LISA to GSVA, row by row",
-        description="Renders scenes, trains every row and seed, scores them and writes a page. A run that "
-        "was stopped goes on where it was.",
+        help="measure the gain from [REJ] and several [SEG]: LISA to GSVA, row by row",
+        description="Render scenes, train every row and seed, score them and write a page. A run that was "
+        "stopped resumes where it was.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="working folder")
     parser.add_argument("--seeds", type=count, default=3, help="runs of each row")
     parser.add_argument("--threads", type=count, help="CPU threads")
     parser.add_argument(
-        "--report", type=Path, help="the page; without it: ablations.md in the working folder"
+        "--report", type=Path, help="output page (default: ablations.md in the working folder)"
     )
     parser.set_defaults(run=run)
 

@@ -13,31 +13,35 @@ def register(subparsers: Any) -> None:
     """Add `bench` to argparse's subparsers."""
     parser = subparsers.add_parser(
         "bench",
-        help="where a frame's time goes on this machine",
-        description="Times every stage, or with --count counts arithmetic, operators and bytes without "
-        "running anything, so that 7b and 13b fit anywhere.",
+        help="measure where a frame's time goes on this machine",
+        description="Time every stage, or with --count count arithmetic, operators and bytes without "
+        "running the model, so that 7b and 13b fit on any machine.",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--size",
         default="mini",
         choices=("mini", "7b-small", "mid", "7b", "13b"),
-        help="gsva-mini, or random weights of these proportions; 7b-small: 7B's shares at a CPU's size",
+        help="gsva-mini, or random weights of this size; 7b-small: the 7B's proportions at a size for CPUs",
     )
-    what.add_argument("--model", help="a bundled name or a directory instead")
+    what.add_argument("--model", help="bundled name or checkpoint directory instead of a size")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
-        help="of the weights; default: bfloat16 on CUDA, float32 elsewhere",
+        help="of the weights (default: bfloat16 on CUDA, float32 elsewhere)",
     )
-    parser.add_argument("--count", action="store_true", help="count, and time nothing")
+    parser.add_argument("--count", action="store_true", help="count only, without timing")
     parser.add_argument(
-        "--node", action="store_true", help="the node's own share instead; needs ROS"
+        "--node", action="store_true", help="time the node's own share instead; needs ROS"
     )
-    parser.add_argument("--compile", action="store_true", help="SAM's encoder by torch.compile")
     parser.add_argument(
-        "--static", action="store_true", help="ours in fixed shapes; on a GPU, CUDA graphs"
+        "--compile", action="store_true", help="compile SAM's encoder with torch.compile"
+    )
+    parser.add_argument(
+        "--static",
+        action="store_true",
+        help="run our path in fixed shapes; on a GPU, as CUDA graphs",
     )
     parser.add_argument(
         "--expressions",
@@ -45,17 +49,27 @@ def register(subparsers: Any) -> None:
         nargs="+",
         default=[1, 2, 4, 8, 16],
         metavar="K",
-        help="how many in a request, each number by itself; --count takes the largest",
+        help="numbers of expressions per request, measured one by one; --count uses the largest",
     )
-    parser.add_argument("--against", choices=("plain",), help="also the plain path, and ratios")
     parser.add_argument(
-        "--frame", type=_frame, default=(720, 1280), metavar="WxH", help="default 1280x720"
+        "--against", choices=("plain",), help="also time the plain path, and print ratios"
     )
-    parser.add_argument("--runs", type=count, default=10, help="after one that warms up")
+    parser.add_argument(
+        "--frame",
+        type=_frame,
+        default=(720, 1280),
+        metavar="WxH",
+        help="size of the image; default 1280x720",
+    )
+    parser.add_argument("--runs", type=count, default=10, help="runs after one warm-up run")
     parser.add_argument("--threads", type=count, help="CPU threads")
-    parser.add_argument("--out", type=Path, help="write all numbers here as JSON")
-    parser.add_argument("--picture", type=Path, help="write a bar a stage here, as SVG")
-    parser.add_argument("--page", type=Path, help="put the tables between this page's markers")
+    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
+    parser.add_argument(
+        "--picture", type=Path, help="write a bar chart of the stages to this SVG file"
+    )
+    parser.add_argument(
+        "--page", type=Path, help="write the tables between the markers of this page"
+    )
     parser.set_defaults(run=run)
 
 

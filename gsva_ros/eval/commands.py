@@ -28,32 +28,32 @@ Gather = Callable[[argparse.Namespace], AbstractContextManager["Gathered"]]
 
 def register(subparsers: Any) -> None:
     """Add `eval`, `record-truth` and `calibrate` to argparse's subparsers."""
-    commands = subparsers.add_parser("eval", help="measure a model").add_subparsers(required=True)
+    commands = subparsers.add_parser("eval", help="evaluate a model").add_subparsers(required=True)
     parser = commands.add_parser(
         "scenes",
-        help="held-out rendered scenes, beside two baselines",
-        description="Every slot is decided by the model alone, each expression by itself. Beside the "
-        "model: one that always answers [REJ], and the same model shown a grey frame.",
+        help="evaluate on held-out rendered scenes, with two baselines",
+        description="Every slot is decided by the model alone, each expression by itself. The baselines "
+        "are a model that always answers [REJ], and the same model shown a grey frame.",
     )
     scenes.add_arguments(parser, "test")
     _measured(parser, scenes.gather)
 
     parser = commands.add_parser(
         "bag",
-        help="what was asked of a rosbag2's frames, scored where the truth is known",
-        description="Reads rosbag2 (mcap or sqlite3, raw or compressed images) straight from disk. "
-        "Asked is what the instruction file says; without one, what was asked while recording "
-        "(gsva_ros/Instruction, strings on instruction_text); without that, the expressions of the truth.",
+        help="evaluate on the frames of a rosbag2, scored where ground truth is known",
+        description="Read a rosbag2 (mcap or sqlite3, raw or compressed images) directly from disk. The "
+        "instructions come from the instruction file; without one, from the bag (gsva_ros/Instruction, "
+        "strings on instruction_text); without those, the expressions of the ground truth are used.",
     )
     bag.add_arguments(parser)
     _measured(parser, bag.gather)
 
     parser = commands.add_parser(
         "dataset",
-        help="gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, RefClef, Ref-ZOM or ReasonSeg in the official folders",
-        description="Protocol paper is what published numbers mean: one prompt with all expressions, the "
-        "true earlier answers, masks from a second pass. Protocol deployed is what a robot gets: "
-        "every expression decided by itself.",
+        help="evaluate on gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, RefClef, Ref-ZOM or ReasonSeg",
+        description="The data is read from the official folders. Protocol paper is that of published "
+        "numbers: one prompt with all expressions, the ground-truth answers of earlier turns, masks from "
+        "a second pass. Protocol deployed is what a robot gets: every expression decided by itself.",
     )
     dataset.add_arguments(parser)
     parser.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
@@ -61,46 +61,54 @@ def register(subparsers: Any) -> None:
 
     parser = commands.add_parser(
         "tracking",
-        help="masks at the camera's rate: a slow model's answers carried by optical flow, and as they come",
-        description="Plays a bag with truth in simulated time against a model that takes one second "
-        "divided by --model-rate for an answer, with the node's parameter `track` off and flow.",
+        help="evaluate masks at the camera's rate: a slow model's answers as they are, and carried by flow",
+        description="Play a bag with ground truth in simulated time against a model that takes one second "
+        "divided by --model-rate per answer, with the node's parameter `track` set to off and to flow.",
     )
-    parser.add_argument("bag", type=Path, help="as `gsva sim video` writes it")
-    parser.add_argument("--truth", type=Path, help="COCO-style JSON; without it: the bag's own")
-    parser.add_argument("--model-rate", type=rate, default=2.0, help="answers a second")
+    parser.add_argument("bag", type=Path, help="a bag as written by `gsva sim video`")
     parser.add_argument(
-        "--carry-ms", type=float, default=27.0, help="simulated milliseconds to carry onto a frame"
+        "--truth", type=Path, help="COCO-style JSON (default: the ground truth in the bag)"
+    )
+    parser.add_argument("--model-rate", type=rate, default=2.0, help="answers per second")
+    parser.add_argument(
+        "--carry-ms",
+        type=float,
+        default=27.0,
+        help="simulated milliseconds to carry masks onto a frame",
     )
     parser.add_argument(
-        "--perfect", action="store_true", help="the truth answers: what carrying alone costs"
+        "--perfect",
+        action="store_true",
+        help="use the ground truth as the model: shows what carrying alone costs",
     )
     add_model_arguments(parser)
-    parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
+    parser.add_argument("--out", type=Path, help="write the numbers to this JSON file")
     parser.set_defaults(run=_tracking)
 
     compare = commands.add_parser(
-        "compare", help="two runs on the same cases, with paired differences"
+        "compare", help="compare two runs on the same cases, with paired differences"
     )
-    compare.add_argument("a", type=Path, help="JSON of `gsva eval … --out`")
-    compare.add_argument("b", type=Path, help="another one")
+    compare.add_argument("a", type=Path, help="JSON file written by `gsva eval … --out`")
+    compare.add_argument("b", type=Path, help="JSON file of the other run")
     compare.set_defaults(run=_compare)
 
     record = subparsers.add_parser(
         "record-truth",
-        help="put instructions and ground truth into a copy of a bag",
-        description="The copy is an mcap bag that `gsva eval bag` scores by itself, and that asks the node "
-        "when it is played: /instruction before each frame, and /ground_truth.",
+        help="write a copy of a bag with instructions and ground truth",
+        description="The copy is an mcap bag with /ground_truth, and with an /instruction before each "
+        "frame: `gsva eval bag` scores it without further files, and it sends the node its instructions "
+        "when played.",
     )
-    record.add_argument("bag", type=Path, help="a rosbag2 folder, or an mcap file")
-    record.add_argument("truth", type=Path, help="COCO-style JSON of its frames")
-    record.add_argument("out", type=Path, help="the bag to write; must not exist")
+    record.add_argument("bag", type=Path, help="rosbag2 folder or mcap file")
+    record.add_argument("truth", type=Path, help="COCO-style JSON about its frames")
+    record.add_argument("out", type=Path, help="output bag; must not exist")
     record.set_defaults(run=_record_truth)
 
     calibrate = subparsers.add_parser(
         "calibrate",
-        help="make a model's probabilities honest and choose its threshold, on scenes with known truth",
-        description="Writes temperature and bias of p([SEG]) and the rejection threshold into the model's "
-        "config.json, where the engine finds them, and how they were found into calibration.json.",
+        help="calibrate a model's probabilities and choose its threshold, on scenes with ground truth",
+        description="Write the temperature and bias of p([SEG]) and the rejection threshold to the model's "
+        "config.json, where the engine reads them, and how they were determined to calibration.json.",
     )
     scenes.add_arguments(calibrate, "val")
     _run_arguments(calibrate, changed=True)
@@ -108,10 +116,10 @@ def register(subparsers: Any) -> None:
     goal.add_argument(
         "--t-acc",
         type=float,
-        help="keep this share of the present, more than 0 and at most 1; without it: the best gIoU",
+        help="keep this share of the present objects, more than 0 and at most 1 (default: the best gIoU)",
     )
     goal.add_argument(
-        "--equal-t-acc", action="store_true", help="the best N-acc at the T-acc as it is"
+        "--equal-t-acc", action="store_true", help="the best N-acc at the current T-acc"
     )
     calibrate.set_defaults(run=_calibrate)
 
@@ -122,20 +130,22 @@ def _measured(parser: argparse.ArgumentParser, gather: Gather) -> None:
     parser.add_argument(
         "--no-blind",
         action="store_true",
-        help="leave out the baseline that is shown a grey picture, which takes as long as the model",
+        help="omit the baseline that is shown a grey image, which takes as long as the model",
     )
     parser.set_defaults(run=lambda args: _measure(args, gather))
 
 
 def _output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="write numbers and records here as JSON")
-    parser.add_argument("--report", type=Path, help="write one HTML page here")
+    parser.add_argument("--out", type=Path, help="write numbers and records to this JSON file")
+    parser.add_argument("--report", type=Path, help="write the report to this HTML file")
 
 
 def _run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
     add_model_arguments(parser, changed)
     parser.add_argument(
-        "--records", type=Path, help="keep records here while running; a killed run goes on"
+        "--records",
+        type=Path,
+        help="keep records in this file while running; a run that was killed resumes from it",
     )
 
 

@@ -22,14 +22,15 @@ def register(subparsers: Any) -> None:
 
     parser = subparsers.add_parser(
         "app",
-        help="a page to try the model on pictures and bags",
-        description="Serves a page to this machine alone, unless --host says otherwise: whoever reaches it "
-        "can use the model and read the bags given here. It needs no network and reports to nobody.",
+        help="serve a page to try the model on images and bags",
+        description="Serve a page, to this machine only unless --host says otherwise: anyone who can "
+        "reach it can use the model and read the bags given here. It needs no network and sends no usage "
+        "reports.",
     )
-    parser.add_argument("bags", nargs="*", type=Path, help="bags and pictures to choose from")
+    parser.add_argument("bags", nargs="*", type=Path, help="bags and images to choose from")
     add_model_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=port, help="without it: the first free one from 7860")
+    parser.add_argument("--port", type=port, help="port (default: the first free one from 7860)")
     parser.set_defaults(run=run)
 
 

@@ -1,7 +1,7 @@
-"""The demo: a bag is played through the node, which is told what to look for.
+"""The demo: plays a bag through the node and asks it for objects.
 
 Three processes over ROS 2: the node, the player, and this client, which sends the instructions, prints one
-line an answer, and leaves a page (index.html), pictures and a bag of results.
+line per answer, and writes a page (index.html), images and a bag of results.
 """
 
 from __future__ import annotations
@@ -294,13 +294,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_demo`."""
     script = Path(get_package_share_directory("gsva_ros")) / "config" / "demo.yaml"
     parser = Parser(prog="gsva_demo", description=__doc__)
-    parser.add_argument("--script", type=Path, default=script, help="what to ask")
-    parser.add_argument("--bag", type=Path, help="another bag than the script's")
+    parser.add_argument("--script", type=Path, default=script, help="YAML file of the instructions")
+    parser.add_argument("--bag", type=Path, help="bag to play instead of the script's")
     parser.add_argument("--truth", type=Path, help="COCO-style JSON about the bag's frames")
-    parser.add_argument("--rate", type=rate, default=1.0, help="times the recorded pace")
     parser.add_argument(
-        "--output", type=Path, default=Path("demo_output"), help="the folder to write"
+        "--rate", type=rate, default=1.0, help="playback speed, relative to the recording"
     )
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="output folder")
     parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     args = parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """Scores a running node against a bag's ground truth while the bag is played.
 
-It listens to `segmentation` and keeps the answers on frames whose truth the bag carries (`gsva
-record-truth`), as the same records that `gsva eval bag` writes: `gsva eval compare` puts both side by side.
+It subscribes to `segmentation` and keeps the answers on frames that have ground truth in the bag (`gsva
+record-truth`), as the same records that `gsva eval bag` writes: `gsva eval compare` can compare the two.
 """
 
 from __future__ import annotations
@@ -235,11 +235,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run gsva_ros gsva_evaluate`."""
     argv = list(sys.argv if argv is None else argv)
     parser = Parser(prog="gsva_evaluate", description=__doc__)
-    parser.add_argument("bag", type=Path, help="the bag that is played, with its truth")
-    parser.add_argument("--truth", type=Path, help="COCO-style JSON instead of the bag's own")
-    parser.add_argument("--out", type=Path, default=Path("live.json"), help="numbers and records")
-    parser.add_argument("--wait", type=float, default=120.0, help="seconds for the first answer")
-    parser.add_argument("--idle", type=float, default=10.0, help="seconds of silence that end it")
+    parser.add_argument("bag", type=Path, help="bag that is being played, with its ground truth")
+    parser.add_argument(
+        "--truth", type=Path, help="COCO-style JSON instead of the ground truth in the bag"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("live.json"), help="JSON file for numbers and records"
+    )
+    parser.add_argument(
+        "--wait", type=float, default=120.0, help="seconds to wait for the first answer"
+    )
+    parser.add_argument(
+        "--idle", type=float, default=10.0, help="end after this many seconds without an answer"
+    )
     try:
         return run(parser.parse_args(remove_ros_args(argv)[1:]), argv)
     except (InputError, OSError) as error:

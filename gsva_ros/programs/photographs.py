@@ -13,17 +13,17 @@ def register(subparsers: Any) -> None:
     """Add the `photographs` command to argparse's subparsers."""
     parser = subparsers.add_parser(
         "photographs",
-        help="make training scenes of photographs with COCO's masks",
-        description="Crops photographs around what a YAML file of names calls by a noun, and "
-        "writes what can be asked about each crop. See docs/training.md.",
+        help="make training scenes from photographs with COCO masks or boxes",
+        description="Crop photographs around the objects that a YAML file of names gives a noun, and "
+        "write the expressions for each crop. See docs/training.md.",
     )
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO's instances, JSON")
-    parser.add_argument("--images", type=Path, required=True, help="the folder of its pictures")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO instances, JSON file")
+    parser.add_argument("--images", type=Path, required=True, help="folder of its images")
     parser.add_argument(
-        "--names", type=Path, required=True, help="what its categories are here, YAML"
+        "--names", type=Path, required=True, help="YAML file of what its categories are called here"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--crops", type=count, default=4, help="of each photograph")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--crops", type=count, default=4, help="crops per photograph")
     parser.add_argument("--split", choices=("train", "val", "test"), default="train")
     parser.add_argument("--width", type=count, default=480, help="pixels")
     parser.add_argument("--height", type=count, default=360, help="pixels")

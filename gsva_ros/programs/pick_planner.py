@@ -1,9 +1,10 @@
-"""An example planner: asks for things by words, picks up what is there, and keeps still where it is not.
+"""An example planner: asks for objects by words, picks up what is present, and keeps still on a rejection.
 
-It owns a simulated table with a gantry (`sim.pick`), shows the node its camera, and acts on the answers:
-SEGMENTED becomes a grasp and a lift, REJECTED and every other outcome leave the arm where it is.
+It runs a simulated table with a gantry (`sim.pick`), publishes its camera to the node, and acts on the
+answers: SEGMENTED leads to a grasp and a lift; on REJECTED and every other outcome the arm stays where it
+is.
 
-With --episodes it does so in many scenes, and counts by the simulation's truth what rose and what did not.
+With --episodes it does so in many scenes, and counts by the simulation's ground truth what was lifted.
 """
 
 from __future__ import annotations
@@ -303,13 +304,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked.add_argument(
         "expressions", nargs="*", default=[], help='what to pick up: "the red can" ...'
     )
-    asked.add_argument("--episodes", type=int, help="ask for one thing in each of so many scenes")
-    parser.add_argument("--seed", type=int, help="of the table's scene, or of the first episode's")
+    asked.add_argument(
+        "--episodes", type=int, help="ask for one object in each of this many scenes"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="seed of the table's scene, or of the first episode's"
+    )
     parser.add_argument("--width", type=int, default=640, help="pixels")
     parser.add_argument("--height", type=int, default=480, help="pixels")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each answer")
-    parser.add_argument("--pictures", type=Path, help="a folder for pictures of each step")
-    parser.add_argument("--out", type=Path, help="a JSON file for the episodes")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, help="seconds to wait for each answer"
+    )
+    parser.add_argument("--pictures", type=Path, help="output folder for images of each step")
+    parser.add_argument("--out", type=Path, help="output JSON file of the episodes")
     args = parser.parse_args(remove_ros_args(argv)[1:])
     if args.seed is None:
         args.seed = EPISODE_SEED if args.episodes else SEED

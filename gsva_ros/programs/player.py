@@ -1,4 +1,4 @@
-"""Plays a bag's cameras and instructions at the pace of their recording; no rosbag2 needed."""
+"""Plays a bag's cameras and instructions at the recorded speed; does not need rosbag2."""
 
 from __future__ import annotations
 
@@ -102,9 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv if argv is None else argv)
     parser = Parser(prog="gsva_player", description=__doc__)
     parser.add_argument(
-        "bag", type=Path, help="a rosbag2 folder, or one of its files (sqlite3 or mcap)"
+        "bag", type=Path, help="rosbag2 folder, or one of its files (sqlite3 or mcap)"
     )
-    parser.add_argument("--rate", type=rate, default=1.0, help="times the recorded pace")
+    parser.add_argument(
+        "--rate", type=rate, default=1.0, help="playback speed, relative to the recording"
+    )
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
     args = parser.parse_args(remove_ros_args(argv)[1:])

@@ -21,11 +21,13 @@ def register(subparsers: Any) -> None:
     """Add the `train` command to argparse's subparsers."""
     parser = subparsers.add_parser(
         "train",
-        help="teach a model: from labelled bags, rendered scenes or research data",
-        description="Runs what each file describes, one after another, and goes on where an earlier run "
-        "of it stopped. Under `accelerate launch` it uses several GPUs. See docs/training.md.",
+        help="train a model on labelled bags, rendered scenes or research data",
+        description="Run the training that each file describes, one after another; a run that was stopped "
+        "resumes where it was. Under `accelerate launch` it uses several GPUs. See docs/training.md.",
     )
-    parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="a run's YAML file")
+    parser.add_argument(
+        "configs", type=Path, nargs="+", metavar="CONFIG", help="YAML file of a run"
+    )
     parser.add_argument("--threads", type=count, help="CPU threads")
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""A page on a running node: what its cameras see, what it answers, and how it is."""
+"""Serves a page about a running node: what its cameras see, what it answers, and its diagnostics."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv if argv is None else argv)
     parser = Parser(prog="gsva_view", description=__doc__)
     parser.add_argument(
-        "--node", type=_node, default="/gsva", help="the node to watch, with its namespace"
+        "--node", type=_node, default="/gsva", help="node to watch, with its namespace"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=port, help="without it: the first free one from 7860")
+    parser.add_argument("--port", type=port, help="port (default: the first free one from 7860)")
     args = parser.parse_args(remove_ros_args(argv)[1:])
     try:
         from gsva_ros.programs.page import own_folder, serve

@@ -17,64 +17,69 @@ def register(subparsers: Any) -> None:
     sim = subparsers.add_parser(
         "sim",
         help="render tabletop scenes",
-        description="Renders scenes with MuJoCo, off-screen by EGL: a folder to train and score on, or a "
-        "rosbag of a camera that circles them or of things in motion, each with its ground truth.",
+        description="Render scenes with MuJoCo, off-screen through EGL: a folder to train and evaluate "
+        "on, or a rosbag of a camera circling them or of moving objects, each with ground truth.",
     ).add_subparsers(required=True, metavar="COMMAND")
     render = sim.add_parser(
-        "render", help="scenes with expressions and ground truth, into a folder"
+        "render", help="render scenes with expressions and ground truth into a folder"
     )
     render.add_argument(
-        "--split", choices=sorted(SPLITS), required=True, help="its seeds; no two splits share any"
+        "--split",
+        choices=sorted(SPLITS),
+        required=True,
+        help="which seeds to use; no two splits share any",
     )
-    render.add_argument("--count", type=count, required=True, help="scenes")
-    render.add_argument("--out", type=Path, required=True, help="the folder to write")
+    render.add_argument("--count", type=count, required=True, help="number of scenes")
+    render.add_argument("--out", type=Path, required=True, help="output folder")
     render.add_argument("--width", type=count, default=192, help="pixels")
     render.add_argument("--height", type=count, default=144, help="pixels")
     render.add_argument(
         "--world",
         choices=sorted(WORLDS),
         default="v1",
-        help="v1: eight clean kinds on plain tables; household: 22 kinds, many rooms, lights and cameras; "
-        "goods: the same, mostly in print; shifted: what household never draws, to test with",
+        help="v1: eight plain categories on plain tables; household: 22 categories, many rooms, lights and "
+        "cameras; goods: the same, mostly printed; shifted: what household never draws, for testing",
     )
     render.add_argument(
         "--meshes",
         type=Path,
-        help="further things for the household worlds: KIND/NAME.obj, .stl, .ply or .glb",
+        help="additional objects for the household worlds: KIND/NAME.obj, .stl, .ply or .glb",
     )
     render.add_argument(
         "--panoramas",
         type=Path,
         help="photographed rooms for the household worlds: equirectangular *.hdr, *.jpg or *.png",
     )
-    render.add_argument("--workers", type=count, default=2, help="processes")
+    render.add_argument("--workers", type=count, default=2, help="worker processes")
     render.set_defaults(run=_render)
-    bag = sim.add_parser("bag", help="a rosbag2 of a camera that circles some scenes")
+    bag = sim.add_parser("bag", help="write a rosbag2 of a camera circling some scenes")
     bag.add_argument("--seeds", type=seed, nargs="+", required=True, help="one scene each")
-    bag.add_argument("--out", type=Path, required=True, help="the bag to write")
-    bag.add_argument("--frames", type=count, default=16, help="frames for each scene")
-    bag.add_argument("--rate", type=rate, default=4.0, help="frames a second")
+    bag.add_argument("--out", type=Path, required=True, help="output bag")
+    bag.add_argument("--frames", type=count, default=16, help="frames per scene")
+    bag.add_argument("--rate", type=rate, default=4.0, help="frames per second")
     bag.add_argument("--width", type=count, default=640, help="pixels")
     bag.add_argument("--height", type=count, default=480, help="pixels")
     bag.add_argument(
         "--look",
         choices=("studio", "workshop"),
         default="studio",
-        help="workshop: dim warm light and other proportions than the bundled model was taught",
+        help="workshop: dim warm light, and other proportions than the bundled model was trained on",
     )
     bag.add_argument(
-        "--truth", type=Path, help="write expressions and masks here (COCO-style JSON)"
+        "--truth", type=Path, help="write expressions and masks to this file (COCO-style JSON)"
     )
     bag.set_defaults(run=_bag)
-    video = sim.add_parser("video", help="a rosbag2 of scenes in motion, seen by a moving camera")
+    video = sim.add_parser(
+        "video", help="write a rosbag2 of moving scenes, seen by a moving camera"
+    )
     video.add_argument("--seeds", type=seed, nargs="+", required=True, help="one scene each")
-    video.add_argument("--out", type=Path, required=True, help="the bag to write")
-    video.add_argument("--seconds", type=duration, default=8.0, help="of each scene")
-    video.add_argument("--rate", type=rate, default=30.0, help="frames a second")
+    video.add_argument("--out", type=Path, required=True, help="output bag")
+    video.add_argument("--seconds", type=duration, default=8.0, help="duration of each scene")
+    video.add_argument("--rate", type=rate, default=30.0, help="frames per second")
     video.add_argument("--width", type=count, default=640, help="pixels")
     video.add_argument("--height", type=count, default=480, help="pixels")
     video.add_argument(
-        "--truth", type=Path, help="write expressions and masks here (COCO-style JSON)"
+        "--truth", type=Path, help="write expressions and masks to this file (COCO-style JSON)"
     )
     video.set_defaults(run=_video)
 

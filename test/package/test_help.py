@@ -14,7 +14,7 @@ from gsva_ros import cli
             "segment",
             ["checkpoint directory (default: gsva-mini)", "overlay (default: IMAGE.overlay.png)"],
         ),
-        ("sim bag", ["frames a second (default: 4.0)", "scene each"]),
+        ("sim bag", ["frames per second (default: 4.0)", "scene each"]),
         ("bench", ["default 1280x720"]),
     ],
 )

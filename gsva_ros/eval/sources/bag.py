@@ -22,15 +22,17 @@ from ..fingerprint import fingerprint
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The bag, and what is asked and known where the bag itself does not say it."""
-    parser.add_argument("bag", type=Path, help="a rosbag2 folder, or an mcap file")
-    parser.add_argument("--instructions", type=Path, help="YAML in the form of config/demo.yaml")
+    parser.add_argument("bag", type=Path, help="rosbag2 folder or mcap file")
+    parser.add_argument(
+        "--instructions", type=Path, help="YAML file in the format of config/demo.yaml"
+    )
     parser.add_argument(
         "--truth",
         type=Path,
-        help="COCO-style JSON, as `gsva sim bag --truth` writes; without it: the bag's own",
+        help="COCO-style JSON, as written by `gsva sim bag --truth` (default: the ground truth in the bag)",
     )
     parser.add_argument(
-        "--topic", help="the image topic, where it is not the truth's, or the bag has several"
+        "--topic", help="image topic, if it is not that of the ground truth or the bag has several"
     )
 
 

@@ -62,17 +62,19 @@ DATASETS[reasonseg.NAME] = Dataset(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data set, its split and its folder."""
     parser.add_argument("name", choices=DATASETS)
-    parser.add_argument("split", help="as the data set names it: val, testA, testB, test, ...")
-    parser.add_argument("--root", type=Path, required=True, help="folder with refer_seg/ in it")
-    parser.add_argument("--limit", type=count, help="the first LIMIT pictures only")
+    parser.add_argument(
+        "split", help="split as named in the data set: val, testA, testB, test, ..."
+    )
+    parser.add_argument("--root", type=Path, required=True, help="folder that contains refer_seg/")
+    parser.add_argument("--limit", type=count, help="only the first LIMIT images")
     parser.add_argument("--split-by", default="", help="unc, umd, google or berkeley")
     parser.add_argument(
-        "--skip", action="store_true", help="leave out what cannot be used, and count it"
+        "--skip", action="store_true", help="leave out data that cannot be used, and count it"
     )
     parser.add_argument(
         "--count-ignored",
         action="store_true",
-        help="ReasonSeg: pixels labelled to be ignored are the target's, as in GSVA's own code",
+        help="ReasonSeg: count pixels labelled as ignored as part of the target, as in GSVA's own code",
     )
 
 

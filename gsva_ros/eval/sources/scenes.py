@@ -33,15 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, nargs="+", help="folders written by `gsva sim render`"
     )
-    parser.add_argument("--split", default=split, help="the split that each folder must hold")
-    parser.add_argument("--limit", type=count, help="the first LIMIT scenes of each only")
+    parser.add_argument("--split", default=split, help="split that each folder must contain")
+    parser.add_argument("--limit", type=count, help="only the first LIMIT scenes of each folder")
     parser.add_argument(
         "--forms",
         choices=(*FORMS, UNKNOWN, "as written"),
         default="as written",
-        help="ask each expression in another form of the same meaning, as people type; scores then come by "
-        "form. held-out: forms that training never draws. unknown: each names, for one of its things, "
-        "what no scene holds and training never names",
+        help="ask each expression in another form with the same meaning, as people type, and report "
+        "scores by form. held-out: forms that training never draws. unknown: one noun of each is "
+        "replaced by one that no scene contains and training never uses",
     )
 
 
