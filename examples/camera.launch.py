@@ -1,5 +1,6 @@
 """Start a camera driver and the node: `ros2 launch gsva_ros camera.launch.py driver:=realsense2_camera`."""
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -8,6 +9,7 @@ from launch.launch_context import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
+from gsva_ros.ros import transport
 from launch import LaunchDescription
 
 #: driver -> its executable, its parameters, and the node's image and depth topics
@@ -28,6 +30,7 @@ def start(context: LaunchContext) -> list[object]:
     if driver not in DRIVERS:
         raise ValueError(f"launch argument driver: {driver!r} is none of {', '.join(DRIVERS)}")
     executable, parameters, image, depth = DRIVERS[driver]
+    share = Path(get_package_share_directory("gsva_ros"))
     camera = Node(
         package=driver,
         executable=executable,
@@ -35,10 +38,10 @@ def start(context: LaunchContext) -> list[object]:
         namespace="" if driver == "realsense2_camera" else "camera",
         parameters=[parameters],
         output="screen",
+        additional_env=transport.environment(share / "config" / "fastdds.xml", os.environ),
     )
-    folder = Path(get_package_share_directory("gsva_ros")) / "launch"
     gsva = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(folder / "gsva.launch.py")),
+        PythonLaunchDescriptionSource(str(share / "launch" / "gsva.launch.py")),
         launch_arguments={"image": image, "depth": depth}.items(),
     )
     return [camera, gsva]

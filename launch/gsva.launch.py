@@ -1,11 +1,13 @@
 """Start the node: `ros2 launch gsva_ros gsva.launch.py image:=/camera/image_raw`."""
 
+import os
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.launch_context import LaunchContext
 from launch_ros.actions import Node
 
+from gsva_ros.ros import transport
 from gsva_ros.ros.arguments import OTHERS, PARAMETERS, is_true, overrides
 from launch import LaunchDescription
 
@@ -26,6 +28,7 @@ def nodes(context: LaunchContext) -> list[Node]:
             # Later entries override earlier ones.
             parameters=[value["params_file"], overrides(value)],
             remappings=[("image", image), ("image/compressed", f"{image}/compressed")],
+            additional_env=transport.environment(CONFIG / "fastdds.xml", os.environ),
         )
     ]
     if is_true("rviz", value["rviz"]):

@@ -210,6 +210,8 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
                 limit = args.idle if evaluation.records else args.wait
                 if time.monotonic() - evaluation.heard > limit:
                     evaluation.gone = not evaluation.count_publishers("segmentation")
+                    option = "--idle" if evaluation.records else "--wait"
+                    tqdm.write(f"no answer for {limit:g} s; {option} waits longer", sys.stderr)
                     break
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -35,12 +35,22 @@ CLOCK_PERIOD = 0.025  # seconds of wall time, as `ros2 bag play --clock` by defa
 
 
 class Player(Node):
-    """Publishes the messages of a bag, as they were published, under their topics' names."""
+    """Publishes the messages of a bag, as they were published, under their topics' names.
 
-    def __init__(self, bag: Path, clock: bool = False) -> None:
-        super().__init__("gsva_player")
+    Instructions and the clock come from a second DDS participant, as on a robot, where camera and planner
+    are two processes. In Fast DDS's shared memory a participant has 512 KiB by default: a larger image
+    pushes out what has not been read yet, and a lost instruction is sent again only with the writer's next
+    heartbeat, up to 3 s later.
+
+    Args:
+        apart: an initialised context for the second participant.
+    """
+
+    def __init__(self, bag: Path, apart: rclpy.Context, clock: bool = False, **kwargs: Any) -> None:
+        super().__init__("gsva_player", **kwargs)
         self._bag = bag
-        self._clock = self.create_publisher(Clock, "/clock", 10) if clock else None
+        self._requests = rclpy.create_node("gsva_player_requests", context=apart)
+        self._clock = self._requests.create_publisher(Clock, "/clock", 10) if clock else None
 
     def play(self, rate: float, wait: float) -> int:
         """Wait until cameras and instructions have subscribers (at most `wait` seconds), play, count."""
@@ -51,7 +61,8 @@ class Player(Node):
             publishers = {}
             for connection in connections:
                 kind, profile = TYPES[connection.msgtype]
-                publishers[connection.topic] = self.create_publisher(
+                node = self if profile is qos.PICTURE else self._requests
+                publishers[connection.topic] = node.create_publisher(
                     kind, connection.topic, profile
                 )
             needed = [publishers[c.topic] for c in connections if c.msgtype.endswith(NEEDED)]
@@ -60,7 +71,9 @@ class Player(Node):
 
     def _wait(self, publishers: Sequence[Any], seconds: float) -> None:
         end = time.monotonic() + seconds
-        while rclpy.ok() and any(p.get_subscription_count() == 0 for p in publishers):
+        while rclpy.ok(context=self.context) and any(
+            p.get_subscription_count() == 0 for p in publishers
+        ):
             if time.monotonic() > end:
                 topics = [p.topic_name for p in publishers if p.get_subscription_count() == 0]
                 self.get_logger().warning(f"nobody subscribes to {', '.join(topics)}; playing")
@@ -76,7 +89,7 @@ class Player(Node):
             if first is None:
                 begin, first = time.monotonic(), stamp
             self._pass_time(begin + (stamp - first) / SECOND / rate, stamp, rate)
-            if not rclpy.ok():
+            if not rclpy.ok(context=self.context):
                 break
             publishers[connection.topic].publish(bytes(plain(raw)))
             count += 1
@@ -85,7 +98,7 @@ class Player(Node):
 
     def _pass_time(self, until: float, stamp: int, rate: float) -> None:
         """Sleep until `until` (monotonic), when bag time is `stamp`; tell the time meanwhile."""
-        while self._clock is not None and rclpy.ok():
+        while self._clock is not None and rclpy.ok(context=self.context):
             rest = max(0.0, until - time.monotonic())
             now = stamp - round(rest * rate * SECOND)
             msg = Clock()
@@ -110,9 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
     args = parser.parse_args(remove_ros_args(argv)[1:])
+    apart = rclpy.Context()
     rclpy.init(args=argv)
+    rclpy.init(args=argv, context=apart)
     try:
-        player = Player(args.bag, args.clock)
+        player = Player(args.bag, apart, args.clock)
         count = player.play(args.rate, args.wait)
         player.get_logger().info(f"played {count} messages of {args.bag}")
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -121,5 +136,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gsva_player: {error}", file=sys.stderr)
         return 1
     finally:
+        apart.try_shutdown()
         rclpy.try_shutdown()
     return 0

@@ -84,7 +84,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         "best_effort",
         _fixed(
             "QoS reliability of the image subscription: best_effort matches every camera; reliable loses "
-            "no large frames, but matches only reliable publishers.",
+            "fewer large frames, but matches only reliable publishers.",
             "best_effort or reliable",
         ),
     ),

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from gsva_ros.conversions import MessageError, fill_image
 from gsva_ros.masks import placed
@@ -52,11 +53,25 @@ class Views:
         """Publish what somebody listens to."""
         if result.rgb is None or result.frame is None:
             return
-        header = result.frame.header
+        self._publish_boxes_and_points(answer, result.frame.topic)
+        # Pictures last: Fast DDS's shared memory may drop unread messages to make room for a large one.
+        self._publish_pictures(result, result.rgb, result.frame.header)
+
+    def _publish_boxes_and_points(self, answer: Segmentation, topic: str) -> None:
+        boxes = self._detections
+        numbers = {} if boxes is None else boxes.publish(answer)
+        if _heard(self._space) or (boxes is not None and boxes.space_wanted):
+            space = self._in_space(answer, topic)
+            if space is not None:
+                self._space.publish(space)
+                if boxes is not None:
+                    boxes.publish_space(space, numbers)
+
+    def _publish_pictures(self, result: Result, rgb: NDArray[np.uint8], header: Header) -> None:
         raw, compressed = (_heard(p) for p in (self._overlay, self._compressed))
         if raw or compressed:
             opacity = float(self._value("overlay_opacity"))
-            picture = draw(result.rgb, targets_of(result), opacity)
+            picture = draw(rgb, targets_of(result), opacity)
             if raw:
                 msg = fill_image(Image(), picture, "rgb8")
                 msg.header = header
@@ -64,18 +79,10 @@ class Views:
             if compressed:
                 self._compressed.publish(_jpeg(picture, header))
         if _heard(self._labels):
-            labels = label_image(result.rgb.shape[:2], targets_of(result))
+            labels = label_image(rgb.shape[:2], targets_of(result))
             msg = fill_image(Image(), labels, "mono16")
             msg.header = header
             self._labels.publish(msg)
-        boxes = self._detections
-        numbers = {} if boxes is None else boxes.publish(answer)
-        if _heard(self._space) or (boxes is not None and boxes.space_wanted):
-            space = self._in_space(answer, result.frame.topic)
-            if space is not None:
-                self._space.publish(space)
-                if boxes is not None:
-                    boxes.publish_space(space, numbers)
 
     def _in_space(self, answer: Segmentation, topic: str) -> Segmentation3D | None:
         buffer = self._buffers.get(topic)

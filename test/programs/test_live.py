@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import harness
@@ -51,7 +53,7 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ros = ["--ros-args", "-r", "__ns:=/test", "-p", "use_sim_time:=true"]
         live = tmp_path / "live.json"
         evaluator = subprocess.Popen(
-            [PROGRAMS / "gsva_evaluate", bag, "--out", live, "--wait", "60", *ros]
+            [PROGRAMS / "gsva_evaluate", bag, "--out", live, "--wait", "60", "--idle", "30", *ros]
         )
         client.wait(
             lambda: client.node.count_subscribers("segmentation") == 2, 30.0, "the evaluation"
@@ -87,6 +89,38 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert cli.main(["eval", "compare", str(offline), str(live)]) == 0
     assert f"{len(both)} cases in both" in capsys.readouterr().out
+
+
+def test_no_image_shares_a_participant_with_an_instruction(bag: Path) -> None:
+    """A large image pushes out what the same participant has in shared memory."""
+    from gsva_ros.programs.player import Player
+
+    images, apart = rclpy.Context(), rclpy.Context()
+    for context in (images, apart):
+        rclpy.init(context=context)
+    watcher = rclpy.create_node("watcher", context=images)
+    try:
+        player = Player(bag, apart, clock=True, context=images)
+        playing = threading.Thread(target=player.play, args=(1.0, 3.0))
+        playing.start()
+        participants: dict[str, set[bytes]] = {}
+        topics = ("/camera/image", "/camera/camera_info", "/instruction", "/clock")
+        end = time.monotonic() + 20.0
+        while not all(participants.get(topic) for topic in topics) and time.monotonic() < end:
+            for topic in topics:
+                found = watcher.get_publishers_info_by_topic(topic)
+                participants[topic] = {bytes(p.endpoint_gid)[:12] for p in found}
+            time.sleep(0.05)
+    finally:
+        for context in (images, apart):
+            rclpy.shutdown(context=context)
+    playing.join(20.0)
+    image, info, instruction, clock = (participants[topic] for topic in topics)
+    assert image
+    assert image == info
+    assert instruction
+    assert instruction == clock
+    assert image.isdisjoint(instruction)
 
 
 def test_what_was_counted_is_explained() -> None:

@@ -1,6 +1,7 @@
 """The launch file: its arguments always, what it starts where `launch` is installed."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gsva_ros.ros import transport
 from gsva_ros.ros.arguments import OTHERS, PARAMETERS, ArgumentError, is_true, overrides
 from gsva_ros.ros.parameters import TABLE
 
@@ -68,6 +70,27 @@ def test_parameter_file_is_the_nodes_defaults():
     assert values == defaults
     assert all(type(value) is type(defaults[name]) for name, value in values.items())
     assert all(descriptor.description for _, descriptor in TABLE.values())
+
+
+def test_shared_memory_holds_images_unless_the_user_chose_transports():
+    file = Path("/somewhere/fastdds.xml")
+    assert set(transport.environment(file, {"PATH": "/bin"}).values()) == {str(file)}
+    for name in (*transport.PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"):
+        assert transport.environment(file, {name: "mine"}) == {}
+
+
+def test_the_profile_is_what_fast_dds_uses():
+    """A participant's segment of shared memory, as it is mapped."""
+    rclpy = pytest.importorskip("rclpy")
+    if "fastrtps" not in rclpy.get_rmw_implementation_identifier():
+        pytest.skip("the profile is Fast DDS's")
+    code = "import rclpy; rclpy.init(); n = rclpy.create_node('n'); print(open('/proc/self/maps').read())"
+    own = transport.environment(ROOT / "config" / "fastdds.xml", {})
+    how = {**os.environ, **own, "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}
+    command = [sys.executable, "-c", code]
+    maps = subprocess.run(command, env=how, capture_output=True, text=True, check=True, timeout=60)
+    segments = re.findall(r"(?m)^(\w+)-(\w+) .*/dev/shm/fastdds_[0-9a-f]{16}$", maps.stdout)
+    assert max(int(end, 16) - int(start, 16) for start, end in segments) >= 16 << 20
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from gsva_ros.conversions import fill_image
-from gsva_ros.ros import qos
+from gsva_ros.ros import qos, transport
 
 SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
@@ -37,11 +37,12 @@ def isolate():
     """Give this process and its children a DDS domain of their own, on this machine only.
 
     By UDP: tests kill nodes, and a process that is killed or stopped for seconds can leave Fast DDS's
-    shared memory so that the next one never hears a message.
+    shared memory so that the next one never hears a message. The discovery range is the profile's, because
+    rmw_fastrtps adds shared memory of its own under LOCALHOST.
     """
-    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+    os.environ.update(dict.fromkeys(transport.PROFILES, str(SUPPORT / "loopback.xml")))
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault("ROS_LOG_DIR", "/tmp/gsva_ros_test_log")
 
 

@@ -1,0 +1,21 @@
+"""Fast DDS's transports for a process that publishes images, as launch files set them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+#: What names a profile file: to Fast DDS 3 (Kilted), and to Fast DDS 2 (Humble, Jazzy).
+PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+def environment(profile: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Variables to start a process with; empty where the user has chosen transports already.
+
+    Args:
+        profile: Fast DDS's profile file; other middlewares do not read it.
+        given: the environment of now.
+    """
+    if any(given.get(name) for name in (*PROFILES, "FASTDDS_BUILTIN_TRANSPORTS")):
+        return {}
+    return dict.fromkeys(PROFILES, str(profile))
