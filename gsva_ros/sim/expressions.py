@@ -63,6 +63,34 @@ def extent(
     return box, (round(float(columns.mean()) + 0.5, 2), round(float(rows.mean()) + 0.5, 2))
 
 
+def measure(thing: SeenObject, side: str) -> float:
+    """Smaller is more so: further left, right (pixels), in front, or behind (metres)."""
+    return {
+        "left": thing.centroid[0],
+        "right": -thing.centroid[0],
+        "front": thing.distance,
+        "behind": -thing.distance,
+    }[side]
+
+
+def margin(side: str, width: int) -> float:
+    """By how much one thing must lead another to be the furthest, in the unit of `measure`."""
+    return HOLDS[side] * _unit(side, width)
+
+
+def leads(thing: SeenObject, anchor: SeenObject, side: str, width: int) -> bool | None:
+    """Whether a thing is further to a side than the anchor; None where people might disagree."""
+    lead = (measure(anchor, side) - measure(thing, side)) / _unit(side, width)
+    if lead > HOLDS[side]:
+        return True
+    return False if lead < -FAILS[side] else None
+
+
+def _unit(side: str, width: int) -> float:
+    """What the shares in HOLDS and FAILS are of, in the unit of `measure`."""
+    return width if side in ("left", "right") else 1.0
+
+
 @dataclass(frozen=True)
 class Words:
     """The attributes a noun phrase names; None where it does not."""
@@ -203,18 +231,17 @@ class Expressions:
         return None
 
     def _superlative(self, pattern: Pattern, present: bool, form: str) -> Expression | None:
-        margin = HOLDS[form] * (self.width if form in ("left", "right") else 1.0)
         for _ in range(TRIES):
             words = self._words(pattern, present)
             fitting = self._fitting(words)
             if bool(fitting) != present:
                 continue
-            fitting.sort(key=lambda t: self._measure(t, form))
+            fitting.sort(key=lambda t: measure(t, form))
             if len(fitting) == 1 and self.rng.random() < 0.7:
                 continue
             if len(fitting) > 1:
-                first, second = (self._measure(t, form) for t in fitting[:2])
-                if second - first < margin:
+                first, second = (measure(t, form) for t in fitting[:2])
+                if second - first < margin(form, self.width):
                     continue
             text = f"the {self._one_of(SUPERLATIVES[form])} {self._phrase(words)}"
             category = "relative" if present else self._absence(words)
@@ -236,7 +263,7 @@ class Expressions:
             if asked_relation:
                 if len(anchors) != 1 or not fitting:
                     continue
-                holds = [self._holds(t, anchors[0], form) for t in fitting]
+                holds = [leads(t, anchors[0], form, self.width) for t in fitting]
                 if None in holds:
                     continue
                 targets = tuple(t.id for t, h in zip(fitting, holds, strict=True) if h)
@@ -252,20 +279,3 @@ class Expressions:
             where = f"{self._one_of(RELATIONS[form])} the {self._phrase(anchor_words)}"
             return Expression(f"{'all' if several else 'the'} {subject} {where}", category, targets)
         return None
-
-    def _measure(self, thing: SeenObject, form: str) -> float:
-        """Smaller is more so: further left, right, in front, or behind."""
-        return {
-            "left": thing.centroid[0],
-            "right": -thing.centroid[0],
-            "front": thing.distance,
-            "behind": -thing.distance,
-        }[form]
-
-    def _holds(self, thing: SeenObject, anchor: SeenObject, form: str) -> bool | None:
-        """Whether the relation holds; None where people might disagree."""
-        unit = self.width if form in ("left", "right") else 1.0
-        lead = (self._measure(anchor, form) - self._measure(thing, form)) / unit
-        if lead > HOLDS[form]:
-            return True
-        return False if lead < -FAILS[form] else None

@@ -192,11 +192,9 @@ def test_absences_lie_near_what_is_there() -> None:
 
 
 def thing(number: int, kind: str, colour: str = "red", **fields: object) -> SeenObject:
-    place = (0.3 * number, 0.8)
-    at = {"centroid": (60.0 * number, 100.0), "distance": 0.8, "place": place} | fields
-    return SeenObject(
-        id=number, kind=kind, colour=colour, size="", pixels=300, box=(0, 0, 9, 9), **at
-    )
+    at = {"centroid": (60.0 * number, 100.0), "place": (0.3 * number, 0.8)} | fields
+    box, distance = (0, 0, 9, 9), at["place"][1]
+    return SeenObject(number, kind, colour, "", 300, box, distance=distance, **at)
 
 
 def test_a_two_coloured_thing_makes_its_kinds_colours_unclear() -> None:

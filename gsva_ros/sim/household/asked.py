@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...phrasing.words import ORDINALS, SIDE_OF, SIZE_OF
-from ..expressions import SeenObject
+from ..expressions import SeenObject, margin, measure
 from .names import USES
 from .view import LARGER, Noun, View, held
 
@@ -184,9 +184,10 @@ class Superlative(Ranked):
         if not found:
             return found
         side = SIDE_OF[self.rank]
-        found.sort(key=lambda thing: view.measure(thing, side))
-        places = [view.measure(thing, side) for thing in found[:2]]
-        return found[:1] if places[-1] - places[0] >= view.margin(side) or not found[1:] else None
+        found.sort(key=lambda thing: measure(thing, side))
+        places = [measure(thing, side) for thing in found[:2]]
+        clear = places[-1] - places[0] >= margin(side, view.width)
+        return found[:1] if clear or len(found) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -221,10 +222,10 @@ class Ordinal(OfNoun):
         found = view.fitting(self.noun)
         if found is None or len(found) < self.number:
             return None if found is None else []
-        found.sort(key=lambda thing: view.measure(thing, self.side))
-        places = [view.measure(thing, self.side) for thing in found[: self.number + 1]]
+        found.sort(key=lambda thing: measure(thing, self.side))
+        places = [measure(thing, self.side) for thing in found[: self.number + 1]]
         gaps = [after - before for before, after in pairwise(places)]
-        return [found[self.number - 1]] if min(gaps) >= view.margin(self.side) else None
+        return [found[self.number - 1]] if min(gaps) >= margin(self.side, view.width) else None
 
 
 @dataclass(frozen=True)

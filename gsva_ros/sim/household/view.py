@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...phrasing.words import plural
-from ..expressions import FAILS, HOLDS, SeenObject
+from ..expressions import SeenObject, leads
 from .names import PARTS
 
 #: Metres between two things' places: next to each other up to the first, clearly not from the second.
@@ -89,19 +89,6 @@ class View:
         """The things that a noun names; None where it may name another."""
         return held(self.things, noun.fits)
 
-    def measure(self, thing: SeenObject, side: str) -> float:
-        """Smaller is more so: further left, right (pixels), in front, or behind (metres)."""
-        return {
-            "left": thing.centroid[0],
-            "right": -thing.centroid[0],
-            "front": thing.place[1],
-            "behind": -thing.place[1],
-        }[side]
-
-    def margin(self, side: str) -> float:
-        """By how much one thing must lead another, in the unit of `measure`."""
-        return HOLDS[side] * (self.width if side in ("left", "right") else 1.0)
-
     def holds(self, thing: SeenObject, anchor: SeenObject, relation: str) -> bool | None:
         """Whether `thing` is left, right, front, behind, next, on, in or under the anchor."""
         if relation == "under":
@@ -113,11 +100,7 @@ class View:
         if relation == "next":
             apart = float(np.hypot(*np.subtract(thing.place, anchor.place)))
             return True if apart <= NEAR else False if apart >= FAR else None
-        unit = self.width if relation in ("left", "right") else 1.0
-        lead = (self.measure(anchor, relation) - self.measure(thing, relation)) / unit
-        if lead > HOLDS[relation]:
-            return True
-        return False if lead < -FAILS[relation] else None
+        return leads(thing, anchor, relation, self.width)
 
     def between(self, thing: SeenObject, one: SeenObject, other: SeenObject) -> bool | None:
         """Whether a thing is between two others, on the ground and in the picture alike."""
