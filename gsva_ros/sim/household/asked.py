@@ -47,6 +47,11 @@ class Asked(ABC):
         """The category, where it means nothing."""
 
 
+def singular(found: Meant) -> Meant:
+    """What a noun in the singular means: one thing or nothing; None where it would mean several."""
+    return None if found and len(found) > 1 else found
+
+
 def lacking(noun: Noun, view: View) -> str:
     """Whether the kind or something said of it is not in the view."""
     kinds = {thing.kind for thing in view.things}
@@ -82,8 +87,7 @@ class Single(OfNoun):
         return f"the {self.noun.words()}"
 
     def meant(self, view: View) -> Meant:
-        found = view.fitting(self.noun)
-        return found if found is not None and len(found) <= 1 else None
+        return singular(view.fitting(self.noun))
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class Related(Asked):
         if not anchors or not subjects:
             return []
         found = held(subjects, lambda thing: view.holds(thing, anchors[0], self.relation))
-        return found if found is None or self.several or len(found) <= 1 else None
+        return found if self.several else singular(found)
 
     def lacking(self, view: View) -> str:
         return lacking_of((self.noun, self.anchor), view)
@@ -156,8 +160,7 @@ class Between(Asked):
         subjects = [thing for thing in subjects if thing not in ones + others]
         if not (subjects and ones and others):
             return []
-        found = held(subjects, lambda thing: view.between(thing, ones[0], others[0]))
-        return found if found is None or len(found) <= 1 else None
+        return singular(held(subjects, lambda thing: view.between(thing, ones[0], others[0])))
 
     def lacking(self, view: View) -> str:
         return lacking_of((self.noun, self.one, self.other), view)
