@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..chance import pick
 from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, IGNORE, dice_loss, sigmoid_bce_loss
 from ..model.prompt import Prompt
@@ -66,7 +67,7 @@ class Asked:
         there = [e for e in everything if e.targets]
 
         def other(expression: Expression) -> Expression:
-            return expression if expression.targets else there[int(rng.integers(len(there)))]
+            return expression if expression.targets else pick(there, rng)
 
         return Asked([[other(e) for e in prompt] for prompt in self.prompts])
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..chance import pick
 from ..scenes import MAX_OBJECTS
 
 Rgb = npt.NDArray[np.uint8]
@@ -126,7 +127,7 @@ def _somewhere(photograph: Labelled, rng: np.random.Generator) -> tuple[float, f
     named = [k for k in photograph.named if masks[k].any()]
     if not named:
         return masks.shape[2] / 2, masks.shape[1] / 2
-    rows, columns = np.nonzero(masks[named[int(rng.integers(len(named)))]])
+    rows, columns = np.nonzero(masks[pick(named, rng)])
     return float(columns.mean()), float(rows.mean())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..chance import pick
 from .typos import mistyped
 from .words import BOTH, MORE_RELATIONS, ORDINALS, RELATIONS, SIDE_OF, SIZE_OF, Phrase, Vocabulary
 
@@ -65,10 +66,6 @@ def written(phrase: Phrase, template: str) -> str:
 PLAIN = "{the} {rank} {size} {colour} {noun} {tail}"
 
 
-def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
-    return options[int(rng.integers(len(options)))]
-
-
 def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Make:
     """Any of the templates, of phrases for which `where` holds."""
 
@@ -76,7 +73,7 @@ def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Make:
         phrase = words.read(text)
         if phrase is None or not where(phrase):
             return None
-        return written(phrase, _pick(templates, rng))
+        return written(phrase, pick(templates, rng))
 
     return make
 
@@ -88,7 +85,7 @@ def _determiners(options: dict[tuple[str, bool], tuple[str, ...]]) -> Make:
         phrase = words.read(text)
         if phrase is None or (phrase.determiner, phrase.plural) not in options:
             return None
-        word = _pick(options[phrase.determiner, phrase.plural], rng)
+        word = pick(options[phrase.determiner, phrase.plural], rng)
         if word == "a":
             if phrase.rank:
                 return None
@@ -113,7 +110,7 @@ def _ranks(options: dict[str, tuple[str, ...]]) -> Make:
         phrase = words.read(text)
         if phrase is None or phrase.rank not in SIDE_OF or phrase.tail:
             return None
-        behind = _pick(options[SIDE_OF[phrase.rank]], rng)
+        behind = pick(options[SIDE_OF[phrase.rank]], rng)
         return written(replace(phrase, rank="", tail=behind), PLAIN)
 
     return make
@@ -129,7 +126,7 @@ def _ordinals(options: tuple[str, ...]) -> Make:
         side = phrase.tail.removeprefix("from the ")
         number = {word: n for n, word in ORDINALS.items()}[phrase.rank]
         digits = f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
-        template = _pick(options, rng).replace("{side}", side).replace("{digits}", digits)
+        template = pick(options, rng).replace("{side}", side).replace("{digits}", digits)
         return written(phrase, template)
 
     return make
@@ -148,7 +145,7 @@ def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> M
         tails = [f"{b} {phrase.tail}" for b in before]
         others = instead.get(relation, ())
         tails += [f"{o}{phrase.tail.removeprefix(relation)}" for o in others]
-        tail = _pick(tails, rng).replace("{is}", "are" if phrase.plural else "is")
+        tail = pick(tails, rng).replace("{is}", "are" if phrase.plural else "is")
         return written(replace(phrase, tail=tail), PLAIN)
 
     return make
@@ -164,7 +161,7 @@ def _anchor(forms: Sequence[Make]) -> Make:
         start, _, _ = text.rpartition(" the ")
         anchor = text[len(start) + 1 :]
         made = [m for form in forms if (m := form(anchor, words, rng))]
-        return f"{start} {_pick(made, rng)}" if made else None
+        return f"{start} {pick(made, rng)}" if made else None
 
     return make
 
@@ -174,7 +171,7 @@ def _instead(options: dict[str, tuple[str, ...]]) -> Make:
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         held = next((part for part in options if part in text), None)
-        return text.replace(held, _pick(options[held], rng), 1) if held else None
+        return text.replace(held, pick(options[held], rng), 1) if held else None
 
     return make
 
@@ -183,7 +180,7 @@ def _around(*templates: str) -> Make:
     """Something before or behind the whole phrase."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
-        return _pick(templates, rng).replace("{}", text)
+        return pick(templates, rng).replace("{}", text)
 
     return make
 

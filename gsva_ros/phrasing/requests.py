@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..chance import pick
 from .words import ORDINALS, SIDE_OF, SIZE_OF
 
 #: The most things that one request names, and how often it names one, two, three or four.
@@ -132,18 +133,18 @@ def request(
     """A request for these things; each word of it may also ask for what is not there."""
     things = [e.rstrip(" .!?") for e in expressions]
     if rng.random() < 0.4:
-        template = _pick(wording.sentences, rng)
+        template = pick(wording.sentences, rng)
     else:
-        command = _pick(wording.commands, rng)
-        template = f"{_pick(wording.openings, rng)} {command}{_pick(wording.closings, rng)}".strip()
+        command = pick(wording.commands, rng)
+        template = f"{pick(wording.openings, rng)} {command}{pick(wording.closings, rng)}".strip()
     if "{a}" in template:
         things = [_indefinite(thing) for thing in things]
-    last, others = wording.joiners[int(rng.integers(len(wording.joiners)))]
+    last, others = pick(wording.joiners, rng)
     named = things[0]
     for number, thing in enumerate(things[1:], start=1):
         named += (last if number == len(things) - 1 else others) + thing
     text = template.replace("{is}", "is").replace("{a}", "{}").replace("{}", named)
-    end = _pick(_ENDS, rng)
+    end = pick(_ENDS, rng)
     if _QUESTION.match(template) and rng.random() < 0.7:
         end = "?"
     return Request(text + end, tuple(things))
@@ -166,7 +167,3 @@ def _indefinite(thing: str) -> str:
     if not rest or rest.split()[0] in RANKS:
         return thing
     return f"{'an' if rest[0] in 'aeiou' else 'a'} {rest}"
-
-
-def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
-    return options[int(rng.integers(len(options)))]

@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 
+from ..chance import pick
+
 #: A word of fewer letters is left alone: nothing would tell "rd" from "bd".
 SHORTEST = 4
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -19,7 +21,7 @@ def mistyped(text: str, rng: np.random.Generator) -> str | None:
     words = [m.span() for m in re.finditer(rf"[a-z]{{{SHORTEST},}}", text)]
     if not words:
         return None
-    start, end = words[int(rng.integers(len(words)))]
+    start, end = pick(words, rng)
     at = int(rng.integers(start + 1, end - 1))
     slip = int(rng.integers(4))
     letter, following = text[at], text[at + 1]

@@ -9,6 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..chance import pick
+
 SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
 GENERIC = ("object", "thing")
 NUMBERS = {2: "two", 3: "three"}
@@ -189,7 +191,7 @@ class Vocabulary:
         others = self.other_names(phrase.kind)
         if not others:
             return None
-        kind = others[int(rng.integers(len(others)))]
+        kind = pick(others, rng)
         return replace(phrase, noun=plural(kind) if phrase.plural else kind, kind=kind)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..chance import pick
 from ..phrasing.words import GENERIC, NUMBERS, RELATIONS, SIZE_WORDS, SUPERLATIVES, plural
 from ..scenes import Expression
 from .shapes import COLOURS, KINDS, SIZES
@@ -150,34 +151,31 @@ class Expressions:
         if draw < 0.30:
             make = self._single
         elif draw < 0.55:
-            make, form = self._plural, self._one_of(("all", "all", "every", "the", "number"))
+            make, form = self._plural, pick(("all", "all", "every", "the", "number"), self.rng)
         elif draw < 0.82:
-            make, form = self._relation, self._one_of(tuple(RELATIONS))
+            make, form = self._relation, pick(tuple(RELATIONS), self.rng)
         else:
-            make, form = self._superlative, self._one_of(tuple(SUPERLATIVES))
+            make, form = self._superlative, pick(tuple(SUPERLATIVES), self.rng)
         weights = [w for _, w in PATTERNS]
         pattern = PATTERNS[int(self.rng.choice(len(PATTERNS), p=weights))][0]
         present = make(pattern, True, form)
         absent = make(pattern, False, form) if present else None
         return (present, absent) if present and absent else None
 
-    def _one_of(self, options: Sequence[str]) -> str:
-        return options[int(self.rng.integers(len(options)))]
-
     def _words(self, pattern: Pattern, seen: bool) -> Words:
         """Words of one object in the scene, or a mixture of words most of which the scene holds."""
         rng, things = self.rng, self.things
         if seen:
-            thing = things[int(rng.integers(len(things)))]
+            thing = pick(things, rng)
             kind, colour, size = thing.kind, thing.colour, thing.size
         else:
-            kind = things[int(rng.integers(len(things)))].kind
-            colour = things[int(rng.integers(len(things)))].colour
-            size = self._one_of(tuple(SIZES))
+            kind = pick(things, rng).kind
+            colour = pick(things, rng).colour
+            size = pick(tuple(SIZES), rng)
             if rng.random() < 0.35:
-                kind = self._one_of(KINDS)
+                kind = pick(KINDS, rng)
             if rng.random() < 0.35:
-                colour = self._one_of(tuple(COLOURS))
+                colour = pick(tuple(COLOURS), rng)
         return Words(
             kind if pattern.kind else None,
             colour if pattern.colour else None,
@@ -185,10 +183,10 @@ class Expressions:
         )
 
     def _phrase(self, words: Words, several: bool = False) -> str:
-        noun = words.kind or self._one_of(GENERIC)
+        noun = words.kind or pick(GENERIC, self.rng)
         if several:
             noun = plural(noun)
-        size = self._one_of(SIZE_WORDS[words.size]) if words.size else None
+        size = pick(SIZE_WORDS[words.size], self.rng) if words.size else None
         return " ".join(word for word in (size, words.colour, noun) if word)
 
     def _fitting(self, words: Words) -> list[SeenObject]:
@@ -243,7 +241,7 @@ class Expressions:
                 first, second = (measure(t, form) for t in fitting[:2])
                 if second - first < margin(form, self.width):
                     continue
-            text = f"the {self._one_of(SUPERLATIVES[form])} {self._phrase(words)}"
+            text = f"the {pick(SUPERLATIVES[form], self.rng)} {self._phrase(words)}"
             category = "relative" if present else self._absence(words)
             return Expression(text, category, tuple(t.id for t in fitting[:1]))
         return None
@@ -276,6 +274,6 @@ class Expressions:
                 targets = ()
                 category = self._absence(words if not fitting else anchor_words)
             subject = self._phrase(words, several)
-            where = f"{self._one_of(RELATIONS[form])} the {self._phrase(anchor_words)}"
+            where = f"{pick(RELATIONS[form], self.rng)} the {self._phrase(anchor_words)}"
             return Expression(f"{'all' if several else 'the'} {subject} {where}", category, targets)
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..chance import pick
 from .shapes import COLOURS, KINDS, RADIUS, SIZES
 
 MAX_OBJECTS = 8
@@ -63,7 +64,7 @@ def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
         if (
             objects and rng.random() < 0.35
         ):  # repeated kinds and colours make plural and hard absent ones
-            other = objects[int(rng.integers(len(objects)))]
+            other = pick(objects, rng)
             if rng.random() < 0.6:
                 kind = other.kind
             else:

@@ -30,6 +30,7 @@ ALLOWED = {
 #: Small modules of the package's root that stand below all layers.
 SHARED = {
     "arguments",
+    "chance",
     "errors",
     "settings",
     "stamps",

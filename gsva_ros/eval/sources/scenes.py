@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arguments import count
+from ...chance import pick
 from ...datasets.photographs import WORLD as PHOTOGRAPHS
 from ...errors import InputError
 from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
@@ -84,10 +85,7 @@ def scene_cases(
     def asked_of(row: int) -> list[Expression]:
         if nouns:
             rng = np.random.default_rng([row, len(nouns)])
-            texts = [
-                renamed(e.text, nouns[int(rng.integers(len(nouns)))], words, rng)
-                for e in scenes.expressions[row]
-            ]
+            texts = [renamed(e.text, pick(nouns, rng), words, rng) for e in scenes.expressions[row]]
             return [Expression(text, UNKNOWN, ()) for text in dict.fromkeys(texts) if text]
         if forms is None:
             return scenes.expressions[row]

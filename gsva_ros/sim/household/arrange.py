@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...chance import pick
 from .meshes import turn
 from .paint import painted
 from .scene import Array, Placed, Rng, Slab, View, on_table
@@ -56,7 +57,7 @@ def arranged(
         left = [n for n, s in enumerate(shelf.shapes) if s.kind == kind and n not in taken]
         if not left:
             return None
-        number = left[int(rng.integers(len(left)))]
+        number = pick(left, rng)
         return number, int(rng.integers(len(shelf.shapes[number].poses)))
 
     for _ in range(wanted * 5):
@@ -73,7 +74,7 @@ def arranged(
                     break
         if thing is None:
             base = piled and not things
-            some = drawn(BASES[int(rng.integers(len(BASES)))] if base else _kind(rng, things))
+            some = drawn(pick(BASES, rng) if base else _kind(rng, things))
             if some is None:
                 continue
             shape, (circles, lowest) = shelf.shapes[some[0]], shelf.rests[some[0]][some[1]]
@@ -100,10 +101,10 @@ def _kind(rng: Rng, things: list[Placed]) -> str:
     draw = rng.random()
     named = [t.shape.kind for t in things if t.shape.kind]
     if named and draw < 0.25:
-        return named[int(rng.integers(len(named)))]
+        return pick(named, rng)
     if draw < 0.35:
         return ""
-    return KINDS[int(rng.integers(len(KINDS)))]
+    return pick(KINDS, rng)
 
 
 def _somewhere(rng: Rng, view: View, distance: float) -> Array | None:

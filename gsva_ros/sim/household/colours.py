@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...chance import pick
 from .shapes import KINDS
 
 Rgb = tuple[float, float, float]
@@ -60,7 +61,7 @@ def colour_name(kind: str, rng: np.random.Generator, shifted: bool) -> str:
     usual = [c for c in USUAL.get(kind, ()) if c in options]
     if usual and rng.random() < OFTEN:
         options = usual
-    return options[int(rng.integers(len(options)))]
+    return pick(options, rng)
 
 
 def shade(name: str, rng: np.random.Generator) -> Rgb:
@@ -75,4 +76,4 @@ def shade(name: str, rng: np.random.Generator) -> Rgb:
 def contrast(name: str, rng: np.random.Generator) -> Rgb:
     """A shade of another colour, for bands and halves; black, white and grey more often."""
     others = [c for c in (*COLOURS, "white", "white", "white", "black", "grey") if c != name]
-    return shade(others[int(rng.integers(len(others)))], rng)
+    return shade(pick(others, rng), rng)

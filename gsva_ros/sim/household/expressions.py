@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ...chance import pick
 from ...phrasing.words import EXCEPT, GENERIC, MORE_RELATIONS, RELATIONS, SIDE_OF, SIZE_OF
 from ...scenes import Expression
 from ..expressions import SeenObject
@@ -132,7 +133,7 @@ class Expressions:
         return None
 
     def _one_of(self, options: Sequence[T]) -> T:
-        return options[int(self.rng.integers(len(options)))]
+        return pick(options, self.rng)
 
     def _chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...chance import pick
 from .colours import Rgb, colour_name, contrast, held_out, shade
 from .scene import Paint, Placed, Rng
 from .shapes import Shape
@@ -27,7 +28,7 @@ def painted(
     kind = shape.kind
     name = colour_name(kind, rng, shifted and rng.random() < 0.7)
     if things and rng.random() < 0.2:  # colours repeat, so that they alone say too little
-        other = things[int(rng.integers(len(things)))].colour
+        other = pick(things, rng).colour
         if other and held_out(kind, other) <= shifted:
             name = other
     rgb = shade(name, rng)
@@ -49,17 +50,17 @@ def painted(
     other = Paint((*contrast(name, rng), 1.0), finish if alpha == 1.0 else "gloss", False)
     pale = Paint((*_tinted(rng, 0.93, 0.05), alpha), "gloss", name == "white")
     wood = Paint((*(float(c * rng.uniform(0.8, 1.2)) for c in _WOOD), 1.0), "matte", False)
-    inner = main if alpha < 1.0 else _pick(rng, (main, 0.6), (pale, 0.3), (other, 0.1))
+    inner = main if alpha < 1.0 else _weighted(rng, (main, 0.6), (pale, 0.3), (other, 0.1))
     handle = (
-        _pick(rng, (main, 0.3), (dark, 0.4), (wood, 0.15), (metal, 0.15))
+        _weighted(rng, (main, 0.3), (dark, 0.4), (wood, 0.15), (metal, 0.15))
         if kind in ("pot", "pan", "bucket")
-        else _pick(rng, (main, 0.72), (dark, 0.08), (wood, 0.08), (other, 0.12))
+        else _weighted(rng, (main, 0.72), (dark, 0.08), (wood, 0.08), (other, 0.12))
     )
     table = {
         "body": main,
         "inside": inner,
         "handle": handle,
-        "lid": _pick(rng, (main, 0.4), (other, 0.3), (metal, 0.15), (dark, 0.08), (pale, 0.07)),
+        "lid": _weighted(rng, (main, 0.4), (other, 0.3), (metal, 0.15), (dark, 0.08), (pale, 0.07)),
         "stripe": other,
         "second": other,
         "metal": metal,
@@ -67,7 +68,7 @@ def painted(
         "dark": dark,
         "pages": Paint((*_tinted(rng, 0.88, 0.06), 1.0), "matte", name == "white"),
         "content": Paint((*_filling(rng), 1.0), "gloss", False),
-        "core": _pick(rng, (wood, 0.5), (pale, 0.3), (dark, 0.2)),
+        "core": _weighted(rng, (wood, 0.5), (pale, 0.3), (dark, 0.2)),
     }
     table["label"] = Paint((1.0, 1.0, 1.0, 1.0), f"label{rng.integers(LABELS)}", False)
     table["print"] = Paint((*rgb, 1.0), f"print{rng.integers(PRINTS)}", True)
@@ -93,10 +94,10 @@ def _filling(rng: Rng) -> Rgb:
         (0.45, 0.3, 0.1),
         (0.9, 0.8, 0.5),
     )
-    return fillings[int(rng.integers(len(fillings)))]
+    return pick(fillings, rng)
 
 
-def _pick(rng: Rng, *options: tuple[Paint, float]) -> Paint:
+def _weighted(rng: Rng, *options: tuple[Paint, float]) -> Paint:
     """One of the options by their weights, which sum to 1."""
     ends = np.cumsum([weight for _, weight in options])
     return options[min(int(np.searchsorted(ends, rng.random())), len(options) - 1)][0]

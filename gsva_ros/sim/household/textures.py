@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ...chance import pick
+
 Rng = np.random.Generator
 Image = npt.NDArray[np.uint8]
 Rgb = npt.NDArray[np.float64]
@@ -250,8 +252,7 @@ def base_colour(rng: Rng, ground: bool) -> Rgb:
 
 def surface(rng: Rng, size: int, shifted: bool, ground: bool) -> Image:
     """A table top, a floor or a wall."""
-    families = HELD if shifted else TRAINED
-    family = families[int(rng.integers(len(families)))]
+    family = pick(HELD if shifted else TRAINED, rng)
     return family(rng, size, base_colour(rng, ground))
 
 
