@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from . import kinds
-from .meshes import Profile, box, cut, lathe, turn, wrapped
-from .shapes import Part, Pose, Room, Shape, upright
+from .meshes import Profile, box, cut, turn, wrapped
+from .shapes import Part, Pose, Room, Shape, lathed, upright
 
 Rng = np.random.Generator
 
@@ -23,7 +23,7 @@ def _labelled(rng: Rng, outer: Profile, base: Profile, low: float, high: float) 
     start = rng.uniform(0, 2 * math.pi)
     around = 2 * math.pi if rng.random() < 0.8 else rng.uniform(3.8, 5.6)
     print_ = wrapped(span, start, start + around, segments=24)
-    return [Part(lathe([*base, *outer]), "body"), Part(print_, "label")]
+    return [lathed("body", [*base, *outer]), Part(print_, "label")]
 
 
 def _oval(build: Callable[[Rng], Shape], rng: Rng) -> Shape:
@@ -32,7 +32,7 @@ def _oval(build: Callable[[Rng], Shape], rng: Rng) -> Shape:
     if rng.random() < 0.5:
         return shape
     flat = np.diag([1.0, rng.uniform(0.5, 0.85), 1.0])
-    parts = tuple(replace(part, mesh=part.mesh.moved(flat)) for part in shape.parts)
+    parts = [replace(part, mesh=part.mesh.moved(flat)) for part in shape.parts]
     # Nothing stands on it; lying on its narrow side it would stand on an edge.
     return replace(shape, parts=parts, poses=(upright(),))
 
@@ -42,7 +42,7 @@ def box_(rng: Rng) -> Shape:
     x, y, z = rng.uniform(0.06, 0.16), rng.uniform(0.02, 0.1), rng.uniform(0.03, 0.24)
     parts = [Part(box((x, y, z), (0, 0, z / 2)), "body"), *kinds.covered(x, y, z, "label")]
     flat = Pose("lying", turn("x", math.pi / 2), Room(y / 2, min(x, z) / 2))
-    return Shape("box", tuple(parts), (upright(Room(z, min(x, y) / 2)), flat))
+    return Shape("box", parts, (upright(Room(z, min(x, y) / 2)), flat))
 
 
 BUILDERS: dict[str, Callable[[Rng], Shape]] = {

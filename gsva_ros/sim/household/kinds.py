@@ -9,6 +9,7 @@ import numpy as np
 
 from .meshes import (
     Mesh,
+    Points,
     Profile,
     arc,
     box,
@@ -17,12 +18,13 @@ from .meshes import (
     lathe,
     panel,
     prism,
+    radius_at,
     sphere,
     tube,
     turn,
     wrapped,
 )
-from .shapes import Part, Pose, Room, Shape, lying, upright, upside_down
+from .shapes import Part, Pose, Room, Shape, lathed, lying, upright, upside_down
 
 Rng = np.random.Generator
 
@@ -56,7 +58,7 @@ def _wall(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> l
     bottom, top = outer[0][1], outer[-1][1]
     tall = high - low
     if draw < 0.45 or tall < 0.012:
-        return [Part(lathe([*base, *outer]), "body")]
+        return [lathed("body", [*base, *outer])]
     if draw < 0.60:  # one to three bands
         count = int(rng.integers(1, 4))
         parts, last = [], bottom
@@ -64,15 +66,15 @@ def _wall(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> l
         for k in range(count):
             middle = low + tall * (k + 0.5) / count
             piece = cut(outer, last, middle - width / 2)
-            parts.append(Part(lathe([*base, *piece] if last == bottom else piece), "body"))
-            parts.append(Part(lathe(cut(outer, middle - width / 2, middle + width / 2)), "stripe"))
+            parts.append(lathed("body", [*base, *piece] if last == bottom else piece))
+            parts.append(lathed("stripe", cut(outer, middle - width / 2, middle + width / 2)))
             last = middle + width / 2
-        return [*parts, Part(lathe(cut(outer, last, top)), "body")]
+        return [*parts, lathed("body", cut(outer, last, top))]
     if draw < 0.72:  # two colours
         middle = low + tall * rng.uniform(0.4, 0.6)
-        lower = lathe([*base, *cut(outer, bottom, middle)])
-        return [Part(lower, "body"), Part(lathe(cut(outer, middle, top)), "second")]
-    body = Part(lathe([*base, *outer]), "body")
+        lower = lathed("body", [*base, *cut(outer, bottom, middle)])
+        return [lower, lathed("second", cut(outer, middle, top))]
+    body = lathed("body", [*base, *outer])
     if draw < 0.82:  # marks all over
         span = cut(outer, low, high)
         return [body, Part(wrapped(span, 0, 2 * math.pi, segments=24), "print")]
@@ -88,10 +90,9 @@ def _wall(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> l
     return [body, Part(print_, "label")]
 
 
-def _handle(
-    rng: Rng, x0: float, low: float, x1: float, high: float, reach: float, thick: float
-) -> Mesh:
-    """A handle beside a vessel, from (x0, low) to (x1, high) in the plane y = 0."""
+def _handle(rng: Rng, outer: Profile, low: float, high: float, reach: float, thick: float) -> Mesh:
+    """A handle of a vessel's wall from one height to another, in the plane y = 0."""
+    x0, x1 = radius_at(outer, low), radius_at(outer, high)
     style = rng.integers(3)
     if style == 0:  # a half ring
         a = np.linspace(-math.pi / 2, math.pi / 2, 11)
@@ -109,9 +110,7 @@ def _handle(
         path = np.stack([x0 + (x1 - x0) * t + out, 0 * t, low + (high - low) * t], -1)
     path[0, 0] -= thick
     path[-1, 0] -= thick
-    bar = tube(path, thick)
-    flat = np.diag([1.0, rng.uniform(1.0, 2.0), 1.0])
-    return bar.moved(flat)
+    return tube(path, thick).moved(np.diag([1.0, rng.uniform(1.0, 2.0), 1.0]))
 
 
 def _disc(radius: float, z: float) -> Mesh:
@@ -126,21 +125,16 @@ def mug(rng: Rng, wall: Wall = _wall) -> Shape:
     thick = 0.0035
     parts = wall(rng, outer, [(0, 0), (foot - 0.002, 0)], h * 0.12, h * 0.92)
     inner = [(radius - thick, z) for radius, z in outer if z > 0.012][::-1]
-    parts.append(Part(lathe([(r, h), *inner, (foot - thick, 0.008), (0, 0.008)]), "inside"))
+    parts.append(lathed("inside", [(r, h), *inner, (foot - thick, 0.008), (0, 0.008)]))
     low, high = h * rng.uniform(0.15, 0.3), h * rng.uniform(0.72, 0.92)
-    at = np.interp([low, high], [z for _, z in outer], [q for q, _ in outer])
-    reach = rng.uniform(0.022, 0.034)
-    parts.append(
-        Part(_handle(rng, at[0], low, at[1], high, reach, rng.uniform(0.0035, 0.006)), "handle")
-    )
+    reach, bar = rng.uniform(0.022, 0.034), rng.uniform(0.0035, 0.006)
+    parts.append(Part(_handle(rng, outer, low, high, reach, bar), "handle"))
     if rng.random() < 0.2:
         parts.append(Part(_disc(min(foot, r) * 0.92, h * rng.uniform(0.6, 0.85)), "content"))
-        return Shape("mug", tuple(parts), (upright(),))
+        return Shape("mug", parts, (upright(),))
     room = Room(0.008, min(foot, r) - thick, h)
     on_side = Pose("lying", turn("x", math.pi / 2))
-    return Shape(
-        "mug", tuple(parts), (upright(hollow=room), upright(hollow=room), on_side, upside_down())
-    )
+    return Shape("mug", parts, (upright(hollow=room), upright(hollow=room), on_side, upside_down()))
 
 
 def bowl(rng: Rng) -> Shape:
@@ -151,18 +145,13 @@ def bowl(rng: Rng) -> Shape:
     wall = rng.uniform(0.003, 0.006)
     parts = _wall(rng, outer, [(0, 0), (foot, 0)], h * 0.3, h * 0.95)
     inner = [(q - wall, z + 0.002) for q, z in outer if z < h - 0.004][::-1]
-    parts.append(Part(lathe([(r, h), (r - wall, h), *inner, (0, 0.007)]), "inside"))
+    parts.append(lathed("inside", [(r, h), (r - wall, h), *inner, (0, 0.007)]))
     if rng.random() < 0.12:
         z = h * rng.uniform(0.5, 0.8)
-        parts.append(
-            Part(
-                _disc(float(np.interp(z, [p[1] for p in outer], [p[0] for p in outer])) - wall, z),
-                "content",
-            )
-        )
-        return Shape("bowl", tuple(parts), (upright(),))
+        parts.append(Part(_disc(radius_at(outer, z) - wall, z), "content"))
+        return Shape("bowl", parts, (upright(),))
     room = Room(0.009, r * 0.72, h)
-    return Shape("bowl", tuple(parts), (upright(hollow=room),) * 4 + (upside_down(),))
+    return Shape("bowl", parts, (upright(hollow=room),) * 4 + (upside_down(),))
 
 
 def covered(x: float, y: float, z: float, role: str) -> list[Part]:
@@ -197,20 +186,20 @@ def box_(rng: Rng) -> Shape:
                 )
                 parts.append(Part(flap.moved(np.eye(3), (0, side * y / 2, z)), "body"))
         hollow = Room(t, min(x, y) / 2 - t, z)
-        poses: tuple[Pose, ...] = (upright(hollow=hollow),)
+        poses = [upright(hollow=hollow)]
     else:
         top = Room(z, min(x, y) / 2)
         parts = [Part(box((x, y, z), (0, 0, z / 2)), "body")]
-        poses = (upright(top),)
+        poses = [upright(top)]
         if style == 1:  # a lid
             d = z * rng.uniform(0.15, 0.35)
             parts.append(Part(box((x + 0.005, y + 0.005, d), (0, 0, z - d / 2 + 0.002)), "lid"))
-            poses = (upright(Room(z + 0.002, top.radius)),)
+            poses = [upright(Room(z + 0.002, top.radius))]
         elif style == 2:
             if rng.random() < 0.5:  # adhesive tape over it
                 w = y * rng.uniform(0.12, 0.3)
                 parts.append(Part(box((x + 0.001, w, z + 0.001), (0, 0, z / 2)), "stripe"))
-            poses = (upright(top), Pose("lying", turn("y", math.pi / 2), Room(x, min(z, y) / 2)))
+            poses.append(Pose("lying", turn("y", math.pi / 2), Room(x, min(z, y) / 2)))
     if style in (2, 3) and rng.random() < 0.4:  # marks all over
         parts += covered(x, y, z, "print")
     elif rng.random() < 0.55 or style == 3:
@@ -222,7 +211,7 @@ def box_(rng: Rng) -> Shape:
         if style in (2, 3):
             v = y * rng.uniform(0.4, 0.75)
             parts.append(Part(panel((-w / 2, -v / 2, z + e), (w, 0, 0), (0, v, 0)), "label"))
-    return Shape("box", tuple(parts), poses)
+    return Shape("box", parts, poses)
 
 
 def ball(rng: Rng) -> Shape:
@@ -231,16 +220,16 @@ def ball(rng: Rng) -> Shape:
     profile = [(r * math.cos(a), r + r * math.sin(a)) for a in angle]
     draw = rng.random()
     if draw < 0.7:
-        parts = [Part(lathe(profile), "body")]
+        parts = [lathed("body", profile)]
     elif draw < 0.9:
         w = r * rng.uniform(0.1, 0.3)
         pieces = ((0.0, r - w, "body"), (r - w, r + w, "stripe"), (r + w, 2 * r, "body"))
-        parts = [Part(lathe(cut(profile, a, b)), role) for a, b, role in pieces]
+        parts = [lathed(role, cut(profile, a, b)) for a, b, role in pieces]
     else:
         pieces = ((0.0, r, "body"), (r, 2 * r, "second"))
-        parts = [Part(lathe(cut(profile, a, b)), role) for a, b, role in pieces]
+        parts = [lathed(role, cut(profile, a, b)) for a, b, role in pieces]
     tilt = turn("x", rng.uniform(0, math.pi)) @ turn("y", rng.uniform(0, math.pi))
-    return Shape("ball", tuple(parts), (Pose("upright", tilt),))
+    return Shape("ball", parts, (Pose("upright", tilt),))
 
 
 def can(rng: Rng, wall: Wall = _wall) -> Shape:
@@ -259,47 +248,39 @@ def can(rng: Rng, wall: Wall = _wall) -> Shape:
             [(0, 0.002), (r, 0.0), (r + 0.001, 0.003)],
             [(r + 0.001, h - 0.003), (r + 0.001, h)],
         )
-    parts = [Part(lathe([*foot, side[0]]), "metal"), Part(lathe(neck), "metal")]
+    parts = [lathed("metal", [*foot, side[0]]), lathed("metal", neck)]
     parts += wall(rng, side, [], h * 0.08, h * 0.9)
     rim = neck[-1][0]
     parts.append(
-        Part(lathe([(rim, h), (rim - 0.003, h), (rim - 0.004, h - 0.004), (0, h - 0.004)]), "metal")
+        lathed("metal", [(rim, h), (rim - 0.003, h), (rim - 0.004, h - 0.004), (0, h - 0.004)])
     )
     if style == 0:
         parts.append(Part(box((r * 0.7, r * 0.35, 0.0015), (r * 0.2, 0, h - 0.001)), "metal"))
-    return Shape("can", tuple(parts), (upright(Room(h, r)), upright(Room(h, r)), lying()))
+    return Shape("can", parts, (upright(Room(h, r)), upright(Room(h, r)), lying()))
 
 
 def bottle(rng: Rng, wall: Wall = _wall) -> Shape:
     h, r = rng.uniform(0.15, 0.27), rng.uniform(0.026, 0.042)
     shoulder, neck = h * rng.uniform(0.5, 0.68), r * rng.uniform(0.3, 0.5)
     style = rng.integers(4)
-    if style == 0:  # a soft shoulder
-        upper = _smooth(
-            [(r, shoulder), (r * 0.85, shoulder + 0.1 * h), (neck, h * 0.82), (neck, h * 0.92)], 7
-        )
-    elif style == 1:  # an edge
-        upper = [
-            (r, shoulder),
-            (r * 0.96, shoulder + 0.03 * h),
-            (neck, shoulder + 0.1 * h),
-            (neck, h * 0.92),
-        ]
-    elif style == 2:  # a waist
-        upper = _smooth([(r, shoulder), (r * 0.7, h * 0.72), (neck, h * 0.84), (neck, h * 0.92)], 7)
-    else:
-        upper = _smooth(
-            [(r, shoulder), (r * 0.9, h * 0.7), (r * 0.5, h * 0.85), (neck, h * 0.92)], 7
-        )
+    between = (
+        [(r * 0.85, shoulder + 0.1 * h), (neck, h * 0.82)],  # a soft shoulder
+        [(r * 0.96, shoulder + 0.03 * h), (neck, shoulder + 0.1 * h)],  # an edge
+        [(r * 0.7, h * 0.72), (neck, h * 0.84)],  # a waist
+        [(r * 0.9, h * 0.7), (r * 0.5, h * 0.85)],  # a slope
+    )[style]
+    upper = [(r, shoulder), *between, (neck, h * 0.92)]
+    if style != 1:
+        upper = _smooth(upper, 7)
     foot = [(0, 0.004), (r * 0.8, 0.0), (r * 0.95, 0.001)]
     waist = r * rng.uniform(0.86, 1.0) if style >= 2 else r
     lower = [(r, 0.006), (waist, shoulder * 0.5), (r, shoulder)]
     parts = wall(rng, lower, foot, shoulder * 0.08, shoulder * 0.97)
-    parts.append(Part(lathe(upper), "body"))
+    parts.append(lathed("body", upper))
     if rng.random() < 0.8:
         cap = neck * rng.uniform(1.1, 1.45)
         top = [(0, h * 0.90), (cap, h * 0.90), (cap, h - 0.001), (cap * 0.93, h), (0, h)]
-        parts.append(Part(lathe(top, 16), "lid"))
+        parts.append(lathed("lid", top, 16))
     else:
         lip = [
             (neck, h * 0.92),
@@ -309,53 +290,47 @@ def bottle(rng: Rng, wall: Wall = _wall) -> Shape:
             (neck - 0.003, h * 0.8),
             (0, h * 0.8),
         ]
-        parts.append(Part(lathe(lip, 16), "body"))
-    return Shape("bottle", tuple(parts), (upright(), upright(), lying()))
+        parts.append(lathed("body", lip, 16))
+    return Shape("bottle", parts, (upright(), upright(), lying()))
 
 
 def plate(rng: Rng) -> Shape:
     r, h = rng.uniform(0.07, 0.125), rng.uniform(0.008, 0.022)
     flat = r * rng.uniform(0.55, 0.75)
     t = 0.004
-    below = [(0, 0), (flat, 0), (r, h)]
-    parts = [Part(lathe(below, 32), "body")]
+    parts = [lathed("body", [(0, 0), (flat, 0), (r, h)], 32)]
     draw = rng.random()
     slope = [(r, h + t * 0.5), (flat, t), (0, t)]
     if draw < 0.3:  # a rim of another colour
         w = rng.uniform(0.72, 0.95)
         q = flat + (r - flat) * w
         z = float(np.interp(q, [flat, r], [t, h + t * 0.5]))
-        parts += [
-            Part(lathe([(r, h), slope[0], (q, z)], 32), "stripe"),
-            Part(lathe([(q, z), *slope[1:]], 32), "body"),
-        ]
-    elif draw < 0.42:  # a print in the middle
-        parts.append(Part(lathe([(r, h), *slope], 32), "body"))
+        parts.append(lathed("stripe", [(r, h), slope[0], (q, z)], 32))
+        parts.append(lathed("body", [(q, z), *slope[1:]], 32))
+    else:
+        parts.append(lathed("body", [(r, h), *slope], 32))
+    if 0.3 <= draw < 0.42:  # a print in the middle
         a = flat * rng.uniform(0.8, 1.0)
         parts.append(Part(panel((-a / 2, -a / 2, t + 0.0008), (a, 0, 0), (0, a, 0)), "label"))
-    else:
-        parts.append(Part(lathe([(r, h), *slope], 32), "body"))
-    return Shape("plate", tuple(parts), (upright(Room(t, flat)),))
+    return Shape("plate", parts, (upright(Room(t, flat)),))
 
 
 def cone(rng: Rng) -> Shape:
     h, r = rng.uniform(0.08, 0.2), rng.uniform(0.03, 0.06)
     tip = r * rng.uniform(0.0, 0.16)
-    base: list[tuple[float, float]] = [(0, 0), (r, 0)]
     parts = []
     if rng.random() < 0.6:  # on a foot
         side, t = r * rng.uniform(2.2, 2.8), 0.006
         if rng.random() < 0.6:
             parts.append(Part(box((side, side, t), (0, 0, t / 2)), "body"))
         else:
-            parts.append(Part(lathe([(0, 0), (side / 2, 0), (side / 2, t), (0, t)]), "body"))
-    outer = [(r, 0.003), (tip, h)]
-    parts += _wall(rng, outer, base, h * 0.2, h * 0.8)
-    parts.append(Part(lathe([(tip, h), (0, h + 0.001)]), "body"))
-    poses = (upright(), upright())
-    if len(parts) and parts[0].mesh.vertices[:, 2].max() > h * 0.5:
-        poses = (*poses, lying(-math.atan2(r - tip, h)))
-    return Shape("cone", tuple(parts), poses)
+            parts.append(lathed("body", [(0, 0), (side / 2, 0), (side / 2, t), (0, t)]))
+    parts += _wall(rng, [(r, 0.003), (tip, h)], [(0, 0), (r, 0)], h * 0.2, h * 0.8)
+    parts.append(lathed("body", [(tip, h), (0, h + 0.001)]))
+    poses = [upright(), upright()]
+    if parts[0].mesh.vertices[:, 2].max() > h * 0.5:
+        poses.append(lying(-math.atan2(r - tip, h)))
+    return Shape("cone", parts, poses)
 
 
 def glass(rng: Rng) -> Shape:
@@ -386,15 +361,15 @@ def glass(rng: Rng) -> Shape:
         ]
         inside = [(r - wall, h - 0.001), (foot - wall, 0.009)]
         floor, room = 0.009, Room(0.009, foot - wall, h)
-    parts = [Part(lathe(outer), "body"), Part(lathe([outer[-1], *inside, (0, floor)]), "inside")]
+    parts = [lathed("body", outer), lathed("inside", [outer[-1], *inside, (0, floor)])]
     if rng.random() < 0.4:
         z = floor + (h - floor) * rng.uniform(0.4, 0.8)
         wide = sorted(inside, key=lambda p: p[1])
-        q = float(np.interp(z, [p[1] for p in wide], [p[0] for p in wide])) - 0.001
         filled = [(p[0] - 0.001, p[1]) for p in wide if p[1] < z]
-        parts.append(Part(lathe([(0, floor + 0.001), *filled, (q, z), (0, z)]), "content"))
-        return Shape("glass", tuple(parts), (upright(),))
-    return Shape("glass", tuple(parts), (upright(hollow=room), upright(hollow=room), upside_down()))
+        top = (radius_at(wide, z) - 0.001, z)
+        parts.append(lathed("content", [(0, floor + 0.001), *filled, top, (0, z)]))
+        return Shape("glass", parts, (upright(),))
+    return Shape("glass", parts, (upright(hollow=room), upright(hollow=room), upside_down()))
 
 
 def jar(rng: Rng, wall: Wall = _wall) -> Shape:
@@ -404,26 +379,10 @@ def jar(rng: Rng, wall: Wall = _wall) -> Shape:
     outer = [(r * 0.97, 0.003), (r, 0.01), (r, neck * 0.85)]
     parts = wall(rng, outer, [(0, 0), (r * 0.9, 0)], neck * 0.1, neck * 0.82)
     if wall is _wall and rng.random() < 0.25:
-        parts = [
-            Part(
-                lathe(
-                    [
-                        (0, 0),
-                        (r * 0.7, 0),
-                        *_smooth([(r * 0.75, 0.003), (r * 1.1, neck * 0.5), (r, neck * 0.85)], 7),
-                    ]
-                ),
-                "body",
-            )
-        ]
-    parts.append(
-        Part(
-            lathe(
-                _smooth([(r, neck * 0.85), (mouth * 1.02, neck * 0.98), (mouth, neck + 0.002)], 5)
-            ),
-            "body",
-        )
-    )
+        belly = _smooth([(r * 0.75, 0.003), (r * 1.1, neck * 0.5), (r, neck * 0.85)], 7)
+        parts = [lathed("body", [(0, 0), (r * 0.7, 0), *belly])]
+    shoulder = [(r, neck * 0.85), (mouth * 1.02, neck * 0.98), (mouth, neck + 0.002)]
+    parts.append(lathed("body", _smooth(shoulder, 5)))
     if rng.random() < 0.72:
         lid = mouth * rng.uniform(1.04, 1.15)
         if rng.random() < 0.75:
@@ -436,20 +395,12 @@ def jar(rng: Rng, wall: Wall = _wall) -> Shape:
                 (0.011, h + 0.007),
                 (0, h + 0.014),
             ]
-        parts.append(Part(lathe(top), "lid"))
+        parts.append(lathed("lid", top))
         on = Room(h, lid) if top[-1][1] == h else None
-        return Shape(
-            "jar", tuple(parts), (upright(on), upright(on), lying()) if on else (upright(),)
-        )
-    parts.append(
-        Part(
-            lathe(
-                [(mouth, neck), (mouth, h), (mouth - 0.003, h), (mouth - 0.004, 0.008), (0, 0.008)]
-            ),
-            "inside",
-        )
-    )
-    return Shape("jar", tuple(parts), (upright(hollow=Room(0.008, mouth - 0.004, h)), lying()))
+        return Shape("jar", parts, (upright(on), upright(on), lying()) if on else (upright(),))
+    inside = [(mouth, neck), (mouth, h), (mouth - 0.003, h), (mouth - 0.004, 0.008), (0, 0.008)]
+    parts.append(lathed("inside", inside))
+    return Shape("jar", parts, (upright(hollow=Room(0.008, mouth - 0.004, h)), lying()))
 
 
 def vase(rng: Rng) -> Shape:
@@ -465,14 +416,13 @@ def vase(rng: Rng) -> Shape:
     outer = _smooth(curve, 13)
     parts = _wall(rng, outer, [(0, 0), (foot, 0)], h * 0.15, h * 0.7)
     inner = [(max(q - 0.003, 0.002), z) for q, z in outer if z > h * 0.5][::-1]
-    parts.append(Part(lathe([(lip, h), *inner, (0, h * 0.5)]), "inside"))
+    parts.append(lathed("inside", [(lip, h), *inner, (0, h * 0.5)]))
     if rng.random() < 0.25:
+        ends = [(belly * 0.9, h * at), (neck, h * 0.85)]
         for side in (0.0, math.pi):
-            bar = _handle(rng, belly * 0.9, h * at, neck, h * 0.85, 0.022, 0.004)
+            bar = _handle(rng, ends, h * at, h * 0.85, 0.022, 0.004)
             parts.append(Part(bar.moved(turn("z", side)), "handle"))
-    return Shape(
-        "vase", tuple(parts), (upright(), upright(), lying()) if len(parts) < 3 else (upright(),)
-    )
+    return Shape("vase", parts, (upright(), upright(), lying()) if len(parts) < 3 else (upright(),))
 
 
 def pot(rng: Rng) -> Shape:
@@ -507,21 +457,21 @@ def pot(rng: Rng) -> Shape:
             (0.014, h + 0.038),
             (0, h + 0.041),
         ]
-        parts += [Part(lathe(top), "lid"), Part(lathe(knob, 14), "lid")]
-        return Shape("pot", tuple(parts), (upright(),))
+        parts += [lathed("lid", top), lathed("lid", knob, 14)]
+        return Shape("pot", parts, (upright(),))
     wall = 0.004
-    parts.append(Part(lathe([(r, h), (r - wall, h), (r - wall, 0.006), (0, 0.006)]), "inside"))
-    return Shape("pot", tuple(parts), (upright(hollow=Room(0.006, r - wall, h)),))
+    parts.append(lathed("inside", [(r, h), (r - wall, h), (r - wall, 0.006), (0, 0.006)]))
+    return Shape("pot", parts, (upright(hollow=Room(0.006, r - wall, h)),))
 
 
 def pan(rng: Rng) -> Shape:
     r, h = rng.uniform(0.075, 0.12), rng.uniform(0.022, 0.045)
     foot, wall = r * rng.uniform(0.75, 0.9), 0.003
     outer = _smooth([(foot, 0.002), (foot + (r - foot) * 0.55, h * 0.35), (r, h)], 5)
-    parts = [Part(lathe([(0, 0), *outer], 32), "body")]
+    parts = [lathed("body", [(0, 0), *outer], 32)]
     inside = [(q - wall, z + 0.002) for q, z in outer if z < h - 0.002][::-1]
     role = "inside" if rng.random() < 0.4 else "body"
-    parts.append(Part(lathe([(r, h), (r - wall, h), *inside, (0, 0.005)], 32), role))
+    parts.append(lathed(role, [(r, h), (r - wall, h), *inside, (0, 0.005)], 32))
     length, thick = rng.uniform(0.1, 0.17), rng.uniform(0.005, 0.008)
     rise = rng.uniform(0.0, 0.03)
     path = [
@@ -532,7 +482,7 @@ def pan(rng: Rng) -> Shape:
     ]
     bar = tube(path, [thick * 0.7, thick * 0.9, thick * 1.1, thick])
     parts.append(Part(bar.moved(np.diag([1, rng.uniform(1.2, 2.0), 1])), "handle"))
-    return Shape("pan", tuple(parts), (upright(hollow=Room(0.005, foot - wall, h)),))
+    return Shape("pan", parts, (upright(hollow=Room(0.005, foot - wall, h)),))
 
 
 def bucket(rng: Rng) -> Shape:
@@ -540,21 +490,20 @@ def bucket(rng: Rng) -> Shape:
     foot, wall = r * rng.uniform(0.68, 0.85), 0.003
     outer = [(foot, 0.003), ((foot + r) / 2, h / 2), (r, h)]
     parts = _wall(rng, outer, [(0, 0), (foot, 0)], h * 0.15, h * 0.85)
-    parts.append(
-        Part(lathe([(r, h - 0.006), (r + 0.003, h - 0.006), (r + 0.003, h), (r - wall, h)]), "body")
-    )
-    parts.append(Part(lathe([(r - wall, h), (foot - wall, 0.006), (0, 0.006)]), "inside"))
+    rim = [(r, h - 0.006), (r + 0.003, h - 0.006), (r + 0.003, h), (r - wall, h)]
+    parts.append(lathed("body", rim))
+    parts.append(lathed("inside", [(r - wall, h), (foot - wall, 0.006), (0, 0.006)]))
     a = np.linspace(0, math.pi, 13)
     bail = np.stack([r * 1.03 * np.cos(a), 0 * a, r * rng.uniform(0.9, 1.1) * np.sin(a)], -1)
     swing = rng.choice([0.0, rng.uniform(-0.6, 0.6), 1.75])
     bar = tube(bail, 0.0026, 6).moved(turn("x", float(swing)), (0, 0, h * 0.93))
     parts.append(Part(bar, "handle"))
     hollow = Room(0.006, foot - wall, h)
-    flipped = Pose("upside down", turn("x", math.pi), Room(h, foot))
-    poses: tuple[Pose, ...] = (upright(hollow=hollow), upright(hollow=hollow))
+    poses = [upright(hollow=hollow), upright(hollow=hollow)]
     if swing > 1.0:
-        poses = (*poses, flipped, lying(-math.atan2(r - foot, h)))
-    return Shape("bucket", tuple(parts), poses)
+        poses.append(Pose("upside down", turn("x", math.pi), Room(h, foot)))
+        poses.append(lying(-math.atan2(r - foot, h)))
+    return Shape("bucket", parts, poses)
 
 
 def book(rng: Rng) -> Shape:
@@ -585,7 +534,7 @@ def book(rng: Rng) -> Shape:
         )
     lies = upright(Room(t, y / 2))
     stands = Pose("standing", turn("y", -math.pi / 2))
-    return Shape("book", tuple(parts), (lies, lies, lies, stands) if t > 0.025 else (lies,))
+    return Shape("book", parts, (lies, lies, lies, stands) if t > 0.025 else (lies,))
 
 
 def teapot(rng: Rng) -> Shape:
@@ -602,9 +551,9 @@ def teapot(rng: Rng) -> Shape:
         (0.01, h + 0.028),
         (0, h + 0.032),
     ]
-    parts.append(Part(lathe(lid), "lid"))
+    parts.append(lathed("lid", lid))
     low = h * rng.uniform(0.3, 0.42)
-    at = float(np.interp(low, [z for _, z in outer], [q for q, _ in outer]))
+    at = radius_at(outer, low)
     reach = rng.uniform(0.035, 0.055)
     spout = [
         (at - 0.01, 0, low),
@@ -617,18 +566,16 @@ def teapot(rng: Rng) -> Shape:
         Part(tube([(q, 0, z) for q, z in curve], np.linspace(0.014, 0.006, 9).tolist(), 10), "body")
     )
     top, bottom = h * 0.86, h * 0.3
-    ends = np.interp([bottom, top], [z for _, z in outer], [q for q, _ in outer])
     if rng.random() < 0.8:
-        bar = _handle(
-            rng, ends[0], bottom, ends[1], top, rng.uniform(0.028, 0.042), rng.uniform(0.004, 0.006)
-        )
-        bar = bar.moved(turn("z", math.pi))
+        reach, thick = rng.uniform(0.028, 0.042), rng.uniform(0.004, 0.006)
+        bar = _handle(rng, outer, bottom, top, reach, thick).moved(turn("z", math.pi))
     else:  # over the top
         a = np.linspace(0, math.pi, 13)
-        path = np.stack([ends[1] * np.cos(a), 0 * a, top + r * 1.15 * np.sin(a)], -1)
+        wide = radius_at(outer, top)
+        path = np.stack([wide * np.cos(a), 0 * a, top + r * 1.15 * np.sin(a)], -1)
         bar = tube(path, 0.0045)
     parts.append(Part(bar, "handle"))
-    return Shape("teapot", tuple(parts), (upright(),))
+    return Shape("teapot", parts, (upright(),))
 
 
 def pitcher(rng: Rng) -> Shape:
@@ -638,7 +585,7 @@ def pitcher(rng: Rng) -> Shape:
     outer = _smooth([(foot, 0.003), (r, h * 0.3), (neck, h * 0.78), (mouth, h)], 11)
     parts = _wall(rng, outer, [(0, 0), (foot, 0)], h * 0.1, h * 0.7)
     inner = [(q - 0.003, z) for q, z in outer if z > h * 0.25][::-1]
-    parts.append(Part(lathe([(mouth, h), *inner, (0, h * 0.25)]), "inside"))
+    parts.append(lathed("inside", [(mouth, h), *inner, (0, h * 0.25)]))
     # The lip: what is near the rim and points away from the handle is drawn outwards.
     pull = rng.uniform(0.3, 0.55)
 
@@ -654,23 +601,14 @@ def pitcher(rng: Rng) -> Shape:
 
     parts = [Part(lipped(p.mesh), p.role) for p in parts]
     low, high = h * rng.uniform(0.2, 0.35), h * rng.uniform(0.82, 0.93)
-    at = np.interp([low, high], [z for _, z in outer], [q for q, _ in outer])
-    parts.append(
-        Part(
-            _handle(
-                rng, at[0], low, at[1], high, rng.uniform(0.03, 0.045), rng.uniform(0.005, 0.007)
-            ),
-            "handle",
-        )
-    )
-    return Shape("pitcher", tuple(parts), (upright(),))
+    reach, thick = rng.uniform(0.03, 0.045), rng.uniform(0.005, 0.007)
+    parts.append(Part(_handle(rng, outer, low, high, reach, thick), "handle"))
+    return Shape("pitcher", parts, (upright(),))
 
 
-def _tool(kind: str, parts: list[Part], length: float) -> Shape:
-    """A tool that lies along x."""
-    return Shape(
-        kind, tuple(parts), (upright(), Pose("other side", turn("x", math.pi))), long=length
-    )
+def _other_side() -> Pose:
+    """Of a tool that lies along x."""
+    return Pose("other side", turn("x", math.pi))
 
 
 def spoon(rng: Rng) -> Shape:
@@ -690,8 +628,7 @@ def spoon(rng: Rng) -> Shape:
     radii = thick * (0.8 + 0.5 * t)
     bar = tube(path, radii.tolist()).moved(np.diag([1, rng.uniform(1.0, 1.9), 1]))
     parts = [Part(cup, "body"), Part(bar, "body" if rng.random() < 0.8 else "handle")]
-    shape = _tool("spoon", parts, length)
-    return Shape("spoon", shape.parts, (upright(), upright(), shape.poses[1]), long=length)
+    return Shape("spoon", parts, (upright(), upright(), _other_side()), long=length)
 
 
 def screwdriver(rng: Rng) -> Shape:
@@ -708,41 +645,19 @@ def screwdriver(rng: Rng) -> Shape:
         (0, grip),
     ]
     if rng.random() < 0.5:
-        profile = [
-            (0, 0),
-            (r * 0.7, 0.0),
-            (r * 1.05, grip * 0.2),
-            (r * 0.9, grip * 0.6),
-            (r * 0.62, grip * 0.85),
-            (r * 0.7, grip),
-            (0, grip),
-        ]
-    handle = lathe(profile, int(rng.choice([6, 8, 16])))
-    parts = [Part(handle, "body")]
+        curve = ((0, 0), (0.7, 0), (1.05, 0.2), (0.9, 0.6), (0.62, 0.85), (0.7, 1), (0, 1))
+        profile = [(r * q, grip * z) for q, z in curve]
+    parts = [lathed("body", profile, int(rng.choice([6, 8, 16])))]
     if rng.random() < 0.4:
-        parts.append(
-            Part(
-                lathe(
-                    [(r * 1.03, grip * 0.3), (r * 1.06, grip * 0.34), (r * 1.03, grip * 0.42)], 16
-                ),
-                "stripe",
-            )
-        )
-    bar = lathe(
-        [
-            (thin, grip - 0.002),
-            (thin, grip + shaft * 0.92),
-            (thin * 0.7, grip + shaft),
-            (0, grip + shaft),
-        ],
-        10,
-    )
-    parts.append(Part(bar, "metal"))
-    flat = turn("y", math.pi / 2)
+        band = [(r * 1.03, grip * 0.3), (r * 1.06, grip * 0.34), (r * 1.03, grip * 0.42)]
+        parts.append(lathed("stripe", band, 16))
     length = grip + shaft
+    bar = [(thin, grip - 0.002), (thin, grip + shaft * 0.92), (thin * 0.7, length), (0, length)]
+    parts.append(lathed("metal", bar, 10))
+    flat = turn("y", math.pi / 2)
     laid = [Part(p.mesh.moved(flat, (-length / 2, 0, 0)), p.role) for p in parts]
     tilt = Pose("upright", turn("y", math.atan2(r - thin, length * 0.75)))
-    return Shape("screwdriver", tuple(laid), (tilt,), long=length)
+    return Shape("screwdriver", laid, (tilt,), long=length)
 
 
 def hammer(rng: Rng) -> Shape:
@@ -771,30 +686,16 @@ def hammer(rng: Rng) -> Shape:
         wedge = prism([(-k, 0), (k, 0), (k * 0.3, head * 0.3), (-k * 0.3, head * 0.3)], -k, k)
         metal.append(wedge.moved(np.eye(3), (x, head * 0.25, 0)))
     else:  # a mallet
-        metal = [
-            lathe(
-                [
-                    (0, 0),
-                    (k * 1.7, 0),
-                    (k * 1.8, head * 0.1),
-                    (k * 1.8, head * 0.9),
-                    (k * 1.7, head),
-                    (0, head),
-                ],
-                18,
-            ).moved(turn("x", -math.pi / 2), (x, -head / 2, 0))
-        ]
+        curve = ((0, 0), (1.7, 0), (1.8, 0.1), (1.8, 0.9), (1.7, 1), (0, 1))
+        mallet = lathe([(k * q, head * z) for q, z in curve], 18)
+        metal = [mallet.moved(turn("x", -math.pi / 2), (x, -head / 2, 0))]
     parts.append(Part(joined(*metal), "metal" if style < 2 or rng.random() < 0.4 else "dark"))
     if rng.random() < 0.3:
         grip = tube([(-length / 2 + length * q, 0, 0) for q in (0.02, 0.2, 0.34)], r * 1.25, 10)
         parts.append(Part(grip.moved(np.diag([1, 0.8, 1.15])), "stripe"))
     # Flat on the table, and its handle's end down.
-    return Shape(
-        "hammer",
-        tuple(parts),
-        (Pose("upright", turn("y", math.atan2(k - r, length * 0.8))),),
-        long=length,
-    )
+    tilt = Pose("upright", turn("y", math.atan2(k - r, length * 0.8)))
+    return Shape("hammer", parts, (tilt,), long=length)
 
 
 def wrench(rng: Rng) -> Shape:
@@ -802,28 +703,25 @@ def wrench(rng: Rng) -> Shape:
     jaw = rng.uniform(0.015, 0.022)
     w = jaw * rng.uniform(0.55, 0.85)
     reach = length / 2 - jaw
-    bar = box((2 * reach - jaw * 1.1, w, t * 0.8), (0, 0, t * 0.4))
-    meshes = [bar]
+    meshes = [box((2 * reach - jaw * 1.1, w, t * 0.8), (0, 0, t * 0.4))]
     gap = rng.uniform(0.45, 0.65)
     both = rng.random() < 0.4
     for side in (0.0, math.pi):
         skew = rng.uniform(-0.3, 0.3)
         if side == 0.0 or both:  # an open jaw
-            end = arc(jaw * 0.5, jaw, gap, 2 * math.pi - gap, t).moved(turn("z", skew))
             prongs = [
-                box((jaw * 0.75, jaw * 0.42, t), (jaw * 0.85, s * jaw * 0.72, t / 2)).moved(
-                    turn("z", skew)
-                )
+                box((jaw * 0.75, jaw * 0.42, t), (jaw * 0.85, s * jaw * 0.72, t / 2))
                 for s in (-1, 1)
             ]
-            end = joined(end, *prongs)
+            pieces = (arc(jaw * 0.5, jaw, gap, 2 * math.pi - gap, t), *prongs)
+            end = joined(*(piece.moved(turn("z", skew)) for piece in pieces))
         else:
             end = arc(jaw * 0.55, jaw * 0.95, 0, 2 * math.pi, t, 20)
         meshes.append(end.moved(turn("z", side), (math.cos(side) * reach, 0, 0)))
     parts = [Part(joined(*meshes), "body")]
     if rng.random() < 0.25:
         parts.append(Part(box((reach * 0.9, w * 1.2, t * 1.1), (0, 0, t * 0.42)), "stripe"))
-    return _tool("wrench", parts, length)
+    return Shape("wrench", parts, (upright(), _other_side()), long=length)
 
 
 def tape(rng: Rng) -> Shape:
@@ -831,13 +729,11 @@ def tape(rng: Rng) -> Shape:
     hole = r * rng.uniform(0.45, 0.78)
     core = 0.0025
     parts = [
-        Part(lathe([(hole + core, 0), (r, 0), (r, w), (hole + core, w)], 28), "body"),
-        Part(lathe([(hole + core, w), (hole, w), (hole, 0), (hole + core, 0)], 28), "core"),
+        lathed("body", [(hole + core, 0), (r, 0), (r, w), (hole + core, w)], 28),
+        lathed("core", [(hole + core, w), (hole, w), (hole, 0), (hole + core, 0)], 28),
     ]
     stands = Pose("lying", turn("y", math.pi / 2))
-    return Shape(
-        "tape", tuple(parts), (upright(), upright(), stands) if w > 0.018 else (upright(),)
-    )
+    return Shape("tape", parts, (upright(), upright(), stands) if w > 0.018 else (upright(),))
 
 
 BUILDERS: dict[str, Callable[[Rng], Shape]] = {
@@ -848,16 +744,20 @@ BUILDERS: dict[str, Callable[[Rng], Shape]] = {
 }  # fmt: skip
 
 
+def _outline(radii: Points) -> Points:
+    """The corners [n, 2] of a polygon, at even angles and these distances [n] from the middle."""
+    a = np.linspace(0, 2 * math.pi, len(radii), endpoint=False)
+    return np.stack([radii * np.cos(a), radii * np.sin(a)], -1)
+
+
 def unnamed(rng: Rng) -> Shape:
     """Something that no kind's name fits."""
     style = int(rng.integers(8))
     s = rng.uniform(0.025, 0.05)
     if style == 0:  # a star
         n = int(rng.integers(4, 8))
-        a = np.linspace(0, 2 * math.pi, 2 * n, endpoint=False)
-        q = np.where(np.arange(2 * n) % 2, rng.uniform(0.4, 0.6), 1.0) * s * 1.3
-        outline = [(float(x), float(y)) for x, y in zip(q * np.cos(a), q * np.sin(a), strict=True)]
-        meshes = [prism(outline, 0, s * rng.uniform(0.3, 0.9))]
+        radii = np.where(np.arange(2 * n) % 2, rng.uniform(0.4, 0.6), 1.0) * s * 1.3
+        meshes = [prism(_outline(radii), 0, s * rng.uniform(0.3, 0.9))]
     elif style == 1:  # a cross
         t = s * rng.uniform(0.4, 0.7)
         meshes = [box((2 * s, t, t), (0, 0, t / 2)), box((t, 2 * s, t), (0, 0, t / 2))]
@@ -887,11 +787,9 @@ def unnamed(rng: Rng) -> Shape:
         meshes.append(tube([(-s * 0.9, 0, s * 1.3), (-s * 1.35, 0, s * 1.8)], s * 0.08))
     elif style == 6:  # a gear
         n = int(rng.integers(8, 13))
-        a = np.linspace(0, 2 * math.pi, 4 * n, endpoint=False)
-        q = np.where(np.arange(4 * n) % 4 < 2, 1.0, 0.8) * s
-        outline = [(float(x), float(y)) for x, y in zip(q * np.cos(a), q * np.sin(a), strict=True)]
+        radii = np.where(np.arange(4 * n) % 4 < 2, 1.0, 0.8) * s
         meshes = [
-            prism(outline, 0, s * 0.4),
+            prism(_outline(radii), 0, s * 0.4),
             lathe([(0, 0), (s * 0.35, 0), (s * 0.35, s * 0.7), (0, s * 0.7)], 14),
         ]
     else:  # steps of blocks
@@ -903,4 +801,4 @@ def unnamed(rng: Rng) -> Shape:
     parts = [Part(m, "body") for m in meshes]
     if rng.random() < 0.3 and len(parts) > 1:
         parts[-1] = Part(parts[-1].mesh, "second")
-    return Shape("", tuple(parts), (upright(),))
+    return Shape("", parts, (upright(),))

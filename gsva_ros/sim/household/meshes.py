@@ -98,6 +98,12 @@ def cut(profile: Profile, low: float, high: float) -> list[tuple[float, float]]:
     return [at(low), *inside, at(high)]
 
 
+def radius_at(profile: Profile, height: float) -> float:
+    """The radius of a rising profile at a height."""
+    radii, heights = zip(*profile, strict=True)
+    return float(np.interp(height, heights, radii))
+
+
 def tube(path: Sequence[Sequence[float]], radius: float | Sequence[float], sides: int = 8) -> Mesh:
     """A round bar along a path [n, 3], with closed ends; one radius, or one a point."""
     points = np.array(path, float)
@@ -126,7 +132,7 @@ def box(size: Sequence[float], centre: Sequence[float]) -> Mesh:
     return prism(shifted, centre[2] - size[2] / 2, centre[2] + size[2] / 2)
 
 
-def prism(outline: Sequence[tuple[float, float]], low: float, high: float) -> Mesh:
+def prism(outline: Points | Profile, low: float, high: float) -> Mesh:
     """A star-shaped outline (seen from its mean, counter-clockwise) raised from one height to another."""
     points = np.array(outline, float)
     n = len(points)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .meshes import Mesh, Points, turn
+from .meshes import Mesh, Points, Profile, lathe, turn
 
 KINDS = (
     "mug", "bowl", "box", "ball", "can", "bottle", "plate", "cone", "glass", "jar", "vase", "pot",
@@ -60,6 +61,11 @@ class Part:
     picture: str = ""
 
 
+def lathed(role: str, profile: Profile, segments: int = 24) -> Part:
+    """A part that is turned; see `meshes.lathe`."""
+    return Part(lathe(profile, segments), role)
+
+
 @dataclass(frozen=True)
 class Room:
     """A round place of a thing: on its top, or in it. Metres in the thing's pose; z of where one stands."""
@@ -84,8 +90,8 @@ class Shape:
     """A thing's geometry. kind is "" where it has no name."""
 
     kind: str
-    parts: tuple[Part, ...]
-    poses: tuple[Pose, ...]
+    parts: Sequence[Part]
+    poses: Sequence[Pose]
     long: float = 0.0  # of a tool, its length along x: it can lean in a vessel
 
     def points(self) -> Points:
@@ -111,10 +117,8 @@ class Shape:
 
         return replace(
             self,
-            parts=tuple(replace(p, mesh=p.mesh.moved(matrix)) for p in self.parts),
-            poses=tuple(
-                replace(p, top=room(p.top, p), hollow=room(p.hollow, p)) for p in self.poses
-            ),
+            parts=[replace(p, mesh=p.mesh.moved(matrix)) for p in self.parts],
+            poses=[replace(p, top=room(p.top, p), hollow=room(p.hollow, p)) for p in self.poses],
             long=self.long * wide,
         )
 
