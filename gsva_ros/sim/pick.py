@@ -12,7 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .render import camera_of, intrinsics_of, light, mujoco, opening, pose_of, world_xml
+from .render import (
+    camera_of,
+    depth_of,
+    instances_of,
+    intrinsics_of,
+    light,
+    mujoco,
+    opening,
+    pose_of,
+    world_xml,
+)
 from .scene import SceneSpec
 from .shapes import geoms
 
@@ -118,23 +128,16 @@ class PickWorld:
     def observe(self) -> View:
         """Look through the camera."""
         self._renderer.update_scene(self.data, self._camera)
-        rgb = self._renderer.render().copy()
-        self._renderer.enable_depth_rendering()
-        depth = self._renderer.render().astype(np.float32)
-        self._renderer.disable_depth_rendering()
+        rgb, depth = self._renderer.render().copy(), depth_of(self._renderer)
         return View(rgb, depth, intrinsics_of(self.spec, *self._size), pose_of(self.spec))
 
     def instances(self) -> npt.NDArray[np.uint8]:
         """Which thing shows in each pixel, uint8 [H, W]; 0: none of them. Ground truth, for checks."""
         self._renderer.update_scene(self.data, self._camera)
-        self._renderer.enable_segmentation_rendering()
-        geom_ids = self._renderer.render()[..., 0]
-        self._renderer.disable_segmentation_rendering()
-        of_geom = np.zeros(self.model.ngeom + 1, np.uint8)
+        of_body = np.zeros(self.model.nbody, np.uint8)
         for number in range(1, len(self.spec.objects) + 1):
-            of_geom[:-1][self.model.geom_bodyid == self.model.body(f"thing{number}").id] = number
-        found: npt.NDArray[np.uint8] = of_geom[np.where(geom_ids < 0, self.model.ngeom, geom_ids)]
-        return found
+            of_body[self.model.body(f"thing{number}").id] = number
+        return instances_of(self.model, self._renderer, of_body)
 
     def joints(self) -> npt.NDArray[np.float64]:
         """x, y, z (metres) and yaw (radians) of the gripper's tips in the world."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, one_line
-from .scene import SAME, TABLES, SceneSpec
+from .scene import SAME, TABLES, SceneSpec, direction
 from .shapes import AS_DRAWN, KINDS, SIZES, Stretch, geoms, meshes
 
 NO_OPENGL = "no off-screen rendering ({}): install libegl1 and libgl1-mesa-dri"
@@ -167,15 +167,7 @@ class Renderer:
         renderer = self._renderer
         renderer.update_scene(self.data, camera)
         rgb = renderer.render().copy()
-        renderer.enable_segmentation_rendering()
-        geom_ids = renderer.render()[..., 0]
-        renderer.disable_segmentation_rendering()
-        renderer.enable_depth_rendering()
-        depth = renderer.render().astype(np.float32)
-        renderer.disable_depth_rendering()
-        of_geom = np.zeros(self.model.ngeom + 1, np.uint8)
-        of_geom[:-1] = of_body[self.model.geom_bodyid]
-        instances = of_geom[np.where(geom_ids < 0, self.model.ngeom, geom_ids)]
+        instances, depth = instances_of(self.model, renderer, of_body), depth_of(renderer)
         intrinsics = intrinsics_of(spec, self.width, self.height)
         return Rendering(rgb, instances, depth, intrinsics, pose_of(spec))
 
@@ -201,6 +193,24 @@ class Renderer:
         light(model, spec, self.look.light)
         mujoco.mj_forward(model, data)
         return of_body
+
+
+def instances_of(
+    model: mujoco.MjModel, renderer: mujoco.Renderer, of_body: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """The number, of those of the bodies [nbody], that each pixel shows, uint8 [H, W]; 0 for none."""
+    renderer.enable_segmentation_rendering()
+    geoms = renderer.render()[..., 0]  # -1, hence the last one, where there is none
+    renderer.disable_segmentation_rendering()
+    return np.append(of_body[model.geom_bodyid], np.uint8(0))[geoms]
+
+
+def depth_of(renderer: mujoco.Renderer) -> npt.NDArray[np.float32]:
+    """Metres along the optical axis, float32 [H, W]."""
+    renderer.enable_depth_rendering()
+    depth = renderer.render().astype(np.float32)
+    renderer.disable_depth_rendering()
+    return depth
 
 
 def light(
@@ -237,14 +247,7 @@ def intrinsics_of(spec: SceneSpec, width: int, height: int) -> npt.NDArray[np.fl
 
 def pose_of(spec: SceneSpec) -> npt.NDArray[np.float64]:
     """The camera's optical frame in the world [4, 4]."""
-    azimuth, elevation = math.radians(spec.azimuth), math.radians(-spec.elevation)
-    forward = np.array(
-        [
-            math.cos(elevation) * math.cos(azimuth),
-            math.cos(elevation) * math.sin(azimuth),
-            math.sin(elevation),
-        ]
-    )
+    forward = direction(math.radians(spec.azimuth), math.radians(-spec.elevation))
     right = np.cross(forward, (0.0, 0.0, 1.0))
     right /= np.linalg.norm(right)
     pose = np.eye(4)

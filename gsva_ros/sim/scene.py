@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..chance import pick
 from .shapes import COLOURS, KINDS, RADIUS, SIZES
@@ -48,6 +49,12 @@ class SceneSpec:
     light_position: tuple[float, float, float]
     light_colour: tuple[float, float, float]
     ambient: float
+
+
+def direction(azimuth: float, elevation: float) -> npt.NDArray[np.float64]:
+    """A unit vector [3] of the world, of angles in radians."""
+    flat = math.cos(elevation)
+    return np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)])
 
 
 def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:

@@ -57,7 +57,6 @@ class Stage:
         spec.visual.map.znear, spec.visual.map.zfar = 0.02, 30
         spec.stat.extent, spec.stat.center = 1.0, [0, 0, 0]
         self._materials(spec)
-        self.first_part = np.cumsum([0, *(len(s.parts) for s in shelf.shapes)])
         for number, shape in enumerate(shelf.shapes):
             body = spec.worldbody.add_body(name=f"thing{number}", mocap=True)
             for k, part in enumerate(shape.parts):
@@ -112,9 +111,7 @@ class Stage:
                     material = spec.add_material(name=name)
                     polished = group == "metal"
                     material.specular, material.shininess = (0.9, 0.5) if polished else (0.2, 0.3)
-                    roles = mujoco.mjtTextureRole
-                    role = roles.mjTEXROLE_RGB
-                    material.textures[role] = name
+                    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
                     material.texuniform = group in ("ground", "wall")
         for name, (specular, shininess) in FINISHES.items():
             spec.add_material(name=name, specular=specular, shininess=shininess)
@@ -142,15 +139,14 @@ class Stage:
             self._stand_before(scene.backdrop)
         used = dict.fromkeys(FORMS, 0)
         for slab in (scene.table, *scene.room):
-            if used[slab.form] == FORMS[slab.form]:
-                continue
-            name = f"{slab.form}{used[slab.form]}"
-            used[slab.form] += 1
-            self._slab(name, slab)
-        for name in ("ground", "wall"):
-            for k in range(len(self.shelf.grounds if name == "ground" else self.shelf.walls)):
-                model.mat_texrepeat[model.material(f"{name}{k}").id] = scene.repeats[name == "wall"]
-                model.mat_reflectance[model.material(f"{name}{k}").id] = 0.0
+            if used[slab.form] < FORMS[slab.form]:
+                self._slab(f"{slab.form}{used[slab.form]}", slab)
+                used[slab.form] += 1
+        pictures = (("ground", self.shelf.grounds), ("wall", self.shelf.walls))
+        for (name, images), repeat in zip(pictures, scene.repeats, strict=True):
+            for k in range(len(images)):
+                material = model.material(f"{name}{k}").id
+                model.mat_texrepeat[material], model.mat_reflectance[material] = repeat, 0.0
         model.mat_reflectance[model.material(scene.table.material).id] = scene.mirror
         for k in range(LAMPS):
             lit = k < len(scene.lamps)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..scene import direction
 from .colours import Rgb
 from .meshes import turn
 from .panoramas import Backdrop
@@ -18,13 +19,7 @@ def draw_view(rng: Rng, across: float) -> tuple[View, float]:
     distance = max(across / (2 * math.tan(fov / 2)), 0.22)
     azimuth = rng.uniform(0, 2 * math.pi)
     elevation = math.radians(15 + 60 * rng.beta(1.6, 1.4))
-    forward = np.array(
-        [
-            math.cos(elevation) * math.cos(azimuth),
-            math.cos(elevation) * math.sin(azimuth),
-            -math.sin(elevation),
-        ]
-    )
+    forward = direction(azimuth, -elevation)
     right = np.cross(forward, (0.0, 0.0, 1.0))
     right /= np.linalg.norm(right)
     down = np.cross(forward, right)
@@ -124,14 +119,7 @@ def draw_lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:
     lamps = []
     for part in share:
         elevation, azimuth = math.radians(rng.uniform(30, 85)), rng.uniform(0, 2 * math.pi)
-        away = rng.uniform(1.0, 2.2)
-        at = away * np.array(
-            [
-                math.cos(elevation) * math.cos(azimuth),
-                math.cos(elevation) * math.sin(azimuth),
-                math.sin(elevation),
-            ]
-        )
+        at = rng.uniform(1.0, 2.2) * direction(azimuth, elevation)
         aim = np.array([*rng.normal(0, 0.1, 2), 0]) - at
         warm = rng.normal(0, 0.06)
         # A spot's light falls off towards its edge and meets the table aslant: what is left is the share.
