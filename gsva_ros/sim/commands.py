@@ -86,11 +86,11 @@ def register(subparsers: Any) -> None:
 
 def _render(args: argparse.Namespace) -> int:
     from .dataset import write_dataset
-    from .worlds import More
+    from .worlds import Assets
 
-    size, more = (args.width, args.height), More(args.meshes, args.panoramas)
+    size, assets = (args.width, args.height), Assets(args.meshes, args.panoramas)
     write_dataset(
-        args.out, args.split, args.count, *size, args.workers, world=args.world, more=more
+        args.out, args.split, args.count, *size, args.workers, world=args.world, assets=assets
     )
     return 0
 

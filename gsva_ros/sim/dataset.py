@@ -22,7 +22,7 @@ from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
 from .splits import seeds
-from .worlds import WORLDS, More, Show, Speak
+from .worlds import WORLDS, Assets, Show, Speak
 
 VERSION = 1
 # An object that shows less than this fraction of the image (60 pixels at 192 x 144) makes a redraw.
@@ -87,10 +87,10 @@ _speak: Speak | None = None
 _width = 0
 
 
-def _start(world: str, width: int, height: int, more: More) -> None:
+def _start(world: str, width: int, height: int, assets: Assets) -> None:
     global _open, _speak, _width
     # The first scene opens it: where this function raises, the pool starts the next process, for ever.
-    _open = cache(partial(WORLDS[world].open, width, height, more))
+    _open = cache(partial(WORLDS[world].open, width, height, assets))
     _speak = WORLDS[world].expressions
     _width = width
 
@@ -127,11 +127,11 @@ def write_dataset(
     workers: int = 2,
     expressions: int = 20,
     world: str = "v1",
-    more: More | None = None,
+    assets: Assets | None = None,
 ) -> None:
     """Render `count` scenes of a split into `out`; a run that was stopped goes on where it was.
 
-    world: a name in `worlds.WORLDS`. more: folders of what it shows beside its own.
+    world: a name in `worlds.WORLDS`. assets: folders of what it shows beside its own.
 
     Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one scene
     a line, which counts what is complete.
@@ -140,7 +140,7 @@ def write_dataset(
         InputError: the split has fewer scenes, `out` holds a different data set, something in these folders
             cannot be read, the world takes none, or nothing can be rendered.
     """
-    more = more or More()
+    assets = assets or Assets()
     chosen = seeds(split, count)
     meta = {
         "version": VERSION,
@@ -154,11 +154,11 @@ def write_dataset(
         "colours": list(WORLDS[world].colours),
         "expressions": expressions,
     }
-    named = more.named()
-    if named and not WORLDS[world].more:
-        raise InputError(f"the world {world!r} takes no {' or '.join(named)}")
-    more.load()  # what cannot be read is told here, not by a worker
-    meta |= named
+    files = assets.files()
+    if files and not WORLDS[world].takes_assets:
+        raise InputError(f"the world {world!r} takes no {' or '.join(files)}")
+    assets.load()  # what cannot be read is told here, not by a worker
+    meta |= files
     stopped = (out / META).exists()
     if stopped and not _describes(out / META, meta):
         raise InputError(f"{out / META} describes another data set; choose an empty folder")
@@ -169,7 +169,7 @@ def write_dataset(
         left = chosen[done:]
         workers = min(workers, len(left))
         chunk = min(WORLDS[world].block, math.ceil(len(left) / workers))
-        begin = (world, width, height, more)
+        begin = (world, width, height, assets)
         with multiprocessing.get_context("spawn").Pool(workers, _start, begin) as pool:
             results = pool.imap(_one, ((seed, expressions) for seed in left), chunksize=chunk)
             bar = tqdm(

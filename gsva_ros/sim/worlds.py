@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..scenes import Expression
 from .expressions import Expressions, SeenObject
 from .household.colours import COLOURS as HOUSEHOLD_COLOURS
 from .household.common import SHIFTED
@@ -26,22 +24,13 @@ from .shapes import COLOURS, KINDS
 Shown = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[SeenObject]]
 #: Shows a seed's scene. Not thread-safe.
 Show = Callable[[int], Shown]
-
-
-class Sampler(Protocol):
-    """Draws expressions about one scene."""
-
-    def sample(self, count: int) -> list[Expression]:
-        """At most `count` different ones, as many absent as present."""
-
-
 #: Takes what is seen, the picture's width in pixels and where chance comes from.
-Speak = Callable[[list[SeenObject], int, np.random.Generator], Sampler]
+Speak = Callable[[list[SeenObject], int, np.random.Generator], Expressions | HouseholdExpressions]
 
 
 @dataclass(frozen=True)
-class More:
-    """Folders of what a world can show beside its own: of other makers' meshes, and of panoramas."""
+class Assets:
+    """Folders of what a world can show beside its own: other makers' meshes, and panoramas."""
 
     meshes: Path | None = None
     panoramas: Path | None = None
@@ -57,7 +46,7 @@ class More:
             load_panoramas(self.panoramas) if self.panoramas else (),
         )
 
-    def named(self) -> dict[str, list[str]]:
+    def files(self) -> dict[str, list[str]]:
         """The names of the files, by what they are."""
         patterns = {"meshes": "*/*", "panoramas": "*"}
         folders = {name: getattr(self, name) for name in patterns}
@@ -72,42 +61,44 @@ class More:
 class World:
     """A world: its words, and how a process starts showing its scenes.
 
-    open: takes the width and height in pixels, and folders of more to show, which must be empty (`More()`)
-    unless `more`.
+    open: takes the width and height in pixels, and assets, of which there are none (`Assets()`) unless
+    `takes_assets`.
     block: this many consecutive seeds are best shown by one process.
     """
 
     kinds: tuple[str, ...]
     colours: tuple[str, ...]
-    open: Callable[[int, int, More], Show]
+    open: Callable[[int, int, Assets], Show]
     block: int
     expressions: Speak
-    more: bool = True
+    takes_assets: bool = True
 
 
-def _v1(width: int, height: int, _: More) -> Show:
+def _v1(width: int, height: int, _: Assets) -> Show:
     from .dataset import visible_scene
     from .render import Renderer
 
     renderer = Renderer(width, height)
 
     def show(seed: int) -> Shown:
-        _spec, view, seen = visible_scene(seed, renderer)
+        _, view, seen = visible_scene(seed, renderer)
         return view.rgb, view.instances, seen
 
     return show
 
 
-def _household(width: int, height: int, more: More) -> Show:
+def _household(width: int, height: int, assets: Assets) -> Show:
     from .household.world import mixed
 
-    return mixed(width, height, *more.load())
+    return mixed(width, height, *assets.load())
 
 
-def _alone(width: int, height: int, more: More, shifted: bool = False, goods: bool = False) -> Show:
+def _alone(
+    width: int, height: int, assets: Assets, shifted: bool = False, goods: bool = False
+) -> Show:
     from .household.world import World as Household
 
-    world = Household(width, height, shifted, *more.load(), goods)
+    world = Household(width, height, shifted, *assets.load(), goods)
     return lambda seed: world.scene(seed)[:3]
 
 
@@ -117,7 +108,7 @@ _SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
 #: pictures and pairs of kind and colour that household never draws, to test with. goods: household's
 #: things, but cans, bottles, jars, boxes and mugs mostly in print all around, as they are sold.
 WORLDS = {
-    "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, more=False),
+    "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, takes_assets=False),
     "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, HouseholdExpressions),
     "goods": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _goods, 100, HouseholdExpressions),
     "shifted": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _shifted, 100, _SPEAK_SHIFTED),

@@ -29,7 +29,7 @@ from gsva_ros.sim.household.shapes import KINDS, NAMED_PARTS
 from gsva_ros.sim.household.shelf import BLOCK, draw_shelf
 from gsva_ros.sim.household.world import World, mixed
 from gsva_ros.sim.splits import SPLITS
-from gsva_ros.sim.worlds import WORLDS, More, Shown
+from gsva_ros.sim.worlds import WORLDS, Assets, Shown
 
 WIDTH, HEIGHT = 160, 120
 SHELVES, EACH = 4, 16
@@ -397,7 +397,7 @@ def test_meshes_are_asked_for_where_there_are_some(meshes: Path, tmp_path: Path)
     with pytest.raises(InputError, match="no meshes"):
         load_scans(tmp_path / "nothing")
     with pytest.raises(InputError, match="takes no meshes"):
-        write_dataset(tmp_path / "out", "val", 1, WIDTH, HEIGHT, 1, more=More(meshes))
+        write_dataset(tmp_path / "out", "val", 1, WIDTH, HEIGHT, 1, assets=Assets(meshes))
     corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\n"
     for text in (
         "",
@@ -501,7 +501,9 @@ def test_panoramas_are_asked_for_where_there_are_some(panoramas: Path, tmp_path:
     with pytest.raises(InputError, match="no panoramas"):
         load_panoramas(tmp_path / "nothing")
     with pytest.raises(InputError, match="takes no panoramas"):
-        write_dataset(tmp_path / "a", "val", 1, WIDTH, HEIGHT, 1, more=More(panoramas=panoramas))
+        write_dataset(
+            tmp_path / "a", "val", 1, WIDTH, HEIGHT, 1, assets=Assets(panoramas=panoramas)
+        )
     cv2.imwrite(str(panoramas / "square.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(InputError, match=r"square\.png.*twice as wide"):
         load_panoramas(panoramas)
@@ -512,6 +514,6 @@ def test_panoramas_are_asked_for_where_there_are_some(panoramas: Path, tmp_path:
 
 def test_a_dataset_names_its_panoramas(panoramas: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    more = More(panoramas=panoramas)
-    write_dataset(out, "train", 2, WIDTH, HEIGHT, 1, world="household", more=more)
+    assets = Assets(panoramas=panoramas)
+    write_dataset(out, "train", 2, WIDTH, HEIGHT, 1, world="household", assets=assets)
     assert '"street.png"' in (out / "meta.json").read_text()
