@@ -17,7 +17,7 @@ from .dataset import seen_objects, visible_scene
 from .expressions import Expressions
 from .render import Renderer, Rendering
 from .scene import SceneSpec
-from .video import names, video
+from .video import named_referrings, video
 
 FRAME_ID = "camera_optical_frame"
 SWING = 22.0  # degrees to either side
@@ -88,7 +88,7 @@ def write_video(
     """
     renderer = Renderer(width, height)
     videos = (frame for seed in seeds for frame in video(seed, seconds, rate, renderer))
-    _record(out, ((names(frame), frame.view) for frame in videos), rate, truth)
+    _record(out, ((named_referrings(frame), frame.view) for frame in videos), rate, truth)
 
 
 def _record(

@@ -45,11 +45,11 @@ def video(seed: int, seconds: float, rate: float, renderer: Renderer) -> Iterato
     phase = rng.uniform(0, 2 * math.pi, 3)
     for number in range(max(1, round(seconds * rate))):
         now = number / rate
-        spec = moved(start, now, phase)
+        spec = scene_at(start, now, phase)
         yield VideoFrame(now, spec, renderer.render(spec))
 
 
-def names(frame: VideoFrame) -> list[Referring]:
+def named_referrings(frame: VideoFrame) -> list[Referring]:
     """ "the red mug" and the like for what is one of a kind and colour, with its mask as it is seen."""
     kinds = [(thing.colour, thing.kind) for thing in frame.spec.objects]
     found = []
@@ -60,7 +60,7 @@ def names(frame: VideoFrame) -> list[Referring]:
     return found
 
 
-def moved(start: SceneSpec, now: float, phase: np.ndarray) -> SceneSpec:
+def scene_at(start: SceneSpec, now: float, phase: np.ndarray) -> SceneSpec:
     """The scene at `now` seconds. phase: of sway, nod and dolly, radians [3]."""
     wave = [
         size * (math.sin(2 * math.pi * now / period + p) - math.sin(p))

@@ -88,9 +88,9 @@ def _v1(width: int, height: int, _: Assets) -> Show:
 
 
 def _household(width: int, height: int, assets: Assets) -> Show:
-    from .household.world import mixed
+    from .household.world import training_mixture
 
-    return mixed(width, height, *assets.load())
+    return training_mixture(width, height, *assets.load())
 
 
 def _alone(

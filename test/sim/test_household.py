@@ -16,18 +16,18 @@ from gsva_ros.errors import InputError
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.sim.household import textures
-from gsva_ros.sim.household.camera import Sensor, draw_sensor, taken
+from gsva_ros.sim.household.camera import Sensor, apply_sensor, draw_sensor
 from gsva_ros.sim.household.classic import Classic
 from gsva_ros.sim.household.colours import COLOURS, SHADES, held_out, pairs, shade
 from gsva_ros.sim.household.goods import BUILDERS as GOODS
 from gsva_ros.sim.household.kinds import BUILDERS
-from gsva_ros.sim.household.panoramas import Backdrop, load_panoramas, looked, places
+from gsva_ros.sim.household.panoramas import Backdrop, load_panoramas, project, sample
 from gsva_ros.sim.household.render import Stage
 from gsva_ros.sim.household.scans import load_scans
 from gsva_ros.sim.household.scene import Placed, Scene
 from gsva_ros.sim.household.shapes import KINDS, NAMED_PARTS
 from gsva_ros.sim.household.shelf import BLOCK, draw_shelf
-from gsva_ros.sim.household.world import World, mixed
+from gsva_ros.sim.household.world import World, training_mixture
 from gsva_ros.sim.splits import SPLITS
 from gsva_ros.sim.worlds import WORLDS, Assets, Shown
 
@@ -48,7 +48,7 @@ def scenes() -> list[tuple[Shown, Scene]]:
 
 @pytest.fixture(scope="module")
 def training() -> list[Shown]:
-    show = mixed(WIDTH, HEIGHT)
+    show = training_mixture(WIDTH, HEIGHT)
     return [show(seed) for seed in SEEDS[: 2 * EACH]]
 
 
@@ -254,14 +254,14 @@ def test_shades_are_nearest_to_their_own_name() -> None:
 def test_sensors_keep_the_picture_s_form_and_are_repeatable() -> None:
     rng = np.random.default_rng(1)
     picture = rng.integers(0, 256, (60, 80, 3), np.uint8)
-    assert (taken(picture, Sensor()) == picture).all()
+    assert (apply_sensor(picture, Sensor()) == picture).all()
     effects = set()
     for _ in range(60):
         sensor = draw_sensor(rng)
-        shot = taken(picture, sensor)
+        shot = apply_sensor(picture, sensor)
         assert shot.shape == picture.shape
         assert shot.dtype == np.uint8
-        assert (shot == taken(picture, sensor)).all()
+        assert (shot == apply_sensor(picture, sensor)).all()
         effects |= {name for name in ("vignette", "defocus", "jpeg") if getattr(sensor, name)} | {
             name for name in ("motion", "noise") if any(getattr(sensor, name))
         }
@@ -272,15 +272,15 @@ def test_each_effect_of_a_sensor_does_what_it_says() -> None:
     grey = np.full((60, 80, 3), 120, np.uint8)
     grey[:, 40:] = 160
     clean = Sensor()
-    assert taken(grey, replace(clean, exposure=0.6)).mean() < 0.65 * grey.mean()
-    red, _, blue = taken(grey, replace(clean, balance=(1.2, 1.0, 0.8))).mean((0, 1))
+    assert apply_sensor(grey, replace(clean, exposure=0.6)).mean() < 0.65 * grey.mean()
+    red, _, blue = apply_sensor(grey, replace(clean, balance=(1.2, 1.0, 0.8))).mean((0, 1))
     assert red > 1.4 * blue
-    dark = taken(grey, replace(clean, vignette=0.5))
+    dark = apply_sensor(grey, replace(clean, vignette=0.5))
     assert dark[0, 0, 0] < dark[30, 20, 0]
     for change in ({"defocus": 6.0}, {"motion": (24.0, 0.0)}):
-        row = taken(grey, replace(clean, **change))[30, :, 0]
+        row = apply_sensor(grey, replace(clean, **change))[30, :, 0]
         assert len(np.unique(row)) > 2
-    noisy = taken(grey, replace(clean, noise=(8.0, 4.0)))
+    noisy = apply_sensor(grey, replace(clean, noise=(8.0, 4.0)))
     assert 5 < noisy[:, :30].std() < 14
 
 
@@ -469,7 +469,7 @@ def test_the_sky_is_the_panorama_in_every_direction(panoramas: Path) -> None:
             stage.place(scene)
             labels = stage.labels(scene)
             rays = np.stack([x, y, np.full_like(x, view.focal(WIDTH))], -1) @ pose[:3, :3].T
-            wanted = looked(street, places(rays), 0.7).astype(float)
+            wanted = sample(street, project(rays), 0.7).astype(float)
             clear = ~labels.table
             # The seam of the panorama is one column wide on either side.
             error = np.abs(stage.picture(scene, labels).astype(float) - wanted).max(-1)[clear]

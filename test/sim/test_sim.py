@@ -205,7 +205,7 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bag, "seen_objects", interrupted)
-    monkeypatch.setattr(bag, "names", interrupted)
+    monkeypatch.setattr(bag, "named_referrings", interrupted)
     assert cli.main(["sim", *map(str, small), "--out", str(out)]) == 130
     assert not out.exists()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...chance import pick
 from .meshes import turn
-from .paint import painted
+from .paint import draw_paints
 from .scene import Array, Placed, Rng, Slab, View, on_table
 from .shapes import KINDS, Pose, Room, Shape
 from .shelf import Shelf
@@ -41,7 +41,7 @@ def _turned(circles: Array, yaw: float, at: Array) -> Array:
     return out
 
 
-def arranged(
+def draw_things(
     rng: Rng, shelf: Shelf, view: View, distance: float, table: Slab, across: float
 ) -> list[Placed]:
     wanted = int(rng.integers(*((3, MAX_OBJECTS + 1) if across > 0.4 else (2, 7))))
@@ -66,21 +66,21 @@ def arranged(
         thing = None
         if piled and things and rng.random() < 0.5:
             for _ in range(8):
-                some = drawn(_kind(rng, things))
+                some = drawn(_draw_kind(rng, things))
                 if some is not None:
                     shape = shelf.shapes[some[0]]
-                    thing = _upon(rng, some[0], shape, shape.poses[some[1]], things, full)
+                    thing = _place_upon(rng, some[0], shape, shape.poses[some[1]], things, full)
                 if thing is not None:
                     break
         if thing is None:
             base = piled and not things
-            some = drawn(pick(BASES, rng) if base else _kind(rng, things))
+            some = drawn(pick(BASES, rng) if base else _draw_kind(rng, things))
             if some is None:
                 continue
             shape, (circles, lowest) = shelf.shapes[some[0]], shelf.rests[some[0]][some[1]]
             pose = shape.poses[some[1]]
             for _ in range(12):
-                at = _somewhere(rng, view, distance)
+                at = _draw_point(rng, view, distance)
                 yaw = float(rng.uniform(0, 2 * math.pi))
                 if at is None:
                     continue
@@ -91,13 +91,13 @@ def arranged(
                     thing = Placed(some[0], shape, pose, position, turn("z", yaw) @ pose.rotation)
                     break
         if thing is not None:
-            colour, paints = painted(rng, thing.shape, shelf.shifted, things)
+            colour, paints = draw_paints(rng, thing.shape, shelf.shifted, things)
             things.append(replace(thing, colour=colour, paints=paints))
             taken.add(thing.number)
     return things
 
 
-def _kind(rng: Rng, things: list[Placed]) -> str:
+def _draw_kind(rng: Rng, things: list[Placed]) -> str:
     draw = rng.random()
     named = [t.shape.kind for t in things if t.shape.kind]
     if named and draw < 0.25:
@@ -107,7 +107,7 @@ def _kind(rng: Rng, things: list[Placed]) -> str:
     return pick(KINDS, rng)
 
 
-def _somewhere(rng: Rng, view: View, distance: float) -> Array | None:
+def _draw_point(rng: Rng, view: View, distance: float) -> Array | None:
     """A point of the table in the picture, not too far away."""
     tan = math.tan(view.fov / 2)
     ray = np.array([rng.uniform(-0.9, 0.9) * tan, rng.uniform(-0.8, 0.9) * tan * 0.75, 1.0])
@@ -120,7 +120,7 @@ def _somewhere(rng: Rng, view: View, distance: float) -> Array | None:
     return view.pose[:3, 3] + away * world
 
 
-def _upon(
+def _place_upon(
     rng: Rng, number: int, shape: Shape, pose: Pose, things: list[Placed], full: set[int]
 ) -> Placed | None:
     """The thing on or in one of the others that stand on the table, where one has room for it."""

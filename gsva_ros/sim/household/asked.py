@@ -14,7 +14,7 @@ from itertools import pairwise
 from ...phrasing.words import ORDINALS, SIDE_OF, SIZE_OF
 from ..expressions import SeenObject, margin, measure
 from .names import USES
-from .view import LARGER, Noun, View, held
+from .view import LARGER, Noun, View, matching
 
 Meant = list[SeenObject] | None
 #: How many things a determiner speaks of: at least, at most.
@@ -130,7 +130,7 @@ class Related(Asked):
         subjects = [thing for thing in subjects if thing not in anchors]
         if not anchors or not subjects:
             return []
-        found = held(subjects, lambda thing: view.holds(thing, anchors[0], self.relation))
+        found = matching(subjects, lambda thing: view.holds(thing, anchors[0], self.relation))
         return found if self.several else singular(found)
 
     def lacking(self, view: View) -> str:
@@ -160,7 +160,7 @@ class Between(Asked):
         subjects = [thing for thing in subjects if thing not in ones + others]
         if not (subjects and ones and others):
             return []
-        return singular(held(subjects, lambda thing: view.between(thing, ones[0], others[0])))
+        return singular(matching(subjects, lambda thing: view.between(thing, ones[0], others[0])))
 
     def lacking(self, view: View) -> str:
         return lacking_of((self.noun, self.one, self.other), view)

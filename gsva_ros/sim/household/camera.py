@@ -65,7 +65,7 @@ def draw_sensor(rng: np.random.Generator) -> Sensor:
     )
 
 
-def taken(rgb: npt.NDArray[np.uint8], sensor: Sensor) -> npt.NDArray[np.uint8]:
+def apply_sensor(rgb: npt.NDArray[np.uint8], sensor: Sensor) -> npt.NDArray[np.uint8]:
     """The picture as the sensor gives it, uint8 [H, W, 3] as the one that goes in.
 
     The exposure is held where the picture is neither all dark nor all white.

@@ -33,7 +33,7 @@ class Classic:
             InputError: no draw showed its things.
         """
         spec, view, things = visible_scene(seed, self._renderer, _allowed)
-        told = [_told(*pair, spec, view) for pair in zip(spec.objects, things, strict=True)]
+        told = [_as_household(*pair, spec, view) for pair in zip(spec.objects, things, strict=True)]
         return view.rgb, view.instances, told
 
 
@@ -47,7 +47,9 @@ def _allowed(thing: SceneObject) -> SceneObject:
     return thing if colour == thing.colour else replace(thing, colour=colour, rgb=COLOURS[colour])
 
 
-def _told(drawn: SceneObject, seen: SeenObject, spec: SceneSpec, view: Rendering) -> SeenObject:
+def _as_household(
+    drawn: SceneObject, seen: SeenObject, spec: SceneSpec, view: Rendering
+) -> SeenObject:
     offset = np.array([drawn.x, drawn.y]) - view.pose[:2, 3]
     azimuth = math.radians(spec.azimuth)
     across = offset @ np.array([math.sin(azimuth), -math.cos(azimuth)])

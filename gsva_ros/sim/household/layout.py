@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .arrange import arranged
+from .arrange import draw_things
 from .camera import draw_sensor
 from .rooms import draw_backdrop, draw_lamps, draw_room, draw_table, draw_view
 from .scene import Scene
@@ -22,7 +22,7 @@ def draw_scene(seed: int, attempt: int, shelf: Shelf) -> Scene:
     )  # metres that the picture spans
     view, distance = draw_view(rng, across)
     table = draw_table(rng, across)
-    things = arranged(rng, shelf, view, distance, table, across)
+    things = draw_things(rng, shelf, view, distance, table, across)
     reach = max((math.hypot(*(t.position[:2] - view.pose[:2, 3])) for t in things), default=1.0)
     lamps, ambient, headlight = draw_lamps(rng)
     draw = rng.random()

@@ -21,7 +21,7 @@ _SEE_THROUGH = {"glass": 0.75, "jar": 0.35, "bottle": 0.3, "vase": 0.15, "pitche
 _WOOD = (0.62, 0.43, 0.25)
 
 
-def painted(
+def draw_paints(
     rng: Rng, shape: Shape, shifted: bool, things: list[Placed]
 ) -> tuple[str, tuple[Paint, ...]]:
     """A colour's name, "" for none, and each part's paint."""

@@ -75,7 +75,7 @@ def _developed(light: npt.NDArray[np.float32]) -> Image:
     return np.round(255 * shown).astype(np.uint8)
 
 
-def places(directions: npt.NDArray[np.float64]) -> tuple[Places, Places]:
+def project(directions: npt.NDArray[np.float64]) -> tuple[Places, Places]:
     """Where a panorama shows directions of the world [H, W, 3] (z up).
 
     Shares of its width and of its height, each [H, W]. Its middle looks along x, and y is left of that.
@@ -86,8 +86,8 @@ def places(directions: npt.NDArray[np.float64]) -> tuple[Places, Places]:
     return turn.astype(np.float32), fall.astype(np.float32)
 
 
-def looked(panorama: Image, at: tuple[Places, Places], yaw: float) -> Image:
-    """What a panorama, turned by `yaw`, shows at `places`, uint8 [H, W, 3]."""
+def sample(panorama: Image, at: tuple[Places, Places], yaw: float) -> Image:
+    """What a panorama, turned by `yaw`, shows at the places that `project` gives, uint8 [H, W, 3]."""
     turn, fall = at
     height, width = panorama.shape[:2]
     across = (turn + np.float32(yaw / (2 * np.pi))) % 1 * width - np.float32(0.5)
@@ -97,15 +97,15 @@ def looked(panorama: Image, at: tuple[Places, Places], yaw: float) -> Image:
 
 def skybox(panorama: Image, size: int, backdrop: Backdrop) -> Image:
     """The panorama as the six faces of MuJoCo's skybox, one under another, uint8 [6 size, size, 3]."""
-    return cv2.convertScaleAbs(looked(panorama, _faces(size), backdrop.yaw), alpha=backdrop.gain)
+    return cv2.convertScaleAbs(sample(panorama, _faces(size), backdrop.yaw), alpha=backdrop.gain)
 
 
 @cache
 def _faces(size: int) -> tuple[Places, Places]:
-    """The `places` of the faces' pixels, [6 size, size]."""
+    """What `project` gives for the faces' pixels, [6 size, size]."""
     across = (np.arange(size) + 0.5) / size * 2 - 1
     u, v = np.meshgrid(across, across)
     one = np.ones_like(u)
     # As MuJoCo shows them: towards +x, -x, +z, -z, -y and +y, each seen from outside.
     cube = [(one, u, -v), (-one, -u, -v), (u, -v, one), (u, v, -one), (u, -one, -v), (-u, one, -v)]
-    return places(np.concatenate([np.stack(face, -1) for face in cube]))
+    return project(np.concatenate([np.stack(face, -1) for face in cube]))

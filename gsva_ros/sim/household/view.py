@@ -68,7 +68,7 @@ class Noun:
         return text
 
 
-def held(
+def matching(
     things: Sequence[SeenObject], holds: Callable[[SeenObject], bool | None]
 ) -> list[SeenObject] | None:
     """The things of which it holds; None where it may hold of another."""
@@ -87,7 +87,7 @@ class View:
 
     def fitting(self, noun: Noun) -> list[SeenObject] | None:
         """The things that a noun names; None where it may name another."""
-        return held(self.things, noun.fits)
+        return matching(self.things, noun.fits)
 
     def holds(self, thing: SeenObject, anchor: SeenObject, relation: str) -> bool | None:
         """Whether `thing` is left, right, front, behind, next, on, in or under the anchor."""

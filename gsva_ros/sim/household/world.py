@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...errors import InputError
 from ..expressions import SeenObject, extent
-from .camera import taken
+from .camera import apply_sensor
 from .classic import Classic
 from .layout import draw_scene
 from .render import Labels, Stage
@@ -81,8 +81,8 @@ class World:
                 scene, labels = _without(scene, hidden), None
             if labels is None:
                 continue
-            rgb = taken(stage.picture(scene, labels), scene.sensor)
-            things = seen(scene, labels)
+            rgb = apply_sensor(stage.picture(scene, labels), scene.sensor)
+            things = seen_objects(scene, labels)
             if not any(_faint(rgb, labels.thing == thing.id - 1, thing.box) for thing in things):
                 return rgb, (labels.thing + 1).astype(np.uint8), things, scene
         raise InputError(
@@ -164,7 +164,7 @@ def _without(scene: Scene, hidden: set[int]) -> Scene:
     return replace(scene, things=tuple(renumbered(scene.things[k]) for k in kept))
 
 
-def seen(scene: Scene, labels: Labels) -> list[SeenObject]:
+def seen_objects(scene: Scene, labels: Labels) -> list[SeenObject]:
     """The scene's things as the camera sees them."""
     found = []
     pose = scene.view.pose
@@ -217,7 +217,7 @@ def _colour(thing: Placed, shares: npt.NDArray[np.float64]) -> str:
 CLASSIC = 0.2  # of training's scenes are of the older world
 
 
-def mixed(
+def training_mixture(
     width: int, height: int, scans: Sequence[Scan] = (), panoramas: Sequence[Array] = ()
 ) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
     """Shows training's mixture of this world (see there) and the older one, by seed."""
