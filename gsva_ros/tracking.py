@@ -41,9 +41,8 @@ LEFT = 0.05
 SAME = 0.3
 
 Grey = NDArray[np.uint8]
-Flow = NDArray[
-    np.float32
-]  # [h, w, 2]: where a pixel is in the other picture, minus where it is here
+#: [h, w, 2]: where a pixel is in the other picture, minus where it is here.
+Flow = NDArray[np.float32]
 
 SCENE_CUT = "the picture has changed beyond recognition since the model's answer"
 RESIZED = "the picture's size has changed since the model's answer"
@@ -115,9 +114,8 @@ class _Anchor:
     back: Flow = field(init=False)  # newest -> key
     forth: Flow = field(init=False)  # key -> newest
     passed: NDArray[np.bool_] = field(init=False)  # pixels of the newest that pass the check
-    uncovered: NDArray[np.uint8] = field(
-        init=False
-    )  # 255 where the newest shows what the key picture does not
+    #: 255 where the newest shows what the key picture does not.
+    uncovered: NDArray[np.uint8] = field(init=False)
     broken: str = ""  # why nothing can be carried from it any more
 
     def __post_init__(self) -> None:

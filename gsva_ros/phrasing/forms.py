@@ -21,11 +21,10 @@ Make = Callable[[str, Vocabulary, np.random.Generator], str | None]
 
 @dataclass(frozen=True)
 class Form:
-    """One way to say the same; held_out: training never draws it."""
+    """One way to say the same."""
 
     name: str
     make: Make
-    held_out: bool = False
 
 
 #: Relations that stand behind a noun, in the generator's words.
@@ -66,24 +65,30 @@ def written(phrase: Phrase, template: str) -> str:
 PLAIN = "{the} {rank} {size} {colour} {noun} {tail}"
 
 
-def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Make:
-    """Any of the templates, of phrases for which `where` holds."""
+def _of_phrase(say: Callable[[Phrase, np.random.Generator], str | None]) -> Make:
+    """What is said of an expression that can be read as a phrase."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         phrase = words.read(text)
-        if phrase is None or not where(phrase):
-            return None
-        return written(phrase, pick(templates, rng))
+        return say(phrase, rng) if phrase else None
 
     return make
+
+
+def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Make:
+    """Any of the templates, of phrases for which `where` holds."""
+
+    def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
+        return written(phrase, pick(templates, rng)) if where(phrase) else None
+
+    return _of_phrase(say)
 
 
 def _determiners(options: dict[tuple[str, bool], tuple[str, ...]]) -> Make:
     """Another determiner, by (determiner, whether the noun is plural)."""
 
-    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
-        phrase = words.read(text)
-        if phrase is None or (phrase.determiner, phrase.plural) not in options:
+    def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
+        if (phrase.determiner, phrase.plural) not in options:
             return None
         word = pick(options[phrase.determiner, phrase.plural], rng)
         if word == "a":
@@ -92,7 +97,7 @@ def _determiners(options: dict[tuple[str, bool], tuple[str, ...]]) -> Make:
             word = article(phrase.size or phrase.colour or phrase.noun)
         return written(replace(phrase, determiner=word), PLAIN)
 
-    return make
+    return _of_phrase(say)
 
 
 def _synonym(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
@@ -106,22 +111,20 @@ def _synonym(text: str, words: Vocabulary, rng: np.random.Generator) -> str | No
 def _ranks(options: dict[str, tuple[str, ...]]) -> Make:
     """A superlative said behind the noun, by its side."""
 
-    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
-        phrase = words.read(text)
-        if phrase is None or phrase.rank not in SIDE_OF or phrase.tail:
+    def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
+        if phrase.rank not in SIDE_OF or phrase.tail:
             return None
         behind = pick(options[SIDE_OF[phrase.rank]], rng)
         return written(replace(phrase, rank="", tail=behind), PLAIN)
 
-    return make
+    return _of_phrase(say)
 
 
 def _ordinals(options: tuple[str, ...]) -> Make:
     """ "the second can from the left" in other words; "{n}": its number, "{side}": "left" or "right"."""
 
-    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
-        phrase = words.read(text)
-        if phrase is None or phrase.rank not in ORDINALS.values():
+    def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
+        if phrase.rank not in ORDINALS.values():
             return None
         side = phrase.tail.removeprefix("from the ")
         number = {word: n for n, word in ORDINALS.items()}[phrase.rank]
@@ -129,16 +132,13 @@ def _ordinals(options: tuple[str, ...]) -> Make:
         template = pick(options, rng).replace("{side}", side).replace("{digits}", digits)
         return written(phrase, template)
 
-    return make
+    return _of_phrase(say)
 
 
 def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> Make:
     """Words before a relation, or other words for it."""
 
-    def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
-        phrase = words.read(text)
-        if phrase is None:
-            return None
+    def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
         relation = next((r for r in _RELATIONS if phrase.tail.startswith(f"{r} ")), None)
         if relation is None:
             return None
@@ -148,7 +148,7 @@ def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> M
         tail = pick(tails, rng).replace("{is}", "are" if phrase.plural else "is")
         return written(replace(phrase, tail=tail), PLAIN)
 
-    return make
+    return _of_phrase(say)
 
 
 def _anchor(forms: Sequence[Make]) -> Make:
@@ -223,7 +223,7 @@ _COLOURED = _templates(
 )
 _NO_ARTICLE = _determiners({("the", False): ("",)})
 
-FORMS = (
+TAUGHT = (
     Form("plain", _around("{}")),
     Form(
         "article",
@@ -240,18 +240,9 @@ FORMS = (
         ),
     ),
     Form("coloured", _COLOURED),
-    Form(
-        "that is",
-        _templates("{the} {size} {noun} that {is} {colour}", where=_bare),
-    ),
-    Form(
-        "that is large",
-        _templates("{the} {colour} {noun} that {is} {size}", where=_sized),
-    ),
-    Form(
-        "which is",
-        _templates("{the} {size} {noun} which {is} {colour}", where=_bare),
-    ),
+    Form("that is", _templates("{the} {size} {noun} that {is} {colour}", where=_bare)),
+    Form("that is large", _templates("{the} {colour} {noun} that {is} {size}", where=_sized)),
+    Form("which is", _templates("{the} {size} {noun} which {is} {colour}", where=_bare)),
     Form(
         "apposition",
         _templates(
@@ -351,7 +342,9 @@ FORMS = (
     Form("anchor", _anchor((_COLOURED, _NO_ARTICLE, _synonym))),
     Form("punctuation", _around("{}.", "{}!", "{}?", "{} .", "{}...", "{}, please", "{} please")),
     Form("typo", _typos(1)),
-    # Held out of training.
+)
+#: Training never draws these.
+HELD_OUT = (
     Form(
         "other article",
         _determiners(
@@ -365,38 +358,22 @@ FORMS = (
                 ("the three", True): ("these three",),
             }
         ),
-        held_out=True,
     ),
-    Form(
-        "whose colour",
-        _templates("{the} {size} {noun} whose colour is {colour}", where=_bare),
-        held_out=True,
-    ),
-    Form(
-        "with a colour",
-        _templates("{the} {size} {noun} with {a} {colour} colour", where=_bare),
-        held_out=True,
-    ),
-    Form(
-        "coloured behind",
-        _templates("{the} {size} {noun} coloured {colour}", where=_bare),
-        held_out=True,
-    ),
+    Form("whose colour", _templates("{the} {size} {noun} whose colour is {colour}", where=_bare)),
+    Form("with a colour", _templates("{the} {size} {noun} with {a} {colour} colour", where=_bare)),
+    Form("coloured behind", _templates("{the} {size} {noun} coloured {colour}", where=_bare)),
     Form(
         "one that is a",
         _templates(
             "{the} {size} {colour} one that is {an} {noun}",
             where=lambda p: _bare(p) and not p.plural and p.kind not in ("object", "thing"),
         ),
-        held_out=True,
     ),
     Form(
         "other apposition",
         _templates(
-            "{the} {size} {noun}, {colour}",
-            where=lambda p: _bare(p) and p.determiner != "every",
+            "{the} {size} {noun}, {colour}", where=lambda p: _bare(p) and p.determiner != "every"
         ),
-        held_out=True,
     ),
     Form(
         "other superlative",
@@ -408,7 +385,6 @@ FORMS = (
                 "behind": ("furthest from the camera", "that is farthest"),
             }
         ),
-        held_out=True,
     ),
     Form(
         "other ordinal",
@@ -418,13 +394,11 @@ FORMS = (
                 "{the} {size} {colour} {noun}, {rank} from the {side}",
             )
         ),
-        held_out=True,
     ),
-    Form("other relation", _relation(("which {is}", "standing"), {}), held_out=True),
+    Form("other relation", _relation(("which {is}", "standing"), {})),
     Form(
         "other not",
         _instead({" that is not ": (" which isn't ",), " that are not ": (" which aren't ",)}),
-        held_out=True,
     ),
     Form(
         "other part",
@@ -436,12 +410,10 @@ FORMS = (
                 " without stripes": (" lacking stripes",),
             }
         ),
-        held_out=True,
     ),
     Form(
         "other except",
         _instead({" but the ": (" other than the ",), " except the ": (" besides the ",)}),
-        held_out=True,
     ),
     Form(
         "other use",
@@ -452,14 +424,12 @@ FORMS = (
                 "something i can ": ("something that lets me ",),
             }
         ),
-        held_out=True,
     ),
-    Form("courtesy", _around("{} thank you", "um, {}", "{}, thanks!"), held_out=True),
-    Form("two typos", _typos(2), held_out=True),
+    Form("courtesy", _around("{} thank you", "um, {}", "{}, thanks!")),
+    Form("two typos", _typos(2)),
 )
+FORMS = (*TAUGHT, *HELD_OUT)
 BY_NAME = {form.name: form for form in FORMS}
-TAUGHT = tuple(form for form in FORMS if not form.held_out)
-HELD_OUT = tuple(form for form in FORMS if form.held_out)
 _KEPT = 0.35  # share of training's expressions left as the generator wrote them
 
 

@@ -68,9 +68,8 @@ def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
         if len(objects) == wanted:
             break
         kind, colour = str(rng.choice(KINDS)), str(rng.choice(list(COLOURS)))
-        if (
-            objects and rng.random() < 0.35
-        ):  # repeated kinds and colours make plural and hard absent ones
+        # Repeated kinds and colours make plural and hard absent ones.
+        if objects and rng.random() < 0.35:
             other = pick(objects, rng)
             if rng.random() < 0.6:
                 kind = other.kind

@@ -17,9 +17,8 @@ from .shelf import Shelf
 def draw_scene(seed: int, attempt: int, shelf: Shelf) -> Scene:
     """The seed's scene; `attempt` numbers its redraws."""
     rng = np.random.default_rng([seed, attempt, 104_729, int(shelf.shifted)])
-    across = float(
-        np.exp(rng.uniform(math.log(0.26), math.log(1.2)))
-    )  # metres that the picture spans
+    # Metres that the picture spans.
+    across = float(np.exp(rng.uniform(math.log(0.26), math.log(1.2))))
     view, distance = draw_view(rng, across)
     table = draw_table(rng, across)
     things = draw_things(rng, shelf, view, distance, table, across)
