@@ -6,26 +6,27 @@ is as frequent among what is there as among what is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..chance import pick
 from .typos import mistyped
-from .words import BOTH, MORE_RELATIONS, ORDINALS, RELATIONS, SIDE_OF, SIZE_OF, Phrase, Vocabulary
+from .words import (
+    BOTH,
+    GENERIC,
+    MORE_RELATIONS,
+    ORDINALS,
+    RELATIONS,
+    SIDE_OF,
+    SIZE_OF,
+    Phrase,
+    Vocabulary,
+)
 
-#: Words or nothing, where the form cannot be applied.
-Make = Callable[[str, Vocabulary, np.random.Generator], str | None]
-
-
-@dataclass(frozen=True)
-class Form:
-    """One way to say the same."""
-
-    name: str
-    make: Make
-
+#: One way to say the same: an expression in other words, or None where the form cannot be applied.
+Form = Callable[[str, Vocabulary, np.random.Generator], str | None]
 
 #: Relations that stand behind a noun, in the generator's words.
 _RELATIONS = (
@@ -65,7 +66,7 @@ def written(phrase: Phrase, template: str) -> str:
 PLAIN = "{the} {rank} {size} {colour} {noun} {tail}"
 
 
-def _of_phrase(say: Callable[[Phrase, np.random.Generator], str | None]) -> Make:
+def _of_phrase(say: Callable[[Phrase, np.random.Generator], str | None]) -> Form:
     """What is said of an expression that can be read as a phrase."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
@@ -75,7 +76,7 @@ def _of_phrase(say: Callable[[Phrase, np.random.Generator], str | None]) -> Make
     return make
 
 
-def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Make:
+def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Form:
     """Any of the templates, of phrases for which `where` holds."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
@@ -84,7 +85,7 @@ def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Make:
     return _of_phrase(say)
 
 
-def _determiners(options: dict[tuple[str, bool], tuple[str, ...]]) -> Make:
+def _determiners(options: dict[tuple[str, bool], tuple[str, ...]]) -> Form:
     """Another determiner, by (determiner, whether the noun is plural)."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
@@ -108,7 +109,7 @@ def _synonym(text: str, words: Vocabulary, rng: np.random.Generator) -> str | No
     return written(other, PLAIN) if other else None
 
 
-def _ranks(options: dict[str, tuple[str, ...]]) -> Make:
+def _ranks(options: dict[str, tuple[str, ...]]) -> Form:
     """A superlative said behind the noun, by its side."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
@@ -120,7 +121,7 @@ def _ranks(options: dict[str, tuple[str, ...]]) -> Make:
     return _of_phrase(say)
 
 
-def _ordinals(options: tuple[str, ...]) -> Make:
+def _ordinals(options: tuple[str, ...]) -> Form:
     """ "the second can from the left" in other words; "{n}": its number, "{side}": "left" or "right"."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
@@ -135,7 +136,7 @@ def _ordinals(options: tuple[str, ...]) -> Make:
     return _of_phrase(say)
 
 
-def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> Make:
+def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> Form:
     """Words before a relation, or other words for it."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
@@ -151,7 +152,7 @@ def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> M
     return _of_phrase(say)
 
 
-def _anchor(forms: Sequence[Make]) -> Make:
+def _anchor(forms: Sequence[Form]) -> Form:
     """The last noun phrase of a relation in another form."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
@@ -166,7 +167,7 @@ def _anchor(forms: Sequence[Make]) -> Make:
     return make
 
 
-def _instead(options: dict[str, tuple[str, ...]]) -> Make:
+def _instead(options: dict[str, tuple[str, ...]]) -> Form:
     """Other words for the first of these that the expression holds."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
@@ -176,7 +177,7 @@ def _instead(options: dict[str, tuple[str, ...]]) -> Make:
     return make
 
 
-def _around(*templates: str) -> Make:
+def _around(*templates: str) -> Form:
     """Something before or behind the whole phrase."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
@@ -185,7 +186,7 @@ def _around(*templates: str) -> Make:
     return make
 
 
-def _typos(count: int) -> Make:
+def _typos(count: int) -> Form:
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         for _ in range(count):
             wrong = mistyped(text, rng)
@@ -223,225 +224,169 @@ _COLOURED = _templates(
 )
 _NO_ARTICLE = _determiners({("the", False): ("",)})
 
-TAUGHT = (
-    Form("plain", _around("{}")),
-    Form(
-        "article",
-        _determiners(
-            {
-                ("the", False): ("", "", "a", "a", "my", "that"),
-                ("the", True): ("", "my", "those"),
-                ("all", True): ("all the", "all of the"),
-                ("every", False): ("each",),
-                (BOTH, True): ("both the", "the two"),
-                ("the two", True): ("two", BOTH),
-                ("the three", True): ("three", "all three"),
-            }
-        ),
+TAUGHT: dict[str, Form] = {
+    "plain": _around("{}"),
+    "article": _determiners(
+        {
+            ("the", False): ("", "", "a", "a", "my", "that"),
+            ("the", True): ("", "my", "those"),
+            ("all", True): ("all the", "all of the"),
+            ("every", False): ("each",),
+            (BOTH, True): ("both the", "the two"),
+            ("the two", True): ("two", BOTH),
+            ("the three", True): ("three", "all three"),
+        }
     ),
-    Form("coloured", _COLOURED),
-    Form("that is", _templates("{the} {size} {noun} that {is} {colour}", where=_bare)),
-    Form("that is large", _templates("{the} {colour} {noun} that {is} {size}", where=_sized)),
-    Form("which is", _templates("{the} {size} {noun} which {is} {colour}", where=_bare)),
-    Form(
-        "apposition",
-        _templates(
-            "{the} {size} {noun}, the {colour} {one}",
-            where=lambda p: _bare(p) and p.determiner != "every",
-        ),
+    "coloured": _COLOURED,
+    "that is": _templates("{the} {size} {noun} that {is} {colour}", where=_bare),
+    "that is large": _templates("{the} {colour} {noun} that {is} {size}", where=_sized),
+    "which is": _templates("{the} {size} {noun} which {is} {colour}", where=_bare),
+    "apposition": _templates(
+        "{the} {size} {noun}, the {colour} {one}",
+        where=lambda p: _bare(p) and p.determiner != "every",
     ),
-    Form("in colour", _templates("{the} {size} {noun} in {colour}", where=_bare)),
-    Form(
-        "one",
-        _templates(
-            "{the} {rank} {size} {colour} {one} {tail}",
-            where=lambda p: p.kind in ("object", "thing") and bool(p.colour or p.size),
-        ),
+    "in colour": _templates("{the} {size} {noun} in {colour}", where=_bare),
+    "one": _templates(
+        "{the} {rank} {size} {colour} {one} {tail}",
+        where=lambda p: p.kind in GENERIC and bool(p.colour or p.size),
     ),
-    Form("synonym", _synonym),
-    Form(
-        "superlative",
-        _ranks(
-            {
-                "left": ("on the far left", "furthest to the left", "farthest left"),
-                "right": ("on the far right", "furthest to the right", "farthest right"),
-                "front": ("closest to me", "nearest to me", "closest to the camera"),
-                "behind": ("farthest away", "furthest from me", "farthest from the camera"),
-            }
-        ),
+    "synonym": _synonym,
+    "superlative": _ranks(
+        {
+            "left": ("on the far left", "furthest to the left", "farthest left"),
+            "right": ("on the far right", "furthest to the right", "farthest right"),
+            "front": ("closest to me", "nearest to me", "closest to the camera"),
+            "behind": ("farthest away", "furthest from me", "farthest from the camera"),
+        }
     ),
-    Form(
-        "ordinal",
-        _ordinals(
-            (
-                "{the} {digits} {size} {colour} {noun} from the {side}",
-                "{the} {rank} {size} {colour} {noun} from {side}",
-                "from the {side}, {the} {rank} {size} {colour} {noun}",
-            )
-        ),
+    "ordinal": _ordinals(
+        (
+            "{the} {digits} {size} {colour} {noun} from the {side}",
+            "{the} {rank} {size} {colour} {noun} from {side}",
+            "from the {side}, {the} {rank} {size} {colour} {noun}",
+        )
     ),
-    Form(
-        "relation",
-        _relation(
-            ("that {is}",),
-            {
-                "left of": ("on the left of", "on the left side of"),
-                "right of": ("on the right of", "on the right side of"),
-                "to the left of": ("on the left of",),
-                "to the right of": ("on the right of",),
-                "next to": ("beside", "by", "near"),
-                "between": ("in between",),
-                "on": ("on top of",),
-                "in": ("inside", "inside of"),
-                "under": ("below", "underneath"),
-            },
-        ),
+    "relation": _relation(
+        ("that {is}",),
+        {
+            "left of": ("on the left of", "on the left side of"),
+            "right of": ("on the right of", "on the right side of"),
+            "to the left of": ("on the left of",),
+            "to the right of": ("on the right of",),
+            "next to": ("beside", "by", "near"),
+            "between": ("in between",),
+            "on": ("on top of",),
+            "in": ("inside", "inside of"),
+            "under": ("below", "underneath"),
+        },
     ),
-    Form(
-        "size",
-        _templates(
-            "{the} {colour} {noun} that {is} {rank}",
-            "{the} {colour} {noun} that {is} the {rank}",
-            where=_ranked_by_size,
-        ),
+    "size": _templates(
+        "{the} {colour} {noun} that {is} {rank}",
+        "{the} {colour} {noun} that {is} the {rank}",
+        where=_ranked_by_size,
     ),
-    Form(
-        "not",
-        _instead(
-            {
-                " that is not ": (" that isn't ", " which is not "),
-                " that are not ": (" that aren't ", " which are not "),
-            }
-        ),
+    "not": _instead(
+        {
+            " that is not ": (" that isn't ", " which is not "),
+            " that are not ": (" that aren't ", " which are not "),
+        }
     ),
-    Form(
-        "part",
-        _instead(
-            {
-                " with a ": (" that has a ", " which has a "),
-                " without a ": (" that has no ", " with no "),
-                " with stripes": (" that has stripes",),
-                " without stripes": (" that has no stripes", " with no stripes"),
-            }
-        ),
+    "part": _instead(
+        {
+            " with a ": (" that has a ", " which has a "),
+            " without a ": (" that has no ", " with no "),
+            " with stripes": (" that has stripes",),
+            " without stripes": (" that has no stripes", " with no stripes"),
+        }
     ),
-    Form(
-        "except",
-        _instead({" but the ": (" except for the ",), " except the ": (" apart from the ",)}),
+    "except": _instead({" but the ": (" except for the ",), " except the ": (" apart from the ",)}),
+    "use": _instead(
+        {
+            "anything to ": ("a thing to ", "anything i can "),
+            "something to ": ("something one can ", "some thing to "),
+            "something i can ": ("something that i can ",),
+        }
     ),
-    Form(
-        "use",
-        _instead(
-            {
-                "anything to ": ("a thing to ", "anything i can "),
-                "something to ": ("something one can ", "some thing to "),
-                "something i can ": ("something that i can ",),
-            }
-        ),
-    ),
-    Form("anchor", _anchor((_COLOURED, _NO_ARTICLE, _synonym))),
-    Form("punctuation", _around("{}.", "{}!", "{}?", "{} .", "{}...", "{}, please", "{} please")),
-    Form("typo", _typos(1)),
-)
+    "anchor": _anchor((_COLOURED, _NO_ARTICLE, _synonym)),
+    "punctuation": _around("{}.", "{}!", "{}?", "{} .", "{}...", "{}, please", "{} please"),
+    "typo": _typos(1),
+}
 #: Training never draws these.
-HELD_OUT = (
-    Form(
-        "other article",
-        _determiners(
-            {
-                ("the", False): ("your", "this", "our"),
-                ("the", True): ("your", "these"),
-                ("all", True): ("all those", "all my"),
-                ("every", False): ("each and every",),
-                (BOTH, True): ("both of the",),
-                ("the two", True): ("these two",),
-                ("the three", True): ("these three",),
-            }
-        ),
+HELD_OUT: dict[str, Form] = {
+    "other article": _determiners(
+        {
+            ("the", False): ("your", "this", "our"),
+            ("the", True): ("your", "these"),
+            ("all", True): ("all those", "all my"),
+            ("every", False): ("each and every",),
+            (BOTH, True): ("both of the",),
+            ("the two", True): ("these two",),
+            ("the three", True): ("these three",),
+        }
     ),
-    Form("whose colour", _templates("{the} {size} {noun} whose colour is {colour}", where=_bare)),
-    Form("with a colour", _templates("{the} {size} {noun} with {a} {colour} colour", where=_bare)),
-    Form("coloured behind", _templates("{the} {size} {noun} coloured {colour}", where=_bare)),
-    Form(
-        "one that is a",
-        _templates(
-            "{the} {size} {colour} one that is {an} {noun}",
-            where=lambda p: _bare(p) and not p.plural and p.kind not in ("object", "thing"),
-        ),
+    "whose colour": _templates("{the} {size} {noun} whose colour is {colour}", where=_bare),
+    "with a colour": _templates("{the} {size} {noun} with {a} {colour} colour", where=_bare),
+    "coloured behind": _templates("{the} {size} {noun} coloured {colour}", where=_bare),
+    "one that is a": _templates(
+        "{the} {size} {colour} one that is {an} {noun}",
+        where=lambda p: _bare(p) and not p.plural and p.kind not in GENERIC,
     ),
-    Form(
-        "other apposition",
-        _templates(
-            "{the} {size} {noun}, {colour}", where=lambda p: _bare(p) and p.determiner != "every"
-        ),
+    "other apposition": _templates(
+        "{the} {size} {noun}, {colour}", where=lambda p: _bare(p) and p.determiner != "every"
     ),
-    Form(
-        "other superlative",
-        _ranks(
-            {
-                "left": ("all the way to the left", "that is furthest left"),
-                "right": ("all the way to the right", "that is furthest right"),
-                "front": ("nearest to the camera", "that is closest"),
-                "behind": ("furthest from the camera", "that is farthest"),
-            }
-        ),
+    "other superlative": _ranks(
+        {
+            "left": ("all the way to the left", "that is furthest left"),
+            "right": ("all the way to the right", "that is furthest right"),
+            "front": ("nearest to the camera", "that is closest"),
+            "behind": ("furthest from the camera", "that is farthest"),
+        }
     ),
-    Form(
-        "other ordinal",
-        _ordinals(
-            (
-                "{the} {size} {colour} {noun} that is {rank} from the {side}",
-                "{the} {size} {colour} {noun}, {rank} from the {side}",
-            )
-        ),
+    "other ordinal": _ordinals(
+        (
+            "{the} {size} {colour} {noun} that is {rank} from the {side}",
+            "{the} {size} {colour} {noun}, {rank} from the {side}",
+        )
     ),
-    Form("other relation", _relation(("which {is}", "standing"), {})),
-    Form(
-        "other not",
-        _instead({" that is not ": (" which isn't ",), " that are not ": (" which aren't ",)}),
+    "other relation": _relation(("which {is}", "standing"), {}),
+    "other not": _instead(
+        {" that is not ": (" which isn't ",), " that are not ": (" which aren't ",)}
     ),
-    Form(
-        "other part",
-        _instead(
-            {
-                " with a ": (" having a ",),
-                " without a ": (" lacking a ",),
-                " with stripes": (" having stripes",),
-                " without stripes": (" lacking stripes",),
-            }
-        ),
+    "other part": _instead(
+        {
+            " with a ": (" having a ",),
+            " without a ": (" lacking a ",),
+            " with stripes": (" having stripes",),
+            " without stripes": (" lacking stripes",),
+        }
     ),
-    Form(
-        "other except",
-        _instead({" but the ": (" other than the ",), " except the ": (" besides the ",)}),
+    "other except": _instead(
+        {" but the ": (" other than the ",), " except the ": (" besides the ",)}
     ),
-    Form(
-        "other use",
-        _instead(
-            {
-                "anything to ": ("anything that could be used to ", "any object to "),
-                "something to ": ("something we could ",),
-                "something i can ": ("something that lets me ",),
-            }
-        ),
+    "other use": _instead(
+        {
+            "anything to ": ("anything that could be used to ", "any object to "),
+            "something to ": ("something we could ",),
+            "something i can ": ("something that lets me ",),
+        }
     ),
-    Form("courtesy", _around("{} thank you", "um, {}", "{}, thanks!")),
-    Form("two typos", _typos(2)),
-)
-FORMS = (*TAUGHT, *HELD_OUT)
-BY_NAME = {form.name: form for form in FORMS}
+    "courtesy": _around("{} thank you", "um, {}", "{}, thanks!"),
+    "two typos": _typos(2),
+}
+FORMS = TAUGHT | HELD_OUT
 _KEPT = 0.35  # share of training's expressions left as the generator wrote them
 
 
 def in_form(
-    text: str, forms: Sequence[Form], words: Vocabulary, rng: np.random.Generator
+    text: str, forms: Mapping[str, Form], words: Vocabulary, rng: np.random.Generator
 ) -> tuple[str, str] | None:
     """The expression in one of the forms, each as likely, and that form's name; None where none applies."""
+    names = list(forms)
     for number in rng.permutation(len(forms)):
-        form = forms[int(number)]
-        made = form.make(text, words, rng)
+        name = names[int(number)]
+        made = forms[name](text, words, rng)
         if made:
-            return made, form.name
+            return made, name
     return None
 
 
@@ -452,10 +397,10 @@ def reworded(text: str, words: Vocabulary, rng: np.random.Generator) -> str:
     # Names and anchors first: the other forms then read what they left.
     for name in ("synonym", "anchor"):
         if rng.random() < 0.2:
-            text = BY_NAME[name].make(text, words, rng) or text
+            text = FORMS[name](text, words, rng) or text
     made = in_form(text, TAUGHT, words.with_synonyms, rng)
     text = made[0] if made else text
     for name, share in (("punctuation", 0.05), ("typo", 0.03)):
         if rng.random() < share:
-            text = BY_NAME[name].make(text, words, rng) or text
+            text = FORMS[name](text, words, rng) or text
     return text

@@ -62,7 +62,11 @@ def test_every_relation_has_its_anchor_at_the_end() -> None:
 def test_forms_keep_what_the_anchor_fits() -> None:
     words = Vocabulary(KINDS, COLOURS)
     rng = np.random.default_rng(0)
-    forms = [f for f in FORMS if f.name in ("relation", "article", "coloured", "other relation")]
+    forms = {
+        name: FORMS[name]
+        for name in FORMS
+        if name in ("relation", "article", "coloured", "other relation")
+    }
     for relation in ("left of", "right of", "next to", "on", "in", "under", "behind"):
         for _ in range(60):
             made = in_form(f"the red box {relation} the blue mug", forms, words, rng)

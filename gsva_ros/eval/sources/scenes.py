@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
 
 def scene_cases(
     scenes: SceneSet,
-    forms: Sequence[Form] | None = None,
+    forms: Mapping[str, Form] | None = None,
     nouns: Sequence[str] = (),
     where: str = "",
 ) -> list[Case]:
