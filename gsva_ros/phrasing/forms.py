@@ -23,6 +23,7 @@ from .words import (
     SIZE_OF,
     Phrase,
     Vocabulary,
+    article,
 )
 
 #: One way to say the same: an expression in other words, or None where the form cannot be applied.
@@ -34,11 +35,6 @@ _RELATIONS = (
     *(words for both in MORE_RELATIONS.values() for words in both),
     "between",
 )
-
-
-def article(word: str) -> str:
-    """The indefinite one."""
-    return "an" if word[0] in "aeiou" else "a"
 
 
 def written(phrase: Phrase, template: str) -> str:

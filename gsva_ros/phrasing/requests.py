@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..chance import pick
-from .words import ORDINALS, SIDE_OF, SIZE_OF
+from .words import ORDINALS, SIDE_OF, SIZE_OF, article
 
 #: The most things that one request names, and how often it names one, two, three or four.
 MOST_THINGS = 4
@@ -33,79 +33,41 @@ class Wording:
 
 TAUGHT = Wording(
     openings=(
-        *("", "", "", "", "please", "please", "can you", "can you please", "could you"),
-        *("could you please", "would you", "will you", "robot,", "hey robot,", "ok,", "now"),
-        *("i want you to", "i'd like you to", "you should", "go and"),
+        "", "", "", "", "please", "please", "can you", "can you please", "could you",
+        "could you please", "would you", "will you", "robot,", "hey robot,", "ok,", "now",
+        "i want you to", "i'd like you to", "you should", "go and",
     ),
     commands=(
-        *("hand me {}", "give me {}", "pick up {}", "pick {} up", "grasp {}", "grab {}", "take {}"),
-        *("bring me {}", "bring {}", "get me {}", "get {}", "fetch {}", "find {}", "find me {}"),
-        *("locate {}", "segment {}", "show me {}", "pass me {}", "pass {}", "put {} away"),
-        *(
-            "move {}",
-            "move {} away",
-            "lift {}",
-            "hold {}",
-            "look at {}",
-            "look for {}",
-            "point at {}",
-        ),
-        *(
-            "point to {}",
-            "mark {}",
-            "highlight {}",
-            "remove {}",
-            "clean {}",
-            "tell me where {is} {}",
-        ),
+        "hand me {}", "give me {}", "pick up {}", "pick {} up", "grasp {}", "grab {}", "take {}",
+        "bring me {}", "bring {}", "get me {}", "get {}", "fetch {}", "find {}", "find me {}",
+        "locate {}", "segment {}", "show me {}", "pass me {}", "pass {}", "put {} away", "move {}",
+        "move {} away", "lift {}", "hold {}", "look at {}", "look for {}", "point at {}",
+        "point to {}", "mark {}", "highlight {}", "remove {}", "clean {}", "tell me where {is} {}",
     ),
     closings=(
-        "",
-        "",
-        "",
-        "",
-        "",
-        " please",
-        " for me",
-        " now",
-        " over here",
-        " to me",
-        " from the table",
+        "", "", "", "", "", " please", " for me", " now", " over here", " to me", " from the table",
     ),
     sentences=(
-        *(
-            "where is {}",
-            "where are {}",
-            "can you see {}",
-            "do you see {}",
-            "i need {}",
-            "i want {}",
-        ),
-        *("is there {a}", "are there {a}", "is there {a} here", "is {} there", "do we have {a}"),
-        *("i am looking for {}", "i'm looking for {}", "which one is {}", "i would like {}", "{}"),
-        *("is {} on the table", "is there {a} on the table", "what about {}", "do you have {a}"),
+        "where is {}", "where are {}", "can you see {}", "do you see {}", "i need {}", "i want {}",
+        "is there {a}", "are there {a}", "is there {a} here", "is {} there", "do we have {a}",
+        "i am looking for {}", "i'm looking for {}", "which one is {}", "i would like {}", "{}",
+        "is {} on the table", "is there {a} on the table", "what about {}", "do you have {a}",
     ),
     joiners=(
-        *(
-            (" and ", ", "),
-            (" and ", " and "),
-            (", ", ", "),
-            (", and ", ", "),
-            (" and then ", ", "),
-        ),
-        *((" and also ", ", "), (" then ", ", then "), (" and after that ", ", ")),
+        (" and ", ", "), (" and ", " and "), (", ", ", "), (", and ", ", "), (" and then ", ", "),
+        (" and also ", ", "), (" then ", ", then "), (" and after that ", ", "),
     ),
-)
+)  # fmt: skip
 HELD_OUT = Wording(
     openings=("", "would you mind to", "be so kind and", "let's", "it is time to"),
     commands=("collect {}", "give {} to me", "select {}", "reach for {}", "hand over {}"),
     closings=("", " right away", " if you can", " thank you"),
     sentences=(
-        *("have you seen {}", "is {} anywhere", "could it be that there is {a}", "i can't find {}"),
-        *("{} is what i need", "do you know where {} is"),
+        "have you seen {}", "is {} anywhere", "could it be that there is {a}", "i can't find {}",
+        "{} is what i need", "do you know where {} is",
     ),
     joiners=((" as well as ", ", "), (" plus ", " plus "), (" & ", ", ")),
-)
+)  # fmt: skip
 #: Of these there is one: nobody asks for "a nearest mug".
 RANKS = {*SIDE_OF, *SIZE_OF, *ORDINALS.values()}
 _ENDS = ("", "", "", "", ".", "!")
@@ -166,4 +128,4 @@ def _indefinite(thing: str) -> str:
     rest = thing[found.end() :] if found else ""
     if not rest or rest.split()[0] in RANKS:
         return thing
-    return f"{'an' if rest[0] in 'aeiou' else 'a'} {rest}"
+    return f"{article(rest)} {rest}"

@@ -90,6 +90,11 @@ BOTH = "both"
 _DETERMINERS = ("the two", "the three", "the", "all", "every", BOTH)
 
 
+def article(word: str) -> str:
+    """The indefinite one."""
+    return "an" if word[0] in "aeiou" else "a"
+
+
 def plural(noun: str) -> str:
     """Of a noun, or of the last word of several."""
     if noun in IRREGULAR:
