@@ -15,29 +15,11 @@ KINDS = (
 )  # fmt: skip
 #: From corner to corner of the box around a usual thing of each kind, as built, metres.
 USUAL_SIZE = {
-    "mug": 0.17,
-    "bowl": 0.22,
-    "box": 0.17,
-    "ball": 0.13,
-    "can": 0.15,
-    "bottle": 0.23,
-    "plate": 0.28,
-    "cone": 0.20,
-    "glass": 0.17,
-    "jar": 0.17,
-    "vase": 0.23,
-    "pot": 0.31,
-    "pan": 0.39,
-    "bucket": 0.28,
-    "book": 0.19,
-    "teapot": 0.26,
-    "pitcher": 0.25,
-    "spoon": 0.19,
-    "screwdriver": 0.19,
-    "hammer": 0.25,
-    "wrench": 0.19,
-    "tape": 0.13,
-}
+    "mug": 0.17, "bowl": 0.22, "box": 0.17, "ball": 0.13, "can": 0.15, "bottle": 0.23,
+    "plate": 0.28, "cone": 0.20, "glass": 0.17, "jar": 0.17, "vase": 0.23, "pot": 0.31,
+    "pan": 0.39, "bucket": 0.28, "book": 0.19, "teapot": 0.26, "pitcher": 0.25, "spoon": 0.19,
+    "screwdriver": 0.19, "hammer": 0.25, "wrench": 0.19, "tape": 0.13,
+}  # fmt: skip
 #: What the camera can name of a thing, by the role of its parts.
 NAMED_PARTS = {
     "handle": "handle",
