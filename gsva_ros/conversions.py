@@ -104,7 +104,7 @@ def file_rgb(data: bytes, suffix: str) -> np.ndarray:
     return _decompress(SimpleNamespace(format=suffix, data=data), "", cv2.IMREAD_COLOR)
 
 
-def check_layout(msg: Any, topic: str = "") -> None:
+def check_layout(msg: Any, topic: str) -> None:
     """Raise MessageError unless encoding, size, step and amount of data agree; copy nothing."""
     bytes_per_pixel = BYTES_PER_PIXEL.get(msg.encoding)
     if bytes_per_pixel is None:
@@ -127,7 +127,7 @@ def check_layout(msg: Any, topic: str = "") -> None:
         )
 
 
-def check_size(width: int, height: int, topic: str = "") -> None:
+def check_size(width: int, height: int, topic: str) -> None:
     """Raise MessageError for a picture that no camera takes, or that is too thin for the model."""
     if width * height > MAX_PIXELS:
         raise MessageError(topic, f"{width}x{height} pixels are not believable")

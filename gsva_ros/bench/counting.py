@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,7 +48,6 @@ class _Watch(TorchDispatchMode):
     operators: int = 0
     moved: int = 0
     largest: int = 0
-    _views: dict[Any, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -164,14 +164,15 @@ def peak_of(run: Callable[[], Any], device: torch.device) -> float:
         run()
         return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmHWM")
+    before = _peak_resident()
     run()
-    return _resident("VmHWM") - before
+    return _peak_resident() - before
 
 
-def _resident(name: str) -> float:
+def _peak_resident() -> float:
+    """MiB of resident memory, at the most since its count was cleared."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def ceilings(device: torch.device, dtype: torch.dtype, runs: int = 5) -> dict[str, float]:

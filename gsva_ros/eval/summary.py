@@ -55,7 +55,6 @@ class Slots:
             if slot.referents is not None
         ]
         slots = [slot for _, slot in rows]
-        truth_area = np.array([s.truth_area for s in slots], np.int64)
         return cls(
             np.array([number for number, _ in rows], np.int64),
             np.array([s.category for s in slots], np.str_),
@@ -65,7 +64,7 @@ class Slots:
             np.array([s.intersection for s in slots], np.int64),
             np.array([s.union for s in slots], np.int64),
             np.array([s.area for s in slots], np.int64),
-            truth_area,
+            np.array([s.truth_area for s in slots], np.int64),
             np.array([s.box_iou for s in slots], np.float64),
         )
 

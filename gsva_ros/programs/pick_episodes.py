@@ -20,6 +20,7 @@ RIGHT_MASK = 0.5  # least IoU with the thing that was meant
 STILL = 0.002  # metres or radians: servos at rest drift by less
 RISEN = 0.05  # metres above where it stood: in the air
 PUSHED = 0.02  # metres along the table
+Z = 1.96  # of a 95 % interval
 DRAWN = 20  # expressions drawn of a scene, half of them true
 
 PICKED, REFUSED = "picked", "refused"
@@ -123,13 +124,13 @@ def judge(task: Task, trace: Trace) -> str:
     return "wrong thing" if trace.risen else "missed"
 
 
-def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a proportion, by default that of 95 %; (0.0, 1.0) of nothing."""
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion; (0.0, 1.0) of nothing."""
     if not of:
         return 0.0, 1.0
-    share, square = hits / of, z * z / of
+    share, square = hits / of, Z * Z / of
     middle = share + square / 2
-    half = z * math.sqrt(share * (1 - share) / of + square / (4 * of))
+    half = Z * math.sqrt(share * (1 - share) / of + square / (4 * of))
     low, high = ((middle + sign * half) / (1 + square) for sign in (-1, 1))
     return max(0.0, low), min(1.0, high)
 

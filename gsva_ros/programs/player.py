@@ -46,7 +46,7 @@ class Player(Node):
         apart: an initialised context for the second participant.
     """
 
-    def __init__(self, bag: Path, apart: rclpy.Context, clock: bool = False, **kwargs: Any) -> None:
+    def __init__(self, bag: Path, apart: rclpy.Context, clock: bool, **kwargs: Any) -> None:
         super().__init__("gsva_player", **kwargs)
         self._bag = bag
         self._requests = rclpy.create_node("gsva_player_requests", context=apart)

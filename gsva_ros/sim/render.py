@@ -84,7 +84,7 @@ def _table_textures() -> str:
     )
 
 
-def model_xml(width: int, height: int, stretch: Stretch = AS_DRAWN) -> str:
+def model_xml(width: int, height: int, stretch: Stretch) -> str:
     """The MJCF of the whole pool of bodies."""
     bodies = "\n".join(
         f'<body name="{kind}_{size}_{n}" mocap="true" >{geoms(kind, size, stretch=stretch)}</body>'

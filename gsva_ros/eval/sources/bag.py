@@ -107,7 +107,7 @@ def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> 
 
 
 def ask_cases(
-    bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth], topic: str | None = None
+    bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth], topic: str | None
 ) -> list[Case]:
     """One case for each instruction and frame, with the truth of the expressions it is known for.
 

@@ -29,7 +29,7 @@ from .shapes import Part, Pose, Room, Shape, lathed, lying, upright, upside_down
 Rng = np.random.Generator
 
 
-def _smooth(points: Profile, count: int = 10) -> list[tuple[float, float]]:
+def _smooth(points: Profile, count: int) -> list[tuple[float, float]]:
     """A smooth curve through some points of a profile (Catmull-Rom)."""
     p = np.array(points, float)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])

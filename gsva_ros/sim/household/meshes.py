@@ -67,17 +67,15 @@ def lathe(profile: Profile, segments: int = 24) -> Mesh:
     return _no_slivers(Mesh(vertices, _grid_faces(len(points), segments, True)))
 
 
-def wrapped(
-    profile: Profile, start: float, end: float, out: float = 0.0008, segments: int = 14
-) -> Mesh:
-    """A piece of a lathed surface from one angle to another (radians), `out` metres above it.
+def wrapped(profile: Profile, start: float, end: float, segments: int) -> Mesh:
+    """A piece of a lathed surface from one angle to another (radians), 0.8 mm above it.
 
     Its texture coordinates run from 0 to 1 around and up.
     """
     points = np.array(profile, float)
     angle = np.linspace(start, end, segments + 1)
     ring = np.stack([np.cos(angle), np.sin(angle)], -1)
-    xy = (points[:, None, :1] + out) * ring[None]
+    xy = (points[:, None, :1] + 0.0008) * ring[None]
     z = np.repeat(points[:, None, 1:], segments + 1, 1)
     rise = (points[:, 1] - points[0, 1]) / max(points[-1, 1] - points[0, 1], 1e-6)
     u, v = np.meshgrid(np.linspace(0, 1, segments + 1), 1 - rise)
