@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,10 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
-    import numpy as np
     import torch
 
-    from ..errors import InputError, check_writable, write_result
+    from ..errors import InputError, check_writable
     from . import counting, report, sizes, timing
-    from .picture import svg
 
     if (args.count or args.node) and (args.picture or args.against):
         raise InputError("--picture and --against are of timed stages: without --count and --node")
@@ -106,49 +105,67 @@ def run(args: argparse.Namespace) -> int:
             "--against needs --expressions 1"
         )
     asked = [timing.EXPRESSIONS[k % len(timing.EXPRESSIONS)] for k in range(max(args.expressions))]
-    costs = counting.count(config, prompt, asked)
-    weights = counting.weight_bytes(config)
+    costs, weights = counting.count(config, prompt, asked), counting.weight_bytes(config)
+    found = {"name": name, "expressions": len(asked), "costs": costs, "weight_bytes": weights}
     texts = [
         f"{name}, {len(asked)} expressions, counted:\n\n{report.costs_table(costs)}",
         report.weights_line(weights),
     ]
-    found: dict[str, Any] = {"name": name, "expressions": len(asked), "costs": costs}
-    found["weight_bytes"] = weights
     if not args.count:
-        rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
-        found["ceilings"] = timing.ceilings(engine.device, engine.dtype)
-        gflops = found["ceilings"]["gflops"]
-        found["times"] = timing.stages(engine, rgb, args.expressions, args.runs)
-        texts.append(
-            f"{name}, a picture of {args.frame[1]}x{args.frame[0]}, {timing.machine(engine.device)}, "
-            f"{args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a {engine.precision} product, "
-            f"{found['ceilings']['copy_gb_s']:.1f} GB/s in a copy:\n\n"
-            + report.times_table(found["times"], costs, gflops)
+        texts += _measure(args, engine, name, found)
+    return _report(args, section, "\n\n".join(texts), found)
+
+
+def _report(args: argparse.Namespace, section: str, text: str, found: dict[str, Any]) -> int:
+    """Print a text, put it into the page's section, and write what was found."""
+    from . import report
+
+    print(text)
+    if args.out:
+        print(f"written: {report.write_json(args.out, found)}")
+    if args.page:
+        report.put(args.page, section, text)
+        print(f"written: {args.page}")
+    return 0
+
+
+def _measure(
+    args: argparse.Namespace, engine: Any, name: str, found: dict[str, Any]
+) -> Iterator[str]:
+    """Time the stages; adds to what is found, and gives what there is to say of it."""
+    import numpy as np
+
+    from ..errors import write_result
+    from . import report, timing
+    from .picture import svg
+
+    rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
+    found["ceilings"] = timing.ceilings(engine.device, engine.dtype)
+    gflops, costs = found["ceilings"]["gflops"], found["costs"]
+    found["times"] = timing.stages(engine, rgb, args.expressions, args.runs)
+    yield (
+        f"{name}, a picture of {args.frame[1]}x{args.frame[0]}, {timing.machine(engine.device)}, "
+        f"{args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a {engine.precision} product, "
+        f"{found['ceilings']['copy_gb_s']:.1f} GB/s in a copy:\n\n"
+        + report.times_table(found["times"], costs, gflops)
+    )
+    if args.against:
+        found["against plain"] = timing.against_plain(engine, rgb, args.expressions, args.runs)
+        yield (
+            f"{name}, a whole frame against the plain path, alternating:\n\n"
+            + report.ratios_table(found["against plain"])
         )
-        if args.against:
-            found["against plain"] = timing.against_plain(engine, rgb, args.expressions, args.runs)
-            texts.append(
-                f"{name}, a whole frame against the plain path, alternating:\n\n"
-                + report.ratios_table(found["against plain"])
-            )
-            found["sam"] = timing.sam_against_stock(engine, args.runs)
-            texts.append(report.stock_line(found["sam"]))
-        found["peak_mib"] = timing.peak_mib(engine.device)
-        texts.append(f"Largest memory held: {found['peak_mib']:.0f} MiB.")
+        found["sam"] = timing.sam_against_stock(engine, args.runs)
+        yield report.stock_line(found["sam"])
+    found["peak_mib"] = timing.peak_mib(engine.device)
+    yield f"Largest memory held: {found['peak_mib']:.0f} MiB."
+    if args.picture:
+        title = f"{name}: ms a stage; red: at the machine's best product"
         bars = {
             stage: (time.median, report.floor_ms(stage, costs, gflops))
             for stage, time in found["times"].items()
         }
-        if args.picture:
-            title = f"{name}: ms a stage; red: at the machine's best product"
-            print(f"written: {write_result(args.picture, svg(title, bars))}")
-    print("\n\n".join(texts))
-    if args.out:
-        print(f"written: {report.write_json(args.out, found)}")
-    if args.page:
-        report.put(args.page, section, "\n\n".join(texts))
-        print(f"written: {args.page}")
-    return 0
+        print(f"written: {write_result(args.picture, svg(title, bars))}")
 
 
 def _node(args: argparse.Namespace) -> int:
@@ -167,14 +184,7 @@ def _node(args: argparse.Namespace) -> int:
     rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
     times = timing.alternating(args.runs, **share.steps(rgb))
     text = f"The node, a picture of {args.frame[1]}x{args.frame[0]}:\n\n{report.steps_table(times)}"
-    print(text)
-    if args.out:
-        found = report.as_json({"name": "node", "times": times})
-        print(f"written: {report.write_json(args.out, found)}")
-    if args.page:
-        report.put(args.page, "node", text)
-        print(f"written: {args.page}")
-    return 0
+    return _report(args, "node", text, {"name": "node", "times": times})
 
 
 def _engine(args: argparse.Namespace) -> Any:
