@@ -56,95 +56,105 @@ class Page:
         self.status = gr.HTML(notice("Open a picture or a bag, then say what to look for."))
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                self.file = gr.File(
-                    label="Picture or bag (.png, .jpg, .mcap, .db3)", height=150, elem_id="file"
-                )
-                self.bag = gr.Dropdown(
-                    list(self.known),
-                    value=None,
-                    label="Or one of these",
-                    elem_id="bag",
-                    visible=bool(self.known),
-                )
-                self.topic = gr.Dropdown([], label="Camera", visible=False, elem_id="topic")
-                self.number = gr.Slider(
-                    0, 1, 0, step=1, label="Frame", visible=False, elem_id="number"
-                )
-                self.kind = gr.Radio(
-                    [EXPRESSIONS, REQUEST], value=EXPRESSIONS, label="Ask with", elem_id="kind"
-                )
-                self.words = gr.Textbox(
-                    lines=3,
-                    max_lines=12,
-                    label="What to look for",
-                    elem_id="words",
-                    placeholder="the red mug\nthe apple",
-                )
-                self.run = gr.Button("Look for it", variant="primary", elem_id="run")
-                self.threshold = gr.Slider(
-                    0.0,
-                    1.0,
-                    round(self.engine.rejection_threshold, 3),
-                    step=0.001,
-                    label="Rejected where p([SEG]) is below",
-                    elem_id="threshold",
-                )
+                self._build_question()
             with gr.Column(scale=5, min_width=320):
-                self.picture = gr.Image(
-                    label="Answer",
-                    interactive=False,
-                    format="png",
-                    elem_id="picture",
-                    buttons=["download", "fullscreen"],
-                )
-                self.shown = gr.CheckboxGroup(
-                    [], label="Show", elem_id="shown", visible=False, type="value"
-                )
-                self.rows = gr.HTML(outcomes([], NOTHING), elem_id="rows")
-                self.text = gr.Textbox(
-                    label="The answer in the model's words",
-                    interactive=False,
-                    elem_id="text",
-                    lines=1,
-                )
+                self._build_answer()
         with gr.Accordion("Save the answer", open=False, elem_id="save"):
-            with gr.Row():
-                self.masks = gr.Button("Masks (PNG)", elem_id="masks")
-                self.coco = gr.Button("COCO run lengths (JSON)", elem_id="coco")
-            self.saved = gr.File(label="Saved", interactive=False, visible=False, elem_id="saved")
+            self._build_saving()
         with gr.Accordion("Label this frame for training", open=False, elem_id="label"):
-            gr.Markdown(
-                "Say of each expression what is right, then keep the frame. The bag that this makes is for "
-                "`gsva train` and `gsva eval bag`."
+            self._build_labelling()
+
+    def _build_question(self) -> None:
+        self.file = gr.File(
+            label="Picture or bag (.png, .jpg, .mcap, .db3)", height=150, elem_id="file"
+        )
+        self.bag = gr.Dropdown(
+            list(self.known),
+            value=None,
+            label="Or one of these",
+            elem_id="bag",
+            visible=bool(self.known),
+        )
+        self.topic = gr.Dropdown([], label="Camera", visible=False, elem_id="topic")
+        self.number = gr.Slider(0, 1, 0, step=1, label="Frame", visible=False, elem_id="number")
+        self.kind = gr.Radio(
+            [EXPRESSIONS, REQUEST], value=EXPRESSIONS, label="Ask with", elem_id="kind"
+        )
+        self.words = gr.Textbox(
+            lines=3,
+            max_lines=12,
+            label="What to look for",
+            elem_id="words",
+            placeholder="the red mug\nthe apple",
+        )
+        self.run = gr.Button("Look for it", variant="primary", elem_id="run")
+        self.threshold = gr.Slider(
+            0.0,
+            1.0,
+            round(self.engine.rejection_threshold, 3),
+            step=0.001,
+            label="Rejected where p([SEG]) is below",
+            elem_id="threshold",
+        )
+
+    def _build_answer(self) -> None:
+        self.picture = gr.Image(
+            label="Answer",
+            interactive=False,
+            format="png",
+            elem_id="picture",
+            buttons=["download", "fullscreen"],
+        )
+        self.shown = gr.CheckboxGroup(
+            [], label="Show", elem_id="shown", visible=False, type="value"
+        )
+        self.rows = gr.HTML(outcomes([], NOTHING), elem_id="rows")
+        self.text = gr.Textbox(
+            label="The answer in the model's words",
+            interactive=False,
+            elem_id="text",
+            lines=1,
+        )
+
+    def _build_saving(self) -> None:
+        with gr.Row():
+            self.masks = gr.Button("Masks (PNG)", elem_id="masks")
+            self.coco = gr.Button("COCO run lengths (JSON)", elem_id="coco")
+        self.saved = gr.File(label="Saved", interactive=False, visible=False, elem_id="saved")
+
+    def _build_labelling(self) -> None:
+        gr.Markdown(
+            "Say of each expression what is right, then keep the frame. The bag that this makes is for "
+            "`gsva train` and `gsva eval bag`."
+        )
+        with gr.Row():
+            self.slot = gr.Dropdown([], label="Expression", elem_id="slot", type="value")
+            self.meant = gr.Number(
+                1, label="How many things it means", minimum=1, precision=0, elem_id="meant"
             )
-            with gr.Row():
-                self.slot = gr.Dropdown([], label="Expression", elem_id="slot", type="value")
-                self.meant = gr.Number(
-                    1, label="How many things it means", minimum=1, precision=0, elem_id="meant"
-                )
-            with gr.Row():
-                self.right = gr.Button(Label.RIGHT.value.capitalize(), elem_id="right")
-                self.absent = gr.Button(Label.ABSENT.value.capitalize(), elem_id="absent")
-                self.paint = gr.Button("Paint it", elem_id="paint")
-            self.editor = gr.ImageEditor(
-                label="Orange adds to the mask, blue takes away; the outline is the answer's",
-                visible=False,
-                type="numpy",
-                image_mode="RGBA",
-                sources=(),
-                transforms=(),
-                layers=False,
-                elem_id="editor",
-                brush=gr.Brush(colors=[ADDS, REMOVES], color_mode="fixed", default_size=12),
-            )
-            self.painted = gr.Button("Take what is painted", visible=False, elem_id="painted")
-            self.labels = gr.HTML(notice("Nothing is labelled on this frame."), elem_id="labels")
-            with gr.Row():
-                self.keep = gr.Button("Keep this frame", variant="primary", elem_id="keep")
-                self.export = gr.Button("Save the labelled bag", elem_id="export")
-            self.labelled = gr.File(
-                label="Labelled bag", interactive=False, visible=False, elem_id="labelled"
-            )
+        with gr.Row():
+            self.right = gr.Button(Label.RIGHT.value.capitalize(), elem_id="right")
+            self.absent = gr.Button(Label.ABSENT.value.capitalize(), elem_id="absent")
+            self.paint = gr.Button("Paint it", elem_id="paint")
+        self.editor = gr.ImageEditor(
+            label="Orange adds to the mask, blue takes away; the outline is the answer's",
+            visible=False,
+            type="numpy",
+            image_mode="RGBA",
+            sources=(),
+            transforms=(),
+            layers=False,
+            elem_id="editor",
+            brush=gr.Brush(colors=[ADDS, REMOVES], color_mode="fixed", default_size=12),
+        )
+        self.painted = gr.Button("Take what is painted", visible=False, elem_id="painted")
+        self.labels = gr.HTML(notice("Nothing is labelled on this frame."), elem_id="labels")
+        with gr.Row():
+            self.keep = gr.Button("Keep this frame", variant="primary", elem_id="keep")
+            self.export = gr.Button("Save the labelled bag", elem_id="export")
+        self.labelled = gr.File(
+            label="Labelled bag", interactive=False, visible=False, elem_id="labelled"
+        )
 
     # What happens on it
 
