@@ -36,7 +36,7 @@ from ..train.parts import export, select
 from ..train.trainer import MODEL, Task, Trainer
 from ..train.vision import iou_of, mask_logits
 from .rows import ROWS, Row, branches
-from .shared import BASE_MODEL, Seen, newborn
+from .shared import BASE_MODEL, EncodedScenes, initial_checkpoint
 
 #: Expressions of a scene's prompts in a step.
 PROMPTS = (1, 1, 1, 3, 5)
@@ -93,7 +93,9 @@ class Steps(Dataset[Tensor]):
 class Learner(nn.Module):
     """The model, and the loss of one step of a row; of the base, where `row` is None."""
 
-    def __init__(self, checkpoint: Checkpoint, data: Seen, row: Row | None, config: Config) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, data: EncodedScenes, row: Row | None, config: Config
+    ) -> None:
         super().__init__()
         self.model, self.prompt = checkpoint.model, checkpoint.prompt
         self.grounding = Grounding(self.model)
@@ -194,7 +196,9 @@ def read(
     return out.hidden_layers, out.hidden_last[:, -packed.ids.shape[1] :]
 
 
-def teach(out: Path, data: Seen, name: str, seed: int, base: Path | None, steps: int) -> Path:
+def teach(
+    out: Path, data: EncodedScenes, name: str, seed: int, base: Path | None, steps: int
+) -> Path:
     """Train the base or a row, going on where an earlier run stopped; returns the model's folder."""
     config = Config.model_validate(
         {
@@ -216,7 +220,7 @@ def teach(out: Path, data: Seen, name: str, seed: int, base: Path | None, steps:
             "save_every": 40,
         }
     )
-    checkpoint = newborn(seed)
+    checkpoint = initial_checkpoint(seed)
     learner = Learner(checkpoint, data, ROWS[name] if base else None, config)
     if base:
         _begin_with(learner, base)

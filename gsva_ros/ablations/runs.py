@@ -12,22 +12,22 @@ from . import learn
 from .report import Runs
 from .rows import ROWS
 from .score import Answers, Thresholds, answers
-from .shared import Seen, seen
+from .shared import EncodedScenes, encoded_scenes
 
 
 def run_all(out: Path, seeds: int) -> Runs:
     """The test answers and thresholds of every row and seed, seed by seed."""
-    data = {split: seen(out / "scenes", split) for split in ("train", "val", "test")}
+    data = {split: encoded_scenes(out / "scenes", split) for split in ("train", "val", "test")}
     base = learn.teach(out / "base", data["train"], "", 0, None, learn.BASE_STEPS)
     runs: dict[str, list[tuple[Answers, Thresholds]]] = {name: [] for name in ROWS}
     for seed in range(1, seeds + 1):
         for name in ROWS:
-            runs[name].append(_one(out / f"{name}-{seed}", data, name, seed, base))
+            runs[name].append(_run(out / f"{name}-{seed}", data, name, seed, base))
     return runs
 
 
-def _one(
-    out: Path, data: dict[str, Seen], name: str, seed: int, base: Path
+def _run(
+    out: Path, data: dict[str, EncodedScenes], name: str, seed: int, base: Path
 ) -> tuple[Answers, Thresholds]:
     path = out / "answers.json"
     if not path.exists():

@@ -28,7 +28,7 @@ from ..train.packing import pack
 from ..train.vision import mask_logits
 from .learn import read
 from .rows import Row, branches
-from .shared import Seen
+from .shared import EncodedScenes
 
 #: How many prompts of how many expressions a scene is asked.
 ASKED = {1: 6, 3: 1, 5: 1}
@@ -88,7 +88,7 @@ class Answers:
 
 
 @torch.inference_mode()
-def answers(checkpoint: Checkpoint, row: Row, data: Seen) -> Answers:
+def answers(checkpoint: Checkpoint, row: Row, data: EncodedScenes) -> Answers:
     """What the model of a row answers to a split's prompts."""
     lines: list[tuple[Any, ...]] = []
     for start in range(0, len(data.scenes), BATCH):
@@ -108,7 +108,7 @@ def prompts(expressions: list[Expression], scene: int) -> list[list[Expression]]
 
 
 def _batch(
-    checkpoint: Checkpoint, row: Row, data: Seen, rows: npt.NDArray[np.int64]
+    checkpoint: Checkpoint, row: Row, data: EncodedScenes, rows: npt.NDArray[np.int64]
 ) -> Iterator[tuple[Any, ...]]:
     asked = [prompts(data.scenes.expressions[int(r)], int(r)) for r in rows]
     hidden, p_seg = _decided(checkpoint, row, data.clip(rows), asked)
@@ -128,7 +128,7 @@ def _batch(
 
 def _lines(
     row: Row,
-    data: Seen,
+    data: EncodedScenes,
     scene: int,
     asked: list[list[Expression]],
     masks: npt.NDArray[np.bool_],

@@ -25,7 +25,7 @@ READING_LAYERS = 4
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedScenes:
     """A split's scenes as the frozen encoders see them.
 
     clip_tokens float16 [N, T, Cv] and image_embeddings float16 [N, C, h, w].
@@ -44,7 +44,7 @@ class Seen:
         return torch.from_numpy(self.image_embeddings[rows]).float()
 
 
-def seen(folder: Path, split: str) -> Seen:
+def encoded_scenes(folder: Path, split: str) -> EncodedScenes:
     """Render a split into `folder` and encode it, or read what an earlier run left there."""
     place = folder / split
     write_dataset(place, split, COUNTS[split], workers=1)
@@ -59,10 +59,10 @@ def seen(folder: Path, split: str) -> Seen:
         32,
         lambda r: [model.encode_clip(frames.clip(r)), model.encode_sam(frames.sam(r))],
     )
-    return Seen(scenes, clip, sam)
+    return EncodedScenes(scenes, clip, sam)
 
 
-def newborn(seed: int) -> Checkpoint:
+def initial_checkpoint(seed: int) -> Checkpoint:
     """gsva-mini's eyes and mask decoder, and of its language model what reads words and patches.
 
     Its upper layers, the slot tokens' embeddings, the head and the masks' prompts begin from nothing.

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..phrasing.words import plural
 from ..scenes import Expression
-from .crops import HUES, Crop, Seen
+from .crops import HUES, Crop, CropThing
 
 #: Things whose middles are nearer than this share of the width are not told apart as left and right.
 APART = 0.04
@@ -18,7 +18,7 @@ MOST = 16
 OFTEN = 4.0
 
 
-def asked(
+def crop_expressions(
     crop: Crop, known: Collection[str], kinds: Sequence[str], rng: np.random.Generator
 ) -> list[Expression]:
     """Expressions about a crop, at most `MOST`.
@@ -27,7 +27,7 @@ def asked(
         known: nouns that are labelled wherever they stand, or that no picture shows. kinds: the scenes'.
     """
     unfair = crop.doubtful | {other for thing in crop.things for other in thing.others}
-    there: dict[str, list[Seen]] = {}
+    there: dict[str, list[CropThing]] = {}
     for thing in crop.things:
         if thing.noun:
             there.setdefault(thing.noun, []).append(thing)
@@ -38,10 +38,10 @@ def asked(
     absent = [(noun, _absent(noun, rng)) for noun in lacking]
     absent += [(n, e) for n, of in fair.items() for e in _of_another_colour(n, of, rng)]
     half = min(len(present), len(absent), MOST // 2) or min(max(len(present), len(absent)), 3)
-    return [*_drawn(present, half, kinds, rng), *_drawn(absent, half, kinds, rng)]
+    return [*_sampled(present, half, kinds, rng), *_sampled(absent, half, kinds, rng)]
 
 
-def _drawn(
+def _sampled(
     found: Sequence[tuple[str, Expression]],
     count: int,
     kinds: Sequence[str],
@@ -53,7 +53,7 @@ def _drawn(
     return [found[k][1] for k in np.argsort(-keys)[:count]]
 
 
-def _present(noun: str, things: Sequence[Seen], apart: float) -> Iterator[Expression]:
+def _present(noun: str, things: Sequence[CropThing], apart: float) -> Iterator[Expression]:
     """Ways to speak of some of the things of a noun."""
     numbers = tuple(thing.number for thing in things)
     if len(things) == 1:
@@ -79,7 +79,7 @@ def _absent(noun: str, rng: np.random.Generator) -> Expression:
 
 
 def _of_another_colour(
-    noun: str, things: Sequence[Seen], rng: np.random.Generator
+    noun: str, things: Sequence[CropThing], rng: np.random.Generator
 ) -> Iterator[Expression]:
     """Colours that none of the things has, where all of theirs are known."""
     if all(thing.colour for thing in things):

@@ -56,7 +56,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CropThing:
     """A thing of a crop.
 
     number: in the instances. noun: '' for none. others: what it could pass for. colour: '' where none is
@@ -77,7 +77,7 @@ class Crop:
 
     rgb: Rgb
     instances: Ids
-    things: list[Seen]
+    things: list[CropThing]
     doubtful: set[str]
 
 
@@ -114,14 +114,14 @@ def _part(photograph: Labelled, size: tuple[int, int], rng: np.random.Generator)
     most = min(width, height * aspect)
     wide = rng.uniform(min(most, max(LEAST_WIDTH, 0.4 * most)), most)
     tall = wide / aspect
-    x, y = _somewhere(photograph, rng)
+    x, y = _named_middle(photograph, rng)
     x, y = x + rng.uniform(-0.35, 0.35) * wide, y + rng.uniform(-0.35, 0.35) * tall
     x0 = int(np.clip(x - wide / 2, 0, width - wide))
     y0 = int(np.clip(y - tall / 2, 0, height - tall))
     return x0, y0, x0 + int(wide), y0 + int(tall)
 
 
-def _somewhere(photograph: Labelled, rng: np.random.Generator) -> tuple[float, float]:
+def _named_middle(photograph: Labelled, rng: np.random.Generator) -> tuple[float, float]:
     """The middle of some named thing."""
     masks = photograph.masks
     named = [k for k in photograph.named if masks[k].any()]
@@ -151,7 +151,7 @@ def _cropped(photograph: Labelled, box: Box, size: tuple[int, int], kinds: Seque
             doubtful |= set(called[k])
             ids[mask] = 0
         else:
-            things.append(_seen(number, called[k], rgb, mask))
+            things.append(_crop_thing(number, called[k], rgb, mask))
     return Crop(rgb, ids, things, doubtful - {""})
 
 
@@ -173,11 +173,13 @@ def _fair(photograph: Labelled, box: Box) -> tuple[list[tuple[int, int]], set[st
     return fair, doubtful
 
 
-def _seen(number: int, names: Sequence[str], shown: Rgb, mask: npt.NDArray[np.bool_]) -> Seen:
+def _crop_thing(
+    number: int, names: Sequence[str], shown: Rgb, mask: npt.NDArray[np.bool_]
+) -> CropThing:
     rows, columns = np.nonzero(mask)
     shares = _colour_shares(shown[mask])
     colour = max(shares, key=lambda name: shares[name])
-    return Seen(
+    return CropThing(
         number,
         names[0],
         tuple(names[1:]),

@@ -22,8 +22,8 @@ from ..phrasing.unknown import HELD_OUT
 from ..scenes import LINES, META, Expression, begun, new_arrays
 from ..settings import read_yaml
 from .coco import read_coco
-from .crop_questions import asked
-from .crops import Crop, Labelled, Seen, closer, whole
+from .crop_questions import crop_expressions
+from .crops import Crop, CropThing, Labelled, closer, whole
 from .files import DatasetError, read_annotated, read_json
 from .refer import segmentation_mask
 
@@ -114,7 +114,7 @@ def write_photographs(
             for turn in range(crops if labelled.named else 1):
                 rng = np.random.default_rng([number, turn])
                 crop = closer(labelled, size, kinds, rng) if turn else whole(labelled, size, kinds)
-                expressions = asked(crop, known, kinds, rng)
+                expressions = crop_expressions(crop, known, kinds, rng)
                 if expressions:
                     rgb[len(lines)], instances[len(lines)] = crop.rgb, crop.instances
                     line = _line(info, crop, expressions, kinds) | {"outlined": outlined}
@@ -194,7 +194,7 @@ def _line(
     }
 
 
-def _object(thing: Seen, kinds: Sequence[str]) -> dict[str, Any]:
+def _object(thing: CropThing, kinds: Sequence[str]) -> dict[str, Any]:
     return {
         "id": thing.number,
         "kind": thing.noun if thing.noun in kinds else "",

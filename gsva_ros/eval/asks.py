@@ -124,7 +124,7 @@ def frames_of(ask: Ask, later: Sequence[Ask], frames: Sequence[Recorded]) -> lis
     return fitting if ask.every_frame else fitting[:1]
 
 
-def answered(
+def match_frames(
     asks: Sequence[Ask], frames: dict[str, list[Recorded]]
 ) -> tuple[list[tuple[Ask, int]], list[str]]:
     """Each instruction with each frame that it is about, and what is wrong with the others.

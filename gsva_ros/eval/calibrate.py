@@ -180,7 +180,7 @@ def threshold_for_giou(slots: Slots) -> float:
     return float(p_seg[best])
 
 
-def calibrated(slots: Slots, chosen: Rule, before: Rule) -> dict[str, Any]:
+def calibration_result(slots: Slots, chosen: Rule, before: Rule) -> dict[str, Any]:
     """What a rule gives on these slots, beside the one that they were decided with."""
 
     def at(rule: Rule) -> dict[str, float]:

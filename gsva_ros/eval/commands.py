@@ -157,7 +157,7 @@ def _record_truth(args: argparse.Namespace) -> int:
     truth = read_truth(args.truth)
     with Bag(args.bag) as bag:
         count = record_truth(bag, truth, args.out)
-        _tell(bag.problems)
+        _print_left_out(bag.problems)
     print(f"written: {args.out}, {count} frames with truth")
     return 0
 
@@ -184,7 +184,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     kept = _records(args, engine, gathered, protocol)
     left_out = gathered.problems if gathered.skip else None
     records = evaluate(engine, cases, kept, protocol, False, "model", rules, left_out)
-    _tell(gathered.problems)
+    _print_left_out(gathered.problems)
     if not records:
         raise InputError(f"{data}: none of its cases can be read")
     run = {
@@ -229,7 +229,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     return 0
 
 
-def _tell(problems: Sequence[str]) -> None:
+def _print_left_out(problems: Sequence[str]) -> None:
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
 
@@ -321,7 +321,7 @@ def _tracking(args: argparse.Namespace) -> int:
         model = perfect if args.perfect else segmented(_engine(args))
         pace = Pace(1 / args.model_rate, args.carry_ms / 1e3)
         numbers = evaluate_tracking(bag, truth, model, pace)
-        _tell(bag.problems)
+        _print_left_out(bag.problems)
     numbers |= {"model": "truth" if args.perfect else args.model, "data": str(args.bag)}
     print(f"{args.bag}: {numbers['frames']} frames, {numbers['masks']} masks of {numbers['model']}")
     heads = ("mean IoU", "of own", "age [frames]", "largest", "id switches", "lost")
@@ -339,7 +339,7 @@ def _tracking(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from .compare import common, paired, read_run
+    from .compare import common_cases, paired_differences, read_run
     from .summary import Scoring, Slots
 
     runs = [read_run(path) for path in (args.a, args.b)]
@@ -347,8 +347,8 @@ def _compare(args: argparse.Namespace) -> int:
     if rules[0] != rules[1]:
         raise InputError(f"{args.a} is {rules[0]}, {args.b} {rules[1]}: compare runs of one kind")
     try:
-        a, b = common(runs[0].records, runs[1].records)
-        table = paired(Slots.of(a), Slots.of(b), rules[0])
+        a, b = common_cases(runs[0].records, runs[1].records)
+        table = paired_differences(Slots.of(a), Slots.of(b), rules[0])
     except (ValueError, OverflowError) as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
     print(f"{len(a)} cases in both; a has {len(runs[0].records)}, b has {len(runs[1].records)}")
@@ -368,7 +368,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         CALIBRATION_NAME,
         EQUAL_T_ACC,
         Rule,
-        calibrated,
+        calibration_result,
         check_both_kinds,
         threshold_for_equal_t_acc,
         threshold_for_giou,
@@ -404,7 +404,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         threshold, goal = threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
     before = Rule(engine.slot_temperature, engine.slot_bias, engine.rejection_threshold)
     chosen = replace(before, threshold=threshold).honest(slots)
-    how = calibrated(slots, chosen, before)
+    how = calibration_result(slots, chosen, before)
     how |= {"goal": goal, "split": args.split, "scenes": len(cases)}
     write_rule(directory, chosen, how)
     for name in ("before", "chosen"):

@@ -37,7 +37,7 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def common(
+def common_cases(
     a: Sequence[CaseRecord], b: Sequence[CaseRecord]
 ) -> tuple[list[CaseRecord], list[CaseRecord]]:
     """The cases that both runs have, in the first one's order: a live run may have missed frames.
@@ -54,7 +54,7 @@ def common(
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
-def paired(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
+def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
     """Metrics of both runs, b minus a, and the difference's 95 % interval.
 
     Raises:

@@ -23,7 +23,7 @@ from tiny import tiny_checkpoint
 from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
 from gsva_ros.conversions import to_rgb
-from gsva_ros.eval.asks import Ask, AskError, Recorded, answered, read_asks
+from gsva_ros.eval.asks import Ask, AskError, Recorded, match_frames, read_asks
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
 from gsva_ros.interfaces import mcap_writer, typestore
@@ -215,7 +215,7 @@ def test_an_instruction_meets_the_frames_that_the_node_would_answer() -> None:
     frames = {"/c": [Recorded(stamp, stamp + 5) for stamp in (100, 200, 300, 400)]}
 
     def stamps(*asks: Ask) -> list[int]:
-        return [stamp for _, stamp in answered(asks, frames)[0]]
+        return [stamp for _, stamp in match_frames(asks, frames)[0]]
 
     once = Ask("a", "/c", 250, ("x",))
     assert stamps(once) == [200]
@@ -227,7 +227,9 @@ def test_an_instruction_meets_the_frames_that_the_node_would_answer() -> None:
     assert stamps(every, Ask("b", "/c", 310, cancel=True)) == [200, 300, 400]
     assert stamps(every, Ask("a", "/c", 310, ("y",))) == [200, 300, 300]
     late = Ask("late", "/c", 500, ("x",), not_before=500)
-    pairs, problems = answered([late, Ask("odd", "/c", 1), Ask("n", "/none", 1, ("x",))], frames)
+    pairs, problems = match_frames(
+        [late, Ask("odd", "/c", 1), Ask("n", "/none", 1, ("x",))], frames
+    )
     assert pairs == []
     assert "'late' at 500 ns: no frame of /c" in problems[0]
     assert "neither text nor" in problems[1]

@@ -25,14 +25,14 @@ from gsva_ros.errors import InputError, check_writable
 from gsva_ros.eval.calibrate import (
     TEMPERATURES,
     Rule,
-    calibrated,
+    calibration_result,
     threshold_for_equal_t_acc,
     threshold_for_giou,
     threshold_for_t_acc,
     write_rule,
 )
 from gsva_ros.eval.cases import Case
-from gsva_ros.eval.compare import common
+from gsva_ros.eval.compare import common_cases
 from gsva_ros.eval.metrics import bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, SlotRecord, evaluate
 from gsva_ros.eval.sources.scenes import gather, scene_cases
@@ -259,7 +259,7 @@ def test_a_temperature_and_a_bias_make_p_seg_honest(cases: list[Case]) -> None:
     found = before.honest(sure)
     assert found.temperature == pytest.approx(1.5, rel=0.05)
     assert found.bias == pytest.approx(0.6, abs=0.05)
-    how = calibrated(sure, found, before)
+    how = calibration_result(sure, found, before)
     assert how["before"]["expected_calibration_error"] > 0.1
     assert how["chosen"]["expected_calibration_error"] < 0.02
     for name in ("gIoU", "N_acc", "T_acc"):  # the decisions stay
@@ -456,9 +456,9 @@ def test_runs_that_asked_other_things_are_not_compared() -> None:
         slot = SlotRecord(expression, "x", 0, 0.1, False, 0.0, 0, 0, 0, 0, 0.0)
         return [CaseRecord("a", {}, [slot])]
 
-    assert common(run("the mug"), run("the mug")) == (run("the mug"), run("the mug"))
+    assert common_cases(run("the mug"), run("the mug")) == (run("the mug"), run("the mug"))
     with pytest.raises(ValueError, match="same expressions of 'a'"):
-        common(run("the mug"), run("the can"))
+        common_cases(run("the mug"), run("the can"))
 
 
 def test_processes_of_one_run_may_all_look_whether_its_file_can_be_written(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...bags.bag import Bag, BagError
 from ...errors import InputError, one_line
 from ...truth import FrameTruth, Referring, read_truth
-from ..asks import Ask, Recorded, answered, read_asks
+from ..asks import Ask, Recorded, match_frames, read_asks
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
 
@@ -72,7 +72,7 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
         topic: [Recorded(stamp, at) for stamp, at in bag.frames(topic).items()]
         for topic in {ask.topic for ask in asks}
     }
-    pairs, problems = answered(asks, frames)
+    pairs, problems = match_frames(asks, frames)
     bag.problems += [f"{bag.path}: {problem}" for problem in problems]
     return ask_cases(bag, pairs, truth, args.topic)
 
