@@ -30,18 +30,18 @@ class Grasp:
     height: float
 
 
-def top_grasp(points: NDArray[np.float32], floor: float = 0.0) -> Grasp | None:
+def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
     """The grasp whose fingers close along the shorter horizontal side of the thing's upper part.
 
     Args:
-        points: [..., 3], z up; non-finite ones are left out. floor: height of the table.
+        points: [..., 3], z up from the table's top; non-finite ones are left out.
 
     Returns:
         None where there are too few points to tell.
     """
     flat = points.reshape(-1, 3)
     flat = flat[np.isfinite(flat).all(1)]
-    flat = flat[flat[:, 2] > floor + 0.005]
+    flat = flat[flat[:, 2] > 0.005]
     if len(flat) < 20:
         return None
     flat = main_part(flat)
@@ -55,8 +55,8 @@ def top_grasp(points: NDArray[np.float32], floor: float = 0.0) -> Grasp | None:
     middle = short * sides[0].mean() + long * sides[1].mean()
     yaw = math.atan2(short[1], short[0])
     yaw = (yaw + math.pi / 2) % math.pi - math.pi / 2  # a half turn is the same grasp
-    z = max(floor + 0.008, top - DEEP)
-    return Grasp(float(middle[0]), float(middle[1]), z, yaw, float(np.ptp(sides[0])), top - floor)
+    z = max(0.008, top - DEEP)
+    return Grasp(float(middle[0]), float(middle[1]), z, yaw, float(np.ptp(sides[0])), top)
 
 
 def main_part(points: NDArray[np.float32]) -> NDArray[np.float32]:
