@@ -9,6 +9,7 @@ NumPy and OpenCV only, so that the node, the demo and the command share it.
 
 from __future__ import annotations
 
+import base64
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -135,6 +136,13 @@ def label_image(shape: Shape, targets: Sequence[Target]) -> NDArray[np.uint16]:
         if target.mask is not None:
             labels[target.mask] = target.slot + 1
     return labels
+
+
+def jpeg_text(rgb: Picture, quality: int = 95) -> str:
+    """A picture as JPEG in base64, for a page; quality: 0 to 100."""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return base64.b64encode(data.tobytes()).decode()
 
 
 def colour_of(slot: int) -> Colour:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..overlay import Target, draw
+from ..overlay import Target, draw, jpeg_text
 from ..truth import Referring
 from .cases import Case
 from .paper import MaskedSlot
@@ -145,6 +144,4 @@ def _picture(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> str:
         answer = np.where(mask[..., None], large, (large * DARKENED).astype(np.uint8))
     answer = draw(answer, [Target(0, query.expression, mask, slot.p_seg)])
     gap = np.full((size[1], 4, 3), 255, np.uint8)
-    panels = np.ascontiguousarray(np.concatenate([truth, gap, answer], 1))
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(panels, cv2.COLOR_RGB2BGR))
-    return base64.b64encode(data.tobytes()).decode()
+    return jpeg_text(np.ascontiguousarray(np.concatenate([truth, gap, answer], 1)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from gsva_ros.overlay import jpeg_text
 from gsva_ros.truth import FrameTruth, Referring
 
 TEMPLATE = Path(__file__).with_name("demo.html")
@@ -119,18 +119,12 @@ def write_page(path: Path, cards: Sequence[Card], facts: Mapping[str, Any]) -> N
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     right, known = tally(cards)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        cards=[(card, _jpeg(card.picture)) for card in cards],
+        cards=[
+            (card, "" if card.picture is None else jpeg_text(card.picture, 90)) for card in cards
+        ],
         facts=facts,
         right=right,
         known=known,
         right_iou=RIGHT_IOU,
     )
     path.write_text(page, encoding="utf-8")
-
-
-def _jpeg(rgb: NDArray[np.uint8] | None) -> str:
-    if rgb is None:
-        return ""
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return base64.b64encode(data.tobytes()).decode()

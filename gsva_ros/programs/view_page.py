@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsva_ros.conversions import expressions_in
-from gsva_ros.overlay import colour_of
+from gsva_ros.overlay import colour_of, jpeg_text
 from gsva_ros.programs.page import Row, notice, outcomes, problem
 from gsva_ros.programs.watcher import Ended, Watcher
 
@@ -147,11 +146,9 @@ def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
     if rgb.shape[1] > WIDTH:
         height = max(1, round(rgb.shape[0] * WIDTH / rgb.shape[1]))
         rgb = np.asarray(cv2.resize(rgb, (WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     text = html.escape(caption)
-    source = base64.b64encode(data.tobytes()).decode()
     return (
-        f'<figure><img alt="{text}" src="data:image/jpeg;base64,{source}">'
+        f'<figure><img alt="{text}" src="data:image/jpeg;base64,{jpeg_text(rgb)}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
 
