@@ -2,15 +2,15 @@
 
 Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's,
 rosbags'), so that bags and topics share it. Colour conversion is cv_bridge's where a ROS 2
-installation brings it and rosbags-image's elsewhere; the layout (`step`, size) is always checked
-here, because neither refuses every message that lies about it.
+installation brings it and rosbags-image's elsewhere. The layout is read here: neither refuses every
+message that lies about it, rosbags-image ignores `step`, and cv_bridge takes one that is no multiple of
+a pixel for less, and fails on big-endian messages beside NumPy 2.
 """
 
 from __future__ import annotations
 
 import array
 import io
-import sys
 import warnings
 from collections.abc import Collection
 from types import SimpleNamespace
@@ -49,6 +49,8 @@ BYTES_PER_PIXEL = {
     "yuyv": 2,
     "yuv422_yuy2": 2,
 }
+#: The same encodings by their older names, the only ones that cv_bridge knows.
+_OLDER_NAMES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 
 #: A picture larger than this is taken for a broken header, not for a camera.
 MAX_PIXELS = 100_000_000
@@ -85,12 +87,8 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     if hasattr(msg, "format"):
         return _decompress(msg, topic)
     pixels = _pixels(msg, topic)
-    if msg.encoding == "rgb8":
-        return np.ascontiguousarray(pixels)
     try:
-        if _BRIDGE is not None:
-            return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(msg, "rgb8"))
-        return np.ascontiguousarray(_convert(np.ascontiguousarray(pixels), msg.encoding))
+        return np.ascontiguousarray(_convert(pixels, msg.encoding))
     except Exception as error:  # cv2.error and the libraries' own: all mean "cannot convert"
         problem = f"cannot convert {msg.width}x{msg.height} {msg.encoding} to rgb8: {error}"
         raise MessageError(topic, problem) from error
@@ -155,16 +153,24 @@ def _pixels(msg: Any, topic: str) -> np.ndarray:
 
 
 def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """Convert to rgb8 with rosbags-image, which ignores `step`: it gets rows without padding."""
-    from rosbags.image import message_to_cvimage
-
+    """Convert what `_pixels` returns to rgb8."""
+    if pixels.dtype == np.uint16:
+        # Rounded, as by cv_bridge; the other one cuts, which is darker by half a level.
+        pixels, encoding = cv2.convertScaleAbs(pixels, alpha=255 / 65535), f"{encoding[:-2]}8"
+    if encoding == "rgb8":
+        return pixels
     packed = SimpleNamespace(
         height=pixels.shape[0],
         width=pixels.shape[1],
-        encoding=encoding,
-        is_bigendian=sys.byteorder == "big",
+        encoding=_OLDER_NAMES.get(encoding, encoding),
+        is_bigendian=0,
+        step=pixels.strides[0],
         data=pixels.data,
     )
+    if _BRIDGE is not None:
+        return _BRIDGE.imgmsg_to_cv2(packed, "rgb8")
+    from rosbags.image import message_to_cvimage
+
     return message_to_cvimage(packed, "rgb8")
 
 

@@ -3,12 +3,14 @@
 import array
 import time
 
+import cv2
 import harness
 import numpy as np
 import pytest
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, Client, NodeProcess, blocks, image, outcomes
 
+from gsva_ros import conversions
 from gsva_ros.conversions import BYTES_PER_PIXEL, MessageError, to_rgb
 
 harness.isolate()
@@ -180,14 +182,54 @@ def test_other_camera_encodings_give_a_picture_of_the_right_size(encoding):
     assert np.ptp(picture) <= 3  # grey everywhere
 
 
+#: What cv_bridge's colour conversion knows of the tried encodings, with their channels.
+BRIDGE = {
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
+}
+
+
+class Bridge:
+    """How cv_bridge reads a message (`core.py`, Humble to Rolling), beside NumPy 2."""
+
+    def imgmsg_to_cv2(self, msg, desired_encoding):
+        """Its rows are as long as whole pixels fit into a step."""
+        channels, code = BRIDGE[msg.encoding]
+        size = (msg.height, msg.step // channels, channels)
+        pixels = np.ndarray(size, np.uint8, msg.data)[:, : msg.width]
+        if msg.is_bigendian:
+            raise AttributeError("`newbyteorder` was removed from the ndarray class in NumPy 2.0")
+        return cv2.cvtColor(np.ascontiguousarray(pixels), code)
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("big", [0, 1])
+def test_cv_bridge_and_rosbags_image_give_one_picture(monkeypatch, padding, big):
+    """Whichever converts, also where a step is no multiple of a pixel."""
+    random = np.random.default_rng(0)
+    for encoding in ("bgr8", "rgba8", "bgra8", "mono8", "uyvy", "yuyv", "mono16", "rgb16", "bgr16"):
+        step = 80 * BYTES_PER_PIXEL[encoding] + padding
+        data = array.array("B", random.integers(0, 256, step * 60, np.uint8).tobytes())
+        message = broken(encoding=encoding, step=step, data=data, is_bigendian=big)
+        pictures = []
+        for bridge in (None, Bridge()):
+            monkeypatch.setattr(conversions, "_BRIDGE", bridge)
+            pictures.append(to_rgb(message))
+        assert np.array_equal(*pictures), encoding
+
+
 @pytest.mark.parametrize("big", [0, 1])
 def test_sixteen_bit_pictures_honour_the_byte_order(big):
-    values = np.array([[0, 257, 65535]], ">u2" if big else "<u2")
+    values = np.array([[0, 257, 511, 65535]], ">u2" if big else "<u2")
     message = broken(
-        encoding="mono16", width=3, height=1, step=6, is_bigendian=big,
+        encoding="mono16", width=4, height=1, step=8, is_bigendian=big,
         data=array.array("B", values.tobytes()),
     )  # fmt: skip
-    assert to_rgb(message)[0, :, 0].tolist() == [0, 1, 255]
+    assert to_rgb(message)[0, :, 0].tolist() == [0, 1, 2, 255]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff\xd8\xff\xe0 not a jpeg", b"PNG"])
