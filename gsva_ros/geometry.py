@@ -20,15 +20,17 @@ FARTHEST = 1e4
 class Shape:
     """Where a thing is and how it lies.
 
+    All of it is float64: in a frame as large as UTM's, float32 would round it to half a metre.
+
     Attributes:
         centroid: mean of its points [3].
         axes: right-handed rotation [3, 3]; its columns are the principal axes, the longest first.
         extents: size along each of them [3], from the 2nd to the 98th percentile.
     """
 
-    centroid: Array
-    axes: Array
-    extents: Array
+    centroid: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    extents: NDArray[np.float64]
 
 
 def to_metres(depth: NDArray[np.generic]) -> Array:
@@ -86,6 +88,4 @@ def shape_of(points: Array) -> Shape | None:
         axes[:, 2] *= -1
     along = centred @ axes
     low, high = np.percentile(along, (2, 98), axis=0)
-    return Shape(
-        centroid.astype(np.float32), axes.astype(np.float32), (high - low).astype(np.float32)
-    )
+    return Shape(centroid, axes, high - low)

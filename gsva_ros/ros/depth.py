@@ -198,11 +198,11 @@ def segmentation_3d(
         points = organised_points(
             depth[rows, columns], intrinsics, mask, (roi.x_offset, roi.y_offset)
         )
-        if transform is not None:
-            points = transform.points(points)
         shape = shape_of(points)
         if shape is None:
             continue
+        if transform is not None:
+            points, shape = transform.points(points), transform.shape(shape)
         found = Instance3D(
             slot=instance.slot, instance=instance.instance, expression=instance.expression, roi=roi
         )
@@ -215,7 +215,7 @@ def segmentation_3d(
 
 
 def _pose(shape: Shape) -> Pose:
-    x, y, z, w = quaternion(shape.axes.astype(np.float64))
+    x, y, z, w = quaternion(shape.axes)
     position = Point(**dict(zip("xyz", map(float, shape.centroid), strict=True)))
     return Pose(position=position, orientation=Quaternion(x=x, y=y, z=z, w=w))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.time import Time
+
+from gsva_ros.geometry import Shape
 
 try:
     import tf2_ros
@@ -30,6 +32,11 @@ class Transform:
         """Points [..., 3], NaN where there are none."""
         moved = points.astype(np.float64) @ self.rotation.T + self.translation
         return moved.astype(np.float32)
+
+    def shape(self, shape: Shape) -> Shape:
+        """What `shape_of` says of points, moved as they are."""
+        centroid = self.rotation @ shape.centroid + self.translation
+        return replace(shape, centroid=centroid, axes=self.rotation @ shape.axes)
 
 
 class TransformError(RuntimeError):

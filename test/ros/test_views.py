@@ -26,7 +26,7 @@ from gsva_ros.ros.depth import (
     quaternion,
     segmentation_3d,
 )
-from gsva_ros.ros.frames import Frames, TransformError, rotation_of
+from gsva_ros.ros.frames import Frames, Transform, TransformError, rotation_of
 from gsva_ros.stamps import SECOND
 
 K = np.array([[100.0, 0.0, 40.0], [0.0, 100.0, 30.0], [0.0, 0.0, 1.0]])
@@ -287,7 +287,7 @@ def test_shape_of_a_turned_box():
     assert shape.extents == pytest.approx(np.array([0.4, 0.2, 0.1]) * 0.96, rel=0.05)
     assert np.abs((shape.axes * turn).sum(0)) == pytest.approx(np.ones(3), abs=1e-3)
     assert np.linalg.det(shape.axes) == pytest.approx(1.0, abs=1e-5)
-    x, y, z, w = quaternion(shape.axes.astype(np.float64))
+    x, y, z, w = quaternion(shape.axes)
     assert rotation_of(x, y, z, w) == pytest.approx(shape.axes, abs=1e-5)
     assert shape_of(np.full((4, 4, 3), np.nan, np.float32)) is None
 
@@ -424,6 +424,22 @@ def test_points_in_another_frame():
     assert moved.instances[0].points.header.frame_id == "base"
     extents = [moved.instances[0].extents, here.instances[0].extents]
     assert extents[0].x == pytest.approx(extents[1].x, abs=1e-4)
+
+
+def test_poses_are_exact_in_a_frame_as_large_as_a_country():
+    """In UTM's coordinates float32 knows half metres."""
+    answer, depth = red_at_two_metres()
+    depth = depth + np.linspace(0, 0.1, 80, dtype=np.float32)
+    turned = rotation_of(0.1, 0.2, 0.3, 0.9)
+    here, there = (
+        segmentation_3d(answer, depth, K, 0.0, "/camera", "utm", Transform(turned, np.array(t)))
+        for t in ([0.0, 0.0, 0.0], [448_262.31, 5_411_932.7, 120.0])
+    )
+    (near,), (far,) = here.instances, there.instances
+    assert far.pose.position.x - 448_262.31 == pytest.approx(near.pose.position.x, abs=1e-6)
+    assert far.pose.position.y - 5_411_932.7 == pytest.approx(near.pose.position.y, abs=1e-6)
+    assert far.extents == near.extents
+    assert far.pose.orientation == near.pose.orientation
 
 
 def test_a_transform_that_is_missing_is_said():
