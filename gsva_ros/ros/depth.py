@@ -206,7 +206,7 @@ def segmentation_3d(
         found = Instance3D(
             slot=instance.slot, instance=instance.instance, expression=instance.expression, roi=roi
         )
-        found.p_seg = instance.p_seg
+        found.p_seg, found.id = instance.p_seg, instance.id
         found.pose = _pose(shape)
         found.extents = Vector3(**dict(zip("xyz", map(float, shape.extents), strict=True)))
         found.points = _cloud(points, msg.header)

@@ -111,7 +111,7 @@ class Detections:
         array = vision.Detection3DArray(header=space.header)
         for instance in space.instances:
             detection = vision.Detection3D(header=space.header)
-            detection.id = f"{instance.slot}.{instance.instance}"
+            detection.id = _id(instance)
             result = vision.ObjectHypothesisWithPose()
             result.hypothesis.class_id = str(numbers[instance.expression])
             result.hypothesis.score = float(instance.p_seg)
@@ -124,7 +124,7 @@ class Detections:
     @staticmethod
     def _detection(instance: Any, header: Any, number: int) -> Any:
         detection = vision.Detection2D(header=header)
-        detection.id = f"{instance.slot}.{instance.instance}"
+        detection.id = _id(instance)
         result = vision.ObjectHypothesisWithPose()
         result.hypothesis.class_id = str(number)
         result.hypothesis.score = float(instance.p_seg)
@@ -134,3 +134,8 @@ class Detections:
         box.center.position.y = roi.y_offset + roi.height / 2
         box.size_x, box.size_y = float(roi.width), float(roi.height)
         return detection
+
+
+def _id(instance: Any) -> str:
+    """The same over messages for what is followed, as vision_msgs means it; else a place in the answer."""
+    return str(instance.id) if instance.id else f"{instance.slot}.{instance.instance}"

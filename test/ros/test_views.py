@@ -336,7 +336,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
             return made.setdefault(topic, Publisher())
 
     views = module.Detections.create(Node())
-    instance = types.SimpleNamespace(slot=1, instance=0, expression="red", p_seg=0.9)
+    instance = types.SimpleNamespace(slot=1, instance=0, id=0, expression="red", p_seg=0.9)
     instance.roi = types.SimpleNamespace(x_offset=10, y_offset=20, width=30, height=40)
     answer = types.SimpleNamespace(header="header", instances=[instance])
     views.publish(answer)
@@ -354,7 +354,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert (type(hypothesis.class_id), type(hypothesis.score)) == (str, float)
     assert type(info.class_map[0].class_id) is int
     assert {type(v) for v in (detection.bbox.size_x, detection.bbox.center.position.x)} == {float}
-    thing = types.SimpleNamespace(slot=1, instance=0, expression="red", p_seg=0.9)
+    thing = types.SimpleNamespace(slot=1, instance=0, id=0, expression="red", p_seg=0.9)
     thing.pose, thing.extents = "pose", "extents"
     space = types.SimpleNamespace(header="header", instances=[thing])
     detections = made["detections_3d"]
@@ -363,6 +363,13 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     (solid,) = detections.sent[0].detections
     assert (solid.id, solid.bbox.center, solid.bbox.size) == ("1.0", "pose", "extents")
     assert solid.results[0].pose.pose == "pose"
+    # What is followed keeps its id where others before it are lost.
+    instance.id = thing.id = 7
+    views.publish(answer)
+    views.publish_space(space, numbers)
+    assert made["detections"].sent[-1].detections[0].id == "7"
+    assert detections.sent[-1].detections[-1].id == "7"
+    instance.id = thing.id = 0
     # Requests without an end: the newest labels stay, and a number is not soon another expression's.
     monkeypatch.setattr(module, "LABELS", 3)
     monkeypatch.setattr(module, "LAST_NUMBER", 6)
