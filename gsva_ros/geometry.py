@@ -26,11 +26,13 @@ class Shape:
         centroid: mean of its points [3].
         axes: right-handed rotation [3, 3]; its columns are the principal axes, the longest first.
         extents: size along each of them [3], from the 2nd to the 98th percentile.
+        center: of the box with these extents [3]; the mean of the points is another place in it.
     """
 
     centroid: NDArray[np.float64]
     axes: NDArray[np.float64]
     extents: NDArray[np.float64]
+    center: NDArray[np.float64]
 
 
 def to_metres(depth: NDArray[np.generic]) -> Array:
@@ -88,4 +90,4 @@ def shape_of(points: Array) -> Shape | None:
         axes[:, 2] *= -1
     along = centred @ axes
     low, high = np.percentile(along, (2, 98), axis=0)
-    return Shape(centroid, axes, high - low)
+    return Shape(centroid, axes, high - low, centroid + axes @ (low + high) / 2)

@@ -208,7 +208,8 @@ def segmentation_3d(
         )
         found.p_seg, found.id = instance.p_seg, instance.id
         found.pose = _pose(shape)
-        found.extents = Vector3(**dict(zip("xyz", map(float, shape.extents), strict=True)))
+        found.extents = Vector3(**_xyz(shape.extents))
+        found.center = Point(**_xyz(shape.center))
         found.points = _cloud(points, msg.header)
         msg.instances.append(found)
     return msg
@@ -216,8 +217,12 @@ def segmentation_3d(
 
 def _pose(shape: Shape) -> Pose:
     x, y, z, w = quaternion(shape.axes)
-    position = Point(**dict(zip("xyz", map(float, shape.centroid), strict=True)))
+    position = Point(**_xyz(shape.centroid))
     return Pose(position=position, orientation=Quaternion(x=x, y=y, z=z, w=w))
+
+
+def _xyz(values: np.ndarray) -> dict[str, float]:
+    return dict(zip("xyz", map(float, values), strict=True))
 
 
 def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:

@@ -117,7 +117,9 @@ class Detections:
             result.hypothesis.score = float(instance.p_seg)
             result.pose.pose = instance.pose
             detection.results = [result]
-            detection.bbox.center, detection.bbox.size = instance.pose, instance.extents
+            detection.bbox.center.position = instance.center
+            detection.bbox.center.orientation = instance.pose.orientation
+            detection.bbox.size = instance.extents
             array.detections.append(detection)
         self._space.publish(array)
 

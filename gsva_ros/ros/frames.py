@@ -35,8 +35,10 @@ class Transform:
 
     def shape(self, shape: Shape) -> Shape:
         """What `shape_of` says of points, moved as they are."""
-        centroid = self.rotation @ shape.centroid + self.translation
-        return replace(shape, centroid=centroid, axes=self.rotation @ shape.axes)
+        centroid, center = (
+            self.rotation @ point + self.translation for point in (shape.centroid, shape.center)
+        )
+        return replace(shape, centroid=centroid, axes=self.rotation @ shape.axes, center=center)
 
 
 class TransformError(RuntimeError):

@@ -292,6 +292,19 @@ def test_shape_of_a_turned_box():
     assert shape_of(np.full((4, 4, 3), np.nan, np.float32)) is None
 
 
+def test_a_box_is_where_the_points_are():
+    """Also of a thing with more points at one end, as most have: their mean is not its middle."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 1, (20000, 3)) ** 3 * [0.4, 0.2, 0.1] + [1, 2, 3]
+    turn = rotation_of(0.1, 0.2, 0.3, 0.9)
+    moved = Transform(turn, np.array([5.0, 0.0, 0.0])).shape(shape_of(points))
+    along = (points @ turn.T + [5, 0, 0] - moved.center) @ moved.axes
+    low, high = np.percentile(along, (2, 98), axis=0)
+    assert high == pytest.approx(moved.extents / 2, abs=1e-9)
+    assert low == pytest.approx(-moved.extents / 2, abs=1e-9)
+    assert np.abs(moved.center - moved.centroid).max() > 0.05
+
+
 def test_points_are_of_the_pixels():
     depth = np.full((2, 3), 2.0, np.float32)
     mask = np.array([[True, False, True], [True, True, True]])
@@ -355,14 +368,16 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert type(info.class_map[0].class_id) is int
     assert {type(v) for v in (detection.bbox.size_x, detection.bbox.center.position.x)} == {float}
     thing = types.SimpleNamespace(slot=1, instance=0, id=0, expression="red", p_seg=0.9)
-    thing.pose, thing.extents = "pose", "extents"
+    thing.pose = types.SimpleNamespace(orientation="turn")
+    thing.center, thing.extents = "center", "extents"
     space = types.SimpleNamespace(header="header", instances=[thing])
     detections = made["detections_3d"]
     monkeypatch.setattr(module.vision.Detection3DArray, "detections", [], raising=False)
     views.publish_space(space, numbers)
     (solid,) = detections.sent[0].detections
-    assert (solid.id, solid.bbox.center, solid.bbox.size) == ("1.0", "pose", "extents")
-    assert solid.results[0].pose.pose == "pose"
+    assert (solid.id, solid.bbox.size) == ("1.0", "extents")
+    assert (solid.bbox.center.position, solid.bbox.center.orientation) == ("center", "turn")
+    assert solid.results[0].pose.pose is thing.pose
     # What is followed keeps its id where others before it are lost.
     instance.id = thing.id = 7
     views.publish(answer)
