@@ -1,4 +1,7 @@
-"""What can still be read of an mcap file that was cut short or damaged, as by a crash or a bad disk."""
+"""What can still be read of an mcap file that was cut short or damaged, as by a crash or a bad disk.
+
+Or one that rosbags does not read to its end, as without an index.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from mcap.exceptions import EndOfFile
-from mcap.records import Channel, Chunk, McapRecord, Message, Schema
+from mcap.records import Channel, Chunk, ChunkIndex, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
 
@@ -25,18 +28,31 @@ def is_cut(path: Path) -> bool:
         return file.read() != MAGIC
 
 
-def is_sound(path: Path) -> bool:
-    """Whether every record and chunk of a file can be read to its end."""
+def unfit(path: Path) -> str:
+    """Why a file has to be copied before rosbags reads all of it; "": it need not."""
     if is_cut(path):
-        return False
+        return "damaged"
+    chunks = 0  # those with messages
+    index: list[bool] = []  # of each chunk that it knows, whether it says which topics are in it
+    ordered, at = True, 0  # whether messages come in the order of time; the last one's
     try:
         with path.open("rb") as file:
             for record in StreamReader(file, emit_chunks=True, validate_crcs=True).records:
-                if isinstance(record, Chunk):
-                    breakup_chunk(record, validate_crc=True)
+                if isinstance(record, ChunkIndex):
+                    index.append(bool(record.message_index_offsets))
+                whole = not isinstance(record, Chunk)
+                parts = [record] if whole else breakup_chunk(record, validate_crc=True)
+                times = [each.log_time for each in parts if isinstance(each, Message)]
+                chunks += bool(times) and not whole
+                ordered = ordered and times == sorted(times) and (not times or times[0] >= at)
+                at = times[-1] if times else at
     except Exception:  # the library raises what struct, lz4 and zstd meet in damaged bytes
-        return False
-    return True
+        return "damaged"
+    # Without an index rosbags ends at the first message that is older than the one before it; with one that
+    # does not say which topics a chunk holds it reads none.
+    if (sum(index) != chunks) if index else not ordered:
+        return "its index does not tell where its messages are"
+    return ""
 
 
 def bag_files(folder: Path) -> list[Path]:
@@ -45,7 +61,7 @@ def bag_files(folder: Path) -> list[Path]:
 
 
 def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
-    """A bag whose cut or damaged mcap files are replaced by what is whole in them.
+    """A bag whose mcap files that are `unfit` are replaced by what is whole in them.
 
     Where metadata.yaml is missing, its files (mcap or sqlite3) are read by themselves.
 
@@ -57,7 +73,7 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
         where its topics end.
     """
     files = bag_files(source) if source.is_dir() else [source]
-    cut = [f for f in files if f.suffix == ".mcap" and not is_sound(f)]
+    cut = {f: why for f in files if f.suffix == ".mcap" and (why := unfit(f))}
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
     if not cut and (has_metadata or not source.is_dir()):
         return [source], []
@@ -66,7 +82,7 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
         problems.append(f"{source}: no metadata.yaml; its files are read by themselves")
     for file in files:
         if file in cut:
-            problems.append(_copy_whole_records(file, folder / file.name))
+            problems.append(_copy_whole_records(file, folder / file.name, cut[file]))
         else:
             (folder / file.name).symlink_to(file.resolve())
     if has_metadata:
@@ -75,8 +91,8 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     return [folder / file.name for file in files], problems
 
 
-def _copy_whole_records(source: Path, target: Path) -> str:
-    """Write what is whole in a file into a new one; returns what was lost, and what was read."""
+def _copy_whole_records(source: Path, target: Path, why: str) -> str:
+    """Write what is whole in a file into a new one; returns what was lost, or why, and what was read."""
     copy = _Copy(target)
     whole = 0
     damaged: list[str] = []
@@ -93,7 +109,7 @@ def _copy_whole_records(source: Path, target: Path) -> str:
             reason = one_line(error)
     lost = [f"lost from byte {whole} on ({reason})"] if reason else []
     lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
-    return f"{source}: {'; '.join(lost) or 'damaged'}. Read: {copy.finish() or 'nothing'}"
+    return f"{source}: {'; '.join(lost) or why}. Read: {copy.finish() or 'nothing'}"
 
 
 class _Copy:

@@ -17,6 +17,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from mcap.writer import IndexType
+from mcap.writer import Writer as McapWriter
 from PIL import Image
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -112,8 +114,6 @@ def test_bit_flips_in_bags(recorded: dict[str, Path], tmp_path: Path, kind: str)
 
 
 def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
-    from mcap.writer import Writer as McapWriter
-
     path = tmp_path / "chunks.mcap"
     store = get_typestore(Stores.ROS2_HUMBLE)
     string = store.types["std_msgs/msg/String"]
@@ -133,6 +133,28 @@ def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
         words = [raw for _, _, raw in bag.raw()]
         assert 30 <= len(words) < 50
         assert any("damaged" in problem for problem in bag.problems)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"use_chunking": False}, {"index_types": IndexType.NONE}, {"index_types": IndexType.CHUNK}],
+)
+def test_messages_are_found_without_an_index(tmp_path: Path, how: dict[str, object]) -> None:
+    """As rosbag2's preset "fastwrite" leaves them out, and messages of two topics out of order."""
+    path = tmp_path / "words.mcap"
+    with path.open("wb") as file:
+        writer = McapWriter(file, chunk_size=200, **how)
+        writer.start("ros2")
+        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+        channels = [writer.register_channel(topic, "cdr", schema) for topic in ("/one", "/two")]
+        data = b"\0\1\0\0\2\0\0\0a\0"
+        times = [10 * number + 15 * (number % 2) for number in range(20)]
+        for number, at in enumerate(times):
+            writer.add_message(channels[number % 2], at, data, at)
+        writer.finish()
+    with Bag(path) as bag:
+        assert [at for _, at, _ in bag.raw()] == sorted(times)
+        assert all("index does not tell" in problem for problem in bag.problems)
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.8])
