@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
+from rosbags.typesys.store import Typestore
 
 from ..conversions import camera_named, expressions_in, to_rgb
 from ..errors import InputError, one_line
@@ -97,6 +98,11 @@ class Bag:
         """Close the files."""
         self._reader.close()
         self._folder.cleanup()
+
+    @property
+    def types(self) -> Typestore:
+        """Types of the bag's messages, as far as they are known."""
+        return self._reader.typestore
 
     @property
     def image_topics(self) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Writer
+from rosbags.typesys import TypesysError
 from rosbags.typesys.store import Typestore
 
 from ..bags.bag import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
@@ -34,7 +35,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
     """
     types = typestore()
     by_stamp, received = _of_frames(bag, truth)
-    copies: dict[str, Connection] = {}
+    copies: dict[tuple[str, str], Connection | None] = {}
     with whole_bag(out) as writer:
         asked = writer.add_connection(INSTRUCTION_TOPIC, INSTRUCTION_TYPE, typestore=types)
         known = writer.add_connection(TRUTH_TOPIC, STRING_TYPE, typestore=types)
@@ -50,9 +51,11 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
                 writer.write(asked, at, _instruction(types, frame))
                 text = types.types[STRING_TYPE](frame.to_json())
                 writer.write(known, at, types.serialize_cdr(text, STRING_TYPE))
-            if connection.topic not in copies:
-                copies[connection.topic] = _copy(writer, connection, types)
-            writer.write(copies[connection.topic], at, raw)
+            place = connection.topic, connection.msgtype
+            if place not in copies:
+                copies[place] = _copy(writer, connection, bag)
+            if (copied := copies[place]) is not None:
+                writer.write(copied, at, raw)
     return len(by_stamp)
 
 
@@ -90,15 +93,25 @@ def _instruction(types: Typestore, frame: FrameTruth) -> memoryview:
     return types.serialize_cdr(instruction, INSTRUCTION_TYPE)
 
 
-def _copy(writer: Writer, connection: Connection, types: Typestore) -> Connection:
-    """A connection like one of another bag, with its own definition where it carries one."""
+def _copy(writer: Writer, connection: Connection, bag: Bag) -> Connection | None:
+    """A connection like one of the bag, with its own definition where it carries one.
+
+    A type that nothing defines cannot be written: None, and the bag's problems name it.
+    """
     described = connection.msgdef.format is not MessageDefinitionFormat.NONE
     described = described and bool(connection.digest)
-    return writer.add_connection(
-        connection.topic,
-        connection.msgtype,
-        typestore=None if described else types,
-        msgdef=connection.msgdef.data if described else None,
-        rihs01=connection.digest if described else None,
-        offered_qos_profiles=connection.ext.offered_qos_profiles,
-    )
+    try:
+        return writer.add_connection(
+            connection.topic,
+            connection.msgtype,
+            typestore=None if described else bag.types,
+            msgdef=connection.msgdef.data if described else None,
+            rihs01=connection.digest if described else None,
+            offered_qos_profiles=connection.ext.offered_qos_profiles,
+        )
+    except (TypesysError, KeyError):
+        bag.problems.append(
+            f"{bag.path}: {connection.topic}: left out of the copy: the bag does not define "
+            f"{connection.msgtype}"
+        )
+        return None

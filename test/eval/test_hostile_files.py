@@ -30,6 +30,7 @@ from gsva_ros.datasets import files
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
+from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.model import config
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
@@ -155,6 +156,32 @@ def test_messages_are_found_without_an_index(tmp_path: Path, how: dict[str, obje
     with Bag(path) as bag:
         assert [at for _, at, _ in bag.raw()] == sorted(times)
         assert all("index does not tell" in problem for problem in bag.problems)
+
+
+def test_other_types_are_copied_where_the_bag_defines_them(tmp_path: Path) -> None:
+    """Of a file by itself no metadata.yaml says more; a topic may even have two types."""
+    path = tmp_path / "other.mcap"
+    with path.open("wb") as file:
+        writer = McapWriter(file)
+        writer.start("ros2")
+        for name, definition in (("Known", b"int8 data"), ("Other", b"int8 x"), ("Unknown", b"")):
+            kind = "ros2msg" if definition else ""
+            schema = writer.register_schema(f"odd_msgs/msg/{name}", kind, definition)
+            topic = "/unknown" if name == "Unknown" else "/odd"
+            channel = writer.register_channel(topic, "cdr", schema)
+            writer.add_message(channel, 5, b"\0\1\0\0\2", 5)
+        writer.finish()
+    with Bag(path) as bag:
+        assert record_truth(bag, [], tmp_path / "copy") == 0
+        assert bag.problems == [
+            f"{path}: /unknown: left out of the copy: the bag does not define odd_msgs/msg/Unknown"
+        ]
+    with Bag(tmp_path / "copy") as bag:
+        found = {
+            c.msgtype: (c.topic, bag.types.deserialize_cdr(r, c.msgtype)) for c, _, r in bag.raw()
+        }
+    assert set(found) == {"odd_msgs/msg/Known", "odd_msgs/msg/Other"}
+    assert found["odd_msgs/msg/Known"][1].data == found["odd_msgs/msg/Other"][1].x == 2
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.8])
