@@ -86,6 +86,10 @@ class Bag:
             )
             reader = AnyReader(files, default_typestore=typestore())
             reader.open()
+        # Of a bag that carries some, the reader knows no others.
+        known, ours = reader.typestore.fielddefs, typestore().fielddefs
+        if any(c.msgtype not in known for c in reader.connections):
+            reader.typestore.register({n: ours[n] for n in ours.keys() - known.keys()})
         return reader
 
     def __enter__(self) -> Bag:

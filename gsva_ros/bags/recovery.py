@@ -5,19 +5,24 @@ Or one that rosbags does not read to its end, as without an index.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 from mcap.exceptions import EndOfFile
 from mcap.records import Channel, Chunk, ChunkIndex, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
+from rosbags.typesys import get_types_from_idl, get_types_from_msg
 
 from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
+# How ROS 2's messages and their definitions are encoded, by mcap's registry.
+CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
 
 
 def is_cut(path: Path) -> bool:
@@ -35,6 +40,7 @@ def unfit(path: Path) -> str:
     chunks = 0  # those with messages
     index: list[bool] = []  # of each chunk that it knows, whether it says which topics are in it
     ordered, at = True, 0  # whether messages come in the order of time; the last one's
+    foreign = False
     try:
         with path.open("rb") as file:
             for record in StreamReader(file, emit_chunks=True, validate_crcs=True).records:
@@ -42,6 +48,7 @@ def unfit(path: Path) -> str:
                     index.append(bool(record.message_index_offsets))
                 whole = not isinstance(record, Chunk)
                 parts = [record] if whole else breakup_chunk(record, validate_crc=True)
+                foreign = foreign or any(map(is_foreign, parts))
                 times = [each.log_time for each in parts if isinstance(each, Message)]
                 chunks += bool(times) and not whole
                 ordered = ordered and times == sorted(times) and (not times or times[0] >= at)
@@ -52,7 +59,33 @@ def unfit(path: Path) -> str:
     # does not say which topics a chunk holds it reads none.
     if (sum(index) != chunks) if index else not ordered:
         return "its index does not tell where its messages are"
-    return ""
+    return "it holds others than ROS 2's messages, or illegible definitions" if foreign else ""
+
+
+def is_foreign(record: McapRecord) -> bool:
+    """Whether it is a topic or a definition that rosbags does not read; it would not open the file then."""
+    if isinstance(record, Channel):
+        return record.message_encoding != CDR
+    if isinstance(record, Schema):
+        return not is_legible(record.name, record.encoding, record.data)
+    return False
+
+
+@lru_cache(maxsize=1000)
+def is_legible(name: str, encoding: str, definition: bytes) -> bool:
+    """Whether rosbags can read what defines a type of messages, or that there is nothing."""
+    try:
+        text = definition.decode()
+        if encoding == MSG:
+            get_types_from_msg(text, name)
+        elif encoding in IDL:
+            # One after the other, each below a line that names it.
+            parts = re.split(rf"^{'=' * 80}\nIDL: .*\n", text, flags=re.MULTILINE)
+            for part in filter(str.strip, parts):
+                get_types_from_idl(part)
+    except Exception:  # the parsers raise what they meet
+        return False
+    return encoding in (MSG, *IDL, "")
 
 
 def bag_files(folder: Path) -> list[Path]:
@@ -146,9 +179,10 @@ class _Copy:
 
     def _add(self, record: McapRecord) -> None:
         if isinstance(record, Schema) and record.id not in self._schemas:
-            self._schemas[record.id] = self._writer.register_schema(
-                record.name, record.encoding, record.data
-            )
+            known = ("", b"") if is_foreign(record) else (record.encoding, record.data)
+            self._schemas[record.id] = self._writer.register_schema(record.name, *known)
+        elif isinstance(record, Channel) and is_foreign(record):
+            self._channels[record.id] = 0  # left out
         elif isinstance(record, Channel) and record.id not in self._channels:
             self._topics[record.id] = record.topic
             self._channels[record.id] = self._writer.register_channel(
@@ -160,6 +194,8 @@ class _Copy:
         elif isinstance(record, Message):
             at, published = record.log_time, record.publish_time
             channel = self._channels[record.channel_id]
+            if not channel:
+                return
             self._writer.add_message(channel, at, record.data, published, record.sequence)
             topic = self._topics[record.channel_id]
             self._counts[topic] += 1

@@ -184,6 +184,43 @@ def test_other_types_are_copied_where_the_bag_defines_them(tmp_path: Path) -> No
     assert found["odd_msgs/msg/Known"][1].data == found["odd_msgs/msg/Other"][1].x == 2
 
 
+@pytest.mark.parametrize(
+    ("message", "encoding", "definition"),
+    [
+        ("json", "jsonschema", b"{}"),
+        ("protobuf", "protobuf", b"\x01\xff"),
+        ("cdr", "ros2msg", "float32 t  # in °C".encode("latin-1")),
+        ("cdr", "ros2idl", b'#include "a.idl"\nmodule a { struct'),
+        ("cdr", "", b""),
+    ],
+)
+def test_a_foreign_topic_does_not_take_the_others_along(
+    tmp_path: Path, message: str, encoding: str, definition: bytes
+) -> None:
+    """Nor does one whose type only it does not define; and what is copied from there can be read again."""
+    path = tmp_path / "mixed.mcap"
+    with path.open("wb") as file:
+        writer = McapWriter(file)
+        writer.start("ros2")
+        foreign = writer.register_schema("odd_msgs/msg/Odd", encoding, definition)
+        odd = writer.register_channel("/odd", message, foreign)
+        writer.add_message(odd, 1, b"{}", 1)
+        undefined = writer.register_schema("std_msgs/msg/String", "", b"")
+        words = writer.register_channel("/instruction_text", "cdr", undefined)
+        writer.add_message(words, 2, b"\0\1\0\0\2\0\0\0a\0", 2)
+        defined = writer.register_schema("std_msgs/msg/Int8", "ros2msg", b"int8 data")
+        numbers = writer.register_channel("/number", "cdr", defined)
+        writer.add_message(numbers, 3, b"\0\1\0\0\2", 3)
+        writer.finish()
+    with Bag(path) as bag:
+        assert [ask.expressions for ask in bag.asks("/camera")] == [("a",)]
+        assert record_truth(bag, [], tmp_path / "copy") == 0
+    with Bag(tmp_path / "copy") as bag:
+        assert [ask.expressions for ask in bag.asks("/camera")] == [("a",)]
+        topics = [connection.topic for connection, _, _ in bag.raw()]
+        assert topics[-2:] == ["/instruction_text", "/number"]
+
+
 @pytest.mark.parametrize("kept", [1.0, 0.8])
 def test_of_compressed_messages_one_file_is_enough(tmp_path: Path, kept: float) -> None:
     """Only metadata.yaml tells that each message is compressed, and here there is none."""
