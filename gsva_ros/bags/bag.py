@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
 from .messages import plain
-from .recovery import bag_files, recover
+from .recovery import bag_files, recover, unpacked
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -72,24 +73,30 @@ class Bag:
         return self._opened
 
     def _open(self, paths: list[Path]) -> AnyReader:
-        # Older bags do not carry their types.
-        reader = AnyReader(paths, default_typestore=typestore())
+        ours = typestore()  # older bags do not carry their types
+        reader = AnyReader(paths, default_typestore=ours)
+        files = [f for folder in paths if folder.is_dir() for f in bag_files(folder)]
         try:
             reader.open()
+            problem = _misdescribed(reader) if files else ""
         except Exception as error:
-            files = [f for folder in paths if folder.is_dir() for f in bag_files(folder)]
             if not files:
                 raise
+            problem = one_line(error)
+        if problem:
+            with suppress(Exception):  # where it did not open
+                reader.close()
             self.problems.append(
-                f"{self.path}: metadata.yaml cannot be used ({one_line(error)}); its files are "
+                f"{self.path}: metadata.yaml cannot be used ({problem}); its files are "
                 "read by themselves"
             )
-            reader = AnyReader(files, default_typestore=typestore())
+            files = [unpacked(file, Path(self._folder.name)) for file in files]
+            reader = AnyReader(files, default_typestore=ours)
             reader.open()
         # Of a bag that carries some, the reader knows no others.
-        known, ours = reader.typestore.fielddefs, typestore().fielddefs
+        known = reader.typestore.fielddefs
         if any(c.msgtype not in known for c in reader.connections):
-            reader.typestore.register({n: ours[n] for n in ours.keys() - known.keys()})
+            reader.typestore.register({n: d for n, d in ours.fielddefs.items() if n not in known})
         return reader
 
     def __enter__(self) -> Bag:
@@ -259,3 +266,16 @@ class Bag:
         except Exception as error:  # as above: what was read until here is kept
             topics = ", ".join(sorted({c.topic for c in connections}))
             self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {one_line(error)}")
+
+
+def _misdescribed(reader: AnyReader) -> str:
+    """Which topics a bag's metadata.yaml describes otherwise than its files; "": none.
+
+    rosbags finds no message of these: of one whose quality of service was edited for `ros2 bag play`.
+    """
+    topics = []
+    for connection in reader.connections:
+        with suppress(Exception):  # damaged, and told when it is read
+            if connection.msgcount and next(reader.messages([connection]), None) is None:
+                topics.append(connection.topic)
+    return f"it describes {', '.join(topics)} otherwise than they do" if topics else ""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+import zstandard
 from mcap.exceptions import EndOfFile
 from mcap.records import Channel, Chunk, ChunkIndex, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
@@ -21,6 +23,8 @@ from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
+# What rosbag2 appends to the name of a file that it has compressed.
+PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
 CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
 
@@ -90,7 +94,26 @@ def is_legible(name: str, encoding: str, definition: bytes) -> bool:
 
 def bag_files(folder: Path) -> list[Path]:
     """The files of a bag that hold messages, in the order of their names."""
-    return sorted(path for path in folder.iterdir() if path.suffix in (".mcap", ".db3"))
+    files = set()
+    for file in folder.iterdir():
+        whole = file.with_suffix("") if file.suffix == PACKED else file
+        # A crash while it is compressed leaves a file there as it was.
+        if whole.suffix in (".mcap", ".db3") and (whole == file or not whole.exists()):
+            files.add(file)
+    return sorted(files)
+
+
+def unpacked(file: Path, folder: Path) -> Path:
+    """A file as it was before rosbag2 compressed it as a whole; of a cut one, what comes before the cut."""
+    if file.suffix != PACKED:
+        return file
+    target = folder / "unpacked" / file.stem
+    target.parent.mkdir(exist_ok=True)
+    with file.open("rb") as packed, target.open("wb") as whole:
+        reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        with suppress(zstandard.ZstdError):  # what is missing is told of the file that comes out
+            shutil.copyfileobj(reader, whole)
+    return target
 
 
 def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
@@ -99,17 +122,19 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     Where metadata.yaml is missing, its files (mcap or sqlite3) are read by themselves.
 
     Args:
-        source: a bag's folder, or one mcap file. folder: an empty one, for the replacements.
+        source: a bag's folder, or one of its files. folder: an empty one, for the replacements.
 
     Returns:
         What to open instead of `source`, and for each replaced file from which byte on it is lost and
         where its topics end.
     """
     files = bag_files(source) if source.is_dir() else [source]
-    cut = {f: why for f in files if f.suffix == ".mcap" and (why := unfit(f))}
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
+    if not has_metadata:
+        files = [unpacked(file, folder) for file in files]
+    cut = {f: why for f in files if f.suffix == ".mcap" and (why := unfit(f))}
     if not cut and (has_metadata or not source.is_dir()):
-        return [source], []
+        return [source] if has_metadata else files, []
     problems = []
     if source.is_dir() and not has_metadata:
         problems.append(f"{source}: no metadata.yaml; its files are read by themselves")

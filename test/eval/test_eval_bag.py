@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 import yaml
+import zstandard
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -208,6 +209,62 @@ def test_an_sqlite_bag_without_metadata_is_read(tmp_path: Path) -> None:
     with Bag(tmp_path / "bag") as bag:
         assert list(bag.frames("/camera")) == [SECOND, 2 * SECOND]
         assert "no metadata.yaml" in bag.problems[0]
+
+
+@pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_what_a_crash_leaves_of_compressed_files_is_read(
+    tmp_path: Path, plugin: StoragePlugin
+) -> None:
+    """Of a split bag all files but the last were compressed, one just now, and nothing describes them."""
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    for number in range(3):
+        write_pictures(tmp_path / str(number), "/camera", (number + 1,), plugin)
+        (file,) = (f for f in (tmp_path / str(number)).iterdir() if f.suffix != ".yaml")
+        if number < 2:
+            data = zstandard.compress(file.read_bytes())
+            (crashed / f"{file.name}.zstd").write_bytes(data)
+        if number:
+            file.rename(crashed / file.name)
+    wanted = [SECOND, 2 * SECOND, 3 * SECOND]
+    with Bag(crashed) as bag:
+        assert sorted(bag.frames("/camera")) == wanted
+        assert len(bag.asks("/camera")) == 3
+    (packed,) = crashed.glob("0*")
+    with Bag(packed) as bag:
+        assert list(bag.frames("/camera")) == wanted[:1]
+
+
+@pytest.mark.parametrize("compression", [None, CompressionMode.FILE, CompressionMode.MESSAGE])
+@pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_topics_are_read_whatever_metadata_says_of_them(
+    tmp_path: Path, plugin: StoragePlugin, compression: CompressionMode | None
+) -> None:
+    """As where somebody edits the quality of service so that `ros2 bag play` plays it."""
+    folder = tmp_path / "bag"
+    writer = Writer(folder, version=9, storage_plugin=plugin)
+    if compression:
+        writer.set_compression(compression, CompressionFormat.ZSTD)
+    with writer:
+        kind = "std_msgs/msg/String"
+        asked = writer.add_connection("/instruction_text", kind, typestore=TYPES)
+        writer.write(asked, 1, TYPES.serialize_cdr(TYPES.types[kind]("the mug"), kind))
+    path = folder / "metadata.yaml"
+    metadata = yaml.safe_load(path.read_text())
+    (topic,) = metadata["rosbag2_bagfile_information"]["topics_with_message_count"]
+    unlimited = {"sec": 9223372036, "nsec": 854775807}
+    topic["topic_metadata"]["offered_qos_profiles"] = [
+        {
+            "history": "keep_last", "depth": 5, "reliability": "reliable",
+            "durability": "volatile", "deadline": unlimited, "lifespan": unlimited,
+            "liveliness": "automatic", "liveliness_lease_duration": unlimited,
+            "avoid_ros_namespace_conventions": False,
+        }
+    ]  # fmt: skip
+    path.write_text(yaml.safe_dump(metadata))
+    with Bag(folder) as bag:
+        assert [ask.expressions for ask in bag.asks("/camera")] == [("the mug",)]
+        assert "describes /instruction_text otherwise" in "; ".join(bag.problems)
 
 
 def test_an_instruction_meets_the_frames_that_the_node_would_answer() -> None:
