@@ -112,6 +112,15 @@ def _stamp(msg: Image) -> int:
     return nanoseconds(msg.header.stamp)
 
 
+def is_distorted(info: CameraInfo, topic: str) -> bool:
+    """Whether the lens bends a topic's pictures: points by its intrinsics lie beside their things then."""
+    return not _rectified(topic) and bool(np.any(info.d))
+
+
+def _rectified(topic: str) -> bool:
+    return "/image_rect" in topic
+
+
 def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.ndarray:
     """Intrinsics [3, 3] of a picture, which is binned and cut out as the camera_info says.
 
@@ -123,7 +132,7 @@ def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.n
     Raises:
         MessageError: the camera is not calibrated, or the camera_info is of a picture of another size.
     """
-    rectified = "/image_rect" in topic
+    rectified = _rectified(topic)
     k = np.array(info.p).reshape(3, 4)[:, :3] if rectified else np.array(info.k).reshape(3, 3)
     if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
         raise MessageError(topic, "its camera_info holds no focal lengths: calibrate the camera")

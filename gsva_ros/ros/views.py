@@ -20,7 +20,7 @@ from gsva_ros.serving.requests import Decision, Outcome, Result
 from gsva_ros.stamps import nanoseconds
 
 from . import qos
-from .depth import DepthBuffer, depth_of, intrinsics_of, segmentation_3d
+from .depth import DepthBuffer, depth_of, intrinsics_of, is_distorted, segmentation_3d
 from .detections import Detections
 from .frames import Frames, TransformError
 
@@ -109,6 +109,12 @@ class Views:
         try:
             depth = depth_of(image, topic)
             intrinsics = intrinsics_of(info, answer.width, answer.height, topic)
+            if is_distorted(info, topic):
+                self._warn(
+                    "distortion",
+                    f"segmentation_3d: {topic}: its camera_info tells of a lens that distorts, which is "
+                    "not taken out: points lie beside their things; rectify the pictures (image_proc)",
+                )
             return segmentation_3d(answer, depth, intrinsics, offset, topic, target, transform)
         except MessageError as error:
             self._warn("bad depth", f"segmentation_3d: {error}")

@@ -23,6 +23,7 @@ from gsva_ros.ros.depth import (
     DepthBuffer,
     depth_of,
     intrinsics_of,
+    is_distorted,
     quaternion,
     segmentation_3d,
 )
@@ -147,13 +148,14 @@ def test_instances_in_space(start):
     depth[20:50, 40] = 0.0  # no depth there: nothing to do with the rest
 
     def told():
-        infos.publish(CameraInfo(height=60, width=80, k=K.reshape(-1)))
+        infos.publish(CameraInfo(height=60, width=80, k=K.reshape(-1), d=[0.1, 0.0, 0.0, 0.0, 0.0]))
         depths.publish(depth_message(depth, 5.05))
         client.frame(rgb, stamp=5.0)
         client.ask(["red", "blue", "green"], id="look")
         return "segmentation_3d" in client.pictures
 
     client.wait(told, what="points in space")
+    client.wait(lambda: "lens that distorts" in node.log, what="a word about the lens")
     msg = client.pictures["segmentation_3d"]
     assert (msg.instruction_id, msg.header.stamp.sec) == ("look", 5)
     assert msg.depth_offset == pytest.approx(0.05, abs=1e-6)
@@ -496,7 +498,10 @@ def test_intrinsics_are_those_of_the_picture():
 
 
 def test_a_rectified_picture_has_other_intrinsics():
-    msg = info()
+    msg = info(d=[0.1, 0.0, 0.0, 0.0, 0.0])
+    assert is_distorted(msg, "/camera/image_raw/compressed")
+    assert not is_distorted(msg, "/camera/image_rect_color")
+    assert not is_distorted(info(), "/camera/image_raw")
     msg.p = [90.0, 0.0, 41.0, -5.0, 0.0, 95.0, 31.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     wanted = [[90, 0, 41], [0, 95, 31], [0, 0, 1]]
     for topic in ("/camera/image_rect", "/camera/image_rect_color/compressed"):
