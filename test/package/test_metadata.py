@@ -10,6 +10,23 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[2]
 #: Packages of ROS that Python code imports, beside those of messages.
 ROS = {"ament_index_python", "cv_bridge", "launch", "launch_ros", "rclpy", "tf2_ros"}
+#: What the standard library has got since Python 3.10, as far as it tempts; "": the whole module.
+NEWER = {
+    "asyncio": {"Barrier", "Runner", "TaskGroup", "timeout"},
+    "contextlib": {"chdir"},
+    "datetime": {"UTC"},
+    "enum": {"EnumCheck", "ReprEnum", "StrEnum", "member", "nonmember", "verify"},
+    "hashlib": {"file_digest"},
+    "itertools": {"batched"},
+    "math": {"cbrt", "exp2", "fma", "sumprod"},
+    "operator": {"call"},
+    "tomllib": {""},
+    "typing": {
+        *("LiteralString", "Never", "NotRequired", "ReadOnly", "Required", "Self", "TypeAliasType"),
+        *("TypeIs", "TypeVarTuple", "Unpack", "assert_never", "assert_type", "override"),
+    },
+    "warnings": {"deprecated"},
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -31,6 +48,29 @@ def test_every_imported_package_of_ros_is_declared() -> None:
     of_ros = {n for n in found if n in ROS or n.endswith(("_msgs", "_interfaces"))}
     assert {"rclpy", "sensor_msgs"} <= of_ros
     assert of_ros <= declared
+
+
+def newer(node: ast.AST) -> list[str]:
+    """What a node of a program takes of the standard library that Python 3.10 does not have."""
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        here = NEWER.get(node.module or "", set())
+        return [f"{node.module}.{a.name}" for a in node.names if here & {a.name, ""}]
+    if isinstance(node, ast.Import):
+        return [a.name for a in node.names if "" in NEWER.get(a.name, ())]
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        known = NEWER.get(node.value.id, ())
+        return [f"{node.value.id}.{node.attr}"] if node.attr in known else []
+    return []
+
+
+def test_python_3_10_has_all_that_is_used() -> None:
+    wrong = []
+    folders = ("gsva_ros", "launch", "examples", "demo", "test")
+    for path in (p for folder in folders for p in (ROOT / folder).rglob("*.py")):
+        tree = ast.parse(path.read_text(), feature_version=(3, 10))  # its grammar, too
+        found = [what for node in ast.walk(tree) for what in newer(node)]
+        wrong += [f"{path.relative_to(ROOT)}: {what}" for what in found]
+    assert not wrong
 
 
 def test_every_pattern_of_package_data_finds_a_file() -> None:
