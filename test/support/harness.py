@@ -17,10 +17,10 @@ from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.srv import Segment
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
@@ -254,9 +254,11 @@ class Client:
 
     def set_parameter(self, name, value, timeout=20.0):
         """Set a parameter of the node; return its SetParametersResult."""
-        remote = AsyncParameterClient(self.node, "/test/gsva")
-        self.wait(remote.services_are_ready, timeout, "the parameter services")
-        future = remote.set_parameters([Parameter(name, value=value)])
+        # By the service: Humble's rclpy has no parameter client.
+        remote = self.node.create_client(SetParameters, "/test/gsva/set_parameters")
+        self.wait(remote.service_is_ready, timeout, "the parameter service")
+        wanted = Parameter(name, value=value).to_parameter_msg()
+        future = remote.call_async(SetParameters.Request(parameters=[wanted]))
         self.wait(future.done, timeout, "the parameter's answer")
         return future.result().results[0]
 
