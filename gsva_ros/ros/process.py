@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import rclpy
 import rclpy.logging
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -91,6 +92,10 @@ def _spin_once(node: GsvaNode, executor: MultiThreadedExecutor, seconds: float) 
         executor.spin_once(timeout_sec=seconds)
     except ExternalShutdownException:
         return
+    except (
+        InvalidHandle
+    ):  # Humble takes from what it found ready, also when that has just been destroyed
+        logging.getLogger("gsva").debug("something came to an endpoint that is gone")
     except Exception:  # one message's fault must not end the answers to all others
         logging.getLogger("gsva").exception("a callback failed; going on")
     node.disposal.run()
