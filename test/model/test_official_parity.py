@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -47,8 +46,7 @@ METRICS = GOLDEN / "metrics.json"
 pytestmark = needs(GOLDEN)
 
 
-@dataclass
-class Run:
+class Run(NamedTuple):
     """One recorded run, and our model with its weights."""
 
     name: str

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 WHERE = "install requirements-app.txt and chromium; `make test-app` runs them"
-pytest.importorskip("gradio", reason=f"these tests need Gradio: {WHERE}", exc_type=ImportError)
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason=f"these tests need Playwright: {WHERE}", exc_type=ImportError
-)
+try:
+    import gradio  # noqa: F401
+    from playwright import sync_api
+except ImportError as error:
+    pytest.skip(
+        f"these tests need Gradio and Playwright ({error}): {WHERE}", allow_module_level=True
+    )
 CHROMIUM = next(
     (shutil.which(n) for n in ("chromium", "chromium-browser", "google-chrome") if shutil.which(n)),
     None,

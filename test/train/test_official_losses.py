@@ -6,9 +6,8 @@ GSVA_GOLDEN names the folder (default: ../shared/golden/official_tiny beside thi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -34,8 +33,7 @@ PEFT = "base_model.model."
 pytestmark = needs(GOLDEN)
 
 
-@dataclass
-class Run:
+class Run(NamedTuple):
     data: dict[str, Any]
     tensors: dict[str, torch.Tensor]
     checkpoint: Checkpoint
