@@ -10,7 +10,6 @@ from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.task import Future
 
 from gsva_ros.action import Follow
 from gsva_ros.msg import Segmentation
@@ -18,7 +17,7 @@ from gsva_ros.serving.requests import Outcome, Request, Result, Source
 from gsva_ros.serving.worker import Worker
 
 from . import qos
-from .pending import Pending
+from .pending import Pending, awaited
 
 POLL = 0.005  # seconds
 #: Seconds without a listener to the feedback after which a goal's client is taken to be gone.
@@ -141,7 +140,7 @@ class FollowServer:
 
     async def _follow(self, handle: Any, goal: _Goal) -> Follow.Result:
         asked = handle.request
-        ended: Future = Future(executor=self._node.executor)
+        ended = awaited(self._node)
         frames = 0
         last = Segmentation()
 
@@ -191,7 +190,7 @@ class FollowServer:
 
     async def _pause(self) -> None:
         """Let other callbacks run."""
-        passed: Future = Future(executor=self._node.executor)
+        passed = awaited(self._node)
         timer = threading.Timer(POLL, passed.set_result, (None,))
         timer.daemon = True
         timer.start()

@@ -22,7 +22,6 @@ from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.task import Future
 from std_msgs.msg import String
 
 from gsva_ros.answer import Segmenter, no_rejection
@@ -48,7 +47,7 @@ from .diagnostics import Diagnostics
 from .disposal import Disposal
 from .follow import FollowServer
 from .logs import short
-from .pending import Pending
+from .pending import Pending, awaited
 from .views import Views
 
 #: Seconds for accepted calls and goals to get their results out before their server goes.
@@ -358,7 +357,7 @@ class GsvaNode(LifecycleNode):
         if self._worker is None:
             reply.message = INACTIVE
             return reply
-        answered: Future = Future(executor=self.executor)
+        answered = awaited(self)
         with self._pending.one():
             self._worker.submit(
                 Request(

@@ -1,10 +1,13 @@
-"""Service calls and goals that were accepted and have no result yet."""
+"""Service calls and goals that were accepted and have no result yet, and what they await."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from rclpy.task import Future
 
 
 class Pending:
@@ -44,3 +47,13 @@ class Pending:
         """Wait until there is none; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._count == 0, timeout)
+
+
+def awaited(node: Any) -> Future:
+    """A future that a coroutine of the node's executor awaits.
+
+    Its result wakes the executor, which looks at coroutines between two waits and would sleep on.
+    """
+    future: Future = Future()
+    future.add_done_callback(lambda _: node.executor.wake())
+    return future

@@ -27,6 +27,7 @@ from gsva_ros.ros.disposal import Disposal
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
 from gsva_ros.ros.node import GsvaNode
 from gsva_ros.ros.parameters import problem_with
+from gsva_ros.ros.pending import awaited
 from gsva_ros.ros.process import drain
 
 harness.isolate()
@@ -410,6 +411,16 @@ def test_a_fault_while_answers_leave_does_not_keep_the_others():
     finally:
         node.destroy_node()
         rclpy.shutdown()
+
+
+def test_what_a_call_awaits_wakes_the_executor():
+    """Or every call would take as long as the executor waits for something to come."""
+    woken = []
+    future = awaited(SimpleNamespace(executor=SimpleNamespace(wake=lambda: woken.append(True))))
+    assert not woken
+    future.set_result("an answer")
+    assert woken == [True]
+    assert future.result() == "an answer"
 
 
 def test_an_endpoint_that_goes_as_something_comes_is_no_fault(caplog):
