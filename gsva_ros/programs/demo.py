@@ -228,10 +228,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) -> Demo:
     """Start the node, ask, and play the bag to it; returns the client with all answers."""
-    # A domain of its own, on this machine only: two demos, or a robot nearby, do not meet.
-    domain = str(random.SystemRandom().randint(1, 100))
-    os.environ["ROS_DOMAIN_ID"] = domain
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    domain = _stay_apart()
     output: Path = args.output
     node_log, player_log, results = (output / n for n in ("node.log", "player.log", "results"))
     parameters = [f"model:={args.model}", f"device:={args.device}", "image_reliability:=reliable"]
@@ -261,6 +258,20 @@ def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) ->
         rclpy.try_shutdown()
     demo.files += [*sorted(results.iterdir()), node_log, player_log]
     return demo
+
+
+def _stay_apart() -> str:
+    """Take a domain of our own, on this machine only: two demos, or a robot nearby, do not meet.
+
+    Returns:
+        The domain, which is in the environment then.
+    """
+    domain = os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
+    if os.environ.get("ROS_DISTRO") == "humble":
+        os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")  # later ones warn of it
+    else:
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    return domain
 
 
 def _found(name: str, share: Path) -> Path | None:

@@ -37,6 +37,27 @@ def test_an_earlier_runs_folder_is_used_again(tmp_path: Path) -> None:
     assert {path.name for path in output.iterdir()} == {demo.MARK, "notes.txt"}
 
 
+@pytest.mark.parametrize(
+    ("distribution", "name", "value"),
+    [
+        ("humble", "ROS_LOCALHOST_ONLY", "1"),
+        ("jazzy", "ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
+    ],
+)
+def test_it_stays_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, distribution: str, name: str, value: str
+) -> None:
+    for each in ("ROS_LOCALHOST_ONLY", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_DOMAIN_ID"):
+        monkeypatch.setenv(each, "")  # put back afterwards, however it is changed
+        monkeypatch.delenv(each)
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    assert demo._stay_apart() == os.environ["ROS_DOMAIN_ID"]
+    asked = {
+        each: os.environ[each] for each in os.environ if each.startswith(("ROS_LOC", "ROS_AUT"))
+    }
+    assert asked == {name: value}
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Signals) -> None:
     program = Path(harness.REAL[0]).parent / "gsva_demo"
