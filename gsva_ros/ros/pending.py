@@ -54,6 +54,11 @@ def awaited(node: Any) -> Future:
 
     Its result wakes the executor, which looks at coroutines between two waits and would sleep on.
     """
+
+    def wake(_: Future) -> None:
+        if node.executor is not None:  # as once the node has been taken off it
+            node.executor.wake()
+
     future: Future = Future()
-    future.add_done_callback(lambda _: node.executor.wake())
+    future.add_done_callback(wake)
     return future
