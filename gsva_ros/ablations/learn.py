@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -26,6 +26,7 @@ from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, IGNORE, dice_loss, sigmoid_bce_loss
 from ..model.prompt import Prompt
 from ..model.tokenizer import Special
+from ..model.weights import write_state
 from ..scenes import Expression
 from ..train.batches import around
 from ..train.config import Config
@@ -231,8 +232,8 @@ def teach(
     def write(state: dict[str, Tensor], to: Path) -> None:
         own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
         export(checkpoint, own, config, to)
-        heads = {k: v.contiguous() for k, v in state.items() if not k.startswith("model.")}
-        save_file(heads, to / HEADS)
+        heads = {k: v for k, v in state.items() if not k.startswith("model.")}
+        write_state(heads, to / HEADS)
 
     Trainer(config, Task(learner, groups, Steps(), write)).run()
     return out / MODEL

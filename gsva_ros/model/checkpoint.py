@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError, check_writable, one_line
@@ -37,6 +35,7 @@ from .weights import (
     read_state,
     sam_sizes,
     with_vision_tower,
+    write_state,
 )
 
 WEIGHTS_NAME = "model.safetensors"
@@ -274,15 +273,21 @@ def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) ->
     Raises:
         OSError: it cannot be written.
     """
-    directory = Path(directory)
+    write_model(model.config, tokenizer, model.state_dict(), Path(directory))
+
+
+def write_model(
+    config: GSVAConfig, tokenizer: Tokenizer, state: Mapping[str, Tensor], directory: Path
+) -> None:
+    """Write such a directory with the weights of a state dict.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    model.config.save(directory)
+    config.save(directory)
     (directory / TOKENIZER_NAME).write_bytes(tokenizer.model)
-    state = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    try:
-        save_file(state, directory / WEIGHTS_NAME)
-    except SafetensorError as error:  # a full disk, for one
-        raise OSError(f"{directory / WEIGHTS_NAME}: {one_line(error)}") from error
+    write_state(state, directory / WEIGHTS_NAME)
 
 
 def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:

@@ -14,7 +14,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError, one_line
@@ -63,6 +64,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
         for name, value in state.items()
         if ".original_module." not in name  # peft's copy of what it replaced
     }
+
+
+def write_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict as safetensors.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        save_file({name: value.cpu().contiguous() for name, value in state.items()}, path)
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(f"{path}: {one_line(error)}") from error
 
 
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:

@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
+from ..model.checkpoint import Checkpoint, write_model
 from ..model.gsva import GSVA
-from ..model.tokenizer import TOKENIZER_NAME
-from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, merge_lora
+from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, merge_lora, write_state
 from .config import Config, Lora, Official, Part
 
 ADAPTER = "default"
@@ -94,14 +92,14 @@ def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to:
     Args:
         state: the model's, as training has it.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    state = {name: value.detach().cpu() for name, value in state.items()}
     if config.export == "adapter":
         _export_adapter(checkpoint.model, state, config, to)
         return
-    checkpoint.model.config.save(to)
-    (to / TOKENIZER_NAME).write_bytes(checkpoint.prompt.tokenizer.model)
-    plain = {name.replace(".base_layer.", "."): value for name, value in state.items()}
-    save_file(merge_lora(plain, config.lora.alpha) if config.lora else plain, to / WEIGHTS_NAME)
+    whole = {name.replace(".base_layer.", "."): value for name, value in state.items()}
+    if config.lora:
+        whole = merge_lora(whole, config.lora.alpha)
+    write_model(checkpoint.model.config, checkpoint.prompt.tokenizer, whole, to)
 
 
 def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: Path) -> None:
@@ -113,7 +111,8 @@ def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: P
     adapter.base_model_name_or_path = str(base)
     adapter.modules_to_save = sorted(config.parts)
     adapter.save_pretrained(str(to))
-    save_file({n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}, to / ADAPTER_FILES[0])
+    named = {n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}
+    write_state(named, to / ADAPTER_FILES[0])
 
 
 def _lora_config(lora: Lora) -> LoraConfig:

@@ -15,7 +15,7 @@ import numpy as np
 import sentencepiece
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -25,6 +25,7 @@ from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..model.refiner import Refiner
 from ..model.tokenizer import TOKENIZER_NAME
+from ..model.weights import write_state
 from ..phrasing import requests, unknown
 from ..phrasing.forms import reworded
 from ..phrasing.words import SYNONYMS, Vocabulary
@@ -178,8 +179,8 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
         prefix = "model."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         export(checkpoint, blend(own), config, to)
-        others = {k: v.cpu().contiguous() for k, v in state.items() if not k.startswith(prefix)}
-        save_file(others, to / AUXILIARY)
+        others = {k: v for k, v in state.items() if not k.startswith(prefix)}
+        write_state(others, to / AUXILIARY)
 
     return Task(stage, groups, Steps(stage.lesson, config.batch, config.seed), write)
 

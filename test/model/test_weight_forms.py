@@ -20,7 +20,7 @@ from torch import Tensor
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.errors import InputError
-from gsva_ros.model import checkpoint as checkpoint_module
+from gsva_ros.model import weights as weights_module
 from gsva_ros.model.checkpoint import load_converted, load_official, save_pretrained
 from gsva_ros.model.config import GSVAConfig
 from gsva_ros.model.weights import CheckpointError, read_state, sam_sizes
@@ -548,7 +548,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_: object) -> None:
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    monkeypatch.setattr(weights_module, "save_file", full)
     checkpoint = tiny_checkpoint()
     with pytest.raises(OSError, match=r"model\.safetensors: No space left"):
         save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
