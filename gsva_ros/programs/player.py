@@ -50,7 +50,7 @@ class Player(Node):
         super().__init__("gsva_player", **kwargs)
         self._bag = bag
         self._requests = rclpy.create_node("gsva_player_requests", context=apart)
-        self._clock = self._requests.create_publisher(Clock, "/clock", 10) if clock else None
+        self._time = self._requests.create_publisher(Clock, "/clock", 10) if clock else None
 
     def play(self, rate: float, wait: float) -> int:
         """Wait until cameras and instructions have subscribers (at most `wait` seconds), play, count."""
@@ -98,12 +98,12 @@ class Player(Node):
 
     def _pass_time(self, until: float, stamp: int, rate: float) -> None:
         """Sleep until `until` (monotonic), when bag time is `stamp`; tell the time meanwhile."""
-        while self._clock is not None and rclpy.ok(context=self.context):
+        while self._time is not None and rclpy.ok(context=self.context):
             rest = max(0.0, until - time.monotonic())
             now = stamp - round(rest * rate * SECOND)
             msg = Clock()
             fill(msg.clock, now)
-            self._clock.publish(msg)
+            self._time.publish(msg)
             if rest == 0.0:
                 return
             time.sleep(min(rest, CLOCK_PERIOD))
