@@ -7,15 +7,19 @@ from pathlib import Path
 
 #: What names a profile file: to Fast DDS 3 (Kilted), and to Fast DDS 2 (Humble, Jazzy).
 PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+#: What confines a process to this machine (Humble; later ones). rmw_fastrtps adds transports for it, and
+#: those of a profile, which are not confined, would stand beside them.
+CONFINED = {"ROS_LOCALHOST_ONLY": ("1",), "ROS_AUTOMATIC_DISCOVERY_RANGE": ("LOCALHOST", "OFF")}
 
 
 def environment(profile: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Variables to start a process with; empty where the user has chosen transports already.
+    """Variables to start a process with; empty where the user has chosen transports or confined them.
 
     Args:
         profile: Fast DDS's profile file; other middlewares do not read it.
         given: the environment of now.
     """
-    if any(given.get(name) for name in (*PROFILES, "FASTDDS_BUILTIN_TRANSPORTS")):
+    chosen = any(given.get(name) for name in (*PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"))
+    if chosen or any(given.get(name) in values for name, values in CONFINED.items()):
         return {}
     return dict.fromkeys(PROFILES, str(profile))

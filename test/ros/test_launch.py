@@ -77,6 +77,13 @@ def test_shared_memory_holds_images_unless_the_user_chose_transports():
     assert set(transport.environment(file, {"PATH": "/bin"}).values()) == {str(file)}
     for name in (*transport.PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"):
         assert transport.environment(file, {name: "mine"}) == {}
+    # Beside the transports that rmw_fastrtps adds for these, the profile's would reach the network.
+    for name, value in (
+        ("ROS_LOCALHOST_ONLY", "1"),
+        ("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
+    ):
+        assert transport.environment(file, {name: value}) == {}
+    assert transport.environment(file, {"ROS_LOCALHOST_ONLY": "0"})
 
 
 def test_the_profile_is_what_fast_dds_uses():
