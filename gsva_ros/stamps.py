@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 SECOND = 1_000_000_000  # nanoseconds
+#: The first and the last that a Time or Duration can hold, whose `sec` is an int32; nanoseconds.
+EARLIEST, LATEST = -(2**31) * SECOND, 2**31 * SECOND - 1
 
 
 def nanoseconds(time: Any) -> int:
@@ -13,6 +15,6 @@ def nanoseconds(time: Any) -> int:
 
 
 def fill(time: Any, stamp: int) -> Any:
-    """Write nanoseconds into a Time or Duration and return it."""
-    time.sec, time.nanosec = divmod(int(stamp), SECOND)
+    """Write nanoseconds, or the nearest that it can hold, into a Time or Duration and return it."""
+    time.sec, time.nanosec = divmod(min(max(int(stamp), EARLIEST), LATEST), SECOND)
     return time

@@ -17,6 +17,7 @@ from gsva_ros.conversions import mask_of
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros.answers import outcome_name, segmentation
 from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Request, Result
+from gsva_ros.stamps import SECOND
 
 
 def answer():
@@ -46,6 +47,14 @@ def answer():
         {"encode": 0.5, "decide": 0.25, "mask": 0.125, "total": 1.0, "queue": 0.0625},
     )
     return segmentation(result, Provenance(model="m", weights_hash="0" * 64), 6_123_456_789), mask
+
+
+def test_stamps_at_the_end_of_time_are_answered():
+    """Those of pictures may be anything: `nanosec` beyond a second, ages from one end to the other."""
+    decision = Decision(0, "a", Outcome.EXPIRED, since=2**31 * SECOND + 7, age=2**32 * SECOND)
+    (outcome,) = segmentation(Result(Request("late"), [decision]), Provenance(), 0).outcomes
+    for time in (outcome.since, outcome.age):
+        assert (time.sec, time.nanosec) == (2**31 - 1, 999_999_999)
 
 
 def test_enumerations_are_those_of_the_messages():
