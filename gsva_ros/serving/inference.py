@@ -62,6 +62,8 @@ class Inference(Generic[FrameT]):
             result.threshold = threshold = self._threshold()
             if request.expressions:
                 answers = self._segment(encoded, request, threshold, faults, slots)
+            elif faults:  # its limit has changed since it was taken
+                answers = []
             else:
                 answers = [self.engine.ask(encoded, request.text, threshold=threshold)]
                 slots.update(enumerate(answers[0].slots))

@@ -53,6 +53,17 @@ def test_what_a_text_names_is_not_steady_over_frames_that_failed() -> None:
     assert [(d.since, d.answers) for d in told] == [(0, 1), (0, 2), (2, 1), (3, 1)]
 
 
+def test_a_text_that_has_become_too_long_is_not_asked() -> None:
+    """Its limit is a parameter that changes live."""
+    limits = Limits()
+    inference = Inference(FakeEngine(), limits)
+    request = Request("a", text="red and blue", every_frame=True)
+    assert len(inference.answer(request, frame(RED), 0.0).decisions) == 2
+    limits.max_expression_length = 5
+    (decision,) = inference.answer(request, frame(RED), 0.0).decisions
+    assert (decision.expression, decision.code) == ("red and blue", Code.INVALID_INSTRUCTION)
+
+
 def test_a_threshold_that_a_parameters_range_lets_pass_is_a_probability() -> None:
     """Ranges are checked with a tolerance of 1e-9."""
     inference = Inference(FakeEngine(), Limits(rejection_threshold=1.0 + 5e-10))
