@@ -125,11 +125,15 @@ class Carrier:
 
     def _deliver_newer(self, result: Result) -> None:
         """Hand over what the model saw, unless an answer about that frame or a newer one was given."""
-        last, frame = self._answered.get(result.request), result.frame
-        assert frame is not None
-        if last is None or (frame is not last and frame.received >= last.received):
-            self._answered[result.request] = frame
+        assert result.frame is not None
+        if self._follows(result.request, result.frame):
+            self._answered[result.request] = result.frame
             self._deliver(result)
+
+    def _follows(self, request: Request, frame: CameraFrame) -> bool:
+        """Whether a request was answered on no newer frame, of any camera, nor on this one."""
+        last = self._answered.get(request)
+        return last is None or (frame is not last and frame.received >= last.received)
 
     @contextmanager
     def _between_work(self) -> Iterator[None]:
@@ -179,7 +183,7 @@ class Carrier:
             self._learn(result)
         for topic, frame in frames.items():
             due = [f for f in self._followed.values() if f.topic == topic]
-            due = [f for f in due if self._answered.get(f.result.request) is not frame]
+            due = [f for f in due if self._follows(f.result.request, frame)]
             if due:
                 self._answer(due, frame)
 

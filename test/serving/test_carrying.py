@@ -13,10 +13,12 @@ import pytest
 from fake_engine import FakeEngine
 from moving import picture
 
+from gsva_ros.serving.carrying import Carrier
 from gsva_ros.serving.requests import (
     BadImageError,
     CameraFrame,
     Code,
+    Decision,
     Limits,
     Outcome,
     Request,
@@ -196,6 +198,32 @@ def test_switching_on_and_off_answers_no_frame_twice_and_none_backwards(camera) 
     stamps = [r.frame.stamp for r in c.results]
     assert len(stamps) > 24
     assert stamps == sorted(set(stamps))
+
+
+def test_of_two_cameras_none_is_answered_backwards() -> None:
+    """Where any will do: the model's answer about the one is late, and the other was carried on."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+
+    def shown(topic: str, number: int) -> CameraFrame:
+        frame = CameraFrame(None, number, topic, lambda: picture(40), received=number)
+        carrier.offer(frame)
+        return frame
+
+    def answered(frame: CameraFrame) -> None:
+        decisions = [Decision(0, "red", Outcome.REJECTED)]
+        carrier.take(Result(request, decisions, frame, frame.decode()))
+        carrier._work()
+
+    answered(shown("left", 1))
+    late = shown("right", 2)
+    shown("left", 3)
+    carrier._work()
+    answered(late)
+    shown("right", 4)
+    carrier._work()
+    assert stamps(results) == [1, 3, 4]
 
 
 def test_a_failing_model_is_not_hidden_behind_an_old_mask(camera) -> None:
