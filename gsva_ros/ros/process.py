@@ -25,6 +25,22 @@ THREADS = 6
 STARTING = "stopped while it was starting"
 
 
+class Executor(MultiThreadedExecutor):
+    """Keeps each waiting callback only once.
+
+    rclpy's adds a callback that awaits a future to its list again at every wait, and reads the whole
+    list each time: goals that go on for minutes would slow the node down more and more.
+    """
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Run one callback that is ready; raise what a finished one has raised."""
+        try:
+            super().spin_once(timeout_sec)
+        finally:
+            kept = vars(self).get("_futures", [])  # not every release of rclpy has it
+            kept[:] = dict.fromkeys(kept)
+
+
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     """Run the node until SIGINT or SIGTERM."""
     # Own signal handlers: rclpy's would shut the context down before the last answers are out.
@@ -48,7 +64,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
         rclpy.try_shutdown()
         return 1
     through_ros(node.get_logger())
-    executor = MultiThreadedExecutor(num_threads=THREADS)
+    executor = Executor(num_threads=THREADS)
     executor.add_node(node)
     try:
         if node.get_parameter("autostart").value:
@@ -78,7 +94,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     return 1 if node.failure else 0
 
 
-def drain(node: GsvaNode, executor: MultiThreadedExecutor) -> None:
+def drain(node: GsvaNode, executor: Executor) -> None:
     """Let accepted calls and goals send their results."""
     end = time.monotonic() + DRAIN
     while rclpy.ok() and time.monotonic() < end:
@@ -87,7 +103,7 @@ def drain(node: GsvaNode, executor: MultiThreadedExecutor) -> None:
         _spin_once(node, executor, 0.05)
 
 
-def _spin_once(node: GsvaNode, executor: MultiThreadedExecutor, seconds: float) -> None:
+def _spin_once(node: GsvaNode, executor: Executor, seconds: float) -> None:
     try:
         executor.spin_once(timeout_sec=seconds)
     except ExternalShutdownException:

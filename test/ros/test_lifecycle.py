@@ -20,6 +20,7 @@ from lifecycle_msgs.msg import State, Transition
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 
 from gsva_ros.answer import Answer, Slot
@@ -28,7 +29,7 @@ from gsva_ros.ros.follow import ABANDONED, ReadyServer
 from gsva_ros.ros.node import GsvaNode
 from gsva_ros.ros.parameters import problem_with
 from gsva_ros.ros.pending import awaited
-from gsva_ros.ros.process import drain
+from gsva_ros.ros.process import Executor, drain
 
 harness.isolate()
 
@@ -438,6 +439,36 @@ def test_an_endpoint_that_goes_as_something_comes_is_no_fault(caplog):
         rclpy.shutdown()
     assert not gone
     assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_a_callback_that_waits_long_is_kept_once():
+    """Not once more for every other callback: goals go on for hours. So its fault comes out once, too."""
+    rclpy.init()
+    executor = Executor(num_threads=2)
+    over = Future(executor=executor)
+
+    async def wait():
+        await over
+        raise RuntimeError("after all")
+
+    raised = 0
+    try:
+        executor.create_task(wait)
+        for _ in range(20):
+            executor.wake()
+            executor.spin_once(timeout_sec=1.0)
+        over.set_result(None)
+        for _ in range(40):
+            time.sleep(0.002)
+            executor.create_task(lambda: None)
+            try:
+                executor.spin_once(timeout_sec=1.0)
+            except RuntimeError:
+                raised += 1
+        assert raised == 1
+    finally:
+        executor.shutdown()
+        rclpy.shutdown()
 
 
 class Damaged(FakeEngine):
