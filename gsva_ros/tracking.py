@@ -124,6 +124,10 @@ class _Anchor:
         self.passed = np.ones(self.grey.shape, bool)
         self.uncovered = np.zeros(self.grey.shape, np.uint8)
 
+    def shows(self, size: tuple[int, int], grey: Grey) -> bool:
+        """Whether this is its picture: others may have the same stamp."""
+        return self.size == size and np.array_equal(self.grey, grey)
+
 
 class Tracker:
     """One camera's newest picture, and what is carried onto it. For one thread at a time.
@@ -162,8 +166,8 @@ class Tracker:
             why = BACKWARDS
         if why:
             self._pictures.clear()
-            for anchor in self._anchors.values():
-                anchor.broken = anchor.broken or why
+            for group in self._groups.values():
+                group.anchor.broken = group.anchor.broken or why
         self._size = size
         self._pictures[stamp] = grey
         while len(self._pictures) > KEPT:
@@ -185,18 +189,18 @@ class Tracker:
             self.observe(stamp, rgb)
         before = self._groups.get(name)
         old = {} if before is None else self._last_seen(before)
+        size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
         anchor = self._anchors.get(stamp)
-        if anchor is None or anchor.broken:
-            size = (rgb.shape[0], rgb.shape[1])
-            anchor = _Anchor(stamp, reduced(rgb), size, stamp)
+        if anchor is None or anchor.broken or not anchor.shows(size, grey):
+            anchor = _Anchor(stamp, grey, size, stamp)
             self._anchors[stamp] = anchor
             if size != self._size:
                 anchor.broken = RESIZED
             elif stamp > self._newest:
                 self.observe(stamp, rgb)
-            elif stamp == self._newest and not self._shows(stamp, anchor.grey):
+            elif stamp == self._newest and not self._shows(stamp, grey):
                 anchor.broken = BACKWARDS
-        shape = anchor.grey.shape
+        shape = grey.shape
         group = _Group(
             anchor,
             {

@@ -178,6 +178,20 @@ def test_pictures_without_stamps_are_never_guessed_about() -> None:
     assert only(tracker).lost == BACKWARDS
 
 
+@pytest.mark.parametrize("size", [(320, 240), (160, 120)])
+def test_another_picture_with_the_stamp_of_an_answer_has_masks_of_its_own(size) -> None:
+    """As of a clock that stands still; the tracker has not seen it, when the model answers on it."""
+    tracker = started(60)
+    other, mask = (cv2.resize(each.astype(np.uint8), size) for each in picture(200))
+    tracker.answer("other", 0, other, {"disc": [region(mask > 0)]})
+    assert only(tracker).region is not None
+    assert only(tracker, "other").lost == (BACKWARDS if size == (320, 240) else RESIZED)
+    tracker.observe(STEP, picture(60)[0])
+    assert only(tracker).region is not None
+    tracker.observe(STEP, other)  # of all answers, also the one whose stamp another has taken
+    assert {only(tracker, name).region for name in ("look", "other")} == {None}
+
+
 def test_a_pixel_of_a_huge_picture_leaves_a_footprint() -> None:
     """Of what the carried mask is looked for with."""
     tracker, huge = Tracker(), np.zeros((6000, 8000, 3), np.uint8)
