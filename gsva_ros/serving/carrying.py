@@ -118,8 +118,8 @@ class Carrier:
             # Another thread may have ended it since the model answered.
             elif request.ended or self._tells(result):
                 return
-            elif result.rgb is None:  # a fault, of which no carried answer tells
-                self._deliver(result)
+            elif result.rgb is None and not _unreadable(result):
+                self._deliver(result)  # a fault, of which no carried answer tells
             else:
                 self._deliver_newer(result)
 
@@ -131,7 +131,7 @@ class Carrier:
             self._deliver(result)
 
     def _follows(self, request: Request, frame: CameraFrame) -> bool:
-        """Whether a request was answered on no newer frame, of any camera, nor on this one."""
+        """Whether a request was answered neither on this frame nor on a newer one, of any camera."""
         last = self._answered.get(request)
         return last is None or (frame is not last and frame.received >= last.received)
 
@@ -150,8 +150,8 @@ class Carrier:
 
     def _tells(self, result: Result) -> bool:
         """Whether the thread, which sees frames before the model, says itself that one is unreadable."""
-        unreadable = all(d.code is Code.BAD_IMAGE for d in result.decisions)
-        return self._limits.track == "flow" and result.request in self._followed and unreadable
+        carried = self._limits.track == "flow" and result.request in self._followed
+        return carried and _unreadable(result)
 
     # The thread
 
@@ -294,6 +294,11 @@ class Carrier:
         tracker.forget(request)
         if not len(tracker):
             del self._trackers[followed.topic]
+
+
+def _unreadable(result: Result) -> bool:
+    """Whether its frame could not be read. Invalid expressions have a code of their own even then."""
+    return any(d.code is Code.BAD_IMAGE for d in result.decisions)
 
 
 def _unread(followed: _Followed, frame: CameraFrame, reason: str) -> Result:

@@ -307,6 +307,31 @@ def test_an_unreadable_frame_is_answered_once(camera) -> None:
         assert failed == [(Outcome.FAILED, Code.BAD_IMAGE, "half a picture")] * 5
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_an_unreadable_frame_is_answered_once_beside_a_blank_expression(learned) -> None:
+    """Whether or not the model's answer before it has been taken up when the model meets it."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red", ""], every_frame=True)
+    blank = Decision(1, "", Outcome.FAILED, Code.EMPTY_INSTRUCTION)
+
+    def unreadable() -> np.ndarray:
+        raise BadImageError("half a picture")
+
+    frames = [CameraFrame(None, 1, "a", lambda: picture(40)), CameraFrame(None, 2, "a", unreadable)]
+    for frame in frames:
+        carrier.offer(frame)
+        first = frame is frames[0]
+        code = Code.NONE if first else Code.BAD_IMAGE
+        red = Decision(0, "red", Outcome.REJECTED if first else Outcome.FAILED, code)
+        carrier.take(Result(request, [red, blank], frame, picture(40) if first else None))
+        if learned:
+            carrier._work()
+    carrier._work()
+    assert stamps(results) == ([1, 2] if learned else [2])
+    assert results[-1].decisions[0].code is Code.BAD_IMAGE
+
+
 def test_no_frame_is_begun_while_somebody_waits_for_the_thread(camera, monkeypatch) -> None:
     """It would take the lock again at once, and whoever ends a request would wait for many frames."""
     c = camera(0.0)
