@@ -69,6 +69,8 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     try:
         if node.get_parameter("autostart").value:
             starting = True
+            if stop.is_set():  # the signal came before `starting` was set
+                raise KeyboardInterrupt
             went = _go_active(node)
             starting = False
             if not went:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sys
 import threading
 import time
@@ -24,6 +26,7 @@ from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 
 from gsva_ros.answer import Answer, Slot
+from gsva_ros.ros import process
 from gsva_ros.ros.disposal import Disposal
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
 from gsva_ros.ros.node import GsvaNode
@@ -272,6 +275,25 @@ def test_it_can_be_stopped_while_it_loads(by_itself):
     finally:
         node.close()
         manager.client.close()
+
+
+def test_a_signal_before_it_loads_is_not_forgotten(monkeypatch):
+    """It comes while the node is made."""
+    loaded = []
+
+    def make(loader):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return GsvaNode(loader)
+
+    monkeypatch.setattr(process, "GsvaNode", make)
+    monkeypatch.setattr(process, "through_ros", lambda logger: None)  # pytest's logging stays
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert process.run([], loader=loaded.append) == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert not loaded
 
 
 def test_after_shutdown_it_listens_to_no_camera(start):
