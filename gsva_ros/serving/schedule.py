@@ -61,6 +61,7 @@ class Schedule:
         self.paused = ""  # why nothing is taken
         self.stopping = False
         self.jumping = False  # the clock is about to jump: no deadline passes until `jumped`
+        self._clock: int | None = None  # as seen last, unless it has jumped since
         self._newest: dict[str, CameraFrame] = {}  # by topic, the last received last
         self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
         self._stale: dict[str, CameraFrame] = {}  # by topic, the last one counted as such
@@ -114,11 +115,9 @@ class Schedule:
 
     def jumped(self, delta: int) -> None:
         """The clock jumped by `delta` nanoseconds: earlier frames go, deadlines keep what was left."""
-        self.jumping = False
+        self.jumping, self._clock = False, None
         self.forget_frames()
-        for request in self._requests.values():
-            if request.deadline is not None:
-                request.deadline += delta
+        self._put_off(delta)
 
     # Requests
 
@@ -134,6 +133,7 @@ class Schedule:
 
     def submit(self, request: Request, clock: int) -> list[Ending]:
         """Take a request in the place of one with its id; what cannot be carried out ends at once."""
+        self._see(clock)
         request.id = request.id or uuid.uuid4().hex
         self.counts.instructions += 1
         within = request.within or int(self.limits.default_deadline * SECOND)
@@ -174,6 +174,7 @@ class Schedule:
 
     def expire(self, clock: int) -> list[Ending]:
         """End what has passed its deadline; one under way is judged at `finish`."""
+        self._see(clock)
         if self.jumping:
             return []
         due = [
@@ -205,6 +206,7 @@ class Schedule:
 
     def finish(self, turn: Turn, clock: int, seconds: float) -> list[Ending] | None:
         """The model is done with a turn; None: its result is the answer, otherwise these endings are."""
+        self._see(clock)
         request = turn.request
         self.busy = None
         self._finish[_flow(request)] = self._virtual + seconds
@@ -237,6 +239,17 @@ class Schedule:
         ]
 
     # How
+
+    def _see(self, clock: int) -> None:
+        """A clock that is 0 has not begun: until it does, no time has passed for deadlines."""
+        if self._clock == 0 and not self.jumping:
+            self._put_off(clock)
+        self._clock = clock
+
+    def _put_off(self, delta: int) -> None:
+        for request in self._requests.values():
+            if request.deadline is not None:
+                request.deadline += delta
 
     def _problem(self, request: Request) -> Ending | None:
         """Why a request cannot be carried out as a whole."""

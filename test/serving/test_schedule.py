@@ -161,6 +161,19 @@ def test_deadlines_follow_the_given_clock() -> None:
     assert outcomes(schedule.expire(12 * SECOND)) == [("a", Outcome.EXPIRED)]
 
 
+def test_no_deadline_passes_before_the_clock_begins() -> None:
+    """Which is 0 until then, and may begin anywhere; also again, where use_sim_time changes."""
+    schedule = Schedule(Limits(default_deadline=2.0))
+    schedule.submit(request("a"), 0)
+    assert schedule.expire(1000 * SECOND) == []
+    schedule.submit(request("b"), 1001 * SECOND)
+    assert outcomes(schedule.expire(1002 * SECOND)) == [("a", Outcome.EXPIRED)]
+    schedule.jumped(-1002 * SECOND)
+    assert schedule.expire(0) == []
+    assert schedule.expire(5 * SECOND) == []
+    assert outcomes(schedule.expire(6 * SECOND)) == [("b", Outcome.EXPIRED)]
+
+
 def test_one_frame_is_finished_before_the_next_is_begun() -> None:
     """Ten instructions on a camera that never stops share each encoding."""
     schedule = Schedule(Limits())
