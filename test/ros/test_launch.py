@@ -74,7 +74,10 @@ def test_parameter_file_is_the_nodes_defaults():
 
 def test_shared_memory_holds_images_unless_the_user_chose_transports():
     file = Path("/somewhere/fastdds.xml")
-    assert set(transport.environment(file, {"PATH": "/bin"}).values()) == {str(file)}
+    new, old = transport.PROFILES
+    assert transport.environment(file, {"PATH": "/bin"}) == {new: str(file)}
+    assert transport.environment(file, {"ROS_DISTRO": "kilted"}) == {new: str(file)}
+    assert transport.environment(file, {"ROS_DISTRO": "humble"}) == {old: str(file)}
     for name in (*transport.PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"):
         assert transport.environment(file, {name: "mine"}) == {}
     # Beside the transports that rmw_fastrtps adds for these, the profile's would reach the network.
@@ -92,7 +95,8 @@ def test_the_profile_is_what_fast_dds_uses():
     if "fastrtps" not in rclpy.get_rmw_implementation_identifier():
         pytest.skip("the profile is Fast DDS's")
     code = "import rclpy; rclpy.init(); n = rclpy.create_node('n'); print(open('/proc/self/maps').read())"
-    own = transport.environment(ROOT / "config" / "fastdds.xml", {})
+    distribution = {"ROS_DISTRO": os.environ.get("ROS_DISTRO", "")}
+    own = transport.environment(ROOT / "config" / "fastdds.xml", distribution)
     how = {**os.environ, **own, "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}
     command = [sys.executable, "-c", code]
     maps = subprocess.run(command, env=how, capture_output=True, text=True, check=True, timeout=60)

@@ -40,7 +40,7 @@ def isolate():
     shared memory so that the next one never hears a message. The discovery range is the profile's, because
     rmw_fastrtps adds shared memory of its own under LOCALHOST.
     """
-    os.environ.update(dict.fromkeys(transport.PROFILES, str(SUPPORT / "loopback.xml")))
+    os.environ[transport.profile_variable(os.environ)] = str(SUPPORT / "loopback.xml")
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
     os.environ.setdefault("ROS_LOG_DIR", "/tmp/gsva_ros_test_log")
