@@ -1,6 +1,6 @@
-"""What an engine answers, without the engine: slots, answers, errors, and the protocol it follows.
+"""The public interface of an engine: slots, answers, errors, and the protocol it implements.
 
-Stands on numpy alone, so that whatever consumes answers needs neither torch nor ROS.
+Depends on numpy alone, so that consumers of answers need neither torch nor ROS.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ExpressionError(ValueError):
     """An expression or instruction that cannot be asked: empty, not text, or too long for the model.
 
     Attributes:
-        faults: what is wrong with each expression that is at fault, by its index among those asked.
-            The others can be asked without it. Empty where the fault is of the whole.
+        faults: what is wrong with each faulty expression, by its index in the request. The others can be
+            asked without them. Empty if the request as a whole is at fault.
     """
 
     def __init__(self, message: str, faults: Mapping[int, str] | None = None) -> None:
@@ -43,15 +43,15 @@ class Slot:
     """One expression's place in the answer.
 
     Attributes:
-        expression: the words as they were asked, or, from `ask`, as the model wrote them.
+        expression: as it was asked or, from `ask`, as the model wrote it.
         p_seg: probability of [SEG] against [REJ], 0 to 1.
-        rejection: why the slot is rejected; None where it is not.
+        rejection: why the slot is rejected; None if it is not.
         size: (height, width) of the frame.
-        box: around the mask, (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None where there is no mask
-            or no pixel in it.
-        crop: bool [y1 - y0, x1 - x0], the mask inside its box; None where box is None.
+        box: bounding box of the mask, (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None if there is no
+            mask or it is empty.
+        crop: bool [y1 - y0, x1 - x0], the mask inside its box; None if box is None.
         predicted_iou: the mask decoder's own estimate of the mask's IoU; None without a mask.
-        fault: why the slot could not be decided ("": it was); such a slot is neither rejected nor
+        fault: why the slot could not be decided; "" if it was. A slot at fault is neither rejected nor
             masked.
     """
 
@@ -66,12 +66,12 @@ class Slot:
 
     @property
     def rejected(self) -> bool:
-        """Whether the frame holds no referent, for either reason."""
+        """Whether the slot is rejected, for either reason."""
         return self.rejection is not None
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
-        """The mask, bool [H, W] at the frame's size, made anew at each access; None without one."""
+        """The mask, bool [H, W] at the frame's size, built at each access; None if there is none."""
         if self.box is None or self.crop is None:
             return None
         return placed(self.crop, self.box, self.size)
@@ -81,8 +81,8 @@ class Slot:
 class Answer:
     """Slots in order, the answer's text, and seconds taken ("encode", "decide", "mask").
 
-    complete: False where `ask` ran into its limit before the model ended its answer.
-    tokens: how many the model wrote of the text; 0 from `segment`, where it writes none.
+    complete: False if `ask` reached its token limit before the model ended its answer.
+    tokens: number of tokens the model generated; 0 from `segment`, which generates none.
     """
 
     slots: list[Slot]
@@ -93,16 +93,16 @@ class Answer:
 
 
 class Segmenter(Protocol[FrameT]):
-    """What serving and evaluation need of an engine. FrameT: its encoded frame.
+    """What serving and evaluation need from an engine. FrameT: its encoded frame.
 
-    `encode`, `segment` and `ask` raise MemoryError where the device has too little memory.
+    `encode`, `segment` and `ask` raise MemoryError if the device has too little memory.
 
     Attributes:
         rejection_threshold: the model's own; a slot with p_seg below it is rejected.
-        slot_temperature: what its scores are divided by before they become p_seg.
-        slot_bias: what is added to the score of [SEG] after that.
-        can_reject: whether it decides that a thing is not there; if not, an empty mask is its only no.
-        name, weights_hash, precision, device, prompt_template: what answers, for the record.
+        slot_temperature: divides a slot's logits before the softmax that gives p_seg.
+        slot_bias: added to the logit of [SEG] after that division.
+        can_reject: whether it can decide that a thing is not there; if not, only an empty mask rejects.
+        name, weights_hash, precision, device, prompt_template: identify the model in records.
     """
 
     @property
@@ -125,7 +125,7 @@ class Segmenter(Protocol[FrameT]):
     def prompt_template(self) -> str: ...
 
     def encode(self, rgb: NDArray[np.uint8]) -> FrameT:
-        """Look at a frame once, uint8 [H, W, 3] RGB; ValueError or TypeError where it is none."""
+        """Encode a frame, uint8 [H, W, 3] RGB, once; ValueError or TypeError if it is not such an array."""
         ...
 
     def segment(
@@ -141,29 +141,29 @@ class Segmenter(Protocol[FrameT]):
 
         Raises:
             ExpressionError: some cannot be asked; its `faults` name them.
-            TypeError: an expression is no text.
-            ValueError: another engine's frame, thresholds that do not fit, or a joint prompt where the
-                model has none.
+            TypeError: an expression is not a str.
+            ValueError: another engine's frame, invalid thresholds, or `joint` with a model that has no
+                joint prompt.
         """
         ...
 
     def ask(self, frame: FrameT, text: str, *, threshold: float | None = None) -> Answer:
-        """Slots and text as the model writes them for a free instruction.
+        """Slots and text that the model generates for a free-form instruction.
 
         Raises:
-            ExpressionError: it cannot be asked, or the model takes no free instructions.
-            TypeError: it is no text.
-            ValueError: another engine's frame, or a threshold that is no probability.
+            ExpressionError: it cannot be asked, or the model takes no free-form instructions.
+            TypeError: it is not a str.
+            ValueError: another engine's frame, or a threshold that is not a probability.
         """
         ...
 
     def release(self) -> None:
-        """Give unused memory back."""
+        """Release unused memory."""
         ...
 
 
 def no_rejection(engine: Segmenter[Any]) -> str:
-    """What a program says once where it starts with a model that cannot reject; "": it can."""
+    """The warning that programs print at start if the model cannot reject; "" if it can."""
     if engine.can_reject:
         return ""
     return f"{engine.name} cannot reject: it masks what is not there too, unless the mask is empty"
@@ -171,7 +171,7 @@ def no_rejection(engine: Segmenter[Any]) -> str:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mask: its box and the pixels in it (None: it has none), and its predicted IoU."""
+    """A mask: its box and the pixels in it (None: no pixel is set), and its predicted IoU."""
 
     pixels: Pixels | None
     predicted_iou: float
@@ -187,7 +187,7 @@ def decided(
     """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel.
 
     Args:
-        rejected: by the model. size: (height, width). drawn: its mask; None where none was drawn.
+        rejected: by the model. size: (height, width). drawn: its mask; None if none was drawn.
     """
     if not np.isfinite(p_seg):
         return faulty(expression, 0.0, size, "decision")
@@ -201,7 +201,7 @@ def decided(
 
 
 def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> Slot:
-    """A slot that could not be decided, because what the model computed are no finite numbers."""
+    """A slot that could not be decided, because the model's `what` is not finite."""
     fault = (
         f"the model's {what} for {expression!r} is not made of finite numbers: its weights are damaged, "
         "or too large for this dtype"
@@ -210,7 +210,11 @@ def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> S
 
 
 def text_fault(text: object, what: str) -> str:
-    """What is wrong with words as an expression or instruction; "": nothing."""
+    """What is wrong with `text` as an expression or instruction; "" if nothing is.
+
+    Raises:
+        TypeError: it is not a str.
+    """
     if not isinstance(text, str):
         raise TypeError(f"{what} is a str, not {type(text).__name__}")
     if not text.strip():
@@ -223,13 +227,13 @@ def text_fault(text: object, what: str) -> str:
 
 
 def check_listed(expressions: Sequence[str]) -> None:
-    """Raise TypeError where expressions are one text, whose letters would be asked for."""
+    """Raise TypeError if expressions is a single str, each letter of which would be asked for."""
     if isinstance(expressions, str):
         raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
 
 
 def thresholds_of(given: float | Sequence[float], count: int) -> list[float]:
-    """One threshold an expression; ValueError where they are no probabilities or too few."""
+    """One threshold per expression; ValueError if one is not a probability or their number differs."""
     found = np.asarray(given, np.float64)
     values: list[float] = found.tolist() if found.ndim else [float(found)] * count
     if len(values) != count:

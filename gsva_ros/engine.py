@@ -1,4 +1,4 @@
-"""The engine: load a model once, look at a frame once, answer any number of expressions on it."""
+"""The engine: load a model once, encode a frame once, answer any number of expressions on it."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ from .model.tokenizer import Special
 from .model.writing import Writer, expected_answer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Expressions in one pass, and ids of several: bound what a pass and its masks take.
+# Maximum expressions per pass, and token ids in a pass of several: they bound its memory and its masks'.
 BATCH, IDS = 16, 4096
-# What an answer says that is not an expression.
+# Words of an answer that are not part of an expression.
 LEAD_IN = re.compile(r"^(sure\b|and\b|the masks? of\b|[\s,.:;])+", re.IGNORECASE)
 LEAD_OUT = re.compile(r"([\s,.:;]|\b(is|are))+$", re.IGNORECASE)
 PRONOUNS = {"", "it", "they", "this", "that"}
@@ -63,11 +63,11 @@ PRONOUNS = {"", "it", "they", "this", "that"}
 
 @dataclass(frozen=True, eq=False)
 class EncodedFrame:
-    """One encoded picture: what any number of expressions share. Made by `Engine.encode`.
+    """An encoded frame, shared by any number of expressions. Made by `Engine.encode`.
 
-    size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings
-    [1, C, h, w]. prefix: keys and values of the prompt up to and with the image. seconds: what
-    encoding took. rgb: a copy of the picture, where the model draws masks by it.
+    size: (height, width) in pixels. resized: its size inside SAM's padded input. image_embeddings:
+    [1, C, h, w]. prefix: keys and values of the prompt up to and including the image. seconds: time
+    that encoding took. rgb: a copy of the image, if the model has a refiner, which needs it.
     """
 
     engine: Engine
@@ -80,15 +80,15 @@ class EncodedFrame:
 
     @property
     def prefix_length(self) -> int:
-        """Positions that the prefix takes."""
+        """Length of the prefix in positions."""
         return self.prefix.length
 
 
 @dataclass
 class _Decision:
-    """A slot before its mask: the hidden state [D] that decided it prompts the mask.
+    """A decided slot without its mask; `hidden` [D], the state that decided it, prompts the mask.
 
-    p_seg is NaN where the model's scores are not numbers: such a slot is at fault.
+    p_seg is NaN if the model's logits are not numbers: such a slot is at fault.
     """
 
     expression: str
@@ -101,7 +101,7 @@ class Engine:
     """A loaded model. It holds no state between calls: any thread may call it, one at a time.
 
     Attributes:
-        name, weights_hash, precision, device, prompt_template: what answers, for the record.
+        name, weights_hash, precision, device, prompt_template: identify the model in records.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class Engine:
         """Load a checkpoint's weights onto a device.
 
         Args:
-            kind: of `quantised.KINDS`, where large weights are stored in few bits.
-            static: work in fixed shapes, on a GPU by CUDA graphs (`model/static.py`).
-            compiled: SAM's encoder by torch.compile, where that works.
+            kind: a name in `quantised.KINDS`, to quantise large weights; "": none.
+            static: run with fixed shapes, on a GPU as CUDA graphs (`model/static.py`).
+            compiled: run SAM's encoder through torch.compile, where that works.
         """
         if kind:
             quantise(checkpoint.model, kind, device)
-        # Parameters only: the rotary frequencies and SAM's position matrix are buffers, and need
-        # float32's precision.
+        # Parameters only: rotary frequencies and SAM's position matrix are buffers and stay float32,
+        # whose precision they need.
         for parameter in checkpoint.model.parameters():
             if (parameter.dtype, parameter.device) != (dtype, device):
                 whole = parameter.data
@@ -148,22 +148,22 @@ class Engine:
 
     @property
     def can_reject(self) -> bool:
-        """Whether the model decides that a thing is not there; if not, an empty mask is its only no."""
+        """Whether the model can decide that a thing is not there; if not, only an empty mask rejects."""
         return self.prompt.family.rejects
 
     @property
     def rejection_threshold(self) -> float:
-        """The model's own: a slot is rejected where p_seg is below it."""
+        """The model's own threshold: a slot is rejected if p_seg is below it."""
         return float(self.config.rejection_threshold)
 
     @property
     def slot_temperature(self) -> float:
-        """What the scores of [SEG] and [REJ] are divided by before they become p_seg."""
+        """Divides the logits of [SEG] and [REJ] before the softmax that gives p_seg."""
         return float(self.config.slot_temperature)
 
     @property
     def slot_bias(self) -> float:
-        """What is added to the score of [SEG] after that."""
+        """Added to the logit of [SEG] after division by the temperature."""
         return float(self.config.slot_bias)
 
     @torch.inference_mode()
@@ -175,7 +175,7 @@ class Engine:
             rgb: uint8 [H, W, 3], RGB.
 
         Raises:
-            TypeError, ValueError: not such an array; says what is wrong.
+            TypeError, ValueError: not such an array; the message says what is wrong.
         """
         start = time.perf_counter()
         rgb = check_rgb(rgb)
@@ -183,7 +183,8 @@ class Engine:
         model, prompt = self.model, self.prompt
         pixels = upload(rgb, self.device)
         self._side.fork()
-        # SAM first: on a GPU its encoder, the longest part, runs while the rest is prepared, and beside it.
+        # SAM first: on a GPU its encoder, the longest part, runs while the host prepares the rest and
+        # beside the other tower.
         encode_sam = self._compiled or model.encode_sam
         image_embeddings = encode_sam(self._sam(pixels)[None].to(self.dtype))
         with self._side.beside():
@@ -204,7 +205,7 @@ class Engine:
         )
 
     def release(self) -> None:
-        """Give unused device memory back, as after an OutOfMemoryError."""
+        """Release unused device memory, as after an OutOfMemoryError."""
         give_back(self.device)
 
     @torch.inference_mode()
@@ -218,29 +219,29 @@ class Engine:
         threshold: float | Sequence[float] | None = None,
         mask_rejected: bool = False,
     ) -> Answer:
-        """Decide one slot for each expression, and mask what is there.
+        """Decide one slot for each expression, and mask those that are present.
 
         Args:
             frame: from this engine's `encode`.
-            expressions: referring phrases, as text: nothing in them is read as a special token.
-            joint: ask all in GSVA's joint prompt, each slot seeing the model's own earlier ones;
-                by default each is asked by itself, so that none depends on the others.
-            threshold: reject where p_seg is below it, 0 to 1: one value, or one an expression;
+            expressions: referring phrases. They are plain text: special tokens in them are not parsed.
+            joint: ask for all in GSVA's joint prompt, where each slot sees the model's earlier decisions;
+                by default each is asked alone, so that none depends on the others.
+            threshold: reject if p_seg is below it, 0 to 1: one value, or one per expression;
                 None: the model's own.
             mask_rejected: mask rejected slots too, as if they were [SEG] (for evaluation).
 
         Raises:
             ExpressionError: expressions are empty, not valid text or too long; its `faults` say which.
-            TypeError: `frame` is not from `encode`, `expressions` is one text, or one of them is no text.
-            ValueError: the frame is another engine's; a threshold is no probability, or there are not as
-                many as expressions; `joint` of a model that has no joint prompt (InputError).
+            TypeError: `frame` is not from `encode`, `expressions` is a str, or one of them is not a str.
+            ValueError: the frame is another engine's; a threshold is not a probability, or their number is
+                not that of the expressions; `joint` with a model that has no joint prompt (InputError).
             MemoryError: the device has too little memory.
         """
         self._check_frame(frame)
         check_listed(expressions)
         if joint and not self.prompt.family.joint:
             raise InputError(
-                f"{self.name} is asked for one thing at a time: it has no joint prompt"
+                f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
         own = self.rejection_threshold
         thresholds = thresholds_of(own if threshold is None else threshold, len(expressions))
@@ -265,20 +266,20 @@ class Engine:
         threshold: float | None = None,
         max_new_tokens: int = 128,
     ) -> Answer:
-        """Let the model answer a free instruction, token by token, and mask the slots it writes.
+        """Let the model answer a free-form instruction token by token, and mask the slots it writes.
 
-        Each next token is the likeliest one; where that is [SEG] or [REJ], the threshold chooses
-        between the two. Where scores are no finite numbers, a slot at fault ends the answer.
+        Decoding is greedy; where the next token is [SEG] or [REJ], the threshold chooses between the
+        two. If logits are not finite, a slot at fault ends the answer.
 
         Args:
             threshold: as for `segment`.
-            max_new_tokens: where to stop an answer that does not end; at least 1.
+            max_new_tokens: maximum length of the answer; at least 1.
 
         Raises:
             ExpressionError: the instruction is empty, not valid text or too long.
-            TypeError: `frame` is not from `encode`, or the instruction is no text.
-            ValueError: the frame is another engine's, the threshold is no probability, or max_new_tokens is
-                below 1.
+            TypeError: `frame` is not from `encode`, or the instruction is not a str.
+            ValueError: the frame is another engine's, the threshold is not a probability, or max_new_tokens
+                is below 1.
             MemoryError: the device has too little memory.
         """
         self._check_frame(frame)
@@ -299,12 +300,12 @@ class Engine:
         expected = expected_answer(self.prompt, text)
         writer = Writer(behind, self.model.lm_head, asked, expected, self._slot_ids, steps)
         decisions: list[_Decision] = []
-        since = 0  # where the words of the next slot begin
+        since = 0  # where the text of the next slot begins
         complete = False
         for number in range(steps):
             found = writer.next()
             token = found.word
-            # argmax takes a score that is no number for the highest.
+            # argmax treats NaN as the highest score.
             finite = math.isfinite(found.scores[token])
             if not finite:
                 decisions.append(_Decision(text, math.nan, True, found.state))
@@ -327,9 +328,9 @@ class Engine:
     # Slots
 
     def p_seg(self, logits: Tensor) -> float:
-        """What scores of [SEG] and, where there is one, [REJ], float32 [1 or 2], say: 0 to 1, or NaN.
+        """p([SEG]), which thresholds are compared with: 0 to 1, or NaN.
 
-        It is what a threshold is compared with. Of [SEG] alone it is 1, or NaN.
+        logits: float32 [1 or 2], of [SEG] and, if the family has it, [REJ]. Of [SEG] alone it is 1, or NaN.
         """
         scores = logits / self.slot_temperature
         scores[0] += self.slot_bias
@@ -338,7 +339,7 @@ class Engine:
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """Each expression a branch of its own behind the shared prefix, all in one pass."""
+        """Decide each expression as its own branch after the shared prefix, many in one pass."""
         branches = [self.prompt.slot(e) for e in expressions]
         decisions: list[_Decision] = []
         for several in _passes(branches):
@@ -357,9 +358,9 @@ class Engine:
     def _decide_jointly(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
     ) -> list[_Decision]:
-        """GSVA's joint prompt; each slot is read behind the model's own answers to those before it.
+        """Decide all expressions in GSVA's joint prompt; each slot sees the decisions before it.
 
-        Every slot is taken for [SEG] at first: only behind one that turns out [REJ] is it read again.
+        All slots are first read as [SEG]; only what follows a slot that turns out [REJ] is read again.
         """
         turn = self.prompt.segment_turn(expressions, [False] * len(expressions))
         if len(turn.ids) > self._room(frame):
@@ -382,13 +383,13 @@ class Engine:
         return decisions
 
     def _slot_logits(self, hidden: Tensor) -> Tensor:
-        """Scores of [SEG] and, where there is one, [REJ], [K, 1 or 2], of hidden states [K, D]."""
+        """Logits of [SEG] and, if the family has it, [REJ], [K, 1 or 2], from hidden states [K, D]."""
         return (hidden @ self.model.lm_head.weight[self._slot_ids].T).float()
 
     def _decision(
         self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
     ) -> _Decision:
-        """`_slot_logits` [1 or 2] and hidden state [D] of the position before the slot."""
+        """Decide a slot from `_slot_logits` [1 or 2] and hidden state [D] of the position before it."""
         p_seg = self.p_seg(logits)
         return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
 
@@ -421,7 +422,7 @@ class Engine:
         return Answer(slots, text, timings, complete)
 
     def _masked(self, frame: EncodedFrame, decisions: Sequence[_Decision]) -> Iterator[Slot]:
-        """Slots with their masks: decoded together, brought to the frame's pixels one by one."""
+        """Slots with their masks: decoded in one batch, resized to the frame one by one."""
         prompts = self.model.mask_prompts(torch.stack([d.hidden for d in decisions]))
         decode = (self._static or self.model).decode_masks
         low_res_masks, iou = decode(frame.image_embeddings, prompts)
@@ -440,7 +441,7 @@ class Engine:
                 yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
 
     def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Pixels | None]:
-        """Masks [K, h, w] in the frame's pixels."""
+        """Masks [K, h, w] at the frame's resolution."""
         height, width = low_res_masks.shape[1:]
         side, sure = self.config.sam["image_size"], self.config.part_confidence
         masks = [sure_parts(mask, sure) for mask in low_res_masks]
@@ -449,20 +450,20 @@ class Engine:
             inside = filled(low_res_masks, side, frame.resized)
             refined = self.model.refiner.refine(frame.rgb, masks, inside)
         enlarge = enlarger((height, width), side, frame.resized, frame.size, self.device)
-        # What a refiner draws nothing of stays as the decoder drew it: it says where, not whether.
+        # If the refiner leaves a mask empty, the decoder's stays: refining moves edges, it does not reject.
         for mask, fine in zip(masks, refined, strict=True):
             yield fine or enlarge(mask)
 
     # Language model
 
     def _prefix(self, x: Tensor) -> Prefix:
-        """Of embeddings [1, P, D]."""
+        """The prefix of embeddings [1, P, D]."""
         if self._static:
             return self._static.prefix(x)
         return Prefix.of(self._read, self.model.model, x)
 
     def _behind(self, frame: EncodedFrame, most: int) -> Behind:
-        """What reads behind a frame's prefix, at most so many positions."""
+        """A reader of at most `most` positions after a frame's prefix."""
         if self._static:
             return self._static.behind(frame.prefix, most)
         return PlainBehind(self._read, self.model.embed, frame.prefix)
@@ -474,12 +475,12 @@ class Engine:
 
     def _check_frame(self, frame: EncodedFrame) -> None:
         if not isinstance(frame, EncodedFrame):
-            raise TypeError(f"frame comes from engine.encode(rgb), not {type(frame).__name__}")
+            raise TypeError(f"frame must be from engine.encode(rgb), not {type(frame).__name__}")
         if frame.engine is not self:
             raise ValueError("this frame was encoded by another engine; encode it with this one")
 
     def _check_expressions(self, frame: EncodedFrame, expressions: Sequence[str]) -> list[str]:
-        """The expressions without surrounding white space; raises for all that are at fault."""
+        """The expressions without surrounding white space; raises once for all that are at fault."""
         faults = {}
         for index, expression in enumerate(expressions):
             fault = text_fault(expression, "an expression")
@@ -494,7 +495,7 @@ class Engine:
         return [e.strip() for e in expressions]
 
     def _room(self, frame: EncodedFrame) -> int:
-        """Positions that the model's context leaves behind the prefix."""
+        """Positions that the model's context has left after the prefix."""
         limit = self.model.model.config.max_position_embeddings
         return int(limit) - frame.prefix_length
 
@@ -506,8 +507,8 @@ class Engine:
         )
 
 
-#: Families with an engine of their own, by the model_type of their config.json: the module that loads them.
-#: Those that share GSVA's modules are rows of `model.families.FAMILIES`.
+#: Modules with an engine of their own, by the model_type in config.json.
+#: Families that share GSVA's modules are rows of `model.families.FAMILIES`.
 OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
 
 
@@ -540,7 +541,7 @@ def load(
         if own := OWN_ENGINES.get(model_type(directory)):
             if kind:
                 raise InputError(
-                    f"{model} has no weights of few bits ({kind}); {', '.join(DTYPES)}"
+                    f"{model} cannot be quantised to {kind}; choose {', '.join(DTYPES)}"
                 )
             other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
             return other
@@ -549,12 +550,12 @@ def load(
 
 
 def usual_dtype(device: torch.device) -> str:
-    """What dtype "auto" means on a device."""
+    """The dtype that "auto" selects on a device."""
     return "bfloat16" if device.type == "cuda" else "float32"
 
 
 def device_of(name: str) -> torch.device:
-    """The device of this name; InputError where it is none, or is not there."""
+    """The device of this name; InputError if the name is invalid or the device does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wrong = f"device is auto, cpu, cuda or cuda:N, not {name!r}"
@@ -565,12 +566,12 @@ def device_of(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(wrong)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r} is not there; CUDA sees {torch.cuda.device_count()}")
+        raise InputError(f"there is no device {name!r}; CUDA sees {torch.cuda.device_count()}")
     return device
 
 
 def _passes(branches: Sequence[Sequence[int]]) -> Iterator[slice]:
-    """Which branches are read together: what is said of their ids' attention grows with their square."""
+    """Group branches into passes; the size is limited because the attention mask grows quadratically."""
     start = length = 0
     for number, branch in enumerate(branches):
         length += len(branch)
@@ -582,12 +583,12 @@ def _passes(branches: Sequence[Sequence[int]]) -> Iterator[slice]:
 
 
 def _readable(answer: str) -> str:
-    """An answer with the spaces that the template which the weights know leaves out."""
+    """Add the spaces that the template leaves out (the weights were trained without them)."""
     answer = re.sub(r":(?=\[(SEG|REJ)\])", ": ", answer.strip())
     return re.sub(r"^(Sure,)(?=\S)", r"\1 ", answer)
 
 
 def _expression_in(words: str, instruction: str) -> str:
-    """The words before a slot without the phrases around them, or else all that was asked."""
+    """The expression in the words before a slot; the whole instruction if they hold none."""
     expression = LEAD_OUT.sub("", LEAD_IN.sub("", words))
     return instruction if expression.lower() in PRONOUNS else expression

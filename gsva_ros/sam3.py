@@ -1,9 +1,9 @@
-"""SAM 3 as a third family: noun phrases in, masks of all their instances and a presence score out.
+"""SAM 3 as a third model family: noun phrases in; masks of all their instances and a presence score out.
 
-transformers' own classes do the work. The presence score is p_seg, so that it can reject; a mask is the
-union of the instances. There is no language model: free text is refused.
+It uses transformers' classes. The presence score serves as p_seg, so that it can reject; a mask is the
+union of all instances. There is no language model, so free-form text is refused.
 
-Source: `Sam3Model` of transformers; preprocessing as the directory's files say.
+Source: `Sam3Model` of transformers; preprocessing as configured in the directory's files.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ from .model.images import Rgb, check_rgb, normalise, resize, upload
 from .model.memory import give_back, memory_errors
 from .model.weights import CheckpointError, check_fetched
 
-#: An instance is drawn above this score: the default of transformers' own post-processing.
+#: Instances above this score are drawn: the default of transformers' post-processing.
 INSTANCE_SCORE = 0.3
 
 PROCESSOR_NAME = "processor_config.json"
 
 
 def load(directory: Path, device: torch.device, dtype: torch.dtype) -> Sam3Engine:
-    """The engine of a directory in transformers' layout, of SAM 3 alone or with its video tracker.
+    """Load a directory in transformers' layout: SAM 3 alone or with its video tracker.
 
     Raises:
-        InputError: it is none, or its weights do not fit.
+        InputError: it is not such a directory, or its weights do not fit.
     """
     return Sam3Engine(directory, device, dtype)
 
 
 def _model(directory: Path, dtype: torch.dtype) -> Sam3Model:
-    """The model with the directory's weights, none missing, left over, or of another shape."""
+    """The model with the directory's weights; none may be missing, unexpected or of another shape."""
     for path in directory.glob("*.safetensors"):
         check_fetched(path)
     try:
-        # Whatever the directory holds, nothing is fetched for it, and nothing in it is run.
+        # Whatever the directory holds, nothing is downloaded and none of its code is run.
         model, found = Sam3Model.from_pretrained(
             directory,
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # told below, with the others
+            ignore_mismatched_sizes=True,  # reported below, with the others
             output_loading_info=True,
         )
-    except Exception as error:  # transformers, safetensors and torch refuse in their ways
+    except Exception as error:  # transformers, safetensors and torch raise their own types
         raise InputError(f"{directory}: cannot be loaded as SAM 3: {one_line(error)}") from error
-    # What the files lack, transformers fills with random numbers.
+    # transformers would initialise missing weights randomly.
     problems = [f"missing {name}" for name in sorted(found["missing_keys"])]
     problems += [f"unexpected {name}" for name in sorted(found["unexpected_keys"])]
     problems += [
@@ -90,7 +90,7 @@ def _model(directory: Path, dtype: torch.dtype) -> Sam3Model:
 
 
 def _preprocessor(directory: Path) -> Any:
-    """The image processor's fields: in a file of their own, or in the whole processor's."""
+    """The image processor's fields, from their own file or from the whole processor's."""
     own = directory / PREPROCESSOR_NAME
     return (
         read_json(own) if own.exists() else read_json(directory / PROCESSOR_NAME)["image_processor"]
@@ -99,7 +99,7 @@ def _preprocessor(directory: Path) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Sam3Frame:
-    """One encoded picture; size: (height, width). Made by `Sam3Engine.encode`."""
+    """An encoded frame; size: (height, width). Made by `Sam3Engine.encode`."""
 
     engine: Sam3Engine
     size: tuple[int, int]
@@ -124,7 +124,7 @@ class Sam3Engine:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
             fields = _preprocessor(directory)
-        except Exception as error:  # the tokenizers' library raises nothing narrower
+        except Exception as error:  # the tokenizers library raises nothing narrower
             raise InputError(
                 f"{directory}: its tokenizer or preprocessing cannot be read: {one_line(error)}"
             ) from error
@@ -137,8 +137,8 @@ class Sam3Engine:
         words, rows = len(self._tokenizer), self.model.config.text_config.vocab_size
         if words > rows:
             raise InputError(
-                f"{directory}: its tokenizer has {words} words, and the weights have rows for {rows}: "
-                "files of two models"
+                f"{directory}: its tokenizer has {words} tokens, but its weights have rows for {rows}: "
+                "the files belong to different models"
             )
         self.model.to(device).eval()
         self.weights_hash = sha256(sorted(directory.glob("*.safetensors")))
@@ -169,16 +169,16 @@ class Sam3Engine:
         """One slot for each noun phrase; see `Segmenter.segment`.
 
         Raises:
-            InputError: joint is asked for: phrases are read one by one.
-            ExpressionError: empty or too long; its `faults` say which.
-            TypeError: `expressions` is one text.
+            InputError: `joint` is set: phrases are read one by one.
+            ExpressionError: expressions are empty or too long; its `faults` say which.
+            TypeError: `expressions` is a str.
         """
         if frame.engine is not self:
             raise ValueError("this frame was encoded by another engine; encode it with this one")
         check_listed(expressions)
         if joint:
             raise InputError(
-                f"{self.name} is asked for one thing at a time: it has no joint prompt"
+                f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
         own = self.rejection_threshold
         limits = thresholds_of(own if threshold is None else threshold, len(expressions))
@@ -193,11 +193,11 @@ class Sam3Engine:
     def ask(self, frame: Sam3Frame, text: str, *, threshold: float | None = None) -> Answer:
         """Refused: there is no language model."""
         raise ExpressionError(
-            "SAM 3 reads noun phrases and no free requests: send them as expressions, such as 'red mug'"
+            "SAM 3 reads noun phrases, not free-form text: send them as expressions, such as 'red mug'"
         )
 
     def release(self) -> None:
-        """Give unused device memory back."""
+        """Release unused device memory."""
         give_back(self.device)
 
     def _read(self, expressions: Sequence[str]) -> list[Tensor]:
@@ -225,11 +225,11 @@ class Sam3Engine:
         if rejected and not mask_rejected and np.isfinite(p_seg):
             return decided(expression, p_seg, True, frame.size)
         scores = output.pred_logits[0].float().sigmoid() * p_seg
-        # A phrase that is not there has no instance either; its mask is asked for, so the likeliest.
+        # A rejected phrase has no instance above the score; its mask was requested, so take the likeliest.
         chosen = scores == scores.max() if rejected else scores > INSTANCE_SCORE
         union = np.zeros(frame.size, bool)
         for mask in output.pred_masks[0][chosen][:, None].float().sigmoid():
-            # At the frame's size one by one, as transformers' post-processing enlarges them.
+            # Resized one by one, in the way of transformers' post-processing.
             drawn = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
             union |= drawn.cpu().numpy()
         drawn = Drawn(trimmed(union), float(scores.max()))

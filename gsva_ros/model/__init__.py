@@ -2,7 +2,7 @@
 
 import logging
 
-# Where torchao is installed, transformers imports it, and it tells of each GPU's library that this machine
+# If torchao is installed, transformers imports it, and it warns about every GPU library that this machine
 # cannot load.
 for name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(name).setLevel(logging.ERROR)

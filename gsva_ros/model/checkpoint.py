@@ -1,4 +1,4 @@
-"""Models from weights and back: converted directories, adapters on them, official weights."""
+"""Loading and saving models: converted directories, adapters on them, official weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ IGNORED_SUFFIXES = (".position_ids", ".rotary_emb.inv_freq")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with the prompt that its weights know, and the weights' SHA-256."""
+    """A model, the prompt that its weights were trained with, and the weights' SHA-256."""
 
     model: GSVA
     prompt: Prompt
@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def load_converted(directory: str | Path) -> Checkpoint:
-    """Load a directory that `save_pretrained` wrote, or an adapter (peft) on such a one.
+    """Load a directory that `save_pretrained` wrote, or an adapter (peft) on such a directory.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -82,19 +82,18 @@ def load_official(
     conversation: str = "llava_v1",
     lora_alpha: float = 16.0,
 ) -> Checkpoint:
-    """Load official GSVA weights by name.
+    """Load official GSVA weights, matched by parameter name.
 
     Args:
         llava: the LLaVA-layout directory (config.json, tokenizer.model) that GSVA was trained from.
-        weights: GSVA's state dict, a file or a directory of shards (`weights.read_state`), whole or
-            as saved from peft with LoRA beside it, which is merged; or an adapter's directory (peft),
-            which names the state dict that it belongs on and its own alpha.
-        vision_tower: the CLIP directory (config.json, preprocessor_config.json, and its weights
-            where the state dict lacks them).
-        sam: SAM's sizes where the weights' shapes do not say them (decoder_heads) or are to be
-            overruled.
+        weights: GSVA's state dict, a file or a directory of shards (`weights.read_state`), complete or
+            as saved from peft with separate LoRA factors, which are merged; or an adapter directory
+            (peft), which names its base state dict and its own alpha.
+        vision_tower: the CLIP directory (config.json, preprocessor_config.json, and the weights if the
+            state dict lacks them).
+        sam: SAM sizes that the weights' shapes do not determine (decoder_heads), or overrides.
         conversation: "llava_v1" or "llava_llama_2".
-        lora_alpha: LoRA's alpha; its rank is read off the weights.
+        lora_alpha: LoRA's alpha; its rank is taken from the weights.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -127,13 +126,13 @@ def official_config(
     conversation: str,
     state: dict[str, Tensor],
 ) -> GSVAConfig:
-    """The config of official weights: LLaVA's and CLIP's json files, and what the shapes say."""
+    """The config of official weights, from LLaVA's and CLIP's JSON files and the weights' shapes."""
     llm = _language(Path(llava) / CONFIG_NAME)
     clip_path = Path(vision_tower) / CONFIG_NAME
     clip = read_object(clip_path)
     clip = clip.get("vision_config", clip)
     if not isinstance(clip, dict):
-        raise CheckpointError(f"{clip_path}: its vision_config is no JSON object")
+        raise CheckpointError(f"{clip_path}: its vision_config is not a JSON object")
     preprocessor_path = Path(vision_tower) / PREPROCESSOR_NAME
     preprocessor = CLIP_PREPROCESSOR
     if preprocessor_path.exists():
@@ -141,7 +140,7 @@ def official_config(
     words = state.get("model.embed_tokens.weight")
     if words is None or words.dim() != 2:
         raise CheckpointError(
-            "the weights have no table model.embed_tokens.weight: not a GSVA state dict"
+            "the weights have no matrix model.embed_tokens.weight: this is not a GSVA state dict"
         )
     llm_names = (
         "hidden_size",
@@ -183,10 +182,10 @@ def official_config(
 
 
 def _language(path: Path) -> dict[str, Any]:
-    """LLaVA's config.json, as transformers 4 or 5 wrote it.
+    """LLaVA's config.json, as transformers 4 or 5 writes it.
 
     Raises:
-        CheckpointError: it asks for what these modules do not compute, and no weight would tell.
+        CheckpointError: it requires something not implemented here, which the weights would not reveal.
     """
     llm = read_object(path)
     rope = llm.get("rope_parameters") or llm.get("rope_scaling") or {}
@@ -198,16 +197,14 @@ def _language(path: Path) -> dict[str, Any]:
     }
     for name, (given, known) in asked.items():
         if given != known:
-            raise CheckpointError(
-                f"{path}: {name} is {given!r}, and only {known!r} is computed here"
-            )
+            raise CheckpointError(f"{path}: {name} is {given!r}; only {known!r} is supported")
     return llm | {k: v for k, v in rope.items() if k == "rope_theta"}
 
 
 def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
     """The family whose special tokens make the tokenizer as large as the embeddings, and their ids.
 
-    Training puts those that the tokenizer does not have yet behind its vocabulary.
+    Training appends those that the tokenizer lacks to its vocabulary.
     """
     pieces = read_pieces(llava / TOKENIZER_NAME)
     added = _added_tokens(llava)
@@ -220,18 +217,18 @@ def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
                 ids[token.value] = following
                 following += 1
         sizes[name] = following
-        # A token of another family that the tokenizer knows says that this is not its model.
+        # If the tokenizer has a token of another family, it is not this family's.
         foreign = {t.value for f in FAMILIES.values() for t in f.tokens if t not in family.tokens}
         if following == rows and not foreign & set(added):
             return name, {token: ids[token.value] for token in family.tokens}
     shown = ", ".join(f"{size} as {name}" for name, size in sizes.items())
     raise CheckpointError(
-        f"the weights have {rows} embedding rows, and the tokenizer in {llava} makes {shown}: weights of "
-        "LLaVA alone, or another tokenizer than they were trained with"
+        f"the weights have {rows} embedding rows, but the tokenizer in {llava} makes {shown}: these are "
+        "weights of LLaVA alone, or were trained with another tokenizer"
     )
 
 
-#: The files that say which tokens a tokenizer has behind its pieces, each in its own way.
+#: Files that list the tokens added after a tokenizer's pieces, with a parser for each format.
 ADDED_TOKENS: dict[str, Callable[[Any], dict[str, int]]] = {
     "added_tokens.json": lambda data: {str(name): int(number) for name, number in data.items()},
     "tokenizer_config.json": lambda data: {
@@ -245,7 +242,7 @@ ADDED_TOKENS: dict[str, Callable[[Any], dict[str, int]]] = {
 
 
 def _added_tokens(llava: Path) -> dict[str, int]:
-    """Tokens that the tokenizer has behind its pieces, from whichever files say so, and all agree."""
+    """The tokens added after the tokenizer's pieces, from all files that list them; they must agree."""
     ids: dict[str, int] = {}
     for name, tokens in ADDED_TOKENS.items():
         path = llava / name
@@ -261,8 +258,8 @@ def _added_tokens(llava: Path) -> dict[str, int]:
         for token, number in found.items():
             if ids.setdefault(token, number) != number:
                 raise CheckpointError(
-                    f"{path} gives {token} the id {number}, and another file beside it {ids[token]}: "
-                    "files of two tokenizers; copy them from one"
+                    f"{path} gives {token} the id {number}, but another file next to it {ids[token]}: "
+                    "these are files of two tokenizers; copy all from one"
                 )
     return ids
 
@@ -294,19 +291,19 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
     """Write official weights as a directory that `load_converted` reads; see `load_official`.
 
     Raises:
-        InputError: the directory cannot be written, or is one of those that are read.
+        InputError: the directory cannot be written, or is one of the inputs.
     """
     to = Path(directory)
     read = (llava, official["vision_tower"], official["weights"])
     if to.resolve() in [Path(place).resolve() for place in read]:
-        raise InputError(f"{to} is read, and its own files would be overwritten: choose another")
+        raise InputError(f"{to} is an input, whose files would be overwritten: choose another")
     check_writable(to / CONFIG_NAME)
     checkpoint = load_official(llava, **official)
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
 
 
 def _base(directory: Path, name: str) -> Path:
-    """An adapter's base: a bundled name, or a path as named, from here or from beside the adapter."""
+    """An adapter's base: a bundled name, or a path relative to the working directory or the adapter's."""
     for place in (name, directory / name):
         if Path(place).is_file():
             return Path(place)
@@ -315,16 +312,16 @@ def _base(directory: Path, name: str) -> Path:
         except FileNotFoundError:
             continue
     raise CheckpointError(
-        f"{directory} is an adapter on {name!r}, which is neither bundled nor a path here: put its "
+        f"{directory} is an adapter for {name!r}, which is neither bundled nor a path here: put the "
         "base there, or change base_model_name_or_path in adapter_config.json"
     )
 
 
 def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
-    """A model with these weights, none missing, left over, or of another shape.
+    """A model with these weights; none may be missing, unexpected or of another shape.
 
-    The model is made without memory of its own and takes over the tensors, so that loading a large
-    one needs no second copy.
+    The model is created on the meta device and takes over the tensors, so that no second copy of a large
+    one is needed.
     """
     _check_memory(config)
     try:
@@ -332,9 +329,9 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
             model = GSVA(config)
     except (
         Exception
-    ) as error:  # transformers and segment-anything refuse combinations in their ways
+    ) as error:  # transformers and segment-anything raise various types for invalid sizes
         raise CheckpointError(
-            f"{config.source}: no model can be made of these sizes: {one_line(error)}"
+            f"{config.source}: no model can be built with these sizes: {one_line(error)}"
         ) from error
     wanted = model.state_dict()
     state = {k: v for k, v in state.items() if not k.endswith(IGNORED_SUFFIXES)}
@@ -355,7 +352,7 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With copies of tensors that stand under several names, as tied weights do in a torch file."""
+    """Copy tensors that occur under several names, as tied weights do in a torch file."""
     seen: set[int] = set()
     apart = {}
     for name, value in state.items():
@@ -365,7 +362,7 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unfit(value: Tensor) -> str:
-    """Why a tensor cannot be a weight; "": it can."""
+    """Why a tensor cannot be a weight; "" if it can."""
     if not value.is_floating_point():
         return f"is {str(value.dtype).removeprefix('torch.')}; weights are floating-point numbers"
     if not value.sum(dtype=torch.float32).isfinite() and not value.isfinite().all():
@@ -374,18 +371,18 @@ def unfit(value: Tensor) -> str:
 
 
 def _check_memory(config: GSVAConfig) -> None:
-    """See that a model of these sizes fits the machine, before it is made."""
-    needed = 2 * parameters(config.llm, config.clip, config.sam)  # 16 bits a weight at the least
+    """Check that a model of these sizes fits into this machine's memory, before it is created."""
+    needed = 2 * parameters(config.llm, config.clip, config.sam)  # at least 16 bits per weight
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available:
         raise CheckpointError(
             f"{config.source}: num_hidden_layers and the other sizes make a model of at least "
-            f"{needed / 2**30:.0f} GiB, and this machine has {available / 2**30:.0f} GiB of memory"
+            f"{needed / 2**30:.0f} GiB, but this machine has {available / 2**30:.0f} GiB of memory"
         )
 
 
 def sha256(paths: list[Path]) -> str:
-    """Of the files' contents, one behind another."""
+    """SHA-256 of the files' contents, concatenated."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

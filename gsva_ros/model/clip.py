@@ -15,10 +15,10 @@ from .images import STEMS, Rgb, check_rgb, normalise, resize
 
 
 class ClipPreprocessor:
-    """CLIPImageProcessor's steps (transformers 4, the PIL one), from its json's fields.
+    """The steps of CLIPImageProcessor (transformers 4, the PIL version), configured by its JSON fields.
 
     Source: transformers 4.44 `CLIPImageProcessor.preprocess`. A `size` of {"height", "width"}
-    squashes the frame to that size; {"shortest_edge"} keeps its aspect for the centre crop.
+    squashes the frame to that size; {"shortest_edge"} keeps its aspect ratio for the centre crop.
     """
 
     def __init__(self, fields: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ class ClipPreprocessor:
         self.std = np.asarray(fields["image_std"], np.float32)
 
     def __call__(self, rgb: Rgb | Tensor) -> Tensor:
-        """Uint8 frame (H, W, 3) to pixel_values, float32 [3, S, S], where the frame is."""
+        """Uint8 frame (H, W, 3) to pixel_values, float32 [3, S, S], on the frame's device."""
         if not isinstance(rgb, Tensor):
             rgb = check_rgb(rgb)
         if self.fields.get("do_resize", True):

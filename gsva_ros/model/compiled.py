@@ -1,4 +1,4 @@
-"""torch.compile where it is asked for, and what there was before where it fails."""
+"""torch.compile on request, with the uncompiled function as fallback."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ log = logging.getLogger(__name__)
 
 
 class Compiled:
-    """A function of tensors, compiled at its first call; plain, and a line in the log, where that fails."""
+    """A function of tensors, compiled at its first call; if that fails, it logs it and runs uncompiled."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._plain, self._name = function, name
         self._fast: Callable[..., Any] | None = torch.compile(function, dynamic=False)
 
     def __call__(self, *given: Any) -> Any:
-        """What the function gives."""
+        """The function's result."""
         if self._fast is not None:
             try:
                 return self._fast(*given)
             except (MemoryError, torch.OutOfMemoryError):
                 raise
-            except Exception as error:  # the compiler's, the C++ compiler's and Triton's own
+            except Exception as error:  # of torch.compile, the C++ compiler or Triton
                 log.warning("%s runs uncompiled: %s", self._name, one_line(error))
                 self._fast = None
         return self._plain(*given)

@@ -1,4 +1,4 @@
-"""The sizes and conventions of one GSVA model; `config.json` of a converted directory."""
+"""Sizes and conventions of a GSVA model: `config.json` of a converted directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import schema
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
 
-# segment-anything's own figures, for what a config or a set of weights leaves unsaid.
+# segment-anything's values, for keys that a config or a set of weights leaves out.
 SAM_DEFAULTS: dict[str, Any] = {
     "prompt_embed_dim": 256,
     "decoder_mlp_dim": 2048,
@@ -22,7 +22,7 @@ SAM_DEFAULTS: dict[str, Any] = {
     "mask_in_chans": 16,
     "mlp_ratio": 4,
 }
-# The defaults of transformers' CLIPImageProcessor, which are openai/clip-vit-large-patch14's.
+# Defaults of transformers' CLIPImageProcessor: those of openai/clip-vit-large-patch14.
 CLIP_PREPROCESSOR: dict[str, Any] = {
     "do_resize": True,
     "size": {"shortest_edge": 224},
@@ -40,37 +40,38 @@ CLIP_PREPROCESSOR: dict[str, Any] = {
 
 @dataclass
 class GSVAConfig:
-    """Everything that fixes a GSVA model apart from its weights and its tokenizer.
+    """Everything that defines a GSVA model except its weights and its tokenizer.
 
     Attributes:
         llm: keyword arguments of `transformers.LlamaConfig`.
         clip: keyword arguments of `transformers.CLIPVisionConfig`, and optionally `stem`: "patch"
-            (the default, one strided convolution), or a departure: "conv" (several small ones) or
-            "efficientnet-lite0" (those beside a frozen pre-trained backbone).
+            (the default, one strided convolution), or a departure from GSVA: "conv" (several small
+            convolutions) or "efficientnet-lite0" (those, and a frozen pre-trained backbone).
         sam: image_size, patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size,
             prompt_embed_dim, decoder_mlp_dim, decoder_heads, mask_in_chans,
-            mlp_ratio, iou_head_hidden_dim, `stem`, and `squash` (a departure: the frame fills the square).
+            mlp_ratio, iou_head_hidden_dim, `stem`, and `squash` (a departure: the frame is stretched to
+            the square instead of padded).
         family: a row of `families.FAMILIES`.
         seg_token_id, rej_token_id (None: the family has none), im_start_token_id, im_end_token_id:
-            ids behind the text vocabulary.
+            ids after the text vocabulary.
         conversation: name of a template in `prompt.CONVERSATIONS`.
         select_layer: index into the vision tower's hidden states (-2: second to last layer).
         use_im_start_end: whether <im_start> and <im_end> enclose the image tokens.
-        preprocessor: the fields of CLIPImageProcessor's preprocessor_config.json; what it leaves out, as
-            OpenAI's own files do, is filled with that class's defaults.
+        preprocessor: the fields of CLIPImageProcessor's preprocessor_config.json; those it leaves out, as
+            OpenAI's own files do, get that class's defaults.
         image_token_norm: a departure from GSVA: LayerNorm on the CLIP tokens before the projector.
         image_token_position: a departure: a learned position embedding on the image tokens.
-        slot_temperature: what the scores of [SEG] and [REJ] are divided by before they become p_seg.
-        slot_bias: what is added to the score of [SEG] after that.
-        rejection_threshold: the engine takes a slot for [SEG] when p_seg is at least this.
-        part_confidence: a departure: separate parts of a mask stay where their highest logit is at least
-            this share of the whole mask's (`mask_parts.sure_parts`); 0: all stay.
-        refiner: a departure: widths of the network that draws masks anew by the frame's pixels
+        slot_temperature: divides the logits of [SEG] and [REJ] before the softmax that gives p_seg.
+        slot_bias: added to the logit of [SEG] after that division.
+        rejection_threshold: the engine decides a slot as [SEG] if p_seg is at least this.
+        part_confidence: a departure: a separate part of a mask is kept if its highest logit is at least
+            this fraction of the whole mask's (`mask_parts.sure_parts`); 0: all are kept.
+        refiner: a departure: widths of the network that redraws masks from the frame's pixels
             (`refiner.Refiner`); None: masks are the decoder's.
-        source: the file it was read from, for errors.
+        source: the file it was read from, for error messages.
 
     Raises:
-        InputError: a value that no model can have; names the source and the key.
+        InputError: an impossible value; names the source and the key.
     """
 
     llm: dict[str, Any]
@@ -105,8 +106,8 @@ class GSVAConfig:
                 "as the frame is" if fields.made is None else f"{fields.made[0]}x{fields.made[1]}"
             )
             raise InputError(
-                f"{self.source}: clip.image_size is {side}, and its preprocessor makes pictures {made}: "
-                f"give the {PREPROCESSOR_NAME} that belongs to it"
+                f"{self.source}: clip.image_size is {side}, but its preprocessor makes pictures {made}: "
+                f"use the {PREPROCESSOR_NAME} that belongs to this model"
             )
 
     @property
@@ -116,21 +117,21 @@ class GSVAConfig:
 
     @property
     def patch_grid(self) -> int:
-        """CLIP's patches along each side of a picture."""
+        """CLIP's patches along each side of the image."""
         return int(self.clip["image_size"] // self.clip["patch_size"])
 
     @property
     def sam_grid(self) -> int:
-        """SAM's patches along each side of its padded square."""
+        """SAM's patches along each side of its square input."""
         return int(self.sam["image_size"] // self.sam["patch_size"])
 
     @property
     def image_tokens(self) -> int:
-        """How many tokens one image takes in the prompt."""
+        """Number of tokens of an image in the prompt."""
         return self.patch_grid**2
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, without the preprocessor, which has a file of its own."""
+        """The contents of config.json; the preprocessor has a file of its own."""
         data = dataclasses.asdict(self)
         del data["preprocessor"], data["source"]
         return {"model_type": "gsva", **data}
@@ -146,13 +147,13 @@ class GSVAConfig:
 
         Raises:
             FileNotFoundError: there is no config.json.
-            InputError: config.json is not a GSVA's, or holds what it may not; names file and key.
+            InputError: config.json is not a GSVA model's, or is invalid; names file and key.
         """
         path = Path(directory) / CONFIG_NAME
         if not path.exists():
             raise FileNotFoundError(
-                f"{directory} is no model's folder: there is no {CONFIG_NAME} in it; name one that "
-                "`gsva convert` or `gsva train` wrote, or a bundled model"
+                f"{directory} is not a model directory: it has no {CONFIG_NAME}; give one that "
+                "`gsva convert` or `gsva train` wrote, or a bundled model's name"
             )
         data = read_json(path)
         if not isinstance(data, dict) or data.get("model_type") != "gsva":
@@ -169,30 +170,30 @@ class GSVAConfig:
 
 
 def _completed(preprocessor: Any) -> Any:
-    """Its fields with defaults for those left out or null; what is no object, as it is."""
+    """Add defaults for fields that are missing or null; anything but an object is returned unchanged."""
     if not isinstance(preprocessor, dict):
         return preprocessor
     return CLIP_PREPROCESSOR | {k: v for k, v in preprocessor.items() if v is not None}
 
 
 def model_type(directory: Path) -> str:
-    """What a model directory's config.json says that it is; "" where it says nothing."""
+    """The model_type in a directory's config.json; "" if there is none."""
     path = directory / CONFIG_NAME
     data = read_json(path) if path.is_file() else {}
     return str(data.get("model_type", "")) if isinstance(data, dict) else ""
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file of a model's directory; InputError where it is none."""
+    """Parse a JSON file of a model directory; InputError if it is not valid JSON."""
     try:
         return json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:  # of text, JSON, or a number too long to read
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too long a number
         raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file of a model's directory that holds an object; InputError where it does not."""
+    """Parse a JSON file of a model directory; InputError unless it holds an object."""
     data = read_json(path)
     if not isinstance(data, dict):
-        raise InputError(f"{path}: holds no JSON object ({{...}}): is it another file?")
+        raise InputError(f"{path}: is not a JSON object ({{...}}): is it the wrong file?")
     return data

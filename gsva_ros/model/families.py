@@ -1,7 +1,7 @@
-"""Families of models that share these modules: what they are asked, and what they can answer.
+"""Model families that share these modules: how they are prompted, and what they can answer.
 
 A family is a row of FAMILIES. Sources: the official GSVA (LeapLabTHU/GSVA at 618dc79) and LISA
-(dvlab-research/LISA at 3cb2d43), whose weights know these words.
+(dvlab-research/LISA at 3cb2d43); their weights were trained on this wording.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .tokenizer import Part, Special
 
-#: A conversation's own question, expressions and which of them are rejected, to question and answer.
+#: The template's question, the expressions, and whether each is rejected, to a question and its answer.
 Turn = Callable[[str, Sequence[str], Sequence[bool]], tuple[str, list[Part]]]
 
 
@@ -20,11 +20,12 @@ class Family:
     """How a model is asked for masks, and how it answers.
 
     Attributes:
-        tokens: its special tokens, in the order in which training put them behind the vocabulary.
-        rejects: whether a slot is decided between [SEG] and [REJ]; else it is [SEG], always, and an empty
-            mask is the only no.
-        joint: whether several expressions can stand in one conversation.
-        turn: the words around expressions. The state before a slot decides it and prompts its mask.
+        tokens: its special tokens, in the order in which training appended them to the vocabulary.
+        rejects: whether a slot is decided between [SEG] and [REJ]; if not, it is always [SEG], and only an
+            empty mask can reject.
+        joint: whether one conversation can ask for several expressions.
+        turn: builds the text around expressions. The hidden state before a slot token decides the slot and
+            prompts its mask.
     """
 
     tokens: tuple[Special, ...]
@@ -44,10 +45,10 @@ def _gsva_turn(
 
 
 def region_turn(query: str, sentence: bool) -> tuple[str, list[Part]]:
-    """One region asked for, as both official evaluations do on ReasonSeg.
+    """A question for one region, as both official evaluations word it on ReasonSeg, and its answer.
 
     Args:
-        sentence: the query is asked as it stands; else it is a phrase that names the region.
+        sentence: the query is a complete sentence, used unchanged; else it is a phrase naming the region.
     """
     asked = query if sentence else f"What is {query} in this image?"
     return f"\n {asked} Please output segmentation mask.", [Special.SEG]
@@ -56,7 +57,7 @@ def region_turn(query: str, sentence: bool) -> tuple[str, list[Part]]:
 def _lisa_turn(
     question: str, expressions: Sequence[str], rejected: Sequence[bool]
 ) -> tuple[str, list[Part]]:
-    """A phrase is asked for by what it is, a sentence as it stands; `question` is GSVA's, not used."""
+    """As `region_turn`: text ending in ? . or ! is a sentence. `question` is GSVA's and not used."""
     (expression,) = expressions
     asked, answer = region_turn(expression, expression.endswith(("?", ".", "!")))
     return asked, [*answer, "."]

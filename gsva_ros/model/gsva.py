@@ -1,7 +1,7 @@
-"""GSVA: a Llama that writes [SEG] and [REJ], CLIP to see with, SAM to draw with.
+"""GSVA: a Llama that generates [SEG] and [REJ], a CLIP vision tower, and SAM for the masks.
 
 Source: "GSVA: Generalized Segmentation via Multimodal Large Language Models", CVPR 2024, and its
-official implementation (LeapLabTHU/GSVA), whose weight names these modules keep.
+official implementation (LeapLabTHU/GSVA). Modules keep the official weight names.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .sam import VisualModel
 
 @dataclass
 class LanguageOutput:
-    """What one pass of the language model gives.
+    """Hidden states from one forward pass of the language model.
 
-    hidden_last [B, T, D] is after the final norm; hidden_layers, where asked for, the embeddings
-    and each layer's output, [B, T, D].
+    hidden_last: [B, T, D], after the final norm. hidden_layers: if requested, the embeddings and
+    each layer's output, [B, T, D].
     """
 
     hidden_last: Tensor
@@ -33,7 +33,7 @@ class LanguageOutput:
 
 
 class GSVAModel(LlamaModel):
-    """Llama with the other parts beside its layers, as the official state dict names them."""
+    """LlamaModel with GSVA's other modules as attributes, named as in the official state dict."""
 
     def __init__(self, config: GSVAConfig) -> None:
         llama = LlamaConfig(**config.llm)
@@ -69,16 +69,16 @@ class GSVA(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.lm_head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are stored in."""
+        """Dtype of the weights."""
         return self.lm_head.weight.dtype
 
     def make_buffers(self) -> None:
-        """Compute what no checkpoint holds, in a model that was made on the meta device."""
+        """Compute the buffers that checkpoints omit, for a model created on the meta device."""
         self.model.rotary_emb = LlamaRotaryEmbedding(self.model.config)
         embeddings = self.model.vision_tower.vision_tower.vision_model.embeddings
         embeddings.position_ids = torch.arange(embeddings.num_positions)[None]
@@ -92,7 +92,7 @@ class GSVA(nn.Module):
         """clip_tokens [B, N, Cv] to image_tokens [B, N, D], in the language model's space.
 
         Args:
-            places: add the image tokens' positions, where the model has some.
+            places: add the image tokens' position embeddings, if the model has them.
         """
         if self.model.mm_norm is not None:
             clip_tokens = self.model.mm_norm(clip_tokens)
@@ -122,9 +122,9 @@ class GSVA(nn.Module):
 
         Args:
             inputs_embeds: [B, T, D].
-            attention_mask: None (causal), bool [B, T] (False: padding; causal besides), or
-                additive float [B, 1, T, T], which says everything itself.
-            position_ids: int64 [B, T]; 0, 1, 2 and so on where None.
+            attention_mask: None (causal), bool [B, T] (False marks padding; also causal), or
+                additive float [B, 1, T, T], the complete mask.
+            position_ids: int64 [B, T]; None: 0, 1, 2, ...
             hidden_layers: also return every layer's output.
         """
         output = self.model(

@@ -1,8 +1,8 @@
-"""What the C library does with memory that tensors on a CPU no longer need.
+"""How glibc's malloc treats the memory of freed CPU tensors.
 
-glibc gives large blocks back to the system and asks for fresh pages at the next call, each by a fault. Of
-a frame's time that is a tenth, of sixteen masks' a quarter; a step of training can spend more on it than on
-its arithmetic. See mallopt(3).
+By default glibc returns large blocks to the system and gets fresh pages, one page fault each, at the next
+allocation. That takes a tenth of a frame's time and a quarter of sixteen masks' time; a training step can
+spend more on it than on arithmetic. See mallopt(3).
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from __future__ import annotations
 import ctypes
 import os
 
-#: mallopt(3)'s numbers, and the variables by which a user decides the same.
+#: Parameter numbers of mallopt(3), and the environment variables that set the same.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 DECIDED_BY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-#: Bytes: blocks up to this size are kept (older glibc takes no more), and so much of what is free.
+#: Bytes: the largest block that is kept (older glibc accepts no more), and how much free memory is kept.
 LARGEST, KEPT = 32 << 20, 128 << 20
 
 
-_whole = False  # whether all of it is kept, which a later, smaller wish does not undo
+_whole = False  # whether all memory is kept; a later call with whole=False does not undo it
 
 
 def keep_freed(whole: bool = False) -> bool:
-    """Let this process keep freed memory for what is computed next; whether that is so now.
+    """Let this process keep freed memory for reuse; returns whether it does.
 
-    It is not where the C library is not glibc, nor where the environment says otherwise.
+    It does not if the C library is not glibc, or if the environment sets one of `DECIDED_BY`.
 
     Args:
-        whole: keep all of it, as a process may that does the same for hours; else up to `KEPT`.
+        whole: keep all freed memory, for a process that repeats the same work for hours; else up to `KEPT`.
     """
     global _whole
     if any(name in os.environ for name in DECIDED_BY):
@@ -37,5 +37,6 @@ def keep_freed(whole: bool = False) -> bool:
         return False
     _whole = _whole or whole
     if _whole:
-        return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))  # none mapped; never
+        # No block is mapped on its own, and the heap is never trimmed.
+        return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, KEPT))

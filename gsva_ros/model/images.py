@@ -1,4 +1,4 @@
-"""What the vision inputs share: checked frames, resizing, normalising, and the convolutional stem."""
+"""Shared by both vision towers: frame checks, resizing, normalisation, and the convolutional stems."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_rgb(rgb: object) -> Rgb:
 
 
 def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
-    """The frame for preprocessing on `device`: itself for a CPU, else its bytes there, sent once."""
+    """The frame for preprocessing on `device`: unchanged for a CPU, else copied to the device once."""
     if device.type == "cpu":
         return rgb
     staged = torch.empty(rgb.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
@@ -47,16 +47,16 @@ def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
 
 
 def blank(shape: tuple[int, ...], beside: Rgb | Tensor) -> Tensor:
-    """Float32 zeros where the frame `beside` is; on a CPU by numpy, as in `normalise`."""
+    """Float32 zeros on the device of the frame `beside`; on a CPU by numpy, as in `normalise`."""
     if isinstance(beside, Tensor):
         return torch.zeros(shape, device=beside.device)
     return torch.from_numpy(np.zeros(shape, np.float32))
 
 
 def resize(rgb: Rgb | Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:
-    """uint8 [H, W, 3] to uint8 [height, width, 3] as PIL does, which both official preprocessings use.
+    """Resize uint8 [H, W, 3] to uint8 [height, width, 3] like PIL, which both official preprocessings use.
 
-    An array is resized by PIL itself, a tensor on its device, with equal bits.
+    An array is resized by PIL itself, a tensor on its device, bit for bit the same.
     """
     if isinstance(rgb, Tensor):
         if columns_first(rgb.shape[0], rgb.shape[1], method):
@@ -74,7 +74,7 @@ def resize_normalised(
     mean: NDArray[np.float32],
     std: NDArray[np.float32],
 ) -> None:
-    """`resize` uint8 [H, W, 3] to float32 `pixels` [height, width, 3], and `normalise` it there."""
+    """`resize` uint8 [H, W, 3] into float32 `pixels` [height, width, 3], and `normalise` in place."""
     height, width, _ = pixels.shape
     if isinstance(rgb, Tensor):
         normalise(pixels.copy_(resize(rgb, height, width, method)), mean, std)
@@ -88,13 +88,13 @@ def resize_normalised(
 
 
 def normalise(pixels: Tensor, mean: NDArray[np.float32], std: NDArray[np.float32]) -> None:
-    """(pixels - mean) / std of float32 pixels [H, W, 3], each channel with its own, in place.
+    """(pixels - mean) / std per channel of float32 pixels [H, W, 3], in place.
 
-    On a CPU by numpy, in the calling thread: torch would wake its other threads for a millisecond's work,
+    On a CPU by numpy in the calling thread: torch would wake its thread pool for a millisecond of work,
     which can take ten.
     """
     height, width, _ = pixels.shape
-    rows = pixels.view(height, -1)  # long rows: slow over an innermost dimension of 3
+    rows = pixels.view(height, -1)  # broadcasting over an innermost dimension of 3 is slow
     means, deviations = np.tile(mean, width), np.tile(std, width)
     if rows.is_cpu:
         values = rows.numpy()
@@ -106,11 +106,11 @@ def normalise(pixels: Tensor, mean: NDArray[np.float32], std: NDArray[np.float32
 
 
 class ConvStem(nn.Module):
-    """Patches by stride-2 convolutions instead of one large one (gsva-mini's departure).
+    """Patch embedding by stride-2 convolutions instead of one large one (a departure of gsva-mini).
 
     Several 3x3 convolutions with GELU, widths doubling from 32 up to `embed_dim`, then a 1x1
     convolution. Maps [B, 3, H, W] to [B, embed_dim, H / stride, W / stride], or to
-    [B, H / stride, W / stride, embed_dim] with `channels_last`, as SAM's encoder wants it.
+    [B, H / stride, W / stride, embed_dim] with `channels_last`, the layout of SAM's encoder.
     """
 
     def __init__(self, embed_dim: int, stride: int, channels_last: bool = False) -> None:
@@ -118,7 +118,7 @@ class ConvStem(nn.Module):
         stages = int(math.log2(stride))
         if 2**stages != stride:
             raise ValueError(
-                f"a convolutional stem needs a patch size of a power of two, not {stride}"
+                f"a convolutional stem needs a patch size that is a power of two, not {stride}"
             )
         widths = [3] + [min(32 * 2**i, embed_dim) for i in range(stages)]
         self.stages = nn.Sequential(*self._layers(widths))
@@ -138,18 +138,18 @@ class ConvStem(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Embed the patches of `pixels`."""
-        # Channels last: the backward pass of a bfloat16 convolution takes half the time on a CPU.
+        # channels_last halves the time of a bfloat16 convolution's backward pass on a CPU.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         x: Tensor = self.proj(self.stages(pixels))
         return x.permute(0, 2, 3, 1) if self.channels_last else x
 
 
 class PretrainedStem(nn.Module):
-    """Patches of a frozen backbone's features and of a convolutional stem beside them (a departure).
+    """Patch embedding from a frozen backbone's features plus a convolutional stem (a departure).
 
-    The backbone knows things and textures, the stem learns fine edges and colours. Each scale is
-    normalised, brought to the patches' grid and projected; the sum is the embedding. Pixels are normalised
-    as ImageNet's are, and their sides are multiples of 32. Shapes as in `ConvStem`.
+    The backbone provides objects and textures; the stem learns fine edges and colours. Each feature scale
+    is normalised, resampled to the patch grid and projected; the sum is the embedding. Pixels must be
+    normalised with ImageNet's values, and their sides multiples of 32. Shapes as in `ConvStem`.
     """
 
     def __init__(self, embed_dim: int, stride: int, channels_last: bool = False) -> None:
@@ -165,7 +165,7 @@ class PretrainedStem(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """A weight of it: transformers reads the input dtype from it."""
+        """The convolutional stem's weight: transformers reads the input dtype from it."""
         return self.fine.weight
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -191,12 +191,12 @@ class PretrainedStem(nn.Module):
 
 
 def pretrained_stems(model: nn.Module) -> list[PretrainedStem]:
-    """The stems of a model's towers that stand on a backbone."""
+    """The stems of a model's towers that use a backbone."""
     return [module for module in model.modules() if isinstance(module, PretrainedStem)]
 
 
 def share_backbone(model: nn.Module) -> None:
-    """Let the stems of a model's towers look through one backbone."""
+    """Let the stems of a model's towers share one backbone."""
     stems = pretrained_stems(model)
     if len(stems) > 1:
         glance = Glance(stems[0].backbone)
@@ -204,7 +204,7 @@ def share_backbone(model: nn.Module) -> None:
             stem.backbone = glance
 
 
-#: Ways to make patch embeddings, by their name in a config. "patch": one strided convolution.
+#: Patch embeddings by their name in a config, except "patch": one strided convolution.
 STEMS: dict[str, type[ConvStem] | type[PretrainedStem]] = {
     "conv": ConvStem,
     "efficientnet-lite0": PretrainedStem,

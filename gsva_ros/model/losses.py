@@ -16,7 +16,7 @@ CE_WEIGHT, BCE_WEIGHT, DICE_WEIGHT = 1.0, 2.0, 0.5
 def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Next-token cross-entropy: logits [B, T, V] at t predict labels int64 [B, T] at t + 1.
 
-    0 where no label is learnt, as of a question that is cut off before its answer.
+    0 if all labels are IGNORE, as when a sequence is truncated before its answer.
     """
     told, labels = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
     if (labels == IGNORE).all():
@@ -25,7 +25,7 @@ def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def sigmoid_bce_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
-    """Binary cross-entropy of masks [K, H, W], mean over pixels, sum over masks by `count`."""
+    """Binary cross-entropy of masks [K, H, W]: mean over pixels, sum over masks divided by `count`."""
     loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     return loss.flatten(1).mean(1).sum() / (count + 1e-8)
 
@@ -43,7 +43,7 @@ def dice_loss(
 
 @dataclass
 class GSVALoss:
-    """The weighted terms; `mask` is bce + dice, `total` is everything."""
+    """The weighted loss terms."""
 
     ce: Tensor
     mask_bce: Tensor
@@ -51,22 +51,22 @@ class GSVALoss:
 
     @property
     def mask(self) -> Tensor:
-        """The mask terms together."""
+        """mask_bce + mask_dice."""
         return self.mask_bce + self.mask_dice
 
     @property
     def total(self) -> Tensor:
-        """What is minimised."""
+        """The loss to minimise: ce + mask."""
         return self.ce + self.mask
 
 
 def gsva_loss(
     logits: Tensor, labels: Tensor, pred_masks: Sequence[Tensor], gt_masks: Sequence[Tensor]
 ) -> GSVALoss:
-    """1.0 cross-entropy + 2.0 BCE + 0.5 dice, the mask terms averaged over all masks of the batch.
+    """1.0 cross-entropy + 2.0 BCE + 0.5 dice; the mask terms are averaged over all masks of the batch.
 
     Args:
-        logits: [B, T, V]. labels: int64 [B, T], IGNORE where nothing is learnt.
+        logits: [B, T, V]. labels: int64 [B, T], IGNORE where no loss is computed.
         pred_masks: for each image, mask logits [K, H, W], all zero at rejected slots.
         gt_masks: for each image, float masks [K, H, W].
     """
@@ -84,7 +84,7 @@ def gsva_loss(
 
 
 def place_masks(pred_masks: Tensor, slots_seg: Tensor) -> Tensor:
-    """Masks of the [SEG] slots [S, H, W] among all slots [K, H, W], zero at the [REJ] ones.
+    """Scatter masks of the [SEG] slots [S, H, W] to all slots [K, H, W], zero at [REJ] slots.
 
     slots_seg: bool [K] with S True.
     """

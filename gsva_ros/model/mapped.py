@@ -1,4 +1,4 @@
-"""Weights that lie mapped in their file: their pages are given back once they are held in another form."""
+"""Memory-mapped weights: releasing their pages once the weights were converted or moved."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 
 from torch import Tensor
 
-#: Linux's advice to take pages out of memory. Nothing is lost by it: what is not a file's stays.
+#: Linux's madvise(2) flag to reclaim pages. No data is lost: pages without a file are not discarded.
 MADV_PAGEOUT = 21
 
 
 def drop_pages(tensor: Tensor) -> None:
-    """Let a contiguous CPU tensor's pages go, as far as a file has them; elsewhere nothing happens."""
+    """Release the file-backed pages of a contiguous CPU tensor; does nothing outside Linux."""
     if sys.platform != "linux" or tensor.device.type != "cpu":
         return
     start, page = tensor.data_ptr(), mmap.PAGESIZE

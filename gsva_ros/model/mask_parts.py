@@ -1,8 +1,8 @@
-"""The separate parts of a mask: which of them the decoder is sure of.
+"""Removes separate parts of a mask that the decoder is unsure of.
 
-A small decoder leaves specks on things that look like the one it masks: hardly above zero, far from it,
-and a box or a cloud of points that holds them is far too large. As in thresholding with hysteresis
-(Canny, 1986), a part stays where some of it is sure enough; the rest needs to be above zero only.
+A small decoder leaves specks on things that resemble the masked one: barely above zero and far away, they
+make bounding boxes and point clouds far too large. As in hysteresis thresholding (Canny, 1986), a part is
+kept if some of its logits are high enough; the rest of it only has to be above zero.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 
 def sure_parts(low_res_mask: Tensor, share: float) -> Tensor:
-    """Logits [h, w] of a mask, its faint parts set to zero, which is no mask.
+    """Logits [h, w] of a mask, with faint parts set to zero, outside the mask.
 
     Args:
-        share: the 8-connected parts above zero whose highest logit is below this share of the highest of
-            all are faint; 0: none are.
+        share: an 8-connected part above zero is faint if its highest logit is below this fraction of the
+            mask's highest; 0: none are.
     """
     if not share:
         return low_res_mask
     logits = low_res_mask.float().cpu().numpy()
     count, found = cv2.connectedComponents((logits > 0).astype(np.uint8))
-    if count <= 2:  # the ground and one part
+    if count <= 2:  # the background and one part
         return low_res_mask
     inside = found > 0
     highest = np.zeros(count, logits.dtype)

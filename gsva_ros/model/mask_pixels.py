@@ -1,8 +1,8 @@
-"""Low-resolution mask logits to the pixels of a frame, computed only where a mask can be.
+"""Low-resolution mask logits to full-resolution masks, computed only where the mask can be positive.
 
-Bringing a mask to the frame's size (`sam.postprocess_masks`) is linear and separable, so it is a product
-with one matrix from each side; and where no logit around a pixel is positive, the pixel is not either. So a
-small thing on a large frame costs little, and no whole frame of logits is ever made.
+Resizing a mask to the frame (`sam.postprocess_masks`) is linear and separable: a product with one matrix
+from each side. A pixel can only be positive if one of the logits it is interpolated from is. So a small
+object in a large frame is cheap, and a full frame of logits is never computed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from ..masks import Pixels, trimmed
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of the way from logits to pixels.
+    """The interpolation from logits to pixels along one axis.
 
-    weights [N, n]: of n logits in each of N pixels. pixels [n, 2], logits [N, 2]: from the first to behind
-    the last pixel that a logit has weight in (none where it is padding), and the reverse.
+    weights: [N, n], of n logits in each of N pixels. pixels: [n, 2], the range [first, end) of pixels that
+    a logit contributes to (empty for padding). logits: [N, 2], the range of logits that contribute to a
+    pixel.
     """
 
     weights: Tensor
@@ -33,12 +34,12 @@ class Axis:
 
     @classmethod
     def of(cls, weights: Tensor, device: torch.device) -> Axis:
-        """The axis of these weights, on the device."""
+        """Create an axis from its weights [N, n], on the device."""
         touched = weights.numpy() > 0
         return cls(weights.to(device), _ranges(touched.T), _ranges(touched))
 
     def reached(self, positive: Tensor) -> tuple[slice, slice] | None:
-        """The pixels that positive logits [n] have weight in, and the logits that have weight in those."""
+        """The range of pixels that positive logits [n] contribute to, and of all logits that these need."""
         pixels = self.pixels[positive.cpu().numpy()]
         pixels = pixels[pixels[:, 1] > 0]
         if not len(pixels):
@@ -49,13 +50,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class Enlarger:
-    """From one size of logits to one size of frame."""
+    """Resizes logits of one size to frames of one size."""
 
     rows: Axis
     columns: Axis
 
     def __call__(self, low_res_mask: Tensor) -> Pixels | None:
-        """Logits [h, w] to the box around the mask's pixels and the mask in it; None: there is none."""
+        """Logits [h, w] to the mask's bounding box and the mask inside it; None if it is empty."""
         logits = low_res_mask.to(self.rows.weights)
         positive = logits > 0
         rows = self.rows.reached(positive.any(1))
@@ -76,7 +77,7 @@ def enlarger(
     original: tuple[int, int],
     device: torch.device,
 ) -> Enlarger:
-    """Sizes (height, width) as for `sam.postprocess_masks`; float32 on the device."""
+    """The enlarger for sizes (height, width) as in `sam.postprocess_masks`; float32 on the device."""
     rows, columns = (
         Axis.of(_weights(low_res[axis], image_size, resized[axis], original[axis]), device)
         for axis in (0, 1)
@@ -85,14 +86,14 @@ def enlarger(
 
 
 def _weights(low_res: int, image_size: int, resized: int, original: int) -> Tensor:
-    """[original, low_res]: what one axis of the two interpolations and the crop between them makes."""
+    """Weights [original, low_res] of the two interpolations and the crop between them, for one axis."""
     unit = torch.eye(low_res)[None]
     inside = F.interpolate(unit, image_size, mode="linear")[..., :resized]
     return F.interpolate(inside, original, mode="linear")[0].T.contiguous()
 
 
 def _ranges(touched: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """From the first to behind the last True of each row, [rows, 2]; 0, 0 where there is none."""
+    """The range [first, end) that holds all True of each row, [rows, 2]; 0, 0 if there is none."""
     first, behind = touched.argmax(1), touched.shape[1] - touched[:, ::-1].argmax(1)
     found: NDArray[np.intp] = np.stack([first, behind], 1)
     found[~np.any(touched, axis=1)] = 0

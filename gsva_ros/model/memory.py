@@ -1,4 +1,4 @@
-"""A device's lack of memory, in words that callers without torch know."""
+"""Out of memory on a device, as errors that callers without torch can catch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def memory_errors(method: Callable[P, R]) -> Callable[P, R]:
-    """Let torch's error of a full device be Python's MemoryError."""
+    """Decorator: turn torch.OutOfMemoryError into Python's MemoryError."""
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,7 +27,7 @@ def memory_errors(method: Callable[P, R]) -> Callable[P, R]:
 
 
 def give_back(device: torch.device) -> None:
-    """Give a device's unused memory back, as after an OutOfMemoryError."""
+    """Release a device's unused memory, as after an OutOfMemoryError."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

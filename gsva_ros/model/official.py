@@ -1,8 +1,8 @@
-"""The official evaluation's forward pass: the answer template is fed, and slots are read off it.
+"""The official evaluation's forward pass: the answer template is part of the input, slots are read off it.
 
-Source: `model_forward(inference=True)` of the official GSVA. The template comes from the ground
-truth, so a later slot sees the true answers of earlier ones: this reproduces the paper's numbers
-and nothing else. The engine decides slots without it.
+Source: `model_forward(inference=True)` of the official GSVA. The template is built from the ground
+truth, so a later slot sees the true answers of earlier ones. It serves only to reproduce the paper's
+numbers; the engine decides slots without it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from .tokenizer import IMAGE_TOKEN_ID
 
 @dataclass
 class OfficialOutput:
-    """One sequence's pass. T counts the image's tokens too; S slots are [SEG] in the sequence.
+    """Outputs for one sequence. T includes the image's tokens; S of its K slots are [SEG].
 
-    logits [T, V]; hidden_last [T, D]; slot_logits [K, V], of the first pass, what decides each of the K
-    slots; low_res_masks [S, h, w]; predicted_iou [S]; pred_masks [S,
-    H, W] (logits at the frame's size); output_ids int64 [T], the sequence with its slots as the
-    model decides them and 0 at image tokens.
+    logits [T, V]; hidden_last [T, D]; slot_logits [K, V], from the first pass, which decides the slots;
+    low_res_masks [S, h, w]; predicted_iou [S]; pred_masks [S, H, W] (logits at the frame's size);
+    output_ids int64 [T], the sequence with the model's decision at each slot and 0 at image tokens.
     """
 
     logits: Tensor
@@ -37,7 +36,7 @@ class OfficialOutput:
 
 
 def multimodal_embeds(model: GSVA, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
-    """Embeddings [B, T + N - 1, D] of input_ids int64 [B, T] with image_tokens [B, N, D] in place.
+    """Embeddings [B, T + N - 1, D] of input_ids int64 [B, T], with image_tokens [B, N, D] inserted.
 
     Every row holds one IMAGE_TOKEN_ID, at the same index.
     """
@@ -47,20 +46,20 @@ def multimodal_embeds(model: GSVA, input_ids: Tensor, image_tokens: Tensor) -> T
 
 
 def expand_image(values: Tensor, at: int, count: int, fill: int | bool) -> Tensor:
-    """values [B, T], one for each id, to [B, T + count - 1]: `count` times `fill` for the image."""
+    """Expand values [B, T], one per id, to [B, T + count - 1], with `count` times `fill` at the image."""
     image = values.new_full((len(values), count), fill)
     return torch.cat([values[:, :at], image, values[:, at + 1 :]], 1)
 
 
 def image_index(input_ids: Tensor) -> int:
-    """Where IMAGE_TOKEN_ID stands in every row.
+    """The index of IMAGE_TOKEN_ID in every row.
 
     Raises:
         ValueError: a row has none or several, or rows differ.
     """
     rows, places = (input_ids == IMAGE_TOKEN_ID).nonzero(as_tuple=True)
     if len(rows) != len(input_ids) or places.unique().numel() != 1:
-        raise ValueError("every sequence needs exactly one image, at the same place")
+        raise ValueError("every sequence needs exactly one image, at the same index")
     return int(places[0])
 
 
@@ -74,14 +73,14 @@ def official_pass(
     original: tuple[int, int],
     reeval: bool = False,
 ) -> OfficialOutput:
-    """Feed one sequence, ground-truth slots included.
+    """Run the model on one sequence that includes the ground-truth slots.
 
     Args:
         image_tokens: [1, N, D]. image_embeddings: [1, C, h, w].
         input_ids: int64 [T], with one IMAGE_TOKEN_ID.
         resized: the frame's size in SAM's padded input. original: its own size.
-        reeval: take masks from a second pass, in which every slot is [SEG]; slots are decided by
-            the first pass all the same.
+        reeval: take masks from a second pass in which every slot is [SEG]; slots are still decided by
+            the first.
     """
     seg, rej = model.config.seg_token_id, model.config.rej_token_id
     ids = input_ids[None]
@@ -95,7 +94,7 @@ def official_pass(
     slot_logits = logits[slots - 1]
     predicted = slot_logits.argmax(-1)
     if rej is not None:
-        # Whatever is not the true slot token counts as the other one.
+        # Any other token than the true slot token counts as the opposite decision.
         truth = output_ids[slots]
         output_ids[slots] = torch.where(predicted == truth, truth, seg + rej - truth)
     if reeval and rej is not None:

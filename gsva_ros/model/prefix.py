@@ -1,4 +1,4 @@
-"""Keys and values of a prompt's beginning, which questions go on from without a copy of it."""
+"""The KV cache of a prompt's prefix, which every question continues without copying it."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-#: Positions behind the prefix that are kept ready; what needs more is copied into a larger place.
+#: Spare positions allocated after the prefix; longer continuations are copied into a larger buffer.
 ROOM = 256
 
 
 class Prefix:
-    """Keys and values of P positions, of every layer, with room behind them.
+    """Keys and values of P positions in every layer, with spare positions after them.
 
-    What goes on from it writes into that room, so one thing at a time does.
+    A continuation writes into the spare positions, so there can be only one at a time.
     """
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
-        """Args: layers: each one's keys and values [1, heads, places, D]. length: places that count."""
+        """Args: layers: keys and values of each, [1, heads, places, D]. length: places in use."""
         self.layers, self.length = layers, length
 
     @classmethod
     def of(cls, read: Callable[..., Tensor], llama: Any, x: Tensor) -> Prefix:
-        """The prefix of embeddings x [1, P, D], read by a `Reader` of the LlamaModel."""
+        """The prefix of embeddings x [1, P, D], computed by `read`, a `Reader` of the LlamaModel."""
         cache = empty(llama, x)
         read(x, cache, wanted=torch.empty(0, dtype=torch.long, device=x.device))
         return cls.after(cache)
 
     @classmethod
     def after(cls, cache: DynamicCache) -> Prefix:
-        """What a cache from `empty` holds after the prefix was read."""
+        """The prefix that was read into a cache from `empty`."""
         layers = [layer.room for layer in cache.layers if isinstance(layer, _Layer)]
         return cls(layers, cache.get_seq_length())
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device of the keys and values."""
         return self.layers[0][0].device
 
     def cache(self) -> DynamicCache:
-        """A cache that begins with the prefix; it is of use until the next one is asked for."""
+        """A cache that begins with the prefix; valid until the next call."""
         cache = DynamicCache()
         cache.layers = [_Layer(keys, values, self.length) for keys, values in self.layers]
         return cache
 
 
 def empty(llama: Any, x: Tensor) -> DynamicCache:
-    """A cache of no positions for a LlamaModel that is going to read embeddings like x."""
+    """An empty cache for a LlamaModel, with the dtype and device of the embeddings x."""
     config = llama.config
     nothing = x.new_empty(1, config.num_key_value_heads, 0, llama.layers[0].self_attn.head_dim)
     cache = DynamicCache()
@@ -62,14 +62,14 @@ def empty(llama: Any, x: Tensor) -> DynamicCache:
 
 
 def rewind(cache: DynamicCache, length: int) -> None:
-    """Forget what a prefix's cache holds behind so many positions."""
+    """Truncate a prefix's cache to `length` positions."""
     for layer in cache.layers:
         assert isinstance(layer, _Layer)
         layer.used = length
 
 
 class _Layer(DynamicLayer):
-    """One layer's keys and values [1, heads, places, D], of which the first `used` places count."""
+    """One layer's keys and values [1, heads, places, D]; the first `used` places are valid."""
 
     def __init__(self, keys: Tensor, values: Tensor, used: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _Layer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write behind what is used; returns all that is used then."""
+        """Append keys and values; returns all valid ones."""
         end = self.used + key_states.shape[-2]
         if end > self._keys.shape[-2]:
             self._keys = _roomy(self._keys[:, :, : self.used], end)
@@ -91,16 +91,16 @@ class _Layer(DynamicLayer):
 
     @property
     def room(self) -> tuple[Tensor, Tensor]:
-        """Keys and values, those of places that do not count included."""
+        """Keys and values, including unused places."""
         return self._keys, self._values
 
     def get_seq_length(self) -> int:
-        """Positions that count."""
+        """Number of valid positions."""
         return self.used
 
 
 def _roomy(states: Tensor, least: int = 0) -> Tensor:
-    """The same [1, heads, P, D], with room behind it."""
+    """A copy of [1, heads, P, D] with at least `ROOM` unused places after it."""
     _, heads, length, width = states.shape
     roomy = states.new_empty(1, heads, max(length, least) + ROOM, width)
     roomy[:, :, :length] = states
@@ -109,10 +109,11 @@ def _roomy(states: Tensor, least: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Branches:
-    """Sequences of ids behind a shared prefix, for one pass: what several begin with is read once.
+    """Several continuations of one prefix as a token tree, for one pass: shared beginnings are read once.
 
-    ids [L]. depths: each one's place behind the prefix, [L]. ends: where each sequence's last id stands.
-    seen [L, L]: whether a row's sequence holds the column at or before it.
+    ids: [L]. depths: position of each id after the prefix, [L]. ends: index in `ids` of each
+    sequence's last id. seen: [L, L], whether the row's id attends to the column's: to itself and
+    to its ancestors.
     """
 
     ids: list[int]
@@ -122,7 +123,7 @@ class Branches:
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> Branches:
-        """A tree of the sequences, none of them empty."""
+        """Build the tree of the sequences, none of which may be empty."""
         nodes: dict[tuple[int, int], int] = {}
         ids: list[int] = []
         parents: list[int] = []
@@ -145,7 +146,7 @@ class Branches:
         return cls(ids, depths, ends, seen)
 
     def bias(self, prefix: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """What each id sees, the prefix and its own sequence: additive [1, 1, L, prefix + L]."""
+        """Additive attention mask [1, 1, L, prefix + L]: each id sees the prefix and its own sequence."""
         hidden = torch.from_numpy(~self.seen).to(device)
         bias = torch.zeros(len(hidden), prefix + len(hidden), dtype=dtype, device=device)
         bias[:, prefix:].masked_fill_(hidden, torch.finfo(dtype).min)

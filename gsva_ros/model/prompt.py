@@ -1,7 +1,7 @@
-"""The words around an instruction: conversation templates, slots, and where slots are decided.
+"""The prompt around an instruction: conversation templates, and the positions that decide slots.
 
-Sources: LLaVA's conversation templates "llava_v1" and "llava_llama_2", and the question and the
-answer that the official GSVA evaluation uses (its spacing included, which the weights know).
+Sources: LLaVA's conversation templates "llava_v1" and "llava_llama_2", and the question and answer
+of the official GSVA evaluation, including its spacing: the weights were trained on it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .tokenizer import Part, Special, Tokenizer
 
 @dataclass(frozen=True)
 class Conversation:
-    """One template: before the image, between the user's words and the answer, and after it.
+    """A template: the text before the image, between the user's words and the answer, and after it.
 
-    question: what asks for several expressions at once ("{}": all of them, joined by ", ").
-    next_user: what stands before the user's next words, where a conversation goes on.
-    lower: whether the user's words are read in lower case, because the weights know no other.
+    question: asks for several expressions at once ("{}": all of them, joined by ", ").
+    next_user: comes before the user's words in every later turn of the conversation.
+    lower: whether the user's words are lower-cased, because the weights were trained on lower case.
     """
 
     before: str
@@ -74,8 +74,8 @@ CONVERSATIONS = {
 class Turn:
     """Token ids of questions and their answers, after the image.
 
-    ids: everything. answers: each answer's first index and the one behind its last. slots: indices
-    *before* each slot token, whose hidden states decide the slot and prompt its mask.
+    ids: all of them. answers: [start, end) of each answer in `ids`. slots: the index *before* each
+    slot token; the hidden state there decides the slot and prompts its mask.
     """
 
     ids: list[int]
@@ -84,10 +84,10 @@ class Turn:
 
 
 class Prompt:
-    """Builds token ids for one model: what comes before the image, and turns after it."""
+    """Builds one model's token ids: those before the image, and the turns after it."""
 
     def __init__(self, tokenizer: Tokenizer, config: GSVAConfig) -> None:
-        """Raises InputError for a conversation that is none of CONVERSATIONS."""
+        """Raises InputError if config.conversation is not in CONVERSATIONS."""
         if config.conversation not in CONVERSATIONS:
             known = ", ".join(CONVERSATIONS)
             raise InputError(
@@ -103,50 +103,50 @@ class Prompt:
 
     @classmethod
     def load(cls, path: str | Path, config: GSVAConfig) -> Prompt:
-        """With the `tokenizer.model` at `path`."""
+        """Create it with the `tokenizer.model` at `path`."""
         return cls(Tokenizer.load(path, config), config)
 
     def segment_turn(self, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
-        """Expressions asked in one question and answered in its words.
+        """One question for all expressions, and its answer, which repeats each of them.
 
         Raises:
-            ValueError: several, and the model's family asks one in a conversation.
+            ValueError: several expressions, but the model's family allows one per conversation.
         """
         question, words = self.conversation.question, [self._read(e) for e in expressions]
         return self.rounds([self.family.turn(question, words, rejected)])
 
     def region_turn(self, query: str, sentence: bool) -> Turn:
-        """One region asked for by a phrase or by a sentence, and [SEG] for an answer."""
+        """A question for one region, given as a phrase or a sentence, answered with [SEG]."""
         return self.rounds([region_turn(query, sentence)])
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
-        """A free instruction, and the answer that names these expressions."""
+        """A free-form instruction, and the answer that names these expressions."""
         _, answer = self.family.turn("", [self._read(e) for e in expressions], rejected)
         return self.rounds([(f"\n{self._read(text)}", answer)])
 
     def ask(self, text: str) -> list[int]:
-        """A free instruction up to where the model's answer begins."""
+        """A free-form instruction, up to where the model's answer begins."""
         return self.tokenizer.encode([f"\n{self._read(text)}{self.conversation.user_end}"])
 
     def slot(self, expression: str) -> list[int]:
-        """One expression asked alone, up to and with the position that decides its slot."""
+        """One expression asked alone, up to and including the position that decides its slot."""
         turn = self.segment_turn([expression], [False])
         return turn.ids[: turn.slots[0] + 1]
 
     def full(self, turn: Turn) -> list[int]:
-        """The whole sequence of a turn, IMAGE_TOKEN_ID where the image goes."""
+        """The whole sequence of a turn, with IMAGE_TOKEN_ID in place of the image."""
         image = self.tokenizer.ids[Special.IMAGE]
         return [*self.before_image, image, *self.after_image, *turn.ids]
 
     def labels(self, turn: Turn) -> list[int]:
-        """For each id of the turn, the id to predict at it; IGNORE inside the question."""
+        """The target id at each position of the turn; IGNORE inside questions."""
         labels = [IGNORE] * len(turn.ids)
         for first, end in turn.answers:
             labels[first - 1 : end - 1] = turn.ids[first:end]
         return labels
 
     def rounds(self, rounds: Sequence[tuple[str, Sequence[Part]]]) -> Turn:
-        """Questions with their answers, one after another."""
+        """Several rounds of question and answer as one sequence."""
         conversation, encode = self.conversation, self.tokenizer.encode
         ids: list[int] = []
         answers = []
@@ -163,5 +163,5 @@ class Prompt:
         return Turn(ids, answers, slots)
 
     def _read(self, words: str) -> str:
-        """A user's words as the weights know them."""
+        """The user's words in the case that the weights were trained on."""
         return words.lower() if self.conversation.lower else words

@@ -1,8 +1,9 @@
-"""Weights of 8 or 4 bits, for machines whose memory the whole ones do not fit: torchao's, weights only.
+"""Weight-only quantisation to 8 or 4 bits with torchao, for machines with too little memory for bfloat16.
 
-The layers of the language model and of both encoders are stored in few bits and multiplied in bfloat16;
-what is small beside them or read in other ways (embeddings, lm_head, projections, the mask decoder) stays
-bfloat16. In 4 bits only the language model's are: the encoders are a tenth of a 7B, and keep 8.
+The linear layers of the language model and of both encoders are quantised; products are computed in
+bfloat16. What is small or not used as a linear layer only (embeddings, lm_head, projections, the mask
+decoder) stays in bfloat16. Only the language model is stored in 4 bits: the encoders are a tenth of a 7B
+and stay at 8.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from ..errors import InputError, extras
 from .gsva import GSVA
 from .mapped import drop_pages
 
-#: Bits of the language model's layers and of the encoders', by name of a dtype.
+#: Bits of the language model's layers and of the encoders', by dtype name.
 KINDS = {"int8": (8, 8), "int4": (4, 8)}
-#: What is multiplied with them: torchao's CPU kernel of 4 bits is fast in it and slow in float32.
+#: Dtype of activations and other weights: torchao's 4-bit CPU kernel is fast in it, slow in float32.
 DTYPE = torch.bfloat16
-#: Weights of 4 bits that share a scale and a zero: divides the widths of gsva-mini and of Llama.
+#: Number of 4-bit weights that share a scale and a zero point; divides the widths of gsva-mini and Llama.
 GROUP = 64
 
 
 def quantise(model: GSVA, kind: str, device: torch.device) -> None:
-    """Store a model's large weights in few bits on the device, one after another.
+    """Move a model's large weights to the device and quantise them, one layer at a time.
 
     Args:
         kind: a name in `KINDS`.
@@ -36,7 +37,7 @@ def quantise(model: GSVA, kind: str, device: torch.device) -> None:
     """
     configs = _configs(device)
     for parameter in model.parameters():
-        # The check of the weights has read them all: now they are read again one by one.
+        # Checking the weights read all of them into memory; now they are read again one by one.
         drop_pages(parameter.data)
     for linear, bits in large(model, kind):
         whole = linear.weight.data
@@ -46,7 +47,7 @@ def quantise(model: GSVA, kind: str, device: torch.device) -> None:
 
 
 def large(model: GSVA, kind: str) -> Iterator[tuple[nn.Linear, int]]:
-    """The layers whose weights are stored in few bits, and in how many."""
+    """The layers to quantise, with the bits for each."""
     language, towers = KINDS[kind]
     parts = model.model
     for module, bits in (
@@ -60,22 +61,22 @@ def large(model: GSVA, kind: str) -> Iterator[tuple[nn.Linear, int]]:
 
 
 def _bits(linear: nn.Linear, bits: int) -> int:
-    """4 where the kernels can, which want whole groups and 16 rows at a time; else 8."""
+    """4 where the kernels support it (whole groups, a multiple of 16 rows); else 8."""
     return 4 if bits == 4 and not (linear.in_features % GROUP or linear.out_features % 16) else 8
 
 
 def stored_bytes(linear: nn.Linear, bits: int) -> int:
-    """What such a layer's weight takes: its numbers, and a scale a row or a scale and a zero a group."""
+    """Bytes of a quantised weight, with scales and zero points per row (8 bits) or per group (4 bits)."""
     rows, columns = linear.out_features, linear.in_features
     if bits == 8:
-        return rows * columns + 5 * rows  # a float32 scale and a zero of 8 bits
+        return rows * columns + 5 * rows  # a float32 scale and an 8-bit zero point
     return rows * columns // 2 + rows * (columns // GROUP) * 2 * DTYPE.itemsize
 
 
 def _configs(device: torch.device) -> dict[int, Any]:
     torchao = _torchao()
     if device.type == "cpu":
-        # The stable configurations of 4 bits have no CPU kernel (torchao 0.18); this one is torch's own.
+        # The stable 4-bit configurations have no CPU kernel (torchao 0.18); this one uses torch's own.
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig as Int4
 
         four = Int4(group_size=GROUP, set_inductor_config=False)
@@ -96,7 +97,7 @@ def _torchao() -> Any:
 
 
 def nbytes(weight: Any) -> int:
-    """Bytes that a weight takes, of few bits or not."""
+    """Bytes of a weight, quantised or not."""
     if hasattr(weight, "tensor_data_names"):
         names = [*weight.tensor_data_names, *weight.optional_tensor_data_names]
         parts = [getattr(weight, name) for name in names]

@@ -1,7 +1,8 @@
-"""The language model's forward pass behind a prefix, with little between its matrix products.
+"""The language model's forward pass on top of a KV cache, with little overhead between matrix products.
 
-A written token costs a small model more in bookkeeping than in arithmetic, so this runs the layers of a
-`LlamaModel` itself, on its weights and its rounding. Source: transformers' `LlamaDecoderLayer`.
+Generating a token with a small model costs more in Python overhead than in arithmetic, so this module
+runs the layers of a `LlamaModel` itself, with the same weights and the same rounding. Source:
+transformers' `LlamaDecoderLayer`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-#: Cosines, and sines with the sign that rotating gives them, of positions: each [1, 1, T, d].
+#: Rotary cosines and sines of positions, each [1, 1, T, d]; the sines carry the sign of rotate_half.
 Turn = tuple[Tensor, Tensor]
 
 
 class Reader:
-    """A LlamaModel's layers; made once for weights that stay."""
+    """Runs a LlamaModel's layers. It looks up the weights once: they must not be replaced later."""
 
     def __init__(self, llama: Any) -> None:
         norm = llama.norm
@@ -38,15 +39,15 @@ class Reader:
         bias: Tensor | None = None,
         wanted: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states [T, D] of what follows the cache, which grows by it.
+        """Hidden states [T, D] of embeddings that follow the cache, to which they are appended.
 
         Args:
             x: embeddings [1, T, D].
             cache: of one sequence, P positions long.
-            places: positions int64 [T]; counted on from the cache where None.
-            bias: additive float [1, 1, T, P + T], which says everything; None: causal.
-            wanted: which of the T states are returned, int64 [K], none where only the cache is wanted;
-                the last layer computes no others. None: all.
+            places: positions, int64 [T]; None: those that follow the cache.
+            bias: additive float [1, 1, T, P + T], the complete attention mask; None: causal.
+            wanted: int64 [K], which of the T states to return; the last layer computes only these.
+                Empty: only fill the cache. None: all.
         """
         past, count = cache.get_seq_length(), x.shape[1]
         rows = slice(past, past + count) if places is None else places
@@ -60,7 +61,7 @@ class Reader:
 
 
 class _Layer:
-    """One layer's weights, looked up once."""
+    """One decoder layer, with its weights looked up once."""
 
     def __init__(self, number: int, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -86,13 +87,13 @@ class _Layer:
         cache: DynamicCache,
         wanted: Tensor | None = None,
     ) -> Tensor:
-        """Output [1, T, D], or [1, K, D] of the wanted."""
+        """Output [1, T, D], or [1, K, D] at the wanted positions."""
         h = _normed(*self._before, x)
         layers: Any = cache.layers
         keys, values = layers[self._number].update(
             _turned(self._heads(self._k(h)), turn), self._heads(self._v(h))
         )
-        causal = bias is None and x.shape[1] > 1  # without a past, or there would be a bias
+        causal = bias is None and x.shape[1] > 1  # only with an empty cache: otherwise bias is set
         if wanted is not None:
             if not len(wanted):
                 return x[:, :0]
@@ -122,21 +123,22 @@ class _Layer:
 
 
 def _product(linear: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What a module computes; a plain linear layer without the way through the module."""
+    """The module's forward; for a plain nn.Linear without the overhead of nn.Module.__call__."""
     if type(linear) is not nn.Linear:
         return linear
     weight, bias = linear.weight, linear.bias
-    return lambda x: F.linear(x, weight, bias)  # by position: torchao's weights read no names
+    # Positional arguments: torchao's quantised weights ignore keyword arguments.
+    return lambda x: F.linear(x, weight, bias)
 
 
 def _turned(x: Tensor, turn: Turn) -> Tensor:
-    """Rotary positions of x [1, heads, T, d]."""
+    """Apply rotary position embeddings to x [1, heads, T, d]."""
     cos, sin = turn
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def _normed(weight: Tensor, epsilon: float, x: Tensor) -> Tensor:
-    """`LlamaRMSNorm`: in float32, scaled in the weights' own type."""
+    """`LlamaRMSNorm`: normalised in float32, scaled in the dtype of the weights."""
     if x.dtype == torch.float32:
         return F.rms_norm(x, weight.shape, weight, epsilon)
     wide = x.float()

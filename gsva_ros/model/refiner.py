@@ -1,8 +1,8 @@
-"""A mask's edges from the frame's own pixels: a departure of small models, which see few of them.
+"""Refines mask edges from the frame's own pixels: a departure, for models with low-resolution input.
 
-The decoder of gsva-mini draws on a grid, from features of a squashed frame. A small U-shaped network looks
-at the pixels around each mask and draws its logits anew, so that an edge is where the picture has one. It
-knows no words: what is meant is decided before. Source of the idea: CascadePSP (Cheng et al., CVPR 2020).
+The decoder of gsva-mini predicts masks on a coarse grid, from features of a squashed frame. A small U-Net
+sees the pixels around each mask and predicts its logits again, so that edges follow the image. It sees no
+text: what to mask was decided before. Source of the idea: CascadePSP (Cheng et al., CVPR 2020).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from torch import Tensor, nn
 from ..masks import Box, Pixels, joined, trimmed
 from .images import Rgb
 
-#: Pixels along each side of what is looked at, and of what is drawn.
+#: Side of the network's input and output in pixels.
 SIDE = 128
-#: Separate parts of a mask that get a window each, at most: of more, one window holds all.
+#: Maximum number of separate parts of a mask that get a window each; more share one window.
 PARTS = 6
-#: How far a window reaches beyond its mask on each side: this share of the mask's longer side, and pixels.
+#: Margin of a window around its mask on each side: this fraction of the longer side, plus so many pixels.
 MARGIN, LEAST = 0.25, 4
-#: Logits beyond this are as sure as can be: the network adds to what is left.
+#: Input logits are clamped to ± this value before the network's output is added.
 SURE = 8.0
 
 
 @dataclass(frozen=True)
 class Window:
-    """The pixels around a mask.
+    """A crop around a mask.
 
-    box: in the frame. rgb uint8 [SIDE, SIDE, 3] and logits float32 [SIDE, SIDE]: the frame and the mask in
-    it, stretched to SIDE.
+    box: of the crop in the frame. rgb: uint8 [SIDE, SIDE, 3], and logits: float32 [SIDE, SIDE], are the
+    frame and the mask inside the box, resized to SIDE x SIDE.
     """
 
     box: Box
@@ -44,10 +44,11 @@ class Window:
 
 
 def filled(low_res_masks: Tensor, image_size: int, resized: Sequence[int]) -> tuple[float, float]:
-    """Rows and columns of masks [..., h, w] that the frame fills, behind which there is padding.
+    """Rows and columns of masks [..., h, w] that the frame fills; the rest is padding.
 
     Args:
-        image_size, resized: SAM's square, and the frame's (height, width) in it.
+        image_size: side of SAM's square input.
+        resized: (height, width) of the frame inside it.
     """
     height, width = low_res_masks.shape[-2:]
     return resized[0] * height / image_size, resized[1] * width / image_size
@@ -56,31 +57,31 @@ def filled(low_res_masks: Tensor, image_size: int, resized: Sequence[int]) -> tu
 def window(
     rgb: Rgb, low_res_mask: Tensor, inside: tuple[float, float], margin: float = MARGIN
 ) -> Window | None:
-    """The window around a mask; None: no logit is positive.
+    """The window around a mask; None if no logit is positive.
 
     Args:
         rgb: uint8 [H, W, 3].
         low_res_mask: logits [h, w].
-        inside: what the frame fills of it (`filled`).
+        inside: rows and columns of it that the frame fills (`filled`).
     """
     positive = (low_res_mask > 0).cpu().numpy()
     return _around(positive, rgb, low_res_mask, inside, margin) if np.any(positive) else None
 
 
 def windows(rgb: Rgb, low_res_mask: Tensor, inside: tuple[float, float]) -> list[Window]:
-    """A window around each separate part of a mask: what lies far apart is seen as finely as one thing.
+    """A window around each separate part of a mask, so that parts far apart are not seen more coarsely.
 
-    Arguments as for `window`; none where no logit is positive.
+    Arguments as for `window`; empty if no logit is positive.
     """
     positive = (low_res_mask > 0).cpu().numpy()
     count, found = cv2.connectedComponents(positive.astype(np.uint8))
-    few = count - 1 <= PARTS  # one of them is what lies around
+    few = count - 1 <= PARTS  # one component is the background
     parts = [np.equal(found, part) for part in range(1, count)] if few else [positive]
     return [_around(part, rgb, low_res_mask, inside, MARGIN) for part in parts]
 
 
 def stretched(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture [h, w, ...] at SIDE x SIDE pixels: averaged where it shrinks, else interpolated."""
+    """Resize an image [h, w, ...] to SIDE x SIDE: by area if it shrinks, else by interpolation."""
     shrinks = max(picture.shape[:2]) > SIDE
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     found = cv2.resize(np.ascontiguousarray(picture), (SIDE, SIDE), interpolation=how)
@@ -88,7 +89,7 @@ def stretched(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def drawn(logits: Tensor, box: Box) -> Pixels | None:
-    """A window's logits [SIDE, SIDE] as the box around the mask's pixels and the mask in it."""
+    """A window's logits [SIDE, SIDE] to the mask's bounding box in the frame and the mask inside it."""
     x0, y0, x1, y1 = box
     pixels = F.interpolate(
         logits[None, None].float(), (y1 - y0, x1 - x0), mode="bilinear", align_corners=False
@@ -99,7 +100,7 @@ def drawn(logits: Tensor, box: Box) -> Pixels | None:
 def _around(
     part: NDArray[np.bool_], rgb: Rgb, mask: Tensor, inside: tuple[float, float], margin: float
 ) -> Window:
-    """The window around a part [h, w] of a mask, which is not empty."""
+    """The window around a non-empty part [h, w] of a mask."""
     box = _box(part, inside, rgb.shape[:2], margin)
     x0, y0, x1, y1 = box
     logits = _looked_up(mask, inside, rgb.shape[:2], box)
@@ -109,13 +110,13 @@ def _around(
 def _box(
     part: NDArray[np.bool_], inside: tuple[float, float], size: Sequence[int], margin: float
 ) -> Box:
-    """As square as the frame allows, in whole pixels, at least one."""
+    """The box of a window: as square as the frame allows, in whole pixels, at least one."""
     ends = []
     for axis in (1, 0):  # x, then y
         found = np.flatnonzero(np.any(part, 1 - axis))
         pixels = size[axis] / inside[axis]
         first, last = found[0] * pixels, (found[-1] + 1) * pixels
-        # What lies in the padding is at the frame's edge.
+        # Positive logits in the padding count as the frame's edge.
         ends.append((min(first, size[axis] - 1), min(last, size[axis])))
     half = max(b - a for a, b in ends) * (0.5 + margin) + LEAST
     (x0, x1), (y0, y1) = (
@@ -128,13 +129,13 @@ def _box(
 def _looked_up(
     low_res_mask: Tensor, inside: tuple[float, float], size: Sequence[int], box: Box
 ) -> Tensor:
-    """The logits at the centres of a window's SIDE x SIDE places."""
+    """The logits at the pixel centres of a window, [SIDE, SIDE]."""
     centres = (torch.arange(SIDE) + 0.5) / SIDE
     at = []
     for axis, (first, last) in enumerate(((box[1], box[3]), (box[0], box[2]))):
         pixels = first + centres * (last - first)
         logits = pixels * (inside[axis] / size[axis])
-        at.append(2 * logits / low_res_mask.shape[axis] - 1)  # as grid_sample counts
+        at.append(2 * logits / low_res_mask.shape[axis] - 1)  # grid_sample's coordinates
     grid = torch.stack([at[1].expand(SIDE, SIDE), at[0][:, None].expand(SIDE, SIDE)], -1)
     found = F.grid_sample(
         low_res_mask[None, None].float(),
@@ -146,7 +147,7 @@ def _looked_up(
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions; added to their input where the shapes allow."""
+    """Two 3x3 convolutions, with a residual connection if shapes match."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -160,7 +161,7 @@ class _Block(nn.Module):
 
 
 class _Up(nn.Module):
-    """Twice as large, beside what was seen at that size on the way down."""
+    """Upsample by 2 and merge with the skip connection `beside`."""
 
     def __init__(self, inputs: int, beside: int, outputs: int) -> None:
         super().__init__()
@@ -174,14 +175,14 @@ class _Up(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Logits of masks, drawn anew by the pixels around them.
+    """Predicts mask logits again from the pixels around each mask.
 
-    Half the pixels along each side become four times the channels before the first convolution and back
-    behind the last, which keeps the arithmetic small (0.35 GFLOP a window).
+    Pixel unshuffle by 2 before the first convolution and shuffle after the last keep the cost small
+    (0.35 GFLOP per window).
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
-        """Args: widths: channels at a half, a quarter, and an eighth and less of SIDE."""
+        """Args: widths: channels at 1/2, 1/4, and 1/8 (and below) of SIDE."""
         super().__init__()
         fine, middle, coarse = widths
         self.first = nn.Conv2d(4 * 5, fine, 3, 1, 1)
@@ -193,13 +194,13 @@ class Refiner(nn.Module):
         self.to_middle = _Up(coarse, middle, middle)
         self.to_fine = _Up(middle, fine, fine)
         self.last = nn.Conv2d(fine, 4, 1)
-        nn.init.zeros_(self.last.weight)  # at first, masks stay as they are
+        nn.init.zeros_(self.last.weight)  # an untrained refiner leaves masks unchanged
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, rgb: Tensor, logits: Tensor) -> Tensor:
         """rgb [K, 3, SIDE, SIDE] in 0..1 and logits [K, SIDE, SIDE] to logits of the same shape."""
         mask = logits[:, None]
-        # A mask near its edge, and how sure it is elsewhere.
+        # Two ranges of the logits: fine near the edge, and the confidence away from it.
         seen = torch.cat([4 * rgb - 2, 2 * (mask / 2).tanh(), 2 * (mask / 10).tanh()], 1)
         x = F.pixel_unshuffle(seen, 2).contiguous(memory_format=torch.channels_last)
         fine = self.fine(F.relu(self.first(x)))
@@ -212,7 +213,7 @@ class Refiner(nn.Module):
     def refine(
         self, rgb: Rgb, low_res_masks: Sequence[Tensor], inside: tuple[float, float]
     ) -> list[Pixels | None]:
-        """Masks of a frame, refined together: each one's box and the mask in it; None: it has no pixel.
+        """Refine a frame's masks in one batch: each one's box and the mask in it; None if it is empty.
 
         Args:
             rgb: uint8 [H, W, 3]. low_res_masks, inside: as for `window`.

@@ -1,7 +1,7 @@
-"""PIL's resizing of 8-bit pictures, bit for bit: by PIL itself in strips, and of tensors where they lie.
+"""PIL's resizing of 8-bit images, bit for bit: by PIL itself in strips, and for tensors on their device.
 
 Source of the latter: Pillow's `Resample.c`: two passes, columns first; each sums 8-bit pixels with
-antialiasing weights in fixed point of 22 bits and rounds to 8 bits.
+antialiasing weights in 22-bit fixed point and rounds to 8 bits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 PRECISION_BITS = 32 - 8 - 2
-#: Times as tall as wide.
+#: Height-to-width ratio above which PIL may resize rows first.
 SLIT = 100
 
 Weights = NDArray[np.float64]
@@ -38,7 +38,7 @@ def _cubic(x: Weights) -> Weights:
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
-#: Each filter's support and weights. What is missing here is resized by PIL itself.
+#: Support and weight function of each filter. Images with other filters are resized by PIL itself.
 FILTERS: dict[Image.Resampling, tuple[float, Callable[[Weights], Weights]]] = {
     Image.Resampling.BILINEAR: (1.0, _triangle),
     Image.Resampling.BICUBIC: (2.0, _cubic),
@@ -46,9 +46,10 @@ FILTERS: dict[Image.Resampling, tuple[float, Callable[[Weights], Weights]]] = {
 
 
 def columns_first(height: int, width: int, method: Image.Resampling) -> bool:
-    """Whether PIL resizes a picture in the two passes that are known here, columns first.
+    """Whether PIL resizes an image in the two passes implemented here, columns first.
 
-    A tall slit's rows come first, in newer versions and where it shrinks; other methods sum no weights.
+    Newer versions resize the rows of very tall images first if they shrink; methods that are not in
+    `FILTERS` are not weighted sums.
     """
     return method in FILTERS and height <= SLIT * width
 
@@ -60,13 +61,13 @@ def in_strips(
     method: Image.Resampling,
     put: Callable[[slice, NDArray[np.uint8]], None],
 ) -> None:
-    """Resize uint8 [H, W, 3] by PIL, in strips where torch has several threads.
+    """Resize uint8 [H, W, 3] with PIL, in parallel strips if torch has several threads.
 
-    Two strips for each of torch's threads: with one, a slow core holds up the frame.
+    There are two strips per torch thread: with one, a slow core would delay the frame.
 
     Args:
-        put: takes some rows of the `height` and these rows, uint8 [rows, width, 3]; called for all of them,
-            from several threads, while they are in the cache. It should keep to its own thread.
+        put: called with a slice of the `height` rows and their pixels, uint8 [rows, width, 3], once per
+            strip, from several threads, while the pixels are in the cache. It should not use other threads.
     """
     image = Image.fromarray(np.ascontiguousarray(rgb))
     scale = image.height / height
@@ -84,10 +85,10 @@ def in_strips(
 
 
 def strips(height: int, resized: int, count: int) -> list[int]:
-    """Where to cut a picture of `resized` rows into at most `count` strips, 0 and `resized` too.
+    """Row boundaries that cut an image of `resized` rows into at most `count` strips, with 0 and `resized`.
 
-    Each begins where a row of the picture of `height` rows does, so that PIL, which takes its corner in
-    float32, weighs the same pixels as it does for the whole.
+    Each strip begins at the start of a row of the source image of `height` rows, so that PIL, which takes
+    the box in float32, weights the same pixels as for the whole image.
     """
     apart = resized // math.gcd(height, resized)
     cuts = (round(resized * i / count / apart) * apart for i in range(1, count))
@@ -95,10 +96,10 @@ def strips(height: int, resized: int, count: int) -> list[int]:
 
 
 def resample(rgb: Tensor, height: int, width: int, method: Image.Resampling) -> Tensor:
-    """uint8 [H, W, C] to uint8 [height, width, C], on its device, as `Image.resize` would.
+    """Resize uint8 [H, W, C] to uint8 [height, width, C] on its device, like `Image.resize`.
 
     Raises:
-        KeyError: a method that is not in `FILTERS`.
+        KeyError: `method` is not in `FILTERS`.
     """
     for dim, size in ((1, width), (0, height)):
         if rgb.shape[dim] != size:
@@ -120,9 +121,9 @@ def _along(rgb: Tensor, dim: int, size: int, method: Image.Resampling) -> Tensor
 def _taps(
     length: int, size: int, method: Image.Resampling, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Which of `length` pixels make each of `size`, int64 [taps, size], and their weights, int32.
+    """For each of `size` outputs, the input pixels out of `length`, int64 [taps, size], and weights, int32.
 
-    This is `precompute_coeffs` and `normalize_coeffs_8bpc`, all outputs at once.
+    This is `precompute_coeffs` and `normalize_coeffs_8bpc`, vectorised over outputs.
     """
     support, weigh = FILTERS[method]
     scale = length / size
@@ -136,7 +137,7 @@ def _taps(
     weights = np.where(inside, weigh((taps - centers + 0.5) * (1.0 / stretch)), 0.0)
     weights /= np.cumsum(weights, 0)[-1]
     fixed = np.trunc(weights * (1 << PRECISION_BITS) + np.copysign(0.5, weights))
-    # A pixel behind the last one weighs nothing; any will do.
+    # Pixels beyond the last one have weight 0, so any valid index will do.
     places = np.minimum(taps, length - 1)
     return (
         torch.from_numpy(places.astype(np.int64)).to(device),

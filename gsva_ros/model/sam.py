@@ -22,9 +22,9 @@ PIXEL_MEAN, PIXEL_STD = np.array(MEAN, np.float32), np.array(DEVIATION, np.float
 
 
 class SamPreprocessor:
-    """Resizes a frame's longer side to `image_size`, normalises, and pads below and to the right.
+    """Resizes a frame's longer side to `image_size`, normalises, and pads at the bottom and right.
 
-    With `squash` (a departure) the whole square is the frame, and nothing is padded.
+    With `squash` (a departure) the frame is stretched to the whole square, without padding.
     Source: segment-anything's `ResizeLongestSide.apply_image` and `Sam.preprocess`.
     """
 
@@ -33,7 +33,7 @@ class SamPreprocessor:
 
     @classmethod
     def of(cls, sizes: dict[str, Any]) -> SamPreprocessor:
-        """The one that a model of these sizes (`GSVAConfig.sam`) wants."""
+        """The preprocessor for a model of these sizes (`GSVAConfig.sam`)."""
         return cls(sizes["image_size"], sizes.get("squash", False))
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class SamPreprocessor:
     def __call__(self, rgb: Rgb | Tensor) -> Tensor:
         """Uint8 frame (H, W, 3) to sam_pixel_values, float32 [3, image_size, image_size].
 
-        They are where the frame is, and channels-last in memory: no pixel is moved after resizing.
+        On the frame's device, and channels-last in memory: no pixel is moved after resizing.
         """
         if not isinstance(rgb, Tensor):
             rgb = check_rgb(rgb)
@@ -136,7 +136,7 @@ class VisualModel(nn.Module):
         Returns:
             low_res_masks [K, 4h, 4w] (logits) and predicted_iou [K].
 
-        This is `MaskDecoder.predict_masks`, which takes a single image, for K of them.
+        Like `MaskDecoder.predict_masks`, which takes a single image, but for K of them.
         """
         decoder, count = self.mask_decoder, len(mask_prompts)
         learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])

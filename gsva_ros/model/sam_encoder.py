@@ -1,14 +1,13 @@
-"""SAM's image encoder, exact, in less memory and time: segment-anything's modules, our own forward pass.
+"""SAM's image encoder, exact but with less memory and time: segment-anything's modules, a new forward pass.
 
-Nothing of N x N positions is ever whole. On a CPU, memory takes the time: global attention goes head by
-head in blocks of queries, each with its own bias of relative positions; windowed blocks go strip by strip,
-where not all windows fit together; the wide layer of the MLP goes in pieces. Every temporary stays small
-enough for the allocator to use it again, instead of asking the system for fresh pages each time. Padding
-that completes the windows is not computed: of it, only keys and values exist, which are the projection's
-bias.
+No N x N attention bias is ever stored whole. On a CPU, memory traffic dominates: global attention runs per
+head in blocks of queries, each with its own relative-position bias; windowed attention runs per row of
+windows if they do not all fit; the MLP's wide layer runs in pieces. Every temporary is small enough for the
+allocator to reuse it, instead of asking the system for fresh pages each time. The padding that completes
+windows is not projected: its queries, keys and values are the projection's bias.
 
-Elsewhere each launch takes time: all images, windows and heads go through one operator together, and the
-bias of global attention is a part of its queries and keys.
+On other devices, kernel launches dominate: all images, windows and heads go through one operator together,
+and the bias of global attention is folded into its queries and keys.
 """
 
 from __future__ import annotations
@@ -22,21 +21,20 @@ from torch import Tensor
 
 from .segment_anything import modeling
 
-#: Bytes of the largest temporary on a CPU: below what malloc maps afresh each time (32 MiB at most), and
-#: about as large as a cache.
+#: Bytes of the largest temporary on a CPU: below the size that malloc maps anew each time (32 MiB at most),
+#: and about the size of a cache.
 LARGEST = 12 << 20
-#: GPUs' attention wants rows that begin at multiples of so many numbers.
+#: Attention kernels of GPUs need rows that start at multiples of so many elements.
 ALIGNED = 8
 
 
 class ImageEncoder(modeling.ImageEncoderViT):
-    """The stock encoder's weights and names; see the module."""
+    """segment-anything's encoder, with the same weights and names; see the module's docstring."""
 
     def forward(self, x: Tensor) -> Tensor:
         """sam_pixel_values [B, 3, S, S] to image_embeddings [B, C, h, w].
 
-        Gradients need every temporary again, so where they are taken the stock forward pass runs, all
-        images at once.
+        With gradients enabled the stock forward pass runs: backward needs all temporaries anyway.
         """
         if torch.is_grad_enabled():
             stock: Tensor = super().forward(x)
@@ -53,7 +51,7 @@ class ImageEncoder(modeling.ImageEncoderViT):
 
 
 def at_once(blocks: Any, x: Tensor) -> Tensor:
-    """Tokens [B, h, w, C] through all blocks, in few operators."""
+    """Run tokens [B, h, w, C] through all blocks with few operators."""
     for block in blocks:
         attend = _windows if block.window_size else _global
         x = x + attend(block, x)
@@ -62,7 +60,7 @@ def at_once(blocks: Any, x: Tensor) -> Tensor:
 
 
 def in_pieces(blocks: Any, x: Tensor) -> Tensor:
-    """One image's tokens [1, h, w, C] through all blocks, in small temporaries."""
+    """Run one image's tokens [1, h, w, C] through all blocks with small temporaries."""
     for block in blocks:
         if not block.window_size:
             attend = _global_in_pieces
@@ -82,12 +80,12 @@ def _mlp(block: Any, x: Tensor) -> Tensor:
 
 
 def _rows(block: Any, x: Tensor) -> int:
-    """Rows of tokens whose MLP's wide layer is of the largest size."""
+    """Rows of tokens per piece, so that the MLP's wide layer takes at most LARGEST bytes."""
     return max(1, LARGEST // (x.shape[2] * block.mlp.lin1.out_features * x.element_size()))
 
 
 def _fits(block: Any, x: Tensor) -> bool:
-    """Whether windows need no padding, and their biases together are at most of the largest size."""
+    """Whether windows need no padding and all their biases take at most LARGEST bytes."""
     _, height, width, _ = x.shape
     side, heads = block.window_size, block.attn.num_heads
     bias = heads * height * width * side * side * x.element_size()
@@ -95,18 +93,19 @@ def _fits(block: Any, x: Tensor) -> bool:
 
 
 def _global(block: Any, x: Tensor) -> Tensor:
-    """Attention of all tokens [B, h, w, C] of an image with all, without a bias of N x N.
+    """Global attention of tokens [B, h, w, C], without an N x N bias.
 
-    What the bias adds is a sum of one number for the key's row and one for its column. So a query has these
-    numbers for all rows and columns beside its own, and a key says by ones which it is of.
+    The bias is the sum of a term for the key's row and a term for its column. So each query is extended by
+    its terms for all rows and columns, and each key by one-hot vectors of its row and column.
     """
     attention = block.attn
     q, k, v = _heads(attention, block.norm1(x))
     *lead, height, width, d = q.shape
     rows = torch.eye(height, dtype=q.dtype, device=q.device)[:, None].expand(*lead, -1, width, -1)
     columns = torch.eye(width, dtype=q.dtype, device=q.device).expand(*lead, height, -1, -1)
-    # Flash kernels take no bias, at most 256 numbers, and values as wide as keys, hence zeros behind the
-    # values; the memory-efficient kernel would do without, and is the slower one. Above 256, it is taken.
+    # Flash attention takes no bias, heads of at most 256 channels, and values as wide as keys: hence the
+    # zeros after the values. The memory-efficient kernel needs no such padding but is slower; it runs
+    # above 256.
     size = -(-(d + height + width) // ALIGNED) * ALIGNED
     query = _filled(size, q * attention.scale, *_terms(q, *_relative(attention, height, width)))
     key, value = _filled(size, k, rows, columns), _filled(size, v)
@@ -116,23 +115,22 @@ def _global(block: Any, x: Tensor) -> Tensor:
 
 
 def _filled(size: int, *parts: Tensor) -> Tensor:
-    """Parts [B, heads, h, w, n] side by side, and zeros, to [B, heads, h * w, size]."""
+    """Concatenate parts [B, heads, h, w, n] and pad them with zeros to [B, heads, h * w, size]."""
     missing = size - sum(part.shape[-1] for part in parts)
     zeros = parts[0].new_zeros(1).expand(*parts[0].shape[:-1], missing)
     return torch.cat([*parts, zeros], -1).flatten(2, 3)
 
 
 def _windows(block: Any, x: Tensor) -> Tensor:
-    """Attention of tokens [B, h, w, C] inside windows, the last ones completed by padding.
+    """Attention of tokens [B, h, w, C] inside windows; the last windows are padded.
 
-    Their bias is less to write and read than wider queries, keys and values would be: of a query in a
-    window of 14 x 14 it is 224 numbers, beside 3 x 80 that are there already. Wider, these were 3 x 112 new
-    ones.
+    Here a bias needs less memory traffic than extended queries, keys and values (`_global`): per query in a
+    14 x 14 window it has 224 numbers, besides the existing 3 x 80; extended ones would be 3 x 112 new ones.
     """
     attention, side = block.attn, block.window_size
     parts, padded = modeling.image_encoder.window_partition(block.norm1(x), side)
     relative_h, relative_w = _relative(attention, side, side)
-    # Rows of keys that are not there align the bias: it would be copied to memory that is aligned.
+    # Extra rows of keys align the bias; otherwise it would be copied into aligned memory.
     relative_h = F.pad(relative_h, (0, -side % (ALIGNED // math.gcd(side, ALIGNED))))
     seen = _window(*_heads(attention, parts), (relative_h, relative_w))
     merged: Tensor = attention.proj(
@@ -142,9 +140,9 @@ def _windows(block: Any, x: Tensor) -> Tensor:
 
 
 def _window(q: Tensor, k: Tensor, v: Tensor, relative: tuple[Tensor, Tensor]) -> Tensor:
-    """Queries, keys and values [n, heads, h, w, d] of n windows to what is seen, of the same shape.
+    """Attention of queries, keys and values [n, heads, h, w, d] of n windows; the output has their shape.
 
-    `relative` may have rows of more keys than there are.
+    `relative` may have more rows of keys than there are; the excess is dropped.
     """
     query, key, value = (t.flatten(2, 3) for t in (q, k, v))
     bias = _bias(q, *relative)[..., : key.shape[2]]
@@ -152,7 +150,7 @@ def _window(q: Tensor, k: Tensor, v: Tensor, relative: tuple[Tensor, Tensor]) ->
 
 
 def _global_in_pieces(block: Any, x: Tensor) -> Tensor:
-    """Attention of all tokens [1, h, w, C] with all."""
+    """Global attention of tokens [1, h, w, C], per head in blocks of query rows."""
     attention = block.attn
     q, k, v = _heads(attention, block.norm1(x))
     _, heads, height, width, d = q.shape
@@ -161,7 +159,7 @@ def _global_in_pieces(block: Any, x: Tensor) -> Tensor:
     relative_h, relative_w = _relative(attention, height, width)
     step = max(1, LARGEST // (width * count * x.element_size()))
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    # One for all biases: fresh pages take time.
+    # One buffer for all biases: fresh pages take time.
     space = q.new_empty(1, 1, min(step, height), width, height, width)
     for head in range(heads):
         for top in range(0, height, step):
@@ -186,12 +184,12 @@ def _windows_in_pieces(block: Any, x: Tensor) -> Tensor:
 
 
 def _strip(attention: Any, rows: Tensor, side: int, relative: tuple[Tensor, Tensor]) -> Tensor:
-    """One row of windows: tokens [h <= side, w, C] to what they see, of the same shape."""
+    """Attention in one row of windows: tokens [h <= side, w, C] to an output of the same shape."""
     height, width, channels = rows.shape
     heads, count = attention.num_heads, -(-width // side)
     qkv = attention.qkv(rows)
     if (height, width) != (side, count * side):
-        # The stock encoder pads with zeros, of which the projection leaves its bias.
+        # The stock encoder pads with zeros, whose projection is its bias.
         padded = attention.qkv.bias.to(qkv.dtype).expand(side, count * side, -1).clone()
         padded[:height, :width] = qkv
         qkv = padded
@@ -219,9 +217,9 @@ def _merged(seen: Tensor) -> Tensor:
 
 
 def _bias(q: Tensor, relative_h: Tensor, relative_w: Tensor, out: Tensor | None = None) -> Tensor:
-    """The bias of queries [n, heads, h, w, d] to all keys, [n, heads, h * w, H * W]; see `_terms`.
+    """Relative-position bias of queries [n, heads, h, w, d], [n, heads, h * w, H * W]; see `_terms`.
 
-    Made in `out` [n, heads, h, w, H, W], where that is given.
+    Computed in `out` [n, heads, h, w, H, W] if given.
     """
     of_rows, of_columns = (term.contiguous() for term in _terms(q, relative_h, relative_w))
     bias = torch.add(of_rows[..., :, None], of_columns[..., None, :], out=out)
@@ -229,9 +227,9 @@ def _bias(q: Tensor, relative_h: Tensor, relative_w: Tensor, out: Tensor | None 
 
 
 def _terms(q: Tensor, relative_h: Tensor, relative_w: Tensor) -> tuple[Tensor, Tensor]:
-    """What queries [n, heads, h, w, d] add to scores, by the key's row and by its column.
+    """Bias terms of queries [n, heads, h, w, d] for the key's row and for its column.
 
-    [n, heads, h, w, H] and [n, heads, h, w, W]; relative_h, [h, d, H], is of the queries' rows.
+    Returns [n, heads, h, w, H] and [n, heads, h, w, W]. relative_h [h, d, H] belongs to the queries' rows.
     """
     return (
         torch.einsum("nmhwd,hdk->nmhwk", q, relative_h),
@@ -240,9 +238,9 @@ def _terms(q: Tensor, relative_h: Tensor, relative_w: Tensor) -> tuple[Tensor, T
 
 
 def _relative(attention: Any, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Embeddings of relative positions, [h, d, h] of rows and [w, d, w] of columns.
+    """Relative-position embeddings, [h, d, h] for rows and [w, d, w] for columns.
 
-    As `get_rel_pos`, whose indices would go from a CPU to a GPU for each block.
+    Like `get_rel_pos`, which would copy index tensors from the CPU to the GPU for every block.
     """
     tables = ((attention.rel_pos_h, height), (attention.rel_pos_w, width))
     rows, columns = (table.unfold(0, size, 1).flip(-1) for table, size in tables)

@@ -1,6 +1,6 @@
-"""What config.json and preprocessor_config.json of a converted directory may hold.
+"""Schemas of config.json and preprocessor_config.json in a converted directory.
 
-Sizes are bounded so that a typing error is told before anything is allocated.
+Sizes are bounded, so that a typing error is reported before anything is allocated.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ class Sam(_Part):
         _divides("patch_size", self.patch_size, "image_size", self.image_size)
         _stem(self.stem, self.patch_size, self.image_size)
         if any(index >= self.depth for index in self.global_attn_indexes):
-            raise ValueError(f"global_attn_indexes are below depth ({self.depth})")
+            raise ValueError(f"global_attn_indexes must be below depth ({self.depth})")
         return self
 
 
 class Preprocessor(BaseModel):
-    """The fields of CLIPImageProcessor's file that are read; others are passed over."""
+    """The fields of CLIPImageProcessor's file that are used; others are ignored."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -120,12 +120,12 @@ class Preprocessor(BaseModel):
         if self.do_center_crop and self.do_resize:
             crop = _sides("crop_size", self.crop_size)
             if crop[0] > least[0] or crop[1] > least[1]:
-                raise ValueError(f"crop_size {crop} is more than size leaves, {least}")
+                raise ValueError(f"crop_size {crop} is larger than the resized image, {least}")
         return self
 
     @property
     def made(self) -> list[int] | None:
-        """Height and width of every picture that it makes; None: they depend on the frame."""
+        """Height and width of the output; None if they depend on the frame."""
         if self.do_center_crop:
             return _sides("crop_size", self.crop_size)
         whole = isinstance(self.size, dict) and "shortest_edge" not in self.size
@@ -133,7 +133,7 @@ class Preprocessor(BaseModel):
 
 
 class Squash(BaseModel):
-    """The fields of SAM 3's image processor that are read: every picture becomes one size."""
+    """The fields of SAM 3's image processor that are used; it resizes every image to one size."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -148,7 +148,7 @@ class Squash(BaseModel):
 
 
 class Config(_Part):
-    """`GSVAConfig` as it stands in its file."""
+    """`GSVAConfig` as stored in config.json."""
 
     model_type: Literal["gsva"]
     llm: Llm
@@ -172,7 +172,7 @@ class Config(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
-        from .families import FAMILIES  # stands on the tokenizer, and that on what this checks
+        from .families import FAMILIES  # here: it imports the tokenizer, which imports the config
 
         if self.family not in FAMILIES:
             raise ValueError(f"family is {self.family!r}; there are {', '.join(FAMILIES)}")
@@ -217,12 +217,12 @@ def _divides(name: str, divisor: int, whole_name: str, whole: int) -> None:
 def _stem(stem: str, patch_size: int, image_size: int) -> None:
     if stem == "efficientnet-lite0" and (image_size % 32 or patch_size < 8):
         raise ValueError(
-            f"stem {stem} sees pictures of a multiple of 32 pixels in patches of 8 or more, not "
-            f"{image_size} in {patch_size}"
+            f"stem {stem} needs an image_size that is a multiple of 32 and a patch_size of 8 or more, "
+            f"not {image_size} and {patch_size}"
         )
     if stem != "patch" and patch_size & (patch_size - 1):
         raise ValueError(
-            f"a convolutional stem needs a patch_size of a power of two, not {patch_size}"
+            f"a convolutional stem needs a patch_size that is a power of two, not {patch_size}"
         )
 
 
@@ -232,7 +232,7 @@ def _at_least(name: str, value: int, least_name: str, least: int) -> None:
 
 
 def parameters(llm: dict[str, Any], clip: dict[str, Any], sam: dict[str, Any]) -> int:
-    """About how many weights a model of these sizes has: what is cubic in them, no biases."""
+    """Approximate number of weights of a model of these sizes: its large matrices only, no biases."""
     width, rows = llm["hidden_size"], llm["vocab_size"]
     text = 2 * rows * width + llm["num_hidden_layers"] * (
         3 * width**2 + 3 * width * llm["intermediate_size"]

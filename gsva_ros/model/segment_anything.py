@@ -13,7 +13,7 @@ def _import_modeling() -> Any:
     """Import `segment_anything.modeling`, which needs torch alone.
 
     segment_anything/__init__.py imports torchvision for its predictor, which GSVA does not use and
-    which many installations lack. So an empty package stands in for it while the subpackage loads.
+    which many installations lack. So an empty package replaces it while the subpackage loads.
     """
     name = "segment_anything"
     if name in sys.modules:

@@ -1,8 +1,9 @@
-"""Work of fixed shapes: a GPU records it once as CUDA graphs and replays them, with no launch an operator.
+"""Inference with fixed shapes: recorded once as CUDA graphs and replayed, without a launch per operator.
 
-Lengths are rounded up to some sizes, and what fills them up is masked. Positions are written into places
-that stay, so a frame's prefix is copied there once, when a request turns to that frame. On a CPU the same
-shapes run without graphs: that the answers are equal is tested there.
+Lengths are rounded up to a few sizes, and the padding is masked. Keys and values are written into buffers
+that are never reallocated while their graphs exist, so a frame's prefix is copied into them once, when a
+request switches to that frame. On a CPU the same shapes run without graphs; tests use this to check that
+answers are equal.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from .gsva import GSVA
 from .prefix import Branches, Prefix
 from .reading import Reader
 
-#: Positions read at once, beside 1, come in multiples of this.
+#: A pass reads 1 position or a multiple of this.
 POSITIONS = 16
-#: Places of keys and values come in steps of this.
+#: The KV buffers' length is a multiple of this.
 STEP = 128
 
 
 def bucket(count: int) -> int:
-    """The power of two that holds so many."""
+    """The smallest power of two that is at least `count`."""
     return 1 << (count - 1).bit_length()
 
 
 def filled(positions: int) -> int:
-    """The size that so many positions are read in; of many, filling is less than a fifth."""
+    """The padded length for so many positions; padding is less than a fifth of a long one."""
     step = max(POSITIONS, bucket(positions) // 8)
     return -(-positions // step) * step
 
 
 class Replayed:
-    """A function of tensors of one shape each, which writes into its results and places that stay, only."""
+    """A function of tensors with fixed shapes that writes only to its results and to persistent buffers."""
 
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
         self._function, self._inputs = function, [x.clone() for x in inputs]
@@ -48,7 +49,7 @@ class Replayed:
             self._record()
 
     def _record(self) -> None:
-        # Libraries set themselves up at a first call, which a graph must not hold.
+        # Warm-up: libraries initialise at their first call, which a graph must not capture.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -59,7 +60,7 @@ class Replayed:
             self._results = self._function(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """The results, which are of use until the next call: on a CPU too, where tests are to see that."""
+        """The results, valid until the next call; on a CPU too, so that tests there catch later uses."""
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)
         if self._graph is not None:
@@ -74,7 +75,7 @@ class Replayed:
 
 
 class Static:
-    """An engine's work in fixed shapes."""
+    """Runs an engine's model with fixed shapes."""
 
     def __init__(self, model: GSVA, read: Reader) -> None:
         self._model, self._read = model, read
@@ -100,12 +101,12 @@ class Static:
         return masks[:count], iou[:count]
 
     def behind(self, prefix: Prefix, most: int) -> StaticBehind:
-        """What reads behind a prefix, at most so many positions; one at a time does."""
-        # What is read again behind a rejection is filled up from where it begins.
+        """A reader of at most `most` positions after a prefix; there can be only one at a time."""
+        # After a rejection the rest is read again, and padded from where it begins.
         places = prefix.length + most + max(most // 4, POSITIONS)
         places = -(-places // STEP) * STEP
         if places > self._length:
-            # Graphs that were recorded know the old places.
+            # Recorded graphs refer to the old buffers.
             self._replayed = {k: v for k, v in self._replayed.items() if k[0] != "read"}
             self._places = [
                 (_places(keys, places), _places(values, places)) for keys, values in prefix.layers
@@ -119,9 +120,13 @@ class Static:
         return StaticBehind(self, prefix.length, prefix.device)
 
     def read(self, ids: Tensor, places: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
-        """Hidden states of ids [T] at these positions [T], written at these places [T]; see `Reader`.
+        """Hidden states of ids [T]; see `Reader`.
 
-        sees: bool [T, `length`], the places that each sees.
+        Args:
+            places: positions [T].
+            at: indices [T] into the KV buffers, where keys and values are written.
+            sees: bool [T, `length`], the entries of the KV buffers that each id attends to.
+            wanted: indices [K] of the states to return.
         """
 
         def run(ids: Tensor, places: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
@@ -137,7 +142,7 @@ class Static:
 
     @property
     def length(self) -> int:
-        """Places of keys and values."""
+        """Length of the KV buffers."""
         return self._length
 
     def _run(self, name: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
@@ -148,7 +153,7 @@ class Static:
 
 
 class StaticBehind:
-    """`Behind` in fixed shapes."""
+    """`Behind` with fixed shapes."""
 
     def __init__(self, static: Static, prefix: int, device: torch.device) -> None:
         self._static, self._prefix, self._device = static, prefix, device
@@ -177,11 +182,11 @@ class StaticBehind:
         seen: Tensor,
         wanted: Sequence[int],
     ) -> Tensor:
-        """ids behind `done` others; seen [T, done + T]: what each sees behind the prefix."""
+        """Read ids after `done` others; seen: [T, done + T], what each attends to after the prefix."""
         size = 1 if len(ids) == 1 else filled(len(ids))
         start, length = self._prefix + done, self._static.length
         sees = torch.zeros(size, length, dtype=torch.bool)
-        sees[:, : self._prefix] = True  # what fills up sees this much, so that it is a number
+        sees[:, : self._prefix] = True  # also for padding, so that it stays finite
         sees[: len(ids), self._prefix : self._prefix + seen.shape[1]] = seen
         at = torch.arange(start, start + size)
         rows = bucket(len(wanted))
@@ -192,14 +197,14 @@ class StaticBehind:
             sees.to(self._device),
             self._filled(wanted, rows),
         )
-        return states[: len(wanted)].clone()  # states of slots are kept until their masks are made
+        return states[: len(wanted)].clone()  # slots' states are kept until their masks are decoded
 
     def _filled(self, numbers: Sequence[int], size: int) -> Tensor:
         return _filled(torch.tensor(numbers, dtype=torch.long), size).to(self._device)
 
 
 class _Fixed(DynamicLayer):
-    """One layer's keys and values [1, heads, places, D]; what is new is written at places given [T]."""
+    """One layer's KV buffers [1, heads, places, D]; new entries are written at the given indices [T]."""
 
     def __init__(self, keys: Tensor, values: Tensor, at: Tensor) -> None:
         super().__init__()
@@ -208,18 +213,18 @@ class _Fixed(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """All places, after writing."""
+        """Write the new entries; returns the whole buffers."""
         self._keys.index_copy_(2, self._at, key_states)
         self._values.index_copy_(2, self._at, value_states)
         return self._keys, self._values
 
     def get_seq_length(self) -> int:
-        """Nothing counts on from it."""
+        """0: positions and mask are given explicitly, so nothing is derived from it."""
         return 0
 
 
 def _overwrite(kept: Any, new: Any) -> None:
-    """Tensors, or lists and tuples of them."""
+    """Copy `new` into `kept`: tensors, or lists and tuples of them."""
     if isinstance(kept, Tensor):
         kept.copy_(new)
         return
@@ -228,11 +233,11 @@ def _overwrite(kept: Any, new: Any) -> None:
 
 
 def _places(states: Tensor, count: int) -> Tensor:
-    """Places for as many positions of such keys or values, all numbers."""
+    """A buffer for `count` positions of such keys or values; zeros, since masked NaNs would spread."""
     _, heads, _, width = states.shape
     return states.new_zeros(1, heads, count, width)
 
 
 def _filled(x: Tensor, size: int) -> Tensor:
-    """With copies of the first row up to so many."""
+    """Pad x to `size` rows with copies of the first."""
     return torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])]) if len(x) < size else x

@@ -1,4 +1,4 @@
-"""A GPU's second stream, for what need not wait for what was started before."""
+"""A second CUDA stream, for work that is independent of the current one's."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 
 
 class Side:
-    """A stream beside the current one; on other devices than GPUs, things go one after another."""
+    """A stream beside the current one; without a GPU, everything runs sequentially."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def fork(self) -> None:
-        """From here: what is on the side waits for what was started up to now, and for no more."""
+        """Mark the point up to which work on the current stream is waited for by the side stream."""
         if self._stream:
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Work on the side; whatever comes after waits for it."""
+        """Run the block on the side stream; later work on the current stream waits for it."""
         if not self._stream:
             yield
             return

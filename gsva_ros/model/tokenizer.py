@@ -1,7 +1,7 @@
-"""Text to token ids, as the official GSVA's slow LLaMA tokenizer does it, without its traps.
+"""Text to token ids, as in the official GSVA's slow LLaMA tokenizer, without its traps.
 
-Special tokens are values of `Special`, never spelled in text: whatever a user writes, "[SEG]" and
-"</s>" included, stays text.
+Special tokens are members of `Special` and never parsed from text: whatever a user writes, including
+"[SEG]" and "</s>", stays text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import InputError, one_line
 from .config import GSVAConfig
 from .weights import check_fetched
 
-IMAGE_TOKEN_ID = -200  # LLaVA's IMAGE_TOKEN_INDEX: stands for all of an image's tokens
+IMAGE_TOKEN_ID = -200  # LLaVA's IMAGE_TOKEN_INDEX: a placeholder for all tokens of an image
 TOKENIZER_NAME = "tokenizer.model"
 
 
@@ -36,24 +36,24 @@ Part = str | Special
 
 
 def read_pieces(path: Path) -> sentencepiece.SentencePieceProcessor:
-    """A `tokenizer.model`.
+    """Read a `tokenizer.model`.
 
     Raises:
-        FileNotFoundError: there is none.
-        InputError: it is no sentencepiece model.
+        FileNotFoundError: the file does not exist.
+        InputError: it is not a sentencepiece model.
     """
     check_fetched(path)
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (RuntimeError, ValueError) as error:  # the latter of words that are no UTF-8
+    except (RuntimeError, ValueError) as error:  # ValueError: a piece is not UTF-8
         raise InputError(f"{path}: not a sentencepiece model: {one_line(error)}") from error
 
 
 class Tokenizer:
-    """sentencepiece for text, the config's ids for special tokens."""
+    """Encodes text with sentencepiece, and special tokens with the config's ids."""
 
     def __init__(self, model: bytes, config: GSVAConfig) -> None:
-        """Args: model: the content of a sentencepiece `tokenizer.model`."""
+        """Args: model: the contents of a sentencepiece `tokenizer.model`."""
         self.model = model
         self.pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.ids: dict[Special, int] = {
@@ -72,8 +72,9 @@ class Tokenizer:
         """Read a `tokenizer.model`.
 
         Raises:
-            FileNotFoundError: there is none.
-            InputError: it is no sentencepiece model, or another one than the config's ids stand behind.
+            FileNotFoundError: the file does not exist.
+            InputError: it is not a sentencepiece model, or has more pieces than the config's special token
+                ids allow, so that it belongs to another model.
         """
         pieces = read_pieces(Path(path))
         tokenizer = cls(pieces.serialized_model_proto(), config)
@@ -82,17 +83,17 @@ class Tokenizer:
         first = min(number for token, number in tokenizer.ids.items() if token in used)
         if first < pieces.vocab_size():
             raise InputError(
-                f"{path} has {pieces.vocab_size()} pieces, and the special tokens of {config.source} begin "
-                f"at {first}: another tokenizer than the weights were trained with"
+                f"{path} has {pieces.vocab_size()} pieces, but the special tokens of {config.source} begin "
+                f"at {first}: the weights were trained with another tokenizer"
             )
         return tokenizer
 
     def encode(self, parts: Iterable[Part]) -> list[int]:
-        """Ids of text and special tokens in turn.
+        """Ids of a sequence of texts and special tokens.
 
-        Neighbouring texts are one text; each text between special tokens is encoded by itself, with
-        sentencepiece's dummy space in front and runs of spaces kept (transformers' "legacy"
-        behaviour, which GSVA's weights were trained with).
+        Adjacent texts are joined. Each text between special tokens is encoded separately, with
+        sentencepiece's dummy space in front and runs of spaces kept (transformers' "legacy" behaviour,
+        which GSVA's weights were trained with).
         """
         ids: list[int] = []
         text = ""
@@ -108,7 +109,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; special tokens in their usual spelling, for people to read."""
+        """Text of ids for display, with special tokens in their usual spelling."""
         spelling = {i: special.value for special, i in self.ids.items()}
         text, pending = "", []
         for i in (*ids, None):

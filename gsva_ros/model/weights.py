@@ -1,7 +1,7 @@
-"""State dicts as people have them: one file or shards, safetensors or torch, from GSVA, LISA, peft or CLIP.
+"""Reads state dicts: one file or shards, safetensors or torch, from GSVA, LISA, peft or CLIP.
 
-Nothing here unpickles code: safetensors, or torch.load with weights_only. Tensors stay on disk, mapped,
-where the format allows it, so that reading a large checkpoint takes no memory of its own.
+Nothing here unpickles code: safetensors, or torch.load with weights_only. Tensors are memory-mapped where
+the format allows it, so that reading a large checkpoint takes no memory of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..errors import InputError, one_line
 
 PEFT_PREFIX = "base_model.model."
 VISION_TOWER = "model.vision_tower.vision_tower."
-#: What a directory may hold, in the order of preference. An index lists the shards beside it.
+#: Weight files of a directory, in order of preference. An index lists the shards next to it.
 FILES = (
     "model.safetensors.index.json",
     "model.safetensors",
@@ -31,27 +31,27 @@ FILES = (
 )
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-#: Training frameworks put the state dict into a dictionary under these.
+#: Keys under which training frameworks nest the state dict.
 NESTED = ("module", "state_dict", "model_state_dict")
-# A word that wrappers put in front of every name: DataParallel, torch.compile.
+# Prefixes that wrappers (DataParallel, torch.compile) add to every name.
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 LORA_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])\.((?P<adapter>[^.]+)\.)?weight")
 LFS = b"version https://git-lfs"
 
 
 class CheckpointError(InputError):
-    """Weights that do not fit: says which file and which names."""
+    """Weights that do not fit; the message says which file and which names."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a file or a directory, under the names that the model has.
+    """Read a state dict from a file or a directory, under the model's own names.
 
-    Wrappers' and peft's prefixes are taken off; LoRA's factors stay beside the weights (`merge_lora`).
+    Prefixes of wrappers and of peft are removed; LoRA factors are kept (see `merge_lora`).
 
     Raises:
-        FileNotFoundError: nothing there.
-        CheckpointError: damaged, not weights, shards missing, or of a kind that must be turned into
-            another first.
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, holds no weights or must be converted first, or shards are
+            missing.
     """
     if path.is_dir():
         path = _main_file(path)
@@ -62,7 +62,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {
         _plain_name(name): value
         for name, value in state.items()
-        if ".original_module." not in name  # peft's copy of what it replaced
+        if ".original_module." not in name  # peft's copy of a module that it replaced
     }
 
 
@@ -82,8 +82,8 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """Fold LoRA factors into their weights, W + alpha / r * B A, one weight at a time.
 
     Raises:
-        CheckpointError: factors that are incomplete, do not fit their weight, or are of a kind that this
-            sum does not cover; nothing of LoRA's is passed over.
+        CheckpointError: factors are incomplete, do not fit their weight, or belong to a variant of LoRA
+            that this formula does not cover; none is silently ignored.
     """
     merged = {name: value for name, value in state.items() if ".lora_" not in name}
     factors: dict[str, dict[str, Tensor]] = {}
@@ -92,16 +92,16 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
         found = LORA_FACTOR.fullmatch(name)
         if found is None:
             raise CheckpointError(
-                f"{name} is of a kind of LoRA that is not merged here (lora_A and lora_B of weights are); "
-                "merge it with peft, and give the whole"
+                f"{name} is of a LoRA variant that cannot be merged here (only lora_A and lora_B of "
+                "weights can): merge it with peft, and give the result"
             )
         factors.setdefault(found["module"], {})[found["factor"]] = state[name]
         adapters.add(found["adapter"])
     if len(adapters) > 1:
         names = ", ".join(sorted(map(str, adapters)))
         raise CheckpointError(
-            f"the weights hold {len(adapters)} adapters ({names}): merge the one that is meant with peft, "
-            "and give the whole"
+            f"the weights hold {len(adapters)} adapters ({names}): merge one of them with peft, and give "
+            "the result"
         )
     for module, pair in sorted(factors.items()):
         target = f"{module}.weight"
@@ -110,13 +110,13 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
         if lost := {"A", "B"} - set(pair):
             (here,), (gone,) = pair, lost
             raise CheckpointError(
-                f"{module} has LoRA's factor {here} and not {gone}: the file is incomplete"
+                f"{module} has LoRA's factor {here} but not {gone}: the file is incomplete"
             )
         a, b, weight = pair["A"], pair["B"], merged[target]
         made = (*b.shape[:1], *a.shape[1:])
         if b.shape[1:] != a.shape[:1] or made != weight.shape or not a.numel():
             raise CheckpointError(
-                f"LoRA factors A {tuple(a.shape)} and B {tuple(b.shape)} do not make {target}, "
+                f"LoRA factors A {tuple(a.shape)} and B {tuple(b.shape)} do not fit {target}, "
                 f"{tuple(weight.shape)}"
             )
         update = (b.float() @ a.float()) * (alpha / a.shape[0])
@@ -125,7 +125,7 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
 
 
 def with_vision_tower(state: dict[str, Tensor], clip: Path) -> dict[str, Tensor]:
-    """The state with CLIP's vision tower from its own directory, where the weights came without it."""
+    """Add CLIP's vision tower from its own directory to a state dict that lacks it."""
     if any(name.startswith(VISION_TOWER) for name in state):
         return state
     tower = {
@@ -142,24 +142,26 @@ def with_vision_tower(state: dict[str, Tensor], clip: Path) -> dict[str, Tensor]
 
 
 def sam_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """SAM's sizes, read off the shapes of a GSVA's or LISA's weights.
+    """SAM's sizes, derived from the shapes of GSVA's or LISA's weights.
 
-    The mask decoder's number of heads leaves no trace in shapes: segment-anything's own is meant.
+    The mask decoder's number of heads does not show in shapes: segment-anything's default is assumed.
 
     Raises:
-        CheckpointError: no SAM in the weights, or not all of it.
+        CheckpointError: SAM is missing or incomplete.
     """
     prefix, encoder = "model.visual_model.", "image_encoder."
     blocks = f"{encoder}blocks."
 
     def shape(name: str, axes: int) -> torch.Size:
         if prefix + name not in state:
-            raise CheckpointError(f"the weights have no {prefix}{name}: no whole SAM in them")
+            raise CheckpointError(
+                f"the weights have no {prefix}{name}: SAM is missing or incomplete"
+            )
         found = state[prefix + name].shape
         if len(found) != axes or 0 in found:
             raise CheckpointError(
-                f"{prefix}{name} is {tuple(found)}, and has {axes} axes in a whole SAM: weights that "
-                "were shared out over processes (ZeRO-3) are gathered first"
+                f"{prefix}{name} has shape {tuple(found)} instead of {axes} non-empty axes: weights that "
+                "are sharded over processes (ZeRO-3) must be gathered first"
             )
         return found
 
@@ -192,17 +194,17 @@ def sam_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
-    """An adapter directory (peft): its base's name, its tensors, and LoRA's alpha; None: it is none.
+    """An adapter directory's (peft) base name, tensors and LoRA alpha; None if it is not an adapter.
 
     Raises:
-        CheckpointError: an adapter of a kind that cannot be merged.
+        CheckpointError: the adapter is of a kind that cannot be merged.
     """
     config = directory / ADAPTER_CONFIG
     path = next((directory / name for name in ADAPTER_FILES if (directory / name).is_file()), None)
     whole = next((name for name in FILES if (directory / name).is_file()), None)
     if path and whole:
         raise CheckpointError(
-            f"{directory} holds {whole} and {path.name}: keep the one that is meant in a folder of its own"
+            f"{directory} holds both {whole} and {path.name}: move the one to use into a folder of its own"
         )
     if whole or not config.is_file():
         return None
@@ -211,13 +213,13 @@ def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
         base, alpha = data["base_model_name_or_path"], float(data["lora_alpha"])
         others = [k for k in ("use_dora", "use_rslora", "alpha_pattern") if data.get(k)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{config}: not peft's: {one_line(error)}") from error
+        raise CheckpointError(f"{config}: not a peft config: {one_line(error)}") from error
     if others or not base:
         problem = f"{others[0]} is not supported" if others else "names no base_model_name_or_path"
-        raise CheckpointError(f"{config}: {problem}; merge it with peft, and convert the whole")
+        raise CheckpointError(f"{config}: {problem}; merge it with peft, and convert the result")
     if path is None:
         raise CheckpointError(
-            f"{directory} has {ADAPTER_CONFIG} and no {' or '.join(ADAPTER_FILES)}"
+            f"{directory} has {ADAPTER_CONFIG} but no {' or '.join(ADAPTER_FILES)}"
         )
     return str(base), read_state(path), alpha
 
@@ -225,16 +227,16 @@ def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
 def _main_file(directory: Path) -> Path:
     if (directory / "latest").is_file() or any(directory.rglob("*zero_pp_rank_*")):
         raise CheckpointError(
-            f"{directory} is a DeepSpeed checkpoint, shared out over processes: run the zero_to_fp32.py "
-            "that DeepSpeed put into it, and give the file that it writes"
+            f"{directory} is a DeepSpeed checkpoint, sharded over processes: run the zero_to_fp32.py that "
+            "DeepSpeed put into it, and give the file that it writes"
         )
     found = next((directory / name for name in FILES if (directory / name).is_file()), None)
     if found:
         return found
     if (directory / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
-            f"{directory} holds an adapter, and here belongs its base: merge the two with peft, and give "
-            "the whole"
+            f"{directory} holds an adapter, but its base is needed here: merge the two with peft, and give "
+            "the result"
         )
     others = sorted(p for s in ("*.safetensors", "*.bin", "*.pth") for p in directory.glob(s))
     if len(others) == 1:
@@ -265,17 +267,17 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def check_fetched(path: Path) -> bytes:
-    """See that a file is there itself; returns how it begins.
+    """Check that a file is not a Git LFS pointer; returns its first bytes.
 
     Raises:
-        FileNotFoundError: nothing there.
-        CheckpointError: it is a pointer of Git LFS.
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is a Git LFS pointer.
     """
     with path.open("rb") as file:
         start = file.read(len(LFS))
     if start == LFS:
         raise CheckpointError(
-            f"{path} is a Git LFS pointer and not the file: fetch it with `git lfs pull`"
+            f"{path} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
         )
     return start
 
@@ -286,13 +288,13 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        mapped = start.startswith(b"PK")  # before torch 1.6 there was no archive, and no mapping
+        mapped = start.startswith(b"PK")  # formats before torch 1.6 cannot be mapped
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
-    except UnpicklingError as error:  # torch advises to run the code in it
+    except UnpicklingError as error:  # not shown: torch advises to run the code in the file
         raise CheckpointError(
             f"{path} cannot be read as weights: neither safetensors nor a plain torch state dict"
         ) from error
-    except Exception as error:  # safetensors and torch raise their own, zipfile's and struct's
+    except Exception as error:  # types of safetensors, torch, zipfile and struct
         raise CheckpointError(f"{path} cannot be read as weights: {one_line(error)}") from error
     for key in NESTED:
         if isinstance(state, dict) and isinstance(state.get(key), dict):

@@ -1,11 +1,11 @@
-"""An answer written word by word, of which guessed words are read several in one pass.
+"""Greedy decoding of an answer, with several guessed (draft) tokens verified in one pass.
 
-An answer says again what was asked, and much of what it said before. So what follows is looked up in an
-answer as one would expect it and in what is written so far, and read together with the last word. Of a
-guess its beginning stands, as far as it is right: every word is the likeliest one after those before it, as
-if each had been read by itself, up to rounding, which in 16 bits may tip what is nearly a tie. Source:
-"Inference with Reference: Lossless Acceleration of Large Language Models" (arXiv:2304.04487), whose
-reference is here the expected answer.
+An answer repeats the question and much of itself. The next tokens are therefore looked up in an expected
+answer and in the answer so far, and read in one pass with the last token. The longest correct beginning of
+a guess is kept, so every token is the most likely one after those before it, as in decoding one at a time.
+Only rounding differs: in 16 bits it may decide a near tie differently. Source: "Inference with Reference:
+Lossless Acceleration of Large Language Models" (arXiv:2304.04487); the reference is the expected answer.
+A "word" in this module's names is a token.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 from .behind import Behind
 from .prompt import Prompt
 
-#: Words guessed at once, at the most.
+#: Maximum number of tokens guessed at once.
 GUESSED = 11
-#: By how many last words they are looked up: one alone stands in too many places to tell.
+#: Numbers of last tokens that a match must share, tried in order; a single one matches too often.
 LOOKED_UP = (4, 3, 2)
-#: Between the things that a request names, and where one begins; words are one space apart.
+#: What separates the things that a request names, and what one begins with; words are one space apart.
 JOINER = re.compile(r" ?(?:, ?)?\b(?:and then|and also|then|and|or)\b ?| ?, ?", re.I)
 THING = re.compile(
     r"\b(?:the|an?|any|all|both|every|each|anything|something|everything|two|three)\b", re.I
@@ -32,7 +32,7 @@ THING = re.compile(
 
 @dataclass(frozen=True)
 class Next:
-    """After the words so far: the likeliest next one, the scores of all [V], the state [D] that says so."""
+    """The next token: the most likely one, all logits [V], and the hidden state [D] they come from."""
 
     word: int
     scores: Tensor
@@ -40,7 +40,7 @@ class Next:
 
 
 class Writer:
-    """Writes behind a prompt; the caller takes the next word, and says which one is written."""
+    """Decodes an answer to a prompt: `next` proposes a token, and the caller says which one to `write`."""
 
     def __init__(
         self,
@@ -53,33 +53,33 @@ class Writer:
     ) -> None:
         """
         Args:
-            behind: has read nothing yet.
-            score: states [K, D] to scores of every word [K, V].
-            asked: the prompt, up to where the answer begins.
-            expected: an answer to look up guesses in, see `expected_answer`.
-            slots: the words that stand for a slot, [SEG] and [REJ].
-            most: words that are written, at most.
+            behind: reads after the frame's prefix; nothing was read with it yet.
+            score: hidden states [K, D] to logits [K, V].
+            asked: ids of the prompt after the prefix, up to where the answer begins.
+            expected: ids of an answer to look up guesses in, see `expected_answer`.
+            slots: ids of the slot tokens, [SEG] and [REJ].
+            most: maximum number of tokens to write.
         """
         self._behind, self._score = behind, score
         self._words, self._expected, self._slots = list(asked), list(expected), slots
         self._prompt, self._most = len(asked), len(asked) + most
-        self._read = 0  # of the words, that many were read
+        self._read = 0  # how many of self._words were read
         self._guess: list[int] = []
-        self._ahead: list[Next] = []  # after the words, and after each that was guessed
+        self._ahead: list[Next] = []  # what follows self._words and each guessed token
 
     @property
     def written(self) -> list[int]:
-        """The words of the answer so far."""
+        """Ids of the answer so far."""
         return self._words[self._prompt :]
 
     def next(self) -> Next:
-        """What comes next."""
+        """The next token."""
         if not self._ahead:
             self._look_ahead()
         return self._ahead[0]
 
     def write(self, word: int) -> None:
-        """Write a word, the likeliest or another one."""
+        """Append a token to the answer: the most likely one or another."""
         self._words.append(word)
         self._ahead = self._ahead[1:]
         if self._guess[:1] == [word]:
@@ -99,14 +99,14 @@ class Writer:
         self._read = len(self._words)
 
     def _scored(self, states: Tensor) -> Tensor:
-        """Scores of every word, float32 [K, V], after states [K, D]."""
+        """Logits float32 [K, V] of hidden states [K, D]."""
         return self._score(states).float()
 
     def _looked_up(self) -> list[int]:
-        """What followed where these last words stood before: the longest match, of these the latest."""
+        """What followed an earlier occurrence of the last tokens: the longest match, then the latest."""
         known = self._expected + self.written
         looked_in, last = self._alike(known), self._alike(self._words[-LOOKED_UP[0] :])
-        # Nothing is asked behind the last word.
+        # No pass is needed after the last token.
         room = min(GUESSED, self._most - len(self._words) - 1)
         for size in LOOKED_UP:
             for start in range(len(known) - size - 1, -1, -1):
@@ -115,25 +115,25 @@ class Writer:
         return []
 
     def _alike(self, words: Sequence[int]) -> list[int]:
-        """[SEG] and [REJ] as one: what follows a slot does not depend on it."""
+        """Replace [SEG] and [REJ] by one id: the text after a slot does not depend on which it is."""
         return [-1 if word in self._slots else word for word in words]
 
 
 def expected_answer(prompt: Prompt, text: str) -> list[int]:
-    """An instruction, and the answer that names and finds all that it seems to ask for."""
+    """Ids of an instruction and of an answer that names everything it seems to ask for, all found."""
     things = things_named(text) if prompt.family.joint else [text]
     return prompt.ask_turn(text, things, [False] * len(things)).ids
 
 
 def things_named(text: str) -> list[str]:
-    """What an English request seems to name, in its own words; all of it where nothing is found."""
+    """The things that an English request seems to name, in its words; the whole text if none is found."""
     parts = JOINER.split(" ".join(text.split()))
     begun = ((part, THING.search(part)) for part in parts)
     return [_unclosed(part[begin.start() :]) for part, begin in begun if begin] or [text]
 
 
 def _unclosed(words: str) -> str:
-    """Words without the punctuation, and the "please", that end them."""
+    """Strip trailing punctuation and a trailing "please"."""
     words = words.rstrip(" .!?")
     if words.lower().endswith(" please"):
         words = words[: -len(" please")].rstrip(" ,.!?")

@@ -510,7 +510,7 @@ def test_commands_say_in_one_line_what_is_wrong(
         (("segment", picture), "expressions"),
         (("segment", picture, "x", "--model", "no-such"), "no-such"),
         (("segment", picture, "x", "--model", broken), "config.json"),
-        (("segment", picture, "x", "--model", DEMO), f"{DEMO} is no model's folder"),
+        (("segment", picture, "x", "--model", DEMO), f"{DEMO} is not a model directory"),
         (("segment", picture, "x", "--device", "abacus"), "abacus"),
         (("segment", picture, "", "--device", "cpu"), "empty"),
         (("segment", picture, "x", "--output", noise / "a.png"), "a.png"),

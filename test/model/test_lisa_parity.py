@@ -121,7 +121,7 @@ def test_the_engine_never_rejects_but_for_an_empty_mask() -> None:
     alone = lisa.segment(frame, ["a zebra"]).slots[0]
     assert alone.rejection == answer.slots[1].rejection
     assert np.array_equal(alone.mask, answer.slots[1].mask)
-    with pytest.raises(InputError, match="one thing at a time"):
+    with pytest.raises(InputError, match="has no joint prompt"):
         lisa.segment(frame, ["the red cup", "a zebra"], joint=True)
 
 

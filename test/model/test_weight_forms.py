@@ -256,19 +256,19 @@ def two_rows_more(to: Path, state: State) -> Path:
         (pointer, "git lfs pull"),
         (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
         (nothing, "holds none of model.safetensors.index.json"),
-        (half_a_factor, "factor A and not B"),
-        (lora(lora_B__default__weight=(64, 2)), "factor B and not A"),
+        (half_a_factor, "factor A but not B"),
+        (lora(lora_B__default__weight=(64, 2)), "factor B but not A"),
         (
             lora(lora_A__default__weight=(2, 64), lora_B__default__weight=(64, 3)),
-            r"A \(2, 64\) and B \(64, 3\) do not make model.layers.0.self_attn.q_proj.weight",
+            r"A \(2, 64\) and B \(64, 3\) do not fit model.layers.0.self_attn.q_proj.weight",
         ),
-        (lora(lora_embedding_A__default=(2, 64)), "lora_embedding_A.default is of a kind of LoRA"),
-        (lora(lora_magnitude_vector=(64,)), "lora_magnitude_vector is of a kind of LoRA"),
+        (lora(lora_embedding_A__default=(2, 64)), "lora_embedding_A.default is of a LoRA variant"),
+        (lora(lora_magnitude_vector=(64,)), "lora_magnitude_vector is of a LoRA variant"),
         (
             lora(lora_A__default__weight=(0, 64), lora_B__default__weight=(64, 0)),
-            r"A \(0, 64\) and B \(64, 0\) do not make",
+            r"A \(0, 64\) and B \(64, 0\) do not fit",
         ),
-        (lora(lora_B__default__bias=(64,)), "lora_B.default.bias is of a kind of LoRA"),
+        (lora(lora_B__default__bias=(64,)), "lora_B.default.bias is of a LoRA variant"),
         (
             lora(
                 lora_A__default__weight=(2, 64),
@@ -278,10 +278,10 @@ def two_rows_more(to: Path, state: State) -> Path:
             ),
             r"2 adapters \(default, other\)",
         ),
-        (adapter_beside_whole, "holds model.safetensors and adapter_model.safetensors"),
+        (adapter_beside_whole, "holds both model.safetensors and adapter_model.safetensors"),
         (
             two_rows_more,
-            "606 embedding rows, and the tokenizer in .* makes 604 as gsva, 603 as lisa",
+            "606 embedding rows, but the tokenizer in .* makes 604 as gsva, 603 as lisa",
         ),
     ],
 )
@@ -379,7 +379,7 @@ def rewritten(llava: Path, **fields: Any) -> Path:
         ("rope_scaling", {"type": "linear", "factor": 2.0}, "rope_scaling is 'linear'"),
         ("rope_parameters", {"rope_type": "yarn", "factor": 2.0}, "rope_scaling is 'yarn'"),
         ("rope_scaling", 2.0, "neither null nor"),
-        ("mm_vision_select_feature", "cls_patch", "is 'cls_patch', and only 'patch'"),
+        ("mm_vision_select_feature", "cls_patch", "is 'cls_patch'; only 'patch'"),
     ],
 )
 def test_what_no_weight_tells_and_is_not_computed_is_refused(
@@ -481,7 +481,7 @@ def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
     assert torch.equal(merged["lm_head.weight"], state["lm_head.weight"])
     said["base_model_name_or_path"] = str(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(said))
-    with pytest.raises(CheckpointError, match="here belongs its base"):
+    with pytest.raises(CheckpointError, match="its base is needed here"):
         load(tmp_path)
 
 
@@ -527,7 +527,7 @@ def test_a_description_that_is_no_object_is_one_line(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"{file}: " in said
-    assert "no JSON object" in said
+    assert "not a JSON object" in said
 
 
 @pytest.mark.parametrize("which", ["llava", "clip", "file"])
@@ -559,7 +559,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("model.safetensors.index.json", '{"weight_map": {"lm_head.weight": 1}}', "not an index"),
         ("model.safetensors.index.json", "[" * 100_000, "not an index"),
-        ("adapter_config.json", "[" * 100_000, "not peft's"),
+        ("adapter_config.json", "[" * 100_000, "not a peft config"),
     ],
 )
 def test_descriptions_of_weights_that_cannot_be_read(

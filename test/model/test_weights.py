@@ -105,7 +105,7 @@ def test_preprocessing_that_cannot_be(folder: Path, mean: object) -> None:
     [
         ({"size": {"width": 32}}, "size has no height and width"),
         ({"do_center_crop": True, "crop_size": {"shortest_edge": 32}}, "crop_size has no height"),
-        ({"do_center_crop": True, "crop_size": 40}, r"crop_size \[40, 40\] is more"),
+        ({"do_center_crop": True, "crop_size": 40}, r"crop_size \[40, 40\] is larger"),
         ({"do_center_crop": True, "crop_size": "32"}, "crop_size"),
         ({"do_center_crop": True, "crop_size": 24}, "makes pictures 24x24"),
         ({"size": 32}, "makes pictures as the frame is"),
