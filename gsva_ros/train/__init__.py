@@ -1,1 +1,1 @@
-"""Training: dense pre-training of the two vision encoders, then the language model and the mask decoder."""
+"""Training: dense pre-training of both vision encoders, then the language model and the mask decoder."""

@@ -1,8 +1,8 @@
-"""Samples as one batch of tensors, by the preprocessing that inference runs.
+"""Samples to a batch of tensors, with the same preprocessing as inference.
 
-All rows about a picture stand behind its tokens in one sequence, as branches: each sees the picture and
-itself, and its positions go on from the picture's. So a row is read as if it stood there alone, and the
-picture's tokens are read once.
+All rows about an image follow its tokens in one sequence, as branches: each attends to the image and to
+itself, and its positions continue from the image's. So a row is read as if it were the only one, and the
+image's tokens are read once.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .sources.sample import Sample
 
 @dataclass(frozen=True)
 class Batch(Movable):
-    """B pictures, and rows (conversations) about them.
+    """B images, and rows (conversations) about them.
 
     Attributes:
         pixel_values: float32 [B, 3, S, S], CLIP's input.
         sam_pixel_values: float32 [B, 3, S, S], SAM's.
-        resized: (height, width) of each picture in SAM's padded square.
-        before, after: int64 [.], the ids around a picture's tokens.
-        laid: the rows as branches behind their pictures; labels are IGNORE where nothing is learnt.
-        masks: for each picture, the masks of its rows' slots, float32 [K, H, W].
+        resized: (height, width) of each image in SAM's padded square.
+        before, after: int64 [.], the ids before and after an image's tokens.
+        laid: the rows as branches after their images; labels are IGNORE where no loss is computed.
+        masks: for each image, the masks of its rows' slots, float32 [K, H, W].
     """
 
     pixel_values: Tensor
@@ -55,7 +55,7 @@ class Batcher:
     def __init__(
         self, conversations: Conversations, config: GSVAConfig, jitter: float = 0.0
     ) -> None:
-        """Args: jitter: how much brightness and tint are varied, 0 to 1."""
+        """Args: jitter: by how much brightness and tint are varied, 0 to 1."""
         self.conversations, self._jitter = conversations, jitter
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor.of(config.sam)
@@ -65,7 +65,7 @@ class Batcher:
         self._longest = int(config.llm["max_position_embeddings"]) - self._prefix
 
     def __call__(self, drawn: Sequence[tuple[Sample, np.random.Generator]]) -> Batch:
-        """Samples, each with the generator that its words are drawn with."""
+        """Build a batch of samples, each with the random generator for its wording and jitter."""
         rows = [self.conversations.rows(sample, rng) for sample, rng in drawn]
         rows = [[self._cut(row) for row in of_image] for of_image in rows]
         images = [jittered(sample.image, self._jitter, rng) for sample, rng in drawn]
@@ -84,21 +84,21 @@ class Batcher:
         )
 
     def check(self, expression: str) -> None:
-        """InputError where an expression, asked alone, is longer than the model can read."""
+        """Raise InputError if an expression, asked alone, exceeds the model's context."""
         length = self.conversations.longest(expression)
         if length > self._longest:
             raise InputError(
-                f"the expression {expression[:60]!r}… takes {length} tokens with its question, and "
+                f"the expression {expression[:60]!r}… takes {length} tokens with its question, but "
                 f"the model reads at most {self._longest}: shorten or remove it"
             )
 
     def _cut(self, row: Row) -> Row:
-        """A row as far as the model reads; with a slot behind that, it cannot be learnt."""
+        """Truncate a row to the model's context; InputError if that would remove a slot."""
         cut = Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
         if sum(token in self._slots for token in cut.ids) < len(row.masks):
             many = "lower the source's per_image, or set joint: false"
             raise InputError(
-                f"a conversation with {len(row.masks)} expressions takes {len(row.ids)} tokens, and "
+                f"a conversation with {len(row.masks)} expressions takes {len(row.ids)} tokens, but "
                 f"the model reads at most {self._longest}: "
                 f"{many if len(row.masks) > 1 else 'shorten or remove the expression'}"
             )
@@ -106,7 +106,7 @@ class Batcher:
 
 
 def jittered(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Another brightness, and another one for each of red, green and blue; uint8 [H, W, 3]."""
+    """Vary the brightness of an image uint8 [H, W, 3], and that of each channel separately (tint)."""
     if not share:
         return image
     gain = rng.uniform(1 - share, 1 + share) * rng.uniform(1 - share / 2, 1 + share / 2, 3)
@@ -115,7 +115,7 @@ def jittered(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -
 
 
 def around(prompt: Prompt) -> tuple[Tensor, Tensor]:
-    """The ids before and after a picture's tokens, int64 [.]."""
+    """The ids before and after an image's tokens, int64 [.]."""
     return (
         torch.tensor(prompt.before_image, dtype=torch.long),
         torch.tensor(prompt.after_image, dtype=torch.long),

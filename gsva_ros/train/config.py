@@ -1,4 +1,4 @@
-"""The file that `gsva train` reads: everything that fixes a run.
+"""The configuration file of `gsva train`, which defines a run completely.
 
 Defaults are those of the official training (LeapLabTHU/GSVA, `main.py` at 618dc79; the paper, section 4.1),
 for one of its 8 GPUs.
@@ -38,13 +38,13 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Fields(BaseModel):
-    """Numbers may be written as YAML leaves them ("3e-4" is text to it); unknown fields are refused."""
+    """Numbers may be strings (YAML parses "3e-4" as one); unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Official(_Fields):
-    """Weights as they were published, in the parts that `gsva convert` takes too."""
+    """Published weights in separate parts, as `gsva convert` takes them."""
 
     llava: Path = Field(description="LLaVA directory that the weights were trained from")
     weights: Path = Field(description="GSVA's state dict")
@@ -55,7 +55,7 @@ class Official(_Fields):
 
 
 class Lora(_Fields):
-    """Low-rank factors beside the language model's weights (peft)."""
+    """LoRA on the language model's weights (peft)."""
 
     rank: PositiveInt = Field(8, description="8 for 7B, 64 for 13B")
     alpha: PositiveFloat = Field(
@@ -71,7 +71,7 @@ class Lora(_Fields):
 
 
 class Data(BaseModel):
-    """One source; whatever else stands here is an option of its kind, described in docs/training.md."""
+    """One source; all further fields are options of its kind, described in docs/training.md."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -82,12 +82,12 @@ class Data(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the kind."""
+        """The options that depend on the kind."""
         return dict(self.model_extra or {})
 
 
 class Evaluation(_Fields):
-    """Scores while training, by the project's own metrics."""
+    """Evaluation during training, with the project's metrics."""
 
     cases: str = Field(description='arguments of `gsva eval`: "bag validation.mcap"')
     every: PositiveInt = Field(500, description="steps between evaluations")
@@ -100,7 +100,7 @@ class Evaluation(_Fields):
 
 
 class Config(_Fields):
-    """A run. Paths are relative to the folder that the command is started in."""
+    """A run. Paths are relative to the working directory."""
 
     out: Path = Field(description="folder for checkpoints, curves and the finished model")
     model: str | Official = Field(
@@ -184,19 +184,17 @@ class Config(_Fields):
         edges = self.objective == "edges"
         if ("refiner" in self.parts) != edges or (self.parts.keys() == {"refiner"}) != edges:
             raise ValueError(
-                "parts: the objective edges teaches the part refiner and nothing else, and no other "
-                "objective reaches it"
+                "parts: the objective edges trains the part refiner and nothing else, and no other "
+                "objective trains it"
             )
         if self.side and self.export == "adapter":
-            raise ValueError(
-                "side: an adapter loads on its base, which is of another size: export: merged"
-            )
+            raise ValueError("side: an adapter needs a base of the same size: set export: merged")
         if self.export == "adapter" and self.model == "new":
-            raise ValueError("export: a new model is no base that an adapter could load on: merged")
+            raise ValueError("export: an adapter needs a base, which a new model lacks: use merged")
         if self.export == "adapter" and self.evaluation and isinstance(self.model, Official):
             raise ValueError(
-                "evaluation: an adapter on official weights in their parts loads by `gsva convert` alone: "
-                "export: merged, or convert the weights first and begin with that folder"
+                "evaluation: an adapter on official weights in separate parts only loads through "
+                "`gsva convert`: set export: merged, or convert the weights and start from that folder"
             )
         if self.side and self.model == "new":
             raise ValueError(
@@ -209,9 +207,9 @@ def read_config(path: Path) -> Config:
     """Read and check a run's file.
 
     Raises:
-        InputError: no such file, not YAML, an unknown field or a value that cannot be; names it.
+        InputError: no such file, not YAML, an unknown field or an invalid value; the message names it.
     """
     data = read_yaml(path)
     if not isinstance(data, dict):
-        raise InputError(f"{path}: holds no fields; see docs/training.md")
+        raise InputError(f"{path}: has no fields; see docs/training.md")
     return validated(Config, data, str(path), "see docs/training.md")

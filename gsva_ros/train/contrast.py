@@ -1,8 +1,8 @@
-"""Patches and words in one space, as CLIP's pictures and texts are.
+"""A contrastive loss that aligns image patches with word embeddings, like CLIP's images and texts.
 
-An image token is taught to point along the embeddings of the words that are true of what it shows, and
-along no other kind's or colour's. A language model that starts from there compares words with patches from
-its first step, instead of finding an arbitrary translation between them.
+An image token is trained to point along the embeddings of the words that describe what it shows, and away
+from those of other kinds and colours. A language model that starts from there can compare words with
+patches from its first step, instead of having to learn an arbitrary mapping between them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .dense import DenseLabels
 
 
 class WordContrast(nn.Module):
-    """Sigmoid losses of every patch with every kind's and colour's word (SigLIP's, patch by patch)."""
+    """Sigmoid loss of every patch with the word of every kind and colour (SigLIP's, per patch)."""
 
     words: Tensor
 
@@ -35,7 +35,7 @@ class WordContrast(nn.Module):
     def forward(
         self, image_tokens: Tensor, labels: DenseLabels
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of image tokens [B, h, w, D] without their places, and accuracies where things are."""
+        """The loss of image tokens [B, h, w, D] without position embeddings, and accuracies on objects."""
         logits = image_tokens.float() @ self.words.T + self.bias
         kind, colour = logits.split([self.kinds, len(self.words) - self.kinds], -1)
         figures, wanted, told = {}, [], []
@@ -43,7 +43,7 @@ class WordContrast(nn.Module):
             named = truth >= 0
             hot = F.one_hot(truth.clamp(min=0), seen.shape[-1]) * named[..., None]
             wanted.append(hot.float())
-            # Of a thing without a name nothing is known, not even what it is not.
+            # For an unnamed thing nothing is known, not even which names are wrong.
             told.append((~labels.known | named)[..., None].expand_as(hot))
             figures[name] = (seen.argmax(-1) == truth)[named].float().mean()
         target, known = torch.cat(wanted, -1), torch.cat(told, -1).float()

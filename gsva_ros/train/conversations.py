@@ -1,8 +1,8 @@
-"""Samples as token ids: what the user asks, what the model should answer, and where its slots are.
+"""Samples to token ids: the user's question, the target answer, and where its slots are.
 
-Two sets of words: "deployed", what the node asks with, and "official", the questions and answers that the
+There are two wordings: "deployed", used by the node, and "official", the questions and answers that the
 official GSVA draws from at random. Sources: the official data loaders and their constants
-(LeapLabTHU/GSVA at 618dc79), which the published weights know word by word.
+(LeapLabTHU/GSVA at 618dc79), which the published weights were trained on verbatim.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUESTIONS = (
     "What are {} in this image? Please respond with segmentation masks.",
     "What are {} in this image? Please output segmentation masks.",
 )
-#: How an answer begins, and what stands before and after each expression in it, up to its slot.
+#: The beginning of an answer, and the text before and after each expression in it, up to its slot.
 ANSWERS = (
     ("The segmentation results are", "", " "),
     ("Sure, they are", "", ":"),
@@ -34,7 +34,7 @@ ANSWERS = (
     ("Sure,", "the segmentation of ", " is "),
     ("Sure,", "the referred ", " is "),
 )
-#: Questions about one region: of a phrase, and after a sentence of the user's own.
+#: Questions about one region, given as a phrase, or as a sentence of the user's.
 PHRASE_QUESTIONS = (
     "Can you segment the {} in this image?",
     "Please segment the {} in this image.",
@@ -48,23 +48,23 @@ SENTENCE_QUESTIONS = (
 EXPLAIN_QUESTIONS = (
     "{} Please output segmentation mask and explain why.",
     "{} Please output segmentation mask and explain the reason.",
-    # The official code's spelling: the weights have read it so.
+    # The official code's spelling, which the weights were trained on.
     "{} Please output segmentation mask and give some explaination.",
 )
-#: What stands before the one [SEG] of such an answer; a full stop follows it.
+#: The text before the single [SEG] of such an answer; a full stop follows it.
 REGION_ANSWERS = ("It is ", "Sure, ", "Sure, it is ", "Sure, the segmentation result is ", "")
-#: Of the regions that come with an explanation, how many are answered in words alone.
+#: Fraction of the regions with an explanation that are answered in words alone.
 EXPLAIN_ONLY = 0.1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One conversation about a picture, from behind the picture's tokens on.
+    """One conversation about an image: what follows the image's tokens.
 
     Attributes:
         ids: token ids.
-        labels: for each id, the id itself where it is to be learnt, IGNORE elsewhere.
-        masks: bool [K, H, W], one for each slot in `ids`; empty where the slot is [REJ].
+        labels: for each id, the id itself if it is a training target, else IGNORE.
+        masks: bool [K, H, W], one for each slot in `ids`; empty (no pixel) if the slot is [REJ].
     """
 
     ids: list[int]
@@ -73,7 +73,7 @@ class Row:
 
 
 class Conversations:
-    """Makes rows of samples, for one model."""
+    """Turns samples into rows, for one model."""
 
     def __init__(self, prompt: Prompt, words: str, joint: bool) -> None:
         """Args: words: "deployed" or "official". joint: all expressions of a sample in one row."""
@@ -82,7 +82,7 @@ class Conversations:
         self._longest = max(patterns, key=lambda pattern: self._tokens("it", pattern))
 
     def rows(self, sample: Sample, rng: np.random.Generator) -> list[Row]:
-        """The rows of one sample; which words are drawn depends on `rng` alone."""
+        """The rows of one sample; the wording depends on `rng` alone."""
         if isinstance(sample, Segments):
             count = len(sample.expressions)
             together = [range(count)] if self.joint else [[k] for k in range(count)]
@@ -93,7 +93,7 @@ class Conversations:
         return [self._talk(sample)]
 
     def longest(self, expression: str) -> int:
-        """Tokens of a row that asks for one expression, in the longest words that may be drawn."""
+        """Number of tokens of a row that asks for one expression, in the longest possible wording."""
         return self._tokens(expression, self._longest)
 
     def _tokens(self, expression: str, pattern: tuple[int, int]) -> int:
@@ -137,7 +137,7 @@ class Conversations:
     def _rounds(
         self, rounds: Sequence[tuple[str, Sequence[Part]]], masks: NDArray[np.bool_]
     ) -> Row:
-        """Questions with their answers, one after another; only answers are learnt."""
+        """Rounds of question and answer as one row; only answers are training targets."""
         return self._row(self.prompt.rounds(rounds), masks)
 
     def _row(self, turn: Turn, masks: NDArray[np.bool_]) -> Row:

@@ -1,4 +1,4 @@
-"""Dense labels: what every patch of a vision encoder should be able to tell about the object under it.
+"""Dense labels: the properties of the object under every patch, to pre-train a vision encoder.
 
 The real GSVA starts from pre-trained CLIP and SAM; gsva-mini's two encoders start from these labels.
 """
@@ -18,7 +18,7 @@ from .movable import Movable
 
 @dataclass
 class DenseLabels(Movable):
-    """Per cell of an h x w grid; -1 in the class maps: no object, or one without a name for it."""
+    """Labels per cell of an h x w grid; -1 in the class maps: no object, or no name for its class."""
 
     foreground: Tensor  # float32 [B, h, w], covered fraction
     known: Tensor  # bool [B, h, w]: an object is there
@@ -47,7 +47,7 @@ def dense_labels(scenes: SceneSet, rows: np.ndarray, height: int, width: int) ->
 
 
 class DenseHead(nn.Module):
-    """Linear read-out of `DenseLabels` from features [B, h, w, C]; thrown away after pre-training."""
+    """Linear head that predicts `DenseLabels` from features [B, h, w, C]; discarded after pre-training."""
 
     def __init__(self, channels: int, kinds: int, colours: int, sizes: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class DenseHead(nn.Module):
         self.linear = nn.Linear(channels, sum(self.splits))
 
     def forward(self, features: Tensor, labels: DenseLabels) -> tuple[Tensor, dict[str, Tensor]]:
-        """The summed loss, and figures: accuracies on the cells where an object is."""
+        """The summed loss, and metrics: accuracies on cells with a named object, and foreground IoU."""
         out = self.linear(self.norm(features)).float()
         foreground, kind, colour, size, place = out.split(self.splits, -1)
         loss = F.binary_cross_entropy_with_logits(foreground[..., 0], labels.foreground)

@@ -1,4 +1,4 @@
-"""After all other stages: edges. The refiner learns on masks as the rest of the model draws them."""
+"""The last stage, edges: the refiner is trained on the masks that the rest of the model predicts."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class EdgeBatch(Movable):
 
 
 class EdgeStage:
-    """The refiner alone learns, 2.0 BCE + 0.5 dice; what it refines is computed once."""
+    """Trains the refiner alone, with 2.0 BCE + 0.5 dice; the masks to refine are computed once."""
 
-    #: Masks of a scene, at most.
+    #: Maximum number of masks per scene.
     PER_SCENE = 6
-    #: IoU of a mask below which it is on the wrong thing: no edges can be learnt of it.
+    #: A mask with a lower IoU is on the wrong thing: it has no edges to learn from.
     LEAST = 0.25
-    #: Windows are wider or narrower than those that inference looks at.
+    #: Range of the windows' margin, around the one that inference uses.
     MARGINS = (0.15, 0.5)
 
     def __init__(
         self, model: GSVA, prompt: Prompt, frames: Frames, cache: Path, jitter: float
     ) -> None:
-        """Args: cache: the file that keeps the masks. jitter: of the windows (`batches.jittered`)."""
+        """Args: cache: the file for the masks. jitter: of the windows (`batches.jittered`)."""
         self._model, self._prompt, self._frames, self._jitter = model, prompt, frames, jitter
         self._asked = [self._choose(row) for row in range(len(frames))]
         key = key_of(model.model, frames.scenes.folders)
@@ -65,11 +65,11 @@ class EdgeStage:
         )
         if not len(self._drawn):
             raise InputError(
-                "the model draws no mask on any of these scenes: edges are learnt after all else"
+                "the model predicts no mask on any of these scenes: train the other stages before edges"
             )
 
     def draw(self, step: int, batch: int, rng: np.random.Generator) -> EdgeBatch:
-        """The step's windows, turned, mirrored and in another light."""
+        """The step's windows, augmented by rotation, mirroring, resolution and brightness."""
         chosen = self._drawn[rng.integers(len(self._drawn), size=batch)]
         found = [self._window(int(row), int(number), rng) for row, number in chosen]
         pictures, logits, truth = zip(*found, strict=True)
@@ -77,7 +77,7 @@ class EdgeStage:
         return EdgeBatch(rgb, torch.stack(logits), torch.stack(truth))
 
     def losses(self, batch: EdgeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and figures."""
+        """The loss, and metrics."""
         assert self._model.refiner
         before = iou_of(batch.logits, batch.truth)
         near = before >= self.LEAST
@@ -86,7 +86,7 @@ class EdgeStage:
         return loss, {"iou": iou.mean(), "before": before[near].mean()}
 
     def _choose(self, row: int) -> list[int]:
-        """Which of a scene's expressions are asked: those that name something, but not too many."""
+        """Indices of the scene's expressions to use: at most PER_SCENE with targets."""
         if not self._frames.scenes.outlined[row]:
             return []
         expressions = self._frames.scenes.expressions[row]
@@ -95,7 +95,7 @@ class EdgeStage:
         return [int(number) for number in rng.permutation(present)[: self.PER_SCENE]]
 
     def _draw_coarse(self, rows: npt.NDArray[np.int64]) -> list[Tensor]:
-        """The masks [B, PER_SCENE, h, w] of what scenes are asked for, each expression asked alone."""
+        """Mask logits [B, PER_SCENE, h, w] of the scenes' chosen expressions, each asked alone."""
         read, config, found = Reader(self._model.model), self._model.config, []
         grid = 4 * config.sam_grid
         for row in rows:
@@ -126,7 +126,7 @@ class EdgeStage:
     def _window(
         self, row: int, number: int, rng: np.random.Generator
     ) -> tuple[Rgb, Tensor, Tensor]:
-        """One window's picture, logits and truth."""
+        """One augmented window: image, logits and truth."""
         scenes, sam = self._frames.scenes, self._model.config.sam
         mask = torch.from_numpy(self._masks[row, number].astype(np.float32))
         inside = filled(mask, sam["image_size"], self._frames.resized)
@@ -142,7 +142,7 @@ class EdgeStage:
 
 
 def _coarser(picture: Rgb, rng: np.random.Generator) -> Rgb:
-    """Half of the windows as of a camera of fewer pixels."""
+    """Lower the resolution of about half of the windows, as from a camera with fewer pixels."""
     side = int(rng.integers(SIDE // 4, 2 * SIDE))
     if side >= SIDE:
         return picture
@@ -153,7 +153,7 @@ def _coarser(picture: Rgb, rng: np.random.Generator) -> Rgb:
 def _turned(
     picture: Rgb, logits: Tensor, truth: Tensor, rng: np.random.Generator
 ) -> tuple[Rgb, Tensor, Tensor]:
-    """All three by the same quarters of a turn, every second one mirrored."""
+    """Rotate all three by the same multiple of 90 degrees, and mirror half of the time."""
     turns = int(rng.integers(4))
     if rng.integers(2):
         picture, logits, truth = picture[:, ::-1], logits.flip(-1), truth.flip(-1)

@@ -1,8 +1,8 @@
-"""A trained model for pictures of another size: what it knows of places, laid out over other grids.
+"""Adapts a trained model to another image size by interpolating its position embeddings.
 
-On larger pictures, small things come out as large as those that it was taught; some training at the new
-size sets right what has shifted. Sources: "Fixing the train-test resolution discrepancy" (Touvron et al.,
-NeurIPS 2019); positions as in "An Image is Worth 16x16 Words" (ICLR 2021), section 3.2.
+On larger images, small objects appear as large as those seen in training; some training at the new size
+corrects the shift in statistics. Sources: "Fixing the train-test resolution discrepancy" (Touvron et al.,
+NeurIPS 2019); position embeddings as in "An Image is Worth 16x16 Words" (ICLR 2021), section 3.2.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ SAM_ENCODER = "model.visual_model.image_encoder"
 
 
 def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
-    """The checkpoint's model with its weights, for frames squashed to `side` x `side` pixels.
+    """The checkpoint with its model adapted to frames squashed to `side` x `side` pixels.
 
     Raises:
-        InputError: a model that keeps a frame's aspect, or a side that its grids do not divide.
+        InputError: the model keeps a frame's aspect ratio, or its grids do not divide `side`.
     """
     before = checkpoint.model.config
     if before.sam["image_size"] == side:
         return checkpoint
     if not before.sam.get("squash") or before.clip["image_size"] != before.sam["image_size"]:
         raise InputError(
-            "side: only a model whose two towers see the same squashed frame can be given another size"
+            "side: the size can only be changed for a model whose two towers see the same squashed frame"
         )
     window = before.sam["patch_size"] * before.sam["window_size"]
     step = math.lcm(window, before.clip["patch_size"])
     if side % step:
         raise InputError(
-            f"side: {side} is no multiple of {step} pixels, as SAM's windows and CLIP's patches are"
+            f"side: {side} must be a multiple of {step} pixels, for SAM's windows and CLIP's patches"
         )
     after = _sized(before, side)
     model = GSVA(after)
@@ -59,7 +59,7 @@ def _sized(config: GSVAConfig, side: int) -> GSVAConfig:
 
 
 def _laid_out(state: dict[str, Tensor], before: GSVAConfig, after: GSVAConfig) -> dict[str, Tensor]:
-    """The state with every table of places interpolated to the new grids."""
+    """The state dict with all position embeddings interpolated to the new grids."""
     patches = before.patch_grid, after.patch_grid
     clip = state[CLIP_POSITIONS]
     found = {CLIP_POSITIONS: torch.cat([clip[:1], _table(clip[1:], *patches)])}
@@ -68,7 +68,7 @@ def _laid_out(state: dict[str, Tensor], before: GSVAConfig, after: GSVAConfig) -
     grid = after.sam_grid
     name = f"{SAM_ENCODER}.pos_embed"
     found[name] = _grid(state[name].permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
-    for number in after.sam["global_attn_indexes"]:  # windows stay as large as they are
+    for number in after.sam["global_attn_indexes"]:  # windows keep their size
         for axis in ("h", "w"):
             name = f"{SAM_ENCODER}.blocks.{number}.attn.rel_pos_{axis}"
             relative = state[name].T[None]
@@ -78,10 +78,10 @@ def _laid_out(state: dict[str, Tensor], before: GSVAConfig, after: GSVAConfig) -
 
 
 def _table(table: Tensor, before: int, after: int) -> Tensor:
-    """Vectors of a square grid, row by row, [before * before, C] to [after * after, C]."""
+    """Interpolate a square grid of vectors in row order, [before * before, C] to [after * after, C]."""
     return _grid(table.T.reshape(1, -1, before, before), after)[0].flatten(1).T
 
 
 def _grid(places: Tensor, side: int) -> Tensor:
-    """[1, C, h, w] to [1, C, side, side]."""
+    """Interpolate [1, C, h, w] to [1, C, side, side]."""
     return F.interpolate(places, (side, side), mode="bicubic", align_corners=False)

@@ -1,4 +1,4 @@
-"""Training renders as model input, and what a frozen backbone sees in them, computed once."""
+"""Rendered training scenes as model input, with features of the frozen backbone computed once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BATCH = 32
 
 @dataclass
 class Pictures(Movable):
-    """Scenes as both towers of gsva-mini see them.
+    """Input of both towers of gsva-mini.
 
     Attributes:
         pixels: float32 [B, 3, S, S].
-        features: what the frozen backbone sees in them, if that is remembered: float16 [B, h, w, C] each.
+        features: cached features of the frozen backbone, if any: float16 [B, h, w, C] per scale.
     """
 
     pixels: Tensor
@@ -38,10 +38,10 @@ class Pictures(Movable):
 
 
 class Frames:
-    """Model inputs of the scenes, made by the same preprocessing that inference runs."""
+    """Model inputs of the scenes, with the same preprocessing as inference."""
 
     def __init__(self, scenes: SceneSet, config: GSVAConfig, jitter: float = 0.0) -> None:
-        """Args: jitter: of what is drawn (`jittered`)."""
+        """Args: jitter: of the images from `draw` (`jittered`)."""
         self.scenes, self._jitter = scenes, jitter
         self.size = scenes.rgb.shape[1:3]
         self._clip = ClipPreprocessor(config.preprocessor)
@@ -57,38 +57,39 @@ class Frames:
         return torch.stack([self._clip(self.scenes.rgb[row]) for row in rows])
 
     def sam(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """sam_pixel_values float32 [B, 3, S, S] of these scenes; `resized` of it is the frame."""
+        """sam_pixel_values float32 [B, 3, S, S] of these scenes; the frame fills `resized` of it."""
         return torch.stack([self._sam(self.scenes.rgb[row]) for row in rows])
 
     def draw(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Pictures:
-        """What both towers see of these scenes, in another light each time if there is jitter."""
+        """Input of both towers for these scenes, jittered anew at each call if there is jitter."""
         seen = self._seen.of(rows) if self._seen else []
         frames = (jittered(self.scenes.rgb[row], self._jitter, rng) for row in rows)
         return Pictures(torch.stack([self._sam(frame) for frame in frames]), seen)
 
     def show(self, pictures: Pictures) -> Tensor:
-        """The pixels, for encoders whose backbone recalls these pictures, and none but the last shown.
+        """The pixels, for encoders whose cached backbone then returns the features of these pictures.
 
-        They lie as the stems want them: neither makes a copy of its own, so both look once (`Glance`).
+        Only the last call counts. The pixels are channels-last, as the stems need them: neither copies
+        them, so that both share one pass of the backbone (`Glance`).
         """
         if self._seen:
             self._seen.last = pictures.features
         return pictures.pixels.contiguous(memory_format=torch.channels_last)
 
     def check(self) -> None:
-        """InputError where the towers see different pixels: `draw` knows of one kind."""
+        """Raise InputError if the towers see different pixels: `draw` makes only one kind."""
         first = np.arange(1)
         clip, sam = self.clip(first), self.sam(first)
         if clip.shape != sam.shape or not torch.allclose(clip, sam, atol=1e-4):
             raise InputError(
-                "the stages of gsva-mini teach a model whose two towers see the same pixels; for another "
-                "one, choose objective: gsva"
+                "the stages of gsva-mini train a model whose two towers see the same pixels; for any other "
+                "model, choose objective: gsva"
             )
 
     def remember(self, model: GSVA) -> None:
-        """Let the model's stems recall what their frozen backbones see in each scene: files beside them.
+        """Let the model's stems read the frozen backbone's features from files next to the scenes.
 
-        Nothing is done for a model whose stems have no such backbone.
+        Does nothing for a model whose stems have no such backbone.
         """
         stems = pretrained_stems(model)
         if stems:
@@ -98,7 +99,7 @@ class Frames:
 
 
 class Seen(nn.Module):
-    """Stands where a backbone stands, and gives its features of the pictures shown last from files."""
+    """Replaces a backbone: returns its cached features of the last shown pictures."""
 
     def __init__(self, frames: Frames, backbone: nn.Module) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Auxiliary losses that show a small language model where to look, layer by layer.
+"""Auxiliary losses that teach a small language model where to look, layer by layer.
 
-A relation ("the mug left of the box") is decided in steps: find the anchor, know its place, look beside
-it. Cross-entropy on the decision alone left gsva-mini at chance there, so each step is taught where a layer
-can take it: the anchor's last word says which patches it means, one layer later two heads attend to them
-and the word knows the anchor's place, then the slot knows it, then the slot says which patches are meant.
-Nothing of this is part of the exported model.
+A relation ("the mug left of the box") is decided in steps: find the anchor, determine its position, look
+next to it. Cross-entropy on the decision alone left gsva-mini at chance on relations, so each step has its
+own loss at a layer: the state of the anchor's last word predicts the anchor's patches; one layer later two
+heads attend to them and the word's state predicts the anchor's position; then the slot's state predicts
+it; then the slot's state predicts the target's patches. None of this is part of the exported model.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from ..scenes import SceneSet
 from .known import Known
 from .packing import Packed
 
-# Each is read from the output of that many layers.
+# Number of layers whose output each read-out uses.
 ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
-# Two heads of the layer between the first two learn to look at the anchor, and two of the one before the
-# last at what a slot means.
+# Two heads of the layer between ANCHOR_LAYER and SEEN_LAYER learn to attend to the anchor, and two of the
+# layer before TARGET_LAYER to a slot's targets.
 ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
-# In the first layer, words look at what they name.
+# In the first layer, words attend to what they name.
 WORD_HEADS = {"kind": (0, 1), "colour": (2, 3)}
 
 
 @dataclass(frozen=True)
 class Read:
-    """A pass of the language model over packed branches, as the read-outs need it.
+    """A pass of the language model over packed branches, for the read-outs.
 
     Attributes:
-        layers: the embeddings and each layer's output [B, T, D].
-        known: what is true of the images and slots.
+        layers: the embeddings and each layer's output, [B, T, D].
+        packed: the branches.
+        known: the ground truth of the images and slots.
         patches: positions of the image tokens. start: the first position of the branches.
     """
 
@@ -52,14 +53,14 @@ class Read:
 
 #: Queries and keys of a layer, [B, heads, T, d].
 Attention = tuple[Tensor, Tensor]
-#: An attribute of things ("kind", "colour"), and which of its classes.
+#: An attribute of things ("kind", "colour"), and the index of a class.
 Name = tuple[str, int]
 
 
 def names_of(prompt: Prompt, scenes: SceneSet) -> dict[int, Name]:
-    """The tokens that name a kind or a colour of the scenes, each by itself.
+    """The tokens that alone identify a kind or a colour of the scenes.
 
-    Of a word in several pieces it is the last, where that ends no other word.
+    For a word of several pieces this is the last one, unless it also ends another word.
     """
     found: dict[int, Name | None] = {}
     for attribute, words in (("kind", scenes.kinds), ("colour", scenes.colours)):
@@ -72,7 +73,7 @@ def names_of(prompt: Prompt, scenes: SceneSet) -> dict[int, Name]:
 
 
 class Matcher(nn.Module):
-    """Which image patches a position speaks of."""
+    """Predicts which image patches a position refers to."""
 
     def __init__(self, width: int, channels: int = 64) -> None:
         super().__init__()
@@ -81,16 +82,16 @@ class Matcher(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, positions: Tensor, patches: Tensor, image: Tensor) -> Tensor:
-        """Logits [K, N] of positions [K, D] and patches [B, N, D]; image [K]: which of B each is in."""
+        """Logits [K, N] of positions [K, D] and patches [B, N, D]; image: [K], the index in B of each."""
         query, keys = self.query(positions), self.key(patches)
         return torch.einsum("kc,knc->kn", query, keys[image]) / query.shape[-1] ** 0.5 + self.bias
 
 
 class Grounding(nn.Module):
-    """The read-outs: what a word names; a slot's targets; a relation's anchor and its place."""
+    """The read-outs: what a word names, a slot's targets, a relation's anchor and its position."""
 
     def __init__(self, model: GSVA, names: Mapping[int, Name] | None = None) -> None:
-        """Args: names: tokens that name a kind or a colour by themselves (`names_of`)."""
+        """Args: names: tokens that alone identify a kind or a colour (`names_of`)."""
         super().__init__()
         width = model.config.hidden_size
         self._names = names or {}
@@ -102,7 +103,7 @@ class Grounding(nn.Module):
         self._model = (model,)  # in a tuple: not a submodule of this one
 
     def forward(self, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the losses, and each by itself."""
+        """The weighted sum of the losses, and each loss."""
         image, place = read.packed.slot_at.unbind(1)
         slot = read.start + place
         matched = self._matched(self.target, read, TARGET_LAYER, image, slot)
@@ -121,11 +122,11 @@ class Grounding(nn.Module):
         return total, figures
 
     def _related_losses(self, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of relations: what the anchor fits, where it is, and that the slot knows it."""
+        """Losses of relations: the anchor's patches, attention to them, its position at word and slot."""
         known = read.known
         image, place = read.packed.slot_at[known.related].unbind(1)
         slot = read.start + place
-        word = slot - 1  # the anchor's last
+        word = slot - 1  # the anchor's last word
         covered = known.coverage(image, known.anchors)
         matched = self._matched(self.anchor, read, ANCHOR_LAYER, image, word)
         losses = {
@@ -146,7 +147,7 @@ class Grounding(nn.Module):
         return total, losses
 
     def _named_losses(self, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of words that name a kind or a colour: attention with what is so called, and if there is any."""
+        """Losses of words that name a kind or a colour: attention to such objects, and their presence."""
         attention = self._attention(read, 0)
         total = read.known.covered.new_zeros(())
         figures: dict[str, Tensor] = {}
@@ -163,7 +164,7 @@ class Grounding(nn.Module):
         return total, figures
 
     def _named(self, read: Read, attribute: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Where branches name a class of an attribute, images and places [K], and its objects [K, O]."""
+        """Where branches name a class of an attribute: images [K], places [K], and its objects [K, O]."""
         ids, table = read.packed.ids, getattr(read.known, attribute)
         own = {token: index for token, (of, index) in self._names.items() if of == attribute}
         tokens, classes = ids.new_tensor(list(own)), ids.new_tensor(list(own.values()))
@@ -179,7 +180,7 @@ class Grounding(nn.Module):
         return logits.float()
 
     def _attention(self, read: Read, number: int) -> Attention:
-        """What a layer asks and what it answers with, turned to their positions."""
+        """A layer's queries and keys, with rotary positions applied."""
         inner = self._model[0].model
         layer = inner.layers[number]
         states = layer.input_layernorm(read.layers[number])
@@ -200,7 +201,7 @@ def _guide_loss(
     place: Tensor,
     covered: Tensor,
 ) -> Tensor:
-    """Cross-entropy of some heads' attention at `place` [K] with the patches covered [K, N]."""
+    """Cross-entropy between some heads' attention at `place` [K] and the covered patches [K, N]."""
     there = covered.any(1)
     if not there.any():
         return covered.new_zeros(())
@@ -215,9 +216,10 @@ def _guide_loss(
 
 
 def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:
-    """Start the image tokens' positions as a 2-D code: a vector a row and a column, and a slope along each.
+    """Initialise the image tokens' position embeddings as a 2-D code.
 
-    A start near zero leaves places faint beside what the patches show, and relations unlearnt.
+    The code is a random vector per row and per column, plus a linear slope along each axis. Initialised
+    near zero, positions would be weak next to patch features, and relations would not be learnt.
     """
     generator = torch.Generator().manual_seed(seed)
     width = positions.embedding_dim

@@ -1,4 +1,4 @@
-"""Last stage: masks. Everything runs and learns together, the encoders at small learning rates."""
+"""The joint stage: the whole model is trained with masks, the encoders at small learning rates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .vision import mask_losses
 
 @dataclass
 class Masks(Movable):
-    """The present slots whose masks are learnt, M of them.
+    """The M present slots with a mask loss.
 
-    chosen int64 [M]: which slots; attributes int64 [M, 3] and centroids float32 [M, 2]: their targets, as
-    `SymbolicPrompt` takes them; truth bool [M, H, W].
+    chosen: int64 [M], their indices. attributes: int64 [M, 3], and centroids: float32 [M, 2], of their
+    targets, as `SymbolicPrompt` takes them. truth: bool [M, H, W].
     """
 
     chosen: Tensor
@@ -32,7 +32,7 @@ class Masks(Movable):
 
 @dataclass
 class JointBatch(Movable):
-    """Pictures, what is asked about them, and the masks that are learnt."""
+    """Pictures, the questions about them, and the target masks."""
 
     pictures: Pictures
     asked: Asked
@@ -40,13 +40,13 @@ class JointBatch(Movable):
 
 
 class JointStage:
-    """The whole model learns: the language model's losses, and 2.0 BCE + 0.5 dice of the masks.
+    """Trains the whole model with the language model's losses and 2.0 BCE + 0.5 dice of the masks.
 
-    A small model is helped by two more terms: the distance of a slot's mask prompt from the symbolic one of
-    its targets, which the mask decoder already understands, and the error of the predicted IoU.
+    Two more terms help a small model: the distance of a slot's mask prompt from the symbolic prompt of its
+    targets, which the mask decoder already understands, and the error of the predicted IoU.
     """
 
-    #: Masks a picture of the batch, at most: all slots' would cost more than they teach.
+    #: Maximum masks per image, averaged over the batch: masks of all slots would cost more than they teach.
     PER_FRAME = 3
 
     def __init__(
@@ -79,16 +79,14 @@ class JointStage:
         )
 
     def losses(self, batch: JointBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and figures."""
+        """The loss, and metrics."""
         model = self._loss.model
         pixels = self._frames.show(batch.pictures)
         with torch.autocast(pixels.device.type, torch.bfloat16):
             clip_tokens = model.encode_clip(pixels)
             embeddings = model.encode_sam(pixels)
         result = self._loss(batch.asked, clip_tokens.float())
-        if not len(
-            batch.masks.chosen
-        ):  # boxes have no outlines, and what is absent has none either
+        if not len(batch.masks.chosen):  # neither annotated boxes nor absent things have outlines
             return result.loss, result.figures
         masks, figures = self._mask_losses(batch, result.slots, embeddings.float())
         return result.loss + masks, result.figures | figures

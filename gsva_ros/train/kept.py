@@ -1,4 +1,4 @@
-"""What frozen modules give for every scene, computed once and kept on disk."""
+"""Outputs of frozen modules for every scene, computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Compute = Callable[[npt.NDArray[np.int64]], Sequence[Tensor]]
 
 
 def key_of(module: nn.Module, folders: Iterable[tuple[Path, int]]) -> str:
-    """A text that differs where the module's weights do, or the scenes in `SceneSet.folders`."""
+    """A hash of the module's weights and of the scenes in `SceneSet.folders`."""
     digest = hashlib.sha256()
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
         digest.update(value.detach().float().cpu().numpy().tobytes())
     for folder, count in folders:
-        # Gigabytes of pictures are not read for it: they were not written since.
+        # Size and modification time stand in for gigabytes of images.
         rgb = (folder / RGB).stat()
         digest.update(f"{count} {rgb.st_size} {rgb.st_mtime_ns}".encode())
         digest.update((folder / LINES).read_bytes())
@@ -34,17 +34,17 @@ def key_of(module: nn.Module, folders: Iterable[tuple[Path, int]]) -> str:
 def kept(
     paths: Sequence[Path], key: str, count: int, batch: int, compute: Compute
 ) -> list[npt.NDArray[np.float16]]:
-    """Features of `count` scenes, float16 [count, ...] and memory-mapped, one file each.
+    """Features of `count` scenes, one memory-mapped array float16 [count, ...] per file.
 
     Args:
-        key: of what computes them and of the scenes (`key_of`); it is kept beside the files.
-        compute: of the scenes' rows [B], `batch` of them at a time, each file's features [B, ...]; called
-            only where a file is missing, or was computed under another key.
+        key: hash of the module and the scenes (`key_of`); it is saved next to the files.
+        compute: takes scene rows [B], `batch` at a time, and returns features [B, ...] for each file;
+            called only if a file is missing or was computed under another key.
     """
     told = paths[0].with_suffix(".key")
     if not (all(path.exists() for path in [told, *paths]) and told.read_text() == key):
         partial = _computed(paths, count, batch, compute)
-        # A stop between the files leaves none that seem to fit together.
+        # An interruption between the files leaves no key that would declare them complete.
         told.unlink(missing_ok=True)
         for path, whole in zip(partial, paths, strict=True):
             path.rename(whole)
@@ -53,7 +53,7 @@ def kept(
 
 
 def _computed(paths: Sequence[Path], count: int, batch: int, compute: Compute) -> list[Path]:
-    """Files of the features, under names of their own."""
+    """Compute the features into temporary files."""
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     partial = [path.with_suffix(".partial") for path in paths]
     files: list[np.memmap] = []

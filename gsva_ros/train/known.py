@@ -1,4 +1,4 @@
-"""What is true of a batch's pictures and slots, made on the host for the losses on the device."""
+"""Ground truth of a batch's images and slots, prepared on the host for the losses on the device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..scenes import SceneSet, grid_samples
 from .movable import Movable
 from .packing import Packed
 
-# A relation and its anchor, whose last word ends the expression; "on the far left" is none.
+# A relation and its anchor, whose last word ends the expression; excludes "on the far left".
 ANCHOR = re.compile(
     r"\b(?:left of|right of|(?:left|right) side of|in front of|behind|next to|beside|by|near|on|on top of"
     r"|in|inside|inside of|under|below|underneath) the (?!(?:far )?(?:left|right)\b)(?:(\w+) )?(\w+)$"
@@ -26,15 +26,15 @@ ANCHOR = re.compile(
 
 @dataclass
 class Known(Movable):
-    """Of B pictures of O objects (number 0 is none) and the K slots of the branches about them.
+    """Ground truth of B images with O objects (index 0: none) and of the K slots of their branches.
 
     Attributes:
-        covered: float32 [B, O, N], how much of each patch an object covers.
-        kind, colour: int64 [B, O], classes; -1 where there is no object, or no name for it.
+        covered: float32 [B, O, N], fraction of each patch that an object covers.
+        kind, colour: int64 [B, O], classes; -1 if there is no object, or no name for its class.
         position: float32 [B, O, 3], as `SceneSet.position`.
-        targets: bool [K, O], the objects that a slot means.
+        targets: bool [K, O], a slot's target objects.
         relations: bool [K], whether a slot's expression ends in a relation and its anchor.
-        related: int64 [R], the slots whose anchor is known, and anchors: bool [R, O], the objects it fits.
+        related: int64 [R], the slots whose anchor is known. anchors: bool [R, O], the objects it fits.
     """
 
     covered: Tensor
@@ -47,10 +47,10 @@ class Known(Movable):
     anchors: Tensor
 
     def coverage(self, image: Tensor, objects: Tensor) -> Tensor:
-        """How much of each patch some objects cover together.
+        """Fraction of each patch that a set of objects covers.
 
         Args:
-            image: int64 [K], which picture. objects: bool [K, O].
+            image: int64 [K], index of the image. objects: bool [K, O].
 
         Returns:
             float32 [K, N].
@@ -59,7 +59,7 @@ class Known(Movable):
 
 
 def known(scenes: SceneSet, grid: int, rows: np.ndarray, packed: Packed) -> Known:
-    """What is true of the scenes `rows` [B] on a grid of patches, and of what is asked about them."""
+    """Ground truth of the scenes `rows` [B] on a grid x grid of patches, and of the branches about them."""
     images = packed.slot_at[:, 0].numpy()
     samples = grid_samples(scenes.instances[rows], grid, grid).reshape(len(rows), grid**2, -1)
     objects = scenes.kind.shape[1]
@@ -83,7 +83,7 @@ def known(scenes: SceneSet, grid: int, rows: np.ndarray, packed: Packed) -> Know
 
 
 def _table(sets: Sequence[tuple[int, ...]], objects: int) -> Tensor:
-    """Sets of objects as bool [K, O]."""
+    """Sets of object indices as bool [K, O]."""
     table = torch.zeros(len(sets), objects, dtype=torch.bool)
     for row, ids in enumerate(sets):
         table[row, list(ids)] = True
@@ -91,7 +91,7 @@ def _table(sets: Sequence[tuple[int, ...]], objects: int) -> Tensor:
 
 
 def anchor_objects(scenes: SceneSet, row: int, text: str) -> tuple[int, ...] | None:
-    """The objects that a relation's anchor phrase fits; None where the text holds none that is known."""
+    """The objects that a relation's anchor phrase fits; None if the text has no known anchor."""
     found = ANCHOR.search(text)
     if not found:
         return None
@@ -108,7 +108,7 @@ def anchor_objects(scenes: SceneSet, row: int, text: str) -> tuple[int, ...] | N
 
 @lru_cache
 def _kinds(names: tuple[str, ...]) -> dict[str, str]:
-    """Every name of a kind, and the kind."""
+    """Every name of a kind, mapped to the kind."""
     words = Vocabulary(names, ())
     others = {other: kind for kind in names for other in words.other_names(kind)}
     return others | {kind: kind for kind in names}

@@ -1,8 +1,8 @@
 """Third stage: the language model learns to read expressions and to decide slots.
 
-The CLIP-like encoder is frozen. On a CPU its features are cached, so that a step costs the language model
-alone; on a GPU it runs in each step, which costs less than reading them.
-Masks come in the joint stage (`joint.py`), which runs and trains everything.
+The CLIP-like encoder is frozen. On a CPU its features are cached, so that a step only runs the language
+model; on a GPU it runs in each step, which is cheaper than reading them. Masks are trained in the joint
+stage (`joint.py`), together with everything else.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .text import Branches
 
 @dataclass
 class Asked(Movable):
-    """What is asked about a batch's pictures, and what is true of it."""
+    """The branches about a batch's images, and their ground truth."""
 
     packed: Packed
     known: Known
 
 
 class Questions:
-    """Draws scenes that something can be asked about, and what is asked."""
+    """Draws scenes that have expressions, and the questions about them."""
 
     def __init__(self, scenes: SceneSet, branches: Branches, grid: int) -> None:
         """Args: grid: `GSVAConfig.patch_grid`."""
@@ -49,14 +49,14 @@ class Questions:
         self._asked = np.flatnonzero([bool(e) for e in scenes.expressions])
 
     def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """So many scenes [B]."""
+        """Draw `count` scenes; returns their rows [B]."""
         return self._asked[rng.integers(len(self._asked), size=count)]
 
     def about(self, rows: np.ndarray, rng: np.random.Generator, simple: float = 0.0) -> Asked:
-        """What is asked about the scenes `rows` [B].
+        """Draw the questions about the scenes `rows` [B].
 
         Args:
-            simple: which share of them is asked about in simple expressions alone (`Branches.sample`).
+            simple: fraction of the scenes with simple expressions only (`Branches.sample`).
         """
         images = [
             self.branches.sample(self.scenes.expressions[int(r)], rng, bool(rng.random() < simple))
@@ -68,7 +68,7 @@ class Questions:
 
 @dataclass
 class Pass:
-    """One pass over packed branches: what the mask losses go on from."""
+    """Results of one pass over packed branches, for the mask losses."""
 
     loss: Tensor
     figures: dict[str, Tensor]
@@ -76,10 +76,10 @@ class Pass:
 
 
 class LanguageLoss:
-    """Cross-entropy of the answers on packed branches, with terms that make a small model learn.
+    """Cross-entropy of the answers on packed branches, with extra terms that a small model needs.
 
-    Besides GSVA's cross-entropy over the answer's words: the slot decisions' own, which the words would
-    drown, and `Grounding`.
+    Besides GSVA's cross-entropy over the answer's text: a separate one of the slot decisions, which the
+    text would outweigh, and `Grounding`.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class LanguageLoss:
         self._slot_ids = torch.tensor(slot_ids, device=model.device)
 
     def __call__(self, asked: Asked, clip_tokens: Tensor) -> Pass:
-        """One pass over branches about the pictures of clip_tokens [B, N, C]."""
+        """Run the branches about the images of clip_tokens [B, N, C]."""
         model, batch, packed = self.model, len(clip_tokens), asked.packed
         start, patches = len(self._before), clip_tokens.shape[1]
         prefix = start + patches + len(self._after)
@@ -135,14 +135,14 @@ class LanguageLoss:
 
 @dataclass
 class LanguageBatch(Movable):
-    """Pictures, or the encoder's features of them, float16 [B, N, C], and what is asked about them."""
+    """Pictures, or the encoder's features of them, float16 [B, N, C], and the questions about them."""
 
     seen: Pictures | Tensor
     asked: Asked
 
 
 class LanguageStage:
-    """The language model learns on frozen eyes."""
+    """Trains the language model on a frozen vision encoder."""
 
     def __init__(
         self,
@@ -154,8 +154,9 @@ class LanguageStage:
     ) -> None:
         """
         Args:
-            cache: the file that keeps the encoder's features of every scene; None: it runs in each step.
-            simple: batches after which none is asked about in simple expressions alone; at first all are.
+            cache: file for the encoder's features of every scene; None: the encoder runs in each step.
+            simple: number of batches over which the fraction of scenes with simple expressions only falls
+                from 1 to 0.
         """
         self._loss, self._questions, self._frames, self._simple = loss, questions, frames, simple
         self._kept = self._features(cache) if cache else None
@@ -170,7 +171,7 @@ class LanguageStage:
         return LanguageBatch(self._frames.draw(rows, rng), asked)
 
     def losses(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and figures."""
+        """The loss, and metrics."""
         seen = batch.seen
         tokens = seen.float() if isinstance(seen, Tensor) else self._encode(seen)
         result = self._loss(batch.asked, tokens)

@@ -1,4 +1,4 @@
-"""Which sample comes when: a function of the seed and the sample's number, so that a run can be resumed."""
+"""The order of samples: a function of the seed and the sample's number, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .sources.sample import Source
 
 
 class Mixture(Dataset[Batch]):
-    """Batches number 0, 1, 2 …, each drawn from the sources in proportion to their rates."""
+    """Batches 0, 1, 2 …, drawn from the sources in proportion to their rates."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Mixture(Dataset[Batch]):
         self._batcher, self._size, self._seed = batcher, size, seed
 
     def __getitem__(self, number: int) -> Batch:
-        """The batch of this number."""
+        """Batch `number`."""
         first = number * self._size
         rngs = [np.random.default_rng([self._seed, first + k]) for k in range(self._size)]
         return self._batcher([(self._draw(rng), rng) for rng in rngs])
@@ -37,17 +37,17 @@ class Mixture(Dataset[Batch]):
 
 
 class Numbers(Sampler[int]):
-    """The numbers of the batches that one of several processes takes from a step on."""
+    """The numbers of the batches that one of several processes takes."""
 
     def __init__(self, first: int, end: int, process: int, processes: int) -> None:
-        """Args: first, end: forward passes of a process."""
+        """Args: first, end: range of the process's forward passes."""
         super().__init__()
         self._numbers = range(first * processes + process, end * processes + process, processes)
 
     def __iter__(self) -> Iterator[int]:
-        """In their order."""
+        """Iterate in order."""
         return iter(self._numbers)
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of batches."""
         return len(self._numbers)

@@ -1,4 +1,4 @@
-"""Batches are data classes of tensors, which go to a device together."""
+"""Batches: data classes of tensors that move to a device together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Own = TypeVar("Own", bound="Movable")
 
 
 class Movable:
-    """A data class whose fields move where they can; what cannot (texts, row numbers) stays on the host."""
+    """A data class whose tensors move to a device; other fields (texts, row numbers) stay on the host."""
 
     def to(self: Own, device: torch.device) -> Own:
-        """The same batch on another device; without waiting, from pinned memory."""
+        """The batch on another device; asynchronously, if it is in pinned memory."""
         return self._each(lambda x: x.to(device, non_blocking=True), lambda x: x.to(device))
 
     def pin_memory(self: Own) -> Own:
-        """The same batch in memory that a GPU reads while the host goes on, as `DataLoader` asks for it."""
+        """The batch in pinned memory, for asynchronous copies to a GPU; `DataLoader` calls it."""
         return self._each(Tensor.pin_memory, lambda x: x.pin_memory())
 
     def _each(
@@ -34,5 +34,5 @@ class Movable:
                 return movable(value)
             return [moved(each) for each in value] if isinstance(value, list) else value
 
-        batch: Any = self  # a data class, which only its own class says
+        batch: Any = self  # every subclass is a data class, which the type does not say
         return replace(batch, **{f.name: moved(getattr(batch, f.name)) for f in fields(batch)})

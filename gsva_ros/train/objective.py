@@ -1,4 +1,4 @@
-"""What is minimised: GSVA's losses over a batch, from pictures and token ids to one number.
+"""The training objective: GSVA's losses over a batch, from images and token ids to a scalar.
 
 Source: the training branch of the official GSVA's `model_forward` (618dc79), and the paper's section 3.3.
 """
@@ -26,7 +26,7 @@ class GSVAObjective(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and its terms and the slots' accuracy for people to follow."""
+        """The loss, and for logging its terms and the slots' accuracies."""
         config = self.model.config
         hidden = read(self.model, batch)
         logits = self.model.lm_head(hidden)
@@ -42,7 +42,7 @@ class GSVAObjective(nn.Module):
     def _masks(
         self, batch: Batch, image: int, hidden: Tensor, is_seg: Tensor, is_rej: Tensor
     ) -> Tensor:
-        """Mask logits of one picture's slots [K, H, W], zero at the [REJ] ones."""
+        """Mask logits of one image's slots [K, H, W], zero at [REJ] slots."""
         model, truth = self.model, batch.masks[image]
         slots_seg = is_seg[is_seg | is_rej]
         if not slots_seg.any():
@@ -57,7 +57,7 @@ class GSVAObjective(nn.Module):
 
 
 def read(model: GSVA, batch: Batch) -> Tensor:
-    """The last hidden states of the rows' ids [B, L, D], each row behind its picture."""
+    """The last hidden states of the rows' ids [B, L, D], each row after its image."""
     with torch.set_grad_enabled(_trained(model.model.vision_tower)):
         clip_tokens = model.encode_clip(batch.pixel_values)
     laid, count = batch.laid, len(batch.laid.ids)
@@ -77,7 +77,7 @@ def read(model: GSVA, batch: Batch) -> Tensor:
 
 
 def deciding(slots: Tensor) -> Tensor:
-    """Where slots [..., L] are decided, and their masks prompted: one position before each."""
+    """The positions that decide slots [..., L] and prompt their masks: one before each slot token."""
     return slots.roll(-1, -1)
 
 
@@ -89,7 +89,7 @@ def _trained(module: nn.Module) -> bool:
 def _figures(
     loss: GSVALoss, logits: Tensor, is_seg: Tensor, is_rej: Tensor, config: GSVAConfig
 ) -> dict[str, Tensor]:
-    """The loss's terms; N_acc and T_acc of the batch's slots, by the likeliest token."""
+    """The loss terms, and N_acc and T_acc of the batch's slots by argmax."""
     terms = {
         "loss": loss.total,
         "ce_loss": loss.ce,

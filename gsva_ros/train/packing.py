@@ -1,6 +1,6 @@
-"""Many expressions on one image in one pass: branches that share the image prefix and see only it.
+"""Many expressions about one image in one pass, as branches that share only the image prefix.
 
-A branch attends to the prefix and to itself, and its positions restart after the prefix, so each slot
+A branch attends to the prefix and to itself, and its positions start right after the prefix, so each slot
 is decided exactly as if its expression had been asked alone (the engine's deployed protocol).
 """
 
@@ -39,10 +39,10 @@ class Branch:
 
 @dataclass
 class Laid(Movable):
-    """Branches side by side behind the prefixes of a batch of images.
+    """Branches, one after another, following the prefixes of a batch of images.
 
-    Shapes: ids, labels int64 [B, L], 0 and IGNORE behind the last branch; position_ids int64 [B, P + L];
-    branch_of int64 [B, P + L], each position's branch from 1, 0 in the prefix and -1 behind the last.
+    Shapes: ids, labels int64 [B, L], padded with 0 and IGNORE; position_ids int64 [B, P + L]; branch_of
+    int64 [B, P + L], each position's branch, counted from 1; 0 in the prefix and -1 in the padding.
     """
 
     ids: Tensor
@@ -52,7 +52,7 @@ class Laid(Movable):
 
     @cached_property
     def allowed(self) -> Tensor:
-        """What each position may see, bool [B, 1, P + L, P + L]."""
+        """Attention mask bool [B, 1, P + L, P + L]; True: may attend."""
         branch = self.branch_of
         order = torch.arange(branch.shape[1], device=branch.device)
         causal = order[:, None] >= order[None, :]
@@ -64,7 +64,7 @@ class Laid(Movable):
 class Packed(Laid):
     """Laid branches with their slots.
 
-    slot_at int64 [K, 2] (image, place in L); slot_targets K tuples; slot_texts K expressions.
+    slot_at: int64 [K, 2] (image, index in L). slot_targets: K tuples. slot_texts: K expressions.
     """
 
     slot_at: Tensor
@@ -73,7 +73,7 @@ class Packed(Laid):
 
 
 def lay(prefix: int, images: Sequence[Sequence[Branch | Row]]) -> Laid:
-    """Lay each image's branches one after another behind a prefix of `prefix` positions."""
+    """Concatenate each image's branches after a prefix of `prefix` positions."""
     length = max(sum(len(b.ids) for b in branches) for branches in images)
     batch = len(images)
     ids = torch.zeros(batch, length, dtype=torch.long)
@@ -95,7 +95,7 @@ def lay(prefix: int, images: Sequence[Sequence[Branch | Row]]) -> Laid:
 
 
 def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
-    """`lay` the branches, and say where their slots are."""
+    """`lay` the branches, and record where their slots are."""
     slot_at: list[tuple[int, int]] = []
     for i, branches in enumerate(images):
         starts = itertools.accumulate((len(b.ids) for b in branches), initial=0)
@@ -114,20 +114,20 @@ def pack(prefix: int, images: Sequence[Sequence[Branch]]) -> Packed:
 def read_packed(
     llama: Any, x: Tensor, places: Tensor, prefix: int, bias: Tensor
 ) -> tuple[Tensor, ...]:
-    """Every layer's states [B, P + L, D] of a prefix and the branches packed behind it.
+    """Every layer's states [B, P + L, D] of a prefix and the branches packed after it.
 
-    The prefix reads itself and the branches read what `bias` allows, each in one attention: nothing is
-    computed for the half of all pairs that no position may see. Source: transformers' `LlamaDecoderLayer`.
+    The prefix attends to itself and the branches to what `bias` allows, in two attention calls, which skip
+    the half of all pairs that is always masked. Source: transformers' `LlamaDecoderLayer`.
 
     Args:
         llama: a LlamaModel.
         x: embeddings [B, P + L, D].
         places: position ids [B, P + L].
         prefix: P.
-        bias: additive float [B, 1, L, P + L] of the branches' positions.
+        bias: additive float [B, 1, L, P + L], attention mask of the branches' positions.
 
     Returns:
-        The embeddings, each layer's output, and the last one normalised.
+        The embeddings, each layer's output, and the last output after the final norm.
     """
     cos, sin = llama.rotary_emb(x, places)
     states = [x]

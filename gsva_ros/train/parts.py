@@ -1,4 +1,4 @@
-"""What of a model is trained: whole parts by name, and low-rank factors (LoRA) beside frozen weights."""
+"""Which parameters are trained: whole parts by name, and LoRA factors on frozen weights."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def part(model: GSVA, name: Part) -> list[nn.Module]:
 
 
 def select(model: GSVA, config: Config) -> list[dict[str, Any]]:
-    """Freeze all but the chosen parts and the factors; return an optimiser's groups, one a part.
+    """Freeze all but the chosen parts and LoRA factors; returns one optimiser group per part.
 
     Frozen weights are stored in the run's precision, trained ones in float32.
 
     Raises:
-        InputError: nothing is trained, or LoRA beside a language model that is trained whole.
+        InputError: nothing is trained, or LoRA is combined with a fully trained language model.
     """
     if config.lora and "language_model" in config.parts:
-        raise InputError("parts: language_model is trained whole, so lora has no place: remove one")
+        raise InputError("parts: language_model is fully trained, so lora adds nothing: remove one")
     model.requires_grad_(False)
     if config.lora:
         inject_adapter_in_model(_lora_config(config.lora), model, ADAPTER)
@@ -65,10 +65,10 @@ def select(model: GSVA, config: Config) -> list[dict[str, Any]]:
 
 
 def partway(model: GSVA, share: float) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """What makes of a state that training reached one `share` of the way to it from the weights of now.
+    """A function that interpolates a trained state: `share` of the way from the current weights to it.
 
-    Call it once `select` has said what is trained. Low-rank factors add nothing at first, so what they add
-    is multiplied. Source: Wortsman et al., CVPR 2022, equation 2.
+    Call it after `select`, which determines what is trained. LoRA factors start with no contribution, so
+    theirs is multiplied by `share`. Source: Wortsman et al., CVPR 2022, equation 2.
     """
     if share == 1.0:
         return lambda state: state
@@ -87,10 +87,10 @@ def partway(model: GSVA, share: float) -> Callable[[dict[str, Tensor]], dict[str
 
 
 def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to: Path) -> None:
-    """Write what `gsva_ros.load` takes: a whole model with LoRA merged, or an adapter on its base.
+    """Write a directory for `gsva_ros.load`: a whole model with LoRA merged, or an adapter on its base.
 
     Args:
-        state: the model's, as training has it.
+        state: the model's state dict in training.
     """
     state = {name: value.detach().cpu() for name, value in state.items()}
     if config.export == "adapter":
@@ -103,7 +103,7 @@ def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to:
 
 
 def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: Path) -> None:
-    """peft's two files: adapter_config.json, and what was trained under peft's names."""
+    """Write peft's two files: adapter_config.json, and the trained weights under peft's names."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     kept = {f"{PEFT_PREFIX}{name}": state[name] for name in trained}
     adapter = _lora_config(config.lora) if config.lora else LoraConfig(r=1, target_modules=[])
@@ -134,7 +134,7 @@ def _group(name: str, parameters: list[nn.Parameter], lr: float) -> dict[str, An
 
 
 def memory(groups: list[dict[str, Any]], model: nn.Module) -> int:
-    """Bytes that weights, gradients and AdamW's moments take at the least: activations come on top."""
+    """Lower bound of the bytes for weights, gradients and AdamW's moments, without activations."""
     trained = {id(p) for group in groups for p in group["params"]}
 
     def sizes() -> Iterator[int]:

@@ -1,7 +1,7 @@
-"""Symbolic mask prompts: an object's attributes and place, embedded where [SEG] states will be.
+"""Symbolic mask prompts: an object's attributes and position, embedded in the space of mask prompts.
 
 SAM is pre-trained with points and boxes; gsva-mini's SAM learns from these instead, and its language
-model later learns to write into the same prompt space.
+model later learns to map [SEG] states into the same space.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SymbolicPrompt(nn.Module):
         )
 
     def forward(self, attributes: Tensor, centroid: Tensor) -> Tensor:
-        """Args: attributes int64 [K, 3] (NONE: not mentioned); centroid float32 [K, 2], NaN: likewise."""
+        """Args: attributes: int64 [K, 3], NONE: not given. centroid: float32 [K, 2], NaN: not given."""
         octaves = math.pi * 2.0 ** torch.arange(8, device=centroid.device)
         mentioned = ~torch.isnan(centroid[:, :1])
         angles = (torch.nan_to_num(centroid)[..., None] * octaves).flatten(1)
@@ -48,7 +48,7 @@ class SymbolicPrompt(nn.Module):
 def attributes_of(
     scenes: SceneSet, row: int, targets: Sequence[int]
 ) -> tuple[list[int], list[float]]:
-    """What all targets share (NONE where they differ), and the centroid if there is just one target."""
+    """The attributes that all targets share (NONE where they differ), and the centroid of a single one."""
     tables = (scenes.kind[row], scenes.colour[row], scenes.size[row])
     shared = []
     for table in tables:
@@ -62,7 +62,7 @@ def attributes_of(
 def sample_prompt(
     scenes: SceneSet, row: int, rng: np.random.Generator
 ) -> tuple[list[int], list[float], tuple[int, ...]]:
-    """A random query on one scene: a single object by place, or every object with some attributes."""
+    """A random query on one scene: a single object by position, or all objects with some attributes."""
     present = np.flatnonzero(scenes.kind[row] >= 0)
     chosen = int(rng.choice(present))
     if rng.random() < 0.6:

@@ -1,12 +1,12 @@
-"""gsva-mini's sizes. Where they depart from GSVA, a comment says why."""
+"""The configuration of gsva-mini. Comments give the reason for each departure from GSVA."""
 
 from __future__ import annotations
 
 from ..model.config import GSVAConfig
 
-#: Pixels of the square that both towers see.
+#: Side in pixels of the square that both towers see.
 SIDE = 256
-#: Widths of the network that draws masks anew; the stage that teaches it adds it to the model.
+#: Widths of the refiner, which the edges stage adds to the model.
 REFINER = (24, 32, 48)
 
 
@@ -25,13 +25,13 @@ def mini_config(text_vocabulary: int) -> GSVAConfig:
             "num_key_value_heads": 4,
             "max_position_embeddings": 1024,
             "rms_norm_eps": 1e-6,
-            # Far slower turns than Llama's: what a word looks for in the picture must not depend on how
-            # many words stand between.
+            # Rotary frequencies far lower than Llama's: what a word attends to in the image must not depend
+            # on how many words come between.
             "rope_theta": 1e6,
             "tie_word_embeddings": False,
         },
-        # Both towers stand on a backbone that has seen the world, as GSVA's CLIP and SAM have; a
-        # convolutional stem beside it learns edges and colours from thousands of scenes.
+        # Both towers use a backbone pre-trained on real images, as GSVA's CLIP and SAM are; a convolutional
+        # stem in parallel learns edges and colours from thousands of scenes.
         clip={
             "image_size": SIDE,
             "patch_size": 16,
@@ -58,11 +58,11 @@ def mini_config(text_vocabulary: int) -> GSVAConfig:
             "stem": "efficientnet-lite0",
         },
         conversation="gsva_mini",
-        # Trained from nothing, so there is no contrastive last layer to step back from.
+        # Trained from scratch, so there is no last layer specialised in CLIP's contrastive loss to skip.
         select_layer=-1,
         image_token_norm=True,
         image_token_position=True,
-        part_confidence=0.3,  # the small decoder leaves specks on things that look alike
+        part_confidence=0.3,  # the small decoder leaves specks on similar things
         # The whole frame, squashed: a centre crop would hide its sides from the language model.
         preprocessor={
             "do_resize": True,

@@ -1,9 +1,10 @@
-"""The stages that make gsva-mini from nothing, as tasks of the one trainer.
+"""The stages that train gsva-mini from scratch, as tasks of the trainer.
 
-A 7B GSVA starts from CLIP, SAM and LLaVA; a small one has nothing to start from. So its encoders learn from
-dense labels of rendered scenes first (`clip`, `sam`), then its language model on frozen eyes (`language`),
-then everything together (`joint`), and last what draws the masks' edges (`edges`). Beside the model stand
-read-outs that only training needs (`auxiliary.safetensors`), which a stage hands to the next.
+A 7B GSVA starts from CLIP, SAM and LLaVA; for a small one there is nothing to start from. So its encoders
+are first trained on dense labels of rendered scenes (`clip`, `sam`), then its language model with the
+vision tower frozen (`language`), then everything together (`joint`), and last the refiner of mask edges
+(`edges`). Auxiliary heads that only training needs are passed from stage to stage
+(`auxiliary.safetensors`).
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ from .text import Branches, train_tokenizer
 from .trainer import Task, states
 from .vision import ClipStage, SamStage
 
-#: `model` of a run that begins with random weights.
+#: The value of `model` for a run that starts with random weights.
 NEW = "new"
-#: Factor of the embeddings that transformers draws: next to the image tokens they would not be heard.
+#: Factor on transformers' initial token embeddings, which image tokens would otherwise outweigh.
 WORDS_LOUDER = 10.0
 AUXILIARY = "auxiliary.safetensors"
-#: The read-outs that a stage trains.
+#: The auxiliary heads that each stage trains.
 TRAINED = {
     "clip": ("head", "contrast"),
     "sam": ("symbolic", "head"),
@@ -71,17 +72,17 @@ class _Scenes(BaseModel):
 
 
 class Lesson(Protocol):
-    """What a stage learns from, and by which losses."""
+    """A stage's data and losses."""
 
     def draw(self, step: int, batch: int, rng: np.random.Generator) -> Movable:
-        """The step's batch of so many scenes, a function of step and `rng`; other processes may call it."""
+        """The step's batch of `batch` scenes, a function of step and `rng`; other processes may call it."""
 
     def losses(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch on the model's device, and figures about it."""
+        """The loss of a batch on the model's device, and metrics."""
 
 
 class Steps(Dataset[Movable]):
-    """Step n's batch at index n, without end."""
+    """An endless data set: the batch of step n at index n."""
 
     def __init__(self, lesson: Lesson, batch: int, seed: int) -> None:
         self._lesson, self._batch, self._seed = lesson, batch, seed
@@ -93,7 +94,7 @@ class Steps(Dataset[Movable]):
 
 
 class Stage(nn.Module):
-    """The model with its read-outs, and the losses of one stage."""
+    """The model with its auxiliary heads, and the losses of one stage."""
 
     def __init__(self, checkpoint: Checkpoint, scenes: SceneSet, name: str) -> None:
         super().__init__()
@@ -110,13 +111,13 @@ class Stage(nn.Module):
         self.lesson: Lesson | None = None
 
     def forward(self, batch: Movable) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and figures."""
+        """The loss of a batch, and metrics."""
         assert self.lesson
         loss, figures = self.lesson.losses(batch)
         return loss, {name: value.detach() for name, value in (figures | {"loss": loss}).items()}
 
     def load_auxiliary(self, path: Path) -> None:
-        """Take over the read-outs of the stage before, where it left some of the same shapes."""
+        """Load the auxiliary heads that the previous stage saved, where shapes match."""
         if path.is_file():
             own = self.state_dict()
             left = {k: v for k, v in load_file(path).items() if v.shape == own[k].shape}
@@ -124,38 +125,38 @@ class Stage(nn.Module):
 
 
 def new_mini(config: Config) -> Checkpoint:
-    """gsva-mini with random weights, and a tokenizer for the words of the scenes."""
+    """gsva-mini with random weights, and a tokenizer trained on the scenes' expressions."""
     scenes = _scenes(config)
     config.out.mkdir(parents=True, exist_ok=True)
     tokenizer = config.out / TOKENIZER_NAME
-    if not states(config.out):  # a run that goes on has learnt its own pieces
+    if not states(config.out):  # a resumed run keeps its tokenizer
         train_tokenizer(_texts(scenes), tokenizer)
     torch.manual_seed(config.seed)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
     sizes = mini_config(pieces.vocab_size())
     model = GSVA(sizes)
     assert model.model.mm_position is not None
-    with torch.no_grad():  # words as loud as places
+    with torch.no_grad():  # see WORDS_LOUDER
         model.model.embed_tokens.weight.mul_(WORDS_LOUDER)
     give_places(model.model.mm_position, sizes.patch_grid)
     return Checkpoint(model, Prompt.load(tokenizer, sizes), weights_hash="")
 
 
 def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
-    """What `Trainer` runs for a stage.
+    """The `Trainer` task of a stage.
 
     Args:
-        base: the folder of the stage before; None: there was none.
+        base: the folder of the previous stage, if any.
 
     Raises:
-        InputError: other sources than rendered scenes, or scenes that do not go together.
+        InputError: a source is not of kind scenes, or the scenes do not match.
     """
     scenes, model = _scenes(config), checkpoint.model
     torch.manual_seed(config.seed)
     if config.objective == "edges" and model.refiner is None:
         if config.export == "adapter":
             raise InputError(
-                "export: the base has no refiner that an adapter could load on: merged"
+                "export: an adapter needs a base with a refiner, which this one lacks: use merged"
             )
         model.config.refiner = list(REFINER)
         model.refiner = Refiner(REFINER)
@@ -191,7 +192,7 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     if config.objective == "edges":
         return EdgeStage(model, prompt, frames, config.out / "masks.npy", config.jitter)
     frames.check()
-    # What frozen parts see is read from files, unless it changes, or is sooner seen than read.
+    # Features of frozen parts are cached, unless jitter changes them or a GPU computes them faster.
     remembers = model.device.type == "cpu" and not config.jitter
     if remembers:
         frames.remember(model)
@@ -210,18 +211,17 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
 
 
 def _scenes(config: Config) -> SceneSet:
-    """The sources of a stage, as one."""
+    """All sources of a stage, as one set of scenes."""
     sets = []
     for number, source in enumerate(config.sources):
         place = f"sources.{number}"
         if source.kind != "scenes":
             raise InputError(
-                f"{place}: objective {config.objective} learns from sources of kind scenes, not from "
-                f"{source.kind}"
+                f"{place}: objective {config.objective} needs sources of kind scenes, not {source.kind}"
             )
         if source.rate != 1.0:
             raise InputError(
-                f"{place}.rate: objective {config.objective} draws every scene as often: use `limit`"
+                f"{place}.rate: objective {config.objective} draws all scenes equally often: use `limit`"
             )
         given = validated(_Scenes, source.options, place, "a stage's source has path and limit")
         sets.append(SceneSet(given.path, "train", given.limit))
@@ -233,7 +233,7 @@ def _vocabulary(scenes: SceneSet) -> Vocabulary:
 
 
 def _texts(scenes: SceneSet) -> list[str]:
-    """What the tokenizer is made for: training phrases, other forms of them, and the words around."""
+    """The tokenizer's training text: expressions, rewordings of them, and the prompt's own words."""
     rng, words = np.random.default_rng(0), _vocabulary(scenes)
     texts = [
         f"\nSegment {e.text}, {e.text}. ASSISTANT: Sure,{reworded(e.text, words, rng)}:"

@@ -23,20 +23,20 @@ from .trainer import Task
 
 
 def task(config: Config, checkpoint: Checkpoint) -> Task:
-    """What `Trainer` runs: the checkpoint's model, learning from the config's sources.
+    """The `Trainer` task that trains the checkpoint's model on the config's sources.
 
-    Everything that can be known to fail before the first step is tried here.
+    Whatever can be known to fail before the first step is checked here.
 
     Raises:
-        InputError: a model without [REJ], a source's data, an expression or a conversation that is too
-            long, too little memory.
+        InputError: the model has no [REJ], a source cannot be used, an expression or conversation is too
+            long, or there is too little memory.
     """
-    set_seed(config.seed)  # the factors' first values, and dropout
+    set_seed(config.seed)  # for the LoRA factors' initial values and dropout
     model = checkpoint.model
     if not checkpoint.prompt.family.rejects:
         raise InputError(
-            f"model: its family, {model.config.family}, has no [REJ], with which training answers what is "
-            "not there: begin with a GSVA"
+            f"model: its family, {model.config.family}, has no [REJ], which training needs for absent "
+            "things: start from a GSVA model"
         )
     conversations = Conversations(checkpoint.prompt, config.words, config.joint)
     batcher = Batcher(conversations, model.config, config.jitter)
@@ -45,7 +45,7 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     for source, _ in sources:
         for expression in source.expressions():
             batcher.check(expression)
-        # A rare source would tell hours into a run that its pictures are not there.
+        # Otherwise missing images of a rarely drawn source would only be found hours into a run.
         batcher([(source.draw(rng), rng)])
     groups = select(model, config)
     _check_memory(memory(groups, model), config)
@@ -70,6 +70,6 @@ def _check_memory(needed: int, config: Config) -> None:
     if needed > have:
         raise InputError(
             f"weights, gradients and the optimiser's moments take {needed / 2**30:.1f} GiB before any "
-            f"picture, and {device} has {have / 2**30:.1f} GiB: train fewer `parts`, use `lora`, or "
-            "share them out over several GPUs (accelerate's FSDP or DeepSpeed)"
+            f"image, but {device} has {have / 2**30:.1f} GiB: train fewer `parts`, use `lora`, or "
+            "shard them over several GPUs (accelerate's FSDP or DeepSpeed)"
         )

@@ -1,4 +1,4 @@
-"""The words of training: gsva-mini's tokenizer, and branches made of expressions and instructions."""
+"""Training text: gsva-mini's tokenizer, and branches from expressions and instructions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RELATION_WEIGHT = 6.0
 
 
 def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) -> None:
-    """Write a sentencepiece model whose pieces cover these texts; other text falls back to bytes."""
+    """Train a sentencepiece model on these texts and write it to `path`; other text falls back to bytes."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
@@ -43,10 +43,10 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) ->
 
 
 class Branches:
-    """Turns a scene's expressions into branches, as people type them, with the truth of every slot."""
+    """Turns a scene's expressions into branches, worded as people type, with the truth of every slot."""
 
     def __init__(self, prompt: Prompt, vocabulary: Vocabulary, unseen: float) -> None:
-        """Args: unseen: the share of branches that ask for a thing that no scene holds."""
+        """Args: unseen: fraction of branches that ask for a thing that no scene contains."""
         self.prompt, self.vocabulary, self.unseen = prompt, vocabulary, unseen
         self.unknown = unknown(NAMED, vocabulary)
         ids = prompt.tokenizer.ids
@@ -59,17 +59,17 @@ class Branches:
         simple: bool = False,
         tokens: int = 320,
     ) -> list[Branch]:
-        """Branches that fill `tokens` positions: most hold one expression, some several, some free text.
+        """Branches that fill `tokens` positions: most with one expression, some with several or free text.
 
         Args:
-            simple: things by kind and colour, one at a time, in the generator's own words; all
-                expressions of a scene that has no such ones.
+            simple: only expressions by kind and colour, one per branch, in the generator's wording; if the
+                scene has none, all its expressions.
         """
         if simple:
             plain = [e for e in expressions if self._plain(e)]
             order = [plain[i] for i in rng.permutation(len(plain))] or expressions
             return [self._segment([e]) for e in order]
-        # Relations are the hardest and would be the rarest: they come early in the order.
+        # Relations are the hardest and would be the rarest, so they are drawn early more often.
         hard = [RELATION_WEIGHT if ANCHOR.search(e.text) else 1.0 for e in expressions]
         keys = rng.random(len(expressions)) ** (1.0 / np.array(hard))
         order = [expressions[i] for i in np.argsort(-keys)]
@@ -99,9 +99,10 @@ class Branches:
     def _unseen(
         self, like: Expression, expressions: list[Expression], rng: np.random.Generator
     ) -> Expression:
-        """A thing that no scene holds, in the form of an expression, or in one that seen things come in.
+        """An expression for a thing that no scene contains, in a fixed form or in the form of `like`.
 
-        Photographs show some of them: what an expression of the same picture names is not drawn.
+        Photographs may show such things, so nouns that a present expression of the same image uses are
+        excluded.
         """
         if rng.random() < 2 / 3:
             there = {word for e in expressions if e.targets for word in e.text.split()}

@@ -1,7 +1,7 @@
-"""The loop: batches to losses to optimiser steps, with checkpoints that a killed run goes on from.
+"""The training loop: batches, losses, optimiser steps, and checkpoints from which a killed run resumes.
 
-accelerate places it on one CPU, one GPU or many (its own configuration says how: DDP, FSDP, DeepSpeed).
-It does not know what is learnt, and from what (`Task`), nor how good it is (`Evaluate`).
+accelerate runs it on one CPU, one GPU or several (configured there: DDP, FSDP, DeepSpeed). The loop is
+independent of what is trained on which data (`Task`) and of how it is evaluated (`Evaluate`).
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from .mixture import Numbers
 from .movable import Movable
 
 STATE, MODEL, BEST = "state", "model", "best"
-#: What a run writes and removes again; whatever else lies in its folder is somebody's.
+#: What a run writes and later removes; it never touches other files in its folder.
 _STATES = re.compile(rf"{STATE}-(\d{{6,}})")
 _REMOVED = re.compile(rf"{STATE}-\d{{6,}}(\.partial)?|{MODEL}-\d{{6,}}-\w{{8}}")
 
-#: Figures of a model directory, such as gIoU.
+#: Computes metrics of a model directory, such as gIoU.
 Evaluate = Callable[[Path], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learnt.
+    """What is trained, and on which data.
 
     Attributes:
-        module: called with a batch, gives the loss and figures about it.
-        groups: AdamW's groups, each with "name" and "peak", its peak learning rate.
-        batches: batch n at index n, without end.
-        export: writes, from the module's state, what `gsva_ros.load` takes into a folder.
+        module: called with a batch, returns the loss and metrics.
+        groups: AdamW's parameter groups, each with "name" and "peak", its peak learning rate.
+        batches: an endless data set, batch n at index n.
+        export: writes the module's state to a folder that `gsva_ros.load` can load.
     """
 
     module: nn.Module
@@ -59,9 +59,9 @@ class Task:
 
 @dataclass
 class Progress:
-    """How far a run is; saved with its state.
+    """A run's progress; saved with its state.
 
-    trained: what it trains, in the optimiser's order.
+    trained: names of the trained parameters, in the optimiser's order.
     """
 
     trained: list[str]
@@ -70,20 +70,20 @@ class Progress:
     misses: int = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """As accelerate saves it."""
+        """The state that accelerate saves."""
         return vars(self).copy()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As accelerate loads it; ValueError of a run that trained something else."""
+        """Restore the state that accelerate loads; ValueError if that run trained other parameters."""
         if state.get("trained", self.trained) != self.trained:
-            raise ValueError("its `parts` or `lora` were others, or in another order")
+            raise ValueError("its `parts` or `lora` were different, or in another order")
         vars(self).update(state)
 
 
 class _Told(Dataset[Movable | InputError]):
-    """The batches; the error itself where one cannot be made.
+    """The batches; if one cannot be made, the error itself as an item.
 
-    What a process of a `DataLoader` raises comes with its traceback before the words.
+    An exception raised in a `DataLoader` worker would have the traceback in its message.
     """
 
     def __init__(self, batches: Dataset[Movable]) -> None:
@@ -97,13 +97,13 @@ class _Told(Dataset[Movable | InputError]):
 
 
 class Trainer:
-    """Runs a task for the steps of its config, from where an earlier run of it stopped."""
+    """Runs a task for the configured number of steps, resuming where an earlier run stopped."""
 
     def __init__(self, config: Config, task: Task, evaluate: Evaluate | None = None) -> None:
         self.config, self.task, self.evaluate = config, task, evaluate
         names = {id(p): name for name, p in task.module.named_parameters()}
         self.progress = Progress([names[id(p)] for group in task.groups for p in group["params"]])
-        # accelerate keeps one precision a process, and the run before may have had another.
+        # accelerate keeps one precision per process, and an earlier run may have used another.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bfloat16" else "no",
@@ -111,7 +111,7 @@ class Trainer:
             log_with="tensorboard",
             project_dir=config.out,
             step_scheduler_with_optimizer=False,
-            # Text alone leaves the mask decoder without gradients.
+            # Batches of text alone leave the mask decoder without gradients.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         optimizer = torch.optim.AdamW(
@@ -163,12 +163,12 @@ class Trainer:
             sampler=numbers,
             num_workers=config.workers,
             pin_memory=here.device.type == "cuda",
-            # Its own: a loader draws from it when it starts, which a resumed run does once more.
+            # A generator of its own: a loader draws from it at its start, which a resumed run repeats.
             generator=torch.Generator(),
         )
 
     def _step(self, batches: Any) -> dict[str, float]:
-        """One optimiser step; the figures' means over its forward passes."""
+        """One optimiser step; returns the metrics' means over its forward passes."""
         here, factor = self.accelerator, self._factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -192,7 +192,7 @@ class Trainer:
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
             passes.append({name: float(value) for name, value in figures.items()})
-        # A pass without a thing of a sort has no figure of it.
+        # A pass may lack some metrics, such as those of relations.
         names = dict.fromkeys(name for figures in passes for name in figures)
         means = {name: _mean([p[name] for p in passes if name in p]) for name in names}
         return means | {"lr": factor}
@@ -205,17 +205,17 @@ class Trainer:
             self.accelerator.clip_grad_norm_(group, self.config.clip)
 
     def _factor(self) -> float:
-        """The learning rate's, at this step."""
+        """The factor of the peak learning rates at this step."""
         step, config = self.progress.step, self.config
         if step < config.warmup:
             return (step + 1) / config.warmup
         left = 1.0 - (step - config.warmup) / max(1, config.steps - config.warmup)
         return left if config.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
 
-    # Looking at it, and keeping it
+    # Evaluation and checkpoints
 
     def _look(self) -> None:
-        """Evaluate and save where it is time."""
+        """Evaluate and save if this step is due."""
         step, config = self.progress.step, self.config
         last = step == config.steps
         how = config.evaluation
@@ -230,15 +230,15 @@ class Trainer:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Around what is written; torch and safetensors say in their own ways that a disk is full."""
+        """Turn write errors into InputError; torch and safetensors report a full disk as various types."""
         try:
             yield
         except (OSError, SafetensorError, RuntimeError) as error:
             whole = states(self.config.out)
             goes_on = f"from {whole[-1]}" if whole else "from the beginning"
             raise InputError(
-                f"step {self.progress.step}: {self.config.out} cannot be written: {one_line(error)}; when "
-                f"that is mended, the same command goes on {goes_on}"
+                f"step {self.progress.step}: {self.config.out} cannot be written: {one_line(error)}; once "
+                f"that is fixed, the same command continues {goes_on}"
             ) from error
 
     def _evaluate(self) -> None:
@@ -251,7 +251,7 @@ class Trainer:
         )
         if math.isnan(figures[how.metric]):
             raise InputError(
-                f"evaluation.metric: {how.metric} counts nothing in {how.cases!r}: choose another, or "
+                f"evaluation.metric: {how.metric} is undefined on {how.cases!r}: choose another metric, or "
                 "cases with absent expressions for N_acc and with present ones for the others"
             )
         better = figures[how.metric] > self.progress.best
@@ -269,11 +269,11 @@ class Trainer:
         return bool(how and how.patience and self.progress.misses >= how.patience)
 
     def _export(self) -> None:
-        """Write the model; `model` in the run's folder is a whole one at any moment."""
+        """Write the model; `model` in the run's folder is complete at any moment."""
         here, out = self.accelerator, self.config.out
         state = here.get_state_dict(self.module)
         if here.is_main_process:
-            # A run that was killed after this may write the same step again: under another name.
+            # If the run is killed after this, the resumed run may write the same step again.
             fresh = Path(tempfile.mkdtemp(prefix=f"{MODEL}-{self.progress.step:06d}-", dir=out))
             fresh.chmod(0o755)
             self.task.export(state, fresh)
@@ -281,7 +281,7 @@ class Trainer:
         here.wait_for_everyone()
 
     def _save(self) -> None:
-        """Write the state that a run goes on from; a kill leaves the one before whole."""
+        """Write the state to resume from; if the run is killed meanwhile, the previous one stays intact."""
         here, out = self.accelerator, self.config.out
         name = f"{STATE}-{self.progress.step:06d}"
         here.save_state(str(out / f"{name}.partial"))
@@ -293,7 +293,7 @@ class Trainer:
         here.wait_for_everyone()
 
     def _tidy(self) -> None:
-        """Leave the latest state and the models that are linked to; a kill leaves more."""
+        """Remove all but the latest state and the linked models; also what a killed run left."""
         out = self.config.out
         kept = {(out / link).resolve().name for link in (MODEL, BEST)}
         kept |= {state.name for state in states(out)[-1:]}
@@ -302,7 +302,7 @@ class Trainer:
                 shutil.rmtree(old)
 
     def _without_frozen(self, _: Any, states: list[dict[str, Tensor]], __: str) -> None:
-        """Frozen weights come with the base model: a state need not hold them."""
+        """Remove frozen weights from the saved state: they come with the base model."""
         module = self.accelerator.unwrap_model(self.module)
         frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
         for state in states:
@@ -317,30 +317,30 @@ class Trainer:
             self._tidy()
 
     def _load(self, state: Path) -> None:
-        """Take over a state; InputError where it is none of this run."""
+        """Load a state; InputError if it does not belong to this run."""
         groups = self.optimizer.param_groups
         rates = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         try:
             self.accelerator.load_state(str(state), strict=False)
-        except Exception as error:  # torch and accelerate raise theirs, for what does not fit
+        except Exception as error:  # torch and accelerate raise various types if it does not fit
             raise InputError(
                 f"{state}: not a state of this run: {one_line(error)}; choose another `out`, or "
-                "delete the folder to begin anew"
+                "delete the folder to start over"
             ) from error
-        # The file of now says how fast it learns, and not the one that the state was written under.
+        # Learning rates are those of the current config, not of the one that wrote the state.
         for group, own in zip(self.optimizer.param_groups, rates, strict=True):
             group.update(own)
 
 
 def states(out: Path) -> list[Path]:
-    """The whole states in a run's folder, the latest last."""
+    """The complete states in a run's folder, the latest last."""
     found = {path: _STATES.fullmatch(path.name) for path in out.glob(f"{STATE}-*")}
     steps = {path: int(match[1]) for path, match in found.items() if match}
     return sorted(steps, key=lambda path: steps[path])
 
 
 def _point(link: Path, target: Path) -> None:
-    """Let a link lead to a folder beside it, in one step."""
+    """Atomically point a symlink to a folder next to it."""
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target.name)

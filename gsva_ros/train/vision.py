@@ -1,4 +1,4 @@
-"""First stages: the CLIP-like and the SAM-like encoder, each by itself, on dense labels."""
+"""First stages: the CLIP-like and the SAM-like encoder, each trained separately on dense labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .prompts import SymbolicPrompt, sample_prompt
 
 
 def mask_logits(low_res: Tensor, sam: dict[str, Any], frame_hw: Sequence[int]) -> Tensor:
-    """Mask logits [K, H, W] at the frame's size, of low_res [K, h, w]; sam: `GSVAConfig.sam`."""
+    """Resize mask logits low_res [K, h, w] to the frame's size, [K, H, W]; sam: `GSVAConfig.sam`."""
     height, width = frame_hw
     resized = SamPreprocessor.of(sam).resized(height, width)
     return postprocess_masks(low_res, sam["image_size"], resized, (height, width))
@@ -33,18 +33,18 @@ def mask_losses(low_res: Tensor, truth: Tensor, sam: dict[str, Any]) -> tuple[Te
     """GSVA's mask term, 2.0 BCE + 0.5 dice (paper, section 3.3), and each mask's IoU [K].
 
     Args:
-        low_res: logits [K, h, w]. truth: bool [K, H, W], the frames' own size.
+        low_res: logits [K, h, w]. truth: bool [K, H, W], at the frames' size.
         sam: the model's `GSVAConfig.sam`.
 
-    Where the frames are much finer than the logits, truth is averaged over squares of pixels: finer costs
-    time and teaches nothing.
+    If the frames are much finer than the logits, truth is averaged over squares of pixels: a finer loss
+    takes more time and teaches nothing more.
     """
     truth = F.avg_pool2d(truth.float(), max(1, round(truth.shape[2] / low_res.shape[2])))
     return drawn_losses(mask_logits(low_res, sam, truth.shape[1:]), truth)
 
 
 def drawn_losses(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """As `mask_losses`, of logits and truth (0 to 1) of one size, [K, H, W]."""
+    """As `mask_losses`, for logits and truth (0 to 1) of the same size, [K, H, W]."""
     count = len(truth)
     loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, count)
     loss = loss + DICE_WEIGHT * dice_loss(logits, truth, count)
@@ -52,7 +52,7 @@ def drawn_losses(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def iou_of(logits: Tensor, truth: Tensor) -> Tensor:
-    """IoU [K] of masks and truth (0 to 1), [K, H, W]."""
+    """IoU [K] of mask logits and truth (0 to 1), both [K, H, W]."""
     predicted, target = logits.detach() > 0, truth > 0.5
     union = (predicted | target).sum((1, 2)).clamp(min=1)
     return (predicted & target).sum((1, 2)) / union
@@ -60,14 +60,14 @@ def iou_of(logits: Tensor, truth: Tensor) -> Tensor:
 
 @dataclass
 class ClipBatch(Movable):
-    """Pictures, and what is under each patch."""
+    """Pictures, and labels of each patch."""
 
     pictures: Pictures
     labels: DenseLabels
 
 
 class ClipStage:
-    """The vision tower learns what is under each patch, and to say it in the words' embeddings."""
+    """Trains the vision tower to predict what is under each patch, and to align it with word embeddings."""
 
     def __init__(
         self, model: GSVA, frames: Frames, head: DenseHead, contrast: WordContrast
@@ -82,7 +82,7 @@ class ClipStage:
         return ClipBatch(self._frames.draw(rows, rng), dense_labels(scenes, rows, grid, grid))
 
     def losses(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and figures."""
+        """The loss, and metrics."""
         model, grid = self._model, (self._grid, self._grid)
         pixels = self._frames.show(batch.pictures)
         with torch.autocast(pixels.device.type, torch.bfloat16):
@@ -95,10 +95,10 @@ class ClipStage:
 
 @dataclass
 class SamBatch(Movable):
-    """Pictures, what is under each patch, and K things to mask.
+    """Pictures, labels of each patch, and K prompts with their masks.
 
-    image int64 [K] (which picture); attributes int64 [K, 3] and centroids float32 [K, 2], as
-    `SymbolicPrompt` takes them; truth bool [K, H, W].
+    image: int64 [K], index of the picture. attributes: int64 [K, 3], and centroids: float32 [K, 2], as
+    `SymbolicPrompt` takes them. truth: bool [K, H, W].
     """
 
     pictures: Pictures
@@ -110,7 +110,7 @@ class SamBatch(Movable):
 
 
 class SamStage:
-    """Image encoder and mask decoder learn on symbolic prompts, with dense labels beside them."""
+    """Trains image encoder and mask decoder on symbolic prompts, with dense labels as an extra loss."""
 
     PER_FRAME = 3
 
@@ -120,13 +120,13 @@ class SamStage:
         self._model, self._frames, self._symbolic, self._head = model, frames, symbolic, head
         patch = model.config.sam["patch_size"]
         self._grid = [length // patch for length in frames.resized]
-        # A scene may hold nothing that has a name, or boxes instead of outlines.
+        # A scene may have no named object, or boxes instead of outlines.
         named = (frames.scenes.kind >= 0).any(1)
         self._named = np.flatnonzero(named & frames.scenes.outlined)
         if not len(self._named):
             places = ", ".join(str(folder) for folder, _ in frames.scenes.folders)
             raise InputError(
-                f"{places}: no scene holds the outline of a named thing, which the objective sam learns: "
+                f"{places}: no scene has the outline of a named thing, which the objective sam needs: "
                 "add rendered scenes, or photographs with masks instead of boxes"
             )
 
@@ -150,7 +150,7 @@ class SamStage:
         )
 
     def losses(self, batch: SamBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and figures."""
+        """The loss, and metrics."""
         model, (height, width) = self._model, self._grid
         pixels = self._frames.show(batch.pictures)
         with torch.autocast(pixels.device.type, torch.bfloat16):

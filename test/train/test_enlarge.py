@@ -66,7 +66,7 @@ def test_a_model_of_that_size_stays_as_it_is() -> None:
 
 
 def test_what_cannot_be_enlarged_is_refused() -> None:
-    with pytest.raises(InputError, match="side: 80 is no multiple of 32"):
+    with pytest.raises(InputError, match="side: 80 must be a multiple of 32"):
         enlarged(tiny_checkpoint(**SQUASHED), 80)
     with pytest.raises(InputError, match="the same squashed frame"):
         enlarged(tiny_checkpoint(), 128)

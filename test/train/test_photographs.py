@@ -395,7 +395,7 @@ def test_boxes_alone_teach_the_joint_stage_no_masks(maker):
 
 def test_boxes_alone_cannot_teach_the_stage_sam(maker):
     config = boxed(maker, objective="sam", parts={"mask_decoder": 1e-4})
-    with pytest.raises(InputError, match="scenes: no scene holds the outline"):
+    with pytest.raises(InputError, match="scenes: no scene has the outline"):
         task(config, load_converted(model_directory("gsva-mini")), None)
 
 

@@ -227,7 +227,7 @@ def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Pat
 def test_a_metric_that_counts_nothing_is_told(tmp_path: Path) -> None:
     how = {"cases": "bag present", "every": 2, "metric": "N_acc", "patience": 1}
     with pytest.raises(
-        InputError, match=r"evaluation\.metric: N_acc counts nothing in 'bag present'"
+        InputError, match=r"evaluation\.metric: N_acc is undefined on 'bag present'"
     ):
         run(config(tmp_path, evaluation=how), lambda _: {"gIoU": 0.5, "N_acc": math.nan})
 
@@ -242,7 +242,7 @@ def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> Non
         trainer = Trainer(settings, task(settings, tiny_checkpoint()))
         trainer.optimizer.state_dict = full  # the model is written by then, and its state is not
         with pytest.raises(
-            InputError, match=r"step 2: .*out cannot be written: .*No space.* goes on"
+            InputError, match=r"step 2: .*out cannot be written: .*No space.* continues"
         ):
             trainer.run()
         return len(list((tmp_path / "out").iterdir()))
@@ -317,7 +317,7 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
             "1.jpg: missing, or not a picture",
         ),
         ({"parts": {"lm_heads": 1e-3}}, "parts"),
-        ({"model": "new", "export": "adapter"}, "export: a new model is no base"),
+        ({"model": "new", "export": "adapter"}, "export: an adapter needs a base"),
         (
             {
                 "model": {"llava": "/l", "weights": "/w", "vision_tower": "/v"},
@@ -328,7 +328,7 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
         ),
         ({"parts": {"lm_head": 0}}, "parts.lm_head"),
         ({"parts": {}}, "nothing would be trained"),
-        ({"parts": {"language_model": 1e-3}, "lora": {}}, "lora has no place"),
+        ({"parts": {"language_model": 1e-3}, "lora": {}}, "lora adds nothing"),
         ({"lora": {"modules": ["gate"]}}, "lora.modules"),
         ({"model": "gsva-nano"}, "no model 'gsva-nano'"),
         ({"evaluation": {"cases": "bag /nowhere"}}, "/nowhere: no such bag"),
@@ -394,7 +394,7 @@ def test_the_command_scores_with_the_metrics_of_gsva_eval(
 
 def test_a_family_without_rejection_is_refused(tmp_path: Path) -> None:
     lisa = tiny_checkpoint(family="lisa", rej_token_id=None, conversation="llava_v1")
-    with pytest.raises(InputError, match=r"lisa, has no \[REJ\].*begin with a GSVA"):
+    with pytest.raises(InputError, match=r"lisa, has no \[REJ\].*start from a GSVA"):
         task(config(tmp_path), lisa)
 
 

@@ -58,7 +58,9 @@ def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> Non
     *stages, edges, larger, many = CONFIGS
     for path in stages:
         train(stage_config(path, scenes, tmp_path))
-    with pytest.raises(InputError, match="draws no mask"):  # so little taught a model draws nothing
+    with pytest.raises(
+        InputError, match="predicts no mask"
+    ):  # so little taught a model draws nothing
         train(stage_config(edges, scenes, tmp_path))
     train(stage_config(larger, scenes, tmp_path, model=str(tmp_path / "prints/model")))
     train(stage_config(many, scenes, tmp_path))
@@ -286,7 +288,7 @@ def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path)
         steps=150,
         batch=12,
     )
-    with pytest.raises(InputError, match="export: the base has no refiner"):
+    with pytest.raises(InputError, match="export: an adapter needs a base with a refiner"):
         train(config.model_copy(update={"export": "adapter"}))
     train(config)
     before, after = (gsva_ros.load(m, device="cpu") for m in (config.model, config.out / "model"))
@@ -312,7 +314,7 @@ def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path)
 def test_edges_are_taught_alone(
     scenes: Path, tmp_path: Path, objective: str, parts: list[str]
 ) -> None:
-    with pytest.raises(ValueError, match="the objective edges teaches the part refiner"):
+    with pytest.raises(ValueError, match="the objective edges trains the part refiner"):
         stage_config(EDGES, scenes, tmp_path, objective=objective, parts=dict.fromkeys(parts, 1e-3))
 
 

@@ -1,1 +1,1 @@
-"""What a model is taught from: one module a kind of data, each a `Source` of samples."""
+"""Sources of training samples: one module per kind of data, each implementing `Source`."""

@@ -1,4 +1,4 @@
-"""Things and their parts in COCO's format: PACO-LVIS, Pascal-Part.
+"""Objects and their parts in COCO's format: PACO-LVIS, Pascal-Part.
 
 Source: the official `SemSegDataset` and its folders (LeapLabTHU/GSVA at 618dc79).
 """
@@ -19,23 +19,23 @@ from .sample import Segments, redrawn
 
 
 class CocoParts:
-    """Pictures, each with some of what is annotated in it."""
+    """Images, each with some of its annotations."""
 
     def __init__(self, annotations: Path, images: Path, per_image: int) -> None:
-        """Read one COCO file, whose categories are "thing" or "thing:part"."""
+        """Read one COCO file with categories "thing" or "thing:part"."""
         categories, pictures = read_coco(annotations)
         self._annotations, self._images, self._per_image = annotations, images, per_image
         self._names = {category: _name(category) for category in categories}
         self._pictures = [(info, found) for info, found in pictures if found]
         if not self._pictures:
-            raise DatasetError(f"{annotations}: nothing is annotated")
+            raise DatasetError(f"{annotations}: has no annotations")
 
     def expressions(self) -> Iterable[str]:
-        """Things and parts, in both ways of saying the latter."""
+        """All things and parts, parts in both wordings."""
         return {text for name in self._names.values() for text in _said(name)}
 
     def draw(self, rng: np.random.Generator) -> Segments:
-        """A picture with some of its annotations, all of which have a pixel."""
+        """An image with some of its annotations, none of them empty."""
         return redrawn(self._draw, rng, self._annotations)
 
     def _draw(self, rng: np.random.Generator) -> Segments:
@@ -51,25 +51,25 @@ class CocoParts:
 
 
 class Paco(CocoParts):
-    """PACO-LVIS: ROOT/vlpart/paco/annotations/paco_lvis_v1_train.json, pictures in ROOT/coco."""
+    """PACO-LVIS: ROOT/vlpart/paco/annotations/paco_lvis_v1_train.json, images in ROOT/coco."""
 
     def __init__(self, root: str, per_image: PositiveInt = 3) -> None:
-        """Args: root: the folder with vlpart/ and coco/ in it."""
+        """Args: root: the folder that contains vlpart/ and coco/."""
         path = Path(root) / "vlpart/paco/annotations/paco_lvis_v1_train.json"
         super().__init__(path, Path(root) / "coco", per_image)
 
 
 class PascalPart(CocoParts):
-    """Pascal-Part: ROOT/vlpart/pascal_part/train.json and VOCdevkit/VOC2010/JPEGImages beside it."""
+    """Pascal-Part: ROOT/vlpart/pascal_part/train.json, images in VOCdevkit/VOC2010/JPEGImages there."""
 
     def __init__(self, root: str, per_image: PositiveInt = 3) -> None:
-        """Args: root: the folder with vlpart/ in it."""
+        """Args: root: the folder that contains vlpart/."""
         folder = Path(root) / "vlpart/pascal_part"
         super().__init__(folder / "train.json", folder / "VOCdevkit/VOC2010/JPEGImages", per_image)
 
 
 def _name(category: str) -> tuple[str, ...]:
-    """("thing",) or ("thing", "part"); what LVIS writes behind "_(" tells senses of a word apart."""
+    """("thing",) or ("thing", "part"), without the sense of the word that LVIS appends after "_("."""
     return tuple(word.split("_(")[0] for word in category.strip().split(":"))
 
 

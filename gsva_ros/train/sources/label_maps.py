@@ -1,7 +1,7 @@
-"""Pictures whose every pixel has a class: ADE20K, COCO-Stuff, Mapillary Vistas.
+"""Semantic segmentation data sets: ADE20K, COCO-Stuff, Mapillary Vistas.
 
-Source: the official `SemSegDataset` and its folders (LeapLabTHU/GSVA at 618dc79). The names of classes come
-from a file of the data set's own: `classes`.
+Source: the official `SemSegDataset` and its folders (LeapLabTHU/GSVA at 618dc79). Class names come from a
+file of the data set: `classes`, or Mapillary's own configuration.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from ...datasets.files import DatasetError, read_annotated, read_json
 from ...errors import InputError, one_line
 from .sample import Segments, redrawn
 
-#: Pixels of no class, after each data set's own way of saying so.
+#: Pixels without a class, after conversion from each data set's convention.
 NOTHING = 255
 
 
 class LabelMaps:
-    """Pictures, each with some of the classes in it."""
+    """Images, each with some of its classes."""
 
     def __init__(self, pairs: list[tuple[Path, Path]], names: list[str], per_image: int) -> None:
-        """Args: pairs: pictures and their maps. names: of classes 0, 1, 2 and so on; "": left out."""
+        """Args: pairs: images and their label maps. names: of classes 0, 1, 2, ...; "": not used."""
         self._pairs, self._names, self._per_image = pairs, names, per_image
         for path in pairs[0]:
             if not path.is_file():
                 raise DatasetError(f"{path}: no such file")
 
     def expressions(self) -> Iterable[str]:
-        """The classes."""
+        """All class names in use."""
         return [name for name in self._names if name]
 
     def draw(self, rng: np.random.Generator) -> Segments:
-        """A picture with some of its classes; one of no class is drawn again."""
+        """An image with some of its classes; images without any are redrawn."""
         return redrawn(self._draw, rng, self._pairs[0][1].parent)
 
     def _draw(self, rng: np.random.Generator) -> Segments:
@@ -55,10 +55,10 @@ class LabelMaps:
         """A map's classes, uint8 [H, W]; NOTHING where there is none.
 
         Raises:
-            DatasetError: no such picture, or not one of one channel and at most 256 classes.
+            DatasetError: the file is missing, or is not an image with one channel and values up to 255.
         """
         try:
-            # Pillow gives a palette's numbers, OpenCV its colours.
+            # Of a palette image, Pillow returns the indices, OpenCV the colours.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(path) as picture:
@@ -67,16 +67,16 @@ class LabelMaps:
                     found = np.asarray(picture)
         except MessageError as error:
             raise DatasetError(str(error)) from error
-        except Exception as error:  # Pillow's plugins raise what struct and zlib raise
+        except Exception as error:  # Pillow's plugins pass on errors of struct and zlib
             raise DatasetError(f"{path}: missing, or not a picture: {one_line(error)}") from error
         if found.ndim != 2 or found.max() > NOTHING:
-            raise DatasetError(f"{path}: no map of classes (one channel, numbers up to {NOTHING})")
+            raise DatasetError(f"{path}: not a label map (one channel, values up to {NOTHING})")
         return found.astype(np.uint8)
 
     def _name(self, number: int, path: Path) -> str:
         if number >= len(self._names):
             raise DatasetError(
-                f"{path} holds class {number} of {len(self._names)}: other `classes`"
+                f"{path} has class {number}, but there are {len(self._names)} names: wrong `classes`"
             )
         return self._names[number]
 
@@ -92,16 +92,16 @@ class Ade20k(LabelMaps):
         super().__init__(pairs, _names(read_json(Path(classes)), classes), per_image)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:
-        """Classes count from 1 in the file and move down by one; 0 is nothing, and so is NOTHING."""
+        """Classes as in `LabelMaps.labels`: the file counts from 1, and 0 and 255 mean no class."""
         classes = super().labels(path)
         return np.where(classes == NOTHING, classes, classes - np.uint8(1))
 
 
 class CocoStuff(LabelMaps):
-    """COCO-Stuff: ROOT/cocostuff/train2017/*.png beside ROOT/coco/train2017/*.jpg."""
+    """COCO-Stuff: ROOT/cocostuff/train2017/*.png for ROOT/coco/train2017/*.jpg."""
 
     def __init__(self, root: str, classes: str, per_image: PositiveInt = 3) -> None:
-        """Args: classes: the data set's text file of lines "number: name", the first of them no class."""
+        """Args: classes: the data set's text file of lines "number: name"; the first is not a class."""
         maps = _found(Path(root) / "cocostuff/train2017", "*.png")
         images = Path(root) / "coco/train2017"
         try:
@@ -109,7 +109,7 @@ class CocoStuff(LabelMaps):
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{classes}: cannot be read as text") from error
         names = [line.strip().split(": ")[-1] for line in lines]
-        # "wall-brick" and its like are no words that anybody says.
+        # Nobody says names such as "wall-brick".
         names = ["" if "-" in name else name for name in names]
         super().__init__([(images / f"{m.stem}.jpg", m) for m in maps], names, per_image)
 
@@ -118,7 +118,7 @@ class Mapillary(LabelMaps):
     """Mapillary Vistas 2.0: ROOT/mapillary/training/images, v2.0/labels, config_v2.0.json."""
 
     def __init__(self, root: str, per_image: PositiveInt = 3) -> None:
-        """Names come from the data set's own configuration."""
+        """Class names come from the data set's configuration file."""
         folder = Path(root) / "mapillary"
         maps = _found(folder / "training/v2.0/labels", "*.png")
         path = folder / "config_v2.0.json"

@@ -1,7 +1,7 @@
-"""A bag with truth: what a robot's camera saw, and what is and is not there.
+"""A labelled bag: camera frames with expressions that are present or absent.
 
-`gsva record-truth` puts the truth into a bag. What it does not know: which other things are in a frame; so
-absent expressions are made with care (`Negatives`).
+`gsva record-truth` adds the labels to a bag. They do not say which other things are in a frame, so further
+absent expressions are generated with care (`Negatives`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .sample import Segments
 
 
 class LabelledBag:
-    """Frames of a bag with their expressions, and expressions of nothing in them."""
+    """Frames of a bag with present and absent expressions."""
 
     def __init__(
         self,
@@ -31,14 +31,14 @@ class LabelledBag:
         per_image: PositiveInt = 8,
         absent: Share = 0.4,
     ) -> None:
-        """Open the bag and see that every frame of the truth can be read.
+        """Open the bag and check that every frame of the truth can be read.
 
         Args:
             path: a rosbag2 folder, or an mcap file.
-            truth: COCO-style JSON; the bag's own where it is left out.
+            truth: COCO-style JSON; the bag's own if omitted.
             topic: read the frames from this topic instead of the one that the truth names.
-            per_image: expressions of a frame in one sample, at most.
-            absent: how many of a sample's expressions are of nothing in the frame, at least; 0 to 1.
+            per_image: maximum number of expressions of a frame in one sample.
+            absent: minimum fraction of absent expressions in a sample, 0 to 1.
 
         Raises:
             InputError: the bag or its truth cannot be used.
@@ -58,11 +58,11 @@ class LabelledBag:
         )
 
     def expressions(self) -> Iterable[str]:
-        """All that is annotated."""
+        """All annotated expressions."""
         return {a.caption for frame in self._frames for a in frame.annotations}
 
     def draw(self, rng: np.random.Generator) -> Segments:
-        """A frame, some of its expressions, and some of nothing in it."""
+        """A frame with some present and some absent expressions."""
         number = int(rng.integers(len(self._frames)))
         frame = self._frames[number]
         rgb = self._bag.rgb(self._topic or frame.topic, frame.stamp)
@@ -87,7 +87,7 @@ class LabelledBag:
         rgb = self._bag.rgb(topic, frame.stamp)
         if rgb.shape[:2] != frame.size:
             raise InputError(
-                f"{self._bag.path}: {topic} at {frame.stamp} ns: the picture is {rgb.shape[1]}x"
-                f"{rgb.shape[0]}, its truth {frame.size[1]}x{frame.size[0]}: label it again"
+                f"{self._bag.path}: {topic} at {frame.stamp} ns: the image is {rgb.shape[1]}x"
+                f"{rgb.shape[0]}, but its truth {frame.size[1]}x{frame.size[0]}: label it again"
             )
         return True

@@ -18,27 +18,27 @@ from .sample import Reasoning
 
 
 class ReasonSeg:
-    """Pictures, each with one of its questions."""
+    """Images, each with one of its questions."""
 
     def __init__(self, root: str, split: str = "train", skip: bool = False) -> None:
-        """Read the labels and, where there are some, the explanations.
+        """Read the labels and, if present, the explanations.
 
         Args:
             root: the folder with reason_seg/ReasonSeg/ in it; explanations in explanatory/train.json there.
 
         Raises:
-            InputError: no pictures, or labels that are none.
+            InputError: there are no images, or their labels are invalid.
         """
         self._pictures = reasonseg.pictures(Path(root), split, Skip(skip), all_texts=True)
         path = Path(root) / "reason_seg/ReasonSeg/explanatory/train.json"
         self._explained = _explanations(path) if path.exists() else {}
 
     def expressions(self) -> Iterable[str]:
-        """All questions; the explanation of an answer is read as far as the model reads."""
+        """All questions; explanations may be of any length, since they are truncated."""
         return {text for picture in self._pictures for text in picture.texts}
 
     def draw(self, rng: np.random.Generator) -> Reasoning:
-        """A picture with its question."""
+        """An image with one of its questions."""
         picture = self._pictures[int(rng.integers(len(self._pictures)))]
         rgb, queries = picture.read()
         query = queries[int(rng.integers(len(queries)))]

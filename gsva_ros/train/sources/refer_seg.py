@@ -1,6 +1,6 @@
-"""Referring expressions of COCO's pictures: RefCOCO, RefCOCO+, RefCOCOg, RefClef, gRefCOCO, Ref-ZOM.
+"""Referring expression data sets: RefCOCO, RefCOCO+, RefCOCOg, RefClef, gRefCOCO, Ref-ZOM.
 
-Things that are not there come from gRefCOCO and Ref-ZOM alone: the others name only what is there.
+Only gRefCOCO and Ref-ZOM have absent expressions.
 Source: the official `ReferSegDataset` (LeapLabTHU/GSVA at 618dc79).
 """
 
@@ -19,7 +19,7 @@ from .sample import Segments, redrawn
 
 
 class ReferSeg:
-    """Pictures of one data set, each with some of its expressions."""
+    """Images of one data set, each with some of its expressions."""
 
     def __init__(
         self,
@@ -30,17 +30,17 @@ class ReferSeg:
         per_image: PositiveInt = 3,
         skip: bool = False,
     ) -> None:
-        """Read the references and look whether each can be used.
+        """Read the references and check that each can be used.
 
         Args:
-            root: the folder with refer_seg/ in it.
+            root: the folder that contains refer_seg/.
             name: refcoco, refcoco+, refcocog, refclef, grefcoco or refzom.
-            split_by: unc, umd, google or berkeley; the usual one where empty.
-            per_image: expressions of a picture in one sample, at most; 5 are advised for gRefCOCO.
-            skip: leave references out that cannot be used.
+            split_by: unc, umd, google or berkeley; "": the usual one.
+            per_image: maximum number of expressions of an image in one sample; for gRefCOCO 5 is advised.
+            skip: leave out references that cannot be used.
 
         Raises:
-            InputError: unknown data set, a missing file, a reference that cannot be used.
+            InputError: unknown data set, a missing file, or a reference that cannot be used.
         """
         if name not in refer.LAYOUTS:
             raise InputError(f"{root}: no data set {name!r}; there are {', '.join(refer.LAYOUTS)}")
@@ -48,11 +48,11 @@ class ReferSeg:
         self._per_image, self._place = per_image, f"{root}: {name} {split}"
 
     def expressions(self) -> Iterable[str]:
-        """None: they stand in the references, which published models have read."""
+        """None to check: published models were trained on these references."""
         return ()
 
     def draw(self, rng: np.random.Generator) -> Segments:
-        """A picture with some of its expressions, of which one at least is there."""
+        """An image with some of its expressions, at least one of them present."""
         return redrawn(self._draw, rng, self._place)
 
     def _draw(self, rng: np.random.Generator) -> Segments:

@@ -1,4 +1,4 @@
-"""Rendered scenes (`gsva sim render`), whose truth names everything in them."""
+"""Rendered scenes (`gsva sim render`), whose ground truth is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sample import Segments
 
 
 class RenderedScenes:
-    """Scenes with some of their expressions; half of those of a set are of nothing."""
+    """Scenes with some of their expressions, of which half are absent."""
 
     def __init__(
         self,
@@ -25,17 +25,17 @@ class RenderedScenes:
         """Open a folder of scenes.
 
         Args:
-            split: the split that the folder must hold.
-            per_image: expressions of a scene in one sample, at most.
-            limit: the first so many scenes only.
+            split: the split that the folder must contain.
+            per_image: maximum number of expressions of a scene in one sample.
+            limit: use only the first `limit` scenes.
 
         Raises:
-            InputError: it holds no such scenes.
+            InputError: the folder does not contain such scenes.
         """
         self._scenes, self._per_image = SceneSet(Path(path), split, limit), per_image
 
     def expressions(self) -> Iterable[str]:
-        """All of them."""
+        """All expressions of the scenes."""
         return {each.text for scene in self._scenes.expressions for each in scene}
 
     def draw(self, rng: np.random.Generator) -> Segments:

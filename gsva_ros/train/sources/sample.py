@@ -1,4 +1,4 @@
-"""What a source hands to training: a picture and what is asked about it, before it becomes a prompt."""
+"""Training samples as sources provide them: an image and what is asked about it, before prompting."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...datasets.files import DatasetError
 
 @dataclass(frozen=True)
 class Segments:
-    """Expressions about one picture, each with its mask.
+    """Expressions about one image, each with its mask.
 
     Attributes:
         image: uint8 [H, W, 3] RGB.
         expressions: K of them, in the order in which they are asked.
-        masks: bool [K, H, W]; no pixel: the thing is not there, and the answer is [REJ].
-        classes: they are names of classes, which the official answers put commas between, and no spaces.
+        masks: bool [K, H, W]; empty: the thing is absent, and the answer is [REJ].
+        classes: the expressions are class names, which official answers join with "," instead of ", ".
     """
 
     image: NDArray[np.uint8]
@@ -35,10 +35,10 @@ class Reasoning:
 
     Attributes:
         image: uint8 [H, W, 3] RGB.
-        query: the words.
-        sentence: whether `query` is a whole sentence, which is asked as it stands, or a phrase.
+        query: the question's text.
+        sentence: whether `query` is a complete sentence, asked unchanged, or a phrase.
         mask: bool [H, W].
-        explanation: why the region is the answer; "" where none was written.
+        explanation: why the region is the answer; "" if there is none.
     """
 
     image: NDArray[np.uint8]
@@ -50,11 +50,11 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class Talk:
-    """Questions about a picture, answered in words alone.
+    """Questions about an image, answered in text alone.
 
     Attributes:
         image: uint8 [H, W, 3] RGB.
-        rounds: (question, answer), in their order; no question says where the image goes.
+        rounds: (question, answer) in order, without image placeholders.
     """
 
     image: NDArray[np.uint8]
@@ -67,29 +67,29 @@ Sample = Segments | Reasoning | Talk
 class Source(Protocol):
     """Draws samples.
 
-    A source is made with the path and the options of its kind. What it reads is looked at then, and not
-    hours into a run: `InputError` says which file is missing or of another layout, and what to do.
+    A source is created with the path and options of its kind. It checks its files then, not hours into a
+    run: `InputError` says which file is missing or has the wrong layout, and what to do.
     """
 
     def draw(self, rng: np.random.Generator) -> Sample:
-        """A sample that depends on `rng` alone, so that a run can be resumed and repeated."""
+        """A sample that depends only on `rng`, so that a run can be resumed and repeated."""
 
     def expressions(self) -> Iterable[str]:
-        """All that may be asked, so that one that is too long is found before the first step."""
+        """All expressions that may be drawn, to find those that are too long before the first step."""
 
 
 def redrawn(
     draw: Callable[[np.random.Generator], Segments], rng: np.random.Generator, place: object
 ) -> Segments:
-    """Draw until something is there: rejections alone teach no mask, and the official leaves them out.
+    """Draw until a mask is not empty: rejections alone train no mask, and the official code skips them.
 
     Raises:
-        DatasetError: nothing ever is; names the `place` that is drawn from.
+        DatasetError: 1000 draws had only empty masks; names `place`, where they come from.
     """
     for _ in range(1000):
         sample = draw(rng)
         if sample.masks.any():
             return sample
     raise DatasetError(
-        f"{place}: a thousand samples in turn without anything that is there: other data is needed"
+        f"{place}: a thousand samples in a row without a present expression: use other data"
     )

@@ -1,4 +1,4 @@
-"""The kinds of sources by name. A new kind is a module of its own and a line here."""
+"""The kinds of sources by name. A new kind needs its own module and a line here."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ KINDS: dict[str, Callable[..., Source]] = {
 
 
 def make(data: Data, place: str) -> Source:
-    """The source that a config describes; `place` names it in errors.
+    """Create the source that a config describes; `place` identifies it in errors.
 
     Raises:
-        InputError: an unknown kind or option, an option that is missing or has a value that it cannot
-            have, or what the source finds wrong.
+        InputError: an unknown kind or option, a missing option, an invalid value, or what the source finds
+            wrong.
     """
     if data.kind not in KINDS:
         raise InputError(f"{place}.kind: {data.kind!r} is unknown; there are {', '.join(KINDS)}")
