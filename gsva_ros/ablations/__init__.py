@@ -1,1 +1,1 @@
-"""The paper's claims at gsva-mini's scale: rows that differ in one thing, trained and scored alike."""
+"""The paper's claims at gsva-mini's scale: variants (rows) trained and scored under the same conditions."""

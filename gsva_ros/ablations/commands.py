@@ -27,7 +27,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Everything that is not there yet, and the page."""
+    """Run whatever is not finished yet, and write the page."""
     import torch
 
     from ..errors import check_writable, write_result

@@ -1,9 +1,9 @@
-"""Training: first the base that every row begins with, then a row.
+"""Training: first the base that every row starts from, then the rows.
 
-The losses are GSVA's (cross-entropy of the answer, 2.0 BCE + 0.5 dice), the slot's cross-entropy counted
-by itself as gsva-mini's training does, and one auxiliary term that every row can use: the patches that a
-slot's targets cover (`train.grounding`). The base has learnt to mask present things in both kinds of
-conversation, and has neither decided a slot nor seen an absent thing since its upper layers began.
+The losses are GSVA's (cross-entropy of the answer, 2.0 BCE + 0.5 dice), with a separate cross-entropy of
+slots as in gsva-mini's training, and one auxiliary loss that every row can use: the patches that a slot's
+targets cover (`train.grounding`). The base is trained to mask present things in both kinds of conversation;
+since its upper layers were initialised, it has neither decided a slot nor seen an absent thing.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from ..train.vision import iou_of, mask_logits
 from .rows import ROWS, Row, branches
 from .shared import BASE_MODEL, EncodedScenes, initial_checkpoint
 
-#: Expressions of a scene's prompts in a step.
+#: Number of expressions in each of a scene's prompts per step.
 PROMPTS = (1, 1, 1, 3, 5)
-#: Slots of a step whose masks are learnt.
+#: Number of slots per step with a mask loss.
 MASKS = 32
 BATCH = 16
 BASE_STEPS, ROW_STEPS = 120, 80
@@ -54,17 +54,17 @@ PARTS = {
     "mask_decoder": 1e-4,
 }
 HEADS = "grounding.safetensors"
-SHORT = 4  # words, of an expression of the base's first half
+SHORT = 4  # maximum words of an expression in the first half of the base's training
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A scene's prompts of a step, and which of their expressions are there."""
+    """A scene's prompts in a step."""
 
     prompts: list[list[Expression]]
 
     def without_absent(self, rng: np.random.Generator, everything: list[Expression]) -> Asked:
-        """Absent expressions replaced by others that are there, so that as many are asked for."""
+        """Replace absent expressions by present ones of `everything`, keeping the number of expressions."""
         there = [e for e in everything if e.targets]
 
         def other(expression: Expression) -> Expression:
@@ -84,15 +84,15 @@ def draw(expressions: list[Expression], rng: np.random.Generator) -> Asked:
 
 
 class Steps(Dataset[Tensor]):
-    """Step n at index n: the learner itself looks up what it learns from."""
+    """Step n at index n: the learner draws its own data."""
 
     def __getitem__(self, number: int) -> Tensor:
-        """The number."""
+        """The step's number as a tensor."""
         return torch.tensor(number)
 
 
 class Learner(nn.Module):
-    """The model, and the loss of one step of a row; of the base, where `row` is None."""
+    """The model, and the loss of one step of a row, or of the base if `row` is None."""
 
     def __init__(
         self, checkpoint: Checkpoint, data: EncodedScenes, row: Row | None, config: Config
@@ -103,7 +103,7 @@ class Learner(nn.Module):
         self._data, self._row, self._config = data, row, config
 
     def forward(self, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and figures of the step of this number."""
+        """The loss and metrics of step number `step`."""
         number = int(step)
         rng = np.random.default_rng([7, self._config.seed, number])
         rows = rng.integers(len(self._data.scenes), size=self._config.batch)
@@ -135,7 +135,7 @@ class Learner(nn.Module):
         asked = draw(everything, rng)
         if row is None or not row.absent:
             asked = asked.without_absent(rng, everything)
-        # The base reads both kinds of conversation.
+        # The base alternates between both kinds of conversation.
         row = row or ROWS["A" if step % 2 else "C"]
         return [
             branch
@@ -144,7 +144,7 @@ class Learner(nn.Module):
         ]
 
     def _words(self, hidden: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of the answers' words, and of their slots."""
+        """Cross-entropy of the answers' text, and of their slots."""
         ids = self.prompt.tokenizer.ids
         slot_ids = torch.tensor([ids[Special.SEG], ids[Special.REJ]])
         spoken = packed.labels != IGNORE
@@ -156,7 +156,7 @@ class Learner(nn.Module):
     def _masks(
         self, hidden: Tensor, packed: Packed, rows: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[Tensor, float]:
-        """2.0 BCE + 0.5 dice of slots drawn alike in every row; a [REJ] has no mask, but counts."""
+        """2.0 BCE + 0.5 dice of slots drawn alike for every row; [REJ] slots have no mask but count."""
         rejects = bool(self._row and self._row.rejects)
         drawn = rng.permutation(len(packed.slot_targets))[:MASKS]
         chosen = [int(k) for k in drawn if packed.slot_targets[k] or not rejects]
@@ -178,7 +178,7 @@ class Learner(nn.Module):
 def read(
     model: Any, prompt: Prompt, clip_tokens: Tensor, packed: Packed
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """States of packed branches: every layer's [B, P + L, D], and the last at the branches [B, L, D]."""
+    """States of packed branches: every layer's [B, P + L, D], and the branches' last ones [B, L, D]."""
     before, after = around(prompt)
     batch = len(clip_tokens)
     x = torch.cat(
@@ -200,7 +200,7 @@ def read(
 def teach(
     out: Path, data: EncodedScenes, name: str, seed: int, base: Path | None, steps: int
 ) -> Path:
-    """Train the base or a row, going on where an earlier run stopped; returns the model's folder."""
+    """Train the base or a row, resuming an earlier run; returns the model's folder."""
     config = Config.model_validate(
         {
             "out": out,
@@ -240,7 +240,7 @@ def teach(
 
 
 def _begin_with(learner: Learner, base: Path) -> None:
-    """The base's weights."""
+    """Load the base's weights."""
     learner.model.load_state_dict(load_file(base / WEIGHTS_NAME), strict=False)
     heads = load_file(base / HEADS)
     learner.grounding.load_state_dict({k.removeprefix("grounding."): v for k, v in heads.items()})

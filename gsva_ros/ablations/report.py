@@ -12,7 +12,7 @@ from . import learn, score, shared
 from .rows import ROWS
 from .score import Answers, Thresholds
 
-#: A row's runs: of each seed, its test answers and the thresholds that val chose.
+#: By row, the runs: for each seed, the test answers and the thresholds chosen on val.
 Runs = Mapping[str, list[tuple[Answers, Thresholds]]]
 Chosen = Callable[[Answers], npt.NDArray[np.bool_]]
 
@@ -33,7 +33,7 @@ METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
 
 
 def page(runs: Runs) -> str:
-    """The whole page, Markdown."""
+    """The whole page as Markdown."""
     parts = [_head(len(next(iter(runs.values())))), "## Which ideas help\n", _claims(runs)]
     parts += ["## One expression in a prompt\n", _kinds(runs)]
     for count in score.ASKED:
@@ -79,7 +79,7 @@ long training.
 
 
 def _claims(runs: Runs) -> str:
-    """Of each idea, the gain in gIoU of the row that has it over the row that lacks it alone."""
+    """For each idea, the gain in gIoU of the row with it over the row that lacks only it."""
     lines = [
         "Difference in gIoU, with its 95 % interval; an idea helps where the interval lies above 0.\n",
         "| idea | rows | "
@@ -121,7 +121,7 @@ def _cell(of_row: list[tuple[Answers, Thresholds]], metric: str, chosen: Chosen)
 
 
 def _differences(runs: Runs) -> str:
-    """E minus each other row, with intervals that resample scenes."""
+    """E minus each other row, with bootstrap intervals over scenes."""
     lines = [
         "E minus the row, all seeds together, 95 % bootstrap interval over scenes "
         "(an interval that excludes 0 shows a difference).\n",
@@ -150,7 +150,7 @@ def _signed(value: float, low: float, high: float) -> str:
 def gain(
     a: list[tuple[Answers, Thresholds]], b: list[tuple[Answers, Thresholds]], count: int
 ) -> dict[str, tuple[float, float, float]]:
-    """b minus a in METRICS on prompts of `count` expressions: value, and the ends of its interval."""
+    """b minus a in METRICS on prompts of `count` expressions: value, and both ends of its interval."""
     pairs = [
         np.concatenate([x.terms(s), y.terms(t)], 1)[x.asked == count]
         for (x, s), (y, t) in zip(a, b, strict=True)

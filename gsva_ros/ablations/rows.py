@@ -1,7 +1,7 @@
-"""The rows of the comparison, and how each of them puts expressions into words.
+"""The rows of the comparison, and how each builds conversations from expressions.
 
-A prompt is a set of expressions about one picture, asked for together. What the rows differ in is how many
-conversations and how many slots a prompt becomes, and what a slot says about a thing that is not there.
+A prompt is a set of expressions about one image, asked for together. The rows differ in how many
+conversations and slots a prompt becomes, and in how a slot answers for an absent thing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Row:
     """One way to ask and to answer.
 
     Attributes:
-        absent: whether training shows things that are not there.
-        together: whether a prompt's expressions share a conversation, whose answer names them.
-        rejects: whether [REJ] stands for what is not there; else its mask is empty.
-        own_slots: whether each expression has a slot of its own; else the prompt has one, for all of them.
+        absent: whether training includes absent things.
+        together: whether a prompt's expressions share one conversation.
+        rejects: whether absent things are answered with [REJ]; else with an empty mask.
+        own_slots: whether each expression has its own slot; else there is one for the whole prompt.
     """
 
     title: str
@@ -45,10 +45,10 @@ ROWS = {
 def branches(
     prompt: Prompt, row: Row, asked: Sequence[Expression], kept: Sequence[bool]
 ) -> list[Branch]:
-    """The conversations that a prompt becomes.
+    """The conversations for a prompt.
 
     Args:
-        kept: which expressions are answered with [SEG]; the others are with [REJ], where a row has it.
+        kept: which expressions are answered with [SEG]; the others with [REJ], if the row has it.
     """
     groups = [range(len(asked))] if row.together else [range(k, k + 1) for k in range(len(asked))]
     return [_branch(prompt, row, [asked[k] for k in g], [kept[k] for k in g]) for g in groups]

@@ -1,4 +1,4 @@
-"""Every row and seed in turn; what an earlier call finished is read and not run again."""
+"""Runs every row and seed; results of earlier calls are read instead of computed again."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Scoring: every row answers the same prompts; its thresholds are chosen on val, for the best gIoU.
+"""Scoring: every row answers the same prompts, with thresholds chosen on val for the best gIoU.
 
-There is one for each size of prompt, for every row alike: where one mask answers for a whole prompt, what
-is best for five expressions would reject every single one.
+Each row has one threshold per prompt size: if one mask answers for a whole prompt, the best threshold for
+five expressions would reject every single one.
 
-Rows that can reject are thresholded in the probability of [SEG], the others in the mask's share of the
-frame. Expressions are asked alone, and in joint prompts of three and five. The one mask of a row without
-slots of its own counts for each expression of its prompt.
+The threshold applies to the probability of [SEG] for rows that can reject, else to the mask's fraction of
+the frame. Expressions are asked alone, and in joint prompts of three and five. If a row has one slot per
+prompt, its mask counts for each expression of the prompt.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .learn import read
 from .rows import Row, branches
 from .shared import EncodedScenes
 
-#: How many prompts of how many expressions a scene is asked.
+#: Number of prompts per scene, by the number of expressions in a prompt.
 ASKED = {1: 6, 3: 1, 5: 1}
 BATCH = 25
 
@@ -41,10 +41,10 @@ Thresholds = dict[int, float]
 
 @dataclass(frozen=True)
 class Answers:
-    """One line an expression [N].
+    """Columns [N] with one row per expression.
 
-    scene; asked: expressions of its prompt; category; present; sureness, what the threshold is about;
-    intersection, union: pixels of its mask and the truth; truth_area.
+    scene; asked: number of expressions in its prompt; category; present; sureness: the value that the
+    threshold applies to; intersection, union: of its mask and the truth, pixels; truth_area: pixels.
     """
 
     scene: npt.NDArray[np.int64]
@@ -57,7 +57,7 @@ class Answers:
     truth_area: npt.NDArray[np.int64]
 
     def terms(self, thresholds: Thresholds) -> npt.NDArray[np.float64]:
-        """`metrics.gres_terms` [N, 8]: what is rejected has no mask."""
+        """`metrics.gres_terms` [N, 8]; rejected expressions have no mask."""
         rejected = self.sureness < np.array([thresholds[int(count)] for count in self.asked])
         return gres_terms(
             np.where(rejected, 0, self.intersection),
@@ -67,7 +67,7 @@ class Answers:
         )
 
     def thresholds(self) -> Thresholds:
-        """Those with the best gIoU."""
+        """The thresholds with the best gIoU."""
         return {int(count): self._best(int(count)) for count in np.unique(self.asked)}
 
     def _best(self, count: int) -> float:
@@ -78,18 +78,18 @@ class Answers:
         return float(tried[int(np.argmax(values))])
 
     def to_lists(self) -> dict[str, list[Any]]:
-        """As JSON holds it."""
+        """The columns as lists, for JSON."""
         return {name: column.tolist() for name, column in asdict(self).items()}
 
     @classmethod
     def of_lists(cls, lists: dict[str, list[Any]]) -> Answers:
-        """What `to_lists` gave."""
+        """The inverse of `to_lists`."""
         return cls(**{name: np.array(column) for name, column in lists.items()})
 
 
 @torch.inference_mode()
 def answers(checkpoint: Checkpoint, row: Row, data: EncodedScenes) -> Answers:
-    """What the model of a row answers to a split's prompts."""
+    """The answers of a row's model to a split's prompts."""
     lines: list[tuple[Any, ...]] = []
     for start in range(0, len(data.scenes), BATCH):
         rows = np.arange(start, min(start + BATCH, len(data.scenes)))
@@ -98,7 +98,7 @@ def answers(checkpoint: Checkpoint, row: Row, data: EncodedScenes) -> Answers:
 
 
 def prompts(expressions: list[Expression], scene: int) -> list[list[Expression]]:
-    """The prompts that a scene is asked: any draw without replacement inside a prompt."""
+    """The prompts for a scene; expressions are drawn without replacement within a prompt."""
     rng = np.random.default_rng([11, scene])
     return [
         [expressions[k] for k in rng.permutation(len(expressions))[:count]]
@@ -157,7 +157,7 @@ def _lines(
 def _decided(
     checkpoint: Checkpoint, row: Row, clip_tokens: Tensor, asked: list[list[list[Expression]]]
 ) -> tuple[Tensor, Tensor]:
-    """States [K, D] and p([SEG]) [K] of all slots; a slot reads the model's own answers before it."""
+    """Hidden states [K, D] and p([SEG]) [K] of all slots; each slot sees the model's earlier decisions."""
     kept = [[[True] * len(prompt) for prompt in of_scene] for of_scene in asked]
     own = row.rejects and row.own_slots
     for turn in range(max(ASKED) if own else 1):

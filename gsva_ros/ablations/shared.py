@@ -1,4 +1,4 @@
-"""What all rows share: scenes, the encoders' features of them, and what a model begins with."""
+"""Shared by all rows: scenes, their encoder features, and a model's initial weights."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..train.kept import kept, key_of
 
 BASE_MODEL = "gsva-mini"
 COUNTS = {"train": 6000, "val": 150, "test": 300}
-#: Layers of the language model that a run begins with.
+#: Number of pre-trained language model layers that a run starts with.
 READING_LAYERS = 4
 
 
 @dataclass(frozen=True)
 class EncodedScenes:
-    """A split's scenes as the frozen encoders see them.
+    """A split's scenes with the features of the frozen encoders.
 
-    clip_tokens float16 [N, T, Cv] and image_embeddings float16 [N, C, h, w].
+    clip_tokens: float16 [N, T, Cv]. image_embeddings: float16 [N, C, h, w].
     """
 
     scenes: SceneSet
@@ -45,7 +45,7 @@ class EncodedScenes:
 
 
 def encoded_scenes(folder: Path, split: str) -> EncodedScenes:
-    """Render a split into `folder` and encode it, or read what an earlier run left there."""
+    """Render a split into `folder` and encode it, or read the results of an earlier run."""
     place = folder / split
     write_dataset(place, split, COUNTS[split], workers=1)
     scenes = SceneSet(place, split)
@@ -63,9 +63,9 @@ def encoded_scenes(folder: Path, split: str) -> EncodedScenes:
 
 
 def initial_checkpoint(seed: int) -> Checkpoint:
-    """gsva-mini's eyes and mask decoder, and of its language model what reads words and patches.
+    """gsva-mini's vision towers, mask decoder, word embeddings and lower language model layers.
 
-    Its upper layers, the slot tokens' embeddings, the head and the masks' prompts begin from nothing.
+    The upper layers, slot token embeddings, lm_head and mask prompt projection are initialised randomly.
     """
     taught = load_converted(model_directory(BASE_MODEL))
     torch.manual_seed(seed)

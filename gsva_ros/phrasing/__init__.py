@@ -1,1 +1,1 @@
-"""Language as people type it: other words for the generator's expressions, and free requests."""
+"""Language as people type it: rewordings of generated expressions, and free-form requests."""

@@ -1,7 +1,7 @@
-"""Forms in which people type a referring phrase; some are held out of training, to be tested on.
+"""Forms in which people type a referring expression; some are held out of training, for testing.
 
-A form changes words and never the meaning, and whether it can be applied depends on the words alone: so it
-is as frequent among what is there as among what is not.
+A form changes the wording, never the meaning, and whether it applies depends on the wording alone. So it is
+equally frequent for present and for absent things.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .words import (
     article,
 )
 
-#: One way to say the same: an expression in other words, or None where the form cannot be applied.
+#: Rewords an expression without changing its meaning; None if the form does not apply.
 Form = Callable[[str, Vocabulary, np.random.Generator], str | None]
 
-#: Relations that stand behind a noun, in the generator's words.
+#: Relations that follow a noun, in the generator's wording.
 _RELATIONS = (
     *(words for both in RELATIONS.values() for words in both),
     *(words for both in MORE_RELATIONS.values() for words in both),
@@ -38,10 +38,10 @@ _RELATIONS = (
 
 
 def written(phrase: Phrase, template: str) -> str:
-    """A template's fields filled in, without double spaces.
+    """Fill in a template's fields, without double spaces.
 
-    Fields: the (determiner), rank, size, colour, noun, tail; one, is: in the noun's number; a: before the
-    colour; an: before the noun.
+    Fields: the (determiner), rank, size, colour, noun, tail; one, is: singular or plural like the noun;
+    a: the article before the colour; an: the article before the noun.
     """
     several = phrase.plural
     text = template.format(
@@ -63,7 +63,7 @@ PLAIN = "{the} {rank} {size} {colour} {noun} {tail}"
 
 
 def _of_phrase(say: Callable[[Phrase, np.random.Generator], str | None]) -> Form:
-    """What is said of an expression that can be read as a phrase."""
+    """A form for expressions that can be parsed as a phrase."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         phrase = words.read(text)
@@ -73,7 +73,7 @@ def _of_phrase(say: Callable[[Phrase, np.random.Generator], str | None]) -> Form
 
 
 def _templates(*templates: str, where: Callable[[Phrase], bool]) -> Form:
-    """Any of the templates, of phrases for which `where` holds."""
+    """A random one of the templates, for phrases for which `where` holds."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
         return written(phrase, pick(templates, rng)) if where(phrase) else None
@@ -106,7 +106,7 @@ def _synonym(text: str, words: Vocabulary, rng: np.random.Generator) -> str | No
 
 
 def _ranks(options: dict[str, tuple[str, ...]]) -> Form:
-    """A superlative said behind the noun, by its side."""
+    """A superlative worded after the noun; options by side."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
         if phrase.rank not in SIDE_OF or phrase.tail:
@@ -118,7 +118,7 @@ def _ranks(options: dict[str, tuple[str, ...]]) -> Form:
 
 
 def _ordinals(options: tuple[str, ...]) -> Form:
-    """ "the second can from the left" in other words; "{n}": its number, "{side}": "left" or "right"."""
+    """ "the second can from the left" in other words; "{digits}": "2nd", "{side}": "left" or "right"."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
         if phrase.rank not in ORDINALS.values():
@@ -133,7 +133,7 @@ def _ordinals(options: tuple[str, ...]) -> Form:
 
 
 def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> Form:
-    """Words before a relation, or other words for it."""
+    """Words inserted before a relation, or a synonym for it."""
 
     def say(phrase: Phrase, rng: np.random.Generator) -> str | None:
         relation = next((r for r in _RELATIONS if phrase.tail.startswith(f"{r} ")), None)
@@ -149,7 +149,7 @@ def _relation(before: tuple[str, ...], instead: dict[str, tuple[str, ...]]) -> F
 
 
 def _anchor(forms: Sequence[Form]) -> Form:
-    """The last noun phrase of a relation in another form."""
+    """The anchor of a relation in another form."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         phrase = words.read(text)
@@ -164,7 +164,7 @@ def _anchor(forms: Sequence[Form]) -> Form:
 
 
 def _instead(options: dict[str, tuple[str, ...]]) -> Form:
-    """Other words for the first of these that the expression holds."""
+    """A replacement for the first of these strings that the expression contains."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         held = next((part for part in options if part in text), None)
@@ -174,7 +174,7 @@ def _instead(options: dict[str, tuple[str, ...]]) -> Form:
 
 
 def _around(*templates: str) -> Form:
-    """Something before or behind the whole phrase."""
+    """Words before or after the whole expression, which replaces "{}"."""
 
     def make(text: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
         return pick(templates, rng).replace("{}", text)
@@ -199,7 +199,7 @@ def _coloured(phrase: Phrase) -> bool:
 
 
 def _bare(phrase: Phrase) -> bool:
-    """A colour can be said behind the noun: nothing else stands there, and no rank before it."""
+    """Whether the colour can follow the noun: there is one, and neither a tail nor a rank."""
     return bool(phrase.colour) and not phrase.tail and not phrase.rank
 
 
@@ -307,7 +307,7 @@ TAUGHT: dict[str, Form] = {
     "punctuation": _around("{}.", "{}!", "{}?", "{} .", "{}...", "{}, please", "{} please"),
     "typo": _typos(1),
 }
-#: Training never draws these.
+#: Never used in training.
 HELD_OUT: dict[str, Form] = {
     "other article": _determiners(
         {
@@ -370,13 +370,13 @@ HELD_OUT: dict[str, Form] = {
     "two typos": _typos(2),
 }
 FORMS = TAUGHT | HELD_OUT
-_KEPT = 0.35  # share of training's expressions left as the generator wrote them
+_KEPT = 0.35  # fraction of training expressions that stay as generated
 
 
 def in_form(
     text: str, forms: Mapping[str, Form], words: Vocabulary, rng: np.random.Generator
 ) -> tuple[str, str] | None:
-    """The expression in one of the forms, each as likely, and that form's name; None where none applies."""
+    """The expression in a random form of those that apply, and the form's name; None if none applies."""
     names = list(forms)
     for number in rng.permutation(len(forms)):
         name = names[int(number)]
@@ -387,10 +387,10 @@ def in_form(
 
 
 def reworded(text: str, words: Vocabulary, rng: np.random.Generator) -> str:
-    """The expression as training reads it: as it is, or in one or several taught forms."""
+    """The expression as used in training: unchanged, or in one or several taught forms."""
     if rng.random() < _KEPT:
         return text
-    # Names and anchors first: the other forms then read what they left.
+    # Names and anchors first: their result can still be parsed by the other forms.
     for name in ("synonym", "anchor"):
         if rng.random() < 0.2:
             text = FORMS[name](text, words, rng) or text

@@ -1,4 +1,4 @@
-"""Free requests: one to four things named in a sentence, as people ask a robot; some forms are held out."""
+"""Free-form requests for one to four things, as people ask a robot; some forms are held out of training."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from ..chance import pick
 from .words import ORDINALS, SIDE_OF, SIZE_OF, article
 
-#: The most things that one request names, and how often it names one, two, three or four.
+#: Maximum number of things in a request, and the probabilities of one, two, three and four.
 MOST_THINGS = 4
 SHARES = (0.5, 0.26, 0.14, 0.1)
 
 
 @dataclass(frozen=True)
 class Wording:
-    """What requests are made of; "{}" is where the things go.
+    """Templates of requests; "{}" stands for the things.
 
-    openings and closings stand before and behind a command; questions and statements stand by themselves.
-    joiners: between the last two things, and between others where there are more.
+    openings and closings go before and after a command; sentences are complete questions and statements.
+    joiners: between the last two things, and between the others.
     """
 
     openings: tuple[str, ...]
@@ -68,7 +68,7 @@ HELD_OUT = Wording(
     ),
     joiners=((" as well as ", ", "), (" plus ", " plus "), (" & ", ", ")),
 )  # fmt: skip
-#: Of these there is one: nobody asks for "a nearest mug".
+#: Words that make a thing unique: nobody asks for "a nearest mug".
 RANKS = {*SIDE_OF, *SIZE_OF, *ORDINALS.values()}
 _ENDS = ("", "", "", "", ".", "!")
 _QUESTION = re.compile(r"(?:where|can|could|would|will|do|is|are|which|what|have)\b")
@@ -78,21 +78,21 @@ _ALL = re.compile(r"(?:all|both|the two|the three)(?: the| of the)? ")
 
 @dataclass(frozen=True)
 class Request:
-    """A sentence, and the expressions that it names, as it spells them and in its order."""
+    """A sentence, and the expressions in it, in its wording and order."""
 
     text: str
     expressions: tuple[str, ...]
 
 
 def how_many(rng: np.random.Generator) -> int:
-    """How many things the next request names."""
+    """Draw the number of things in a request."""
     return int(rng.choice(MOST_THINGS, p=SHARES)) + 1
 
 
 def request(
     expressions: Sequence[str], rng: np.random.Generator, wording: Wording = TAUGHT
 ) -> Request:
-    """A request for these things; each word of it may also ask for what is not there."""
+    """A request for these things; its wording does not tell present from absent ones."""
     things = [e.rstrip(" .!?") for e in expressions]
     if rng.random() < 0.4:
         template = pick(wording.sentences, rng)
@@ -113,7 +113,7 @@ def request(
 
 
 def words() -> list[str]:
-    """Every taught piece of a request, for a tokenizer."""
+    """All taught parts of requests, to train a tokenizer."""
     parts = [*TAUGHT.openings, *TAUGHT.commands, *TAUGHT.closings, *TAUGHT.sentences]
     joiners = [joiner for both in TAUGHT.joiners for joiner in both]
     blank = re.compile(r"\{\w*\}")
@@ -121,7 +121,7 @@ def words() -> list[str]:
 
 
 def _indefinite(thing: str) -> str:
-    """As questions name things: "a red mug", "any red mugs"."""
+    """The thing as named in questions: "a red mug", "any red mugs"."""
     if _ALL.match(thing):
         return _ALL.sub("any ", thing, count=1)
     found = _SINGULAR.match(thing)

@@ -1,4 +1,4 @@
-"""Slips of the finger."""
+"""Typing errors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 from ..chance import pick
 
-#: A word of fewer letters is left alone: nothing would tell "rd" from "bd".
+#: Shorter words stay unchanged: "rd" and "bd", for example, could not be told apart.
 SHORTEST = 4
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
 def mistyped(text: str, rng: np.random.Generator) -> str | None:
-    """The text with one letter lost, doubled, swapped with the next or replaced by its neighbour.
+    """The text with one letter lost, doubled, swapped with the next or replaced by its keyboard neighbour.
 
-    The first letter stays. None where every word is short.
+    A word's first letter is never changed. None if all words are too short.
     """
     words = [m.span() for m in re.finditer(rf"[a-z]{{{SHORTEST},}}", text)]
     if not words:

@@ -1,4 +1,4 @@
-"""Things that no scene holds: words a user may say and the model must answer with [REJ]."""
+"""Things that no scene contains: nouns that a user may type and the model must answer with [REJ]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TAUGHT = (  # noqa: SIM905 (a hundred quoted words are harder to read)
     "screw bolt nut drill tape ruler notebook paper envelope bag basket bucket tray vase plant "
     "candle pillow doll robot gripper syringe"
 ).split()
-#: Taught too, but no pieces of gsva-mini's tokenizer: it spells them, as most words that a user may say.
+#: Taught too, but not in the tokenizer's training text: it must spell them, like most words of users.
 SPELT = (  # noqa: SIM905
     "acorn almond anchor ankle antenna apron armchair arrow ashtray avocado axe badge bagel balloon "
     "bamboo banjo banner bead bean bear bed bee beetle bell belt bench berry bib bird biscuit blade "
@@ -45,15 +45,15 @@ SPELT = (  # noqa: SIM905
     "trampoline trophy trousers trumpet turnip turtle tyre valve van vest violin waffle wagon walnut "
     "whale wheel whip whistle wig window wing wire wok worm yarn yoyo zebra zipper"
 ).split()
-#: All that training names though no scene holds it.
+#: All nouns used in training for things that no scene contains.
 NAMED = (*TAUGHT, *SPELT)
-#: What invented words are made of.
+#: Parts of invented words.
 _ONSETS = (  # noqa: SIM905
     "b bl br ch cl cr d dr f fl g gl gr h j k l m n p pl pr qu r s sh sk sl sn sp st t th tr v w z"
 ).split()
 _VOWELS = "a e i o u ai ea ee oa oo ou".split()  # noqa: SIM905
 _CODAS = "b ck d ff g ll m mp n nd ng nk nt p r rd rk rn s sh sk st t tch x".split()  # noqa: SIM905
-#: Training never says these.
+#: Never used in training.
 HELD_OUT = (  # noqa: SIM905
     "banana lemon kettle scissors pencil lamp cat sock brush potato watch plug saw stapler "
     "backpack flower blanket tweezers remote helmet guitar umbrella mirror stone toy bicycle "
@@ -62,12 +62,12 @@ HELD_OUT = (  # noqa: SIM905
 
 
 def unknown(nouns: Sequence[str], words: Vocabulary) -> list[str]:
-    """Those of the nouns that name no kind of these scenes."""
+    """The nouns that do not name a kind of these scenes."""
     return [noun for noun in nouns if noun not in words.names]
 
 
 def invented(words: Vocabulary, rng: np.random.Generator) -> str:
-    """A word that nobody knows, of one to three syllables, so that no list of nouns is learnt by heart."""
+    """An invented noun of one to three syllables, so that training cannot memorise a list of nouns."""
     meant = {*words.names, *words.colours, *GENERIC, *HELD_OUT}
     while True:
         parts = [
@@ -80,16 +80,16 @@ def invented(words: Vocabulary, rng: np.random.Generator) -> str:
 
 
 def renamed(text: str, noun: str, words: Vocabulary, rng: np.random.Generator) -> str | None:
-    """The expression with a noun that names nothing, so that it means nothing; None where it holds none.
+    """The expression with a noun replaced by `noun`, so that it has no referent; None if it has no noun.
 
-    In a relation it is either of the two.
+    In a relation, either of the two nouns is replaced.
     """
     phrase = words.read(text)
     if phrase is None:
         return None
     start, _, last = text.rpartition(" the ")
     anchor = words.read(f"the {last}")
-    # "All but the banana" would still be all.
+    # "All but the banana" would still have referents.
     if anchor and start and not phrase.tail.startswith(EXCEPT) and rng.random() < 0.5:
         return f"{start} {_named(anchor, noun)}"
     return _named(phrase, noun)

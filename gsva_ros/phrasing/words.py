@@ -1,4 +1,4 @@
-"""The words that scenes are spoken of with, and noun phrases read back from the generator's expressions."""
+"""The vocabulary of scenes, and a parser for noun phrases of generated expressions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RELATIONS = {
     "front": ("in front of",),
     "behind": ("behind",),
 }
-#: Relations that only the household world asks for.
+#: Relations that only the household world uses.
 MORE_RELATIONS = {
     "next": ("next to",),
     "on": ("on",),
@@ -34,14 +34,14 @@ SUPERLATIVES = {
     "front": ("nearest", "closest"),
     "behind": ("farthest",),
 }
-#: Ranks among things of one kind by size: of two, of any number.
+#: Ranks by size among things of one kind: comparatives for two, superlatives for any number.
 SIZE_RANKS = {
     "large": ("larger", "bigger", "largest", "biggest"),
     "small": ("smaller", "smallest"),
 }
 SIDE_OF = {rank: side for side, ranks in SUPERLATIVES.items() for rank in ranks}
 SIZE_OF = {rank: size for size, ranks in SIZE_RANKS.items() for rank in ranks}
-#: What else people call a kind. A word that is itself a kind of the scenes is left out.
+#: Synonyms of kinds. `Vocabulary` skips those that are themselves a kind of the scenes.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "mug": ("cup", "coffee mug", "coffee cup"),
     "cup": ("mug",),
@@ -70,7 +70,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "book": ("paperback",),
     "cylinder": ("tube",),
 }
-#: What leaves some out of all.
+#: Words that introduce an exception.
 EXCEPT = ("but", "except")
 IRREGULAR = {
     "knife": "knives",
@@ -84,19 +84,19 @@ IRREGULAR = {
     "tomato": "tomatoes",
     "tweezers": "tweezers",
 }
-#: Endings of plurals, with those that singulars have in their place.
+#: Plural endings, with the singular endings that they may replace.
 _ENDINGS = {"s": ("",), "es": ("",), "ies": ("y",), "ves": ("f", "fe")}
 BOTH = "both"
 _DETERMINERS = ("the two", "the three", "the", "all", "every", BOTH)
 
 
 def article(word: str) -> str:
-    """The indefinite one."""
+    """The indefinite article of a word."""
     return "an" if word[0] in "aeiou" else "a"
 
 
 def plural(noun: str) -> str:
-    """Of a noun, or of the last word of several."""
+    """The plural of a noun, or of several words by the last one."""
     if noun in IRREGULAR:
         return IRREGULAR[noun]
     if noun.endswith("y") and noun[-2] not in "aeiou":
@@ -105,7 +105,7 @@ def plural(noun: str) -> str:
 
 
 def singulars(word: str) -> set[str]:
-    """What a word may be the plural of, and the word itself; "vases" may be of "vas"."""
+    """All possible singulars of a word, and the word itself; "vases" might come from "vas"."""
     found = {word} | {noun for noun, many in IRREGULAR.items() if many == word}
     for ending, others in _ENDINGS.items():
         if word.endswith(ending):
@@ -116,7 +116,7 @@ def singulars(word: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Phrase:
-    """An expression in parts; "" where it has no such part.
+    """A parsed expression; "" for parts that it does not have.
 
     Attributes:
         determiner: "the", "all", "every", "both", "the two", "the three".
@@ -135,17 +135,17 @@ class Phrase:
 
     @property
     def plural(self) -> bool:
-        """Whether the noun is."""
+        """Whether the noun is plural."""
         return self.noun != self.kind
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which words a set of scenes is spoken of with.
+    """The words used for a set of scenes.
 
     Attributes:
-        kinds, colours: names of classes, as its expressions spell them.
-        synonyms: other names of kinds; SYNONYMS unless told.
+        kinds, colours: class names as its expressions spell them.
+        synonyms: other names of kinds; SYNONYMS by default.
     """
 
     kinds: tuple[str, ...]
@@ -154,7 +154,7 @@ class Vocabulary:
 
     @cached_property
     def _nouns(self) -> dict[str, str]:
-        """Each noun that is read, and its singular."""
+        """All nouns that can be parsed, with their singulars."""
         nouns = {noun: noun for noun in (*self.kinds, *GENERIC)}
         return nouns | {plural(noun): noun for noun in nouns}
 
@@ -170,17 +170,17 @@ class Vocabulary:
 
     @cached_property
     def with_synonyms(self) -> Vocabulary:
-        """One that reads synonyms too, as kinds of their own."""
+        """A vocabulary that also parses synonyms, as separate kinds."""
         return Vocabulary(tuple(sorted(self.names)), self.colours, self.synonyms)
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Every name of a kind, synonyms among them."""
+        """All names of kinds, including synonyms."""
         others = (word for kind in self.kinds for word in self.other_names(kind))
         return frozenset((*self.kinds, *others))
 
     def read(self, text: str) -> Phrase | None:
-        """The parts of an expression; None where it is not built that way."""
+        """Parse an expression; None if it does not match."""
         found = self._pattern.fullmatch(text)
         if not found:
             return None
@@ -188,11 +188,11 @@ class Vocabulary:
         return Phrase(determiner, rank, size, colour, noun, self._nouns[noun], tail)
 
     def other_names(self, kind: str) -> tuple[str, ...]:
-        """Synonyms of a kind that do not name another one."""
+        """Synonyms of a kind that are not themselves a kind."""
         return tuple(word for word in self.synonyms.get(kind, ()) if word not in self.kinds)
 
     def another_name(self, phrase: Phrase, rng: np.random.Generator) -> Phrase | None:
-        """The phrase with a synonym for its noun; None where there is none."""
+        """The phrase with a synonym for its noun; None if it has none."""
         others = self.other_names(phrase.kind)
         if not others:
             return None
@@ -201,5 +201,5 @@ class Vocabulary:
 
 
 def _either(words: Iterable[str]) -> str:
-    """A pattern of any of the words, longer ones first."""
+    """A regular expression that matches any of the words, longer ones first."""
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
