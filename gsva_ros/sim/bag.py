@@ -1,4 +1,4 @@
-"""A camera bag: the camera circles a few scenes, recorded as a robot's driver would."""
+"""A camera bag: the camera moves around a few scenes, recorded as by a robot's camera driver."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_bag(
     about every frame with their masks (`gsva_ros.truth`). `look`: a name in `render.LOOKS`.
 
     Raises:
-        InputError: `out` exists, or nothing can be rendered.
+        InputError: `out` exists, or rendering is impossible.
     """
     renderer = Renderer(width, height, look)
     swung = (view for seed in seeds for view in swing(seed, frames, renderer))
@@ -82,9 +82,9 @@ def write_video(
     height: int = 480,
     truth: Path | None = None,
 ) -> None:
-    """Write a bag as `write_bag` does, of videos (`video.video`), one after the other.
+    """Write a bag like `write_bag`, of consecutive videos (`video.video`).
 
-    Their truth has the same expressions on every frame: the things whose kind and colour no other has.
+    The truth has the same expressions on every frame: those of things with a unique kind and colour.
     """
     renderer = Renderer(width, height)
     videos = (frame for seed in seeds for frame in video(seed, seconds, rate, renderer))
@@ -109,7 +109,7 @@ def _record(
         infos = writer.add_connection("/camera/camera_info", info_type, typestore=types)
         for number, (asked, view) in enumerate(views):
             stamp = START_NS + round(number * SECOND / rate)
-            if asked:  # where nothing is one of a kind and colour, there is nothing to ask
+            if asked:  # empty if no thing has a unique kind and colour
                 truths.append((stamp, asked))
             height, width = view.rgb.shape[:2]
             header = Header(Time(*divmod(stamp, SECOND)), FRAME_ID)

@@ -96,12 +96,12 @@ def _render(args: argparse.Namespace) -> int:
 
 
 def _check_truth(args: argparse.Namespace) -> None:
-    """See that the truth can be written, and beside the bag, whose folder is made later and whole."""
+    """Check that the truth can be written, outside the bag, whose folder is created later in one step."""
     if args.truth:
         truth, out = args.truth.resolve(), args.out.resolve()
         if out in (truth, *truth.parents):
             raise InputError(
-                f"{args.truth}: lies in {args.out}, the bag: write the truth beside it"
+                f"{args.truth}: is inside the bag {args.out}: write the truth next to it"
             )
     check_writable(args.truth)
 

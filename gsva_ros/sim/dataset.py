@@ -1,4 +1,4 @@
-"""Scenes and their expressions written to disk, the same whatever the number of workers."""
+"""Writes scenes and their expressions to disk; the result does not depend on the number of workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .splits import seeds
 from .worlds import WORLDS, Assets, Show, Speak
 
 VERSION = 1
-# An object that shows less than this fraction of the image (60 pixels at 192 x 144) makes a redraw.
+# A scene is redrawn if an object covers less than this fraction of the image (60 pixels at 192 x 144).
 LEAST_VISIBLE = 60 / (192 * 144)
 REDRAWS = 50
 CHUNK = 100
@@ -55,13 +55,13 @@ def seen_objects(spec: SceneSpec, rendering: Rendering) -> list[SeenObject]:
 def visible_scene(
     seed: int, renderer: Renderer, allowed: Callable[[SceneObject], SceneObject] | None = None
 ) -> tuple[SceneSpec, Rendering, list[SeenObject]]:
-    """The seed's first draw in which every object shows.
+    """The seed's first draw in which every object is visible.
 
     Args:
-        allowed: what stands in for each object that is drawn; itself where None.
+        allowed: replaces each object that is drawn; None: objects stay as drawn.
 
     Raises:
-        InputError: none of the redraws did.
+        InputError: objects were hidden in every redraw.
     """
     least = LEAST_VISIBLE * renderer.width * renderer.height
     for attempt in range(REDRAWS):
@@ -79,7 +79,7 @@ def visible_scene(
 
 
 Array = npt.NDArray[np.uint8]
-#: A scene's picture [H, W, 3] and instances [H, W], and its line.
+#: A scene's image [H, W, 3], instances [H, W], and its line of scenes.jsonl.
 Rendered = tuple[Array, Array, dict[str, Any]]
 
 _open: Callable[[], Show] | None = None
@@ -89,7 +89,7 @@ _width = 0
 
 def _start(world: str, width: int, height: int, assets: Assets) -> None:
     global _open, _speak, _width
-    # The first scene opens it: where this function raises, the pool starts the next process, for ever.
+    # Opened lazily by the first scene: if an initialiser raises, the pool keeps starting new processes.
     _open = cache(partial(WORLDS[world].open, width, height, assets))
     _speak = WORLDS[world].expressions
     _width = width
@@ -129,16 +129,16 @@ def write_dataset(
     world: str = "v1",
     assets: Assets | None = None,
 ) -> None:
-    """Render `count` scenes of a split into `out`; a run that was stopped goes on where it was.
+    """Render `count` scenes of a split into `out`; an interrupted run is resumed.
 
-    world: a name in `worlds.WORLDS`. assets: folders of what it shows beside its own.
+    world: a name in `worlds.WORLDS`. assets: folders of additional meshes and panoramas.
 
-    Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one scene
-    a line, which counts what is complete.
+    Files: meta.json; rgb.npy uint8 [N, H, W, 3]; instances.npy uint8 [N, H, W]; scenes.jsonl, one line per
+    complete scene.
 
     Raises:
-        InputError: the split has fewer scenes, `out` holds a different data set, something in these folders
-            cannot be read, the world takes none, or nothing can be rendered.
+        InputError: the split has fewer scenes, `out` holds a different data set, an asset cannot be read,
+            the world takes no assets, or rendering is impossible.
     """
     assets = assets or Assets()
     chosen = seeds(split, count)
@@ -157,7 +157,7 @@ def write_dataset(
     files = assets.files()
     if files and not WORLDS[world].takes_assets:
         raise InputError(f"the world {world!r} takes no {' or '.join(files)}")
-    assets.load()  # what cannot be read is told here, not by a worker
+    assets.load()  # report unreadable files here, not in a worker
     meta |= files
     stopped = (out / META).exists()
     if stopped and not _describes(out / META, meta):
@@ -179,7 +179,7 @@ def write_dataset(
 
 
 def _store(scenes: Iterable[Rendered], lines_path: Path, rgb: Array, instances: Array) -> None:
-    """Write scenes as they come; the line of each says that it is complete."""
+    """Write scenes as they arrive; a scene's line is written last and marks it as complete."""
     pending: list[str] = []
     with lines_path.open("a") as lines:
         for row, (frame, ids, scene) in enumerate(scenes, start=1):
@@ -192,7 +192,7 @@ def _store(scenes: Iterable[Rendered], lines_path: Path, rgb: Array, instances: 
 
 
 def _created(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
-    """A new data set's pictures and instances, and that none of its scenes is complete."""
+    """Create a data set: its images, its instances, and 0 complete scenes."""
     rgb, instances = new_arrays(out, meta["count"], meta["height"], meta["width"])
     (out / LINES).write_text("")
     (out / META).write_text(json.dumps(meta, indent=2) + "\n")
@@ -200,20 +200,20 @@ def _created(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
 
 
 def _reopened(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
-    """The pictures and instances of a run that was stopped, and how many of its scenes are complete.
+    """The images and instances of an interrupted run, and its number of complete scenes.
 
     Raises:
-        InputError: they cannot be read, or are not what `meta` says.
+        InputError: they cannot be read, or do not match `meta`.
     """
     count, shape = meta["count"], (meta["count"], meta["height"], meta["width"])
     try:
         rgb, instances = (np.lib.format.open_memmap(out / name, "r+") for name in (RGB, INSTANCES))
         kept = (out / LINES).read_text().splitlines(keepends=True)
         if not are_frames(rgb, instances, shape) or len(kept) > count:
-            raise ValueError("pictures or scenes of another number or size")
+            raise ValueError("images or scenes differ in number or size")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{out}: cannot be gone on with ({one_line(error)}); choose an empty folder"
+            f"{out}: cannot be resumed ({one_line(error)}); choose an empty folder"
         ) from error
     done = count if len(kept) == count else len(kept) // CHUNK * CHUNK
     if done < len(kept):

@@ -1,7 +1,7 @@
 """Referring expressions about a scene, with their truth.
 
-Expressions are drawn in pairs of one form and one pattern of words, one true of the scene and one not,
-so that the words alone cannot tell whether something is there.
+Expressions are drawn in pairs with the same form and word pattern, one present in the scene and one absent,
+so that the wording alone does not reveal which.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..phrasing.words import GENERIC, NUMBERS, RELATIONS, SIZE_WORDS, SUPERLATIV
 from ..scenes import Expression
 from .shapes import COLOURS, KINDS, SIZES
 
-# A relation holds beyond the first margin and clearly fails beyond the second; between, nobody asks.
+# A relation holds beyond the first margin and clearly fails beyond the second; cases between are not asked.
 # Fractions of the image width for left and right, metres on the table for in front of and behind.
 HOLDS = {"left": 0.06, "right": 0.06, "front": 0.04, "behind": 0.04}
 FAILS = {"left": 0.01, "right": 0.01, "front": 0.01, "behind": 0.01}
@@ -28,13 +28,13 @@ TRIES = 40
 class SeenObject:
     """An object as the camera sees it.
 
-    id is its value in the instance image; centroid and box (x0, y0, x1, y1, exclusive) are pixels;
-    distance is metres from the camera along the ground, in the viewing direction. kind, colour and size
-    are "" where no word says them: an unnamed thing, a two-coloured one.
+    id: its value in the instance image. centroid, box: pixels; box is (x0, y0, x1, y1), x1 and y1
+    exclusive. distance: metres from the camera along the ground, in the viewing direction. kind, colour,
+    size: "" if no word applies, as for an unnamed or a two-coloured thing.
 
-    The household world tells more. support: the id of what it stands on (0: the table); inside: of what
-    it stands in; parts: of "handle", "lid", "label", "stripes" what the camera sees; scale: its size
-    relative to a usual thing of its kind; place: metres on the ground, (to the right of the camera, away
+    The household world adds: support: the id of the thing it stands on (0: the table). inside: the id of
+    the thing it stands in. parts: which of "handle", "lid", "label", "stripes" are visible. scale: its size
+    relative to a usual thing of its kind. place: metres on the ground, (to the right of the camera, away
     from it).
     """
 
@@ -56,16 +56,16 @@ class SeenObject:
 def extent(
     rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
 ) -> tuple[tuple[int, int, int, int], tuple[float, float]]:
-    """Box and centroid, as SeenObject has them, of the pixels in these rows and columns; zeros of none."""
+    """Box and centroid (see SeenObject) of the pixels in these rows and columns; zeros if there is none."""
     if not len(rows):
         return (0, 0, 0, 0), (0.0, 0.0)
     box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    # A pixel's middle lies half a pixel behind its number.
+    # A pixel's centre is half a pixel after its index.
     return box, (round(float(columns.mean()) + 0.5, 2), round(float(rows.mean()) + 0.5, 2))
 
 
 def measure(thing: SeenObject, side: str) -> float:
-    """Smaller is more so: further left, right (pixels), in front, or behind (metres)."""
+    """A value that is smaller the further left, right (pixels), in front or behind (metres) a thing is."""
     return {
         "left": thing.centroid[0],
         "right": -thing.centroid[0],
@@ -75,12 +75,12 @@ def measure(thing: SeenObject, side: str) -> float:
 
 
 def margin(side: str, width: int) -> float:
-    """By how much one thing must lead another to be the furthest, in the unit of `measure`."""
+    """The lead that a thing needs over the next to be the furthest, in the unit of `measure`."""
     return HOLDS[side] * _unit(side, width)
 
 
 def leads(thing: SeenObject, anchor: SeenObject, side: str, width: int) -> bool | None:
-    """Whether a thing is further to a side than the anchor; None where people might disagree."""
+    """Whether a thing is further to a side than the anchor; None if people might disagree."""
     lead = (measure(anchor, side) - measure(thing, side)) / _unit(side, width)
     if lead > HOLDS[side]:
         return True
@@ -88,13 +88,13 @@ def leads(thing: SeenObject, anchor: SeenObject, side: str, width: int) -> bool 
 
 
 def _unit(side: str, width: int) -> float:
-    """What the shares in HOLDS and FAILS are of, in the unit of `measure`."""
+    """The factor from values in HOLDS and FAILS to the unit of `measure`."""
     return width if side in ("left", "right") else 1.0
 
 
 @dataclass(frozen=True)
 class Words:
-    """The attributes a noun phrase names; None where it does not."""
+    """The attributes that a noun phrase names; None for those it does not."""
 
     kind: str | None
     colour: str | None
@@ -128,7 +128,7 @@ PATTERNS = (
 
 
 class Expressions:
-    """Draws expressions about one scene, seen at an image width in pixels."""
+    """Draws expressions about one scene; width: of the image in pixels."""
 
     def __init__(self, things: Sequence[SeenObject], width: int, rng: np.random.Generator) -> None:
         self.things, self.width, self.rng = list(things), width, rng
@@ -163,7 +163,7 @@ class Expressions:
         return (present, absent) if present and absent else None
 
     def _words(self, pattern: Pattern, seen: bool) -> Words:
-        """Words of one object in the scene, or a mixture of words most of which the scene holds."""
+        """Words of one object in the scene, or a mixture of words that mostly occur in the scene."""
         rng, things = self.rng, self.things
         if seen:
             thing = pick(things, rng)

@@ -1,7 +1,7 @@
-"""A tabletop scene with physics and a gantry that picks things up: what a planner acts in.
+"""A simulated tabletop scene with a gantry that picks things up, for the pick planner.
 
-The gantry is four joints (x, y, z, yaw) and a parallel gripper, driven by position servos. It grasps by
-friction alone; nothing is ever attached to it. Parked, it stands behind the camera, out of its sight.
+The gantry has four joints (x, y, z, yaw) and a parallel gripper, driven by position servos. It grasps by
+friction alone; nothing is ever attached to it. It parks behind the camera, out of view.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .scene import SceneSpec
 from .shapes import geoms
 
 JOINTS = ("x", "y", "z", "yaw")
-#: The fingers' tips at rest (metres), and the widest thing that goes between them.
+#: Distance between the open fingers, metres: the widest thing that fits between them.
 OPENING = 0.16
-REACH = 0.11  # from the tips to the palm, metres
+REACH = 0.11  # from the fingertips to the palm, metres
 PARKED = (0.0, -1.6, 0.45, 0.0)
-LID = "0.75 0.75 0.76 1"  # metal, as the renderer paints it
-SPEED = 0.6  # metres or radians a second
+LID = "0.75 0.75 0.76 1"  # metal, as in the renderer
+SPEED = 0.6  # metres or radians per second
 
 _ARM = f"""
 <body name="gantry" pos="0 0 0" gravcomp="1">
@@ -80,8 +80,8 @@ _DRIVES = """
 
 @dataclass(frozen=True)
 class View:
-    """What the camera gives: rgb uint8 [H, W, 3], depth float32 [H, W] in metres, K [3, 3], and the pose
-    [4, 4] of its optical frame (REP 103) in the world.
+    """A camera view: rgb uint8 [H, W, 3], depth float32 [H, W] in metres, K [3, 3], and the pose [4, 4] of
+    the optical frame (REP 103) in the world.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -91,7 +91,7 @@ class View:
 
 
 class PickWorld:
-    """A simulation of the scene `spec`, with an arm. Not thread-safe."""
+    """A simulation of the scene `spec` with the gantry. Not thread-safe."""
 
     def __init__(self, spec: SceneSpec, width: int = 640, height: int = 480) -> None:
         self.spec, self._size = spec, (width, height)
@@ -111,13 +111,13 @@ class PickWorld:
         for name, value in zip(JOINTS, PARKED, strict=True):
             self.data.joint(name).qpos = value
             self.data.actuator(name).ctrl = value
-        #: The furthest that any joint has been from where it is parked, metres or radians.
+        #: Maximum distance of any joint from its parked position so far, metres or radians.
         self.strayed = 0.0
         self._arm = [int(self.model.joint(name).qposadr[0]) for name in JOINTS]
-        self.step(0.6)  # things come to rest
+        self.step(0.6)  # until things come to rest
 
     def step(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the simulation."""
         for _ in range(max(1, round(seconds / self.model.opt.timestep))):
             self._tick()
 
@@ -126,13 +126,13 @@ class PickWorld:
         self.strayed = max(self.strayed, float(np.abs(self.joints() - PARKED).max()))
 
     def observe(self) -> View:
-        """Look through the camera."""
+        """Render the camera's view."""
         self._renderer.update_scene(self.data, self._camera)
         rgb, depth = self._renderer.render().copy(), depth_of(self._renderer)
         return View(rgb, depth, intrinsics_of(self.spec, *self._size), pose_of(self.spec))
 
     def instances(self) -> npt.NDArray[np.uint8]:
-        """Which thing shows in each pixel, uint8 [H, W]; 0: none of them. Ground truth, for checks."""
+        """The thing visible in each pixel, uint8 [H, W]; 0: none. Ground truth, for checks."""
         self._renderer.update_scene(self.data, self._camera)
         of_body = np.zeros(self.model.nbody, np.uint8)
         for number in range(1, len(self.spec.objects) + 1):
@@ -140,11 +140,11 @@ class PickWorld:
         return instances_of(self.model, self._renderer, of_body)
 
     def joints(self) -> npt.NDArray[np.float64]:
-        """x, y, z (metres) and yaw (radians) of the gripper's tips in the world."""
+        """x, y, z (metres) and yaw (radians) of the fingertips in the world."""
         return self.data.qpos[self._arm]
 
     def places(self) -> npt.NDArray[np.float64]:
-        """Where each thing's base is [N, 3], metres; the table's top is z = 0. Ground truth, for checks."""
+        """Positions of things' bases [N, 3], metres; the table top is z = 0. Ground truth, for checks."""
         bodies = (self.data.body(f"thing{n}") for n in range(1, len(self.spec.objects) + 1))
         return np.array([body.xpos for body in bodies])
 
@@ -153,11 +153,11 @@ class PickWorld:
         return self.places()[:, 2]
 
     def opening(self) -> float:
-        """Metres between the fingers."""
+        """Distance between the fingers, metres."""
         return OPENING - float(self.data.joint("left").qpos[0] + self.data.joint("right").qpos[0])
 
     def move_to(self, x: float, y: float, z: float, yaw: float) -> None:
-        """Drive all joints there, each at most at SPEED, and wait until they are."""
+        """Drive all joints to a position, none faster than SPEED, and wait until they arrive."""
         start, goal = self.joints(), np.array([x, y, z, yaw])
         seconds = max(0.1, float(np.abs(goal - start).max()) / SPEED)
         steps = round(seconds / self.model.opt.timestep)
@@ -169,24 +169,24 @@ class PickWorld:
         self.step(0.3)
 
     def grip(self, opening: float) -> None:
-        """Drive the fingers to this many metres between them, or until something is in their way."""
+        """Drive the fingers to a distance of `opening` metres, or until something blocks them."""
         for name in ("left", "right"):
             self.data.actuator(name).ctrl = (OPENING - opening) / 2
         self.step(0.8)
 
     def park(self) -> None:
-        """Rise, and go where the camera does not see the arm."""
+        """Raise the gripper and move it out of the camera's view."""
         x, y, _, yaw = self.joints()
         self.move_to(x, y, PARKED[2], yaw)
         self.move_to(*PARKED)
 
 
 def _solid(kind: str, size: str, rgb: tuple[float, float, float]) -> str:
-    """Geoms of a thing that has a weight and can be held."""
+    """Geoms of a thing with mass and friction."""
     colour = " ".join(f"{c:.4f}" for c in rgb)
     rest = f'rgba="{colour} 1" mass="0.06" friction="1 0.01 0.001" condim="4"'
     body, *details = geoms(kind, size, rest).split("/>")
-    # A handle or a lid weighs next to nothing, or a mug would fall over.
+    # Handles and lids get almost no mass; otherwise a mug would fall over.
     light_ones = [d.replace('mass="0.06"', 'mass="0.001"') for d in details]
     if kind == "can":
         light_ones[0] = light_ones[0].replace(f"{colour} 1", LID)

@@ -1,4 +1,4 @@
-"""Off-screen rendering with MuJoCo: one compiled model, whose bodies are placed and painted per scene."""
+"""Off-screen rendering with MuJoCo: one compiled model, its bodies placed and coloured per scene."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ try:
     import mujoco
 except ModuleNotFoundError:
     raise
-except (ImportError, AttributeError) as error:  # the latter from PyOpenGL, without libEGL
+except (ImportError, AttributeError) as error:  # AttributeError: PyOpenGL without libEGL
     raise InputError(NO_OPENGL.format(one_line(error))) from error
 
 SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
@@ -31,16 +31,16 @@ SHOWN, HIDDEN = 1, 5  # geom groups; MuJoCo draws groups 0 to 2 by default
 
 @dataclass(frozen=True)
 class Look:
-    """How a room differs from those that training draws.
+    """How a scene's look differs from that of training scenes.
 
-    stretch: the things' proportions. light: factors of red, green and blue in all its light.
+    stretch: factors of the things' width and height. light: factors of red, green and blue of all lights.
     """
 
     stretch: Stretch = AS_DRAWN
     light: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-#: "workshop": a dark, warm lamp, and much slimmer, taller things.
+#: "workshop": dark, warm light, and much slimmer, taller things.
 LOOKS = {"studio": Look(), "workshop": Look((0.65, 1.7), (0.3, 0.25, 0.2))}
 
 
@@ -48,9 +48,9 @@ LOOKS = {"studio": Look(), "workshop": Look((0.65, 1.7), (0.3, 0.25, 0.2))}
 class Rendering:
     """One view of a scene.
 
-    rgb uint8 [H, W, 3]; instances uint8 [H, W], 0 for background and k for the scene's k-th object
-    (1-based); depth float32 [H, W] in metres along the optical axis; intrinsics float64 [3, 3] in
-    pixels; pose float64 [4, 4], camera optical frame (x right, y down, z forward; REP 103) in the world.
+    rgb: uint8 [H, W, 3]. instances: uint8 [H, W], 0 for background and k for the scene's k-th object
+    (1-based). depth: float32 [H, W], metres along the optical axis. intrinsics: float64 [3, 3], pixels.
+    pose: float64 [4, 4], camera optical frame (x right, y down, z forward; REP 103) in the world.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -61,7 +61,7 @@ class Rendering:
 
 
 def _table_textures() -> str:
-    """Procedural table tops; colours stay unsaturated so that no object's colour name fits them."""
+    """Procedural table tops, in unsaturated colours that no object's colour name fits."""
     shades = [
         ("flat", "0.62 0.48 0.34", "0.62 0.48 0.34"),
         ("gradient", "0.55 0.42 0.30", "0.70 0.56 0.42"),
@@ -98,7 +98,7 @@ def model_xml(width: int, height: int, stretch: Stretch) -> str:
 def world_xml(
     width: int, height: int, bodies: str, besides: str = "", stretch: Stretch = AS_DRAWN
 ) -> str:
-    """The MJCF of table, floor and lamp with `bodies` in the world, and other sections `besides`."""
+    """The MJCF of table, floor and lamp, with `bodies` in the world and further sections `besides`."""
     return f"""
 <mujoco>
   <visual>
@@ -127,10 +127,10 @@ def world_xml(
 
 @contextmanager
 def opening(width: int, height: int) -> Iterator[None]:
-    """What opens a renderer of pictures of this size in here says in one line why it cannot.
+    """Context manager: report in one line why a renderer of this size cannot be opened.
 
     Raises:
-        InputError: OpenGL cannot draw so large a picture, or is not there.
+        InputError: OpenGL is missing, or cannot render images of this size.
     """
     try:
         yield
@@ -138,18 +138,18 @@ def opening(width: int, height: int) -> Iterator[None]:
         raise InputError(
             f"{width} x {height} pixels cannot be rendered ({one_line(error)}); choose another size"
         ) from error
-    except (ImportError, AttributeError) as error:  # MuJoCo looks for OpenGL no sooner
+    except (ImportError, AttributeError) as error:  # MuJoCo loads OpenGL only now
         raise InputError(NO_OPENGL.format(one_line(error))) from error
 
 
 class Renderer:
-    """Renders scenes at one size. Not thread-safe; make one for each process."""
+    """Renders scenes at one size. Not thread-safe; create one per process."""
 
     def __init__(self, width: int, height: int, look: str = "studio") -> None:
         """Args: look: a name in LOOKS.
 
         Raises:
-            InputError: nothing can be rendered, or not at this size.
+            InputError: rendering is impossible, or not possible at this size.
         """
         self.look = LOOKS[look]
         xml = model_xml(width, height, self.look.stretch)
@@ -198,9 +198,9 @@ class Renderer:
 def instances_of(
     model: mujoco.MjModel, renderer: mujoco.Renderer, of_body: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
-    """The number, of those of the bodies [nbody], that each pixel shows, uint8 [H, W]; 0 for none."""
+    """The number in `of_body` [nbody] of the body visible in each pixel, uint8 [H, W]; 0 for none."""
     renderer.enable_segmentation_rendering()
-    geoms = renderer.render()[..., 0]  # -1, hence the last one, where there is none
+    geoms = renderer.render()[..., 0]  # -1 if there is none, which indexes the last entry
     renderer.disable_segmentation_rendering()
     return np.append(of_body[model.geom_bodyid], np.uint8(0))[geoms]
 
@@ -216,7 +216,7 @@ def depth_of(renderer: mujoco.Renderer) -> npt.NDArray[np.float32]:
 def light(
     model: mujoco.MjModel, spec: SceneSpec, factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
 ) -> None:
-    """Give a model the scene's table top and lights, their red, green and blue times `factors`."""
+    """Set a model's table top and lights; `factors` scale red, green and blue of the lights."""
     table = model.geom("table").id
     model.geom_matid[table] = model.material(f"top{spec.table}").id
     model.geom_rgba[table] = (*spec.table_tint, 1.0)
@@ -230,7 +230,7 @@ def light(
 
 
 def camera_of(model: mujoco.MjModel, spec: SceneSpec) -> mujoco.MjvCamera:
-    """The scene's camera, for a renderer of this model (which keeps the field of view)."""
+    """The scene's camera for a renderer of this model; sets the model's field of view."""
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_FREE
     camera.azimuth, camera.elevation = spec.azimuth, -spec.elevation
@@ -240,7 +240,7 @@ def camera_of(model: mujoco.MjModel, spec: SceneSpec) -> mujoco.MjvCamera:
 
 
 def intrinsics_of(spec: SceneSpec, width: int, height: int) -> npt.NDArray[np.float64]:
-    """The camera's K [3, 3], pixels."""
+    """The camera matrix K [3, 3], pixels."""
     focal = height / (2 * math.tan(math.radians(spec.fov) / 2))
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 

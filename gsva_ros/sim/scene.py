@@ -1,4 +1,4 @@
-"""What stands on the table and how it is seen, drawn from a seed."""
+"""A scene drawn from a seed: what is on the table, and the camera."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLES = 10
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: position and yaw on the table (metres, radians), and its colour as rendered."""
+    """One object: position and yaw on the table (metres, radians), and its rendered colour."""
 
     kind: str
     colour: str
@@ -31,10 +31,10 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """Everything that the renderer needs.
+    """A complete description for the renderer.
 
-    azimuth, elevation and fov are degrees, distance and target metres; the world's z points up and the
-    table top is z = 0.
+    azimuth, elevation and fov in degrees, distance and target in metres; the world's z axis points up and
+    the table top is z = 0.
     """
 
     seed: int
@@ -52,13 +52,13 @@ class SceneSpec:
 
 
 def direction(azimuth: float, elevation: float) -> npt.NDArray[np.float64]:
-    """A unit vector [3] of the world, of angles in radians."""
+    """The unit vector [3] in the world for angles in radians."""
     flat = math.cos(elevation)
     return np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)])
 
 
 def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
-    """Draw a scene; `attempt` numbers the redraws of a seed whose earlier scenes hid an object."""
+    """Draw a scene; `attempt` counts the redraws of a seed whose earlier scenes hid an object."""
     rng = np.random.default_rng([seed, attempt])
     wanted = int(rng.integers(3, MAX_OBJECTS + 1))
     objects: list[SceneObject] = []
@@ -68,7 +68,7 @@ def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
         if len(objects) == wanted:
             break
         kind, colour = str(rng.choice(KINDS)), str(rng.choice(list(COLOURS)))
-        # Repeated kinds and colours make plural and hard absent ones.
+        # Repeated kinds and colours allow plural and hard absent expressions.
         if objects and rng.random() < 0.35:
             other = pick(objects, rng)
             if rng.random() < 0.6:

@@ -1,4 +1,4 @@
-"""The kinds of object, as MuJoCo geometry: lathe meshes and primitives, standing on z = 0."""
+"""The kinds of objects as MuJoCo geometry: lathed meshes and primitives, standing on z = 0."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RADIUS = {
 #: Factors of width and of height; a ball stays round.
 Stretch = tuple[float, float]
 AS_DRAWN: Stretch = (1.0, 1.0)
-# Profiles (radius, height) in metres, from the axis at the bottom out, up, and back to the axis.
+# Profiles (radius, height) in metres, from the axis at the bottom outwards, up, and back to the axis.
 PROFILES: dict[str, list[tuple[float, float]]] = {
     "mug": [
         (0, 0), (0.036, 0), (0.038, 0.003), (0.038, 0.085), (0.034, 0.085), (0.034, 0.008),
@@ -45,7 +45,7 @@ PROFILES: dict[str, list[tuple[float, float]]] = {
 
 
 def lathe(profile: list[tuple[float, float]], scale: float, segments: int = 28) -> tuple[str, str]:
-    """Vertices and faces (MJCF attribute strings) of a profile turned about the z axis."""
+    """Vertices and faces (MJCF attribute strings) of a profile rotated about the z axis."""
     vertices: list[tuple[float, float, float]] = []
     rings: list[list[int]] = []
     for radius, height in profile:
@@ -73,7 +73,7 @@ def lathe(profile: list[tuple[float, float]], scale: float, segments: int = 28) 
 
 
 def meshes(stretch: Stretch = AS_DRAWN) -> str:
-    """MJCF assets: one mesh a lathed kind and size."""
+    """MJCF assets: one mesh per lathed kind and size."""
     wide, high = stretch
     parts = []
     for kind, profile in PROFILES.items():
@@ -86,12 +86,12 @@ def meshes(stretch: Stretch = AS_DRAWN) -> str:
     return "\n".join(parts)
 
 
-#: Geoms that are looked at and touch nothing; hidden until they are placed.
+#: Visual geoms without contacts; hidden until they are placed.
 SEEN_ONLY = 'contype="0" conaffinity="0" group="5"'
 
 
 def geoms(kind: str, size: str, rest: str = SEEN_ONLY, stretch: Stretch = AS_DRAWN) -> str:
-    """MJCF geoms of one object, its base at the body's origin, with `rest` as further attributes."""
+    """MJCF geoms of one object with its base at the body's origin; `rest`: further attributes."""
     k, w, h = SIZES[size], SIZES[size] * stretch[0], SIZES[size] * stretch[1]
     if kind == "box":
         return f'<geom type="box" size="{0.046 * w} {0.034 * w} {0.028 * h}" pos="0 0 {0.028 * h}" {rest}/>'

@@ -1,4 +1,4 @@
-"""Which seeds train, validate and test: the one place that says so."""
+"""The seeds of the train, validation and test splits, defined only here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def seeds(split: str, count: int) -> range:
     """The first `count` seeds of a split.
 
     Raises:
-        InputError: unknown split, or more seeds than it has.
+        InputError: unknown split, or it has fewer seeds.
     """
     if split not in SPLITS:
         raise InputError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     chosen = SPLITS[split][:count]
     if len(chosen) != count:
         raise InputError(
-            f"split {split!r} has {len(SPLITS[split])} seeds, {count} were asked; ask for fewer"
+            f"split {split!r} has {len(SPLITS[split])} seeds, {count} were requested; request fewer"
         )
     return chosen

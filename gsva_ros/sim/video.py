@@ -1,7 +1,7 @@
 """Videos with truth: the camera sways, one thing crosses the table in front of the others, another turns.
 
-What the masks of a moving picture are measured on: everything is drawn from a seed and a frame's time, so
-a video is the same whenever it is rendered.
+They serve to evaluate masks in moving images. Everything depends on a seed and a frame's time alone, so
+rendering a video again gives the same frames.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from .dataset import visible_scene
 from .render import Renderer, Rendering
 from .scene import SceneSpec
 
-#: The camera's sway: degrees to either side, degrees up and down, share of the distance; each in seconds.
+#: The camera's motion: (amplitude, period in seconds) of azimuth in degrees, elevation in degrees, and
+#: distance as a fraction.
 SWAY, NOD, DOLLY = (10.0, 6.0), (4.0, 4.1), (0.06, 7.3)
-#: The thing that crosses: metres to either side of the table's middle, and seconds there and back.
+#: The crossing thing: metres to either side of the table's centre, and the period in seconds.
 CROSS = (0.22, 8.0)
-#: Radians a second of the thing that turns and wanders, and the radius of its circle in metres.
+#: The turning thing: radians per second, and the radius of its circle in metres.
 TURN, WANDER = 0.8, 0.03
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One picture of a video: seconds since its start, what stands where, and how it looks."""
+    """One frame of a video: seconds since its start, the scene, and its rendering."""
 
     seconds: float
     spec: SceneSpec
@@ -35,10 +36,10 @@ class VideoFrame:
 
 
 def video(seed: int, seconds: float, rate: float, renderer: Renderer) -> Iterator[VideoFrame]:
-    """The scene of a seed in motion, `rate` frames a second.
+    """The scene of a seed in motion, at `rate` frames per second.
 
-    The crossing thing passes between the camera and the rest, so that things are hidden for a while and
-    come back.
+    The crossing thing passes between the camera and the other things, which are hidden for a while and
+    reappear.
     """
     start, _, _ = visible_scene(seed, renderer)
     rng = np.random.default_rng([seed, 1])
@@ -50,7 +51,7 @@ def video(seed: int, seconds: float, rate: float, renderer: Renderer) -> Iterato
 
 
 def named_referrings(frame: VideoFrame) -> list[Referring]:
-    """ "the red mug" and the like for what is one of a kind and colour, with its mask as it is seen."""
+    """Expressions such as "the red mug" for things with a unique kind and colour, with visible masks."""
     kinds = [(thing.colour, thing.kind) for thing in frame.spec.objects]
     found = []
     for number, (colour, kind) in enumerate(kinds, start=1):
@@ -67,7 +68,7 @@ def scene_at(start: SceneSpec, now: float, phase: np.ndarray) -> SceneSpec:
         for (size, period), p in zip((SWAY, NOD, DOLLY), phase, strict=True)
     ]
     things = list(start.objects)
-    # Towards the camera on the table: things of the scene are in front of it in the azimuth's direction.
+    # The direction towards the camera on the table is the azimuth's.
     azimuth = math.radians(start.azimuth)
     ahead, side = (math.cos(azimuth), math.sin(azimuth)), (-math.sin(azimuth), math.cos(azimuth))
     width, period = CROSS

@@ -1,4 +1,4 @@
-"""The worlds that scenes are rendered of, by name: the one table of them."""
+"""The table of worlds that scenes can be rendered from, by name."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from .household.scans import Scan, load_scans
 from .household.shapes import KINDS as HOUSEHOLD_KINDS
 from .shapes import COLOURS, KINDS
 
-#: RGB [H, W, 3], instances [H, W] (uint8) and the things seen.
+#: RGB [H, W, 3], instances [H, W] (both uint8) and the visible things.
 Shown = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[SeenObject]]
-#: Shows a seed's scene. Not thread-safe.
+#: Renders a seed's scene. Not thread-safe.
 Show = Callable[[int], Shown]
-#: Takes what is seen, the picture's width in pixels and where chance comes from.
+#: Takes the visible things, the image width in pixels and a random generator.
 Speak = Callable[[list[SeenObject], int, np.random.Generator], Expressions | HouseholdExpressions]
 
 
 @dataclass(frozen=True)
 class Assets:
-    """Folders of what a world can show beside its own: other makers' meshes, and panoramas."""
+    """Folders of additional assets of a world: third-party meshes, and panoramas."""
 
     meshes: Path | None = None
     panoramas: Path | None = None
 
     def load(self) -> tuple[tuple[Scan, ...], tuple[Panorama, ...]]:
-        """What is in them.
+        """Load all assets.
 
         Raises:
-            InputError: something cannot be read.
+            InputError: a file cannot be read.
         """
         return (
             load_scans(self.meshes) if self.meshes else (),
@@ -47,7 +47,7 @@ class Assets:
         )
 
     def files(self) -> dict[str, list[str]]:
-        """The names of the files, by what they are."""
+        """The file names, by type of asset."""
         patterns = {"meshes": "*/*", "panoramas": "*"}
         folders = {name: getattr(self, name) for name in patterns}
         return {
@@ -59,11 +59,10 @@ class Assets:
 
 @dataclass(frozen=True)
 class World:
-    """A world: its words, and how a process starts showing its scenes.
+    """A world: its vocabulary, and how a process renders its scenes.
 
-    open: takes the width and height in pixels, and assets, of which there are none (`Assets()`) unless
-    `takes_assets`.
-    block: this many consecutive seeds are best shown by one process.
+    open: takes the width and height in pixels, and assets, which are empty (`Assets()`) unless
+    `takes_assets`. block: number of consecutive seeds that one process should render, for speed.
     """
 
     kinds: tuple[str, ...]
@@ -104,9 +103,9 @@ def _alone(
 
 _shifted, _goods = partial(_alone, shifted=True), partial(_alone, goods=True)
 _SPEAK_SHIFTED = partial(HouseholdExpressions, common=SHIFTED)
-#: v1: eight clean kinds. household: many kinds, rooms and cameras. shifted: the same with proportions,
-#: pictures and pairs of kind and colour that household never draws, to test with. goods: household's
-#: things, but cans, bottles, jars, boxes and mugs mostly in print all around, as they are sold.
+#: v1: eight kinds on plain tables. household: many kinds, rooms and cameras. shifted: household with
+#: proportions, textures and pairs of kind and colour that it never draws, for testing. goods: household's
+#: things, but cans, bottles, jars, boxes and mugs are mostly printed all around, as in shops.
 WORLDS = {
     "v1": World(KINDS, tuple(COLOURS), _v1, 16, Expressions, takes_assets=False),
     "household": World(HOUSEHOLD_KINDS, HOUSEHOLD_COLOURS, _household, 100, HouseholdExpressions),

@@ -142,9 +142,9 @@ def test_what_cannot_be_gone_on_with_is_told(
     frames = out / "rgb.npy"
     whole = frames.read_bytes()
     np.save(frames, np.zeros((1, 2, 3, 3), np.uint8))
-    assert "pictures or scenes of another number or size" in refused(capsys, *begun)
+    assert "images or scenes differ in number or size" in refused(capsys, *begun)
     frames.write_bytes(whole[:50])
-    assert "new: cannot be gone on with" in refused(capsys, *begun)
+    assert "new: cannot be resumed" in refused(capsys, *begun)
     assert frames.read_bytes() == whole[:50]  # it may be somebody's
 
 
@@ -197,7 +197,7 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
     assert f"{truth}: " in refused(capsys, *small, "--out", out, "--truth", truth)
     for truth in (out, out / "truth.json"):
         said = refused(capsys, *small, "--out", out, "--truth", truth)
-        assert "the bag: write the truth beside it" in said
+        assert "write the truth next to it" in said
     assert not out.exists()
 
     def interrupted(*_: object) -> None:

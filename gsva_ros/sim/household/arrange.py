@@ -1,4 +1,4 @@
-"""Things put on the table, on one another and into one another, drawn."""
+"""Draws an arrangement: things on the table, on other things and in other things."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .shapes import KINDS, Pose, Room, Shape
 from .shelf import Shelf
 
 MAX_OBJECTS = 10
-#: What other things often stand on or in.
+#: Kinds that other things often stand on or in.
 BASES = ("bowl", "box", "plate", "pot", "pan", "bucket", "book", "box", "mug", "jar")
 
 
 @dataclass
 class _Ground:
-    """Circles [n, 3] (x, y, radius) that are taken."""
+    """The occupied circles [n, 3] (x, y, radius)."""
 
     circles: Array = field(default_factory=lambda: np.zeros((0, 3)))
 
     def free(self, new: Array, gap: float) -> bool:
-        """Whether none of the new circles meets a taken one, or comes nearer than the gap."""
+        """Whether every new circle keeps a distance of `gap` from the occupied ones."""
         apart = new[:, None, :2] - self.circles[None, :, :2]
         least = new[:, None, 2] + self.circles[None, :, 2] + gap
         return bool((np.einsum("ijk,ijk->ij", apart, apart) > least**2).all())
@@ -50,10 +50,10 @@ def draw_things(
     things: list[Placed] = []
     taken: set[int] = set()
     full: set[int] = set()
-    piled = rng.random() < 0.6  # something is to stand on or in something
+    piled = rng.random() < 0.6  # whether things may stand on or in others
 
     def drawn(kind: str) -> tuple[int, int] | None:
-        """A thing of the kind that is left on the shelf, and one of its poses."""
+        """An unused thing of the kind on the shelf, and one of its poses."""
         left = [n for n, s in enumerate(shelf.shapes) if s.kind == kind and n not in taken]
         if not left:
             return None
@@ -108,7 +108,7 @@ def _draw_kind(rng: Rng, things: list[Placed]) -> str:
 
 
 def _draw_point(rng: Rng, view: View, distance: float) -> Array | None:
-    """A point of the table in the picture, not too far away."""
+    """A visible point on the table, not too far away."""
     tan = math.tan(view.fov / 2)
     ray = np.array([rng.uniform(-0.9, 0.9) * tan, rng.uniform(-0.8, 0.9) * tan * 0.75, 1.0])
     world = view.pose[:3, :3] @ ray
@@ -123,7 +123,7 @@ def _draw_point(rng: Rng, view: View, distance: float) -> Array | None:
 def _place_upon(
     rng: Rng, number: int, shape: Shape, pose: Pose, things: list[Placed], full: set[int]
 ) -> Placed | None:
-    """The thing on or in one of the others that stand on the table, where one has room for it."""
+    """Place the thing on or in another one that stands on the table; None if none has room for it."""
     for index in map(int, rng.permutation(len(things))):
         base = things[index]
         hollow = base.pose.hollow is not None
@@ -134,7 +134,7 @@ def _place_upon(
         if fitted is None:
             continue
         rotation, offset = fitted
-        # A room's height counts from the table, which its thing stands on.
+        # A room's z is relative to the table, on which its thing stands.
         position = np.array([*_middle(base), room.z]) + offset
         full.add(index)
         support, inside = (None, index) if hollow else (index, None)
@@ -143,7 +143,7 @@ def _place_upon(
 
 
 def _middle(base: Placed) -> Array:
-    """Where a thing's room is: over its origin, or, of a turned one, over the middle of its points [2]."""
+    """Centre [2] of a thing's room: its origin or, for a thing on its side, the centre of its extent."""
     if base.pose.name in ("upright", "upside down"):
         return base.position[:2]
     points = base.points()[:, :2]
@@ -153,12 +153,12 @@ def _middle(base: Placed) -> Array:
 def _fit(
     rng: Rng, shape: Shape, pose: Pose, room: Room, hollow: bool
 ) -> tuple[Array, Array] | None:
-    """Rotation and offset from the room's middle, on its floor; None where the thing does not fit."""
+    """Rotation and offset from the centre of the room's floor; None if the thing does not fit."""
     yaw = turn("z", rng.uniform(0, 2 * math.pi))
     if hollow and shape.long and shape.long > 1.8 * room.radius:
         if shape.kind == "hammer" or room.depth < 0.05 or room.radius < 0.018:
             return None
-        # A tool leans: one end on the floor at one side, and on the rim at the other.
+        # A tool leans: one end on the floor at one side, and the other over the rim at the opposite side.
         rise = math.atan2(room.depth, 1.35 * room.radius)
         if shape.long < 1.15 * room.depth / math.sin(rise):
             return None

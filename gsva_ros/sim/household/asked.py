@@ -1,7 +1,7 @@
-"""The forms of expressions: how each is worded, and what it means in a view.
+"""The forms of expressions: how each is worded, and what it refers to in a view.
 
-`meant` gives the things that an expression means, () where nothing fits, and None where people would
-disagree or would not say it: then nobody asks.
+`meant` returns the referents of an expression, an empty list if nothing fits, and None if people would
+disagree or would not say it; such expressions are not used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .names import USES
 from .view import LARGER, Noun, View, matching
 
 Meant = list[SeenObject] | None
-#: How many things a determiner speaks of: at least, at most.
+#: Minimum and maximum number of things for a determiner.
 DETERMINERS = {
     "all": (1, 99),
     "every": (1, 99),
@@ -29,37 +29,37 @@ DETERMINERS = {
 
 
 class Asked(ABC):
-    """An expression; category: of one that means something."""
+    """An expression; category: its category if it has a referent."""
 
     category: str
 
     @property
     @abstractmethod
     def text(self) -> str:
-        """As written."""
+        """The expression's text."""
 
     @abstractmethod
     def meant(self, view: View) -> Meant:
-        """The things that it means."""
+        """The things that it refers to."""
 
     @abstractmethod
     def lacking(self, view: View) -> str:
-        """The category, where it means nothing."""
+        """The category if it has no referent."""
 
 
 def singular(found: Meant) -> Meant:
-    """What a noun in the singular means: one thing or nothing; None where it would mean several."""
+    """The referent of a singular noun, or none; None if there would be several."""
     return None if found and len(found) > 1 else found
 
 
 def lacking(noun: Noun, view: View) -> str:
-    """Whether the kind or something said of it is not in the view."""
+    """The category of an absent noun: its kind is absent, or only its attributes."""
     kinds = {thing.kind for thing in view.things}
     return "absent_kind" if noun.kind and noun.kind not in kinds else "absent_attribute"
 
 
 def lacking_of(nouns: Iterable[Noun], view: View) -> str:
-    """Which of a relation's noun phrases is not in the view, or that the relation fails."""
+    """The category of a relation without referent: of an absent noun, or that the relation fails."""
     for noun in nouns:
         if not view.fitting(noun):
             return lacking(noun, view)
@@ -68,7 +68,7 @@ def lacking_of(nouns: Iterable[Noun], view: View) -> str:
 
 @dataclass(frozen=True)
 class OfNoun(Asked):
-    """An expression of one noun phrase; where it means nothing, something of that is not there."""
+    """An expression with one noun phrase; if it has no referent, the noun phrase has none either."""
 
     noun: Noun
 
@@ -236,8 +236,8 @@ class Except(OfNoun):
     """ "all cans except the red one", "all red things but the can".
 
     Attributes:
-        noun: a kind, or a colour: all of them but those of the other, of which there is one.
-        but: that other: a colour of the kind, or a kind.
+        noun: a kind or a colour; all such things are meant, except one.
+        but: the excepted thing: a colour of that kind, or a kind.
         determiner: "all" or "every". words: "except" or the like.
     """
 

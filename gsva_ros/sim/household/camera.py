@@ -1,4 +1,4 @@
-"""What a camera does to a picture: exposure, white balance, contrast, blur, noise, compression."""
+"""A camera model: exposure, white balance, contrast, blur, noise, compression."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Sensor:
     """One camera's settings.
 
     Attributes:
-        exposure: factor of all light. balance: factors of red, green and blue.
-        gamma, contrast: of the tone curve; 1 leaves it.
+        exposure: factor on all light. balance: factors on red, green and blue.
+        gamma, contrast: of the tone curve; 1: unchanged.
         vignette: how much darker the corners are, 0 to 1.
-        defocus: standard deviation in pixels of a picture 320 wide. motion: length in such pixels and
+        defocus: standard deviation in pixels of an image 320 wide. motion: length in such pixels, and
             direction in radians.
-        noise: standard deviations in grey levels of lightness and of colour, both growing with gain.
-        jpeg: quality, 0 for none.
+        noise: standard deviations in grey levels of luminance and colour noise, both growing with gain.
+        jpeg: quality; 0: no compression.
         seed: of the noise.
     """
 
@@ -38,7 +38,7 @@ class Sensor:
 
 
 def draw_sensor(rng: np.random.Generator) -> Sensor:
-    """A camera: three in ten nearly clean."""
+    """Draw a camera; three in ten have almost no artefacts."""
     seed = int(rng.integers(2**31))
     if rng.random() < 0.3:
         return Sensor(
@@ -66,9 +66,9 @@ def draw_sensor(rng: np.random.Generator) -> Sensor:
 
 
 def apply_sensor(rgb: npt.NDArray[np.uint8], sensor: Sensor) -> npt.NDArray[np.uint8]:
-    """The picture as the sensor gives it, uint8 [H, W, 3] as the one that goes in.
+    """The image as the sensor records it, uint8 [H, W, 3], from an image of the same shape.
 
-    The exposure is held where the picture is neither all dark nor all white.
+    The exposure is limited so that the image is neither all dark nor all white.
     """
     height, width = rgb.shape[:2]
     image = rgb.astype(np.float32)
@@ -90,7 +90,7 @@ def apply_sensor(rgb: npt.NDArray[np.uint8], sensor: Sensor) -> npt.NDArray[np.u
         rng = np.random.default_rng(sensor.seed)
         light, colour = sensor.noise
         image += light * rng.standard_normal((height, width, 1), np.float32)
-        # Colours are noisy in coarser blots: cameras smooth them more than lightness.
+        # Colour noise is coarser: cameras smooth colour more than luminance.
         blots = rng.standard_normal((height // 2, width // 2, 3), np.float32)
         image += colour * cv2.resize(blots, (width, height), interpolation=cv2.INTER_LINEAR)
     shot = np.clip(image, 0, 255).astype(np.uint8)
@@ -101,7 +101,7 @@ def apply_sensor(rgb: npt.NDArray[np.uint8], sensor: Sensor) -> npt.NDArray[np.u
 
 
 def _streak(length: float, angle: float) -> npt.NDArray[np.float32]:
-    """A kernel of motion blur."""
+    """A motion blur kernel."""
     size = 2 * math.ceil(length / 2) + 1
     kernel = np.zeros((size, size), np.float32)
     middle = size // 2

@@ -1,4 +1,4 @@
-"""MuJoCo's renderer at several sizes and with or without shadows, for one compiled model."""
+"""MuJoCo rendering at several sizes, with or without shadows, for one compiled model."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Image = npt.NDArray[np.uint8]
 
 
 class Canvas:
-    """Draws what one of the model's cameras sees. Close it; GL contexts are few."""
+    """Renders one of the model's cameras. Close it: GL contexts are scarce."""
 
     _gl: mujoco.GLContext | None = None
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
-        """Args: width, height: of the largest picture, pixels.
+        """Args: width, height: of the largest image, pixels.
 
         Raises:
-            InputError: nothing can be rendered, or not at this size.
+            InputError: rendering is impossible, or not possible at this size.
         """
         self._model = model
         with opening(width, height):
             gl = mujoco.GLContext(width, height)
             gl.make_current()
-            # The smallest font: nothing is written, and larger ones take long to load.
+            # The smallest font: no text is rendered, and larger fonts load slowly.
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         self._gl = gl
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
@@ -38,9 +38,9 @@ class Canvas:
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
 
     def close(self) -> None:
-        """Give the GL context back."""
+        """Release the GL context."""
         if self._gl is not None:
-            # What is drawn with is freed in the context that it was made in, or another's would break.
+            # Free resources in the context that created them; otherwise another context's would break.
             self._gl.make_current()
             self._context.free()
             self._gl.free()
@@ -51,12 +51,12 @@ class Canvas:
             self.close()
 
     def upload(self, texture: int) -> None:
-        """Take a texture's pixels again from the model."""
+        """Upload a texture's pixels again from the model."""
         self._gl.make_current()
         mujoco.mjr_uploadTexture(self._model, self._context, texture)
 
     def look(self, data: mujoco.MjData) -> None:
-        """Take the world as it stands."""
+        """Take over the current state of the world."""
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(
             self._model, data, self._option, self._perturb, self._camera, everything, self._scene
@@ -68,14 +68,14 @@ class Canvas:
         return self._drawn(width, height)
 
     def nearness(self, width: int, height: int) -> npt.NDArray[np.float32]:
-        """1 / metres along the optical axis, of what was drawn last, float32 [height, width]."""
+        """Inverse depth of the last picture, 1 / metres along the optical axis, float32 [height, width]."""
         depth = np.empty((height, width), np.float32)
         mujoco.mjr_readPixels(None, depth, mujoco.MjrRect(0, 0, width, height), self._context)
         near, far = (self._model.vis.map.znear, self._model.vis.map.zfar)
         return (1 / near - depth[::-1] * np.float32(1 / near - 1 / far)) / self._model.stat.extent
 
     def geoms(self, width: int, height: int) -> npt.NDArray[np.int32]:
-        """The geom that each pixel shows, int32 [height, width]; the model's number of geoms for none."""
+        """The geom visible in each pixel, int32 [height, width]; the model's number of geoms for none."""
         flags = self._scene.flags
         modes = [mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR]
         for mode in modes:

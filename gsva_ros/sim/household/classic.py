@@ -1,4 +1,4 @@
-"""Scenes of the older world among the household's: eight clean kinds on plain tables."""
+"""Scenes of the older world (v1) within the household world: eight kinds on plain tables."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..shapes import COLOURS, SIZES
 from .colours import held_out
 
 Array = npt.NDArray[np.uint8]
-#: Points along a mug's handle at scale 1, beside the body: radius and height in metres.
+#: Points along a mug's handle outside the body at scale 1: radius and height in metres.
 HANDLE = ((0.058, 0.066), (0.061, 0.055), (0.062, 0.044), (0.058, 0.033))
 
 
 class Classic:
-    """Renders the older world's scenes as the household world tells of them."""
+    """Renders the older world's scenes and describes them like household scenes."""
 
     def __init__(self, width: int, height: int) -> None:
         self._renderer = Renderer(width, height)
 
     def scene(self, seed: int) -> tuple[Array, Array, list[SeenObject]]:
-        """RGB [H, W, 3], instances [H, W] (uint8) and the things seen.
+        """RGB [H, W, 3], instances [H, W] (both uint8) and the visible things.
 
         Raises:
-            InputError: no draw showed its things.
+            InputError: things were hidden in every draw.
         """
         spec, view, things = visible_scene(seed, self._renderer, _allowed)
         told = [_as_household(*pair, spec, view) for pair in zip(spec.objects, things, strict=True)]
@@ -38,7 +38,7 @@ class Classic:
 
 
 def _allowed(thing: SceneObject) -> SceneObject:
-    """The thing, in the next colour where training never draws its kind in its own."""
+    """The thing; if its pair of kind and colour is held out of training, in the next allowed colour."""
     names = list(COLOURS)
     k = names.index(thing.colour)
     while held_out(thing.kind, names[k % len(names)]):
@@ -63,7 +63,7 @@ def _as_household(
 
 
 def _handle_shows(drawn: SceneObject, number: int, view: Rendering) -> bool:
-    """Whether the camera sees half of the mug's handle or more."""
+    """Whether at least half of the mug's handle is visible."""
     k = SIZES[drawn.size]
     shown = 0
     for radius, z in HANDLE:

@@ -1,4 +1,4 @@
-"""The colours' names, the shades that each means, and which kinds come in which colour."""
+"""Colour names, their shades, and which kinds come in which colour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .shapes import KINDS
 
 Rgb = tuple[float, float, float]
 
-#: Two ends of each name's shades (red, green, blue, 0 to 1); shades lie between them, a little off.
+#: Two extreme shades of each name (red, green, blue, 0 to 1); shades lie close to the line between them.
 SHADES: dict[str, tuple[Rgb, Rgb]] = {
     "red": ((0.48, 0.03, 0.04), (0.92, 0.10, 0.10)),
     "green": ((0.04, 0.28, 0.08), (0.30, 0.78, 0.28)),
@@ -24,7 +24,7 @@ SHADES: dict[str, tuple[Rgb, Rgb]] = {
     "grey": ((0.30, 0.30, 0.31), (0.56, 0.56, 0.56)),
 }
 COLOURS = tuple(SHADES)
-#: Colours that things of a kind often have, drawn more often than the others.
+#: Usual colours of a kind, drawn more often than the others.
 USUAL: dict[str, tuple[str, ...]] = {
     "can": ("grey", "red", "green", "blue"),
     "pot": ("grey", "black", "red", "blue"),
@@ -40,23 +40,23 @@ USUAL: dict[str, tuple[str, ...]] = {
     "vase": ("white", "brown", "blue"),
     "bottle": ("green", "brown", "white"),
 }
-OFTEN = 0.35  # of a kind's things have one of these
+OFTEN = 0.35  # probability of drawing from a kind's usual colours only
 
 
 def held_out(kind: str, colour: str) -> bool:
-    """Whether training never draws a kind in a colour: one pair in eight."""
+    """Whether a pair of kind and colour is held out of training: one in eight."""
     if kind not in KINDS or colour not in COLOURS:
         return False
     return (5 * KINDS.index(kind) + 3 * COLOURS.index(colour)) % 8 == 0
 
 
 def pairs(kind: str, shifted: bool) -> list[str]:
-    """The colours that a kind may be drawn in: training's, or the others."""
+    """The colours of a kind that training uses or, if `shifted`, that are held out."""
     return [c for c in COLOURS if held_out(kind, c) == shifted]
 
 
 def colour_name(kind: str, rng: np.random.Generator, shifted: bool) -> str:
-    """A colour for a thing of a kind; "" stands for an unnamed thing."""
+    """Draw a colour for a thing of a kind; kind "": an unnamed thing."""
     options = pairs(kind, shifted and bool(kind)) or list(COLOURS)
     usual = [c for c in USUAL.get(kind, ()) if c in options]
     if usual and rng.random() < OFTEN:
@@ -65,7 +65,7 @@ def colour_name(kind: str, rng: np.random.Generator, shifted: bool) -> str:
 
 
 def shade(name: str, rng: np.random.Generator) -> Rgb:
-    """One of the shades that a name means."""
+    """Draw a shade of a colour name."""
     low, high = (np.array(end) for end in SHADES[name])
     mixed = low + rng.random() * (high - low)
     spread = 0.012 if name in ("white", "black", "grey") else 0.03
@@ -74,6 +74,6 @@ def shade(name: str, rng: np.random.Generator) -> Rgb:
 
 
 def contrast(name: str, rng: np.random.Generator) -> Rgb:
-    """A shade of another colour, for bands and halves; black, white and grey more often."""
+    """Draw a shade of another colour, for bands and halves; black, white and grey more often."""
     others = [c for c in (*COLOURS, "white", "white", "white", "black", "grey") if c != name]
     return shade(pick(others, rng), rng)

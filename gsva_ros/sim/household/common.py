@@ -1,7 +1,7 @@
-"""How often the scenes of a world hold a kind, and a kind a colour.
+"""How often the scenes of a world contain a kind, and a kind has a colour.
 
-Expressions of what is not there use words as often as those of what is: a word that scenes hold rarely
-would give absence away, one that they hold often presence. The shares need not be exact.
+Absent expressions must use each word as often as present ones: otherwise a rare word would reveal absence,
+a common one presence. The frequencies need not be exact.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from ..shapes import KINDS as OLDER_KINDS
 from .colours import COLOURS, OFTEN, USUAL, held_out, pairs
 from .shapes import KINDS
 
-#: How often scenes hold a word, in any unit.
+#: How often scenes contain a word, in any unit.
 Shares = Mapping[str, float]
-#: Of training's things of a kind of the older world, the share that stand in scenes of that world.
+#: Of training's things with a kind of the older world, the fraction that are in that world's scenes.
 OLDER = 0.55
-#: Of the shifted world's things, the share in colours that training never draws.
+#: Of the shifted world's things, the fraction in colours held out of training.
 SHIFTED_COLOURS = 0.7
 
 
 @dataclass(frozen=True)
 class Common:
-    """The share of scenes that hold a kind, and by kind the shares of its colours.
+    """The fraction of scenes that contain a kind, and by kind the fractions of its colours.
 
-    A kind is never spoken of in a colour that it does not list.
+    Expressions never combine a kind with a colour that is not listed for it.
     """
 
     kinds: Shares
@@ -34,7 +34,7 @@ class Common:
 
 
 def _drawn(kind: str, shifted: bool) -> dict[str, float]:
-    """The shares of colours as `colours.colour_name` draws them."""
+    """The fractions of colours as `colours.colour_name` draws them."""
     options = pairs(kind, shifted)
     usual = [colour for colour in USUAL.get(kind, ()) if colour in options]
     often = OFTEN if usual else 0.0
@@ -43,7 +43,7 @@ def _drawn(kind: str, shifted: bool) -> dict[str, float]:
 
 
 def _older(kind: str) -> dict[str, float]:
-    """Those of the older world's scenes, whose colours give way to the next that training draws."""
+    """The fractions in the older world's scenes, with held-out colours replaced by the next allowed one."""
     names = list(OLDER_COLOURS)
     shares = dict.fromkeys(names, 0.0)
     for k in range(len(names)):
@@ -53,7 +53,7 @@ def _older(kind: str) -> dict[str, float]:
 
 
 def _mixed(one: Shares, other: Shares, share: float) -> dict[str, float]:
-    """`share` of the other, and the rest of the one."""
+    """A mixture with weight `share` on the other and the rest on the first."""
     mixed = {c: (1 - share) * one.get(c, 0.0) + share * other.get(c, 0.0) for c in COLOURS}
     return {colour: value for colour, value in mixed.items() if value}
 

@@ -1,8 +1,8 @@
 """Referring expressions about a scene of the household world, with their truth.
 
-Expressions are drawn in pairs, one true of the scene and one not, so that the words alone cannot tell
-whether something is there: the two share their form and every word that tells more often of what is there
-than of what is not ("on the book", "with a lid"), and differ in kinds and colours that scenes hold alike.
+Expressions are drawn in pairs, one present in the scene and one absent, so that the wording alone does not
+reveal which: the two share their form and every word that correlates with presence ("on the book", "with a
+lid"), and differ only in kinds and colours that are equally frequent in scenes.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from .names import PARTED, STACKS, USES
 from .view import STACKED, Noun, View
 
 TRIES = 40
-#: Pairs that are tried for each expression that is wanted.
+#: Number of pairs tried per requested expression.
 PAIRS = 8
-#: Which a noun phrase names, kind and colour, and how often.
+#: Probabilities of what a noun phrase names: (kind, colour).
 PATTERNS = ((0.55, (True, True)), (0.33, (True, False)), (0.12, (False, True)))
 WANTED = ("anything to", "something to", "something i can")
-#: Draws an expression that is to mean something, or nothing; its caller looks whether it does.
+#: Draws an expression that should be present or absent; the caller checks whether it is.
 Draw = Callable[[bool], Asked | None]
 Pair = tuple[SeenObject, SeenObject]
 T = TypeVar("T")
@@ -51,27 +51,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Blank:
-    """What a noun phrase names, and what it calls a thing of no kind."""
+    """What a noun phrase names, and the generic noun it uses if it names no kind."""
 
     kind: bool
     colour: bool
     generic: str
 
     def filled(self, kind: str, colour: str) -> Noun:
-        """The noun phrase with these words, where it has such."""
+        """The noun phrase with these words, as far as the pattern names them."""
         return Noun(kind * self.kind, colour * self.colour, generic=self.generic)
 
     def of(self, thing: SeenObject) -> Noun | None:
-        """The one of a thing; None where no word says what it is to name."""
+        """The noun phrase for a thing; None if the thing has no word for what the pattern names."""
         if (self.kind and not thing.kind) or (self.colour and not thing.colour):
             return None
         return self.filled(thing.kind, thing.colour)
 
 
 class Expressions:
-    """Draws expressions about one scene, seen at an image width in pixels.
+    """Draws expressions about one scene; width: of the image in pixels.
 
-    common: how often such scenes hold a kind or a colour; what is not there is asked for as often.
+    common: how often such scenes contain a kind or a colour; absent ones are asked for equally often.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Expressions:
     ) -> None:
         self.view, self.rng, self.common = View(things, width), rng, common
         self.named = [thing for thing in things if thing.kind]
-        # How often each is tried: most scenes have nothing to say in some of them.
+        # Weights with which forms are tried: most scenes allow no expression in some of them.
         self.forms: dict[str, tuple[float, Callable[[], Draw | None]]] = {
             "single": (0.20, self._single),
             "plural": (0.14, self._plural),
@@ -112,7 +112,7 @@ class Expressions:
         return list(found.values())
 
     def pairs(self, tries: int) -> Iterator[tuple[str, Expression, Expression]]:
-        """The name of a form, what is there in it and what is not, where the scene has both."""
+        """Form names, each with a present and an absent expression, where the scene allows both."""
         names, weights = list(self.forms), [weight for weight, _ in self.forms.values()]
         for _ in range(tries):
             name = self._weighted(names, weights)
@@ -139,7 +139,7 @@ class Expressions:
         return bool(self.rng.random() < share)
 
     def _blank(self, must_name: bool = False) -> Blank:
-        """A noun phrase's pattern; must_name: it is of a kind."""
+        """Draw a noun phrase's pattern; must_name: it must name a kind."""
         weights, patterns = zip(*PATTERNS, strict=True)
         kind, colour = self._weighted(patterns, weights)
         if must_name:
@@ -151,9 +151,9 @@ class Expressions:
         return options[int(np.searchsorted(shares, self.rng.random() * shares[-1], "right"))]
 
     def _some(self, blank: Blank, kinds: Shares | None = None) -> Noun:
-        """A noun phrase of words as scenes hold them, most of which this one holds.
+        """A noun phrase of words by their frequency in scenes, most of which occur in this one.
 
-        kinds: how often each is what is asked for, where not as often as scenes hold it.
+        kinds: frequencies of kinds to use instead of those in scenes.
         """
         kind = self._mostly([t.kind for t in self.named], kinds or self.common.kinds, 0.7)
         return blank.filled(kind, self._some_colour(kind))
@@ -163,13 +163,13 @@ class Expressions:
         return self._mostly(here, self.common.colours[kind], 0.5)
 
     def _mostly(self, here: Sequence[str], usual: Shares, share: float) -> str:
-        """One of the usual words, so often one that is here."""
+        """One of the usual words; with probability `share` one that occurs here."""
         kept = [word for word in here if word in usual]
         options = kept if kept and self._chance(share) else list(usual)
         return self._weighted(options, [usual[word] for word in options])
 
     def _noun(self, blank: Blank, there: bool) -> Noun | None:
-        """A noun phrase of a thing that is there, or of usual words."""
+        """A noun phrase for a thing of the scene, or of usual words."""
         return blank.of(self._one_of(self.view.things)) if there else self._some(blank)
 
     def _single(self) -> Draw:
@@ -206,7 +206,7 @@ class Expressions:
         return self._related("next")
 
     def _related(self, relation: str) -> Draw | None:
-        """A thing beside another: where it is not, mostly because it is elsewhere."""
+        """A relation between two things; absent ones mostly have both things, but elsewhere."""
         words = self._one_of((RELATIONS | MORE_RELATIONS)[relation])
         subject, anchor, several = self._blank(), self._blank(must_name=True), self._chance(0.2)
         where: dict[bool | None, list[Pair]] = {True: [], False: [], None: []}
@@ -247,7 +247,7 @@ class Expressions:
 
     @cached_property
     def _triples(self) -> dict[bool | None, list[tuple[SeenObject, SeenObject, SeenObject]]]:
-        """A thing and two others, by whether it is between them; the two in either order."""
+        """Triples of a thing and two others in either order, by whether it is between them."""
         found: dict[bool | None, list[tuple[SeenObject, SeenObject, SeenObject]]]
         found = {True: [], False: [], None: []}
         for thing in self.view.things:
@@ -256,7 +256,7 @@ class Expressions:
         return found
 
     def _stacked(self) -> Draw | None:
-        """On, in or under: the two of a pair share a side of the relation, whose words tell much."""
+        """On, in or under: both of a pair share one side of the relation, since its words reveal much."""
         things, view = self.named, self.view
         relation = self._one_of(STACKED)
         uppers, lowers = STACKS["on" if relation == "under" else relation]
@@ -325,7 +325,7 @@ class Expressions:
         return draw
 
     def _part(self) -> Draw | None:
-        """With a part or without it: the two of a pair share the kind, where colours can differ."""
+        """With or without a part: both of a pair share the kind if colours can differ."""
         part, shown, coloured = self._one_of(tuple(PARTED)), self._chance(0.6), self._chance(0.6)
         rates = {k: rate if shown else 1 - rate for k, rate in PARTED[part].items()}
         here = [thing for thing in self.named if thing.kind in rates]
@@ -335,7 +335,7 @@ class Expressions:
         blank = Blank(True, coloured, "")
         fits = [thing for thing in here if (part in thing.parts) == shown]
         fails = [thing for thing in here if thing not in fits]
-        # What fits is of a kind as often as its rate says; so is then what does not.
+        # Present things have a kind as often as its rate says; these odds make it the same for absent ones.
         odds = [rates[thing.kind] / (1 - rates[thing.kind]) for thing in fails]
 
         def noun(there: bool) -> Noun | None:
@@ -350,21 +350,21 @@ class Expressions:
         return _of_noun(noun, Single)
 
     def _use(self) -> Draw:
-        """Uses that as many kinds serve are as often served."""
+        """Uses are compared among those served by the same number of kinds, which are equally frequent."""
         count, words = self._one_of((1, 2)), self._one_of(WANTED)
         uses = [use for use, (serve, _) in USES.items() if len(serve) == count]
         there = [sum(self.common.kinds[kind] for kind in USES[use][0]) for use in uses]
         odds = [share / (1 - share) for share in there]
 
         def draw(present: bool) -> Asked:
-            # What scenes often serve is seldom lacking: it is to be asked for all the more then.
+            # A use that scenes often serve is rarely absent, so it is drawn more often when it is.
             use = self._one_of(uses) if present else self._weighted(uses, odds)
             return Useful(use, words)
 
         return draw
 
     def _everything(self) -> Draw:
-        """All but one: nearly always something, so what is not there comes in another form."""
+        """Everything but one thing: this almost always has referents, so absent ones use another form."""
         blank, words = self._blank(), self._one_of(EXCEPT)
 
         def draw(present: bool) -> Asked | None:
@@ -377,7 +377,7 @@ class Expressions:
 
 
 def _of_noun(noun: Callable[[bool], Noun | None], make: Callable[[Noun], Asked]) -> Draw:
-    """Draws of one noun phrase, where there is one."""
+    """A `Draw` for expressions with one noun phrase; it gives None if `noun` does."""
 
     def draw(present: bool) -> Asked | None:
         made = noun(present)

@@ -1,4 +1,4 @@
-"""Packaged goods: cans, bottles, jars, boxes and mugs all around in print, some of them flat or oval."""
+"""Packaged goods: cans, bottles, jars, boxes and mugs printed all around, some of them flat or oval."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rng = np.random.Generator
 
 
 def _labelled(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> list[Part]:
-    """A turned wall under one label, which covers most of it; see `kinds._wall`."""
+    """A lathed wall with one label that covers most of it; see `kinds._wall`."""
     tall = high - low
     span = cut(outer, low + tall * rng.uniform(0, 0.12), high - tall * rng.uniform(0, 0.12))
     start = rng.uniform(0, 2 * math.pi)
@@ -27,18 +27,18 @@ def _labelled(rng: Rng, outer: Profile, base: Profile, low: float, high: float) 
 
 
 def _oval(build: Callable[[Rng], Shape], rng: Rng) -> Shape:
-    """A thing that half of the time is flatter than round: y is up to half of x."""
+    """A thing that is flattened half of the time: its y extent is down to half of x."""
     shape = build(rng)
     if rng.random() < 0.5:
         return shape
     flat = np.diag([1.0, rng.uniform(0.5, 0.85), 1.0])
     parts = [replace(part, mesh=part.mesh.moved(flat)) for part in shape.parts]
-    # Nothing stands on it; lying on its narrow side it would stand on an edge.
+    # Nothing can stand on it, and lying on its side it would balance on an edge.
     return replace(shape, parts=parts, poses=(upright(),))
 
 
 def box_(rng: Rng) -> Shape:
-    """A carton with its print on all sides: flat, like a brick, or tall."""
+    """A carton printed on all sides: flat, like a brick, or tall."""
     x, y, z = rng.uniform(0.06, 0.16), rng.uniform(0.02, 0.1), rng.uniform(0.03, 0.24)
     parts = [Part(box((x, y, z), (0, 0, z / 2)), "body"), *kinds.covered(x, y, z, "label")]
     flat = Pose("lying", turn("x", math.pi / 2), Room(y / 2, min(x, z) / 2))

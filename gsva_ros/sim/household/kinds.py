@@ -1,4 +1,4 @@
-"""The kinds of thing, each in many proportions and several makes."""
+"""The kinds of things, each in many proportions and several designs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Rng = np.random.Generator
 
 
 def _smooth(points: Profile, count: int) -> list[tuple[float, float]]:
-    """A smooth curve through some points of a profile (Catmull-Rom)."""
+    """A smooth curve through the points of a profile (Catmull-Rom)."""
     p = np.array(points, float)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     t = np.linspace(0, len(points) - 1, count)
@@ -45,14 +45,14 @@ def _smooth(points: Profile, count: int) -> list[tuple[float, float]]:
     return [(float(r), float(z)) for r, z in curve]
 
 
-#: A turned wall with its decoration, as `_wall`.
+#: Builds a lathed wall with its decoration, like `_wall`.
 Wall = Callable[[Rng, Profile, Profile, float, float], list[Part]]
 
 
 def _wall(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> list[Part]:
-    """A turned wall with its decoration between two heights: plain, bands, a wrap, a print, or two colours.
+    """A lathed wall, decorated between two heights: plain, bands, a wrap, a print, or two colours.
 
-    outer: rising profile of the wall. base: profile of what is below it, from the axis.
+    outer: rising profile of the wall. base: profile below the wall, starting at the axis.
     """
     draw = rng.random()
     bottom, top = outer[0][1], outer[-1][1]
@@ -91,7 +91,7 @@ def _wall(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> l
 
 
 def _handle(rng: Rng, outer: Profile, low: float, high: float, reach: float, thick: float) -> Mesh:
-    """A handle of a vessel's wall from one height to another, in the plane y = 0."""
+    """A handle on a vessel's wall from one height to another, in the plane y = 0."""
     x0, x1 = radius_at(outer, low), radius_at(outer, high)
     style = rng.integers(3)
     if style == 0:  # a half ring
@@ -114,7 +114,7 @@ def _handle(rng: Rng, outer: Profile, low: float, high: float, reach: float, thi
 
 
 def _disc(radius: float, z: float) -> Mesh:
-    """A round surface, of something filled in."""
+    """A disc, as the surface of a filling."""
     return lathe([(0, z - 0.003), (radius, z - 0.003), (radius, z), (0, z)])
 
 
@@ -155,7 +155,7 @@ def bowl(rng: Rng) -> Shape:
 
 
 def covered(x: float, y: float, z: float, role: str) -> list[Part]:
-    """Panels over the sides and the top of a box on z = 0."""
+    """Panels that cover the sides and top of a box standing on z = 0."""
     parts, e = [], 0.0009
     for side in (-1, 1):
         front = (-side * x / 2, side * (-y / 2 - e), 0)
@@ -586,7 +586,7 @@ def pitcher(rng: Rng) -> Shape:
     parts = _wall(rng, outer, [(0, 0), (foot, 0)], h * 0.1, h * 0.7)
     inner = [(q - 0.003, z) for q, z in outer if z > h * 0.25][::-1]
     parts.append(lathed("inside", [(mouth, h), *inner, (0, h * 0.25)]))
-    # The lip: what is near the rim and points away from the handle is drawn outwards.
+    # The lip: vertices near the rim and opposite the handle are pulled outwards.
     pull = rng.uniform(0.3, 0.55)
 
     def lipped(mesh: Mesh) -> Mesh:
@@ -607,7 +607,7 @@ def pitcher(rng: Rng) -> Shape:
 
 
 def _other_side() -> Pose:
-    """Of a tool that lies along x."""
+    """The pose of a tool along x turned onto its other side."""
     return Pose("other side", turn("x", math.pi))
 
 
@@ -693,7 +693,7 @@ def hammer(rng: Rng) -> Shape:
     if rng.random() < 0.3:
         grip = tube([(-length / 2 + length * q, 0, 0) for q in (0.02, 0.2, 0.34)], r * 1.25, 10)
         parts.append(Part(grip.moved(np.diag([1, 0.8, 1.15])), "stripe"))
-    # Flat on the table, and its handle's end down.
+    # Lying on the table: tilted so that the end of the handle touches it.
     tilt = Pose("upright", turn("y", math.atan2(k - r, length * 0.8)))
     return Shape("hammer", parts, (tilt,), long=length)
 
@@ -745,13 +745,13 @@ BUILDERS: dict[str, Callable[[Rng], Shape]] = {
 
 
 def _outline(radii: Points) -> Points:
-    """The corners [n, 2] of a polygon, at even angles and these distances [n] from the middle."""
+    """The corners [n, 2] of a polygon at equal angles and these distances [n] from its centre."""
     a = np.linspace(0, 2 * math.pi, len(radii), endpoint=False)
     return np.stack([radii * np.cos(a), radii * np.sin(a)], -1)
 
 
 def unnamed(rng: Rng) -> Shape:
-    """Something that no kind's name fits."""
+    """A thing that no kind's name fits."""
     style = int(rng.integers(8))
     s = rng.uniform(0.025, 0.05)
     if style == 0:  # a star

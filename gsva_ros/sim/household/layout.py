@@ -15,9 +15,9 @@ from .shelf import Shelf
 
 
 def draw_scene(seed: int, attempt: int, shelf: Shelf) -> Scene:
-    """The seed's scene; `attempt` numbers its redraws."""
+    """The seed's scene; `attempt` counts its redraws."""
     rng = np.random.default_rng([seed, attempt, 104_729, int(shelf.shifted)])
-    # Metres that the picture spans.
+    # Width of the view in metres.
     across = float(np.exp(rng.uniform(math.log(0.26), math.log(1.2))))
     view, distance = draw_view(rng, across)
     table = draw_table(rng, across)
@@ -41,6 +41,6 @@ def draw_scene(seed: int, attempt: int, shelf: Shelf) -> Scene:
         nooks=float(rng.uniform(0.3, 0.9)) if rng.random() < 0.7 else 0.0,
         sensor=draw_sensor(rng),
     )
-    # Drawn last: without panoramas a seed's scene is what it is.
+    # Drawn last, so that panoramas change nothing else in a seed's scene.
     backdrop = draw_backdrop(rng, len(shelf.panoramas), table)
     return replace(scene, room=(), backdrop=backdrop) if backdrop else scene

@@ -1,4 +1,4 @@
-"""Triangle meshes made by code: lathes, tubes, boxes, prisms. Metres; z points up."""
+"""Procedural triangle meshes: lathed shapes, tubes, boxes, prisms. Metres; z points up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Mesh:
     uv: Points | None = None
 
     def moved(self, matrix: Points, offset: Sequence[float] = (0, 0, 0)) -> Mesh:
-        """The mesh after a linear map [3, 3] and an offset; a mirroring map keeps the faces outward."""
+        """The mesh after a linear map [3, 3] and an offset; faces stay outward if the map mirrors."""
         faces = self.faces if np.linalg.det(matrix) > 0 else self.faces[:, ::-1]
         return Mesh(
             self.vertices @ matrix.T + np.asarray(offset), np.ascontiguousarray(faces), self.uv
@@ -30,7 +30,7 @@ class Mesh:
 
 
 def joined(*meshes: Mesh) -> Mesh:
-    """One mesh of several, without texture coordinates."""
+    """Several meshes as one, without texture coordinates."""
     starts = np.cumsum([0, *(len(m.vertices) for m in meshes)])
     faces = [m.faces + s for m, s in zip(meshes, starts, strict=False)]
     return Mesh(
@@ -39,7 +39,7 @@ def joined(*meshes: Mesh) -> Mesh:
 
 
 def _grid_faces(rows: int, columns: int, wrap: bool) -> npt.NDArray[np.int32]:
-    """Two triangles a cell of a grid of vertices, row by row; `wrap` closes the rows."""
+    """Two triangles per cell of a grid of vertices in row order; `wrap` closes the rows."""
     r, c = np.meshgrid(
         np.arange(rows - 1), np.arange(columns if wrap else columns - 1), indexing="ij"
     )
@@ -50,14 +50,14 @@ def _grid_faces(rows: int, columns: int, wrap: bool) -> npt.NDArray[np.int32]:
 
 
 def _no_slivers(mesh: Mesh) -> Mesh:
-    """Without the triangles of no area that a pole or a repeated point makes."""
+    """Remove triangles without area, which poles and repeated points produce."""
     a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     return Mesh(mesh.vertices, mesh.faces[area > 1e-10], mesh.uv)
 
 
 def lathe(profile: Profile, segments: int = 24) -> Mesh:
-    """A profile of (radius, height), outside going up, turned about the z axis."""
+    """A profile of (radius, height), upwards on the outside, rotated about the z axis."""
     points = np.maximum(np.array(profile, float), (0.0, -np.inf))
     angle = np.linspace(0, 2 * math.pi, segments, endpoint=False)
     ring = np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -103,7 +103,7 @@ def radius_at(profile: Profile, height: float) -> float:
 
 
 def tube(path: Sequence[Sequence[float]], radius: float | Sequence[float], sides: int = 8) -> Mesh:
-    """A round bar along a path [n, 3], with closed ends; one radius, or one a point."""
+    """A round bar along a path [n, 3] with closed ends; one radius, or one per point."""
     points = np.array(path, float)
     radii = np.broadcast_to(np.asarray(radius, float), len(points))
     along = np.gradient(points, axis=0)
@@ -123,7 +123,7 @@ def tube(path: Sequence[Sequence[float]], radius: float | Sequence[float], sides
 
 
 def box(size: Sequence[float], centre: Sequence[float]) -> Mesh:
-    """An upright box of full sizes."""
+    """An axis-aligned box; size: full lengths."""
     x, y = size[0] / 2, size[1] / 2
     base = [(-x, -y), (x, -y), (x, y), (-x, y)]
     shifted = [(a + centre[0], b + centre[1]) for a, b in base]
@@ -131,7 +131,7 @@ def box(size: Sequence[float], centre: Sequence[float]) -> Mesh:
 
 
 def prism(outline: Points | Profile, low: float, high: float) -> Mesh:
-    """A star-shaped outline (seen from its mean, counter-clockwise) raised from one height to another."""
+    """A prism between two heights; outline: counter-clockwise, star-shaped as seen from its mean."""
     points = np.array(outline, float)
     n = len(points)
     centre = points.mean(0)
@@ -162,18 +162,18 @@ def arc(
 
 
 def sphere(radius: float, centre: Sequence[float]) -> Mesh:
-    """A ball."""
+    """A sphere."""
     angle = np.linspace(-math.pi / 2, math.pi / 2, 11)
     turned = lathe([(radius * math.cos(a), radius * math.sin(a)) for a in angle], 18)
     return turned.moved(np.eye(3), centre)
 
 
 def panel(corner: Sequence[float], along: Sequence[float], up: Sequence[float]) -> Mesh:
-    """A flat rectangle with texture: from a corner along one edge and up another."""
+    """A flat rectangle with texture coordinates, given by a corner and its two edges."""
     c, a, u = (np.asarray(v, float) for v in (corner, along, up))
     vertices = np.array([c, c + a, c + a + u, c + u])
     back = -1e-4 * np.cross(a, u) / np.linalg.norm(np.cross(a, u))
-    # A mesh of one plane has no volume that MuJoCo could weigh: a point behind it makes one.
+    # MuJoCo needs a volume for the mass, which a plane lacks; a point behind it adds one.
     vertices = np.concatenate([vertices, (c + a / 2 + u / 2 + 4 * back)[None]])
     faces = np.array([(0, 1, 2), (0, 2, 3), (1, 0, 4), (2, 1, 4), (3, 2, 4), (0, 3, 4)], np.int32)
     return Mesh(vertices, faces, np.array([(0, 1), (1, 1), (1, 0), (0, 0), (0.5, 0.5)], float))

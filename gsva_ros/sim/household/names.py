@@ -1,10 +1,10 @@
-"""What the things of the household world are good for, what they show, and how often."""
+"""Uses, visible parts and stacking of the household world's kinds, with frequencies."""
 
 from __future__ import annotations
 
-#: Parts that a thing may show, and the article that they are named with.
+#: Parts that may be visible on a thing, with their article.
 PARTS = {"handle": "a handle", "lid": "a lid", "label": "a label", "stripes": "stripes"}
-#: Uses, the kinds that serve them, and kinds about which people would disagree.
+#: Uses, with the kinds that serve them and the kinds on which people would disagree.
 USES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "drink from": (("mug", "glass"), ("bottle", "can")),
     "eat from": (("plate", "bowl"), ("pan",)),
@@ -19,7 +19,7 @@ USES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "play with": (("ball",), ()),
     "stick paper with": (("tape",), ()),
 }
-#: By part, the kinds that may show it, and the share of them that do.
+#: By part, the kinds that may show it, and the fraction that do.
 PARTED: dict[str, dict[str, float]] = {
     "handle": {
         "pot": 0.88, "teapot": 0.86, "pitcher": 0.84, "pan": 0.79, "bucket": 0.74, "mug": 0.73,
@@ -32,7 +32,7 @@ PARTED: dict[str, dict[str, float]] = {
         "teapot": 0.16, "jar": 0.16, "pitcher": 0.16, "can": 0.1, "mug": 0.08, "ball": 0.08,
     },
 }  # fmt: skip
-#: By relation, how often a kind stands on or in another, and how often it holds one.
+#: By relation, how often a kind stands on or in another thing, and how often another is on or in it.
 STACKS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "on": (
         {

@@ -1,4 +1,4 @@
-"""Things painted: their colours' names, and each part's colour and finish, drawn."""
+"""Draws the paint of things: the colour's name, and each part's colour and finish."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _WOOD = (0.62, 0.43, 0.25)
 def draw_paints(
     rng: Rng, shape: Shape, shifted: bool, things: list[Placed]
 ) -> tuple[str, tuple[Paint, ...]]:
-    """A colour's name, "" for none, and each part's paint."""
+    """Draw a thing's colour name ("" for none) and each part's paint."""
     kind = shape.kind
     name = colour_name(kind, rng, shifted and rng.random() < 0.7)
-    if things and rng.random() < 0.2:  # colours repeat, so that they alone say too little
+    if things and rng.random() < 0.2:  # repeated colours make the colour alone ambiguous
         other = pick(things, rng).colour
         if other and held_out(kind, other) <= shifted:
             name = other
@@ -98,6 +98,6 @@ def _filling(rng: Rng) -> Rgb:
 
 
 def _weighted(rng: Rng, *options: tuple[Paint, float]) -> Paint:
-    """One of the options by their weights, which sum to 1."""
+    """Draw one of the options by their weights, which sum to 1."""
     ends = np.cumsum([weight for _, weight in options])
     return options[min(int(np.searchsorted(ends, rng.random())), len(options) - 1)][0]

@@ -1,4 +1,4 @@
-"""Photographs of whole rooms, from a folder, for what the camera sees behind the table."""
+"""Panoramic photographs of rooms from a folder, as backgrounds behind the table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ...errors import InputError
 
 SUFFIXES = (".hdr", ".jpg", ".jpeg", ".png")
-#: Panoramas are kept this many pixels wide, twice as wide as high.
+#: Panoramas are resized to this width in pixels, and half this height.
 WIDTH = 1024
-#: What stands for middle grey in a picture of linear light.
+#: Middle grey in linear light.
 GREY = 0.18
 Image = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.float32]
@@ -25,7 +25,7 @@ Places = npt.NDArray[np.float32]
 class Backdrop:
     """A panorama around a scene.
 
-    number: which one. yaw: how far it is turned about the vertical, radians. gain: factor of its light.
+    number: its index. yaw: rotation about the vertical, radians. gain: factor on its light.
     """
 
     number: int
@@ -34,16 +34,16 @@ class Backdrop:
 
 
 def load_panoramas(folder: Path) -> tuple[Image, ...]:
-    """The equirectangular panoramas of a folder, RGB uint8 [WIDTH / 2, WIDTH, 3], the zenith on top.
+    """The equirectangular panoramas of a folder, RGB uint8 [WIDTH / 2, WIDTH, 3], zenith at the top.
 
-    Radiance files (.hdr), whose linear light is brought into range, and ordinary pictures.
+    Reads Radiance files (.hdr), whose linear light is tone-mapped, and ordinary images.
 
     Raises:
-        InputError: there is none, or one cannot be read, or is not twice as wide as high.
+        InputError: there is none, or one cannot be read or is not twice as wide as high.
     """
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
-        raise InputError(f"{folder}: no panoramas; they are looked for as *{', *'.join(SUFFIXES)}")
+        raise InputError(f"{folder}: no panoramas found; expected files: *{', *'.join(SUFFIXES)}")
     return tuple(_panorama(path) for path in files)
 
 
@@ -59,13 +59,15 @@ def _panorama(path: Path) -> Image:
     if image.dtype == np.float32:
         image = _developed(image)
     elif image.dtype != np.uint8:
-        raise InputError(f"{path}: {image.dtype}; 8 bits a channel are read, or Radiance's .hdr")
+        raise InputError(
+            f"{path}: {image.dtype} pixels are not supported; use 8 bits per channel, or Radiance's .hdr"
+        )
     small = cv2.resize(image, (WIDTH, WIDTH // 2), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(small[..., ::-1])
 
 
 def _developed(light: npt.NDArray[np.float32]) -> Image:
-    """Linear light as a picture: its geometric mean becomes middle grey, brighter light fades to white.
+    """Tone-map linear light: its geometric mean becomes middle grey, highlights are compressed to white.
 
     Source: Reinhard et al., Photographic Tone Reproduction for Digital Images (2002), equations 1 to 3.
     """
@@ -76,9 +78,10 @@ def _developed(light: npt.NDArray[np.float32]) -> Image:
 
 
 def project(directions: npt.NDArray[np.float64]) -> tuple[Places, Places]:
-    """Where a panorama shows directions of the world [H, W, 3] (z up).
+    """Where a panorama shows directions [H, W, 3] of the world (z up).
 
-    Shares of its width and of its height, each [H, W]. Its middle looks along x, and y is left of that.
+    Returns fractions of its width and of its height, each [H, W]. Its centre is the x direction, with y to
+    the left.
     """
     x, y, z = np.moveaxis(directions, -1, 0)
     turn = 0.5 - np.arctan2(y, x) / (2 * np.pi)
@@ -87,7 +90,7 @@ def project(directions: npt.NDArray[np.float64]) -> tuple[Places, Places]:
 
 
 def sample(panorama: Image, at: tuple[Places, Places], yaw: float) -> Image:
-    """What a panorama, turned by `yaw`, shows at the places that `project` gives, uint8 [H, W, 3]."""
+    """Sample a panorama rotated by `yaw` at the places from `project`, uint8 [H, W, 3]."""
     turn, fall = at
     height, width = panorama.shape[:2]
     across = (turn + np.float32(yaw / (2 * np.pi))) % 1 * width - np.float32(0.5)
@@ -96,16 +99,16 @@ def sample(panorama: Image, at: tuple[Places, Places], yaw: float) -> Image:
 
 
 def skybox(panorama: Image, size: int, backdrop: Backdrop) -> Image:
-    """The panorama as the six faces of MuJoCo's skybox, one under another, uint8 [6 size, size, 3]."""
+    """The panorama as the six faces of MuJoCo's skybox, stacked vertically, uint8 [6 size, size, 3]."""
     return cv2.convertScaleAbs(sample(panorama, _faces(size), backdrop.yaw), alpha=backdrop.gain)
 
 
 @cache
 def _faces(size: int) -> tuple[Places, Places]:
-    """What `project` gives for the faces' pixels, [6 size, size]."""
+    """`project` of the faces' pixels, [6 size, size]."""
     across = (np.arange(size) + 0.5) / size * 2 - 1
     u, v = np.meshgrid(across, across)
     one = np.ones_like(u)
-    # As MuJoCo shows them: towards +x, -x, +z, -z, -y and +y, each seen from outside.
+    # MuJoCo's order: towards +x, -x, +z, -z, -y and +y, each seen from outside.
     cube = [(one, u, -v), (-one, -u, -v), (u, -v, one), (u, v, -one), (u, -one, -v), (-u, one, -v)]
     return project(np.concatenate([np.stack(face, -1) for face in cube]))

@@ -1,4 +1,4 @@
-"""Off-screen rendering of household scenes: one compiled model a shelf, its bodies placed and painted."""
+"""Off-screen rendering of household scenes: one compiled model per shelf, placed and painted per scene."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .shelf import GRAIN, PRINT, SURFACE, Shelf
 
 UNSEEN = {"material": "matte", "contype": 0, "conaffinity": 0, "group": HIDDEN}  # until placed
 LAMPS = 3
-SLOTS = 4  # textures for prints over their thing's colour, of which a scene has as many
-#: Pictures are drawn so much larger than asked and made smaller: smooth edges for less than multi-sampling.
+SLOTS = 4  # textures per scene for prints laid over their thing's colour
+#: Supersampling factor: gives smooth edges at less cost than multisampling.
 FINER = 1.5
-#: Bodies of the room: name and number of each form. The first plane or box or cylinder is the table.
+#: Number of bodies of the room, by form. The first of a form can be the table.
 FORMS = {"plane": 6, "box": 7, "cylinder": 7}
 _TYPES = {
     "plane": mujoco.mjtGeom.mjGEOM_PLANE,
@@ -33,9 +33,9 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Labels:
-    """What each pixel shows: int32 [H, W], -1 for neither.
+    """Labels of each pixel, int32 [H, W], -1 for none.
 
-    thing: index in the scene's list. part: index of a part of all parts on the shelf.
+    thing: index in the scene's list. part: index of the part within its thing.
     table: bool [H, W], the table top or floor.
     """
 
@@ -45,7 +45,7 @@ class Labels:
 
 
 class Stage:
-    """Renders the scenes of one shelf at one size. Close it; GL contexts are few."""
+    """Renders the scenes of one shelf at one size. Close it: GL contexts are scarce."""
 
     def __init__(self, shelf: Shelf, width: int, height: int) -> None:
         self.shelf, self.width, self.height = shelf, width, height
@@ -85,11 +85,11 @@ class Stage:
         self._shown = np.flatnonzero(self.model.geom_group == HIDDEN)
 
     def close(self) -> None:
-        """Give the GL context back."""
+        """Release the GL context."""
         self._canvas.close()
 
     def _materials(self, spec: mujoco.MjSpec) -> None:
-        """Add the shelf's pictures and the finishes."""
+        """Add the shelf's textures and the finishes."""
         flat, cube = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtTexture.mjTEXTURE_CUBE
         groups = (
             ("ground", self.shelf.grounds, SURFACE, flat),
@@ -170,14 +170,14 @@ class Stage:
         self._canvas.look(data)
 
     def _print(self, slot: str, name: str, rgb: tuple[float, ...]) -> None:
-        """Lay a print over a colour, as a slot's texture."""
+        """Write a print over a colour into a slot's texture."""
         picture = self.shelf.prints[int(name.removeprefix("print"))]
         marks = picture[..., 3:] / np.float32(255)
         ground = 255 * np.array(rgb, np.float32)
         self._paint(slot, (picture[..., :3] * marks + ground * (1 - marks)).astype(np.uint8))
 
     def _stand_before(self, backdrop: Backdrop | None) -> None:
-        """Put a panorama around everything, or the shelf's sky."""
+        """Set the skybox to a panorama or to the shelf's sky."""
         sky = np.tile(self.shelf.sky, (6, 1, 1))
         if backdrop:
             sky = skybox(self.shelf.panoramas[backdrop.number], len(self.shelf.sky), backdrop)
@@ -206,7 +206,7 @@ class Stage:
         mujoco.mju_mat2Quat(self.data.mocap_quat[mocap], np.ascontiguousarray(rotation).ravel())
 
     def labels(self, scene: Scene) -> Labels:
-        """What each pixel of the placed scene shows."""
+        """Labels of each pixel of the placed scene."""
         found = self._canvas.geoms(self.width, self.height)
         count = self.model.ngeom
         thing = np.full(count + 1, -1, np.int32)
@@ -221,7 +221,7 @@ class Stage:
         return Labels(thing[found], part[found], table[found])
 
     def picture(self, scene: Scene, labels: Labels) -> npt.NDArray[np.uint8]:
-        """The placed scene's picture before the sensor, uint8 [H, W, 3]."""
+        """The placed scene's image before the sensor model, uint8 [H, W, 3]."""
         canvas, size = self._canvas, (self.width, self.height)
         fine = canvas.picture(*self._fine, shadows=scene.shadow == "hard")
         rgb = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
@@ -241,18 +241,18 @@ class Stage:
 
 
 def darkened(rgb: npt.NDArray[np.uint8], shade: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """A picture uint8 [H, W, 3] under a shade float32 [H, W], the share of light that is left."""
+    """Multiply an image uint8 [H, W, 3] by a shade float32 [H, W], the fraction of light that remains."""
     return np.clip(rgb * shade[..., None], 0, 255).astype(np.uint8)
 
 
-REACH = 0.035  # metres within which things keep light from one another
+REACH = 0.035  # radius of ambient occlusion in metres
 
 
 def nooks(near: npt.NDArray[np.float32], focal: float) -> npt.NDArray[np.float32]:
-    """How deep in a corner each pixel lies, 0 to 1: where things meet, and in what is hollow.
+    """Ambient occlusion of each pixel, 0 to 1: where things meet, and inside hollow things.
 
     Args:
-        near: float32 [H, W], 1 / metres. focal: pixels.
+        near: inverse depth float32 [H, W], 1 / metres. focal: focal length in pixels.
     """
     height, width = near.shape
     area = 1 / np.maximum(near, 1e-3) ** 2
@@ -268,8 +268,8 @@ def nooks(near: npt.NDArray[np.float32], focal: float) -> npt.NDArray[np.float32
                 around[pad + sy : pad + sy + height, pad + sx : pad + sx + width]
                 for sx, sy in ((x, y), (-x, -y))
             )
-            # 1 / depth is linear on a plane: of two opposite neighbours together, only corners are nearer.
-            # One much nearer or further belongs to something else, or lies outside the picture.
+            # Inverse depth is linear on a plane: only in corners is the mean of two opposite neighbours
+            # nearer. One much nearer or further belongs to another thing, or is outside the image.
             same = (np.abs(one - near) < limit) & (np.abs(other - near) < limit)
             rise = (one + other - 2 * near) * area / (REACH * part)
             total += np.clip(rise, 0, 1) * same
@@ -279,10 +279,10 @@ def nooks(near: npt.NDArray[np.float32], focal: float) -> npt.NDArray[np.float32
 def softened(
     shade: npt.NDArray[np.float32], table: npt.NDArray[np.bool_], sigma: float
 ) -> npt.NDArray[np.float32]:
-    """Shadows blurred on the table by `sigma` pixels and on things by less.
+    """Blur shadows, by `sigma` pixels on the table and by less on things.
 
     Args:
-        shade: float32 [H, W], the share of light that is left. table: bool [H, W].
+        shade: float32 [H, W], the fraction of light that remains. table: bool [H, W].
     """
     out = np.empty_like(shade)
     for mask, width in ((table, sigma), (~table, sigma * 0.35)):

@@ -1,4 +1,4 @@
-"""Cameras, tables, rooms and lamps, drawn."""
+"""Draws cameras, tables, rooms and lamps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draw_table(rng: Rng, across: float) -> Slab:
 
 
 def draw_room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ...]:
-    """Floor, walls and large things out of reach, behind what stands on the table."""
+    """Floor, walls and large objects out of reach, as background."""
     camera = view.pose[:3, 3]
     slabs = []
     on_floor = table.form != "plane"
@@ -72,7 +72,7 @@ def draw_room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ..
         turned = turn("z", rng.uniform(0, math.pi / 2))
         material = f"wall{rng.integers(WALLS)}"
         for k in range(4):
-            # A plane's normal is its z: turned inwards.
+            # A plane's normal is its z axis: turn it inwards.
             facing = turned @ turn("z", k * math.pi / 2)
             tilt = facing @ turn("y", -math.pi / 2)
             at = facing @ np.array([far, 0, 0])
@@ -101,7 +101,7 @@ def draw_room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ..
     return tuple(slabs)
 
 
-BACKDROPS = 0.7  # of the tables that end have a photographed room behind them, where there are some
+BACKDROPS = 0.7  # of bounded tables have a panorama as background, if there are any panoramas
 
 
 def draw_backdrop(rng: Rng, panoramas: int, table: Slab) -> Backdrop | None:
@@ -122,7 +122,7 @@ def draw_lamps(rng: Rng) -> tuple[tuple[Lamp, ...], Rgb, float]:
         at = rng.uniform(1.0, 2.2) * direction(azimuth, elevation)
         aim = np.array([*rng.normal(0, 0.1, 2), 0]) - at
         warm = rng.normal(0, 0.06)
-        # A spot's light falls off towards its edge and meets the table aslant: what is left is the share.
+        # Compensates for the oblique incidence on the table: with a spot's falloff, its share remains.
         colour = part / max(math.sin(elevation), 0.55) * np.array([1 + warm, 1, 1 - warm])
         toward = aim / np.linalg.norm(aim)
         shine = float(rng.uniform(0.1, 0.8))

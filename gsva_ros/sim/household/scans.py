@@ -1,4 +1,4 @@
-"""Meshes of other makers, from a folder: things beside those that the shelf makes itself."""
+"""Third-party meshes from a folder, in addition to the shelf's procedural things."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .meshes import Mesh
 from .shapes import KINDS, Part, Shape, upright
 
 SUFFIXES = (".obj", ".stl", ".ply", ".glb")
-LEAST = 4  # vertices that MuJoCo makes a mesh of
-SIZE = 256  # pixels of a texture
-#: What is longer than this was not measured in metres but in millimetres.
+LEAST = 4  # minimum number of vertices of a mesh in MuJoCo
+SIZE = 256  # side of a texture in pixels
+#: Meshes longer than this are taken to be in millimetres instead of metres.
 LONGEST = 2.0
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A mesh with a kind's name, or "", and a texture uint8 [SIZE, SIZE, 3] where it came with one."""
+    """A mesh with a kind's name or "", and its texture uint8 [SIZE, SIZE, 3], if it has one."""
 
     kind: str
     mesh: Mesh
     picture: npt.NDArray[np.uint8] | None
 
     def shape(self, picture: str) -> Shape:
-        """As a thing; picture: the name of the material with the scan's texture."""
+        """The scan as a thing; picture: the name of the material with its texture."""
         return Shape(
             self.kind,
             (Part(self.mesh, "body", picture if self.picture is not None else ""),),
@@ -41,9 +41,9 @@ class Scan:
 def load_scans(folder: Path) -> tuple[Scan, ...]:
     """The meshes `folder`/KIND/*.obj, .stl, .ply and .glb, in metres or millimetres; z up, in a .glb y up.
 
-    A folder whose name is no kind of the household world holds unnamed things. Where there are texture
-    coordinates, the PNG file of the mesh's own name, or the folder's only one, is the texture, else the one
-    that the mesh file names or holds.
+    Folders whose name is not a kind of the household world hold unnamed things. For a mesh with texture
+    coordinates, the texture is the PNG file with the mesh's name or the folder's only PNG file, else the
+    one that the mesh file refers to or contains.
 
     Raises:
         InputError: there is no mesh, or one cannot be read.
@@ -51,26 +51,26 @@ def load_scans(folder: Path) -> tuple[Scan, ...]:
     files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(
-            f"{folder}: no meshes; they are looked for as KIND/NAME.obj, .stl, .ply or .glb"
+            f"{folder}: no meshes found; expected files: KIND/NAME.obj, .stl, .ply or .glb"
         )
     return tuple(_scan(path) for path in files)
 
 
 def _scan(path: Path) -> Scan:
-    import trimesh  # a quarter of a second that only those who bring meshes pay
+    import trimesh  # here: it takes a quarter of a second, needed only with meshes
 
     try:
-        found = trimesh.load_mesh(path)  # several parts as one, their textures as one picture
+        found = trimesh.load_mesh(path)  # merges several parts into one mesh with one texture
         vertices, faces = np.array(found.vertices, float), np.array(found.faces, np.int32)
         uv = getattr(found.visual, "uv", None)
         picture = None if uv is None else _picture(path, found.visual.material)
     except InputError:
         raise
-    except Exception as error:  # each format's reader stumbles over a broken file in its own way
+    except Exception as error:  # each format's reader raises its own types for a broken file
         raise InputError(f"{path}: not a mesh that can be read: {one_line(error)}") from error
     if len(vertices) < LEAST or not len(faces):
         raise InputError(
-            f"{path}: no body: {len(vertices)} vertices (at least {LEAST}) and {len(faces)} faces"
+            f"{path}: not a solid: {len(vertices)} vertices (at least {LEAST}) and {len(faces)} faces"
         )
     if path.suffix.lower() == ".glb":
         vertices = vertices[:, [0, 2, 1]] * (1, -1, 1)  # glTF's y points up
@@ -78,7 +78,7 @@ def _scan(path: Path) -> Scan:
     unit = 0.001 if (high - low).max() > LONGEST else 1.0
     middle = np.array([*(low + high)[:2] / 2, low[2]])
     if uv is not None:
-        uv = np.array(uv, float) * (1, -1) + (0, 1)  # pictures begin at the top
+        uv = np.array(uv, float) * (1, -1) + (0, 1)  # images start at the top
     kind = path.parent.name
     mesh = Mesh((vertices - middle) * unit, faces, uv)
     return Scan(kind if kind in KINDS else "", mesh, picture)

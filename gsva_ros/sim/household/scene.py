@@ -1,4 +1,4 @@
-"""A household scene: what stands where, how it is painted, lit and seen."""
+"""A household scene: placed things, paint, light and camera."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Paint:
-    """How a part looks.
+    """The appearance of a part.
 
-    material: a finish of `paint.FINISHES`, or a picture of the shelf: "label3", "grain0", "metal1", or
-    "print2", which is laid over the colour. main: whether it bears the thing's colour name.
+    material: a finish of `paint.FINISHES`, or a texture of the shelf: "label3", "grain0", "metal1", or
+    "print2", which is laid over the colour. main: whether it has the thing's named colour.
     """
 
     rgba: Rgba
@@ -35,8 +35,8 @@ class Paint:
 class Placed:
     """A thing of the shelf in the scene.
 
-    number: its place on the shelf. position [3] of its origin and rotation [3, 3], in the world, metres.
-    support, inside: index in the scene's list of what it stands on or in, None for the table.
+    number: its index on the shelf. position [3] of its origin and rotation [3, 3], in the world, metres.
+    support, inside: index in the scene's list of the thing it stands on or in; None for the table.
     """
 
     number: int
@@ -56,13 +56,13 @@ class Placed:
 
 @dataclass(frozen=True)
 class View:
-    """A camera: fov (across the picture) and roll in radians, pose of its optical frame [4, 4]."""
+    """A camera: horizontal fov and roll in radians, pose [4, 4] of its optical frame."""
 
     fov: float
     pose: Array
 
     def focal(self, width: int) -> float:
-        """Pixels."""
+        """Focal length in pixels."""
         return width / 2 / math.tan(self.fov / 2)
 
 
@@ -78,7 +78,7 @@ class Lamp:
 
 @dataclass(frozen=True)
 class Slab:
-    """A piece of the room: a shape of MuJoCo, half sizes, position, yaw and pitch, material and colour."""
+    """A piece of the room: a MuJoCo shape, half sizes, position, rotation, material and colour."""
 
     form: str  # plane, box, cylinder
     size: tuple[float, float, float]
@@ -90,11 +90,11 @@ class Slab:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that the renderer needs. The table top is z = 0.
+    """A complete description for the renderer. The table top is z = 0.
 
-    shadow: "none", "hard", or "soft" with a blur of standard deviation `softness`, in pixels of a picture
-    320 wide. nooks: how much darker corners and hollows are. repeats: of pictures on table and walls, a
-    metre. mirror: how much the table reflects. backdrop: a panorama in place of the shelf's sky.
+    shadow: "none", "hard", or "soft" with a blur of standard deviation `softness`, in pixels of an image
+    320 wide. nooks: strength of ambient occlusion. repeats: of textures on table and walls, per metre.
+    mirror: how much the table reflects. backdrop: a panorama instead of the shelf's sky.
     """
 
     things: tuple[Placed, ...]
@@ -114,7 +114,7 @@ class Scene:
 
 
 def on_table(table: Slab, circles: Array) -> bool:
-    """Whether circles [n, 3] are on the table, or nearly."""
+    """Whether circles [n, 3] are on the table, at least nearly."""
     if table.form == "plane":
         return True
     local = np.abs(circles[:, :2] @ table.rotation[:2, :2])

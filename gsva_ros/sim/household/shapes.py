@@ -1,4 +1,4 @@
-"""What a thing is made of, as the kinds build it and the shelf compiles it."""
+"""The parts and poses of a thing: built by the kinds, compiled for a shelf."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ KINDS = (
     "mug", "bowl", "box", "ball", "can", "bottle", "plate", "cone", "glass", "jar", "vase", "pot",
     "pan", "bucket", "book", "teapot", "pitcher", "spoon", "screwdriver", "hammer", "wrench", "tape",
 )  # fmt: skip
-#: From corner to corner of the box around a usual thing of each kind, as built, metres.
+#: Diagonal of the bounding box of a usual thing of each kind, as built, metres.
 USUAL_SIZE = {
     "mug": 0.17, "bowl": 0.22, "box": 0.17, "ball": 0.13, "can": 0.15, "bottle": 0.23,
     "plate": 0.28, "cone": 0.20, "glass": 0.17, "jar": 0.17, "vase": 0.23, "pot": 0.31,
     "pan": 0.39, "bucket": 0.28, "book": 0.19, "teapot": 0.26, "pitcher": 0.25, "spoon": 0.19,
     "screwdriver": 0.19, "hammer": 0.25, "wrench": 0.19, "tape": 0.13,
 }  # fmt: skip
-#: What the camera can name of a thing, by the role of its parts.
+#: Nameable parts of a thing, by the role of its parts.
 NAMED_PARTS = {
     "handle": "handle",
     "lid": "lid",
@@ -32,7 +32,7 @@ NAMED_PARTS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A mesh and what it is to the thing; picture: the material of one that brings its own colours.
+    """A mesh and its role in the thing; picture: the material, if the mesh has a texture of its own.
 
     Roles: body, inside, handle, lid, stripe, second (the other half of a two-coloured thing), label
     (printed, covering), print (marks, between which the body shows), metal, wood, dark, pages, content.
@@ -44,13 +44,13 @@ class Part:
 
 
 def lathed(role: str, profile: Profile, segments: int = 24) -> Part:
-    """A part that is turned; see `meshes.lathe`."""
+    """A lathed part; see `meshes.lathe`."""
     return Part(lathe(profile, segments), role)
 
 
 @dataclass(frozen=True)
 class Room:
-    """A round place of a thing: on its top, or in it. Metres in the thing's pose; z of where one stands."""
+    """A round space on top of a thing or in it. Metres in the thing's pose; z: height of its floor."""
 
     z: float
     radius: float
@@ -59,7 +59,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Pose:
-    """One way to rest: a rotation [3, 3], and what can stand on the thing or in it then."""
+    """A resting pose: a rotation [3, 3], and the room on top of the thing and in it."""
 
     name: str
     rotation: Points
@@ -69,12 +69,12 @@ class Pose:
 
 @dataclass(frozen=True)
 class Shape:
-    """A thing's geometry. kind is "" where it has no name."""
+    """A thing's geometry. kind: "" if it has no name."""
 
     kind: str
     parts: Sequence[Part]
     poses: Sequence[Pose]
-    long: float = 0.0  # of a tool, its length along x: it can lean in a vessel
+    long: float = 0.0  # length along x of a tool, which can lean in a vessel
 
     def points(self) -> Points:
         """All vertices, float64 [n, 3]."""
@@ -82,12 +82,12 @@ class Shape:
 
     @property
     def scale(self) -> float:
-        """How large it is beside a usual thing of its kind; 1 where it has no kind."""
+        """Its size relative to a usual thing of its kind; 1 if it has no kind."""
         size = float(np.linalg.norm(np.ptp(self.points(), axis=0)))
         return size / USUAL_SIZE[self.kind] if self.kind else 1.0
 
     def stretched(self, wide: float, high: float) -> Shape:
-        """The shape with x and y times `wide` and z times `high`, and what goes with it."""
+        """The shape with x and y scaled by `wide` and z by `high`, with its poses."""
         matrix = np.diag([wide, wide, high])
 
         def room(old: Room | None, pose: Pose) -> Room | None:
@@ -111,7 +111,7 @@ def upright(top: Room | None = None, hollow: Room | None = None) -> Pose:
 
 
 def lying(tilt: float = 0.0) -> Pose:
-    """On its side along x; `tilt` (radians) brings a tapered side flat onto the table."""
+    """Lying on its side along x; `tilt` (radians) lays a tapered side flat on the table."""
     return Pose("lying", turn("y", np.pi / 2 + tilt))
 
 

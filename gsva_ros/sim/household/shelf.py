@@ -1,4 +1,4 @@
-"""What the scenes of a block of seeds draw from: a shelf of things, and pictures for rooms and prints."""
+"""A shelf: the things and textures that the scenes of a block of seeds draw from."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .scans import SIZE as SCAN
 from .scans import Scan
 from .shapes import KINDS, Pose, Shape
 
-BLOCK = 100  # seeds of one shelf
+BLOCK = 100  # seeds per shelf
 EXTRA, UNNAMED, SCANS = 14, 8, 60
-PACKED = 0.75  # where there are goods, of the things of their kinds
+PACKED = 0.75  # with goods: fraction of things of their kinds that are packaged goods
 GROUNDS, WALLS, LABELS, PRINTS, GRAINS, METALS = 7, 4, 9, 5, 3, 2
 SURFACE, PRINT, GRAIN, SKY = 256, 128, 64, 128  # pixels
-FACE = 256  # and of a side of the sky, where it may show a panorama
+FACE = 256  # the same for a face of the sky that may show a panorama
 Image = npt.NDArray[np.uint8]
 BLANK = np.full((SCAN, SCAN, 3), 255, np.uint8)
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """Shapes and pictures (uint8 [size, size, 3], of prints 4 with opacity) of one block.
+    """Shapes and textures (uint8 [size, size, 3], prints with opacity as 4th channel) of one block.
 
-    rests: of each shape in each of its poses, its footprint (circles [n, 3]: x, y, radius) and lowest z.
+    rests: for each shape and each of its poses, the footprint (circles [n, 3]: x, y, radius) and lowest z.
     """
 
     shapes: tuple[Shape, ...]
@@ -57,8 +57,9 @@ def draw_shelf(
 ) -> Shelf:
     """The shelf of a block of seeds.
 
-    shifted: of proportions and pictures that training never draws. scans: some of them are added.
-    panoramas: as `panoramas.load_panoramas` gives them. goods: PACKED of cans, boxes and such are in print.
+    shifted: use proportions and textures that training never draws. scans: some of them are added.
+    panoramas: from `panoramas.load_panoramas`. goods: a fraction PACKED of cans, boxes and the like are
+    printed all around.
     """
     rng = np.random.default_rng([block, 7_919, int(shifted)])
     kinds = [*KINDS, *KINDS, *(str(k) for k in rng.choice(KINDS, EXTRA)), *[""] * UNNAMED]
@@ -97,7 +98,7 @@ def _shape(kind: str, rng: np.random.Generator, shifted: bool, goods: bool) -> S
     build = GOODS[kind] if packed else BUILDERS[kind] if kind else unnamed
     shape = build(rng)
     scale = float(np.exp(rng.uniform(-0.35, 0.35)))
-    # Training's stretch stays within a seventh of what was built; the shifted world's is beyond it.
+    # In training, proportions change by at most a seventh; in the shifted world, always by more.
     ratio = (
         float(rng.uniform(0.24, 0.36) * rng.choice([-1, 1]))
         if shifted
@@ -105,7 +106,7 @@ def _shape(kind: str, rng: np.random.Generator, shifted: bool, goods: bool) -> S
     )
     if kind == "ball":
         ratio = 0.0
-    if shape.long:  # tools: a squeezed one stands no longer as it was tilted
+    if shape.long:  # tools: stretching would invalidate the tilt of their pose
         ratio = 0.0
     wide, high = scale * np.exp(-ratio / 2), scale * np.exp(ratio / 2)
     return shape.stretched(float(wide), float(high))
@@ -117,7 +118,7 @@ def _rest(shape: Shape, pose: Pose) -> tuple[Points, float]:
 
 
 def footprint(points: Points) -> Points:
-    """Circles [n, 3] that cover what points [m, 3] cover of the ground, along their longer side."""
+    """Circles [n, 3] along the longer side that cover the ground area of points [m, 3]."""
     low, high = points[:, :2].min(0), points[:, :2].max(0)
     middle, half = (low + high) / 2, (high - low) / 2
     long = int(half[1] > half[0])

@@ -1,6 +1,6 @@
-"""Pictures made by code: table tops, walls, prints on things, and the grain of their surfaces.
+"""Procedural textures: table tops, walls, prints on things, and the grain of their surfaces.
 
-All are uint8 [size, size, 3].
+All are uint8 [size, size, 3], except `print_`, which has a 4th channel, opacity.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Rgb = npt.NDArray[np.float64]
 def _noise(
     rng: Rng, size: int, cells: tuple[int, int], octaves: int = 4
 ) -> npt.NDArray[np.float32]:
-    """Noise of several scales, float32 [size, size] in 0..1, repeating at its edges nearly enough."""
+    """Noise at several scales, float32 [size, size] in 0..1; tiles almost seamlessly."""
     total = np.zeros((size, size), np.float32)
     for k in range(octaves):
         shape = (min(cells[0] << k, size), min(cells[1] << k, size))
@@ -34,13 +34,13 @@ def _noise(
 
 
 def _mix(amount: npt.NDArray[np.floating], one: Rgb, two: Rgb) -> Image:
-    """From colour one (0) to colour two (1)."""
+    """Interpolate from colour one (0) to colour two (1)."""
     a = np.clip(amount, 0, 1)[..., None]
     return (255 * np.clip(one * (1 - a) + two * a, 0, 1)).astype(np.uint8)
 
 
 def _pair(rng: Rng, base: Rgb, contrast: float) -> tuple[Rgb, Rgb]:
-    """The base colour and one beside it."""
+    """The base colour and a similar one."""
     other = base * (1 + rng.choice([-1, 1]) * contrast) + rng.uniform(-0.3, 0.3, 3) * contrast * 0.3
     return base, np.clip(other, 0.02, 1.0)
 
@@ -136,7 +136,7 @@ def chips(rng: Rng, size: int, base: Rgb) -> Image:
 
 
 def papers(rng: Rng, size: int, base: Rgb) -> Image:
-    """Sheets lying about, with writing and coloured fields."""
+    """Scattered sheets of paper with writing and coloured fields."""
     image = flat(rng, size, base)
     for _ in range(int(rng.integers(3, 12))):
         w, h = rng.uniform(0.12, 0.5, 2) * size
@@ -185,7 +185,7 @@ def shapes(rng: Rng, size: int, base: Rgb) -> Image:
 
 
 def blur_scene(rng: Rng, size: int, base: Rgb) -> Image:
-    """What a room looks like out of focus: soft fields of light and dark."""
+    """A room out of focus: soft light and dark areas."""
     image = shapes(rng, size, base)
     for _ in range(6):
         a, b = rng.integers(0, size, (2, 2))
@@ -225,7 +225,7 @@ def rings(rng: Rng, size: int, base: Rgb) -> Image:
 
 
 Family = Callable[[Rng, int, Rgb], Image]
-#: What training's tables, floors and walls are made of, and what only the shifted world's are.
+#: Textures of training's tables, floors and walls, and those that only the shifted world has.
 TRAINED: tuple[Family, ...] = (
     flat, flat, cloud, wood, wood, planks, tiles, checker, stripes, cloth, cloth, dots, marble, chips,
     papers, gradient, shapes, blur_scene,
@@ -234,7 +234,7 @@ HELD: tuple[Family, ...] = (bricks, chevrons, rings)
 
 
 def base_colour(rng: Rng, ground: bool) -> Rgb:
-    """A colour for a table or a wall: white, grey, dark, wooden, or of a cloth."""
+    """A colour for a table or a wall: white, grey, dark, wood, or cloth."""
     draw = rng.random()
     if draw < 0.30:
         return np.clip(rng.uniform(0.8, 1.0) + rng.uniform(-0.03, 0.03, 3), 0, 1)
@@ -251,7 +251,7 @@ def base_colour(rng: Rng, ground: bool) -> Rgb:
 
 
 def surface(rng: Rng, size: int, shifted: bool, ground: bool) -> Image:
-    """A table top, a floor or a wall."""
+    """The texture of a table top, a floor or a wall."""
     family = pick(HELD if shifted else TRAINED, rng)
     return family(rng, size, base_colour(rng, ground))
 
@@ -260,7 +260,7 @@ _LETTERS = np.array(list("ABCDEFGHIKLMNOPRSTUVWXYZabcdefghiklmnoprstuvz012345678
 
 
 def label(rng: Rng, size: int, shifted: bool) -> Image:
-    """A print: a ground with words, fields, bars, lines of small type."""
+    """A label: a background with words, fields, bars and lines of small type."""
     white = rng.random() < 0.45
     ground = rng.uniform(205, 255, 3) if white else rng.uniform(0, 255, 3)
     image = np.empty((size, size, 3), np.uint8)
@@ -318,7 +318,7 @@ def label(rng: Rng, size: int, shifted: bool) -> Image:
 
 
 def brand(rng: Rng, size: int) -> Image:
-    """What goods are wrapped in: bands, a name on a field, a picture of round things, small type."""
+    """The packaging of goods: bands, a name on a field, a picture of round things, small type."""
     image = np.empty((size, size, 3), np.uint8)
     image[:] = rng.uniform(200, 255, 3) if rng.random() < 0.4 else rng.uniform(0, 255, 3)
     for _ in range(int(rng.integers(0, 4))):  # bands around
@@ -358,7 +358,7 @@ def brand(rng: Rng, size: int) -> Image:
 
 
 def print_(rng: Rng, size: int) -> Image:
-    """Marks all over a thing, uint8 [size, size, 4]: what is between them is not opaque."""
+    """Marks all over a thing, uint8 [size, size, 4], transparent between them."""
     marks = np.zeros((size, size), np.uint8)
     image = np.empty((size, size, 3), np.uint8)
     image[:] = colour = rng.uniform(0, 255, 3)
@@ -389,7 +389,7 @@ def print_(rng: Rng, size: int) -> Image:
 
 
 def metal(rng: Rng, size: int) -> Image:
-    """What a polished surface mirrors of a room: light above, dark below, a few windows."""
+    """The reflection of a room in a polished surface: light above, dark below, a few windows."""
     height = np.linspace(0, 1, size)[:, None]
     turn = (height - rng.uniform(0.35, 0.65)) * rng.uniform(-14, 14)
     level = 0.55 + 0.35 * np.tanh(turn) + 0.25 * (_noise(rng, size, (3, 3), 2) - 0.5)
@@ -402,7 +402,7 @@ def metal(rng: Rng, size: int) -> Image:
 
 
 def grain(rng: Rng, size: int) -> Image:
-    """Lightness of a thing's surface, near white, which its colour is multiplied with."""
+    """Lightness of a thing's surface, near white; its colour is multiplied by it."""
     style = int(rng.integers(5))
     if style == 0:
         a = _noise(rng, size, (2, 20), 4)

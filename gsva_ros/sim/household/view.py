@@ -1,6 +1,6 @@
-"""What is true of the things in a picture, and what people would disagree about.
+"""What is true of the things in an image, and where people would disagree.
 
-Answers are True, False, or None where nobody should be asked.
+Answers are True, False, or None for unclear cases, which should not be asked about.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from ...phrasing.words import plural
 from ..expressions import SeenObject, leads
 from .names import PARTS
 
-#: Metres between two things' places: next to each other up to the first, clearly not from the second.
+#: Metres between two things: next to each other up to the first, clearly not from the second on.
 NEAR, FAR = 0.16, 0.32
-#: One thing is larger than another of its kind from this ratio of their scales on.
+#: Minimum ratio of scales for one thing to be larger than another of its kind.
 LARGER = 1.3
-#: Between two things: the part of their line where a thing surely is, and how far beside it, as a share
-#: of its length; and where it surely is not.
+#: Between two things: the range along the line that connects them and the distance from it, as fractions
+#: of its length, within which a thing clearly is between them; and those beyond which it clearly is not.
 ALONG, BESIDE = (0.2, 0.8), 0.25
 OUTSIDE, ASIDE = (-0.1, 1.1), 0.6
-#: Things closer than this, in metres and as a share of the width, hold nothing between them.
+#: Nothing counts as between things that are closer than this, in metres or as a fraction of the width.
 ROOM, ROOM_SEEN = 0.15, 0.15
-#: Relations that are read from what stands on or in what.
+#: Relations that follow from what stands on or in what.
 STACKED = ("on", "in", "under")
 
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun phrase; "" for what it does not say.
+    """A noun phrase; "" for what it does not mention.
 
     Attributes:
         kind: "": any thing, called `generic`.
-        colour: its colour. other_than: a colour that it has not.
-        part: of PARTS, which it shows, or does not where not `shown`.
+        colour: its colour. other_than: a colour that it does not have.
+        part: a part of PARTS that it shows or, if not `shown`, does not show.
     """
 
     kind: str = ""
@@ -46,7 +46,7 @@ class Noun:
     generic: str = "object"
 
     def fits(self, thing: SeenObject) -> bool | None:
-        """Whether it names the thing."""
+        """Whether it applies to the thing."""
         if self.kind and thing.kind != self.kind:
             return False
         if self.part and (self.part in thing.parts) != self.shown:
@@ -58,7 +58,7 @@ class Noun:
         return self.colour in ("", thing.colour) and thing.colour != self.other_than
 
     def words(self, several: bool = False) -> str:
-        """As written behind a determiner."""
+        """Its text after a determiner."""
         noun = self.kind or self.generic
         text = f"{self.colour} {plural(noun) if several else noun}".strip()
         if self.part:
@@ -71,7 +71,7 @@ class Noun:
 def matching(
     things: Sequence[SeenObject], holds: Callable[[SeenObject], bool | None]
 ) -> list[SeenObject] | None:
-    """The things of which it holds; None where it may hold of another."""
+    """The things for which `holds` is true; None if it is unclear for any thing."""
     answers = [holds(thing) for thing in things]
     if None in answers:
         return None
@@ -79,14 +79,14 @@ def matching(
 
 
 class View:
-    """The things of one picture, of a width in pixels."""
+    """The things in one image; width: in pixels."""
 
     def __init__(self, things: Sequence[SeenObject], width: int) -> None:
         self.things, self.width = list(things), width
         self._by_id = {thing.id: thing for thing in things}
 
     def fitting(self, noun: Noun) -> list[SeenObject] | None:
-        """The things that a noun names; None where it may name another."""
+        """The things that a noun applies to; None if that is unclear for any thing."""
         return matching(self.things, noun.fits)
 
     def holds(self, thing: SeenObject, anchor: SeenObject, relation: str) -> bool | None:
@@ -103,7 +103,7 @@ class View:
         return leads(thing, anchor, relation, self.width)
 
     def between(self, thing: SeenObject, one: SeenObject, other: SeenObject) -> bool | None:
-        """Whether a thing is between two others, on the ground and in the picture alike."""
+        """Whether a thing is between two others, both on the ground and in the image."""
         pairs = ((thing, one), (thing, other), (one, other))
         if any(self._stacked(*pair) for pair in pairs):
             return None
@@ -115,7 +115,7 @@ class View:
         holder = thing.inside if relation == "in" else 0 if thing.inside else thing.support
         if holder == anchor.id:
             return True
-        # In it, on what is in it, or on it where "in" is asked: some would say so.
+        # In it, on something in it, or on it when asked for "in": some people would say so.
         return None if self._above(thing, anchor) else False
 
     def _stacked(self, one: SeenObject, other: SeenObject) -> bool:

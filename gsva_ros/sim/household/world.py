@@ -1,4 +1,4 @@
-"""A seed's scene: drawn, checked for fairness, rendered, and told as what the camera sees."""
+"""A seed's scene: drawn, checked for visibility, rendered, and described as the camera sees it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from .scene import Placed, Scene
 from .shapes import NAMED_PARTS
 from .shelf import BLOCK, draw_shelf
 
-#: A thing shows at least this share of the picture, and of its own outline; at most so much of the picture.
+#: A thing covers at least the first fraction of the image, at most the last, and at least LEAST_OWN of its
+#: own outline is visible.
 LEAST, LEAST_OWN, MOST = 0.0012, 0.38, 0.6
 REDRAWS = 60
-#: From this share of a thing's pixels its colour has its name; from this, a second half makes it of two.
+#: Minimum fraction of a thing's pixels for its colour name; from the second on, another colour prevents it.
 NAMED_FROM, SECOND_FROM = 0.52, 0.2
-FAINT = 9  # grey levels of difference, without which nobody sees a thing
-PART_FROM = 0.015  # and of a part, to be named as seen
+FAINT = 9  # grey levels of difference below which a thing is invisible
+PART_FROM = 0.015  # minimum fraction of a thing's pixels for a part to be named
 
 Array = npt.NDArray[np.uint8]
 
 
 class World:
-    """Renders seeds in any order, fastest block by block. Not thread-safe; one a process."""
+    """Renders seeds in any order, fastest block by block. Not thread-safe; create one per process."""
 
     def __init__(
         self,
@@ -61,10 +62,10 @@ class World:
         return self._stage
 
     def scene(self, seed: int) -> tuple[Array, Array, list[SeenObject], Scene]:
-        """RGB [H, W, 3] and instances [H, W] (uint8), the things seen, and the scene that was drawn.
+        """RGB [H, W, 3] and instances [H, W] (both uint8), the visible things, and the drawn scene.
 
         Raises:
-            InputError: no draw showed its things.
+            InputError: things were hidden in every draw.
         """
         stage = self.stage(seed)
         for attempt in range(REDRAWS):
@@ -91,7 +92,7 @@ class World:
         )
 
     def _hidden(self, scene: Scene, labels: Labels) -> set[int]:
-        """Things that show too little or too much for anyone to judge them fairly."""
+        """Indices of things of which too little or too much is visible to judge them fairly."""
         pixels = np.bincount(labels.thing[labels.thing >= 0], minlength=len(scene.things))
         area = self.width * self.height
         found = set()
@@ -102,7 +103,7 @@ class World:
         return found
 
     def _shows(self, scene: Scene, thing: Placed, pixels: int) -> bool:
-        """Whether pixels are enough of those that the thing would show alone in an endless picture."""
+        """Whether enough pixels are visible, compared to the thing alone in an unbounded image."""
         parts = []
         view, focal = scene.view.pose, scene.view.focal(self.width)
         for part in thing.shape.parts:
@@ -120,14 +121,14 @@ class World:
         hulls = [cv2.convexHull(part) for part in flat]
         if pixels >= LEAST_OWN * _covered(hulls, size):
             return True
-        # The hull of a ring or a fork is more than what it covers: look at each triangle.
+        # The convex hull of a ring or a fork is larger than the thing: count triangles instead.
         pairs = zip(flat, thing.shape.parts, strict=True)
         triangles = np.concatenate([points[part.mesh.faces] for points, part in pairs])
         return pixels >= LEAST_OWN * _covered(triangles, size)
 
 
 def _covered(polygons: Sequence[npt.NDArray[np.int32]], size: npt.NDArray[np.int64]) -> int:
-    """Pixels of a picture of a size (width, height) that convex polygons [n, 2] cover together."""
+    """Number of pixels of an image of a size (width, height) that convex polygons [n, 2] cover."""
     canvas = np.zeros((size[1], size[0]), np.uint8)
     for polygon in polygons:
         cv2.fillConvexPoly(canvas, polygon, 1)
@@ -135,7 +136,7 @@ def _covered(polygons: Sequence[npt.NDArray[np.int32]], size: npt.NDArray[np.int
 
 
 def _faint(rgb: Array, mask: npt.NDArray[np.bool_], box: tuple[int, int, int, int]) -> bool:
-    """Whether a thing can hardly be told from what is around it, as black on black in the dark."""
+    """Whether a thing can hardly be told from its surroundings, like black on black in the dark."""
     x0, y0, x1, y1 = box
     near = np.s_[max(y0 - 4, 0) : y1 + 4, max(x0 - 4, 0) : x1 + 4]
     inside = mask[near].astype(np.uint8)
@@ -146,7 +147,7 @@ def _faint(rgb: Array, mask: npt.NDArray[np.bool_], box: tuple[int, int, int, in
 
 
 def _without(scene: Scene, hidden: set[int]) -> Scene:
-    """The scene without some things and what stands on or in them."""
+    """The scene without some things and everything on or in them."""
     gone = set(hidden)
     for index, thing in enumerate(scene.things):
         if thing.support in gone or thing.inside in gone:
@@ -206,7 +207,7 @@ def seen_objects(scene: Scene, labels: Labels) -> list[SeenObject]:
 
 
 def _colour(thing: Placed, shares: npt.NDArray[np.float64]) -> str:
-    """The thing's colour's name where it covers most of what is seen, "" where not."""
+    """The name of the thing's colour if it covers most of the visible part, else ""."""
     main = sum(s for s, paint in zip(shares, thing.paints, strict=True) if paint.main)
     second = sum(
         s for s, part in zip(shares, thing.shape.parts, strict=True) if part.role == "second"
@@ -214,13 +215,13 @@ def _colour(thing: Placed, shares: npt.NDArray[np.float64]) -> str:
     return thing.colour if main >= NAMED_FROM and second < SECOND_FROM else ""
 
 
-CLASSIC = 0.2  # of training's scenes are of the older world
+CLASSIC = 0.2  # fraction of training scenes from the older world
 
 
 def training_mixture(
     width: int, height: int, scans: Sequence[Scan] = (), panoramas: Sequence[Array] = ()
 ) -> Callable[[int], tuple[Array, Array, list[SeenObject]]]:
-    """Shows training's mixture of this world (see there) and the older one, by seed."""
+    """Renders training's mixture of this world (see `World`) and the older one, by seed."""
     world = World(width, height, scans=scans, panoramas=panoramas)
     classic = Classic(width, height)
 
