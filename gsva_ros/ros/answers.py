@@ -1,4 +1,4 @@
-"""Results of the worker as messages."""
+"""Converts the worker's results to ROS messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gsva_ros.stamps import SECOND, fill
 from gsva_ros.tracking import Region
 
 KINDS = {Kind.MODEL: Rejection.MODEL, Kind.EMPTY_MASK: Rejection.EMPTY_MASK}
-#: A stamp that is further from the node's clock than this is of another clock, nanoseconds.
+#: Nanoseconds; a stamp further than this from the node's clock was taken from another clock.
 COMPARABLE = 24 * 3600 * SECOND
 
 
@@ -32,7 +32,7 @@ def segmentation(
 
     Args:
         now: the node's clock in nanoseconds.
-        split_instances: one InstanceMask for each connected part of an expression's mask.
+        split_instances: one InstanceMask per connected component of an expression's mask.
     """
     msg = Segmentation()
     msg.instruction_id = result.request.id
@@ -57,7 +57,7 @@ def segmentation(
 
 
 def provenance_of(engine: Segmenter[Any], threshold: float) -> Provenance:
-    """Describe the engine and the threshold in use: enough to repeat an answer."""
+    """Describe the engine and the threshold in use: enough to reproduce an answer."""
     return Provenance(
         model=engine.name,
         weights_hash=engine.weights_hash,
@@ -70,7 +70,7 @@ def provenance_of(engine: Segmenter[Any], threshold: float) -> Provenance:
 
 
 def outcome_name(outcome: int) -> str:
-    """The name of an Outcome message's `outcome`; "UNKNOWN" of a number that is none."""
+    """The name of an Outcome message's `outcome`; "UNKNOWN" for an undefined value."""
     return next((each.name for each in Outcome if each == outcome), Outcome.UNKNOWN.name)
 
 
@@ -102,7 +102,7 @@ def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejectio
 
 
 def _parts(decision: Decision, split_instances: bool) -> list[Part]:
-    """The mask's instances where none is followed."""
+    """A mask's instances, for a decision without tracked parts."""
     assert decision.box is not None
     assert decision.crop is not None
     masks = split(decision.crop) if split_instances else (decision.crop,)

@@ -1,7 +1,7 @@
-"""The launch file's arguments, without launch: names, descriptions, and the parameters that they set.
+"""The launch file's arguments: names, descriptions, and the parameters they set. Does not import launch.
 
-An argument counts where it was given. Otherwise the parameter file does, and otherwise the node's own
-default: so no argument that sets a parameter has a default of its own.
+An argument overrides the parameter file, which overrides the node's default. An argument that sets a
+parameter therefore has no default of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class ArgumentError(ValueError):
-    """A launch argument of the wrong type; names the argument."""
+    """A launch argument has the wrong type; the message names the argument."""
 
 
 def _truth(text: str) -> bool:
@@ -24,7 +24,7 @@ def _truth(text: str) -> bool:
     raise ValueError
 
 
-#: argument -> parameter, type by which its text is read, type in words, description
+#: argument -> parameter, parser of its text, type in words, description
 PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
     "model": ("model", str, "a text", "bundled model name, or a converted directory"),
     "device": ("device", str, "a text", "auto, cpu, cuda or cuda:N"),
@@ -89,10 +89,10 @@ OTHERS: dict[str, tuple[str, str]] = {
 
 
 def overrides(given: Mapping[str, str]) -> dict[str, Any]:
-    """The parameters that launch arguments set; an empty text was not given.
+    """The parameters set by launch arguments; an empty text counts as not given.
 
     Raises:
-        ArgumentError: a text that is not of the argument's type.
+        ArgumentError: a text cannot be parsed as the argument's type.
     """
     found = {}
     for name, (parameter, read, kind, _) in PARAMETERS.items():
@@ -107,7 +107,7 @@ def overrides(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def is_true(name: str, text: str) -> bool:
-    """A launch argument that is true or false; ArgumentError where it is neither."""
+    """Parse a boolean launch argument; ArgumentError if it is neither true nor false."""
     try:
         return _truth(text)
     except ValueError:

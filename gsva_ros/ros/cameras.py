@@ -1,4 +1,4 @@
-"""The cameras that the node looks through: topics, frames, the depth beside them, and their silence."""
+"""The node's cameras: image topics, frames, depth images, and why frames are missing."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from .parameters import ParameterError
 
 
 class Cameras:
-    """Subscriptions to pictures, and to depth where a camera has it.
+    """Subscriptions to images, and to depth for cameras that have it.
 
     Args:
-        offer: given each frame of a camera, by any thread.
-        warn: told the kind of a problem and what it is.
-        dispose: given what destroys a subscription.
+        offer: called with each camera frame, from any thread.
+        warn: called with a problem's kind and description.
+        dispose: called with functions that destroy subscriptions.
 
     Attributes:
-        topics: the cameras' image topics, full names, as frames have them.
-        depth: depth images by image topic, while subscribed.
+        topics: the cameras' image topics, fully qualified, as in `CameraFrame.topic`.
+        depth: depth buffers by image topic, while subscribed.
     """
 
     def __init__(
@@ -49,40 +49,40 @@ class Cameras:
         self._node, self._offer, self._warn, self._dispose = node, offer, warn, dispose
         self.topics: list[str] = []
         self.depth: dict[str, DepthBuffer] = {}
-        self._depth_topics: list[str] = []  # beside `topics`; "": none
+        self._depth_topics: list[str] = []  # parallel to `topics`; "": none
         self._pictures: list[Any] = []
         self._beside: list[Any] = []  # subscriptions to depth and camera_info
 
     @property
     def subscribed(self) -> bool:
-        """Whether frames come: between `subscribe` and `unsubscribe`."""
+        """Whether image subscriptions exist: between `subscribe` and `unsubscribe`."""
         return bool(self._pictures)
 
     def find(self) -> None:
-        """Take the topics from the node's parameters.
+        """Read the topics from the node's parameters.
 
         Raises:
-            ParameterError: one that is no topic name, a camera twice, or depth of no camera.
+            ParameterError: an invalid topic name, a duplicate camera, or more depth topics than cameras.
         """
         suffix = "/compressed" if self._compressed else ""
         topics = [self._resolved("image_topics", t) for t in self._value("image_topics")]
-        # Compressed pictures are beside the others, also where these are called something else.
+        # The compressed topic is next to the raw one, wherever that is remapped to.
         topics = [self._resolved("image_topics", t + suffix) for t in topics]
         if len(set(topics)) < len(topics):
             named = ", ".join(topics)
             raise ParameterError(
-                f"parameter image_topics: a camera twice ({named}); name each once"
+                f"parameter image_topics: duplicate camera ({named}); name each once"
             )
         depth = [t and self._resolved("depth_topics", t) for t in self._value("depth_topics")]
         if len(depth) > len(topics):
             raise ParameterError(
-                f"parameter depth_topics: {len(depth)} names for {len(topics)} in image_topics; give one "
-                "for each camera, '' where it has no depth"
+                f"parameter depth_topics: {len(depth)} topics for {len(topics)} image_topics; give one "
+                "per camera, '' for a camera without depth"
             )
         self.topics, self._depth_topics = topics, depth
 
     def subscribe(self) -> None:
-        """Have frames come."""
+        """Create the subscriptions."""
         kind = CompressedImage if self._compressed else Image
         for number, topic in enumerate(self.topics):
             self._pictures.append(
@@ -91,7 +91,7 @@ class Cameras:
                     topic,
                     partial(self._on_image, topic=topic),
                     qos.IMAGE[self._value("image_reliability")],
-                    # Each has its own group: a burst of instructions must not hold frames up.
+                    # A callback group per camera: a burst of instructions must not delay frames.
                     callback_group=MutuallyExclusiveCallbackGroup(),
                     event_callbacks=SubscriptionEventCallbacks(
                         incompatible_qos=partial(self._on_incompatible, topic=topic)
@@ -102,7 +102,7 @@ class Cameras:
                 self._subscribe_to_depth(topic, self._depth_topics[number])
 
     def unsubscribe(self) -> None:
-        """Have no more come; callbacks under way find nobody who wants them."""
+        """Destroy the subscriptions; what callbacks still running deliver is discarded."""
         subscriptions = [*self._pictures, *self._beside]
         self._pictures.clear()
         self._beside.clear()
@@ -110,18 +110,18 @@ class Cameras:
         self._dispose(*(partial(self._node.destroy_subscription, s) for s in subscriptions))
 
     def named(self, name: str) -> tuple[str, str]:
-        """The image topic that a client means, as frames have it, and what is wrong ("": nothing)."""
+        """The image topic that a client's name refers to, and what is wrong with it ("": nothing)."""
         if not name:
             return "", ""
         resolved = ""
-        with suppress(Exception):  # rcl's error has no public name; no topic can be called so
+        with suppress(Exception):  # rcl's error has no public name; no camera has an invalid name
             resolved = self._node.resolve_topic_name(name)
         if topic := camera_named(resolved, self.topics):
             return topic, ""
         return name, f"no camera {short(name)}; image_topics: {', '.join(self.topics)}"
 
     def frame(self, msg: Any, topic: str) -> CameraFrame:
-        """A picture's message, to be decoded when it is needed."""
+        """Wrap an image message, to be decoded on demand."""
         stamp = nanoseconds(msg.header.stamp)
 
         def keep() -> None:
@@ -137,13 +137,13 @@ class Cameras:
         return CameraFrame(msg.header, stamp, topic, decode, keep=keep)
 
     def silence(self, topic: str, seconds: float) -> str:
-        """Why an instruction may have waited so long for a frame of a camera."""
+        """Explain why an instruction has waited `seconds` for a frame from a camera."""
         publishers = self._node.count_publishers(topic)
-        message = f"{topic}: an instruction waits {seconds:.0f} s for a frame to be answered on"
+        message = f"{topic}: an instruction has waited {seconds:.0f} s for a frame"
         if publishers:
             return (
-                f"{message}; the topic has {publishers} publisher(s): they send nothing, or nothing new "
-                "enough (not_before, max_frame_age, max_frame_lead)"
+                f"{message}; the topic has {publishers} publisher(s), but no frame arrives, or none is "
+                "recent enough (not_before, max_frame_age, max_frame_lead)"
             )
         kind = "CompressedImage" if topic.endswith("/compressed") else "Image"
         others = [
@@ -152,7 +152,7 @@ class Cameras:
             if f"sensor_msgs/msg/{kind}" in kinds and self._node.count_publishers(name)
         ]
         return (
-            f"{message}; nobody publishes it; topics with pictures: {', '.join(others) or 'none'}"
+            f"{message}; it has no publisher; published image topics: {', '.join(others) or 'none'}"
         )
 
     # How
@@ -170,7 +170,7 @@ class Cameras:
         except Exception as error:  # rcl's errors share no base class
             message = " ".join(str(error).split())
             raise ParameterError(
-                f"parameter {parameter}: {topic!r} is no topic name: {message}"
+                f"parameter {parameter}: {topic!r} is not a valid topic name: {message}"
             ) from error
 
     def _subscribe_to_depth(self, image: str, depth: str) -> None:
@@ -196,7 +196,7 @@ class Cameras:
     def _on_incompatible(self, event: Any, topic: str) -> None:
         self._warn(
             f"quality of service {topic}",
-            f"{topic}: a publisher's quality of service does not match, so its frames do not arrive "
+            f"{topic}: a publisher's QoS is incompatible, so its frames do not arrive "
             f"({qos_policy_name_from_kind(event.last_policy_kind)}): set image_reliability to "
-            "best_effort, or let it publish reliably",
+            "best_effort, or make the publisher reliable",
         )

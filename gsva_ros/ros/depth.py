@@ -1,4 +1,4 @@
-"""Depth images beside a camera, and what masks are in space with them."""
+"""A camera's depth images, and the 3D instances computed from masks and depth."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gsva_ros.stamps import SECOND, nanoseconds
 
 from .frames import Transform
 
-#: Depth images kept to choose from; at 30 Hz one second.
+#: Recent depth images kept to choose from: one second at 30 Hz.
 KEPT = 30
-#: Vain waits in a row, without anything from the depth camera meanwhile, after which it is not waited for.
+#: Timed-out waits in a row, with nothing received from the depth camera, after which waiting stops.
 PATIENCE = 3
-#: Pictures whose depth is kept until their answers are out: the last ones picked.
+#: Frames whose depth is kept until their answers are published: the most recently held ones.
 HELD = 8
 _TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 _FIELDS = [
@@ -32,21 +32,21 @@ _FIELDS = [
 
 
 class DepthBuffer:
-    """Depth images and camera_info of one camera; filled and read by any thread.
+    """Depth images and camera_info of one camera; thread-safe.
 
-    The last second is kept to choose from, and beyond it what `hold` chose for a picture that the model
-    looks at, however long its answer takes.
+    Keeps the last `KEPT` depth images to choose from, and in addition the one that `hold` chose for each
+    frame being answered, however long the answer takes.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._images: deque[Image] = deque(maxlen=KEPT)
-        self._held: dict[int, Image | None] = {}  # by the picture's stamp, the last picked last
+        self._held: dict[int, Image | None] = {}  # by the frame's stamp, most recently held last
         self._info: CameraInfo | None = None
-        self._vain = 0  # waits since the last message
+        self._vain = 0  # timed-out waits since the last message
 
     def add_depth(self, msg: Image) -> None:
-        """Keep a depth image, also for the held pictures that it is nearer to than what they have."""
+        """Keep a depth image, also for held frames whose current match is further away in time."""
         stamp = nanoseconds(msg.header.stamp)
         with self._changed:
             self._images.append(msg)
@@ -57,7 +57,7 @@ class DepthBuffer:
             self._changed.notify_all()
 
     def hold(self, stamp: int) -> None:
-        """Keep the depth nearest to a picture stamped `stamp` nanoseconds: an answer on it is under way."""
+        """Keep the depth nearest to a frame stamped `stamp` nanoseconds, which is being answered."""
         with self._changed:
             self._held.pop(stamp, None)
             self._held[stamp] = self._nearest(stamp)
@@ -67,7 +67,7 @@ class DepthBuffer:
     def add_info(self, msg: CameraInfo) -> None:
         """Keep the newest camera_info."""
         with self._changed:
-            # What was lacking; later ones come from a camera without depth as well.
+            # Only the first one resets the count: a camera that sends no depth sends camera_info, too.
             if self._info is None:
                 self._vain = 0
             self._info = msg
@@ -76,14 +76,14 @@ class DepthBuffer:
     def beside(
         self, stamp: int, tolerance: float, wait: float
     ) -> tuple[Image, CameraInfo, float] | None:
-        """Depth image, camera_info and offset in seconds for a picture: held, or of the last second.
+        """Depth image (held or recent), camera_info and offset in seconds for a frame.
 
         Args:
-            tolerance: the largest offset taken, seconds. wait: seconds to wait for one that is on its way;
-                a camera that has let several wait in vain is awaited again once it has sent something.
+            tolerance: the largest accepted offset, seconds. wait: seconds to wait for a late depth image;
+                after `PATIENCE` timeouts in a row there is no wait until the camera sends something.
 
         Returns:
-            None where there is none in time, or no camera_info.
+            None if no depth image arrives in time, or there is no camera_info.
         """
 
         def best() -> Image | None:
@@ -104,7 +104,7 @@ class DepthBuffer:
         return image, info, (_stamp(image) - stamp) / SECOND
 
     def _nearest(self, stamp: int) -> Image | None:
-        """Of the last second, the nearest to a picture."""
+        """The recent depth image nearest to a frame in time."""
         return min(self._images, key=lambda m: abs(_stamp(m) - stamp), default=None)
 
 
@@ -113,7 +113,7 @@ def _stamp(msg: Image) -> int:
 
 
 def is_distorted(info: CameraInfo, topic: str) -> bool:
-    """Whether the lens bends a topic's pictures: points by its intrinsics lie beside their things then."""
+    """Whether a topic's images have lens distortion, which displaces points computed from intrinsics."""
     return not _rectified(topic) and bool(np.any(info.d))
 
 
@@ -122,29 +122,29 @@ def _rectified(topic: str) -> bool:
 
 
 def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.ndarray:
-    """Intrinsics [3, 3] of a picture, which is binned and cut out as the camera_info says.
+    """Intrinsics [3, 3] of an image, adjusted to the binning and region of interest in camera_info.
 
-    They are K, or P's where the topic (`image_rect`) says that the picture is rectified.
+    They are K, or those in P if the topic's name (`image_rect`) says that the image is rectified.
 
     Args:
-        width, height: the picture's. topic: its topic.
+        width, height: the image's. topic: its topic.
 
     Raises:
-        MessageError: the camera is not calibrated, or the camera_info is of a picture of another size.
+        MessageError: the camera is not calibrated, or camera_info describes an image of another size.
     """
     rectified = _rectified(topic)
     k = np.array(info.p).reshape(3, 4)[:, :3] if rectified else np.array(info.k).reshape(3, 3)
     if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
-        raise MessageError(topic, "its camera_info holds no focal lengths: calibrate the camera")
+        raise MessageError(topic, "camera_info contains no focal lengths: calibrate the camera")
     roi, binning = info.roi, np.maximum((info.binning_x, info.binning_y), 1)
     whole = np.array([roi.width or info.width, roi.height or info.height])
     size = whole // binning
-    # Halves are rounded up by some and down by others.
+    # Drivers differ in how they round odd sizes when binning.
     if whole.all() and (abs(size - (width, height)) > 1).any():
         raise MessageError(
             topic,
-            f"its camera_info is of {size[0]}x{size[1]} and the image {width}x{height}: "
-            "give both in one size",
+            f"camera_info is for {size[0]}x{size[1]}, but the image is {width}x{height}: "
+            "publish both at the same size",
         )
     k[:2, 2] -= roi.x_offset, roi.y_offset
     k[:2] /= binning[:, None]
@@ -152,10 +152,10 @@ def intrinsics_of(info: CameraInfo, width: int, height: int, topic: str) -> np.n
 
 
 def depth_of(msg: Image, topic: str) -> np.ndarray:
-    """Depth in metres, float32 [H, W], NaN where there is none.
+    """Depth in metres, float32 [H, W], NaN where it is missing.
 
     Raises:
-        MessageError: an encoding that REP 118 does not have, or a layout that does not fit the data.
+        MessageError: an encoding that REP 118 does not define, or a layout that does not fit the data.
     """
     kind = _TYPES.get(msg.encoding)
     if kind is None:
@@ -181,18 +181,18 @@ def segmentation_3d(
     target: str = "",
     transform: Transform | None = None,
 ) -> Segmentation3D:
-    """The answer's instances in space: in the image's optical frame, or moved into another.
+    """The answer's instances in 3D: in the image's optical frame, or transformed into another.
 
     Args:
-        target, transform: that frame, and the way into it; the header then names it.
+        target, transform: that frame, and the transform into it; the header then names it.
 
     Raises:
-        MessageError: depth and picture differ in size, so the depth is not registered to the picture.
+        MessageError: depth and image differ in size, so the depth is not registered to the image.
     """
     if depth.shape != (answer.height, answer.width):
         raise MessageError(
             topic,
-            f"depth is {depth.shape[1]}x{depth.shape[0]} and the image {answer.width}x{answer.height}: "
+            f"depth is {depth.shape[1]}x{depth.shape[0]}, the image is {answer.width}x{answer.height}: "
             "use depth that is registered (aligned) to the image",
         )
     msg = Segmentation3D(instruction_id=answer.instruction_id)

@@ -1,4 +1,4 @@
-"""vision_msgs views of an answer, where that package is installed."""
+"""An answer as vision_msgs messages, if that package is installed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ try:
 except ImportError:
     vision = None
 
-#: Subscribers that come late get the labels too.
+#: Late-joining subscribers receive the labels too.
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-#: How many expressions `label_info` tells of: free requests bring new ones without an end.
+#: Maximum number of expressions in `label_info`: free-form requests keep adding new ones.
 LABELS = 256
 #: The largest VisionClass.class_id, a uint16.
 LAST_NUMBER = 65_535
 
 
 class Detections:
-    """`detections`, `detections_3d` and `label_info` (LabelInfo: the LABELS expressions found last).
+    """Publishes `detections`, `detections_3d` and `label_info` (the LABELS expressions found last).
 
-    An expression keeps its number while it is among those, or in the answer; a number that was another
-    expression's comes again only after all others.
+    An expression keeps its number while it is among those or in the answer. A freed number is reused
+    only after all other numbers.
     """
 
     def __init__(self, node: Any) -> None:
@@ -43,19 +43,19 @@ class Detections:
         self._space = node.create_publisher(vision.Detection3DArray, "detections_3d", qos.RELIABLE)
         self._labels = node.create_publisher(vision.LabelInfo, "label_info", LATCHED)
         self._numbering = threading.Lock()  # answers come from more than one thread
-        self._numbers: dict[str, int] = {}  # the one found longest ago first
+        self._numbers: dict[str, int] = {}  # least recently found first
         self._last = 0
 
     @classmethod
     def create(cls, node: Any) -> Detections | None:
-        """The publishers, or None without vision_msgs."""
+        """Create the publishers; None without vision_msgs."""
         return None if vision is None else cls(node)
 
     def publish(self, answer: Segmentation) -> dict[str, int]:
-        """Publish boxes while somebody listens, and the labels when there is a new one.
+        """Publish boxes if there are subscribers, and the labels when an expression is new.
 
         Returns:
-            The numbers of the expressions.
+            The number of each expression.
         """
         with self._numbering:
             new = self._number([instance.expression for instance in answer.instances])
@@ -76,7 +76,7 @@ class Detections:
         return numbers
 
     def _number(self, expressions: Sequence[str]) -> bool:
-        """Give an answer's expressions their numbers; whether one is new."""
+        """Number an answer's expressions; return whether one is new."""
         known = self._numbers
         fresh = [e for e in dict.fromkeys(expressions) if e not in known]
         here = {e: known[e] for e in expressions if e in known}
@@ -89,7 +89,7 @@ class Detections:
         return bool(fresh)
 
     def _next(self, taken: Collection[int]) -> int:
-        """A number that none of these is."""
+        """A number that is not taken."""
         self._last = self._last % LAST_NUMBER + 1
         while self._last in taken:
             self._last = self._last % LAST_NUMBER + 1
@@ -97,14 +97,14 @@ class Detections:
 
     @property
     def space_wanted(self) -> bool:
-        """Whether somebody listens to `detections_3d`."""
+        """Whether `detections_3d` has subscribers."""
         return bool(self._space.get_subscription_count() > 0)
 
     def publish_space(self, space: Segmentation3D, numbers: Mapping[str, int]) -> None:
-        """Publish boxes in space while somebody listens: pose and extents of each instance.
+        """Publish 3D boxes if there are subscribers: pose and extents of each instance.
 
         Args:
-            numbers: of the expressions, from `publish`.
+            numbers: the number of each expression, from `publish`.
         """
         if not self.space_wanted:
             return
@@ -139,5 +139,5 @@ class Detections:
 
 
 def _id(instance: Any) -> str:
-    """The same over messages for what is followed, as vision_msgs means it; else a place in the answer."""
+    """A tracked instance's id, the same in every message as vision_msgs intends; else its place here."""
     return str(instance.id) if instance.id else f"{instance.slot}.{instance.instance}"

@@ -11,14 +11,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from gsva_ros.serving.requests import Outcome
 from gsva_ros.serving.worker import Worker
 
-#: Seconds that a problem is the status, and that it is listed.
+#: Seconds for which a problem sets the status, and for which it is listed.
 FRESH, REMEMBERED = 10.0, 60.0
 STAGES = ("queue", "encode", "decide", "mask", "total")
 PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 class Diagnostics:
-    """Turns the worker's counts into one DiagnosticStatus a second."""
+    """Turns the worker's counts into one DiagnosticStatus per second."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -26,13 +26,13 @@ class Diagnostics:
         self._last_error = ("", 0.0)
 
     def error(self, text: str) -> None:
-        """Remember a problem: the status for ten seconds, "last error" for a minute."""
+        """Record a problem: it sets the status for ten seconds and is the "last error" for a minute."""
         self._last_error = (text, time.monotonic())
 
     def report(
         self, state: str, worker: Worker[Any] | None, provenance: Any, stamp: Any
     ) -> DiagnosticArray:
-        """The array to publish; `state` is the lifecycle's, without a worker it is all there is."""
+        """The array to publish; `state` is the lifecycle state. Without a worker there are no counts."""
         status = DiagnosticStatus(name=self._name, level=DiagnosticStatus.OK, message=state)
         values = {"state": state}
         if worker is not None:
@@ -56,7 +56,7 @@ class Diagnostics:
         now = time.monotonic()
         counts = worker.counts
         then, frames, answers = self._last
-        # A worker that was made since counts from 0.
+        # A worker created since the last report counts from 0.
         frames, answers = min(frames, counts.received), min(answers, counts.answers)
         seconds = max(1e-6, now - then)
         self._last = (now, counts.received, counts.answers)
@@ -91,7 +91,7 @@ class Diagnostics:
 
 
 def _memory(device: str) -> str:
-    """What the process holds on its GPU, or its peak resident memory where it has none."""
+    """MiB reserved on the GPU, or the process's peak resident memory in MiB on a CPU."""
     if device.startswith("cuda"):
         import torch
 

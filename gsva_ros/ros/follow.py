@@ -1,4 +1,4 @@
-"""The action ~/follow: every frame answered, as feedback, until it is cancelled or its client gone."""
+"""The action ~/follow: an answer on every frame as feedback, until cancelled or its client is gone."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from . import qos
 from .pending import Pending, awaited
 
 POLL = 0.005  # seconds
-#: Seconds without a listener to the feedback after which a goal's client is taken to be gone.
+#: Seconds without a subscriber to the feedback after which a goal's client is considered gone.
 ABANDONED = 5.0
-GONE = f"its client has gone: for {ABANDONED:.0f} s nobody has listened to the feedback"
+GONE = f"its client is gone: the feedback has had no subscriber for {ABANDONED:.0f} s"
 
 
 @dataclass(eq=False)
 class _Goal:
-    """What a goal's two callbacks, cancel and execute, tell each other under `lock`."""
+    """State that a goal's cancel and execute callbacks share under `lock`."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    cancelled: bool = False  # a cancel was accepted: the goal ends CANCELED and no other way
-    ending: bool = False  # its end is decided: a cancel comes too late
+    cancelled: bool = False  # a cancel was accepted: the goal can only end CANCELED
+    ending: bool = False  # its end is decided: too late to cancel
 
 
 class ReadyServer(ActionServer):
-    """An executor that found it ready may take from it when it has just been destroyed: nothing, then."""
+    """Returns no data once destroyed: an executor that found the server ready may still take from it."""
 
     gone = False
 
     def take_data(self) -> Any:
-        """What has come: goals, cancels, asked results."""
+        """Goals, cancels and result requests that have arrived."""
         try:
             return super().take_data()
         except RuntimeError:  # rclpy's RCLError and InvalidHandle
@@ -49,17 +49,17 @@ class ReadyServer(ActionServer):
             raise
 
     def destroy(self) -> None:
-        """End it."""
+        """Destroy the server."""
         self.gone = True
         super().destroy()
 
 
 class FollowServer:
-    """Any number of goals at once: each waits on a future, not in a thread.
+    """Serves any number of goals at once: each awaits a future and occupies no thread.
 
     Args:
-        message: makes the answer. active: whether goals are taken.
-        resolve: an image topic's full name, and what is wrong with it ("": nothing).
+        message: creates the answer's message. active: whether goals are accepted.
+        resolve: returns an image topic's full name, and what is wrong with it ("": nothing).
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class FollowServer:
         self._active, self._pending = active, pending
         self._goals: dict[str, _Goal] = {}
         self._feedback = node.resolve_topic_name("~/follow/_action/feedback")
-        self._heard = time.monotonic()  # when somebody was seen to listen, or nobody had to
+        self._heard = time.monotonic()  # last time of a subscriber, or of no goals
         self._server = ReadyServer(
             node,
             Follow,
@@ -91,14 +91,14 @@ class FollowServer:
         )
 
     def destroy(self) -> None:
-        """Take the action away."""
+        """Destroy the action server."""
         self._server.destroy()
 
     def watch(self) -> None:
-        """End the goals whose clients have gone without a word, so that they do not run for ever.
+        """End goals whose clients disappeared without cancelling, which would otherwise run for ever.
 
-        An action knows of its clients only that each listens to the feedback, so this ends goals where the
-        last client has gone, not one of several. To be called about once a second.
+        A client is visible to the server only as a subscriber to the feedback, so goals end once the last
+        client is gone, not one of several. Call this about once a second.
         """
         if not self._goals or self._node.count_subscribers(self._feedback):
             self._heard = time.monotonic()
@@ -109,10 +109,12 @@ class FollowServer:
 
     def _admit(self, goal: Follow.Goal) -> GoalResponse:
         if not self._active():
-            self._node.get_logger().warning("follow: a goal was refused: the node is not active")
+            self._node.get_logger().warning("follow: goal rejected: the node is not active")
             return GoalResponse.REJECT
         if bool(goal.text) == bool(goal.expressions):
-            self._node.get_logger().warning("follow: a goal needs either text or expressions")
+            self._node.get_logger().warning(
+                "follow: goal rejected: give either text or expressions"
+            )
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
@@ -126,7 +128,7 @@ class FollowServer:
             if goal.ending:
                 return CancelResponse.REJECT
             goal.cancelled = True
-        # Where the request is not submitted yet, `_execute` cancels it as soon as it is.
+        # If the request is not submitted yet, `_follow` cancels it as soon as it is.
         self._worker.cancel(_id_of(handle), "cancelled by its client")
         return CancelResponse.ACCEPT
 
@@ -178,7 +180,7 @@ class FollowServer:
         with goal.lock:
             goal.ending = True
         if goal.cancelled:
-            # The cancel was accepted, and rclpy is about to say so in the goal's state.
+            # The cancel was accepted, but rclpy may not have updated the goal's state yet.
             while not handle.is_cancel_requested:
                 await self._pause()
             handle.canceled()
@@ -189,7 +191,7 @@ class FollowServer:
         return Follow.Result(frames=frames, message=reason, segmentation=last)
 
     async def _pause(self) -> None:
-        """Let other callbacks run."""
+        """Yield to other callbacks."""
         passed = awaited(self._node)
         timer = threading.Timer(POLL, passed.set_result, (None,))
         timer.daemon = True

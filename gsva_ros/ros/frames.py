@@ -1,4 +1,4 @@
-"""Transforms between tf frames, where tf2_ros is installed."""
+"""Transforms between tf frames, if tf2_ros is installed."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ try:
 except ImportError:
     tf2_ros = None
 
-#: Seconds to wait for a transform that is on its way.
+#: Seconds to wait for a transform that has not arrived yet.
 PATIENCE = 0.1
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Points p of one frame are rotation @ p + translation in another. float64 [3, 3] and [3], metres."""
+    """Maps a point p of one frame to rotation @ p + translation in another. float64 [3, 3], [3], metres."""
 
     rotation: NDArray[np.float64]
     translation: NDArray[np.float64]
 
     def points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Points [..., 3], NaN where there are none."""
+        """Transform points, float32 [..., 3]; NaN (no point) stays NaN."""
         moved = points.astype(np.float64) @ self.rotation.T + self.translation
         return moved.astype(np.float32)
 
     def shape(self, shape: Shape) -> Shape:
-        """What `shape_of` says of points, moved as they are."""
+        """Transform the result of `shape_of`, as `points` transforms the points."""
         centroid, center = (
             self.rotation @ point + self.translation for point in (shape.centroid, shape.center)
         )
@@ -42,14 +42,14 @@ class Transform:
 
 
 class TransformError(RuntimeError):
-    """No transform; says between which frames, and why."""
+    """A transform is not available; the message names both frames and the reason."""
 
 
 class Frames:
-    """Looks transforms up at a picture's stamp.
+    """Looks up transforms at an image's stamp.
 
     Args:
-        buffer: a tf2_ros.Buffer; None where tf2_ros is not installed.
+        buffer: a tf2_ros.Buffer; None if tf2_ros is not installed.
     """
 
     def __init__(self, buffer: Any = None) -> None:
@@ -57,7 +57,7 @@ class Frames:
 
     @classmethod
     def of(cls, node: Any) -> Frames:
-        """Listening to /tf and /tf_static for a node."""
+        """Create one that listens to /tf and /tf_static through `node`."""
         if tf2_ros is None:
             return cls()
         frames = cls(tf2_ros.Buffer())
@@ -65,14 +65,14 @@ class Frames:
         return frames
 
     def wanted(self, target: str, header: Any) -> bool:
-        """Whether points of a message have to be moved for `target`; "": they stay where they are."""
+        """Whether a message's points must be transformed into `target`; "": they stay in their frame."""
         return bool(target) and target != header.frame_id
 
     def between(self, target: str, header: Any) -> Transform:
-        """From a message's frame to `target`, at its stamp.
+        """The transform from a message's frame to `target`, at the message's stamp.
 
         Raises:
-            TransformError: there is none; names both frames.
+            TransformError: it is not available; names both frames.
         """
         wanted = f"no transform from {header.frame_id!r} to {target!r} at the image's stamp"
         if self._buffer is None:
@@ -91,7 +91,7 @@ class Frames:
 
 
 def rotation_of(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:
-    """The rotation matrix [3, 3] of a quaternion, which need not have unit length."""
+    """The rotation matrix [3, 3] of a quaternion, which need not be normalised."""
     x, y, z, w = np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w])
     return np.array(
         [

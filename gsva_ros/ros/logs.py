@@ -1,18 +1,18 @@
-"""Python's logging through ROS's, so that the console has one style and /rosout has all of it."""
+"""Routes Python's logging through ROS's, so that the console has one style and /rosout has every record."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-SHOWN = 80  # characters of a client's words in logs and diagnostics
+SHOWN = 80  # maximum characters of a client's text in logs and diagnostics
 
 
 class RosHandler(logging.Handler):
-    """Hands records to a rclpy logger.
+    """Forwards records to an rclpy logger.
 
     Args:
-        logger: rclpy's; the node's own, or `rclpy.logging.get_logger`'s.
+        logger: the node's own, or one from `rclpy.logging.get_logger`.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -22,7 +22,7 @@ class RosHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record at its severity; its traceback follows the text."""
         text = self.format(record)
-        # A line for each: rclpy refuses another severity from a line that has logged already.
+        # One call site per severity: rclpy rejects a call site that changes its severity.
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
         elif record.levelno >= logging.WARNING:
@@ -41,5 +41,5 @@ def through_ros(logger: Any) -> None:
 
 
 def short(words: str) -> str:
-    """A client's words for a line of a log."""
+    """A client's text, quoted and shortened for a log line."""
     return repr(words) if len(words) <= SHOWN else f"{words[:SHOWN]!r}… ({len(words)} characters)"

@@ -1,7 +1,8 @@
 """The node: a lifecycle node (REP-2002's managed nodes) with topics, service and action around a Worker.
 
-configure loads and warms the model, activate subscribes to the cameras, deactivate stops answering and says
-so, cleanup lets go of the model. By itself it goes up to active at start (parameter `autostart`).
+configure loads and warms up the model; activate subscribes to the cameras; deactivate stops answering, and
+tells clients so (INACTIVE); cleanup releases the model. With the parameter `autostart`, the node configures
+and activates itself at start-up.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ from .logs import short
 from .pending import Pending, awaited
 from .views import Views
 
-#: Seconds for accepted calls and goals to get their results out before their server goes.
+#: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
+#: the last results to be sent.
 DRAIN, GRACE = 5.0, 0.5
-#: Seconds without a frame to answer on, while something waits for one, until that is said, and said again.
+#: Seconds that a request waits for a frame until there is a warning, and between two warnings.
 STARVED, STARVED_AGAIN = 2.0, 10.0
-#: A clock that goes on by more was none before: under use_sim_time it is 0 until the first /clock.
+#: A larger jump forward means that the clock started: under use_sim_time it is 0 until the first /clock.
 FIRST_CLOCK = Duration(seconds=365 * 24 * 3600)
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
 
@@ -62,7 +64,7 @@ Loader = Callable[[str, str, str], Segmenter[Any]]
 
 
 def load_engine(model: str, device: str, dtype: str) -> Segmenter[Any]:
-    """Load the real engine; only now, because torch takes seconds to import."""
+    """Load the real engine; imported here because torch takes seconds to import."""
     import gsva_ros
 
     return gsva_ros.load(model, device=device, dtype=dtype)
@@ -72,7 +74,7 @@ Transition = Callable[["GsvaNode", LifecycleState], TransitionCallbackReturn]
 
 
 def told(transition: Transition) -> Transition:
-    """Have the log say what a transition raises, which rclpy takes for an ERROR in silence."""
+    """Log what a transition raises; rclpy turns it into ERROR without logging it."""
 
     @wraps(transition)
     def run(self: GsvaNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -88,19 +90,19 @@ def told(transition: Transition) -> Transition:
 
 
 class GsvaNode(LifecycleNode):
-    """Masks and rejections for what instructions name in the newest camera frames."""
+    """Answers instructions with masks and rejections on the newest camera frames."""
 
     def __init__(self, loader: Loader = load_engine, **kwargs: Any) -> None:
         super().__init__("gsva", **kwargs)
         self._loader = loader
         self._publishing = threading.Lock()
-        self._warned: dict[str, tuple[float, int]] = {}  # kind -> when, and how often since
+        self._warned: dict[str, tuple[float, int]] = {}  # kind -> last warning, suppressed since
         self._engine: Segmenter[Any] | None = None
         self._worker: Worker[Any] | None = None
         self._pending = Pending()
         self.disposal = Disposal()
-        self.failure = ""  # why the node cannot go on
-        self.loading = False  # a thread is busy loading a model, and cannot be told to stop
+        self.failure = ""  # why the node cannot continue
+        self.loading = False  # a thread is loading a model, which cannot be interrupted
         self._finalized = False
         self._cameras = Cameras(self, self._offer, self._warn, self._dispose)
         self._endpoints: list[Any] = []  # subscriptions of the configured state
@@ -114,7 +116,7 @@ class GsvaNode(LifecycleNode):
         self._views = Views(self, self._value, self._cameras.depth, self._warn)
         self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
-        # By a clock of its own: what it watches over is to be seen also where /clock stands still.
+        # On a steady clock, so that it also fires while /clock stands still.
         self.create_timer(
             1.0,
             self._on_timer,
@@ -132,7 +134,7 @@ class GsvaNode(LifecycleNode):
 
     @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model, answer once on an empty picture, and take instructions."""
+        """Load the model, answer once on a blank image, and accept instructions."""
         try:
             self._cameras.find()
             engine = self._load()
@@ -156,7 +158,7 @@ class GsvaNode(LifecycleNode):
 
     @told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the cameras and answer."""
+        """Subscribe to the cameras and start answering."""
         assert self._worker is not None
         self._worker.resume()
         self._cameras.subscribe()
@@ -171,7 +173,7 @@ class GsvaNode(LifecycleNode):
 
     @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Answer what waits with CANCELLED, and every later instruction with FAILED (INACTIVE)."""
+        """Answer waiting requests with CANCELLED, and every later one with FAILED (INACTIVE)."""
         assert self._worker is not None
         self._cameras.unsubscribe()
         self._worker.pause(INACTIVE)
@@ -181,13 +183,13 @@ class GsvaNode(LifecycleNode):
 
     @told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the model and of its memory."""
+        """Release the model and its memory."""
         self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
     @told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End from any state, with every instruction answered, and let go of the model."""
+        """Shut down from any state: answer every instruction, then release the model."""
         self._finalized = True
         self._cameras.unsubscribe()
         self.close()
@@ -195,7 +197,7 @@ class GsvaNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured after a transition that raised."""
+        """Return to unconfigured after a transition raised."""
         self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
@@ -205,7 +207,7 @@ class GsvaNode(LifecycleNode):
         return self._pending.count
 
     def close(self) -> None:
-        """Answer what waits with CANCELLED and let the answers leave."""
+        """Answer waiting requests with CANCELLED (FAILED after a failure) and let the answers be sent."""
         if self._worker is not None:
             if self.failure:
                 self._worker.abandon(self.failure)
@@ -215,9 +217,9 @@ class GsvaNode(LifecycleNode):
             self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
 
     def _load(self) -> Segmenter[Any]:
-        """The engine of the parameters, which has answered once, mask included.
+        """Load the engine named by the parameters and let it answer once, mask included.
 
-        The first answer is slow, and damaged weights show in it.
+        The first answer is slow, and it reveals damaged weights.
         """
         model, device, dtype = (self._value(n) for n in ("model", "device", "dtype"))
         self.get_logger().info(f"loading {model!r} (device {device}, dtype {dtype})")
@@ -233,8 +235,8 @@ class GsvaNode(LifecycleNode):
         return engine
 
     def _serve(self, worker: Worker[Any]) -> None:
-        """Take instructions, calls and goals."""
-        # Apart from transitions, during which instructions are answered too.
+        """Accept instructions, calls and goals."""
+        # A separate callback group: instructions are answered during transitions, too.
         group = MutuallyExclusiveCallbackGroup()
         self._endpoints = [
             self.create_subscription(kind, topic, callback, qos.RELIABLE, callback_group=group)
@@ -274,7 +276,7 @@ class GsvaNode(LifecycleNode):
         if self._worker is not None:
             self._worker.stop()
             if self._pending.wait(DRAIN):
-                time.sleep(GRACE)  # their results leave after their callbacks end
+                time.sleep(GRACE)  # results are sent after their callbacks return
         self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
         self._endpoints.clear()
         if self._service is not None:
@@ -283,13 +285,13 @@ class GsvaNode(LifecycleNode):
         if self._follow is not None:
             self._dispose(self._follow.destroy)
             self._follow = None
-        # Before others take their names.
+        # Before new endpoints take their names.
         self.disposal.wait(DRAIN)
-        self._worker = None  # until here it has answered whatever still came
+        self._worker = None  # until here it answers whatever still arrives
         self._release()
 
     def _release(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.release()
@@ -312,12 +314,12 @@ class GsvaNode(LifecycleNode):
             self._worker.jumping()
 
     def _on_jump(self, jump: TimeJump) -> None:
-        """Time went back, began with the first /clock, or is from another clock from now on."""
+        """Time jumped back, started with the first /clock, or comes from another clock from now on."""
         if self._worker is not None:
             delta = self._now() - self._before_jump
             self._worker.jumped(delta)
-            which = "back" if delta < 0 else "on"
-            self.get_logger().warning(f"time jumped {which}: earlier frames are forgotten")
+            which = "back" if delta < 0 else "forward"
+            self.get_logger().warning(f"time jumped {which}: earlier frames are discarded")
 
     def _on_instruction(self, msg: Instruction) -> None:
         worker = self._worker
@@ -325,7 +327,7 @@ class GsvaNode(LifecycleNode):
             return
         if msg.mode == Instruction.CANCEL:
             if not worker.cancel(msg.id):
-                self._warn("cancel", f"instruction: nothing to cancel under the id {short(msg.id)}")
+                self._warn("cancel", f"instruction: nothing to cancel with id {short(msg.id)}")
             return
         camera, unknown = self._cameras.named(msg.image_topic)
         request = Request(
@@ -400,7 +402,7 @@ class GsvaNode(LifecycleNode):
         )
 
     def _publish(self, result: Result) -> None:
-        """Publish an answer; called from the inference thread and from callbacks."""
+        """Publish an answer; called from the worker's threads and from callbacks."""
         self._report(result)
         msg = self._message(result)
         with self._publishing:  # so that nobody sees the parts of two answers interleaved
@@ -424,7 +426,7 @@ class GsvaNode(LifecycleNode):
         self.get_logger().debug(f"{about} outcomes={ended} seconds={seconds:.3f}")
 
     def _warn(self, kind: str, text: str, every: float = 1.0) -> None:
-        """Warn, of each kind of problem once in `every` seconds."""
+        """Warn at most once in `every` seconds per kind of problem."""
         self._diagnostics.error(text)
         now = time.monotonic()
         last, held_back = self._warned.get(kind, (float("-inf"), 0))
@@ -432,7 +434,7 @@ class GsvaNode(LifecycleNode):
             self._warned[kind] = (last, held_back + 1)
             return
         self._warned[kind] = (now, 0)
-        more = f" ({held_back} more of this kind before it)" if held_back else ""
+        more = f" ({held_back} similar warnings suppressed)" if held_back else ""
         self.get_logger().warning(text + more)
 
     def _on_timer(self) -> None:
@@ -449,7 +451,7 @@ class GsvaNode(LifecycleNode):
         self._health.publish(self._diagnostics.report(state, worker, provenance, stamp))
 
     def _watch(self, worker: Worker[Any]) -> None:
-        """See to it that neither a thread that is gone nor a camera that is silent goes unsaid."""
+        """Report an inference thread that is dead or stuck, and cameras without usable frames."""
         if problem := worker.problem():
             self.failure = problem
         for topic, seconds in worker.starved().items():

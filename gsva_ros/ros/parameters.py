@@ -16,7 +16,7 @@ from gsva_ros.serving.requests import Limits
 
 
 class ParameterError(ValueError):
-    """A parameter whose value cannot be used; names the parameter."""
+    """A parameter's value cannot be used; the message names the parameter."""
 
 
 UNCONFIGURED_ONLY = "Changes only while the node is unconfigured."
@@ -209,7 +209,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "overlay_opacity": (TINT, _real("Opacity of the masks in `overlay`.", 0, 1)),
 }
 
-#: What a configured node no longer changes.
+#: Parameters that cannot change once the node is configured.
 FIXED = (
     "model",
     "device",
@@ -221,7 +221,7 @@ FIXED = (
     "instructions",
 )
 
-#: Parameters with a few allowed words.
+#: Parameters with a fixed set of values.
 CHOICES = {
     "image_transport": ("raw", "compressed"),
     "image_reliability": ("best_effort", "reliable"),
@@ -231,7 +231,7 @@ CHOICES = {
 
 
 def declare(node: Any) -> None:
-    """Declare every parameter of the table on `node`; a value out of the choices is an error."""
+    """Declare every parameter of the table on `node`; ParameterError for a value that is not allowed."""
     for name, (default, descriptor) in TABLE.items():
         node.declare_parameter(name, default, descriptor)
         if problem := problem_with(name, node.get_parameter(name).value):
@@ -239,10 +239,10 @@ def declare(node: Any) -> None:
 
 
 def problem_with(name: str, value: Any) -> str | None:
-    """What is wrong with a parameter's value beyond its range; None: nothing."""
+    """What is wrong with a parameter's value, apart from its range; None: nothing."""
     choices, value = CHOICES.get(name), as_meant(name, value)
     if choices and value not in choices:
-        return f"{name}: {value!r} is none of {', '.join(choices)}"
+        return f"{name}: {value!r} is not one of {', '.join(choices)}"
     if name == "image_topics" and not value:
         return f"{name}: names no camera; name at least one"
     if name == "image_topics" and not all(value):
@@ -253,12 +253,12 @@ def problem_with(name: str, value: Any) -> str | None:
 
 
 def as_meant(name: str, value: Any) -> Any:
-    """A parameter's value; YAML takes a bare `off`, as after `-p track:=`, for false."""
+    """A parameter's intended value: YAML reads a bare `off`, as after `-p track:=`, as false."""
     return "off" if value is False and "off" in CHOICES.get(name, ()) else value
 
 
 def apply_limits(node: Any, limits: Limits) -> Limits:
-    """Copy the parameters that Limits holds into it."""
+    """Copy the parameters that are fields of Limits into it."""
     for name in vars(limits):
         setattr(limits, name, as_meant(name, node.get_parameter(name).value))
     return limits

@@ -1,4 +1,4 @@
-"""Service calls and goals that were accepted and have no result yet, and what they await."""
+"""Accepted service calls and goals that have no result yet, and the futures they await."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rclpy.task import Future
 
 
 class Pending:
-    """A count that can be waited for, so that nobody is left without a result."""
+    """A count to wait for, so that no client is left without a result."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -19,24 +19,24 @@ class Pending:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of calls and goals without a result."""
         with self._changed:
             return self._count
 
     def add(self) -> None:
-        """One more was accepted."""
+        """Count one that was accepted."""
         with self._changed:
             self._count += 1
 
     def remove(self) -> None:
-        """One has its result."""
+        """Remove one that has its result."""
         with self._changed:
             self._count -= 1
             self._changed.notify_all()
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """From acceptance to result."""
+        """Count one from acceptance to result."""
         self.add()
         try:
             yield
@@ -44,19 +44,19 @@ class Pending:
             self.remove()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until there is none; False after `timeout` seconds."""
+        """Wait until the count is zero; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._count == 0, timeout)
 
 
 def awaited(node: Any) -> Future:
-    """A future that a coroutine of the node's executor awaits.
+    """A future for a coroutine of the node's executor to await.
 
-    Its result wakes the executor, which looks at coroutines between two waits and would sleep on.
+    Its result wakes the executor, which resumes coroutines only between two waits and would sleep on.
     """
 
     def wake(_: Future) -> None:
-        if node.executor is not None:  # as once the node has been taken off it
+        if node.executor is not None:  # None once the node has been removed from it
             node.executor.wake()
 
     future: Future = Future()

@@ -1,4 +1,4 @@
-"""The node's process: its executor, its signals, and its end with every answer out."""
+"""The node's process: executor, signal handling, and a shutdown that first sends every answer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rclpy.signals import SignalHandlerOptions
 from .logs import through_ros
 from .node import DRAIN, GRACE, GsvaNode, Loader, load_engine
 
-#: Callbacks that run at the same time: cameras, instructions, transitions, parameters, timer.
+#: Callbacks that run in parallel: cameras, instructions, transitions, parameters, timer.
 THREADS = 6
-STARTING = "stopped while it was starting"
+STARTING = "stopped during start-up"
 
 
 class Executor(MultiThreadedExecutor):
@@ -43,7 +43,7 @@ class Executor(MultiThreadedExecutor):
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     """Run the node until SIGINT or SIGTERM."""
-    # Own signal handlers: rclpy's would shut the context down before the last answers are out.
+    # Own signal handlers: rclpy's would shut the context down before the last answers are sent.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     through_ros(rclpy.logging.get_logger("gsva"))
     stop, starting = threading.Event(), False
@@ -78,7 +78,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
         while not stop.is_set() and rclpy.ok():
             _spin_once(node, executor, 0.2)
             if node.failure:
-                node.get_logger().fatal(f"{node.failure}; ending")
+                node.get_logger().fatal(f"{node.failure}; exiting")
                 break
         if node.loading:
             node.get_logger().info(STARTING)
@@ -110,12 +110,10 @@ def _spin_once(node: GsvaNode, executor: Executor, seconds: float) -> None:
         executor.spin_once(timeout_sec=seconds)
     except ExternalShutdownException:
         return
-    except (
-        InvalidHandle
-    ):  # Humble takes from what it found ready, also when that has just been destroyed
-        logging.getLogger("gsva").debug("something came to an endpoint that is gone")
-    except Exception:  # one message's fault must not end the answers to all others
-        logging.getLogger("gsva").exception("a callback failed; going on")
+    except InvalidHandle:  # Humble takes from endpoints found ready even if destroyed since
+        logging.getLogger("gsva").debug("data arrived for a destroyed endpoint")
+    except Exception:  # one bad message must not stop the answers to all others
+        logging.getLogger("gsva").exception("a callback failed; continuing")
     node.disposal.run()
 
 

@@ -1,12 +1,12 @@
-"""Quality of service, one profile per kind of topic, so that no endpoint invents its own."""
+"""QoS profiles, one per kind of topic, so that no endpoint defines its own."""
 
 from __future__ import annotations
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-#: Camera frames in: only the newest matters. Best effort matches every camera (sensor data), but
-#: may lose most raw frames that are larger than the transport's buffers; reliable loses none, and
-#: matches reliable publishers only.
+#: Incoming camera frames: only the newest matters. Best effort is compatible with every camera
+#: (sensor data), but may lose most raw frames that are larger than the transport's buffers;
+#: reliable loses none, but is compatible with reliable publishers only.
 IMAGE = {
     name: QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
@@ -20,7 +20,7 @@ IMAGE = {
     )
 }
 
-#: Instructions in and answers out: none may be lost, also when a thousand come at once.
+#: Incoming instructions and outgoing answers: none may be lost, even in a burst of a thousand.
 RELIABLE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1000,
@@ -28,10 +28,10 @@ RELIABLE = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 
-#: Calls and goals: the default keeps ten that nobody has read yet, and a burst of more would lose some.
+#: Calls and goals: the default depth is ten unread requests, so a larger burst would lose some.
 SERVICE = RELIABLE
 
-#: Pictures out: reliable, so that both kinds of subscriber match, and only the last few are kept.
+#: Outgoing images: reliable, hence compatible with both kinds of subscriber; only the last few are kept.
 PICTURE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=2,

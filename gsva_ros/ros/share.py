@@ -1,4 +1,4 @@
-"""What the node itself takes of an answer's time: from a picture's bytes to the engine, back to bytes."""
+"""The node's own share of an answer's time: from an image's bytes to the engine, and back to bytes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gsva_ros.serving.requests import CameraFrame, Decision, Outcome, Request, R
 
 from .answers import segmentation
 
-#: Masks of an answer, each as high and wide as this share of the picture.
+#: Masks per answer, and the height and width of each as a fraction of the image's.
 MASKS, SHARE = 8, 0.3
 
 
 def steps(rgb: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """What happens to a picture (uint8 [H, W, 3]) and its answer, step by step, by name."""
+    """The processing steps of an image (uint8 [H, W, 3]) and its answer, by name."""
     pictures = {
         encoding: fill_image(Image(), pixels, encoding)
         for encoding, pixels in (("rgb8", rgb), ("bgr8", rgb[..., ::-1]))
@@ -38,7 +38,7 @@ def steps(rgb: np.ndarray) -> dict[str, Callable[[], Any]]:
 
 
 def answered(rgb: np.ndarray) -> Result:
-    """An answer with `MASKS` masks, ellipses that fill their boxes."""
+    """An answer with `MASKS` elliptical masks, each filling its box."""
     size = [int(SHARE * n) for n in rgb.shape[:2]]
     y, x = (np.linspace(-1, 1, n) for n in size)
     crop = y[:, None] ** 2 + x**2 <= 1

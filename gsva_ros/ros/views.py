@@ -1,4 +1,4 @@
-"""What is derived from an answer for those who listen: pictures, labels, detections, points in space."""
+"""Topics derived from an answer for subscribers: overlays, label images, detections, 3D points."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .frames import Frames, TransformError
 
 
 class Views:
-    """Publishers of derived topics; each costs nothing while nobody listens to it.
+    """Publishers of derived topics; each costs nothing while it has no subscriber.
 
     Args:
-        value: a parameter's value by name. buffers: depth by image topic.
-        warn: told the kind of a problem and what could not be derived.
+        value: returns a parameter's value by name. buffers: depth by image topic.
+        warn: called with a problem's kind and what could not be derived.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Views:
         self._frames = Frames.of(node)
 
     def publish(self, result: Result, answer: Segmentation) -> None:
-        """Publish what somebody listens to."""
+        """Publish the topics that have subscribers."""
         if result.rgb is None or result.frame is None:
             return
         self._publish_boxes_and_points(answer, result.frame.topic)
-        # Pictures last: Fast DDS's shared memory may drop unread messages to make room for a large one.
+        # Images last: Fast DDS's shared memory may drop unread messages to make room for a large one.
         self._publish_pictures(result, result.rgb, result.frame.header)
 
     def _publish_boxes_and_points(self, answer: Segmentation, topic: str) -> None:
@@ -104,7 +104,7 @@ class Views:
                 transform = self._frames.between(target, answer.header)
             except TransformError as error:
                 self._warn(
-                    "no transform", f"segmentation_3d: {error}; in the optical frame instead"
+                    "no transform", f"segmentation_3d: {error}; using the optical frame instead"
                 )
         try:
             depth = depth_of(image, topic)
@@ -112,8 +112,8 @@ class Views:
             if is_distorted(info, topic):
                 self._warn(
                     "distortion",
-                    f"segmentation_3d: {topic}: its camera_info tells of a lens that distorts, which is "
-                    "not taken out: points lie beside their things; rectify the pictures (image_proc)",
+                    f"segmentation_3d: {topic}: camera_info reports lens distortion, which is not "
+                    "corrected: points are displaced from their objects; rectify the images (image_proc)",
                 )
             return segmentation_3d(answer, depth, intrinsics, offset, topic, target, transform)
         except MessageError as error:
@@ -122,7 +122,7 @@ class Views:
 
 
 def targets_of(result: Result) -> list[Target]:
-    """What the overlay draws of a result on a picture."""
+    """What the overlay draws for a result."""
     assert result.rgb is not None
     return [
         Target(d.slot, d.expression, _mask(d, result.rgb.shape[:2]), d.p_seg)

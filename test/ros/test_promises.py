@@ -247,12 +247,12 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
     client.frame(rgb, stamp=1.0)
     time.sleep(0.8)
     client.ask(["red"], id="late")
-    client.wait(lambda: "an instruction waits" in node.log, what="a word about the silence")
+    client.wait(lambda: "an instruction has waited" in node.log, what="a word about the silence")
     assert not client.answers
     assert "/test/image" in node.log
     assert "1 publisher" in node.log
     client.node.destroy_publisher(client.images)
-    client.wait(lambda: "nobody publishes it" in node.log, 30.0, what="a word about the camera")
+    client.wait(lambda: "it has no publisher" in node.log, 30.0, what="a word about the camera")
     assert "/test/elsewhere" in node.log
     client.node.destroy_publisher(elsewhere)
     client.images = client.node.create_publisher(harness.Image, "image", harness.qos.PICTURE)
@@ -486,10 +486,10 @@ def test_a_camera_that_answers_keep_up_with_is_not_called_silent(start):
     def said():
         client.frame(rgb, stamp=time.monotonic(), camera="image")
         time.sleep(0.05)
-        return "/test/other: an instruction waits" in node.log
+        return "/test/other: an instruction has waited" in node.log
 
     client.wait(said, what="a word about the other camera")
-    assert "/test/image: an instruction waits" not in node.log
+    assert "/test/image: an instruction has waited" not in node.log
 
 
 def test_an_answer_tells_the_threshold_that_it_was_decided_by(start):

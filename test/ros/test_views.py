@@ -155,7 +155,7 @@ def test_instances_in_space(start):
         return "segmentation_3d" in client.pictures
 
     client.wait(told, what="points in space")
-    client.wait(lambda: "lens that distorts" in node.log, what="a word about the lens")
+    client.wait(lambda: "lens distortion" in node.log, what="a word about the lens")
     msg = client.pictures["segmentation_3d"]
     assert (msg.instruction_id, msg.header.stamp.sec) == ("look", 5)
     assert msg.depth_offset == pytest.approx(0.05, abs=1e-6)
