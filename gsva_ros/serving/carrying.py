@@ -1,7 +1,7 @@
-"""A slow model's answers to repeated requests, carried onto every new frame in a thread of their own.
+"""Carries a slow model's answers to repeated requests onto every new frame, in a separate thread.
 
-Where `Limits.track` is "flow", an answer to a repeated request is not handed over as it comes. It goes to
-its camera's Tracker, and what is handed over is about the newest frame: each frame is answered once.
+If `Limits.track` is "flow", an answer to a repeated request is not delivered directly. It goes to its
+camera's Tracker, and what is delivered refers to the newest frame: each frame is answered once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Key = tuple[int, str]  # slot, expression
 
 @dataclass(eq=False)
 class _Followed:
-    """A repeated request: the model's last answer, its camera, and how long each expression is lost."""
+    """A repeated request: the model's last answer, its camera, and how long its expressions are lost."""
 
     result: Result
     topic: str
@@ -47,23 +47,23 @@ class Carrier:
     """Answers repeated requests on every frame.
 
     Args:
-        deliver: hands a result over; one at a time, so that nothing comes after a request's end.
+        deliver: delivers a repeated request's results one at a time, so that none follows its end.
     """
 
     def __init__(self, deliver: Callable[[Result], None], limits: Limits) -> None:
-        self.carried = 0  # answers so far
+        self.carried = 0  # carried answers so far
         self._deliver, self._limits = deliver, limits
         self._changed = threading.Condition()
         self._newest: dict[str, CameraFrame] = {}  # by topic
-        self._answers: dict[Request, Result] = {}  # the model's, not taken up yet
-        self._fresh = False  # whether there is a frame or an answer to work on
-        self._queued = 0  # how many wait until the thread has worked
+        self._answers: dict[Request, Result] = {}  # the model's, not processed yet
+        self._fresh = False  # whether there is a new frame or answer to process
+        self._queued = 0  # threads waiting for `_working`
         self._stopping = False
-        self._working = threading.RLock()  # guards what follows, and the order of results
+        self._working = threading.RLock()  # guards the fields below and the order of results
         self._ids = count(1)
         self._trackers: dict[str, Tracker] = {}  # by topic
         self._followed: dict[Request, _Followed] = {}
-        self._answered: dict[Request, CameraFrame] = {}  # the frame that each was answered on last
+        self._answered: dict[Request, CameraFrame] = {}  # the last frame each was answered on
         self._thread = threading.Thread(target=self._run, name="gsva-tracking", daemon=True)
 
     def start(self) -> None:
@@ -79,14 +79,14 @@ class Carrier:
             self._thread.join()
 
     def offer(self, frame: CameraFrame) -> None:
-        """Take a camera's newest frame."""
+        """Accept a camera's newest frame."""
         with self._changed:
             self._newest[frame.topic] = frame
             self._fresh = True
             self._changed.notify_all()
 
     def forget_frames(self) -> None:
-        """Let go of frames that are not of now, and of what was carried over them."""
+        """Discard all frames, which are no longer current, and the tracking state based on them."""
         with self._between_work(), self._changed:
             self._newest.clear()
             self._answers.clear()
@@ -94,7 +94,7 @@ class Carrier:
             self._followed.clear()
 
     def take(self, result: Result) -> None:
-        """Take a result of the model, or the end of a request: to be carried, or handed over at once."""
+        """Accept a model result, or the end of a request: to be carried, or delivered at once."""
         request = result.request
         if (
             self._limits.track == "flow"
@@ -119,12 +119,12 @@ class Carrier:
             elif request.ended or self._tells(result):
                 return
             elif result.rgb is None and not _unreadable(result):
-                self._deliver(result)  # a fault, of which no carried answer tells
+                self._deliver(result)  # a fault that no carried answer reports
             else:
                 self._deliver_newer(result)
 
     def _deliver_newer(self, result: Result) -> None:
-        """Hand over what the model saw, unless an answer about that frame or a newer one was given."""
+        """Deliver the model's result, unless an answer on that frame or a newer one was delivered."""
         assert result.frame is not None
         if self._follows(result.request, result.frame):
             self._answered[result.request] = result.frame
@@ -137,7 +137,7 @@ class Carrier:
 
     @contextmanager
     def _between_work(self) -> Iterator[None]:
-        """What `_working` guards, before the thread works again: it would not let anybody in between."""
+        """Hold `_working` before the thread's next pass: it would otherwise re-acquire the lock first."""
         with self._changed:
             self._queued += 1
         try:
@@ -149,7 +149,7 @@ class Carrier:
                 self._changed.notify_all()
 
     def _tells(self, result: Result) -> bool:
-        """Whether the thread, which sees frames before the model, says itself that one is unreadable."""
+        """Whether the thread itself reports this unreadable frame: it sees frames before the model does."""
         carried = self._limits.track == "flow" and result.request in self._followed
         return carried and _unreadable(result)
 
@@ -165,7 +165,7 @@ class Carrier:
             try:
                 with self._working:
                     self._work()
-            except Exception:  # one frame's fault must not end the answers on all others
+            except Exception:  # one bad frame must not stop the answers on all others
                 log.exception("masks could not be carried onto a frame")
 
     def _work(self) -> None:
@@ -188,7 +188,7 @@ class Carrier:
                 self._answer(due, frame)
 
     def _learn(self, result: Result) -> None:
-        """Give the model's answer to its camera's tracker."""
+        """Pass the model's answer to its camera's tracker."""
         request, frame, rgb = result.request, result.frame, result.rgb
         assert frame is not None
         assert rgb is not None
@@ -211,7 +211,7 @@ class Carrier:
         return [Region.within(decision.box, part) for part in split(decision.crop)]
 
     def _answer(self, due: list[_Followed], frame: CameraFrame) -> None:
-        """Answer a frame for those who were not answered on it."""
+        """Answer the requests that have no answer on this frame yet."""
         start = time.monotonic()
         own = next((f.result for f in due if f.result.frame is frame), None)
         try:
@@ -253,7 +253,7 @@ class Carrier:
         stamp: int,
         lost: dict[Key, Steadiness],
     ) -> Decision:
-        """The model's decision as it stands `age` nanoseconds later."""
+        """The model's decision, updated to a frame `age` nanoseconds later."""
         seen = [
             Part(each.id, each.region.box, each.region.crop, each.confidence)
             for each in found
@@ -302,7 +302,7 @@ def _unreadable(result: Result) -> bool:
 
 
 def _unread(followed: _Followed, frame: CameraFrame, reason: str) -> Result:
-    """The answer on a frame that cannot be read."""
+    """The answer on an unreadable frame."""
     decisions = []
     for decision in followed.result.decisions:
         key = _key(decision)

@@ -1,7 +1,7 @@
-"""One request on one frame through the engine: a result in every case, whatever the model raises.
+"""Runs one request on one frame through the engine and returns a result, whatever the model raises.
 
-A camera's last encoded frame is kept, so that further requests on it cost no second encoding. Where device
-memory is short, the kept frames go first, then the expressions are asked in halves.
+Each camera's last encoded frame is kept, so that further requests on it need no second encoding. If device
+memory runs out, the kept frames are freed first; then the expressions are asked in halves.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ REASONS = {
     Rejection.MODEL: "the model finds no referent in the image (p([SEG]) {:.3f})",
     Rejection.EMPTY_MASK: "the model finds a referent (p([SEG]) {:.3f}), but its mask has no pixel",
 }
-CUT = "the model's answer is longer than it may be: whatever else it speaks of is not known"
+CUT = "the model's answer reached its maximum length: anything it would have named after that is unknown"
 
 
 class Inference(Generic[FrameT]):
-    """Used by one thread at a time; it holds the encoded frames."""
+    """Runs requests and holds the encoded frames; for one thread at a time."""
 
     def __init__(self, engine: Segmenter[FrameT], limits: Limits) -> None:
         self.engine = engine
@@ -47,10 +47,10 @@ class Inference(Generic[FrameT]):
         self.encoded: dict[str, tuple[CameraFrame, NDArray[np.uint8], FrameT]] = {}  # by topic
 
     def answer(self, request: Request, frame: CameraFrame, start: float) -> Result:
-        """Decode and encode the frame where that is not done yet, ask the engine, and say what came of it.
+        """Decode and encode the frame unless that is done already, ask the engine, and return the outcomes.
 
         Args:
-            start: monotonic seconds, when the request's turn began.
+            start: when the request's turn began, monotonic seconds.
         """
         words = request.words()
         faults = {i: p for i, w in enumerate(words) if (p := text_problem(w, self.limits))}
@@ -76,7 +76,7 @@ class Inference(Generic[FrameT]):
             result.timings["encode"] = seconds
             if not slots and not faults:
                 faults[0] = (Code.NO_SLOT, "the model's answer names nothing to segment")
-        except Exception as error:  # whatever the model raises is an answer, never the end
+        except Exception as error:  # whatever the model raises becomes an answer
             slots.clear()
             problem = self._explain(error)
             faults.update({i: problem for i in range(len(words)) if i not in faults})
@@ -116,7 +116,7 @@ class Inference(Generic[FrameT]):
     def _within_memory(
         self, encoded: FrameT, request: Request, threshold: float, asked: Sequence[int]
     ) -> list[Answer]:
-        """The engine's answers: one, or several where all expressions at once need too much memory."""
+        """The engine's answers: one, or several if all expressions at once need too much memory."""
         if not asked:
             return []
         words = [request.expressions[i] for i in asked]
@@ -126,7 +126,7 @@ class Inference(Generic[FrameT]):
         except MemoryError:
             if len(words) == 1:
                 raise
-            log.warning("out of memory with %d expressions at once: half as many", len(words))
+            log.warning("out of memory with %d expressions at once: retrying in halves", len(words))
         self.engine.release()
         half = len(asked) // 2
         return [
@@ -136,11 +136,11 @@ class Inference(Generic[FrameT]):
 
     def _threshold(self) -> float:
         set_by_user = self.limits.rejection_threshold
-        # A parameter's range is checked with a little tolerance.
+        # The range check of parameters has a small tolerance.
         return min(1.0, set_by_user) if set_by_user >= 0 else self.engine.rejection_threshold
 
     def _threshold_for(self, request: Request, index: int, threshold: float) -> float:
-        """The threshold, moved away from where an expression's last outcome would change."""
+        """The threshold, shifted by the hysteresis so that an expression tends to keep its last outcome."""
         band = self.limits.hysteresis
         last = request.steadiness.get((index, request.expressions[index]))
         if last is None or last.decided is None or not band:
@@ -151,11 +151,11 @@ class Inference(Generic[FrameT]):
     def _encode(
         self, frame: CameraFrame, source: Source
     ) -> tuple[NDArray[np.uint8], FrameT, float]:
-        """Picture, encoded frame, and the seconds that encoding it took now."""
+        """Image, encoded frame, and the seconds spent encoding it now (0: it was kept)."""
         kept = self.encoded.get(frame.topic)
         if kept is not None and kept[0] is frame:
             return kept[1], kept[2], 0.0
-        # Free the memory of the old one before the new one needs it.
+        # Free the old frame's memory before the new one needs it.
         self.encoded.pop(frame.topic, None)
         kept = None
         frame.keep()
@@ -166,11 +166,11 @@ class Inference(Generic[FrameT]):
         except MemoryError:
             if not self.encoded:
                 raise
-            log.warning("out of memory with %d frames kept: letting go of them", len(self.encoded))
+            log.warning("out of memory with %d frames kept: freeing them", len(self.encoded))
             self.encoded.clear()
             self.engine.release()
             encoded = self.engine.encode(rgb)
-        if source is not Source.SERVICE:  # nobody asks twice about a call's own picture
+        if source is not Source.SERVICE:  # a call's own image is never asked about again
             self.encoded[frame.topic] = (frame, rgb, encoded)
         return rgb, encoded, time.monotonic() - start
 
@@ -205,7 +205,7 @@ def _decision(index: int, slot: Slot) -> Decision:
 
 
 def _count(request: Request, decisions: Sequence[Decision], stamp: int) -> None:
-    """Carry on how long each expression's outcome has been the same."""
+    """Update how long each expression's outcome has been the same."""
     before, request.steadiness = request.steadiness, {}
     for decision in decisions:
         key = (decision.slot, decision.expression)

@@ -1,4 +1,4 @@
-"""What goes in and out of the worker: camera frames, requests, results, limits and counts."""
+"""What enters and leaves the worker: camera frames, requests, results, limits and counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..masks import Box
 
 
 class Outcome(IntEnum):
-    """How an expression ended (gsva_ros/Outcome). The zero of an unset message says nothing."""
+    """How an expression ended (gsva_ros/Outcome). 0, as in an unset message, is not an outcome."""
 
     UNKNOWN = 0
     SEGMENTED = 1
@@ -26,7 +26,7 @@ class Outcome(IntEnum):
 
 
 class Code(IntEnum):
-    """Why it FAILED (gsva_ros/Outcome)."""
+    """Why an expression FAILED (gsva_ros/Outcome)."""
 
     NONE = 0
     EMPTY_INSTRUCTION = 1
@@ -41,9 +41,9 @@ class Code(IntEnum):
 
 
 class Source(Enum):
-    """Who asks, by what they ask with.
+    """The interface that a request came through.
 
-    Each takes fair turns at the model, once and on every frame apart.
+    The model's time is shared fairly between them, one-shot and repeated requests counted separately.
     """
 
     INSTRUCTION = "instructions"
@@ -57,14 +57,14 @@ class BadImageError(ValueError):
 
 @dataclass(eq=False)
 class CameraFrame:
-    """A camera frame as it came; decoded when a request needs it."""
+    """A camera frame as received; decoded when a request needs it."""
 
     header: object  # std_msgs/Header, copied into every answer
     stamp: int  # nanoseconds, from the header
     topic: str
     decode: Callable[[], NDArray[np.uint8]]  # -> uint8 [H, W, 3] RGB
     received: float = field(default_factory=time.monotonic)  # seconds
-    keep: Callable[[], None] = lambda: None  # what belongs to it, until a slow answer on it is out
+    keep: Callable[[], None] = lambda: None  # retains associated data until a slow answer is out
 
 
 @dataclass
@@ -73,12 +73,12 @@ class Steadiness:
 
     outcome: Outcome
     since: int  # stamp in nanoseconds of the first frame with this outcome
-    answers: int  # that had it without interruption, this one included
-    decided: Outcome | None = None  # the last SEGMENTED or REJECTED, whatever failed since
+    answers: int  # consecutive answers with this outcome, this one included
+    decided: Outcome | None = None  # the last SEGMENTED or REJECTED, whatever failed since then
 
     @classmethod
     def after(cls, last: Steadiness | None, outcome: Outcome, stamp: int) -> Steadiness:
-        """One answer more: in the row of the last one, or the first of a new row at `stamp`."""
+        """Add an answer to the last one's run of equal outcomes, or start a new run at `stamp`."""
         row = last if last and last.outcome is outcome else cls(outcome, stamp, 0)
         decided = last.decided if last else None
         if outcome in (Outcome.SEGMENTED, Outcome.REJECTED):
@@ -88,7 +88,7 @@ class Steadiness:
 
 @dataclass(eq=False)
 class Request:
-    """One instruction. `text`, or `expressions`: one slot each."""
+    """One instruction: `text`, or `expressions` with one slot each."""
 
     id: str = ""
     text: str = ""
@@ -96,37 +96,37 @@ class Request:
     source: Source = Source.INSTRUCTION
     every_frame: bool = False
     not_before: int = 0  # nanoseconds, compared with frame stamps
-    topic: str = ""  # camera meant; "": any
+    topic: str = ""  # image topic of the camera; "": any camera
     within: int = 0  # nanoseconds until its deadline; 0: `Limits.default_deadline`
-    deadline: int | None = None  # nanoseconds by the worker's clock; cleared by the first answer
-    frame: CameraFrame | None = None  # its own picture (the service); None: a camera's newest
+    deadline: int | None = None  # nanoseconds on the worker's clock; cleared by the first answer
+    frame: CameraFrame | None = None  # its own image (service call); None: a camera's newest
     done: Callable[[Result], None] | None = None  # called with the answer instead of `publish`
-    problem: str = ""  # why it is invalid, where the caller knows already
+    problem: str = ""  # why it is invalid, if the caller already knows
     submitted: float = field(default_factory=time.monotonic)
-    # What the schedule keeps of it.
+    # State kept by the schedule.
     assigned: CameraFrame | None = None  # the frame it is to be answered on
     answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
     last_start: float = float("-inf")
     last_end: float = float("-inf")
-    cancelled: str = ""  # why, once it is
+    cancelled: str = ""  # the reason, once cancelled
     ended: bool = False
     steadiness: dict[tuple[int, str], Steadiness] = field(
         default_factory=dict
     )  # by slot, expression
 
     def words(self) -> list[str]:
-        """What gets an outcome each: the expressions, or the text."""
+        """The texts that get one outcome each: the expressions, or the text."""
         return list(self.expressions) or [self.text]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """An instance that is followed over frames."""
+    """An instance that is tracked over frames."""
 
     id: int
     box: Box
     crop: NDArray[np.bool_]  # the mask inside its box
-    confidence: float  # 0 to 1, that it still fits
+    confidence: float  # 0 to 1, that the mask still fits
 
 
 @dataclass
@@ -143,9 +143,9 @@ class Decision:
     predicted_iou: float = 0.0
     box: Box | None = None
     crop: NDArray[np.bool_] | None = None  # the mask inside its box
-    since: int = 0  # stamp of the first answer in a row with this outcome, nanoseconds
-    answers: int = 1  # in that row
-    parts: tuple[Part, ...] = ()  # what is followed, where that is asked for
+    since: int = 0  # stamp of the first consecutive answer with this outcome, nanoseconds
+    answers: int = 1  # number of those
+    parts: tuple[Part, ...] = ()  # tracked instances, if tracking is on
     carried: bool = False  # from an earlier frame that the model answered on
     age: int = 0  # nanoseconds from that frame to this one
 
@@ -160,7 +160,7 @@ class Result:
     rgb: NDArray[np.uint8] | None = None
     text: str = ""
     timings: dict[str, float] = field(default_factory=dict)  # seconds
-    threshold: float | None = None  # in force when the model was asked; None: it was not
+    threshold: float | None = None  # in effect when the model was asked; None: it was not asked
 
 
 @dataclass
@@ -170,23 +170,23 @@ class Limits:
     max_expressions: int = 32
     max_expression_length: int = 256  # characters
     max_instructions: int = 1000
-    max_rate: float = 0.0  # frames answered a second, for repeated instructions; 0: no limit
-    default_deadline: float = 0.0  # seconds by the worker's clock; 0: none
-    max_frame_age: float = 0.0  # seconds by the frames' clock; 0: any age
-    max_frame_lead: float = 1.0  # wall seconds that a frame may be older than its request; 0: any
+    max_rate: float = 0.0  # frames answered per second, for repeated instructions; 0: no limit
+    default_deadline: float = 0.0  # seconds on the worker's clock; 0: none
+    max_frame_age: float = 0.0  # seconds on the frames' clock; 0: any age
+    max_frame_lead: float = 1.0  # wall-clock seconds that a frame may precede its request; 0: any
     rejection_threshold: float = -1.0  # negative: the model's own
-    hysteresis: float = 0.0  # half the band around the threshold in which an outcome stays
-    inference_timeout: float = 300.0  # wall seconds for one inference; 0: no limit
+    hysteresis: float = 0.0  # half-width of the band around the threshold in which an outcome stays
+    inference_timeout: float = 300.0  # wall-clock seconds for one inference; 0: no limit
     track: str = "off"  # "flow": repeated requests are answered on every frame, see `carrying`
-    split_instances: bool = False  # connected parts of a mask are instances of their own
+    split_instances: bool = False  # connected components of a mask are separate instances
 
 
 @dataclass
 class Counts:
-    """What happened so far. Changed and read under the worker's lock."""
+    """What has happened so far. Changed and read under the worker's lock."""
 
     received: int = 0  # frames
-    dropped: int = 0  # frames replaced by a newer one before anything was asked of them
+    dropped: int = 0  # frames replaced by a newer one before any request used them
     stale: int = 0  # frames too old to be answered when their turn came
     bad_frames: int = 0
     instructions: int = 0

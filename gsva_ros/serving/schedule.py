@@ -1,12 +1,12 @@
 """Which request is answered next, and on which frame: pure state, without threads, clocks or sleeps.
 
-Every request that `submit` takes ends exactly once: each method returns the `Ending`s that it caused,
-and `finish` says whether a result that was computed may still be given. The caller holds a lock around
-each call and hands endings over outside it.
+Every submitted request ends exactly once: each method returns the `Ending`s that it caused, and `finish`
+says whether a computed result may still be delivered. The caller holds a lock around each call and delivers
+endings outside it.
 
-Newest frame wins: the mailbox holds one frame a camera. Requests that are due on the same frame are
-answered on it one after the other, so that it is encoded once. Flows (instructions once, instructions on
-every frame, follow goals, service calls) share the model's time by start-time fair queueing (Goyal, Vin
+Newest frame wins: the mailbox holds one frame per camera. Requests that are due on the same frame are
+answered on it one after the other, so that it is encoded once. Flows (one-shot instructions, instructions
+on every frame, follow goals, service calls) share the model's time by start-time fair queueing (Goyal, Vin
 and Cheng, SIGCOMM 1996).
 """
 
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from ..stamps import SECOND
 from .requests import CameraFrame, Code, Counts, Limits, Outcome, Request, Source
 
-#: Seconds that a caller waits at most before it asks again, whatever it waits for.
+#: Maximum seconds that a caller waits before it asks again, whatever it waits for.
 LONGEST_WAIT = 1.0
-#: The same while a deadline runs by a clock that may be faster than the wall's.
+#: The same while a deadline is pending, whose clock may run faster than the wall clock.
 DEADLINE_WAIT = 0.05
 SHUTTING_DOWN = "the node is shutting down"
 
-#: What takes fair turns: who asks, and whether for every frame.
+#: The unit of fair queueing: a source, and whether its requests are for every frame.
 Flow = tuple[Source, bool]
 
 
@@ -33,7 +33,7 @@ Flow = tuple[Source, bool]
 class Ending:
     """A request that ends without the model: the same outcome for every expression.
 
-    each: code and reason of every expression, where they differ.
+    each: code and reason of every expression, if they differ.
     """
 
     request: Request
@@ -45,45 +45,45 @@ class Ending:
 
 @dataclass(frozen=True)
 class Turn:
-    """What to answer now."""
+    """A request to answer now, and the frame to answer it on."""
 
     request: Request
     frame: CameraFrame
 
 
 class Schedule:
-    """Requests and newest frames. `now` is monotonic seconds, `clock` nanoseconds of the stamps' clock."""
+    """Requests and newest frames. `now`: monotonic seconds; `clock`: nanoseconds on the stamps' clock."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.counts = Counts()
-        self.busy: Request | None = None  # what the model works on
-        self.paused = ""  # why nothing is taken
+        self.busy: Request | None = None  # the request that the model is working on
+        self.paused = ""  # why no request is accepted
         self.stopping = False
         self.jumping = False  # the clock is about to jump: no deadline passes until `jumped`
-        self._clock: int | None = None  # as seen last, unless it has jumped since
-        self._newest: dict[str, CameraFrame] = {}  # by topic, the last received last
-        self._unused: set[str] = set()  # topics whose newest frame nothing was asked of yet
-        self._stale: dict[str, CameraFrame] = {}  # by topic, the last one counted as such
+        self._clock: int | None = None  # last seen value; None before the first, and after a jump
+        self._newest: dict[str, CameraFrame] = {}  # by topic, most recently received last
+        self._unused: set[str] = set()  # topics whose newest frame no request has used yet
+        self._stale: dict[str, CameraFrame] = {}  # by topic, the last one counted as stale
         self._requests: dict[str, Request] = {}  # by id, in order of arrival
-        # They displaced another, and keep its place until they are submitted.
+        # Requests that displaced another and hold its place until they are submitted.
         self._coming: list[Request] = []
-        self._virtual = 0.0  # start of the turn that was picked last, in fair queueing's time
-        self._finish: dict[Flow, float] = defaultdict(float)  # end of each one's last turn
+        self._virtual = 0.0  # start tag of the last picked turn, in virtual time
+        self._finish: dict[Flow, float] = defaultdict(float)  # finish tag of its last turn
 
     @property
     def waiting(self) -> int:
-        """Number of requests that are not finished."""
+        """Number of unfinished requests."""
         return len(self._requests)
 
     def holds(self, topic: str) -> bool:
-        """Whether frames of this topic come into the mailbox."""
+        """Whether the mailbox holds a frame of this topic."""
         return topic in self._newest
 
     def starved(self, now: float, clock: int) -> dict[str, float]:
-        """Seconds that requests wait for a frame that answers them, by topic; "" for any camera.
+        """Seconds that requests have waited for a suitable frame, by topic; "" for any camera.
 
-        One on every frame has waited since its last answer, not for the model and not for its rate.
+        A repeated request waits since its last answer; the model's time and the rate limit do not count.
         """
         waited: dict[str, float] = {}
         for request in self._requests.values():
@@ -96,7 +96,7 @@ class Schedule:
     # Frames
 
     def offer(self, frame: CameraFrame) -> None:
-        """Put a camera frame into the mailbox, in the place of the one that is there."""
+        """Put a camera frame into the mailbox, replacing the previous one."""
         self.counts.received += 1
         if self.paused:
             return
@@ -107,14 +107,14 @@ class Schedule:
         self._unused.add(frame.topic)
 
     def forget_frames(self) -> None:
-        """Empty the mailbox: what is in it is not of now."""
+        """Empty the mailbox: its frames are no longer current."""
         self._newest.clear()
         self._unused.clear()
         for request in self._requests.values():
             request.assigned = None
 
     def jumped(self, delta: int) -> None:
-        """The clock jumped by `delta` nanoseconds: earlier frames go, deadlines keep what was left."""
+        """The clock jumped by `delta` nanoseconds: drop earlier frames, keep each deadline's time left."""
         self.jumping, self._clock = False, None
         self.forget_frames()
         self._put_off(delta)
@@ -122,17 +122,17 @@ class Schedule:
     # Requests
 
     def displace(self, request: Request) -> list[Ending]:
-        """End the one that has a request's id, which is about to be submitted."""
-        reason = "replaced by a newer instruction with its id"
+        """End the request that has the id of `request`, which is about to be submitted."""
+        reason = "replaced by a newer instruction with the same id"
         if self._problem(request) is not None:
-            reason += ", which cannot be carried out"
+            reason += ", which cannot be executed"
         found, endings = self.cancel(request.id, reason)
         if found:
             self._coming.append(request)
         return endings
 
     def submit(self, request: Request, clock: int) -> list[Ending]:
-        """Take a request in the place of one with its id; what cannot be carried out ends at once."""
+        """Accept a request, replacing one with the same id; what cannot be executed ends at once."""
         self._see(clock)
         request.id = request.id or uuid.uuid4().hex
         self.counts.instructions += 1
@@ -141,14 +141,14 @@ class Schedule:
             request.deadline = clock + within
         endings = self.displace(request)
         self._coming = [other for other in self._coming if other is not request]
-        problem = self._problem(request) or self._full(request)  # what was replaced has made place
+        problem = self._problem(request) or self._full(request)  # the replaced one has made room
         if problem is None:
             self._requests[request.id] = request
             return endings
         return [*endings, self._end(problem)]
 
     def cancel(self, request_id: str, reason: str) -> tuple[bool, list[Ending]]:
-        """End a request; False where there is none with this id. One under way ends at `finish`."""
+        """End a request; False if there is none with this id. One in progress ends at `finish`."""
         request = self._requests.pop(request_id, None)
         if request is None:
             return False, []
@@ -158,22 +158,22 @@ class Schedule:
         return True, [self._end(Ending(request, Outcome.CANCELLED, reason))]
 
     def pause(self, reason: str) -> list[Ending]:
-        """End what waits with CANCELLED, and from now on each request with FAILED (INACTIVE)."""
+        """End waiting requests with CANCELLED, and every later one with FAILED (INACTIVE)."""
         self.paused = reason
         self.forget_frames()
         return self._cancel_all(reason)
 
     def resume(self) -> None:
-        """Take requests again."""
+        """Accept requests again."""
         self.paused = ""
 
     def stop(self) -> list[Ending]:
-        """End what waits with CANCELLED, and from now on each request as it comes."""
+        """End waiting requests with CANCELLED, and every later one as it arrives."""
         self.stopping = True
         return self._cancel_all(SHUTTING_DOWN)
 
     def expire(self, clock: int) -> list[Ending]:
-        """End what has passed its deadline; one under way is judged at `finish`."""
+        """End requests past their deadline; one in progress is judged at `finish`."""
         self._see(clock)
         if self.jumping:
             return []
@@ -189,11 +189,11 @@ class Schedule:
     # Turns
 
     def next(self, now: float, clock: int) -> Turn | float:
-        """The next turn, or how many seconds to wait for one if nothing happens before."""
+        """The next turn, or how many seconds to wait for one unless something happens before."""
         ready, wait = self._ready(now, clock)
         if not ready:
             return wait
-        # Whoever was served last waits longest; ties go by arrival.
+        # Equal start tags: the least recently served first, then by arrival.
         picked = min(ready, key=lambda turn: (self._start(turn), turn.request.last_start))
         for turn in ready:
             if turn.frame is picked.frame:
@@ -205,7 +205,7 @@ class Schedule:
         return picked
 
     def finish(self, turn: Turn, clock: int, seconds: float) -> list[Ending] | None:
-        """The model is done with a turn; None: its result is the answer, otherwise these endings are."""
+        """End the model's turn. None: its result is the answer; otherwise the returned endings are."""
         self._see(clock)
         request = turn.request
         self.busy = None
@@ -219,7 +219,7 @@ class Schedule:
         mine = self._requests.get(request.id) is request
         if mine and (late or not request.every_frame):
             del self._requests[request.id]
-        # At shutdown, what was computed is still given where it is all that was asked for.
+        # At shutdown, a computed result is still delivered if it is all that was asked for.
         if request.cancelled and (request.every_frame or request.cancelled != SHUTTING_DOWN):
             return [self._end(Ending(request, Outcome.CANCELLED, request.cancelled))]
         if late:
@@ -228,7 +228,7 @@ class Schedule:
         return None
 
     def abandon(self, reason: str) -> list[Ending]:
-        """The model does not come back: what it works on and what waits ends with FAILED."""
+        """The model does not return: end the request in progress and all waiting ones with FAILED."""
         hanging = [self.busy] if self.busy is not None and not self.busy.ended else []
         waiting = [r for r in self._requests.values() if r is not self.busy]
         self._requests.clear()
@@ -252,7 +252,7 @@ class Schedule:
                 request.deadline += delta
 
     def _problem(self, request: Request) -> Ending | None:
-        """Why a request cannot be carried out as a whole."""
+        """Why a request cannot be executed as a whole; None: it can."""
         if self.paused:
             return Ending(request, Outcome.FAILED, self.paused, Code.INACTIVE)
         if self.stopping:
@@ -267,7 +267,7 @@ class Schedule:
             reason, code = "neither text nor expressions", Code.EMPTY_INSTRUCTION
         elif len(request.expressions) > self.limits.max_expressions:
             count, most = len(request.expressions), self.limits.max_expressions
-            reason = f"{count} expressions, at most {most} are taken"
+            reason = f"{count} expressions, at most {most} are allowed"
         if reason:
             return Ending(request, Outcome.FAILED, reason, code)
         each = [problem for w in words if (problem := text_problem(w, self.limits))]
@@ -276,7 +276,7 @@ class Schedule:
         return Ending(request, Outcome.FAILED, each[0][1], each[0][0], tuple(each))
 
     def _full(self, request: Request) -> Ending | None:
-        """Each source has places of its own, which no other can fill."""
+        """The ending of a request whose source's queue is full; no other source can fill it."""
         most = self.limits.max_instructions
         here = [*self._requests.values(), *self._coming]
         if sum(r.source is request.source for r in here) < most:
@@ -296,11 +296,11 @@ class Schedule:
         return self._end(Ending(request, Outcome.EXPIRED, "its deadline passed"))
 
     def _start(self, turn: Turn) -> float:
-        """Start tag of fair queueing: a flow that was idle begins now, without credit."""
+        """Start tag of fair queueing: a flow that was idle starts now, without credit."""
         return max(self._virtual, self._finish[_flow(turn.request)])
 
     def _ready(self, now: float, clock: int) -> tuple[list[Turn], float]:
-        """What can be answered now, and how long to wait where nothing can."""
+        """The turns that are possible now, and how many seconds to wait if there are none."""
         wait = LONGEST_WAIT
         ready = []
         for request in self._requests.values():
@@ -318,7 +318,7 @@ class Schedule:
 
     @property
     def _interval(self) -> float:
-        """Seconds between the starts of one request's turns, at least."""
+        """Minimum seconds between the starts of one request's turns."""
         return 1.0 / self.limits.max_rate if self.limits.max_rate > 0 else 0.0
 
     def _due_on(self, request: Request, clock: int) -> CameraFrame | None:
@@ -326,7 +326,7 @@ class Schedule:
         return request.frame or self._assigned(request, clock) or self._frame_for(request, clock)
 
     def _frame_for(self, request: Request, clock: int) -> CameraFrame | None:
-        """The newest frame that answers a request, if it was not answered on it or a newer one already."""
+        """The newest suitable frame, unless the request was already answered on it or a newer one."""
         last = request.answered_frame
         for topic in [request.topic] if request.topic else reversed(self._newest):
             frame = self._newest.get(topic)
@@ -337,7 +337,7 @@ class Schedule:
         return None
 
     def _assigned(self, request: Request, clock: int) -> CameraFrame | None:
-        """The frame that others were answered on already, while it is new enough."""
+        """The frame that others due on it were already answered on, while it is recent enough."""
         if request.assigned is not None and self._too_old(request.assigned, clock):
             request.assigned = None
         return request.assigned
@@ -355,27 +355,27 @@ def _flow(request: Request) -> Flow:
 
 
 def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:
-    """Whether a frame of the camera that a request means is one that it can be answered on."""
+    """Whether a request can be answered on a frame of its camera."""
     lead = request.submitted - frame.received
     return fits(frame.stamp, lead, request.not_before, limits.max_frame_lead)
 
 
 def fits(stamp: int, lead: float, not_before: int, max_lead: float) -> bool:
-    """The rule which frames answer an instruction, live and in a recording.
+    """The rule for which frames answer an instruction, live and in a recording.
 
     Args:
         stamp, not_before: nanoseconds; a not_before of 0: any stamp.
         lead: seconds by which the frame was received before the instruction.
-        max_lead: the longest such lead that is taken; 0: any.
+        max_lead: the longest accepted lead; 0: any.
     """
     return (not not_before or stamp >= not_before) and not 0 < max_lead < lead
 
 
 def text_problem(words: str, limits: Limits) -> tuple[Code, str] | None:
-    """Why one expression cannot be asked, before the model is: it fails alone."""
+    """Why one expression cannot be asked; checked before the model is asked, so that only it fails."""
     if not words.strip():
         return Code.EMPTY_INSTRUCTION, "an empty expression"
     if len(words) > limits.max_expression_length:
         most = limits.max_expression_length
-        return Code.INVALID_INSTRUCTION, f"{len(words)} characters, at most {most} are taken"
+        return Code.INVALID_INSTRUCTION, f"{len(words)} characters, at most {most} are allowed"
     return None

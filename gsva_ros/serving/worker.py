@@ -1,7 +1,7 @@
-"""The inference thread around a Schedule: it waits for turns, runs them, and hands results over.
+"""The inference thread around a Schedule: it waits for turns, runs them, and delivers results.
 
 One condition guards the schedule and its counts; it is never held while the engine runs or a result is
-handed over, so callbacks may call back into the worker.
+delivered, so callbacks may call back into the worker.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Worker(Generic[FrameT]):
-    """Runs `engine` in its own thread and hands every Result to `publish` (from any thread).
+    """Runs `engine` in its own thread and passes every Result to `publish` (from any thread).
 
-    Every request that `submit` takes is answered: by the model, or with FAILED, EXPIRED or CANCELLED for
-    each of its expressions.
+    Every submitted request is answered: by the model, or with FAILED, EXPIRED or CANCELLED for each of its
+    expressions.
 
     Args:
-        clock: now in nanoseconds, by the clock that frames are stamped with.
+        clock: returns the current time in nanoseconds, on the clock that stamps the frames.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Worker(Generic[FrameT]):
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.limits = limits or Limits()
-        #: The last answers' seconds by stage, newest last.
+        #: Seconds of the last answers by stage, newest last.
         self.timings: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))
         self._publish = publish
         self._clock = clock
@@ -49,8 +49,8 @@ class Worker(Generic[FrameT]):
         self._changed = threading.Condition()
         self._schedule = Schedule(self.limits)
         self._carrier = Carrier(self._deliver, self.limits)
-        self._turn_began: float | None = None  # monotonic seconds, while the engine works
-        self._unread: dict[str, CameraFrame] = {}  # by topic, the last one counted as such
+        self._turn_began: float | None = None  # monotonic seconds, while the engine is working
+        self._unread: dict[str, CameraFrame] = {}  # by topic, the last one counted as unreadable
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
 
     def start(self) -> None:
@@ -59,9 +59,9 @@ class Worker(Generic[FrameT]):
         self._carrier.start()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Finish the inference under way, answer what waits with CANCELLED, and end the thread.
+        """Finish the inference in progress, answer waiting requests with CANCELLED, and end the threads.
 
-        An inference that takes longer than `timeout` seconds is left behind; its request is FAILED.
+        An inference that takes longer than `timeout` seconds is abandoned; its request is FAILED.
         """
         with self._changed:
             endings = self._schedule.stop()
@@ -74,7 +74,7 @@ class Worker(Generic[FrameT]):
                 self.abandon(f"the model did not answer within {timeout:g} s of shutdown")
 
     def abandon(self, reason: str) -> None:
-        """Answer everything with FAILED, because the inference thread does not come back."""
+        """Answer everything with FAILED, because the inference thread does not return."""
         with self._changed:
             endings = self._schedule.abandon(reason)
         self._hand_over(endings)
@@ -85,18 +85,18 @@ class Worker(Generic[FrameT]):
             return "" if self._schedule.stopping else "the inference thread has ended"
         began, limit = self._turn_began, self.limits.inference_timeout
         if began is not None and 0 < limit < time.monotonic() - began:
-            return f"the inference thread is stuck: one inference runs longer than {limit:g} s"
+            return f"the inference thread is stuck: one inference has taken more than {limit:g} s"
         return ""
 
     @property
     def waiting(self) -> int:
-        """Number of requests that are not finished."""
+        """Number of unfinished requests."""
         with self._changed:
             return self._schedule.waiting
 
     @property
     def busy(self) -> bool:
-        """Whether the engine works."""
+        """Whether the engine is working."""
         return self._turn_began is not None
 
     @property
@@ -108,25 +108,25 @@ class Worker(Generic[FrameT]):
         return counts
 
     def starved(self) -> dict[str, float]:
-        """Seconds that requests wait for a frame that answers them, by image topic ("": any)."""
+        """Seconds that requests have waited for a suitable frame, by image topic ("": any camera)."""
         with self._changed:
             return self._schedule.starved(time.monotonic(), self._clock())
 
     def expire(self) -> None:
-        """Tell what has passed its deadline, also while the engine works on something else."""
+        """Answer requests past their deadline, also while the engine is working on another one."""
         with self._changed:
             endings = self._schedule.expire(self._clock())
         self._hand_over(endings)
 
     def offer(self, frame: CameraFrame) -> None:
-        """Put a camera frame into the mailbox, in the place of the one that is there."""
-        self._carrier.offer(frame)  # first, so that no answer is about a frame that it has not seen
+        """Put a camera frame into the mailbox, replacing the previous one."""
+        self._carrier.offer(frame)  # first, so that no answer is on a frame that it has not seen
         with self._changed:
             self._schedule.offer(frame)
             self._changed.notify_all()
 
     def jumping(self) -> None:
-        """The clock is about to jump: no deadline passes until `jumped` is told by how much."""
+        """The clock is about to jump: no deadline passes until `jumped` gives the amount."""
         with self._changed:
             self._schedule.jumping = True
 
@@ -137,20 +137,20 @@ class Worker(Generic[FrameT]):
         self._carrier.forget_frames()
 
     def pause(self, reason: str) -> None:
-        """Answer what waits with CANCELLED, and from now on each request with FAILED (INACTIVE)."""
+        """Answer waiting requests with CANCELLED, and every later one with FAILED (INACTIVE)."""
         with self._changed:
             endings = self._schedule.pause(reason)
         self._hand_over(endings)
         self._carrier.forget_frames()
 
     def resume(self) -> None:
-        """Take requests again."""
+        """Accept requests again."""
         with self._changed:
             self._schedule.resume()
 
     def submit(self, request: Request) -> None:
-        """Take a request; one that cannot be carried out is answered at once."""
-        # The end of what it replaces is told first: from when it is there, it may be answered.
+        """Accept a request; one that cannot be executed is answered at once."""
+        # Deliver the end of the replaced request first: once submitted, the new one may be answered.
         with self._changed:
             endings = self._schedule.displace(request)
         self._hand_over(endings)
@@ -175,10 +175,8 @@ class Worker(Generic[FrameT]):
             start = time.monotonic()
             try:
                 result = inference.answer(turn.request, turn.frame, start)
-            except (
-                Exception
-            ) as error:  # a fault here must not end the thread, nor the request in silence
-                log.exception("a request could not be worked on")
+            except Exception as error:  # must not end the thread or leave the request unanswered
+                log.exception("a request could not be processed")
                 result = _failed(turn, error)
             with self._changed:
                 self._turn_began = None
@@ -191,10 +189,10 @@ class Worker(Generic[FrameT]):
                 self._emit(result)
             else:
                 self._hand_over(instead)
-        self._inference = None  # and with it the engine: whoever made it may want its memory
+        self._inference = None  # drops the engine, too, so that its owner can free its memory
 
     def _wait(self) -> Turn | None:
-        """The next turn, after telling what expired meanwhile; None: the end."""
+        """The next turn, after delivering what expired meanwhile; None: the thread is to end."""
         while True:
             with self._changed:
                 if self._schedule.stopping:
@@ -209,7 +207,7 @@ class Worker(Generic[FrameT]):
             self._hand_over(endings)
 
     def _count_unread(self, turn: Turn, result: Result) -> None:
-        """Count an unreadable frame of a camera, once for all who were answered on it."""
+        """Count a camera's unreadable frame, once for all requests answered on it."""
         unread = any(d.code is Code.BAD_IMAGE for d in result.decisions)
         topic = turn.frame.topic
         if unread and turn.request.frame is None and turn.frame is not self._unread.get(topic):
@@ -238,8 +236,8 @@ class Worker(Generic[FrameT]):
     def _deliver(self, result: Result) -> None:
         try:
             (result.request.done or self._publish)(result)
-        except Exception:  # a publisher gone at shutdown must not end the thread
-            log.exception("the answer to %r could not be handed over", result.request.id[:80])
+        except Exception:  # a publisher destroyed at shutdown must not end the thread
+            log.exception("the answer to %r could not be delivered", result.request.id[:80])
 
 
 def _failed(turn: Turn, error: Exception) -> Result:

@@ -81,7 +81,7 @@ def test_an_invalid_instruction_with_a_used_id_ends_both() -> None:
     schedule.submit(request("a", every_frame=True), 0)
     old, new = schedule.submit(request("a", problem="unknown mode 9"), 0)
     assert outcomes([old, new]) == [("a", Outcome.CANCELLED), ("a", Outcome.FAILED)]
-    assert "cannot be carried out" in old.reason
+    assert "cannot be executed" in old.reason
     assert new.reason == "unknown mode 9"
     assert schedule.waiting == 0
 
