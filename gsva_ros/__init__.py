@@ -25,26 +25,26 @@ def load(
 ) -> Segmenter[Any]:
     """Load a model, ready to segment.
 
-    On a CPU the process keeps up to 128 MiB of freed memory from then on, because asking for it anew takes
-    a tenth of a frame; glibc's variables can say otherwise (`MALLOC_TRIM_THRESHOLD_`, see mallopt(3)).
+    On a CPU, the process keeps up to 128 MiB of freed memory from then on, because allocating it again
+    takes a tenth of a frame's time; glibc's variables override that (`MALLOC_TRIM_THRESHOLD_`, mallopt(3)).
 
     Args:
         model: a bundled name ("gsva-mini"), a converted directory, a SAM 3 directory of transformers,
             or, together with `weights`, the LLaVA directory that official weights were trained from.
-        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        device: "auto" (CUDA if available), "cpu", "cuda" or "cuda:N".
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16"; "int8"
-            or "int4": large weights in few bits, the rest bfloat16.
-        static: work in fixed shapes, which a GPU records as CUDA graphs and replays; GSVA and LISA.
-        compiled: SAM's encoder by torch.compile, at the first frame, which takes minutes; where that fails,
-            a line in the log says so, and it runs as it does without; GSVA and LISA.
+            or "int4": large weights quantised, the rest bfloat16.
+        static: use fixed shapes, which a GPU records as CUDA graphs and replays; GSVA and LISA only.
+        compiled: compile SAM's encoder with torch.compile at the first frame, which takes minutes; if that
+            fails, the log says so, and the encoder runs uncompiled; GSVA and LISA only.
         official: for official weights: weights, vision_tower, and optionally sam, conversation,
             lora_alpha; see `gsva_ros.model.checkpoint.load_official`.
 
     Raises:
-        FileNotFoundError: no such model; says which are bundled.
+        FileNotFoundError: no such model; lists the bundled ones.
         ValueError: an unknown device or dtype, official weights without one of their parts, or weights that
             do not fit.
-        TypeError: a keyword that is none of these.
+        TypeError: an unknown keyword.
     """
     from .engine import load as load_engine
 
@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    """The version in package.xml: in this tree, where ROS installed it, or as pip recorded it."""
+    """The version in package.xml (in this tree or a ROS installation), or else the one pip recorded."""
     from importlib.metadata import PackageNotFoundError, version
     from pathlib import Path
     from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""`python -m gsva_ros` is `gsva`: what accelerate launches in several processes."""
+"""`python -m gsva_ros` is `gsva`, so that accelerate can launch it in several processes."""
 
 import sys
 

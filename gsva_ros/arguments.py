@@ -1,4 +1,4 @@
-"""What all commands have alike: help that says defaults, numbers in ranges, and how a model is run."""
+"""What all commands share: help that shows defaults, numbers with ranges, and model options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SLOWEST, FASTEST = 0.01, 1000.0
 
 
 class Help(argparse.HelpFormatter):
-    """Says an option's default behind what it is, where it has one that the text does not tell."""
+    """Appends an option's default to its help text, unless the text mentions it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
@@ -21,29 +21,29 @@ class Help(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """With such help, as have the parsers of its subcommands."""
+    """A parser that uses `Help`, as do the parsers of its subcommands."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"formatter_class": Help} | kwargs)
 
 
 def count(text: str) -> int:
-    """For argparse: of what there is one at least."""
+    """For argparse: a count of at least 1."""
     return _whole(text, 1)
 
 
 def seed(text: str) -> int:
-    """For argparse: where chance begins."""
+    """For argparse: a random seed, at least 0."""
     return _whole(text, 0)
 
 
 def port(text: str) -> int:
-    """For argparse: where a server listens."""
+    """For argparse: a server's port, 1 to 65535."""
     return _whole(text, 1, 65535)
 
 
 def duration(text: str) -> float:
-    """For argparse: seconds that pass."""
+    """For argparse: a duration in seconds, greater than 0."""
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"more than 0, not {text}")
@@ -51,7 +51,7 @@ def duration(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """For argparse: times a second, or times a pace."""
+    """For argparse: a rate per second or a speed factor, from SLOWEST to FASTEST."""
     value = float(text)
     if not SLOWEST <= value <= FASTEST:
         raise argparse.ArgumentTypeError(f"between {SLOWEST} and {FASTEST:.0f}, not {text}")
@@ -67,10 +67,10 @@ def _whole(text: str, least: int, most: int | None = None) -> int:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
-    """Add --model, --device and --dtype, as `gsva_ros.load` takes them.
+    """Add --model, --device and --dtype, the arguments of `gsva_ros.load`.
 
     Args:
-        changed: the command writes into the model, so that its directory must be given.
+        changed: the command modifies the model, so that its directory must be given.
     """
     if changed:
         parser.add_argument(

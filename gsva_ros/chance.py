@@ -1,4 +1,4 @@
-"""Draws of one among several."""
+"""Random choices."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ T = TypeVar("T")
 
 
 def pick(options: Sequence[T], rng: np.random.Generator) -> T:
-    """One of the options, each as likely; itself, where `rng.choice` would make an array of them."""
+    """One of the options, all equally likely; unlike `rng.choice`, it does not convert them to an array."""
     return options[int(rng.integers(len(options)))]

@@ -1,4 +1,4 @@
-"""The `gsva` command. Each layer brings its own subcommands in a module `commands`."""
+"""The `gsva` command. Each layer provides its own subcommands in a module `commands`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .answer import ExpressionError, Rejection, Slot, no_rejection
 from .arguments import Parser, add_model_arguments
 from .errors import InputError, check_writable, extras, one_line
 
-#: Modules with a function `register(subparsers)`: the extra whose packages they need, their commands.
+#: Modules with a function `register(subparsers)`: the extra that provides their packages, their commands.
 COMMANDS = {
     "gsva_ros.sim.commands": ("sim", ("sim",)),
     "gsva_ros.programs.train": ("train", ("train",)),
@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status, 2 where what was given cannot be used."""
+    """Run the command; returns the exit status, 2 if the user's input cannot be used."""
     parser = Parser(
         prog="gsva", description="Segment images by words, with explicit rejections (GSVA)."
     )
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     known = {*subparsers.choices, *(name for _, names in COMMANDS.values() for name in names)}
     for module, (extra, commands) in COMMANDS.items():
-        # Their packages take a second to import: only for their own commands, or for the list of all.
+        # Importing their packages takes a second: only for their own commands, or to list them all.
         if not argv or argv[0] in commands or argv[0] not in known:
             _add(subparsers, module, extra, commands)
     args = parser.parse_args(argv)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> None:
-    """Add a module's commands; without its packages, a word about them takes their place."""
+    """Add a module's commands; if its packages are missing, add commands that say so instead."""
     try:
         import_module(module).register(subparsers)
     except ModuleNotFoundError as error:
@@ -67,7 +67,7 @@ def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> N
             raise InputError(missing)
 
         for command in commands:
-            # With no prefix for options, whatever follows is taken.
+            # Without a prefix for options, any arguments are accepted.
             parser = subparsers.add_parser(command, help=missing, add_help=False, prefix_chars="\0")
             parser.add_argument("rest", nargs="*")
             parser.set_defaults(run=refuse)
@@ -111,19 +111,19 @@ def register(subparsers: Any) -> None:
 
 
 def segment(args: argparse.Namespace) -> int:
-    """Print one line a slot and write the overlay."""
+    """Print one line per slot and write the overlay."""
     import cv2
 
     import gsva_ros
     from gsva_ros.overlay import Target, poster
 
     if bool(args.text) == bool(args.expressions):
-        raise InputError("give expressions or --text, one of the two")
+        raise InputError("give either expressions or --text")
     rgb = _picture(args.image)
     output = args.output or args.image.with_suffix(".overlay.png")
     check_writable(output)
     if not cv2.haveImageWriter(str(output)):
-        raise InputError(f"{output}: no such picture format can be written; use .png or .jpg")
+        raise InputError(f"{output}: an image format that cannot be written; use .png or .jpg")
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
     if notice := no_rejection(engine):
         print(notice, file=sys.stderr)
@@ -143,7 +143,7 @@ def segment(args: argparse.Namespace) -> int:
         written = cv2.imwrite(str(output), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     except cv2.error:
         written = False
-    if not written:  # WebP ends at 16,383 pixels, JPEG at 65,535; or the disk is full
+    if not written:  # WebP is limited to 16,383 pixels, JPEG to 65,535; or the disk is full
         size = f"{drawn.shape[1]}x{drawn.shape[0]}"
         raise InputError(f"{output}: the overlay, {size}, could not be written; try .png")
     print(f"overlay: {output}")
@@ -164,7 +164,7 @@ def _line(slot: Slot) -> str:
 
 
 def _picture(path: Path) -> Any:
-    """uint8 [H, W, 3] RGB of a picture file, checked as camera pictures are."""
+    """uint8 [H, W, 3] RGB of an image file, checked like camera images."""
     from gsva_ros.conversions import MessageError, file_rgb
 
     try:
@@ -172,13 +172,13 @@ def _picture(path: Path) -> Any:
     except (MessageError, OSError) as error:
         why = error.problem if isinstance(error, MessageError) else error.strerror
         raise InputError(
-            f"{path}: not a picture that can be segmented: {why}; give a .png or .jpg file "
+            f"{path}: not an image that can be segmented: {why}; give a .png or .jpg file "
             "(`gsva eval bag` and `gsva app` read bags)"
         ) from error
 
 
 def convert(args: argparse.Namespace) -> int:
-    """Write the converted directory and name it."""
+    """Write the converted directory and print its path."""
     from gsva_ros.model import checkpoint
     from gsva_ros.model.config import read_object
 

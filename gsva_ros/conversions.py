@@ -1,10 +1,10 @@
-"""Image messages to arrays and back, the topics that they come on, and what strings ask for.
+"""Image messages to arrays and back, camera topic names, and the expressions in a string.
 
 Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's,
-rosbags'), so that bags and topics share it. Colour conversion is cv_bridge's where a ROS 2
-installation brings it and rosbags-image's elsewhere. The layout is read here: neither refuses every
-message that lies about it, rosbags-image ignores `step`, and cv_bridge takes one that is no multiple of
-a pixel for less, and fails on big-endian messages beside NumPy 2.
+rosbags'), so that bags and topics share it. Colour conversion uses cv_bridge where a ROS 2 installation
+provides it, and rosbags-image elsewhere. The layout is read here: neither rejects every message with an
+inconsistent layout, rosbags-image ignores `step`, and cv_bridge rounds down a step that is not a multiple
+of the pixel size, and fails on big-endian messages with NumPy 2.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except Exception:  # cv_bridge built for another NumPy fails in other ways than 
     _BRIDGE = None
 
 #: Readable encodings (sensor_msgs/image_encodings.hpp) and their bytes per pixel.
-#: 8UC3 and the like are left out on purpose: they do not say which channel is red.
+#: 8UC3 and the like are deliberately left out: they do not say which channel is red.
 BYTES_PER_PIXEL = {
     "rgb8": 3,
     "bgr8": 3,
@@ -49,17 +49,17 @@ BYTES_PER_PIXEL = {
     "yuyv": 2,
     "yuv422_yuy2": 2,
 }
-#: The same encodings by their older names, the only ones that cv_bridge knows.
+#: Older names of the same encodings, the only ones that cv_bridge knows.
 _OLDER_NAMES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 
-#: A picture larger than this is taken for a broken header, not for a camera.
+#: A larger image is attributed to a broken header, not to a camera.
 MAX_PIXELS = 100_000_000
-#: The model resizes the longer side to its input: of a thinner picture nothing would be left.
+#: The model resizes the longer side to its input size: nothing would be left of a thinner image.
 MAX_ASPECT = 100
 
 
 class MessageError(InputError):
-    """A message that cannot be used; its text names the topic and what is wrong."""
+    """A message cannot be used; the text names the topic and what is wrong."""
 
     def __init__(self, topic: str, problem: str) -> None:
         super().__init__(f"{topic}: {problem}" if topic else problem)
@@ -68,19 +68,19 @@ class MessageError(InputError):
 
 
 def camera_named(name: str, topics: Collection[str]) -> str:
-    """Which of the image topics a camera's full name means: so called, or compressed beside it; or ""."""
+    """The image topic that a camera's full name means: that name or its compressed topic; "" if none."""
     return next((topic for topic in (name, f"{name}/compressed") if topic in topics), "")
 
 
 def expressions_in(text: str) -> list[str]:
-    """The expressions of a string on `instruction_text`, which semicolons separate."""
+    """The expressions in a string on `instruction_text`, separated by semicolons."""
     return [words for part in text.split(";") if (words := part.strip())]
 
 
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
-    """Return the picture in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.
+    """Return the image in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.
 
-    Pixels are where the sensor has them, as `camera_info` and depth mean them: EXIF turns only TIFFs.
+    The orientation is the sensor's, as `camera_info` and depth assume: EXIF rotates only TIFFs.
 
     Raises MessageError, naming the topic, for a message that cannot be read.
     """
@@ -95,15 +95,15 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
 
 
 def file_rgb(data: bytes, suffix: str) -> np.ndarray:
-    """Return a picture file's pixels as uint8, height x width x 3, RGB, turned as its EXIF says.
+    """Return an image file's pixels as uint8, height x width x 3, RGB, rotated as its EXIF says.
 
-    Raises MessageError for what is no picture, or one that `to_rgb` would refuse too.
+    Raises MessageError for a file that is not an image, or that `to_rgb` would reject, too.
     """
     return _decompress(SimpleNamespace(format=suffix, data=data), "", cv2.IMREAD_COLOR)
 
 
 def check_layout(msg: Any, topic: str) -> None:
-    """Raise MessageError unless encoding, size, step and amount of data agree; copy nothing."""
+    """Raise MessageError unless encoding, size, step and amount of data agree; copies nothing."""
     bytes_per_pixel = BYTES_PER_PIXEL.get(msg.encoding)
     if bytes_per_pixel is None:
         known = ", ".join(BYTES_PER_PIXEL)
@@ -126,18 +126,18 @@ def check_layout(msg: Any, topic: str) -> None:
 
 
 def check_size(width: int, height: int, topic: str) -> None:
-    """Raise MessageError for a picture that no camera takes, or that is too thin for the model."""
+    """Raise MessageError for an image larger than any camera's, or too thin for the model."""
     if width * height > MAX_PIXELS:
-        raise MessageError(topic, f"{width}x{height} pixels are not believable")
+        raise MessageError(topic, f"{width}x{height} pixels are not plausible")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise MessageError(
             topic,
-            f"{width}x{height} is too thin: the longer side may be {MAX_ASPECT} times the shorter",
+            f"{width}x{height} is too thin: the longer side may be at most {MAX_ASPECT} times the shorter",
         )
 
 
 def _pixels(msg: Any, topic: str) -> np.ndarray:
-    """View the data as height x width [x channels] in native byte order, row padding left out."""
+    """View the data as height x width [x channels] in native byte order, without row padding."""
     check_layout(msg, topic)
     bytes_per_pixel = BYTES_PER_PIXEL[msg.encoding]
     sample = np.dtype(np.uint8)
@@ -155,7 +155,7 @@ def _pixels(msg: Any, topic: str) -> np.ndarray:
 def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
     """Convert what `_pixels` returns to rgb8."""
     if pixels.dtype == np.uint16:
-        # Rounded, as by cv_bridge; the other one cuts, which is darker by half a level.
+        # Rounds, like cv_bridge; rosbags-image truncates, which is half a level darker.
         pixels, encoding = cv2.convertScaleAbs(pixels, alpha=255 / 65535), f"{encoding[:-2]}8"
     if encoding == "rgb8":
         return pixels
@@ -177,7 +177,7 @@ def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
 def _decompress(
     msg: Any, topic: str, how: int = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 ) -> np.ndarray:
-    """RGB of a compressed picture; how: flags of `cv2.imdecode`."""
+    """RGB of a compressed image; how: flags of `cv2.imdecode`."""
     if len(msg.data) == 0:
         raise MessageError(topic, "empty compressed image")
     encoding, grey = _check_header(msg, topic)
@@ -209,10 +209,10 @@ def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
 
 
 def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
-    """What raw pictures are checked for, from the format and the file's header, before decoding.
+    """Check what raw images are checked for, from the format and the file's header, before decoding.
 
     Returns:
-        The encoding before it was compressed ("": not said), and whether the file has one channel.
+        The encoding before compression ("": not stated), and whether the file has one channel.
     """
     # compressed_image_transport writes "ENCODING; jpeg compressed bgr8"; others "jpeg" or "png".
     encoding, parted, _ = msg.format.partition(";")
@@ -223,7 +223,7 @@ def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
             topic, f"compressed image of unknown encoding {encoding!r}; this node reads {known}"
         )
     try:
-        # Pillow reads no pixel before it is asked to.
+        # Pillow decodes no pixels until it is asked to.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(bytes(msg.data))) as picture:
@@ -260,7 +260,7 @@ def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
     if pixels.dtype.itemsize > 1:
         pixels = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
     msg.step = pixels.nbytes // max(1, msg.height)
-    # rclpy takes an array.array as it is, and checks anything else byte by byte.
+    # rclpy accepts an array.array as it is, and checks anything else byte by byte.
     data = array.array("B")
     data.frombytes(memoryview(pixels).cast("B") if pixels.size else b"")
     msg.data = data

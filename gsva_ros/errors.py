@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 class InputError(ValueError):
-    """What a user gave cannot be used; the text names the file and the place in it."""
+    """User input cannot be used; the text names the file and the place in it."""
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks; its type's name where it has none."""
+    """An error's text without line breaks; its type's name if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def extras(names: str) -> str:
-    """How to install what extras ("a" or "a,b", of setup.py) bring."""
+    """How to install the packages of extras ("a" or "a,b", see setup.py)."""
     return f"pip install '.[{names}]' in a clone of gsva_ros"
 
 
@@ -30,25 +30,25 @@ def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:
         kind: a pydantic model, or a dataclass. source: names the file in errors. advice: what to do.
 
     Raises:
-        InputError: the first thing that does not fit, with its place.
+        InputError: the first value that does not fit, with its place.
     """
-    from pydantic import TypeAdapter, ValidationError  # half a second that no node needs
+    from pydantic import TypeAdapter, ValidationError  # takes half a second, for nothing in a node
 
     try:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        place = ".".join(str(part) for part in first["loc"]) or "top level"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         message = f"{source}: {place}: {first['msg']}{more}"
         raise InputError(f"{message}; {advice}" if advice else message) from error
 
 
 def check_writable(*paths: Path | None) -> None:
-    """See that files can be written, before the work that fills them begins; makes their folders.
+    """Check that files can be written, before the work that produces them; creates their folders.
 
     Raises:
-        InputError: one cannot; names it.
+        InputError: a file cannot be written; names it.
     """
     for path in paths:
         if path is None:
@@ -58,7 +58,7 @@ def check_writable(*paths: Path | None) -> None:
             fresh = not path.exists()
             path.open("ab").close()
             if fresh:
-                path.unlink(missing_ok=True)  # another process of this run may have been faster
+                path.unlink(missing_ok=True)  # another process of this run may have removed it
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); choose another"
@@ -66,10 +66,10 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def write_result(path: Path, text: str) -> Path:
-    """Write a result; where that fails at last, into a temporary file, so that it is not lost.
+    """Write a result; if that fails after all, into a temporary file, so that it is not lost.
 
     Returns:
-        Where it was written.
+        The path that was written.
     """
     try:
         path.write_text(text)

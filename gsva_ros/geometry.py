@@ -1,6 +1,6 @@
-"""Masks in space: points, centroid and principal axes from a depth image that is registered to the picture.
+"""Masks in 3D: points, centroid and principal axes, from a depth image that is registered to the image.
 
-Frame: the camera's optical one (REP 103: x right, y down, z forward), metres. NumPy only.
+Frame: the camera's optical frame (REP 103: x right, y down, z forward), metres. NumPy only.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-#: Metres; what is farther is no depth that a camera measures.
+#: Metres; no camera measures larger depths.
 FARTHEST = 1e4
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Where a thing is and how it lies.
+    """An object's position, orientation and size.
 
-    All of it is float64: in a frame as large as UTM's, float32 would round it to half a metre.
+    All values are float64: in a frame as large as UTM's, float32 would round them to half a metre.
 
     Attributes:
         centroid: mean of its points [3].
         axes: right-handed rotation [3, 3]; its columns are the principal axes, the longest first.
-        extents: size along each of them [3], from the 2nd to the 98th percentile.
-        center: of the box with these extents [3]; the mean of the points is another place in it.
+        extents: size along each axis [3], from the 2nd to the 98th percentile.
+        center: of the box with these extents [3]; in general not the centroid.
     """
 
     centroid: NDArray[np.float64]
@@ -36,9 +36,9 @@ class Shape:
 
 
 def to_metres(depth: NDArray[np.generic]) -> Array:
-    """Depth as float32 metres, NaN where there is none (REP 118: uint16 millimetres, float32 metres).
+    """Depth as float32 metres, NaN where it is missing (REP 118: uint16 millimetres, float32 metres).
 
-    More than FARTHEST is none: some drivers write the largest number where they measure nothing.
+    More than FARTHEST counts as missing: some drivers write the largest number where they measure nothing.
 
     Raises:
         ValueError: neither uint16 nor float32.
@@ -49,7 +49,7 @@ def to_metres(depth: NDArray[np.generic]) -> Array:
         metres = depth.astype(np.float32)
     else:
         raise ValueError(
-            f"depth is {depth.dtype}; REP 118 has uint16 millimetres and float32 metres"
+            f"depth is {depth.dtype}; REP 118 defines uint16 millimetres and float32 metres"
         )
     metres[~((metres > 0) & (metres <= FARTHEST))] = np.nan
     return metres
@@ -58,11 +58,11 @@ def to_metres(depth: NDArray[np.generic]) -> Array:
 def organised_points(
     depth: Array, intrinsics: NDArray[np.float64], mask: NDArray[np.bool_], corner: tuple[int, int]
 ) -> Array:
-    """Points of a region's pixels, NaN outside the mask and where there is no depth.
+    """3D points of a region's pixels, NaN outside the mask and where depth is missing.
 
     Args:
-        depth: metres [h, w], of the region. intrinsics: K [3, 3] of the whole picture.
-        mask: [h, w]. corner: x and y of the region's upper left pixel in the picture.
+        depth: metres [h, w], of the region. intrinsics: K [3, 3] of the whole image.
+        mask: [h, w]. corner: x and y of the region's upper left pixel in the image.
 
     Returns:
         float32 [h, w, 3].
@@ -77,7 +77,7 @@ def organised_points(
 
 
 def shape_of(points: Array) -> Shape | None:
-    """Centroid and principal axes of points [..., 3]; None where fewer than three are finite."""
+    """Centroid and principal axes of points [..., 3]; None if fewer than three are finite."""
     flat = points.reshape(-1, 3)
     flat = flat[np.isfinite(flat).all(1)].astype(np.float64)
     if len(flat) < 3:

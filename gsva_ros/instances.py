@@ -1,4 +1,4 @@
-"""Separates the one mask of a plural expression ("all cans") into connected instances."""
+"""Splits the single mask of a plural expression ("all cans") into connected instances."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: A component smaller than this share of the largest one is taken for a crumb of the nearest larger one.
+#: A component smaller than this fraction of the largest is merged into the nearest larger one.
 CRUMB = 0.05
 
 
 def split(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    """The mask's 8-connected components, from left to right; together they are the mask again.
+    """The mask's 8-connected components, from left to right; their union is the mask.
 
-    One is made at a time: of a noisy mask there are thousands.
+    They are created one at a time, because a noisy mask has thousands.
 
     Args:
-        mask: bool [H, W], not empty. Things that touch in the picture stay one instance.
+        mask: bool [H, W], not empty. Objects that touch in the image stay one instance.
     """
     count, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]

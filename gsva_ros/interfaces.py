@@ -1,4 +1,4 @@
-"""Bags without ROS: this package's message types for rosbags, and how its bags are written."""
+"""Bags without ROS: this package's message types for rosbags, and the writer of its bags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGE = "gsva_ros"
 
 
 def message_folder() -> Path:
-    """The folder of the .msg files: beside the package in the source tree, or in share/.
+    """The folder of the .msg files: next to the package in the source tree, or in share/.
 
     Raises:
         FileNotFoundError: the installation lacks them.
@@ -36,7 +36,7 @@ def message_folder() -> Path:
 
 
 def mcap_writer(folder: Path) -> Writer:
-    """A writer of a new mcap bag, message by message compressed; it opens as a context manager.
+    """A writer for a new mcap bag with per-message compression; opened as a context manager.
 
     Raises:
         rosbags.rosbag2.WriterError: the folder exists.
@@ -48,10 +48,10 @@ def mcap_writer(folder: Path) -> Writer:
 
 @contextmanager
 def whole_bag(folder: Path) -> Iterator[Writer]:
-    """An `mcap_writer` at work; of a bag that is not finished, as by Ctrl-C, nothing stays.
+    """An open `mcap_writer`; an unfinished bag, for example after Ctrl-C, is removed.
 
     Raises:
-        InputError: the folder exists, or what is written is no message.
+        InputError: the folder exists, or what is written is not a message.
     """
     try:
         writer = mcap_writer(folder)
@@ -68,7 +68,7 @@ def whole_bag(folder: Path) -> Iterator[Writer]:
 
 
 def typestore() -> Typestore:
-    """ROS 2's common types and this package's."""
+    """ROS 2's common message types and this package's."""
     store = get_typestore(Stores.ROS2_HUMBLE)
     types = {}
     for path in sorted(message_folder().glob("*.msg")):

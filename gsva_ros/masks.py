@@ -1,4 +1,4 @@
-"""Masks as the box around their pixels and what is in it, so that small things take little. NumPy only."""
+"""Masks as a bounding box and the crop inside it, so that small ones take little memory. NumPy only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 #: (x0, y0, x1, y1) in pixels; x1 and y1 exclusive.
 Box = tuple[int, int, int, int]
-#: The box around a mask's pixels, and the mask in it, bool [y1 - y0, x1 - x0].
+#: A mask's bounding box, and the mask inside it, bool [y1 - y0, x1 - x0].
 Pixels = tuple[Box, NDArray[np.bool_]]
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:
-    """The box around a mask, bool [H, W]; None where no pixel is set."""
+    """The bounding box of a mask, bool [H, W]; None if no pixel is set."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
@@ -22,12 +22,12 @@ def mask_box(mask: NDArray[np.bool_]) -> Box | None:
 
 
 def trimmed(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> Pixels | None:
-    """The box around a mask and what is in it; None where no pixel is set.
+    """A mask's bounding box and the mask inside it; None if no pixel is set.
 
-    What is in it is a copy, so that the whole can be freed.
+    The crop is a copy, so that the whole mask can be freed.
 
     Args:
-        mask: bool [h, w], of a part of the frame whose upper left pixel is at x, y.
+        mask: bool [h, w], of the part of the frame whose upper left pixel is at x, y.
     """
     box = mask_box(mask)
     if box is None:
@@ -37,7 +37,7 @@ def trimmed(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> Pixels | None:
 
 
 def joined(parts: Sequence[Pixels]) -> Pixels:
-    """What is in any of the parts, of which there is at least one."""
+    """The union of the parts, of which there is at least one."""
     corners = np.array([box for box, _ in parts])
     (x0, y0), (x1, y1) = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
     whole = np.zeros((y1 - y0, x1 - x0), np.bool_)
@@ -47,7 +47,7 @@ def joined(parts: Sequence[Pixels]) -> Pixels:
 
 
 def placed(crop: NDArray[np.bool_], box: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask of a frame's size (height, width) from what is inside its box."""
+    """A mask of the frame's size (height, width) from the crop inside its box."""
     x0, y0, x1, y1 = box
     mask = np.zeros(size, bool)
     mask[y0:y1, x0:x1] = crop

@@ -1,10 +1,10 @@
-"""Answers drawn on the picture: an outline and a light tint for what is there, words for what is not.
+"""Draws answers on the image: an outline and a light tint for what is found, text for what is not.
 
-A thing keeps its own colour. Expressions that share a thing are told apart: their outlines lie around each
-other, and their tints alternate in stripes. Labels never cover each other, and they lie beside the things
-as long as the picture has room for them; a thin line leads from a label to its thing.
+An object keeps its own colour. Expressions that share an object stay distinguishable: their outlines are
+nested, and their tints alternate in stripes. Labels never cover each other, and they lie beside the objects
+as long as the image has room for them; a thin line leads from a label to its object.
 
-NumPy and OpenCV only, so that the node, the demo and the command share it.
+NumPy and OpenCV only, so that the node, the demo and the command can share it.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ COLOURS: tuple[Colour, ...] = (
 REJECTED: Colour = (255, 150, 140)
 DARK: Colour = (24, 24, 24)
 WHITE: Colour = (255, 255, 255)
-#: How much of a thing's colour is the mask's.
+#: The mask colour's share of a tinted pixel.
 TINT = 0.2
-#: What is left of the brightness of a picture in which nothing was found.
+#: Brightness factor of an image in which nothing was found.
 NOTHING_FOUND = 0.5
-#: `poster` enlarges pictures to at least this width, in pixels, so that the words can be read.
+#: `poster` enlarges images to at least this width, in pixels, so that the text is legible.
 MIN_WIDTH = 480
-#: But not beyond this height: a slit gets a dark side instead.
+#: But not beyond this height: a narrow image gets a dark margin instead.
 MAX_HEIGHT = 2000
-#: Below this, OpenCV's font cannot be read.
+#: Below this scale, OpenCV's font is illegible.
 SMALLEST_FONT = 0.4
-#: Shorter side, in pixels, of a picture with letters of scale 1: legible where it is shown 320 wide.
+#: Shorter side, in pixels, of an image with font scale 1: legible when displayed 320 wide.
 FONT_SIDE = 650.0
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-#: Lines of one label.
+#: Maximum lines per label.
 LINES = 3
-#: Masks that share more than this part of the smaller one count as of one thing.
+#: Masks that share more than this fraction of the smaller one count as the same object.
 SHARED = 0.05
 
 
 @dataclass(frozen=True)
 class Target:
-    """One answered expression; `mask` is bool [H, W], or None where it was rejected."""
+    """One answered expression; `mask` is bool [H, W], or None if it was rejected."""
 
     slot: int
     expression: str
@@ -69,7 +69,7 @@ class Target:
 
 @dataclass(frozen=True)
 class _Label:
-    """Lines of text on a coloured ground; width and height with its margin, in pixels."""
+    """Lines of text on a coloured background; width and height include its margin, in pixels."""
 
     lines: tuple[str, ...]
     scale: float
@@ -81,7 +81,7 @@ class _Label:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A target's label and its upper left corner; `free`: it covers no thing."""
+    """A target's label and its upper left corner; `free`: it covers no object."""
 
     target: Target
     label: _Label
@@ -93,8 +93,8 @@ class _Placed:
 def draw(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Picture:
     """Draw the targets on a copy of `rgb` (uint8 [H, W, 3]), of the same size.
 
-    Where the picture has no room beside the things, a label lies where it covers the least of them. A
-    picture in which nothing was found is darkened.
+    If there is no room beside the objects, a label is placed where it covers the least of them. An image in
+    which nothing was found is darkened.
 
     Args:
         opacity: of the masks' tint, 0 to 1.
@@ -102,16 +102,16 @@ def draw(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pict
     picture = _marked(rgb, targets, opacity)
     if targets and all(t.mask is None for t in targets):
         picture = (picture * NOTHING_FOUND).astype(np.uint8)
-    # Those with a place in the picture first: they have the least choice.
+    # Objects before rejections: their labels have the least choice of place.
     in_order = sorted(targets, key=lambda t: t.mask is None)
     _write(picture, _placed(rgb.shape[:2], in_order))
     return picture
 
 
 def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Picture:
-    """Like `draw`, for pages and files: larger than the picture, so that no word covers a thing.
+    """Like `draw`, for pages and files: larger than the image, so that no label covers an object.
 
-    A small picture is enlarged; labels for which it has no room, and rejections, stand below it.
+    A small image is enlarged; labels for which it has no room, and rejections, are listed below it.
     """
     factor = max(1, min(-(-MIN_WIDTH // rgb.shape[1]), MAX_HEIGHT // rgb.shape[0]))
     size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
@@ -130,7 +130,7 @@ def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pi
 
 
 def label_image(shape: Shape, targets: Sequence[Target]) -> NDArray[np.uint16]:
-    """Return uint16 [H, W]: slot + 1, or 0; where masks overlap the later slot is seen."""
+    """Return uint16 [H, W]: slot + 1, or 0; where masks overlap, the later slot wins."""
     labels = np.zeros(shape, np.uint16)
     for target in targets:
         if target.mask is not None:
@@ -139,7 +139,7 @@ def label_image(shape: Shape, targets: Sequence[Target]) -> NDArray[np.uint16]:
 
 
 def jpeg_text(rgb: Picture, quality: int = 95) -> str:
-    """A picture as JPEG in base64, for a page; quality: 0 to 100."""
+    """An image as JPEG in base64, for a page; quality: 0 to 100."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return base64.b64encode(data.tobytes()).decode()
@@ -157,7 +157,7 @@ def _enlarged(target: Target, size: tuple[int, int]) -> Target:
     return replace(target, mask=mask)
 
 
-# Marks on things
+# Marks on objects
 
 
 def _marked(rgb: Picture, targets: Sequence[Target], opacity: float) -> Picture:
@@ -182,7 +182,7 @@ def _tint(
     opacity: float,
     stripe: int,
 ) -> None:
-    """Mix colours into the masks; where masks overlap, each gets every n-th diagonal stripe."""
+    """Blend colours into the masks; where n masks overlap, each gets every n-th diagonal stripe."""
     count = np.zeros(picture.shape[:2], np.int32)
     for mask in masks:
         count += mask
@@ -198,7 +198,7 @@ def _tint(
 
 
 def _outline(picture: Picture, masks: Sequence[Mask], colours: Sequence[Colour], line: int) -> None:
-    """A line around each mask, outside of it; around shared things one outside the other."""
+    """Draw a line around the outside of each mask; lines around a shared object are nested."""
     height, width = picture.shape[:2]
     rings = []
     for mask, level in zip(masks, _levels(masks), strict=True):
@@ -209,7 +209,7 @@ def _outline(picture: Picture, masks: Sequence[Mask], colours: Sequence[Colour],
         part = np.s_[y0 : min(height, box[3] + outer + 1), x0 : min(width, box[2] + outer + 1)]
         outside = (~mask[part]).astype(np.uint8)
         distance = np.asarray(cv2.distanceTransform(outside, cv2.DIST_L2, 3))
-        # Where a mask touches the picture's edge there is no outside: the line lies inside it.
+        # Where a mask touches the image's edge, there is no outside: the line lies inside it.
         distance = np.where(mask[part], _edge_distance((height, width), part), distance)
         halo = (distance > inner) & (distance <= outer + 1)
         region = picture[part]
@@ -220,7 +220,7 @@ def _outline(picture: Picture, masks: Sequence[Mask], colours: Sequence[Colour],
 
 
 def _edge_distance(shape: Shape, part: tuple[slice, slice]) -> NDArray[np.float32]:
-    """Distance to the outside of a picture of this shape, of each pixel of a part; 1 at its edge."""
+    """Distance of each pixel of a part to the outside of an image of this shape; 1 at its edge."""
     rows, columns = (
         np.minimum(np.arange(n), np.arange(n)[::-1])[s] + 1
         for n, s in zip(shape, part, strict=True)
@@ -229,7 +229,7 @@ def _edge_distance(shape: Shape, part: tuple[slice, slice]) -> NDArray[np.float3
 
 
 def _levels(masks: Sequence[Mask]) -> list[int]:
-    """For each mask the least number that no earlier mask of the same thing has."""
+    """For each mask, the lowest level that no earlier mask of the same object has."""
     levels: list[int] = []
     areas = [np.count_nonzero(mask) for mask in masks]
     for i, mask in enumerate(masks):
@@ -246,16 +246,16 @@ def _levels(masks: Sequence[Mask]) -> list[int]:
 
 
 def _placed(shape: Shape, targets: Sequence[Target], free_only: bool = False) -> list[_Placed]:
-    """A place for each target's label, as near to its thing as can be; a rejection's in the lower left.
+    """A place for each target's label, as near to its object as possible; a rejection's at the lower left.
 
     No two labels overlap. One that fits nowhere beside the others is left out; with `free_only`, also one
-    that would cover a thing.
+    that would cover an object.
     """
     things = np.zeros(shape, np.uint8)
     for target in targets:
         if target.mask is not None:
             things |= target.mask.astype(np.uint8)
-    reach = 2 * _line_width(shape) + 3  # the outline, and a little air
+    reach = 2 * _line_width(shape) + 3  # the outline, and a small margin
     things = np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.uint8)
     labels = np.zeros(shape, np.uint8)
     placed = []
@@ -270,7 +270,7 @@ def _placed(shape: Shape, targets: Sequence[Target], free_only: bool = False) ->
 
 
 def _place(target: Target, things: NDArray[np.uint8], labels: NDArray[np.uint8]) -> _Placed | None:
-    """A free place for the whole label, or else for its first words; or else what covers the least."""
+    """A free place for the whole label, else for its first line, else the place that covers the least."""
     shape = things.shape
     anchor = _anchor(target, shape)
     coarse = max(1, min(shape) // 120)
@@ -295,14 +295,14 @@ def _best(
     labels: NDArray[np.uint8],
     step: int,
 ) -> _Placed | None:
-    """The best place among every step-th pixel; None where each would cover another label."""
+    """The best place among every step-th pixel; None if each would cover another label."""
     blocked = _inside(labels, label, step) > 0
     if blocked.all():
         return None
     covered = _inside(things, label, step)
     xs, ys = (np.arange(n, dtype=np.float32) * step for n in covered.shape[::-1])
     left, top, right, bottom = anchor
-    # From the label's rectangle to the thing's box; above and centred where several are as near.
+    # Distance from the label's rectangle to the object's box; above and centred if several are as near.
     dx = np.maximum(np.maximum(left - xs - label.width, xs - right), 0)[None, :]
     dy = np.maximum(np.maximum(top - ys - label.height, ys - bottom), 0)[:, None]
     aside = np.abs(xs + label.width / 2 - (left + right) / 2)[None, :]
@@ -314,7 +314,7 @@ def _best(
 
 
 def _inside(marks: NDArray[np.uint8], label: _Label, step: int) -> NDArray[np.int32]:
-    """How many marked pixels [H, W] a label covers with its corner at each step-th pixel."""
+    """How many marked pixels of [H, W] a label covers, with its corner at each step-th pixel."""
     sums = cv2.integral(marks)
     h, w = label.height, label.width
     inside = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
@@ -322,7 +322,7 @@ def _inside(marks: NDArray[np.uint8], label: _Label, step: int) -> NDArray[np.in
 
 
 def _anchor(target: Target, shape: Shape) -> Box:
-    """What a label wants to be near: the thing's largest part, or the picture's lower left corner."""
+    """The box that a label should be near: the object's largest part, or the image's lower left corner."""
     contours = _contours(target)
     if not contours:
         return (0, shape[0], 0, shape[0])
@@ -331,7 +331,7 @@ def _anchor(target: Target, shape: Shape) -> Box:
 
 
 def _contours(target: Target) -> Sequence[NDArray[np.int32]]:
-    """The edges of the parts of a target's mask, each [N, 1, 2] as x, y; none of a rejected one."""
+    """The contours of a target's mask, each [N, 1, 2] as x, y; none for a rejection."""
     if target.mask is None:
         return ()
     mask = target.mask.astype(np.uint8)
@@ -340,7 +340,7 @@ def _contours(target: Target) -> Sequence[NDArray[np.int32]]:
 
 
 def _label_of(target: Target, shape: Shape, lines: int = LINES) -> _Label:
-    """Where a thing is labelled by its expression, a rejection says that it is one."""
+    """An object's label is its expression; a rejection's also says that it is one."""
     if target.mask is None:
         text = f"not here: {target.expression} ({1.0 - target.p_seg:.0%})"
         return _label(text, shape, DARK, REJECTED, lines)
@@ -353,7 +353,7 @@ def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int) -> _
     text = " ".join(text.encode("ascii", "replace").decode().split())
     scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
     (letter, height), below = cv2.getTextSize("n", FONT, scale, 1)
-    # Several lines leave room beside them; a single one may be as long as the picture is wide.
+    # Several lines leave room beside them; a single one may take almost the image's width.
     room = max(8, int((0.6 if most > 1 else 0.9) * shape[1] / letter))
     lines = textwrap.wrap(text, room, max_lines=most, placeholder=" ...") or ["?"]
     width = max(cv2.getTextSize(line, FONT, scale, 1)[0][0] for line in lines)
@@ -364,13 +364,13 @@ def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int) -> _
 
 
 def _ink(ground: Colour) -> Colour:
-    """Black or white, whichever is further from the ground in luminance (ITU-R BT.601)."""
+    """Dark or white, whichever is further from the background in luminance (ITU-R BT.601)."""
     light = 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2]
     return DARK if light > 120 else WHITE
 
 
 def _write(picture: Picture, placed: Sequence[_Placed]) -> None:
-    """Labels, and below them the lines that lead to their things."""
+    """Draw the labels, and beneath them the lines that lead to their objects."""
     line = _line_width(picture.shape[:2])
     for each in placed:
         if each.free:
@@ -380,7 +380,7 @@ def _write(picture: Picture, placed: Sequence[_Placed]) -> None:
 
 
 def _lead(picture: Picture, placed: _Placed, line: int) -> None:
-    """A line from a label to the outline of its thing, where that is nearest."""
+    """Draw a line from a label to the nearest point of its object's outline."""
     contours = _contours(placed.target)
     if not contours:
         return
@@ -391,7 +391,7 @@ def _lead(picture: Picture, placed: _Placed, line: int) -> None:
     lengths = np.hypot(*(starts - edge).T)
     nearest = int(lengths.argmin())
     start, length = starts[nearest], float(lengths[nearest])
-    gap = line + 2  # the line's round end stays outside of the thing
+    gap = line + 2  # the line's round end stays outside the object
     if length <= gap:
         return
     end = edge[nearest] + (start - edge[nearest]) * gap / length
@@ -412,7 +412,7 @@ def _print(picture: Picture, label: _Label, x: int, y: int) -> None:
 
 
 def _caption(targets: Sequence[Target], shape: Shape) -> Picture:
-    """A dark strip of a picture's width with one label below the other; no rows without targets."""
+    """A dark strip of an image's width with the labels one below another; no rows without targets."""
     labels = [_label_of(target, shape) for target in targets]
     if not labels:
         return np.zeros((0, shape[1], 3), np.uint8)

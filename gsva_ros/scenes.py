@@ -1,4 +1,4 @@
-"""Rendered scenes on disk, as the simulator writes them and as training and evaluation read them."""
+"""Rendered scenes on disk, as written by the simulator and read by training and evaluation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import numpy.typing as npt
 from .errors import InputError, one_line
 
 MAX_OBJECTS = 12
-#: The files of a folder of scenes: what it holds; pictures, and whose their pixels are; a line a scene.
+#: The files of a scene folder: metadata; images; the object at each pixel; one line per scene.
 META, RGB, INSTANCES, LINES = "meta.json", "rgb.npy", "instances.npy", "scenes.jsonl"
 _FRAMES = ("rgb", "instances")
 
 
 @dataclass(frozen=True)
 class Expression:
-    """One referring expression of a scene; no targets means that nothing in the scene fits it."""
+    """One referring expression of a scene; no targets means that nothing in the scene matches it."""
 
     text: str
     category: str
@@ -32,10 +32,10 @@ class Expression:
 
 
 class Stacked:
-    """Arrays [N_i, ...] one behind another, read by row without being copied together."""
+    """Arrays [N_i, ...] concatenated along the first axis without a copy, read by row."""
 
     def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
-        """Args: parts: of one shape but for the first axis."""
+        """Args: parts: of equal shape except for the first axis."""
         self.parts = list(parts)
         self._starts = np.cumsum([0, *map(len, parts)])
         self.shape = (int(self._starts[-1]), *parts[0].shape[1:])
@@ -58,12 +58,12 @@ class SceneSet:
     """Scenes of one split.
 
     Attributes:
-        folders: where they lie, and how many in each: one folder, unless `joined`.
-        world: what they show, by the name that the first folder's meta.json gives it.
+        folders: their folders, and the number of scenes in each: one folder, unless `joined`.
+        world: what they show, as named in the first folder's meta.json.
         rgb: uint8 [N, H, W, 3], memory-mapped.
         instances: uint8 [N, H, W], 0 for background and k for the scene's object k (1-based).
         kind, colour, size: int64 [N, MAX_OBJECTS + 1], class indices; index 0, unused places and
-            what has no name hold -1.
+            empty names hold -1.
         position: float32 [N, MAX_OBJECTS + 1, 3], centroid x and y as a fraction of the width and the
             height, and distance from the camera in metres.
         outlined: bool [N], whether `instances` are outlines; boxes around the objects otherwise.
@@ -74,8 +74,8 @@ class SceneSet:
         """Open the scenes under `path`.
 
         Raises:
-            InputError: the directory holds another split (training opens "train" and nothing else), or
-                files that are not such scenes.
+            InputError: the directory contains another split (training opens only "train"), or files that
+                are not such scenes.
         """
         try:
             self._read(path, split, limit)
@@ -91,13 +91,13 @@ class SceneSet:
             raise InputError(f"{path}: no such folder of scenes")
         if not (path / META).exists():
             raise InputError(
-                f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was stopped while it made "
-                f"them: there is no {META}; start the command again"
+                f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was interrupted while it "
+                f"made them: there is no {META}; run the command again"
             )
         meta = json.loads((path / META).read_text())
         if meta["split"] != split:
             raise InputError(
-                f"{path}: holds the {meta['split']!r} split, {split!r} was asked for; "
+                f"{path}: contains the {meta['split']!r} split, but {split!r} was requested; "
                 f"render it with `gsva sim render --split {split}`"
             )
         lines = (path / LINES).read_text().splitlines()[:limit]
@@ -140,7 +140,7 @@ class SceneSet:
     def target_masks(
         self, rows: npt.NDArray[np.int64], targets: Sequence[tuple[int, ...]]
     ) -> npt.NDArray[np.bool_]:
-        """Union masks of the targets, bool [K, H, W]; `rows` [K] names each one's scene."""
+        """Union masks of the targets, bool [K, H, W]; `rows` [K] is the scene of each."""
         table = np.zeros((len(rows), 256), bool)
         for k, ids in enumerate(targets):
             table[k, list(ids)] = True
@@ -153,7 +153,7 @@ def joined(sets: Sequence[SceneSet]) -> SceneSet:
     """Scenes of several folders as one set, in this order.
 
     Raises:
-        InputError: they are of different sizes, or one knows kinds or colours that the first does not.
+        InputError: their image sizes differ, or one has kinds or colours that the first does not.
     """
     whole = copy(sets[0])
     for other in sets[1:]:
@@ -184,7 +184,7 @@ def joined(sets: Sequence[SceneSet]) -> SceneSet:
 def new_arrays(
     folder: Path, count: int, height: int, width: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Files for the `rgb` and `instances` of so many scenes, in the place of those that are there."""
+    """Create the `rgb` and `instances` files of `count` scenes, replacing existing ones."""
     rgb, instances = (
         np.lib.format.open_memmap(folder / name, "w+", np.uint8, (count, height, width, *channels))
         for name, channels in ((RGB, (3,)), (INSTANCES, ()))
@@ -193,14 +193,14 @@ def new_arrays(
 
 
 def are_frames(rgb: npt.NDArray[Any], instances: npt.NDArray[Any], shape: tuple[int, ...]) -> bool:
-    """Whether two arrays are the pictures and instances of scenes of a shape (N, H, W)."""
+    """Whether two arrays are the images and instances of scenes of shape (N, H, W)."""
     found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
     return found == [("uint8", (*shape, 3)), ("uint8", shape)]
 
 
 @contextmanager
 def begun(folder: Path) -> Iterator[None]:
-    """Around the writing of new scenes: of a folder that fails before one is complete, nothing stays."""
+    """Wraps the writing of new scenes: if it fails before one is complete, the folder is removed."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -211,13 +211,13 @@ def begun(folder: Path) -> Iterator[None]:
         for name in (META, LINES, RGB, INSTANCES):
             (folder / name).unlink(missing_ok=True)
         for path in made:
-            with suppress(OSError):  # somebody else has put something there
+            with suppress(OSError):  # another process has put something there
                 path.rmdir()
         raise
 
 
 def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArray[np.int64]:
-    """A table of classes, by their places in `names`."""
+    """A table of class indices, converted to indices into `names`."""
     own = getattr(scenes, f"{attribute}s")
     places = np.array([*(names.index(name) for name in own), -1])
     table: npt.NDArray[np.int64] = places[getattr(scenes, attribute)]
@@ -225,23 +225,23 @@ def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArr
 
 
 def _expression(told: dict[str, Any], things: Sequence[dict[str, Any]]) -> Expression:
-    """As a scene's line tells it; ValueError where it is none, or about others than the scene's things."""
+    """Parse an expression in a scene's line; ValueError if it or one of its targets is invalid."""
     text, category, targets = told["text"], told["category"], tuple(told["targets"])
     if not isinstance(text, str) or not isinstance(category, str):
         raise ValueError(f"an expression is text, not {text!r} of category {category!r}")
     ids = {thing["id"] for thing in things}
     if len({*targets}) < len(targets) or any(type(t) is not int or t not in ids for t in targets):
-        raise ValueError(f"{text!r} is about {list(targets)}, which are not things of the scene")
+        raise ValueError(f"{text!r} refers to {list(targets)}, which are not objects of the scene")
     return Expression(text, category, targets)
 
 
 def _index(names: list[str], name: str) -> int:
-    """The name's place, -1 for the empty one."""
+    """The name's index, -1 for an empty name."""
     return names.index(name) if name else -1
 
 
 def grid_samples(instances: np.ndarray, rows: int, columns: int, per_cell: int = 4) -> np.ndarray:
-    """Object ids at a regular per_cell x per_cell lattice inside each cell of a rows x columns grid.
+    """Object ids on a regular per_cell x per_cell lattice inside each cell of a rows x columns grid.
 
     Args:
         instances: uint8 [B, H, W].
@@ -257,7 +257,7 @@ def grid_samples(instances: np.ndarray, rows: int, columns: int, per_cell: int =
 
 
 def cell_objects(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The object that covers most of each cell, and how much of the cell any object covers.
+    """The object that covers most of each cell, and the fraction of the cell that objects cover.
 
     Args:
         samples: uint8 [B, h, w, S] from `grid_samples`.

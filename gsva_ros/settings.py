@@ -1,4 +1,4 @@
-"""YAML files that a user writes."""
+"""YAML files written by users."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .errors import InputError, one_line
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+    """The contents of a YAML file.
 
     Raises:
-        InputError: no such file, or not YAML; names it.
+        InputError: there is no such file, or it is not YAML; names it.
     """
     try:
         return yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # ValueError: of text, or of what looks like a date and is none (PyYAML).
+        # ValueError: text that cannot be decoded, or an invalid date (PyYAML).
         raise InputError(f"{path}: cannot be read as YAML: {one_line(error)}") from error

@@ -1,9 +1,9 @@
-"""Masks carried from picture to picture by dense optical flow, between two answers of a slow model.
+"""Carries masks from frame to frame by dense optical flow, between two answers of a slow model.
 
-Every mask is carried straight from the picture that the model answered on (its key picture) to the newest
-one, never from one carried mask to the next, so that errors do not add up: the flow between the two starts
-from the one before. What is carried is checked: flow there and back again has to meet, and the pixels have
-to look alike.
+Every mask is carried directly from the frame that the model answered on (its key frame) to the newest one,
+never from one carried mask to the next, so that errors do not accumulate: the flow between the two is
+initialised with the previous one. What is carried is checked: forward and backward flow have to agree, and
+the pixels have to look alike.
 
 Sources: DIS flow (Kroeger et al., ECCV 2016) as in OpenCV; the forward-backward check of Sundaram, Brox and
 Keutzer (ECCV 2010).
@@ -24,43 +24,43 @@ from numpy.typing import NDArray
 
 from .masks import Box, joined, mask_box, trimmed
 
-#: Longer and shortest side of the reduced pictures that flow is computed on, pixels.
+#: Longer side, and minimum of the shorter side, of the reduced frames that flow is computed on, pixels.
 LONG_SIDE, SHORTEST_SIDE = 320, 32
-#: Reduced pictures kept as stepping stones to a late answer's key picture: ten seconds at 30 Hz, 23 MB.
+#: Reduced frames kept as intermediate steps from a late answer's key frame: ten seconds at 30 Hz, 23 MB.
 KEPT = 300
-#: Pictures between two stepping stones, and their largest number.
+#: Frames between two intermediate steps, and the maximum number of steps.
 STRIDE, STONES = 4, 16
-#: A pixel passes the check where flow there and back misses it by fewer reduced pixels than the first, and
-#: its brightness (0 to 255) differs by less than the second.
+#: A pixel passes the check if the forward-backward error is below the first, in reduced pixels, and its
+#: brightness (0 to 255) differs by less than the second.
 MEETS, ALIKE = 3.0, 25.0
-#: Below this share of pixels that pass, a mask is lost; and below this share of the whole picture, all are.
+#: Below this fraction of pixels that pass, a mask is lost; below this fraction of the whole frame, all are.
 LOST, CUT = 0.3, 0.3
-#: Below this share of its area in the key picture, nothing of a thing is taken to be left.
+#: Below this fraction of its area in the key frame, an object counts as gone.
 LEFT = 0.05
 #: Masks of an expression that overlap this much (IoU) are one instance.
 SAME = 0.3
 
 Grey = NDArray[np.uint8]
-#: [h, w, 2]: where a pixel is in the other picture, minus where it is here.
+#: [h, w, 2]: a pixel's position in the other frame minus its position in this one.
 Flow = NDArray[np.float32]
 
-SCENE_CUT = "the picture has changed beyond recognition since the model's answer"
-RESIZED = "the picture's size has changed since the model's answer"
-BACKWARDS = "the pictures' stamps did not go forwards since the model's answer"
-HIDDEN = "it left the picture, or is hidden, since the model's answer"
-DRIFTED = "its mask can no longer be carried with confidence ({:.2f}) since the model's answer"
+SCENE_CUT = "the image has changed beyond recognition since the model's answer"
+RESIZED = "the image's size has changed since the model's answer"
+BACKWARDS = "the image stamps have not increased since the model's answer"
+HIDDEN = "it has left the image or been hidden since the model's answer"
+DRIFTED = "confidence in its carried mask has dropped to {:.2f} since the model's answer"
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A mask: bool [y1 - y0, x1 - x0] inside its box, in full-picture pixels."""
+    """A mask: bool [y1 - y0, x1 - x0] inside its box, in full-image pixels."""
 
     box: Box
     crop: NDArray[np.bool_]
 
     @classmethod
     def within(cls, box: Box, mask: NDArray[np.bool_]) -> Region:
-        """Of a mask with at least one pixel, bool of the box's size."""
+        """Crop a mask with at least one pixel, bool of the box's size."""
         found = trimmed(mask, *box[:2])
         assert found is not None
         return cls(*found)
@@ -73,12 +73,12 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """An instance in the newest picture.
+    """An instance in the newest frame.
 
     Attributes:
-        id: the same over pictures, and never given to another instance.
-        region: None where it is lost; `lost` then says why.
-        confidence: share of its pixels that pass the check, 0 to 1; 1 in its key picture.
+        id: the same in all frames, and never given to another instance.
+        region: None if it is lost; `lost` then says why.
+        confidence: fraction of its pixels that pass the check, 0 to 1; 1 in its key frame.
     """
 
     id: int
@@ -91,13 +91,13 @@ class Carried:
 class _Instance:
     id: int
     region: Region
-    small: NDArray[np.uint8]  # 0 or 255, of the reduced picture's size
-    last: Region  # where it was seen last
+    small: NDArray[np.uint8]  # 0 or 255, at the reduced frame's size
+    last: Region  # where it was last seen
 
 
 @dataclass(eq=False)
 class _Group:
-    """One answer's instances by their slot and expression, and its key picture."""
+    """One answer's instances by their slot and expression, and its key frame."""
 
     anchor: _Anchor
     instances: Mapping[Hashable, list[_Instance]]
@@ -105,16 +105,16 @@ class _Group:
 
 @dataclass(eq=False)
 class _Anchor:
-    """A key picture, and the flow between it and the newest."""
+    """A key frame, and the flow between it and the newest frame."""
 
     stamp: int
     grey: Grey
-    size: tuple[int, int]  # height, width of the full picture
-    reached: int  # stamp of the picture that the flow leads to
+    size: tuple[int, int]  # height, width of the full image
+    reached: int  # stamp of the frame that the flow leads to
     back: Flow = field(init=False)  # newest -> key
     forth: Flow = field(init=False)  # key -> newest
     passed: NDArray[np.bool_] = field(init=False)  # pixels of the newest that pass the check
-    #: 255 where the newest shows what the key picture does not.
+    #: 255 where the newest frame shows what the key frame does not.
     uncovered: NDArray[np.uint8] = field(init=False)
     broken: str = ""  # why nothing can be carried from it any more
 
@@ -130,30 +130,30 @@ class _Anchor:
 
 
 class Tracker:
-    """One camera's newest picture, and what is carried onto it. For one thread at a time.
+    """One camera's newest frame, and what is carried onto it. For one thread at a time.
 
     Args:
-        ids: gives instances their ids; shared where several cameras' ids must differ.
+        ids: supplies the instances' ids; shared if several cameras' ids must differ.
     """
 
     def __init__(self, ids: Iterator[int] | None = None) -> None:
         self._ids = ids if ids is not None else count(1)
-        self._pictures: OrderedDict[int, Grey] = OrderedDict()  # by stamp, the newest last
+        self._pictures: OrderedDict[int, Grey] = OrderedDict()  # by stamp, newest last
         self._size = (0, 0)
         self._anchors: dict[int, _Anchor] = {}
         self._groups: dict[Hashable, _Group] = {}
-        # OpenCV 4 of the distributions and 5 have this name.
+        # Both the distributions' OpenCV 4 and OpenCV 5 have this name.
         self._dis = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
             cv2.DISOPTICAL_FLOW_PRESET_FAST
         )
-        # As that of the preset MEDIUM, because small things move too; fewer refinements cost nothing here.
+        # The preset MEDIUM's scale, because small objects move, too; fewer refinements lose nothing here.
         self._dis.setFinestScale(1)
         self._dis.setVariationalRefinementIterations(1)
 
     def observe(self, stamp: int, rgb: NDArray[np.uint8]) -> None:
-        """Take the newest picture, uint8 [H, W, 3] RGB, stamped in nanoseconds.
+        """Accept the newest frame, uint8 [H, W, 3] RGB, stamped in nanoseconds.
 
-        Where its size differs from the one before it, or its stamp is not later, everything is lost until
+        If its size differs from the previous frame's, or its stamp is not later, everything is lost until
         the model's next answer.
         """
         size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
@@ -180,10 +180,10 @@ class Tracker:
         rgb: NDArray[np.uint8],
         regions: Mapping[Any, Sequence[Region]],
     ) -> None:
-        """Take the model's answer to `name` about a picture, which may be older than the newest.
+        """Accept the model's answer to `name` on a frame, which may be older than the newest.
 
-        It replaces the earlier answer to that name. An instance keeps its id where its mask, carried to the
-        newest picture, overlaps what is carried there of the earlier answer under the same key.
+        It replaces the earlier answer to that name. An instance keeps its id if its mask, carried to the
+        newest frame, overlaps one carried there from the earlier answer under the same key.
         """
         if not self._pictures:
             self.observe(stamp, rgb)
@@ -219,7 +219,7 @@ class Tracker:
         self._clean()
 
     def carried(self, name: Hashable) -> dict[Hashable, list[Carried]]:
-        """The last answer's instances in the newest picture, by key; KeyError for a name without answer."""
+        """The last answer's instances in the newest frame, by key; KeyError if the name has no answer."""
         group = self._groups[name]
         found = {}
         for key, instances in group.instances.items():
@@ -229,13 +229,13 @@ class Tracker:
         return found
 
     def unrecognised(self, name: Hashable) -> str:
-        """Why the newest picture shows something else than the last answer's did; "": it does not."""
+        """Why the newest frame cannot be related to the last answer's; "": it can."""
         anchor = self._groups[name].anchor
         self._reach(anchor)
         return anchor.broken
 
     def forget(self, name: Hashable) -> None:
-        """Let go of a name's answer, if there is one."""
+        """Drop a name's answer, if there is one."""
         self._groups.pop(name, None)
         self._clean()
 
@@ -244,7 +244,7 @@ class Tracker:
         return len(self._groups)
 
     def _shows(self, stamp: int, grey: Grey) -> bool:
-        """Whether this is the newest picture."""
+        """Whether this is the newest frame."""
         if not self._pictures or stamp != self._newest:
             return False
         return np.array_equal(grey, self._pictures[stamp])
@@ -264,13 +264,13 @@ class Tracker:
         return dict(group.instances)
 
     def _reach(self, anchor: _Anchor) -> None:
-        """Lead an anchor's flow on to the newest picture."""
+        """Extend an anchor's flow to the newest frame."""
         if anchor.broken or anchor.reached == self._newest:
             return
         between = [s for s in self._pictures if anchor.reached < s]
         steps = min(STONES, -(-len(between) // STRIDE))
         for number in range(1, steps + 1):
-            # A pixel of the key picture keeps its motion, so the flow from there follows fast things.
+            # A pixel of the key frame keeps its motion, so the flow from there follows fast objects.
             grey = self._pictures[between[-1 - len(between) * (steps - number) // steps]]
             forth = self._dis.calc(anchor.grey, grey, anchor.forth)
             anchor.forth = np.asarray(forth, np.float32)
@@ -303,7 +303,7 @@ class Tracker:
 
 
 def reduced(rgb: NDArray[np.uint8]) -> Grey:
-    """The grey picture that flow is computed on, uint8; its longer side is LONG_SIDE pixels."""
+    """The greyscale image that flow is computed on, uint8; its longer side is LONG_SIDE pixels."""
     height, width = rgb.shape[:2]
     scale = LONG_SIDE / max(height, width)
     size = (max(SHORTEST_SIDE, round(width * scale)), max(SHORTEST_SIDE, round(height * scale)))
@@ -313,7 +313,7 @@ def reduced(rgb: NDArray[np.uint8]) -> Grey:
 
 
 def iou(a: Region, b: Region) -> float:
-    """Intersection over union of two masks of one picture."""
+    """Intersection over union of two masks of one frame."""
     x0, y0 = max(a.box[0], b.box[0]), max(a.box[1], b.box[1])
     x1, y1 = min(a.box[2], b.box[2]), min(a.box[3], b.box[3])
     if x0 >= x1 or y0 >= y1:
@@ -327,7 +327,7 @@ def iou(a: Region, b: Region) -> float:
 
 
 def _name(new: Sequence[_Instance], old: Sequence[_Instance], ids: Iterator[int]) -> None:
-    """Give new instances the ids of those that they overlap most, each once, or fresh ones."""
+    """Give new instances the ids of the old ones they overlap most, each id once, or else fresh ids."""
     pairs = [(iou(n.last, o.last), i, j) for i, n in enumerate(new) for j, o in enumerate(old)]
     taken: set[int] = set()
     for overlap, i, j in sorted(pairs, reverse=True):
@@ -339,16 +339,16 @@ def _name(new: Sequence[_Instance], old: Sequence[_Instance], ids: Iterator[int]
 
 
 def _footprint(region: Region, size: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A mask in the reduced picture of `shape`, 0 or 255: every pixel that it touches."""
+    """A mask in the reduced frame of `shape`, 0 or 255: every pixel that it touches."""
     x0, y0, x1, y1 = region.box
-    whole = np.zeros(size, np.float32)  # of which one pixel in a large block leaves more than 0
+    whole = np.zeros(size, np.float32)  # so that one pixel of a large block leaves more than 0
     whole[y0:y1, x0:x1] = region.crop
     part = cv2.resize(whole, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     return (part > 0).astype(np.uint8) * 255
 
 
 def _warped(region: Region, anchor: _Anchor, box: Box) -> Region | None:
-    """A region of the key picture in the newest, where its reduced mask has the box `box`."""
+    """A region of the key frame in the newest frame, where its reduced mask has the box `box`."""
     (height, width), (h, w) = anchor.size, anchor.grey.shape
     sx, sy = width / w, height / h
     x0, y0 = max(0, int((box[0] - 2) * sx)), max(0, int((box[1] - 2) * sy))
@@ -373,7 +373,7 @@ def _warped(region: Region, anchor: _Anchor, box: Box) -> Region | None:
 
 
 def _check(anchor: _Anchor, grey: Grey) -> None:
-    """Find out which pixels of the newest picture are where the flow says; every second one is asked."""
+    """Check which pixels of the newest frame are consistent with the flow, testing every second one."""
     height, width = grey.shape
     back = anchor.back[::2, ::2]
     there = _grid(grey.shape)[::2, ::2] + back
@@ -393,10 +393,10 @@ def _whole(part: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.uint8]
 
 
 def _turned_round(flow: Flow) -> Flow:
-    """Roughly the flow the other way: what a better one starts from.
+    """The approximate inverse of a flow, as the initial value of a better one.
 
-    Where several pixels arrive, one that moves unlike the most of the picture goes first: it is more often
-    in front. Where none does, the neighbours' mean is taken.
+    If several pixels arrive at one place, one that moves unlike most of the frame has priority: it is more
+    often in front. If none arrives, the neighbours' mean is used.
     """
     height, width = flow.shape[:2]
     part = flow[2::4, 2::4]
@@ -422,6 +422,6 @@ def _sample(values: NDArray, x: NDArray[np.float32], y: NDArray[np.float32]) -> 
 
 @lru_cache(maxsize=16)
 def _grid(shape: tuple[int, ...]) -> Flow:
-    """Every pixel's own x and y [h, w, 2]."""
+    """Each pixel's own x and y, [h, w, 2]."""
     x, y = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
     return np.stack([x, y], -1)

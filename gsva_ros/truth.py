@@ -1,9 +1,9 @@
-"""Ground truth of recorded frames: COCO-style JSON, in a file or message by message in a bag.
+"""Ground truth of recorded frames as COCO-style JSON, in a file or in a bag's messages.
 
-`images` holds one entry a frame (id, width, height, topic, stamp in nanoseconds), `annotations` one an
-expression (image_id, caption, category, referents, and the mask as run lengths or polygons; no mask where
-nothing is meant). Source: the COCO data format, with the fields `stamp`, `topic`, `caption` and `referents`
-beside its own.
+`images` has one entry per frame (id, width, height, topic, stamp in nanoseconds), `annotations` one per
+expression (image_id, caption, category, referents, and the mask as run lengths or polygons; no mask if
+nothing is meant). Source: the COCO data format, with the additional fields `stamp`, `topic`, `caption` and
+`referents`.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ def _encodable(text: str) -> str:
     return text
 
 
-#: JSON can hold half a character, and nothing else can.
+#: JSON can contain lone surrogates, which nothing else can encode.
 Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class TruthError(InputError):
-    """A truth file that cannot be used; says which, where and why."""
+    """A truth file cannot be used; the message says which, where and why."""
 
 
 @dataclass(frozen=True)
 class Referring:
-    """One expression about a frame, and its truth.
+    """One expression about a frame, and its ground truth.
 
     Attributes:
-        expression: the words.
-        category: scores are also given by category.
-        referents: how many things in the frame are meant; 0: none; None: not known.
-        mask: bool [H, W], all of them; None where `referents` is.
-        ignore: bool [H, W], pixels that count neither for nor against; None: none of them.
-        box: the annotated box of the one thing that is meant, (x, y, width, height) in pixels.
-        region: "phrase" or "sentence" where one region is asked for, as ReasonSeg does; "": an
+        expression: its text.
+        category: scores are also reported per category.
+        referents: number of objects in the frame that are meant; 0: none; None: unknown.
+        mask: bool [H, W], the union of all of them; None if `referents` is None.
+        ignore: bool [H, W], pixels that are excluded from scoring; None: no pixel.
+        box: the annotated box of the only object that is meant, (x, y, width, height) in pixels.
+        region: "phrase" or "sentence" if one region is asked for, as in ReasonSeg; "": an
             expression.
     """
 
@@ -67,7 +67,7 @@ class Referring:
 
 
 class _Strict(BaseModel):
-    """Fields of their own types; further ones, as other tools write them, are passed over."""
+    """Strictly typed fields; additional ones, as other tools write them, are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -116,14 +116,14 @@ class FrameTruth:
     annotations: list[Annotation]
 
     def expressions(self) -> list[Referring]:
-        """Decode this frame's masks, each bool [H, W]; they were tried when the file was read."""
+        """Decode this frame's masks, each bool [H, W]; they were validated when the file was read."""
         return [
             Referring(a.caption, a.category, a.referents, _decoded(a, self.size))
             for a in self.annotations
         ]
 
     def to_json(self) -> str:
-        """This frame alone, in the same form as the file."""
+        """This frame alone, in the file's format."""
         height, width = self.size
         image = Frame(id=1, topic=self.topic, stamp=self.stamp, width=width, height=height)
         annotations = [a.model_copy(update={"image_id": 1}) for a in self.annotations]
@@ -131,7 +131,7 @@ class FrameTruth:
 
 
 def coco_mask(mask: Mask) -> dict[str, Any]:
-    """What COCO's annotations say of a mask, bool [H, W]: area, bbox, and segmentation as run lengths."""
+    """A mask, bool [H, W], as fields of a COCO annotation: area, bbox, and segmentation as run lengths."""
     coded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {
         "area": int(mask.sum()),
@@ -144,8 +144,8 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
     """Write the truth of frames, each with its header's stamp in nanoseconds.
 
     Raises:
-        TruthError: a frame without a mask, whose size is not known then, or with masks of several sizes;
-            an expression whose referents are not known, or that has some and no mask.
+        TruthError: a frame has no mask, so that its size is unknown, or masks of several sizes; an
+            expression's referents are unknown, or it has some but no mask.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -185,7 +185,7 @@ def read_truth(path: Path) -> list[FrameTruth]:
     """Read a truth file.
 
     Raises:
-        TruthError: it is not such a file; names the file and the entry.
+        TruthError: it is not a truth file; names the file and the entry.
     """
     try:
         text = path.read_text()
@@ -195,7 +195,7 @@ def read_truth(path: Path) -> list[FrameTruth]:
 
 
 def parse_truth(text: str, source: str) -> list[FrameTruth]:
-    """The frames of a truth file's text, or of one message's; `source` names it in errors.
+    """The frames in the text of a truth file, or of one message; `source` names it in errors.
 
     Raises:
         TruthError: as `read_truth`.
@@ -238,7 +238,7 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
 
 
 def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
-    """The mask, bool of `size`; raises TruthError where run lengths or polygons do not make one."""
+    """The mask, bool of `size`; TruthError if its run lengths or polygons do not form one."""
     if not annotation.referents:
         return np.zeros(size, bool)
     coded = annotation.segmentation
@@ -271,7 +271,7 @@ def run_lengths_mask(given: str | list[int], size: tuple[int, int]) -> Mask:
     """The mask of COCO's run lengths, compressed (text) or not, bool of `size` (height, width).
 
     Raises:
-        TruthError: they are not such, or do not make a mask of this size.
+        TruthError: they are not run lengths, or do not form a mask of this size.
     """
     if not isinstance(given, str | list) or not all(isinstance(c, str | int) for c in given):
         raise TruthError(f"its run lengths are {type(given).__name__}, neither text nor numbers")
@@ -280,7 +280,7 @@ def run_lengths_mask(given: str | list[int], size: tuple[int, int]) -> Mask:
 
 
 def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any]:
-    """As pycocotools wants them. Its C code trusts what it is given, so all of it is checked here."""
+    """Run lengths in pycocotools' format. Its C code trusts its input, so all of it is checked here."""
     counts = given if isinstance(given, list) else _unpacked(given)
     if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
         pixels = size[0] * size[1]
@@ -294,8 +294,8 @@ def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any
 def _unpacked(text: str) -> list[int]:
     """Run lengths from COCO's compressed form.
 
-    Each is a little-endian number of 5 bits a character (48 to 111; 32: more follow; 16 in the last: the
-    sign), and from the fourth on the difference to the one before the last.
+    Each is a little-endian number with 5 bits per character (48 to 111; bit 32: more follow; bit 16 of the
+    last: the sign); from the fourth on, it is the difference to the one before the last.
     Source: `rleFrString` of the COCO API.
     """
     counts: list[int] = []
@@ -303,7 +303,7 @@ def _unpacked(text: str) -> list[int]:
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 30:
-            raise TruthError(f"its run lengths hold {character!r} where no such character may be")
+            raise TruthError(f"its run lengths contain the invalid character {character!r}")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

@@ -504,7 +504,7 @@ def test_commands_say_in_one_line_what_is_wrong(
         (("segment", noise, "x"), noise),
         (("segment", noise, "x"), "give a .png or .jpg file"),
         (("segment", tmp_path / "none.png", "x"), "none.png"),
-        (("segment", DEMO, "x"), f"{DEMO}: not a picture that can be segmented: Is a directory"),
+        (("segment", DEMO, "x"), f"{DEMO}: not an image that can be segmented: Is a directory"),
         (("segment", DEMO, "x"), "`gsva eval bag`"),
         (("segment", thin, "x"), "thin"),
         (("segment", picture), "expressions"),

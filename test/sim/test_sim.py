@@ -70,7 +70,7 @@ def test_scenes_that_are_none_are_told(tmp_path: Path) -> None:
         scene["objects"] = scene["objects"][:1]
         scene["expressions"] = [scene["expressions"][0] | {"targets": targets}]
         lines_path.write_text(json.dumps(scene) + "\n")
-        told("not things of the scene")
+        told("not objects of the scene")
     scene["expressions"][0] |= {"text": 5, "targets": []}
     lines_path.write_text(json.dumps(scene) + "\n")
     told("an expression is text, not 5")

@@ -337,7 +337,7 @@ def test_maps_with_a_palette_are_read_by_their_numbers(tmp_path: Path) -> None:
     [
         (np.full((20, 30, 3), 1, np.uint8), "not a label map"),
         (np.full((20, 30), 300, np.uint16), "not a label map"),
-        (np.zeros((11_000, 10_000), np.uint8), "not believable"),
+        (np.zeros((11_000, 10_000), np.uint8), "not plausible"),
         (None, "not a picture"),
     ],
 )
