@@ -1,4 +1,4 @@
-"""`gsva app`: a page on this machine to try the model on pictures and bags."""
+"""`gsva app`: a local web page to try the model on images and bags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(subparsers: Any) -> None:
     Raises:
         ModuleNotFoundError: Gradio is not installed.
     """
-    from gsva_ros.programs import page  # noqa: F401  # says at once what is missing
+    from gsva_ros.programs import page  # noqa: F401  # reports what is missing at once
 
     parser = subparsers.add_parser(
         "app",
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     for bag in args.bags:
         if not bag.exists():
-            raise InputError(f"{bag}: no such bag or picture")
+            raise InputError(f"{bag}: no such bag or image")
     print(f"loading {args.model} ...", flush=True)
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
     if notice := no_rejection(engine):

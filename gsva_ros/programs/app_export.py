@@ -28,7 +28,7 @@ LABELLED_TOPIC = "/image"
 
 
 def write_masks(path: Path, slots: Sequence[Slot]) -> None:
-    """Write a zip file of masks: PNG, mono8, 0 or 255, of the picture's size.
+    """Write a zip file of masks: PNG, mono8, 0 or 255, at the image's size.
 
     Raises:
         InputError: nothing is segmented.
@@ -78,9 +78,9 @@ def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
 def write_labelled(
     folder: Path, labelled: Mapping[str, tuple[Picture, list[Referring]]]
 ) -> tuple[Path, Path]:
-    """Write labelled frames as a bag that carries their truth, and as a truth file beside it.
+    """Write labelled frames as a bag that contains their ground truth.
 
-    The bag is what `gsva record-truth` makes: it scores itself, and it can be trained on.
+    It has the format of `gsva record-truth`, so it can be evaluated and trained on.
 
     Returns:
         The bag's folder, and a zip file of it.

@@ -1,4 +1,4 @@
-"""The page of `gsva app`: open a picture or a bag, ask, look, correct, save."""
+"""The page of `gsva app`: open an image or a bag, ask, look, correct, save."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
 from gsva_ros.programs.app_session import Correction, Label, Session
 from gsva_ros.programs.page import notice, outcomes, problem, row_of
 
-EXPRESSIONS, REQUEST = "expressions, one a line", "a free request"
-NOTHING = "Nothing is asked yet."
-#: Seconds that a visitor's pictures are kept after the last visit.
+EXPRESSIONS, REQUEST = "expressions, one per line", "a free-form request"
+NOTHING = "Nothing has been asked yet."
+#: Seconds that a visitor's images are kept after the last visit.
 KEPT = 3600
-#: The brush's colours, RGB: one has more red than blue, the other less.
+#: The brush's colours, RGB; told apart by whether red or blue is stronger.
 ADDS, REMOVES = "#e69f00", "#0072b2"
 Updates = dict[Any, Any]
 
@@ -32,7 +32,7 @@ class Page:
     """Builds the page around one engine, which answers one visitor at a time.
 
     Args:
-        bags: bags and pictures that can be chosen on the page. folder: where saved files are made.
+        bags: bags and images that can be chosen on the page. folder: where saved files are created.
     """
 
     def __init__(self, engine: Segmenter[Any], bags: Sequence[Path], folder: Path) -> None:
@@ -93,7 +93,7 @@ class Page:
             1.0,
             round(self.engine.rejection_threshold, 3),
             step=0.001,
-            label="Rejected where p([SEG]) is below",
+            label="Rejected if p([SEG]) is below",
             elem_id="threshold",
         )
 
@@ -124,20 +124,20 @@ class Page:
 
     def _build_labelling(self) -> None:
         gr.Markdown(
-            "Say of each expression what is right, then keep the frame. The bag that this makes is for "
+            "Say for each expression what is right, then keep the frame. The resulting bag is for "
             "`gsva train` and `gsva eval bag`."
         )
         with gr.Row():
             self.slot = gr.Dropdown([], label="Expression", elem_id="slot", type="value")
             self.meant = gr.Number(
-                1, label="How many things it means", minimum=1, precision=0, elem_id="meant"
+                1, label="Number of objects it refers to", minimum=1, precision=0, elem_id="meant"
             )
         with gr.Row():
             self.right = gr.Button(Label.RIGHT.value.capitalize(), elem_id="right")
             self.absent = gr.Button(Label.ABSENT.value.capitalize(), elem_id="absent")
             self.paint = gr.Button("Paint it", elem_id="paint")
         self.editor = gr.ImageEditor(
-            label="Orange adds to the mask, blue takes away; the outline is the answer's",
+            label="Orange adds to the mask, blue removes from it; the outline is the answer's",
             visible=False,
             type="numpy",
             image_mode="RGBA",
@@ -147,7 +147,7 @@ class Page:
             elem_id="editor",
             brush=gr.Brush(colors=[ADDS, REMOVES], color_mode="fixed", default_size=12),
         )
-        self.painted = gr.Button("Take what is painted", visible=False, elem_id="painted")
+        self.painted = gr.Button("Use the painted mask", visible=False, elem_id="painted")
         self.labels = gr.HTML(notice("Nothing is labelled on this frame."), elem_id="labels")
         with gr.Row():
             self.keep = gr.Button("Keep this frame", variant="primary", elem_id="keep")
@@ -166,8 +166,8 @@ class Page:
         ]  # fmt: skip
         on = self._on
         on(self.file.upload, self.opened, [*look, self.file], everything)
-        # `change` and not `input`: that comes twice for one choice, also where a list is left as it was,
-        # and not at all for a slider's reset. What this program changes itself is found open already.
+        # `change` rather than `input`: `input` fires twice for one choice, also when a list is left as it
+        # was, and not at all when a slider is reset. For the program's own changes, nothing is left to do.
         on(self.bag.change, self.chosen, [*look, self.bag], everything)
         on(self.topic.change, self.turned, [*look, self.topic], everything)
         moved = [*look, self.topic, self.number]
@@ -197,7 +197,7 @@ class Page:
         self, trigger: Any, does: Callable[..., Updates], inputs: Sequence[Any],
         outputs: Sequence[Any], **how: Any,
     ) -> None:  # fmt: skip
-        """Let an event call a method; what goes wrong is told on the page."""
+        """Let an event call a method; errors are shown on the page."""
 
         @wraps(does)
         def call(session: Session | None, threshold: float, *values: Any) -> Updates:
@@ -212,14 +212,14 @@ class Page:
                 self.engine.release()
                 return updates | {
                     self.status: problem(
-                        "too little memory on the device: ask for less, or open a smaller picture"
+                        "too little memory on the device: ask for less, or open a smaller image"
                     )
                 }
 
         trigger(call, list(inputs), list(outputs), api_visibility="private", **how)
 
     def opened(self, session: Session, threshold: float, path: str | None) -> Updates:
-        """A file came in."""
+        """A file was uploaded."""
         if path is None:
             return {}
         return self._open(session, threshold, Path(path)) | {self.bag: None}
@@ -272,7 +272,7 @@ class Page:
         """The model is asked."""
         lines = [line.strip() for line in (words or "").splitlines() if line.strip()]
         if not lines:
-            raise InputError("nothing to look for: type an expression, one a line")
+            raise InputError("nothing to look for: type expressions, one per line")
         progress(0.1, "Looking at the picture")
         session.look(self.engine)
         progress(0.6, "Answering")
@@ -289,17 +289,17 @@ class Page:
         return self._all(session, threshold) | {self.status: notice(done)}
 
     def redrawn(self, session: Session, threshold: float, shown: Sequence[int]) -> Updates:
-        """The threshold moved, or a mask was switched on or off: decided and drawn anew, not asked anew."""
+        """The threshold moved, or a mask was shown or hidden: decide and draw again, not ask again."""
         return self._drawn(session, threshold, list(shown))
 
     def saved_masks(self, session: Session, threshold: float) -> Updates:
-        """Masks to a zip file."""
+        """Save the masks as a zip file."""
         path = Path(tempfile.mkdtemp(dir=self.folder)) / "masks.zip"
         write_masks(path, session.slots(threshold))
         return {self.saved: gr.update(value=str(path), visible=True)}
 
     def saved_coco(self, session: Session, threshold: float) -> Updates:
-        """The answer to a JSON file."""
+        """Save the answer as a JSON file."""
         path = Path(tempfile.mkdtemp(dir=self.folder)) / "answer.json"
         write_coco(path, session.name, session.slots(threshold))
         return {self.saved: gr.update(value=str(path), visible=True)}
@@ -307,17 +307,17 @@ class Page:
     def said_right(
         self, session: Session, threshold: float, slot: int | None, meant: float
     ) -> Updates:
-        """An answer was called right as it is."""
+        """An answer was marked as right."""
         return self._correct(session, threshold, slot, Correction(Label.RIGHT, int(meant or 1)))
 
     def said_absent(
         self, session: Session, threshold: float, slot: int | None, _: float
     ) -> Updates:
-        """An expression was said to mean nothing in the picture."""
+        """An expression was marked as having no referent in the image."""
         return self._correct(session, threshold, slot, Correction(Label.ABSENT, 0))
 
     def painting(self, session: Session, threshold: float, slot: int | None) -> Updates:
-        """The editor opens on the picture, with the answer's mask outlined."""
+        """Open the editor on the image, with the answer's mask outlined."""
         if slot is None or session.rgb is None or session.answer is None:
             raise InputError("choose an expression first")
         decided = session.slots(threshold)[slot]
@@ -334,10 +334,10 @@ class Page:
         self, session: Session, threshold: float, slot: int | None, meant: float,
         value: dict[str, Any] | None,
     ) -> Updates:  # fmt: skip
-        """The answer's mask with what is painted becomes the expression's."""
+        """Use the answer's mask, as changed by painting, as the expression's mask."""
         if session.painting is None:
             raise InputError("choose an expression and open the editor first")
-        slot, threshold = session.painting  # another may be chosen, and the threshold moved, since
+        slot, threshold = session.painting  # both may have changed since
         decided = session.slots(threshold)[slot]
         mask = painted_mask(value, None if decided.rejected else decided.mask)
         correction = Correction(Label.PAINTED, int(meant or 1), mask)
@@ -355,7 +355,7 @@ class Page:
         return {self.labels: self._labels(session)}
 
     def kept(self, session: Session, threshold: float) -> Updates:
-        """The frame goes to the labelled ones."""
+        """Add the frame to the labelled ones."""
         count = session.keep()
         told = f"Kept with {count} labels: {len(session.labelled)} frames are labelled so far."
         return {
@@ -365,11 +365,11 @@ class Page:
         }
 
     def exported(self, session: Session, threshold: float) -> Updates:
-        """The labelled frames as a bag."""
+        """Save the labelled frames as a bag."""
         _, archive = write_labelled(Path(tempfile.mkdtemp(dir=self.folder)), session.labelled)
         return {self.labelled: gr.update(value=str(archive), visible=True)}
 
-    # What it looks like then
+    # Updates of the page
 
     def _all(self, session: Session, threshold: float) -> Updates:
         slots = session.slots(threshold)
@@ -389,7 +389,9 @@ class Page:
             self.picture: session.overlay(threshold, shown),
             self.rows: outcomes(rows, NOTHING),
             self.labels: self._labels(session),
-            self.saved: gr.update(value=None, visible=False),  # of another answer, or threshold
+            self.saved: gr.update(
+                value=None, visible=False
+            ),  # belongs to another answer or threshold
         }
 
     def _labels(self, session: Session) -> str:
@@ -405,24 +407,24 @@ class Page:
 
 
 def _told(session: Session, more: str = "") -> str:
-    """What is open, or why there is nothing to see."""
+    """What is open, or why nothing can be shown."""
     return problem(session.problem) if session.problem else notice(f"{session.name} is open.{more}")
 
 
 def painted_mask(
     value: dict[str, Any] | None, mask: NDArray[np.bool_] | None
 ) -> NDArray[np.bool_] | None:
-    """A mask, bool [H, W] or None, after what is painted in an image editor's value; None: nothing was.
+    """A mask, bool [H, W] or None, as changed in an image editor's value; None: no mask and no painting.
 
     Raises:
-        InputError: what is painted is of another size than the mask.
+        InputError: the painting differs in size from the mask.
     """
     layers = [np.asarray(layer) for layer in (value or {}).get("layers", [])]
     if not layers:
         return mask
     painted = np.zeros(layers[0].shape[:2], bool) if mask is None else mask.copy()
     if any(layer.shape[:2] != painted.shape for layer in layers):
-        raise InputError("what is painted is of another size than the picture: start anew")
+        raise InputError("the painted mask differs in size from the picture: start again")
     for layer in layers:
         seen = layer[..., 3] > 127
         adds = layer[..., 0] > layer[..., 2]

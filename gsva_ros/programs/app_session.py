@@ -1,6 +1,6 @@
-"""What one visitor of `gsva app` has open: a picture or a bag, its answer, and the frames labelled so far.
+"""The state of one visitor of `gsva app`: the open image or bag, its answer, and the labelled frames.
 
-No user interface and no ROS: the page (`app_page`) shows what stands here.
+No user interface and no ROS: the page (`app_page`) displays this state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Mask = NDArray[np.bool_]
 
 
 class Label(Enum):
-    """What a person says about an answered expression."""
+    """A person's verdict on an answered expression."""
 
     RIGHT = "right as it is"
     ABSENT = "not in the picture"
@@ -40,9 +40,9 @@ class Label(Enum):
 
 @dataclass(frozen=True)
 class Correction:
-    """A person's word on one slot.
+    """A person's correction of one slot.
 
-    referents: how many things are meant. mask: bool [H, W] of what is there; None: nothing is.
+    referents: number of objects that are meant. mask: bool [H, W] of them; None: there are none.
     """
 
     label: Label
@@ -52,11 +52,11 @@ class Correction:
 
 @dataclass
 class Session:
-    """One visitor's.
+    """One visitor's session.
 
-    source: the file that is open. number: the frame of `topic` that is shown.
-    rgb: uint8 [H, W, 3]. problem: why a bag is open and no picture. frame: the engine's encoding of rgb,
-    made when first asked. labelled: frames with what is known of them, by where they come from.
+    source: the open file. number: the frame of `topic` that is shown.
+    rgb: uint8 [H, W, 3]. problem: why the open bag shows no image. frame: the engine's encoding of rgb,
+    created at the first request. labelled: frames with their ground truth, by origin.
     """
 
     source: Path | None = None
@@ -73,7 +73,7 @@ class Session:
     labelled: dict[str, tuple[Picture, list[Referring]]] = field(default_factory=dict)
 
     def open(self, path: Path) -> None:
-        """Open a picture, or a bag at its first frame: of the first camera that has one to see.
+        """Open an image, or a bag at the first frame of the first camera with a displayable frame.
 
         Raises:
             InputError: it is neither; says what is wrong.
@@ -92,7 +92,7 @@ class Session:
             for topic in bag.image_topics:
                 if bag.frames(topic):
                     self.show(topic, 0)
-                if self.rgb is not None:  # depth is none
+                if self.rgb is not None:  # a depth image cannot be shown
                     break
             return
         data = path.read_bytes()
@@ -108,7 +108,7 @@ class Session:
         self._take(path.name, rgb)
 
     def show(self, topic: str, number: int) -> None:
-        """Take the `number`-th frame of a topic of the open bag; `problem` tells why one cannot be seen.
+        """Show the `number`-th frame of a topic of the open bag; `problem` says why one cannot be shown.
 
         Raises:
             InputError: no such frame.
@@ -127,15 +127,15 @@ class Session:
         self._take(f"{topic} at {stamp / SECOND:.3f} s", rgb, problem)
 
     def left_out(self) -> list[str]:
-        """What cannot be read of the open bag."""
+        """What cannot be read in the open bag."""
         return [_named(problem, self.bag.path) for problem in self.bag.problems] if self.bag else []
 
     def frames(self) -> int:
-        """How many frames the shown topic has; 0 without a bag."""
+        """Number of frames of the shown topic; 0 without a bag."""
         return len(self.bag.frames(self.topic)) if self.bag else 0
 
     def close(self) -> None:
-        """Forget the picture and close the bag; what was labelled stays."""
+        """Discard the image and close the bag; labelled frames are kept."""
         if self.bag is not None:
             self.bag.close()
         self.source, self.bag, self.topic, self.number = None, None, "", 0
@@ -150,10 +150,10 @@ class Session:
         self.answer, self.corrections, self.painting = answer, {}, None
 
     def look(self, engine: Segmenter[Any]) -> Any:
-        """The picture as the engine encodes it, once.
+        """The engine's encoding of the image, created once.
 
         Raises:
-            InputError: there is none, it cannot be encoded, or another one was opened meanwhile.
+            InputError: there is no image, it cannot be encoded, or another one was opened meanwhile.
         """
         rgb, frame = self.rgb, self.frame
         if rgb is None:
@@ -168,15 +168,15 @@ class Session:
         return frame
 
     def _check_open(self, rgb: Picture | None) -> None:
-        """A visitor may open another picture while the engine works: its answer is about this one."""
+        """Reject an answer on `rgb` if the visitor opened another image while the engine was working."""
         if self.rgb is not rgb:
             raise InputError("another picture was opened meanwhile: ask again")
 
     def segment(self, engine: Segmenter[Any], expressions: Sequence[str]) -> None:
-        """Ask for expressions. Rejected ones are masked too, so that a threshold can be chosen afterwards.
+        """Ask for expressions. Rejected ones get masks, too, so that a threshold can be chosen afterwards.
 
         Raises:
-            ExpressionError: one cannot be asked.
+            ExpressionError: an expression cannot be asked.
             InputError: as `look`.
         """
         rgb, frame = self.rgb, self.look(engine)
@@ -185,7 +185,7 @@ class Session:
         self._take_answer(answer)
 
     def ask(self, engine: Segmenter[Any], text: str, threshold: float) -> None:
-        """Let the model answer a free request, deciding at `threshold`.
+        """Let the model answer a free-form request, deciding at `threshold`.
 
         Raises:
             ExpressionError: it cannot be asked.
@@ -197,13 +197,13 @@ class Session:
         self._take_answer(answer)
 
     def slots(self, threshold: float) -> list[Slot]:
-        """The answer's slots as decided at a threshold, without running the model."""
+        """The answer's slots, decided at a threshold without running the model."""
         if self.answer is None:
             return []
         return [decided_at(slot, threshold) for slot in self.answer.slots]
 
     def overlay(self, threshold: float, shown: Sequence[int]) -> Picture | None:
-        """The picture with the shown slots' masks and the rejections drawn on it; None without one."""
+        """The image with the shown slots' masks and rejections drawn on it; None without an image."""
         if self.rgb is None:
             return None
         targets = [
@@ -216,73 +216,69 @@ class Session:
     # Labels
 
     def correct(self, slot: int, correction: Correction, threshold: float) -> None:
-        """Take a person's word on a slot as it is decided at a threshold, which may be moved afterwards.
+        """Record a correction of a slot as decided at `threshold`, which may be moved afterwards.
 
         Raises:
-            InputError: what was painted is empty, or of another size than the picture.
+            InputError: the painted mask is empty, or differs in size from the image.
         """
         if self.answer is None or self.rgb is None or not 0 <= slot < len(self.answer.slots):
             raise InputError("no such answer: ask first")
         if correction.label is Label.PAINTED:
             if correction.mask is None or not correction.mask.any():
                 raise InputError(
-                    "nothing is painted: paint the thing first, or say it is not there"
+                    "nothing is painted: paint the object first, or mark it as not in the picture"
                 )
             if correction.mask.shape != self.rgb.shape[:2]:
-                raise InputError("what is painted is of another size than the picture: start anew")
+                raise InputError("the painted mask differs in size from the picture: start again")
         if correction.label is Label.RIGHT:
             seen = self.slots(threshold)[slot]
             correction = replace(correction, mask=None if seen.rejected else seen.mask)
         self.corrections[slot] = correction
 
     def keep(self) -> int:
-        """Keep the frame with its labels for the bag; the same frame again takes the older one's place.
+        """Keep the frame with its labels for the bag; the same frame again replaces the older one.
 
         Returns:
-            How many expressions of it are labelled.
+            The number of labelled expressions.
 
         Raises:
-            InputError: none is, or one is labelled in two ways.
+            InputError: there are none, or one is labelled in two ways.
         """
         if self.rgb is None or self.answer is None or not self.corrections:
-            raise InputError(
-                "nothing is labelled on this frame: say of an expression what is right"
-            )
+            raise InputError("nothing is labelled on this frame: label an expression first")
         asked, size = self.answer.slots, self.rgb.shape[:2]
         truth = [_truth(asked[n].expression, c, size) for n, c in self.corrections.items()]
         said: dict[str, Referring] = {}
         for each in truth:
             other = said.setdefault(each.expression, each)
             if not np.array_equal(other.mask, each.mask):
-                raise InputError(
-                    f"{each.expression!r} is labelled in two ways: say one thing of it"
-                )
+                raise InputError(f"{each.expression!r} is labelled in two ways: give it one label")
         self.labelled[self._key(self.rgb)] = (self.rgb, truth)
         return len(truth)
 
     def kept(self) -> int:
-        """With how many labels the shown frame was kept; 0: it was not."""
+        """The number of labels that the shown frame was kept with; 0: it was not kept."""
         if self.rgb is None or not self.labelled:
             return 0
         _, truth = self.labelled.get(self._key(self.rgb), (None, []))
         return len(truth)
 
     def _key(self, rgb: Picture) -> str:
-        """What the shown frame is known by among the labelled ones."""
-        # Pictures of different folders may have one name, and frames of a bag one time as it is shown.
+        """The key of the shown frame in `labelled`."""
+        # Images in different folders may share a name, and frames of a bag a displayed time.
         pixels = hashlib.sha256(rgb.tobytes()).hexdigest()
         return f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
 
 
 def _named(message: str, path: Path) -> str:
-    """A message that calls a file by its name: the folder of an upload says nothing to whoever sent it."""
+    """A message with a file's name instead of its path: an upload's folder means nothing to its sender."""
     return message.replace(str(path), path.name)
 
 
 def decided_at(slot: Slot, threshold: float) -> Slot:
-    """A slot by the engine's rule at another threshold: p_seg below it, or an empty mask.
+    """A slot decided by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
 
-    One that was rejected without a mask stays rejected.
+    A slot that was rejected without a mask stays rejected.
     """
     if slot.fault:
         return slot
@@ -294,7 +290,7 @@ def decided_at(slot: Slot, threshold: float) -> Slot:
 
 
 def _truth(expression: str, correction: Correction, size: tuple[int, int]) -> Referring:
-    """What a labelled expression says about the frame; of an absent thing the mask is empty."""
+    """The ground truth given by a labelled expression; an absent object has an empty mask."""
     if correction.mask is None:
         return Referring(expression, CATEGORY, 0, np.zeros(size, bool))
     return Referring(expression, CATEGORY, correction.referents, correction.mask)

@@ -38,7 +38,7 @@ from gsva_ros.ros.answers import outcome_name
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 from gsva_ros.truth import read_truth
 
-#: What says of a folder that its files are an earlier run's.
+#: File that marks a folder as an earlier run's output.
 MARK = ".gsva_demo"
 
 
@@ -65,13 +65,13 @@ class Demo:
         self._received.append(msg)
 
     def spin(self, seconds: float) -> None:
-        """Take part in ROS for a while."""
+        """Spin the executor for `seconds`."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and rclpy.ok():
             self._executor.spin_once(timeout_sec=0.02)
 
     def connect(self, node: subprocess.Popen[bytes], seconds: float) -> None:
-        """Wait until the node has loaded its model and found us."""
+        """Wait until the node has loaded its model and discovered this client."""
         end = time.monotonic() + seconds
         while self._instructions.get_subscription_count() == 0 or not self.node.count_publishers(
             "segmentation"
@@ -79,12 +79,12 @@ class Demo:
             if node.poll() is not None:
                 raise RuntimeError(f"the node ended with status {node.returncode}")
             if time.monotonic() > end:
-                raise RuntimeError(f"no node within {seconds:.0f} s")
+                raise RuntimeError(f"no node found within {seconds:.0f} s")
             self.spin(0.1)
         self.spin(0.5)
 
     def send(self) -> None:
-        """Send every instruction; each names the first frame that it is for."""
+        """Send every instruction, each with the stamp of the first frame it applies to."""
         begin = min(self._stamps)
         for entry in self._script:
             msg = Instruction(id=entry.id, text=entry.text, expressions=entry.expressions)
@@ -94,7 +94,7 @@ class Demo:
             self._instructions.publish(msg)
 
     def collect(self, player: subprocess.Popen[bytes], bag: ResultsBag, grace: float) -> None:
-        """Show answers until all are there, or `grace` seconds after the bag has ended."""
+        """Show answers until all have arrived, or until `grace` seconds after the end of the bag."""
         last = max(self._stamps)
         end = None
         written: set[int] = set()
@@ -146,7 +146,7 @@ class Demo:
         self.cards.append(Card(msg.instruction_id, stamp / SECOND, milliseconds, picture, lines))
 
     def _read(self, msg: Segmentation) -> tuple[list[Target], list[Line]]:
-        """An answer as what is drawn and what is written."""
+        """An answer as targets to draw and lines to print."""
         instances = {i.slot: i for i in msg.instances}
         rejections = {r.slot: r for r in msg.rejections}
         truth = self._truths.of(self._image_topic, nanoseconds(msg.header.stamp))
@@ -177,10 +177,10 @@ class Demo:
 
 @contextmanager
 def process(name: str, arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program of this package, its output in `log`; end it at the latest at the end."""
+    """Run a program of this package with its output in `log`; ended on exit at the latest."""
     program = Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / name
     with open(log, "wb") as output:
-        # Its own session: Ctrl-C reaches this client alone, which then ends the others in order.
+        # Its own session: Ctrl-C reaches only this client, which then ends the others in order.
         child = subprocess.Popen(
             [str(program), *arguments],
             stdout=output,
@@ -191,11 +191,11 @@ def process(name: str, arguments: Sequence[str], log: Path) -> Iterator[subproce
             yield child
         finally:
             try:
-                child.send_signal(signal.SIGINT)  # nothing where it has ended
+                child.send_signal(signal.SIGINT)  # no effect if it has ended
                 child.wait(10.0)
             except subprocess.TimeoutExpired:
                 pass
-            finally:  # also where Ctrl-C comes again
+            finally:  # also on a second Ctrl-C
                 child.kill()
                 child.wait()
 
@@ -216,12 +216,12 @@ def run(args: argparse.Namespace) -> int:
         demo = _play(args, script, bag, truths)
     page = args.output / "index.html"
     write_page(page, demo.cards, {"bag": path, "model": args.model, "answers": len(demo.cards)})
-    print("\nFiles left:")
+    print("\nFiles written:")
     for file in demo.files:
         print(f"  {file}")
-    print(f"All answers with their pictures: {page}")
+    print(f"All answers with images: {page}")
     right, judged = tally(demo.cards)
-    nothing = "no truth about this bag: nothing to judge by"
+    nothing = "no ground truth for this bag: the answers are not judged"
     print(f"{right} of {judged} right" if judged else nothing)
     return 0
 
@@ -261,34 +261,34 @@ def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) ->
 
 
 def _stay_apart() -> str:
-    """Take a domain of our own, on this machine only: two demos, or a robot nearby, do not meet.
+    """Use a random domain, on this machine only, so that two demos, or a robot nearby, do not interfere.
 
     Returns:
-        The domain, which is in the environment then.
+        The domain, which is also set in the environment.
     """
     domain = os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
     if os.environ.get("ROS_DISTRO") == "humble":
-        os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")  # later ones warn of it
+        os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")  # later distributions warn about it
     else:
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     return domain
 
 
 def _found(name: str, share: Path) -> Path | None:
-    """A script's file: from here, or else from the installation."""
+    """A file named by a script: relative to the current folder, or else to the installation."""
     return next((p for p in (Path(name), share / name) if name and p.exists()), None)
 
 
 def _clear(output: Path) -> None:
-    """Make the folder, or remove from it what an earlier run left, and nothing else.
+    """Create the folder, or remove an earlier run's output from it, and nothing else.
 
     Raises:
-        ValueError: it holds something, and not an earlier run's.
+        ValueError: it contains other files than an earlier run's.
     """
     output.mkdir(parents=True, exist_ok=True)
     if not (output / MARK).exists() and any(output.iterdir()):
         raise ValueError(
-            f"--output {output} holds other files: choose an empty or new folder, or remove it"
+            f"--output {output} contains other files: choose an empty or new folder, or remove it"
         )
     (output / MARK).touch()
     for path in [*output.glob("[0-9]*_*.png"), *output.glob("results/*"), output / "index.html"]:

@@ -1,4 +1,4 @@
-"""What the demo leaves for the eye: a verdict for each answer, and a page that opens without a network."""
+"""The demo's visible results: a verdict for each answer, and a page that opens without a network."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gsva_ros.overlay import jpeg_text
 from gsva_ros.truth import FrameTruth, Referring
 
 TEMPLATE = Path(__file__).with_name("demo.html")
-#: A mask of what is there is right from this IoU on, if each part of either lies half on the other.
+#: Minimum IoU of a right mask. Each connected part of mask and truth also has to lie half on the other.
 RIGHT_IOU = 0.5
-#: Parts that are smaller than this share of the truth are not looked at.
+#: Parts that are smaller than this fraction of the truth are ignored.
 SMALLEST_PART = 0.03
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One answered expression against the truth.
+    """One answered expression, compared with the ground truth.
 
-    right: None where the truth is not known. text: why, in words.
+    right: None if the ground truth is unknown. text: the reason, in words.
     """
 
     right: bool | None
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Card:
-    """One answer: a picture (uint8 [H, W, 3] RGB, answers drawn on it; None: no picture) and its rows.
+    """One answer: an image (uint8 [H, W, 3] RGB, answers drawn on it; None: no image) and its rows.
 
     stamp: of the frame, in seconds. milliseconds: from the frame's receipt to the answer.
     """
@@ -59,13 +59,13 @@ class Card:
 
 
 class Truths:
-    """What is known about a bag's frames, by topic, stamp (nanoseconds) and words."""
+    """The ground truth of a bag's frames, by topic, stamp (nanoseconds) and expression."""
 
     def __init__(self, frames: Sequence[FrameTruth]) -> None:
         self._frames = {(f.topic, f.stamp): f for f in frames}
 
     def of(self, topic: str, stamp: int) -> Mapping[str, Referring]:
-        """The truth of a frame by expression; empty where nothing is known."""
+        """A frame's ground truth by expression; empty if there is none."""
         frame = self._frames.get((topic, stamp))
         return {} if frame is None else {e.expression: e for e in frame.expressions()}
 
@@ -74,12 +74,12 @@ def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bo
     """Judge one expression.
 
     Args:
-        mask: bool [H, W] of the answer; None where it was rejected. decided: SEGMENTED or REJECTED.
+        mask: bool [H, W] of the answer; None if it was rejected. decided: SEGMENTED or REJECTED.
     """
     if not decided:
         return Verdict(None if truth is None else False, "not answered")
     if truth is None or truth.mask is None:
-        return Verdict(None, "nobody knows the truth")
+        return Verdict(None, "no ground truth")
     if not truth.referents:
         return Verdict(mask is None, "not there" if mask is None else "is not there")
     if mask is None:
@@ -108,14 +108,14 @@ def _stray(mask: NDArray[np.bool_], other: NDArray[np.bool_], least: float) -> b
 
 
 def tally(cards: Sequence[Card]) -> tuple[int, int]:
-    """How many expressions were answered rightly, and of how many the truth is known."""
+    """The number of correct answers, and the number of expressions with known ground truth."""
     known = [line.verdict.right for card in cards for line in card.lines]
     known = [right for right in known if right is not None]
     return sum(map(bool, known)), len(known)
 
 
 def write_page(path: Path, cards: Sequence[Card], facts: Mapping[str, Any]) -> None:
-    """Write the page; pictures lie inside it as JPEG. `facts`: what is said at its top, by name."""
+    """Write the page with its images embedded as JPEG. `facts`: values shown at the top, by name."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     right, known = tally(cards)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(

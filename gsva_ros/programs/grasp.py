@@ -1,4 +1,4 @@
-"""A top grasp for a parallel gripper from the visible points of a thing that stands on a table."""
+"""A top grasp for a parallel gripper, from the visible points of an object that stands on a table."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SPAN = 0.5  # metres: nothing that is grasped reaches so far
-CELL = 0.008  # metres: of the grid in which parts of a thing hang together
-SLICE = 0.02  # metres below the top that tell the outline
-DEEP = 0.035  # metres below the top to which the tips go
+SPAN = 0.5  # metres: no graspable object extends this far
+CELL = 0.008  # metres: cell size of the grid in which an object's parts are connected
+SLICE = 0.02  # metres below the top that define the outline
+DEEP = 0.035  # metres below the top that the fingertips reach
 
 
 @dataclass(frozen=True)
 class Grasp:
-    """Where the tips go, in the points' frame: metres, z up; they close along `yaw` (radians, about z).
+    """The fingertips' target in the points' frame: metres, z up; they close along `yaw` (radians, about z).
 
-    width: of the thing between the fingers, metres. height: of its top above the table, metres.
+    width: of the object between the fingers, metres. height: of its top above the table, metres.
     """
 
     x: float
@@ -31,13 +31,13 @@ class Grasp:
 
 
 def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
-    """The grasp whose fingers close along the shorter horizontal side of the thing's upper part.
+    """The grasp whose fingers close along the shorter horizontal side of the object's upper part.
 
     Args:
-        points: [..., 3], z up from the table's top; non-finite ones are left out.
+        points: [..., 3], z up from the table's top; non-finite ones are ignored.
 
     Returns:
-        None where there are too few points to tell.
+        None if there are too few points.
     """
     flat = points.reshape(-1, 3)
     flat = flat[np.isfinite(flat).all(1)]
@@ -60,9 +60,9 @@ def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
 
 
 def main_part(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of points [N, 3] those that hang together with most, seen from above.
+    """The largest connected part of points [N, 3], seen from above.
 
-    A mask's edge takes pixels of what stands behind, which is elsewhere on the table.
+    A mask's edge includes pixels of objects behind it, which are elsewhere on the table.
     """
     points = points[np.abs(points[:, :2] - np.median(points[:, :2], 0)).max(1) < SPAN]
     cells = np.floor(points[:, :2] / CELL).astype(np.intp)

@@ -37,13 +37,13 @@ from gsva_ros.ros import answers, qos
 from gsva_ros.stamps import SECOND, nanoseconds
 from gsva_ros.truth import FrameTruth, Referring, read_truth
 
-#: What the numbers in Rejection messages say.
+#: Rejection kinds by their numbers in Rejection messages.
 KINDS = {number: kind for kind, number in answers.KINDS.items()}
 STAGES = ("encode", "decide", "mask")
 
 
 class LiveEvaluation(Node):
-    """Collects a record for every answer on a frame whose truth is known."""
+    """Collects a record for every answer on a frame with ground truth."""
 
     def __init__(self, truth: Sequence[FrameTruth], **kwargs: Any) -> None:
         super().__init__("gsva_evaluate", **kwargs)
@@ -51,19 +51,21 @@ class LiveEvaluation(Node):
         self.provenance: dict[str, Any] = {}
         self.heard = time.monotonic()
         self.failed: list[str] = []
-        # Answers about no frame of the truth: why, or where.
+        # Answers on frames without ground truth: the reason, or the topic.
         self.elsewhere: Counter[str] = Counter()
         self._truth = {(frame.topic, frame.stamp): frame for frame in truth}
         self._unanswered = set(self._truth)
-        self.later: set[str] = set()  # instructions answered on another frame than they asked for
+        self.later: set[str] = (
+            set()
+        )  # instructions answered on a frame other than the one they asked for
         self._seconds: list[float] = []  # each answer's time in the node
-        self.gone = False  # whether nobody answers any more
-        self.carried_ages: list[float] = []  # seconds since the model's word, of carried answers
+        self.gone = False  # whether the node has stopped publishing
+        self.carried_ages: list[float] = []  # seconds since the model's answer, of carried answers
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
 
     @property
     def waiting(self) -> int:
-        """Number of frames with truth that nobody has answered yet."""
+        """Number of frames with ground truth that are not answered yet."""
         return len(self._unanswered)
 
     def _on_answer(self, msg: Segmentation) -> None:
@@ -98,7 +100,7 @@ class LiveEvaluation(Node):
         self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)))
 
     def explanation(self) -> list[str]:
-        """What was counted, and what to do where the node did not keep up."""
+        """The counts, and what to do if the node did not keep up."""
         asked, missing = len(self._truth), self.waiting
         lines = [
             f"{asked} frames with truth: {asked - missing} answered, {missing} not; "
@@ -108,7 +110,7 @@ class LiveEvaluation(Node):
         if self.carried_ages:
             lines.append(
                 f"{len(self.carried_ages)} of {len(self._seconds)} answers were carried from an earlier "
-                f"frame: {np.mean(self.carried_ages):.2f} s since the model's word on average, "
+                f"frame: {np.mean(self.carried_ages):.2f} s since the model's answer on average, "
                 f"{max(self.carried_ages):.2f} s at most"
             )
         if missing and self._seconds:
@@ -118,7 +120,7 @@ class LiveEvaluation(Node):
     def _advice(self) -> str:
         """What to do about frames that were not answered."""
         if self.gone:
-            return "nobody publishes segmentation any more: the node ended before the bag did"
+            return "segmentation has no publisher any more: the node ended before the bag did"
         needed = float(np.median(self._seconds))
         gaps = np.diff(sorted(stamp for _, stamp in self._truth)) / SECOND
         period = float(np.median(gaps)) if len(gaps) else needed
@@ -128,12 +130,12 @@ class LiveEvaluation(Node):
                 f"behind: play the bag at --rate {max(0.01, 0.8 * min(0.6, period / needed)):.2f}"
             )
         return (
-            "the node is fast enough: frames were lost on the way (play them reliably, and set "
+            "the node is fast enough: frames were lost in transit (publish them reliably, and set "
             "image_reliability:=reliable), or the bag ended before the node was up"
         )
 
     def silence(self) -> str:
-        """Why there may be no answer on a frame of the truth."""
+        """Why there may be no answer on a frame with ground truth."""
         if not self.elsewhere:
             return "is the node up, and the bag playing?"
         ((what, count),) = self.elsewhere.most_common(1)
@@ -142,9 +144,9 @@ class LiveEvaluation(Node):
 
 
 def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
-    """Records of an answer's slots; a rejected one has no mask, for the node sends none.
+    """Records of an answer's slots; rejected ones have an empty mask, because the node sends none.
 
-    Where the node splits instances, a slot's mask is all its parts together.
+    If the node splits instances, a slot's mask is the union of its parts.
     """
     known = {
         e.expression: Referring(e.expression, e.category, e.referents, e.mask)
@@ -172,7 +174,7 @@ def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
 def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
     """Scores and records, as `gsva eval bag --out` writes them.
 
-    Without what needs the masks of rejected slots or a second run: rejection curve and baselines.
+    Rejection curve and baselines are omitted: they need masks of rejected slots or a second run.
     """
     records = list(evaluation.records.values())
     how = Scoring("deployed", "grefcoco")
@@ -190,12 +192,14 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
-    """Listen until every frame is answered or nothing has come for a while; print and write."""
+    """Listen until every frame is answered or no answer arrives for a while; print and write."""
     check_writable(args.out)
     with Bag(args.bag) as bag:
         truth = read_truth(args.truth) if args.truth else bag.truth()
     if not truth:
-        raise BagError(f"{args.bag} carries no truth: `gsva record-truth` adds it, or give --truth")
+        raise BagError(
+            f"{args.bag} contains no ground truth: add it with `gsva record-truth`, or give --truth"
+        )
     rclpy.init(args=ros_arguments)
     try:
         evaluation = LiveEvaluation(truth)
@@ -229,7 +233,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")
     print(f"written: {write_result(args.out, json.dumps(numbers, allow_nan=False) + chr(10))}")
     if not overall["n"]:
-        raise BagError("none of the answers is to what the truth asks: nothing could be scored")
+        raise BagError("no answer is to an expression of the ground truth: nothing could be scored")
     return 0
 
 

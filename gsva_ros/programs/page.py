@@ -1,4 +1,4 @@
-"""What the pages of `gsva app` and `gsva_view` share: look, words, and a server that needs no network."""
+"""Shared by the pages of `gsva app` and `gsva_view`: style, wording, and a server that works offline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Read when Gradio is imported: no usage reports, no look-up on any hub.
+# Read when Gradio is imported: no usage reports, no access to any hub.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -26,7 +26,7 @@ CSS = Path(__file__).with_name("page.css")
 
 @dataclass(frozen=True)
 class Row:
-    """One expression on a page: its outcome in words, with a sign, so that no colour is needed."""
+    """One expression on a page; the outcome is a word with a symbol, so that colour is not needed."""
 
     expression: str
     outcome: str
@@ -34,7 +34,7 @@ class Row:
     colour: Colour | None = None
 
 
-#: A sign for each outcome, beside its name.
+#: A symbol for each outcome, shown with its name.
 SIGNS = {"SEGMENTED": "■", "REJECTED": "∅", "FAILED": "⚠", "EXPIRED": "⏱", "CANCELLED": "⊘"}
 
 
@@ -44,10 +44,14 @@ def row_of(number: int, slot: Slot) -> Row:
         return Row(slot.expression, "FAILED", slot.fault)
     p_seg = f"p([SEG]) {slot.p_seg:.3f}"
     if slot.rejection is Rejection.MODEL:
-        return Row(slot.expression, "REJECTED", f"not in the picture, says the model · {p_seg}")
+        return Row(
+            slot.expression, "REJECTED", f"not in the picture according to the model · {p_seg}"
+        )
     if slot.rejection is Rejection.EMPTY_MASK:
         return Row(
-            slot.expression, "REJECTED", f"there, says the model, and marks no pixel · {p_seg}"
+            slot.expression,
+            "REJECTED",
+            f"in the picture according to the model, but its mask is empty · {p_seg}",
         )
     iou = "" if slot.predicted_iou is None else f" · predicted IoU {slot.predicted_iou:.2f}"
     x0, y0, x1, y1 = slot.box or (0, 0, 0, 0)
@@ -56,7 +60,7 @@ def row_of(number: int, slot: Slot) -> Row:
 
 
 def outcomes(rows: Sequence[Row], nothing: str) -> str:
-    """Rows as HTML; words are text, never markup. `nothing`: what is said without any."""
+    """Rows as HTML; expressions are escaped, never markup. `nothing`: shown if there are no rows."""
     if not rows:
         return notice(nothing)
     items = []
@@ -79,19 +83,19 @@ def notice(text: str) -> str:
 
 
 def problem(error: BaseException | str) -> str:
-    """A line that says what is wrong."""
+    """A line with an error message."""
     text = error if isinstance(error, str) else one_line(error)
     return f'<p class="notice problem" role="alert">Problem: {html.escape(text)}</p>'
 
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder for what visitors upload and see, while a page is built and served; removed at the end.
+    """A folder for visitors' files while a page is built and served; removed at the end.
 
-    Callers see to it that signals end the program in order (`signals.end_alike`).
+    Callers ensure that signals end the program in an orderly way (`signals.end_alike`).
     """
     with tempfile.TemporaryDirectory(prefix="gsva-page-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # each component reads it when it is made
+        os.environ["GRADIO_TEMP_DIR"] = folder  # each component reads it when it is created
         yield Path(folder)
 
 
@@ -99,11 +103,11 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
     """Serve a page in the background; returns its address.
 
     Args:
-        host: the address to listen on; 127.0.0.1: this machine alone. port: None: the first free one from
+        host: the address to listen on; 127.0.0.1: this machine only. port: None: the first free one from
             7860.
 
     Raises:
-        InputError: the port cannot be had.
+        InputError: the server cannot listen there.
     """
     page.queue(default_concurrency_limit=8, max_size=64)
     try:
@@ -130,7 +134,7 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
 
 
 def theme() -> Any:
-    """Gradio's default look with the fonts that the reader's machine has."""
+    """Gradio's default theme with the fonts of the reader's machine."""
     return gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )

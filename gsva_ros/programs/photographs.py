@@ -1,4 +1,4 @@
-"""`gsva photographs`: photographs with COCO's masks, as scenes for `gsva train`."""
+"""`gsva photographs`: photographs with COCO masks or boxes, as scenes for `gsva train`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the crops, and say how many there are."""
+    """Write the crops and print their number."""
     from gsva_ros.datasets.photographs import Photographs, read_names, write_photographs
     from gsva_ros.sim.household.colours import COLOURS
     from gsva_ros.sim.household.shapes import KINDS

@@ -1,4 +1,4 @@
-"""Starts `gsva_pick_planner`, or says what it lacks: a robot's requirements bring no simulation."""
+"""Starts `gsva_pick_planner`, or names the missing package: a robot's requirements omit the simulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Episodes of the pick planner: what is asked, how one is judged, and the table of many. No ROS, no arm."""
+"""Episodes of the pick planner: tasks, judgement, and a table of results. No ROS, no arm."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gsva_ros.scenes import Expression
 from gsva_ros.sim.expressions import Expressions, SeenObject
 from gsva_ros.sim.shapes import KINDS
 
-#: All but plates, whose rim is thinner than the fingers' tips can hold.
+#: All but plates, whose rim is too thin for the fingertips.
 GRASPABLE = tuple(kind for kind in KINDS if kind != "plate")
-RIGHT_MASK = 0.5  # least IoU with the thing that was meant
+RIGHT_MASK = 0.5  # minimum IoU with the object that was meant
 STILL = 0.002  # metres or radians: servos at rest drift by less
-RISEN = 0.05  # metres above where it stood: in the air
+RISEN = 0.05  # metres above where it stood: lifted
 PUSHED = 0.02  # metres along the table
 Z = 1.96  # of a 95 % interval
-DRAWN = 20  # expressions drawn of a scene, half of them true
+DRAWN = 20  # expressions drawn per scene, half of them true
 
 PICKED, REFUSED = "picked", "refused"
 FAULTS = {
@@ -37,7 +37,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to ask for in a seed's scene. target: its number in the scene; 0: nothing fits."""
+    """An expression to ask for in a seed's scene. target: the object's number there; 0: none matches."""
 
     seed: int
     expression: str
@@ -47,12 +47,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Trace:
-    """What an episode left behind, by the planner's own words and by the simulation's truth.
+    """The result of an episode, as reported by the planner and by the simulation's ground truth.
 
     verdict, reason: the planner's (`pick_planner.Ending`). looks: how often it asked. found, iou: the
-    thing that most of the first answer's mask shows (0: none) and their IoU. risen, pushed: numbers of
-    the things that were lifted, and of those that were shoved, neither lifted nor meant. strayed: the
-    furthest that a joint has been from where it was parked, metres or radians.
+    object that covers most of the first answer's mask (0: none) and their IoU. risen, pushed: numbers of
+    the objects that were lifted, and of those that were pushed, neither lifted nor meant. strayed: the
+    largest distance of a joint from its parked position, metres or radians.
     """
 
     verdict: str
@@ -66,8 +66,8 @@ class Trace:
 
 
 def task_of(seed: int, seen: Sequence[SeenObject], width: int, present: bool) -> Task | None:
-    """The first pair of the scene's expressions that asks for one thing, a graspable one: the true one of
-    the pair or, with the same form of words, the one that nothing fits. None: the scene has no such pair.
+    """The first pair of the scene's expressions that asks for a single graspable object: the true one of
+    the pair or, in the same form of words, the one that nothing matches. None: the scene has no such pair.
     """
     kinds = {thing.id: thing.kind for thing in seen}
     drawn = Expressions(seen, width, np.random.default_rng([seed, 1_000_003])).sample(DRAWN)
@@ -84,7 +84,7 @@ def _task(seed: int, asked: Expression) -> Task:
 
 
 def shown(mask: NDArray[np.bool_], instances: NDArray[np.uint8]) -> tuple[int, float]:
-    """The thing that has the most pixels under the mask [H, W], and their IoU; (0, 0.0) where none has."""
+    """The object with the most pixels under the mask [H, W], and their IoU; (0, 0.0) if there is none."""
     pixels = np.bincount(instances[mask], minlength=1)
     pixels[0] = 0
     if not pixels.any():
@@ -94,20 +94,20 @@ def shown(mask: NDArray[np.bool_], instances: NDArray[np.uint8]) -> tuple[int, f
 
 
 def risen(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[int, ...]:
-    """Numbers of the things (places [N, 3], metres) that are in the air now and were not before."""
+    """Numbers of the objects (positions [N, 3], metres) that have been lifted."""
     return tuple(int(n) + 1 for n in np.flatnonzero(after[:, 2] - before[:, 2] > RISEN))
 
 
 def pushed(
     before: NDArray[np.float64], after: NDArray[np.float64], besides: Sequence[int]
 ) -> tuple[int, ...]:
-    """Numbers of the things (places [N, 3], metres) that were moved along the table, but not `besides`."""
+    """Numbers of the objects (positions [N, 3], metres) that moved along the table, except `besides`."""
     far = np.linalg.norm((after - before)[:, :2], axis=1) > PUSHED
     return tuple(int(n) + 1 for n in np.flatnonzero(far) if n + 1 not in besides)
 
 
 def judge(task: Task, trace: Trace) -> str:
-    """PICKED or REFUSED where all is right, otherwise a key of FAULTS."""
+    """PICKED or REFUSED if everything is right, otherwise a key of FAULTS."""
     if trace.verdict == "UNANSWERED":
         return "unanswered"
     refused = trace.verdict == "REJECTED" and trace.looks == 1
@@ -125,7 +125,7 @@ def judge(task: Task, trace: Trace) -> str:
 
 
 def wilson(hits: int, of: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion; (0.0, 1.0) of nothing."""
+    """Wilson's 95 % interval of a proportion; (0.0, 1.0) without episodes."""
     if not of:
         return 0.0, 1.0
     share, square = hits / of, Z * Z / of
@@ -137,14 +137,14 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Episode:
-    """A task, what came of it, and the judgement."""
+    """A task, its result, and the judgement."""
 
     task: Task
     trace: Trace
     judgement: str
 
     def line(self) -> str:
-        """For people."""
+        """A line for the terminal."""
         task, trace = self.task, self.trace
         asked = f"thing {task.target}" if task.target else "nothing"
         rose = ", ".join(map(str, trace.risen)) or "none"
@@ -155,12 +155,12 @@ class Episode:
         )
 
     def record(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """A dictionary for a JSON file."""
         return {**asdict(self.task), **asdict(self.trace), "judgement": self.judgement}
 
 
 def table(episodes: Sequence[Episode]) -> str:
-    """The counts with 95 % intervals, and whose the failures are, in Markdown."""
+    """The counts with 95 % intervals, and the failures by cause, as Markdown."""
     there = [e for e in episodes if e.task.target]
     absent = [e for e in episodes if not e.task.target]
     rows: list[tuple[str, Sequence[Episode], Callable[[Episode], bool]]] = [

@@ -53,8 +53,8 @@ from gsva_ros.sim.render import Renderer
 
 LIFT = 0.15  # metres
 HELD = 0.004  # metres: fingers that close further hold nothing
-MARGIN = 0.05  # metres: open wider than the thing, and not wider, for the sake of its neighbours
-FLAT = 0.025  # metres: lower things offer the fingers no side
+MARGIN = 0.05  # metres: opening beyond the object's width; a wider one would touch its neighbours
+FLAT = 0.025  # metres: lower objects have no side for the fingers to hold
 FRAME = "camera_optical_frame"
 SEED = 20_900_000  # of the test split
 EPISODE_SEED = 20_910_000  # of the test split
@@ -64,8 +64,8 @@ EPISODE_SEED = 20_910_000  # of the test split
 class Ending:
     """How one request ended: PICKED, REJECTED, or MISSED, UNREACHABLE and UNANSWERED, and why.
 
-    The simulation's truth, which the planner does not act on: the thing that the answer's mask shows
-    (`shown`), and the things that were in the air.
+    From the simulation's ground truth, which the planner does not act on: the object that the answer's mask
+    shows (`shown`), and the objects that were lifted.
     """
 
     verdict: str
@@ -76,16 +76,16 @@ class Ending:
 
 
 class PickPlanner(Node):
-    """The loop of looking, asking and acting. provenance: of the newest answer, where there was one."""
+    """The loop of looking, asking and acting. provenance: of the newest answer, if there was one."""
 
     def __init__(self, pictures: Path | None) -> None:
         super().__init__("gsva_pick_planner")
         self._pictures, self._count = pictures, 0
         self.provenance: Provenance | None = None
         self._own, self._asked = uuid4().hex[:8], 0  # this planner, and how often it has asked
-        self._awaited = ""  # the id of the instruction under way
+        self._awaited = ""  # the id of the pending instruction
         self._answer: Segmentation | None = None  # to it
-        self._stamp = 0  # of the newest picture, nanoseconds
+        self._stamp = 0  # of the newest image, nanoseconds
         self._images = self.create_publisher(Image, "image", qos.PICTURE)
         self._depths = self.create_publisher(Image, "depth", qos.PICTURE)
         self._infos = self.create_publisher(CameraInfo, "camera_info", qos.PICTURE)
@@ -99,31 +99,31 @@ class PickPlanner(Node):
             self._answer = msg
 
     def connect(self, timeout: float) -> None:
-        """Wait until the node listens to camera and instructions.
+        """Wait until the node subscribes to camera and instructions.
 
         Raises:
-            RuntimeError: nobody came, or there is no time to stamp pictures with.
+            RuntimeError: no node does in time, or there is no clock to stamp images with.
         """
         end = time.monotonic() + timeout
         needed = (self._images, self._instructions)
         while not (all(p.get_subscription_count() for p in needed) and self._now()):
             if time.monotonic() > end or not rclpy.ok():
                 if not self._now():
-                    raise RuntimeError("use_sim_time is set, and nobody publishes /clock")
+                    raise RuntimeError("use_sim_time is set, but /clock has no publisher")
                 raise RuntimeError(
-                    f"nobody listens to {self.resolve_topic_name('image')} and "
-                    f"{self.resolve_topic_name('instruction')}: is the node up, in the same namespace?"
+                    f"no node subscribes to {self.resolve_topic_name('image')} and "
+                    f"{self.resolve_topic_name('instruction')}: is it up, in the same namespace?"
                 )
             self._executor.spin_once(timeout_sec=0.1)
 
     def pick(self, world: PickWorld, expression: str, timeout: float) -> Ending:
-        """Look, ask, and act on the answer, and once more where the fingers came up empty; the arm is
-        parked before and after.
+        """Look, ask, and act on the answer, and once more if the fingers come up empty; the arm is parked
+        before and after.
         """
         first = self._attempt(world, expression, timeout)
         if first.verdict != "MISSED":
             return first
-        # What the fingers pushed stands elsewhere now, and clearer of its neighbours.
+        # What the fingers pushed has moved, and is clearer of its neighbours.
         second = self._attempt(world, expression, timeout)
         up = tuple(sorted({*first.risen, *second.risen}))
         return replace(second, found=first.found, risen=up, looks=2)
@@ -155,15 +155,15 @@ class PickPlanner(Node):
         return self._carry_out(world, grasp)
 
     def _ask(self, view: View, expression: str, timeout: float) -> Segmentation | None:
-        """Ask, and show the picture until it is answered: pictures are lost before the node has found us.
+        """Ask, and republish the image until it is answered: images are lost until discovery has finished.
 
-        The instruction is sent once, and reliably: again it would replace itself, and a slow model would
-        never come to an end.
+        The instruction is sent once, reliably: if resent, it would replace itself, and a slow model would
+        never finish.
 
         Raises:
-            ExternalShutdownException: this program is to end.
+            ExternalShutdownException: the program is shutting down.
         """
-        # A clock that stands still must not let the picture before this one pass for it.
+        # If the clock stands still, the previous image must not pass for this one.
         self._stamp = max(self._now(), self._stamp + 1)
         stamp = Time(nanoseconds=self._stamp).to_msg()
         self._asked += 1
@@ -241,7 +241,7 @@ class PickPlanner(Node):
 
 
 def run_words(planner: PickPlanner, args: argparse.Namespace) -> int:
-    """Pick one after another in one scene; 0 where each was PICKED or REJECTED."""
+    """Pick one after another in one scene; 0 if each was PICKED or REJECTED."""
     spec, _, _ = visible_scene(args.seed, Renderer(args.width, args.height))
     world = PickWorld(spec, args.width, args.height)
     endings = []
@@ -255,7 +255,7 @@ def run_words(planner: PickPlanner, args: argparse.Namespace) -> int:
 
 
 def run_episodes(planner: PickPlanner, args: argparse.Namespace) -> int:
-    """Ask for one thing in each of many scenes, in turn one that is there and one that is not; 0."""
+    """Ask for one object in each of many scenes, alternately a present and an absent one; returns 0."""
     episodes: list[Episode] = []
     renderer = Renderer(args.width, args.height)
     for seed in itertools.count(args.seed):
@@ -297,7 +297,7 @@ def _report(planner: PickPlanner, episodes: Sequence[Episode]) -> dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program with these arguments (`pick.main` starts it); returns the exit status."""
+    """Run the program with these arguments (`pick.main` starts it); returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
     parser = Parser(prog="gsva_pick_planner", description=__doc__)
     asked = parser.add_mutually_exclusive_group(required=True)

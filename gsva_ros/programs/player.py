@@ -30,17 +30,17 @@ TYPES = {
     "gsva_ros/msg/Instruction": (Instruction, qos.RELIABLE),
     "std_msgs/msg/String": (String, qos.RELIABLE),
 }
-NEEDED = ("Image", "CompressedImage", "Instruction")  # somebody must listen before it starts
-CLOCK_PERIOD = 0.025  # seconds of wall time, as `ros2 bag play --clock` by default
+NEEDED = ("Image", "CompressedImage", "Instruction")  # need a subscriber before playback starts
+CLOCK_PERIOD = 0.025  # seconds of wall time, the default of `ros2 bag play --clock`
 
 
 class Player(Node):
     """Publishes the messages of a bag, as they were published, under their topics' names.
 
     Instructions and the clock come from a second DDS participant, as on a robot, where camera and planner
-    are two processes. In Fast DDS's shared memory a participant has 512 KiB by default: a larger image
-    pushes out what has not been read yet, and a lost instruction is sent again only with the writer's next
-    heartbeat, up to 3 s later.
+    are two processes. A participant has 512 KiB of Fast DDS's shared memory by default: a larger image
+    evicts unread messages, and a lost instruction is resent only with the writer's next heartbeat, up to
+    3 s later.
 
     Args:
         apart: an initialised context for the second participant.
@@ -53,7 +53,7 @@ class Player(Node):
         self._time = self._requests.create_publisher(Clock, "/clock", 10) if clock else None
 
     def play(self, rate: float, wait: float) -> int:
-        """Wait until cameras and instructions have subscribers (at most `wait` seconds), play, count."""
+        """Wait at most `wait` seconds for subscribers, play, and return the number of messages."""
         with Reader(self._bag) as reader:
             connections = [c for c in reader.connections if c.msgtype in TYPES]
             if not connections:
@@ -76,10 +76,10 @@ class Player(Node):
         ):
             if time.monotonic() > end:
                 topics = [p.topic_name for p in publishers if p.get_subscription_count() == 0]
-                self.get_logger().warning(f"nobody subscribes to {', '.join(topics)}; playing")
+                self.get_logger().warning(f"no subscriber on {', '.join(topics)}; playing anyway")
                 return
             time.sleep(0.05)
-        # The subscriber's side may still be matching, and best effort would lose the first frames.
+        # The subscriber may not have matched yet, and best effort would lose the first frames.
         time.sleep(0.5)
 
     def _play(self, messages: Any, publishers: dict[str, Any], rate: float) -> int:
@@ -93,11 +93,11 @@ class Player(Node):
                 break
             publishers[connection.topic].publish(bytes(plain(raw)))
             count += 1
-        time.sleep(0.5)  # let the last ones leave before the publishers go
+        time.sleep(0.5)  # let the last messages be sent before the publishers are destroyed
         return count
 
     def _pass_time(self, until: float, stamp: int, rate: float) -> None:
-        """Sleep until `until` (monotonic), when bag time is `stamp`; tell the time meanwhile."""
+        """Sleep until `until` (monotonic), when bag time is `stamp`; publish /clock meanwhile."""
         while self._time is not None and rclpy.ok(context=self.context):
             rest = max(0.0, until - time.monotonic())
             now = stamp - round(rest * rate * SECOND)

@@ -37,7 +37,7 @@ class ResultsBag:
         self.write_raw(topic, f"{package}/msg/{name}", serialize_message(msg), stamp)
 
     def write_raw(self, topic: str, kind: str, raw: bytes, stamp: int) -> None:
-        """Add a message that is serialised already (CDR)."""
+        """Add a message that is already serialised (CDR)."""
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(
                 topic, kind, typestore=self._store

@@ -1,4 +1,4 @@
-"""What ends a program."""
+"""Signals that end a program."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 
 
 def end_alike() -> None:
-    """Have SIGINT, SIGTERM and SIGHUP end this program as Ctrl-C does, with what it does at its end.
+    """Make SIGINT, SIGTERM and SIGHUP end this program like Ctrl-C, so that it cleans up.
 
-    SIGHUP stays ignored where it is, as under nohup. To be called in the main thread.
+    SIGHUP stays ignored if it is, as under nohup. Call this in the main thread.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

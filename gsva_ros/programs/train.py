@@ -1,4 +1,4 @@
-"""`gsva train CONFIG.yaml`: the base model, the sources and the evaluation that a run's file names."""
+"""`gsva train CONFIG.yaml`: runs training with the base model, sources and evaluation named in the file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train by each file in turn; all files are read before the first begins."""
+    """Run the training of each file in turn; all files are read before the first run begins."""
     import torch
 
     from gsva_ros.model.host_memory import keep_freed
@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(config: Config) -> None:
-    """One run, from its base model to the finished one in the run's folder."""
+    """Run one training, from its base model to the finished model in the run's folder."""
     from gsva_ros.train import stages, teach
     from gsva_ros.train.trainer import MODEL, Trainer
 
-    evaluate = evaluation(config)  # its cases are looked at before any step
+    evaluate = evaluation(config)  # its cases are checked before the first step
     if config.objective == "gsva":
         task = teach.task(config, base(config))
     elif config.model == stages.NEW:
@@ -65,7 +65,7 @@ def train(config: Config) -> None:
 
 
 def base(config: Config) -> Checkpoint:
-    """The model that training starts from, of the size that it is trained at."""
+    """The model that training starts from, at the size it is trained at."""
     from gsva_ros.train.enlarge import enlarged
 
     checkpoint = _read(config.model, config.export)
@@ -82,7 +82,7 @@ def _read(model: str | Official, export: str) -> Checkpoint:
         directory = model_directory(model)
         if export == "adapter" and adapter(directory):
             raise InputError(
-                f"export: {model} is an adapter itself, and none loads on another: export: merged"
+                f"export: {model} is an adapter itself, and adapters cannot be stacked: use export: merged"
             )
         return load_converted(directory)
     return load_official(
@@ -94,7 +94,7 @@ def _read(model: str | Official, export: str) -> Checkpoint:
 
 
 def evaluation(config: Config) -> Evaluate | None:
-    """What scores a model directory on the config's cases, as `gsva eval` would."""
+    """A function that scores a model directory on the config's cases, as `gsva eval` would."""
     if config.evaluation is None:
         return None
     args = _cases(config.evaluation.cases)
@@ -134,5 +134,5 @@ def _cases(text: str) -> argparse.Namespace:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        """An error of the run's file, and not of the command line."""
+        """Raise an error about the run's file instead of the command line."""
         raise InputError(f"{self.prog}: {message}")

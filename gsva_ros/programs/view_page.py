@@ -1,4 +1,4 @@
-"""The page of `gsva_view`: what a node's cameras see, what it answers, and how it is."""
+"""The page of `gsva_view`: what a node's cameras see, its answers, and its health."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gsva_ros.overlay import colour_of, jpeg_text
 from gsva_ros.programs.page import Row, notice, outcomes, problem
 from gsva_ros.programs.watcher import Ended, Watcher
 
-#: Seconds between two looks of a page.
+#: Seconds between two updates of a page.
 PERIOD = 0.5
-#: Pictures are sent to the page at most this wide, in pixels.
+#: Maximum width, in pixels, of images sent to the page.
 WIDTH = 960
-#: Seconds without diagnostics after which a node that sends them every second counts as gone.
+#: Seconds without diagnostics, which the node sends every second, after which it counts as gone.
 GONE = 5.0
 ONCE, FOLLOW = "once", "on every frame"
-EXPRESSIONS, REQUEST = "expressions, separated by semicolons", "a free request"
-#: What is shown of the node's diagnostics.
+EXPRESSIONS, REQUEST = "expressions, separated by semicolons", "a free-form request"
+#: The diagnostic values that are shown.
 SHOWN = (
     "state", "model", "device", "memory [MiB]", "frames received per second",
     "answers per second", "frames dropped for a newer one", "instructions not finished",
@@ -34,7 +34,7 @@ SHOWN = (
 
 
 class ViewPage:
-    """Builds the page around a watcher; each visitor chooses a camera and asks for itself."""
+    """Builds the page around a watcher; each visitor chooses a camera and asks independently."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
@@ -71,7 +71,7 @@ class ViewPage:
                 self.ended = gr.HTML(elem_id="ended")
         seen = [self.health, self.camera, self.answer, self.newest, self.ended]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        # One look at a time a visitor: a slow browser looks less often, and nothing piles up.
+        # One update at a time per visitor: a slow browser updates less often, and nothing piles up.
         gr.Timer(PERIOD).tick(
             self.look, self.camera, seen, trigger_mode="once", concurrency_limit=None, **quiet
         )
@@ -83,7 +83,7 @@ class ViewPage:
         stop.click(self.stop, self.mine, asked, **quiet)
 
     def look(self, camera: str | None) -> tuple[str, Any, str, str, str]:
-        """What has come since: health, cameras, both pictures, outcomes."""
+        """The page's update: health, cameras, both images, outcomes."""
         topics = self.watcher.cameras()
         choice: Any = gr.skip()
         if topics and camera not in topics:
@@ -105,7 +105,7 @@ class ViewPage:
     def ask(
         self, mine: list[str], camera: str | None, words: str, kind: str, mode: str
     ) -> tuple[list[str], str]:
-        """Send what is asked; returns the visitor's instructions and a word about it."""
+        """Send an instruction; returns the visitor's repeated instructions and a status line."""
         text = (words or "").strip()
         expressions = [] if kind == REQUEST else expressions_in(text)
         if not text or (kind == EXPRESSIONS and not expressions):
@@ -116,19 +116,19 @@ class ViewPage:
         return ([*mine, name] if follow else mine), notice(f"asked, as {name}")
 
     def stop(self, mine: list[str]) -> tuple[list[str], str]:
-        """Cancel what this visitor asked on every frame."""
+        """Cancel this visitor's repeated instructions."""
         for name in mine:
             self.watcher.cancel(name)
-        told = f"stopped: {', '.join(mine)}" if mine else "nothing of yours is asked on every frame"
+        told = f"stopped: {', '.join(mine)}" if mine else "you have asked nothing on every frame"
         return [], notice(told)
 
 
 def health(level: str, message: str, values: Mapping[str, str], age: float) -> str:
-    """The node's health as HTML: its level in words, and what it says of itself."""
+    """The node's health as HTML: its level in words, and its diagnostic values."""
     if not level:
-        return problem("nothing heard of this node yet: is it running, under this name?")
+        return problem("nothing heard from this node yet: is it running under this name?")
     if age > GONE:
-        return problem(f"nothing heard of this node for {age:.0f} s; it was {level}: {message}")
+        return problem(f"nothing heard from this node for {age:.0f} s; it was {level}: {message}")
     line = f"{level}: {message}"
     head = notice(line) if level == "OK" else problem(line)
     rows = "".join(
@@ -140,7 +140,7 @@ def health(level: str, message: str, values: Mapping[str, str], age: float) -> s
 
 
 def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
-    """A picture with its caption as HTML; it lies in the page as JPEG."""
+    """An image with its caption as HTML, embedded as JPEG."""
     if rgb is None:
         return notice(without)
     if rgb.shape[1] > WIDTH:

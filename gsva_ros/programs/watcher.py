@@ -1,7 +1,7 @@
 """A client that watches a node: its cameras' newest frames, its answers drawn on them, and its health.
 
-It listens to topics alone. Overlays are drawn here, not asked of the node, which draws them only for those
-who subscribe: whoever looks takes no time from it.
+It only subscribes to topics. Overlays are drawn here and not requested from the node, which draws them only
+for subscribers: watching costs the node no time.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ LEVELS = {
     DiagnosticStatus.ERROR: "ERROR",
     DiagnosticStatus.STALE: "STALE",
 }
-#: Encodings of depth images (REP 118), which are no pictures.
+#: Encodings of depth images (REP 118), which are not shown.
 DEPTH = ("16UC1", "32FC1", "mono16")
 #: Frames kept for each camera until their answer comes, and outcomes kept for the list.
 FRAMES, OUTCOMES = 15, 60
-#: Seconds between two looks for cameras.
+#: Seconds between two searches for cameras.
 LOOK_AROUND = 1.0
 
 
@@ -51,7 +51,7 @@ LOOK_AROUND = 1.0
 class Ended:
     """How an expression of an instruction ended.
 
-    latency and age (of the frame) in seconds; age NaN: there was no frame; inf: clocks differ.
+    latency and age (of the frame) in seconds; age NaN: no frame; inf: the clocks differ.
     """
 
     instruction: str
@@ -70,13 +70,13 @@ class Camera:
 
     frames: dict[int, Any] = field(default_factory=dict)
     received: float = 0.0  # monotonic seconds
-    depth: bool = False  # no camera to look through or to ask about, as a frame has shown
+    depth: bool = False  # a frame showed that this is a depth topic: not offered as a camera
     answered: NDArray[np.uint8] | None = None
     answered_stamp: int = 0
 
 
 class Watcher:
-    """Watches the node `name` (fully qualified) from a thread of its own; any thread may call it."""
+    """Watches the node `name` (fully qualified) from its own thread; thread-safe."""
 
     def __init__(self, name: str = "/gsva", arguments: Sequence[str] | None = None) -> None:
         self.name = name if name.startswith("/") else f"/{name}"
@@ -106,14 +106,14 @@ class Watcher:
             return
 
     def close(self) -> None:
-        """Leave ROS."""
+        """Shut down its ROS context and thread."""
         rclpy.try_shutdown(context=self._context)
         self._thread.join(5.0)
 
     # What comes in
 
     def _look_around(self) -> None:
-        """Subscribe to the pictures that the node subscribes to."""
+        """Subscribe to the image topics that the node subscribes to."""
         try:
             found = self.node.get_subscriber_names_and_types_by_node(self._base, self._namespace)
         except Exception:  # rclpy raises NodeNameNonExistentError, and others while it shuts down
@@ -129,7 +129,7 @@ class Watcher:
             )
 
     def _profile(self, topic: str) -> QoSProfile:
-        """The node's own reliability, so that the same frames are seen that it answers."""
+        """QoS with the node's own reliability, so that the same frames are received."""
         for info in self.node.get_subscriptions_info_by_topic(topic):
             if (info.node_name, info.node_namespace) == (self._base, self._namespace):
                 reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
@@ -143,7 +143,7 @@ class Watcher:
             if camera.depth:
                 return
             stamp = nanoseconds(msg.header.stamp)
-            camera.frames.pop(stamp, None)  # a bag that is played again: the newest is the last
+            camera.frames.pop(stamp, None)  # a bag played again: the newest frame goes last
             camera.frames[stamp] = msg
             camera.received = time.monotonic()
             while len(camera.frames) > FRAMES:
@@ -162,7 +162,7 @@ class Watcher:
         try:
             picture = draw(to_rgb(frame, msg.image_topic), targets)
         except (MessageError, ValueError):
-            return  # the node has told about such a frame
+            return  # the node itself reports such a frame
         with self._lock:
             camera = self._cameras[topic]
             camera.answered, camera.answered_stamp = picture, stamp
@@ -194,12 +194,12 @@ class Watcher:
     # What is seen
 
     def cameras(self) -> list[str]:
-        """Topics of the cameras that have sent pictures, or may yet."""
+        """Topics of the cameras that have sent images, or still may."""
         with self._lock:
             return sorted(topic for topic, camera in self._cameras.items() if not camera.depth)
 
     def newest(self, topic: str) -> tuple[NDArray[np.uint8] | None, float]:
-        """A camera's newest frame, uint8 [H, W, 3], and the seconds since it came; None: none yet."""
+        """A camera's newest frame, uint8 [H, W, 3], and the seconds since it arrived; None: none yet."""
         with self._lock:
             camera = self._cameras.get(topic)
             if camera is None or not camera.frames:
@@ -224,7 +224,7 @@ class Watcher:
             return list(self._outcomes)
 
     def health(self) -> tuple[str, str, Mapping[str, str], float]:
-        """The node's level ("": never heard of it), message, values, and the seconds since they came."""
+        """The node's level ("": never received), message, values, and the seconds since they arrived."""
         with self._lock:
             if self._health is None:
                 return "", "", {}, math.inf
@@ -237,7 +237,7 @@ def _ended(msg: Segmentation, outcome: Any) -> Ended:
     name = outcome_name(outcome.outcome)
     age = float(msg.timings.frame_age)
     if math.isnan(age) and nanoseconds(msg.header.stamp):
-        age = math.inf  # as of a bag that is played
+        age = math.inf  # as when a bag is played
     detail = outcome.reason
     for instance in msg.instances:
         if instance.slot == outcome.slot:

@@ -291,7 +291,7 @@ def test_labels_that_cannot_be(shown: tuple[Session, PageEngine], tmp_path: Path
     session, _ = shown
     with pytest.raises(InputError, match="nothing is painted"):
         session.correct(0, Correction(Label.PAINTED, 1, np.zeros((240, 320), bool)), 0.5)
-    with pytest.raises(InputError, match="another size"):
+    with pytest.raises(InputError, match="differs in size"):
         session.correct(0, Correction(Label.PAINTED, 1, np.ones((2, 2), bool)), 0.5)
     with pytest.raises(InputError, match="no such answer"):
         session.correct(9, Correction(Label.RIGHT), 0.5)

@@ -22,7 +22,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     for name in ("2024_holiday.png", "index.html", "results/thesis.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match="holds other files: choose an empty or new folder"):
+    with pytest.raises(ValueError, match="contains other files: choose an empty or new folder"):
         demo._clear(tmp_path)
     assert len(list(tmp_path.rglob("*"))) == 4
 

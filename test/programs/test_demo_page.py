@@ -43,8 +43,8 @@ NOTHING = Referring("the apple", "", 0, np.zeros((40, 100), bool))
         (THING, None, False, "is there"),
         (NOTHING, None, True, "not there"),
         (NOTHING, block(0, 5), False, "is not there"),
-        (None, block(0, 5), None, "nobody knows"),
-        (None, None, None, "nobody knows"),
+        (None, block(0, 5), None, "no ground truth"),
+        (None, None, None, "no ground truth"),
     ],
 )
 def test_verdicts(
