@@ -1,1 +1,1 @@
-"""Rosbags read straight from disk, also damaged ones."""
+"""Reads rosbags directly from disk, including damaged ones."""

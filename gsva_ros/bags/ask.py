@@ -1,4 +1,4 @@
-"""What was asked while a bag was recorded."""
+"""Instructions recorded in a bag."""
 
 from __future__ import annotations
 

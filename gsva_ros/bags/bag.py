@@ -1,4 +1,4 @@
-"""Rosbags read straight from disk: frames, recorded instructions, and ground truth."""
+"""Reads rosbags directly from disk: frames, recorded instructions, and ground truth."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 
 class BagError(InputError):
-    """A bag that cannot be used; names the file and the topic."""
+    """A bag cannot be used; the message names the file and the topic."""
 
 
 class Bag:
-    """A bag's messages, read one at a time: memory stays flat however long it is.
+    """A bag's messages, read one at a time: memory use does not depend on its length.
 
-    rosbag2 in mcap or sqlite3, raw or compressed messages, raw or compressed images. Of a cut mcap file,
-    everything before the cut. Use as a context manager, or close it.
+    Reads rosbag2 in mcap or sqlite3, raw or compressed messages, raw or compressed images. Of a truncated
+    mcap file, everything before the cut is read. Use as a context manager, or close it.
 
     Attributes:
         problems: what could not be read, each with its file, topic and place.
@@ -56,7 +56,7 @@ class Bag:
         self._paths, self.problems = recover(path, Path(self._folder.name))
         try:
             self._opened, self._process = self._open(self._paths), os.getpid()
-        except Exception as error:  # a damaged file makes rosbags raise whatever it meets
+        except Exception as error:  # on damaged files rosbags raises any exception
             self._folder.cleanup()
             message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
             raise BagError(f"{path} cannot be read as a bag: {message}") from error
@@ -67,13 +67,13 @@ class Bag:
 
     @property
     def _reader(self) -> AnyReader:
-        """This process's own: forked ones, as of a DataLoader, would move one place in its files."""
+        """This process's own reader: forked processes (DataLoader) would share its file position."""
         if self._process != os.getpid():
             self._opened, self._process = self._open(self._paths), os.getpid()
         return self._opened
 
     def _open(self, paths: list[Path]) -> AnyReader:
-        ours = typestore()  # older bags do not carry their types
+        ours = typestore()  # older bags do not contain their types
         reader = AnyReader(paths, default_typestore=ours)
         files = [f for folder in paths if folder.is_dir() for f in bag_files(folder)]
         try:
@@ -84,16 +84,16 @@ class Bag:
                 raise
             problem = one_line(error)
         if problem:
-            with suppress(Exception):  # where it did not open
+            with suppress(Exception):  # if it did not open
                 reader.close()
             self.problems.append(
-                f"{self.path}: metadata.yaml cannot be used ({problem}); its files are "
-                "read by themselves"
+                f"{self.path}: metadata.yaml cannot be used ({problem}); the bag's files are "
+                "read individually"
             )
             files = [unpacked(file, Path(self._folder.name)) for file in files]
             reader = AnyReader(files, default_typestore=ours)
             reader.open()
-        # Of a bag that carries some, the reader knows no others.
+        # If a bag contains types, the reader knows only those.
         known = reader.typestore.fielddefs
         if any(c.msgtype not in known for c in reader.connections):
             reader.typestore.register({n: d for n, d in ours.fielddefs.items() if n not in known})
@@ -112,7 +112,7 @@ class Bag:
 
     @property
     def types(self) -> Typestore:
-        """Types of the bag's messages, as far as they are known."""
+        """The known types of the bag's messages."""
         return self._reader.typestore
 
     @property
@@ -121,15 +121,13 @@ class Bag:
         return sorted({c.topic for c in self._reader.connections if c.msgtype in IMAGE_TYPES})
 
     def frames(self, topic: str) -> dict[int, int]:
-        """Header stamp of every frame of an image topic, in the order recorded, and when it was received.
+        """Time of receipt by header stamp, both in nanoseconds, of every frame of a topic, as recorded.
 
-        Both are nanoseconds.
-
-        A stamp is what a frame is known by: of several with one, the last is there, and `problems` counts
-        the others.
+        A frame is identified by its stamp: of several with the same one, the last is kept, and `problems`
+        counts the others.
 
         Raises:
-            BagError: no such image topic; names those that there are.
+            BagError: no such image topic; lists the existing ones.
         """
         if topic not in self._frames:
             if topic not in self.image_topics:
@@ -146,7 +144,7 @@ class Bag:
                 stamp = next(stamp for stamp, others in hidden.items() if others)
                 self.problems.append(
                     f"{self.path}: {topic}: {count} frames have the stamp of another one (first {stamp} "
-                    "ns) and cannot be told from it: stamp each when it is taken"
+                    "ns) and are ignored: stamp each frame when it is captured"
                 )
         return self._frames[topic]
 
@@ -154,18 +152,18 @@ class Bag:
         """One frame, uint8 [H, W, 3].
 
         Raises:
-            MessageError: the message cannot be read as a picture.
+            MessageError: the message cannot be read as an image.
         """
         _, _, msg = self._frame(topic, stamp)
         return to_rgb(msg, topic)
 
     def published(self, topic: str, stamp: int) -> tuple[str, bytes]:
-        """The type of one frame's message, and the message as it was published (CDR)."""
+        """The type of one frame's message, and the message as published (CDR)."""
         kind, raw, _ = self._frame(topic, stamp)
         return kind, raw
 
     def _frame(self, topic: str, stamp: int) -> tuple[str, bytes, Any]:
-        """One frame's type, message as it was published, and what that says."""
+        """One frame's message type, its message as published, and the deserialised message."""
         at = self.frames(topic)[stamp]
         connections = [c for c in self._reader.connections if c.topic == topic]
         try:
@@ -173,17 +171,19 @@ class Bag:
                 msg = self._deserialized(connection, raw)
                 if nanoseconds(msg.header.stamp) == stamp:
                     return connection.msgtype, plain(raw), msg
-        except Exception as error:  # damage that the first pass did not meet
+        except Exception as error:  # damage that the first pass did not reach
             message = f"{type(error).__name__}: {one_line(error)}"
             raise BagError(f"{self.path}: {topic} at {stamp} ns: {message}") from error
-        raise BagError(f"{self.path}: {topic} at {stamp} ns was there and is gone")
+        raise BagError(
+            f"{self.path}: {topic} at {stamp} ns has disappeared since the bag was opened"
+        )
 
     def asks(self, topic: str) -> list[Ask]:
-        """What was asked while recording: gsva_ros/Instruction and strings on instruction_text.
+        """The recorded instructions: gsva_ros/Instruction and strings on instruction_text.
 
         Args:
-            topic: the camera that an instruction means which names none. A name is meant as the node takes
-                it: a relative one in the root namespace, and compressed pictures where there are no others.
+            topic: the camera of instructions that name none. Names are resolved as in the node: relative
+                ones in the root namespace, and to the compressed topic if there is no other.
         """
 
         def asking(connection: Connection) -> bool:
@@ -214,7 +214,7 @@ class Bag:
         return camera_named(f"/{name.lstrip('/')}", self.image_topics) or name
 
     def truth(self) -> list[FrameTruth]:
-        """The truth that the bag carries, as `gsva record-truth` writes it.
+        """The ground truth in the bag, as written by `gsva record-truth`.
 
         Raises:
             TruthError: a message of the truth topic is not COCO-style JSON.
@@ -227,14 +227,14 @@ class Bag:
         return frames
 
     def stamp(self, connection: Connection, raw: bytes) -> int | None:
-        """The header's stamp, nanoseconds, of a picture as it was recorded; None: it cannot be read."""
+        """The header's stamp, nanoseconds, of an image as recorded; None: it cannot be read."""
         try:
             return nanoseconds(self._deserialized(connection, raw).header.stamp)
         except Exception:  # as in `_read`
             return None
 
     def raw(self) -> Iterator[tuple[Connection, int, bytes]]:
-        """Every message as it was published (CDR), in the order of time; see `problems`."""
+        """Every message as published (CDR), in order of time; see `problems`."""
         return self._read(lambda _: True, lambda _, raw: plain(raw))
 
     def _deserialized(self, connection: Connection, raw: bytes) -> Any:
@@ -248,7 +248,7 @@ class Bag:
     def _read(
         self, wanted: Callable[[Connection], bool], made: Callable[[Connection, bytes], T]
     ) -> Iterator[tuple[Connection, int, T]]:
-        """What is made of each message of some topics; what cannot be read goes to `problems`."""
+        """`made` of each message on the wanted topics; what cannot be read goes to `problems`."""
         connections = [c for c in self._reader.connections if wanted(c)]
         if not connections:
             return
@@ -269,13 +269,13 @@ class Bag:
 
 
 def _misdescribed(reader: AnyReader) -> str:
-    """Which topics a bag's metadata.yaml describes otherwise than its files; "": none.
+    """The topics that a bag's metadata.yaml describes differently from its files; "": none.
 
-    rosbags finds no message of these: of one whose quality of service was edited for `ros2 bag play`.
+    rosbags finds no message on them, for example after their QoS was edited for `ros2 bag play`.
     """
     topics = []
     for connection in reader.connections:
-        with suppress(Exception):  # damaged, and told when it is read
+        with suppress(Exception):  # damaged, which is reported when it is read
             if connection.msgcount and next(reader.messages([connection]), None) is None:
                 topics.append(connection.topic)
-    return f"it describes {', '.join(topics)} otherwise than they do" if topics else ""
+    return f"it describes {', '.join(topics)} differently from the files" if topics else ""

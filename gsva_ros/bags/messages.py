@@ -1,17 +1,17 @@
-"""A bag's messages as they were before rosbag2 compressed them."""
+"""A bag's messages without rosbag2's compression."""
 
 from __future__ import annotations
 
 import zstandard
 
-# RFC 8878, 3.1.1. CDR begins with its own header, whose first byte is 0: neither is taken for the other.
+# RFC 8878, 3.1.1. CDR begins with a header whose first byte is 0, so the two cannot be confused.
 MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def plain(raw: bytes) -> bytes:
-    """A message (CDR), decompressed where it is compressed by itself.
+    """A message (CDR), decompressed if it was compressed individually.
 
-    Only metadata.yaml says so of a bag: a single file of it, or one that a crash left without, does not.
+    Only metadata.yaml records the compression: it is missing for a single file, or after a crash.
 
     Raises:
         zstandard.ZstdError: it is compressed, and damaged.

@@ -1,6 +1,6 @@
-"""What can still be read of an mcap file that was cut short or damaged, as by a crash or a bad disk.
+"""Recovers what is readable in an mcap file that was truncated or damaged, as by a crash or a bad disk.
 
-Or one that rosbags does not read to its end, as without an index.
+Also handles files that rosbags does not read to the end, such as those without an index.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
-# What rosbag2 appends to the name of a file that it has compressed.
+# The suffix that rosbag2 appends to the name of a compressed file.
 PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
 CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a file lacks an mcap file's end."""
+    """Whether a file lacks the closing magic bytes of mcap."""
     with path.open("rb") as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - len(MAGIC)))
@@ -38,12 +38,12 @@ def is_cut(path: Path) -> bool:
 
 
 def unfit(path: Path) -> str:
-    """Why a file has to be copied before rosbags reads all of it; "": it need not."""
+    """Why a file has to be copied before rosbags can read all of it; "": it need not be."""
     if is_cut(path):
         return "damaged"
-    chunks = 0  # those with messages
-    index: list[bool] = []  # of each chunk that it knows, whether it says which topics are in it
-    ordered, at = True, 0  # whether messages come in the order of time; the last one's
+    chunks = 0  # number of chunks with messages
+    index: list[bool] = []  # for each indexed chunk, whether the index lists its topics
+    ordered, at = True, 0  # whether messages are in order of time; time of the last one
     foreign = False
     try:
         with path.open("rb") as file:
@@ -57,17 +57,17 @@ def unfit(path: Path) -> str:
                 chunks += bool(times) and not whole
                 ordered = ordered and times == sorted(times) and (not times or times[0] >= at)
                 at = times[-1] if times else at
-    except Exception:  # the library raises what struct, lz4 and zstd meet in damaged bytes
+    except Exception:  # the library raises whatever struct, lz4 and zstd raise on damaged bytes
         return "damaged"
-    # Without an index rosbags ends at the first message that is older than the one before it; with one that
-    # does not say which topics a chunk holds it reads none.
+    # Without an index, rosbags stops at the first message that is older than the previous one; with an
+    # index that does not list the chunks' topics, it reads no message.
     if (sum(index) != chunks) if index else not ordered:
-        return "its index does not tell where its messages are"
-    return "it holds others than ROS 2's messages, or illegible definitions" if foreign else ""
+        return "its index does not say where its messages are"
+    return "it contains other than ROS 2 messages, or unreadable definitions" if foreign else ""
 
 
 def is_foreign(record: McapRecord) -> bool:
-    """Whether it is a topic or a definition that rosbags does not read; it would not open the file then."""
+    """Whether a record is a topic or definition that rosbags cannot read, so that it rejects the file."""
     if isinstance(record, Channel):
         return record.message_encoding != CDR
     if isinstance(record, Schema):
@@ -77,55 +77,55 @@ def is_foreign(record: McapRecord) -> bool:
 
 @lru_cache(maxsize=1000)
 def is_legible(name: str, encoding: str, definition: bytes) -> bool:
-    """Whether rosbags can read what defines a type of messages, or that there is nothing."""
+    """Whether rosbags can read a message type's definition, or there is none."""
     try:
         text = definition.decode()
         if encoding == MSG:
             get_types_from_msg(text, name)
         elif encoding in IDL:
-            # One after the other, each below a line that names it.
+            # Several definitions in sequence, each preceded by a line that names it.
             parts = re.split(rf"^{'=' * 80}\nIDL: .*\n", text, flags=re.MULTILINE)
             for part in filter(str.strip, parts):
                 get_types_from_idl(part)
-    except Exception:  # the parsers raise what they meet
+    except Exception:  # the parsers raise any exception
         return False
     return encoding in (MSG, *IDL, "")
 
 
 def bag_files(folder: Path) -> list[Path]:
-    """The files of a bag that hold messages, in the order of their names."""
+    """The files of a bag that contain messages, sorted by name."""
     files = set()
     for file in folder.iterdir():
         whole = file.with_suffix("") if file.suffix == PACKED else file
-        # A crash while it is compressed leaves a file there as it was.
+        # A crash during compression leaves the uncompressed file in place.
         if whole.suffix in (".mcap", ".db3") and (whole == file or not whole.exists()):
             files.add(file)
     return sorted(files)
 
 
 def unpacked(file: Path, folder: Path) -> Path:
-    """A file as it was before rosbag2 compressed it as a whole; of a cut one, what comes before the cut."""
+    """A file without rosbag2's file compression; of a truncated one, what comes before the cut."""
     if file.suffix != PACKED:
         return file
     target = folder / "unpacked" / file.stem
     target.parent.mkdir(exist_ok=True)
     with file.open("rb") as packed, target.open("wb") as whole:
         reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-        with suppress(zstandard.ZstdError):  # what is missing is told of the file that comes out
+        with suppress(zstandard.ZstdError):  # what is missing is reported for the resulting file
             shutil.copyfileobj(reader, whole)
     return target
 
 
 def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
-    """A bag whose mcap files that are `unfit` are replaced by what is whole in them.
+    """Replace the `unfit` mcap files of a bag by copies of their intact records.
 
-    Where metadata.yaml is missing, its files (mcap or sqlite3) are read by themselves.
+    If metadata.yaml is missing, its files (mcap or sqlite3) are read individually.
 
     Args:
-        source: a bag's folder, or one of its files. folder: an empty one, for the replacements.
+        source: a bag's folder, or one of its files. folder: an empty folder for the replacements.
 
     Returns:
-        What to open instead of `source`, and for each replaced file from which byte on it is lost and
+        The paths to open instead of `source`, and for each replaced file from which byte on it is lost and
         where its topics end.
     """
     files = bag_files(source) if source.is_dir() else [source]
@@ -137,7 +137,7 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
         return [source] if has_metadata else files, []
     problems = []
     if source.is_dir() and not has_metadata:
-        problems.append(f"{source}: no metadata.yaml; its files are read by themselves")
+        problems.append(f"{source}: no metadata.yaml; its files are read individually")
     for file in files:
         if file in cut:
             problems.append(_copy_whole_records(file, folder / file.name, cut[file]))
@@ -150,7 +150,7 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _copy_whole_records(source: Path, target: Path, why: str) -> str:
-    """Write what is whole in a file into a new one; returns what was lost, or why, and what was read."""
+    """Copy a file's intact records; returns what was lost, or why it was copied, and what was read."""
     copy = _Copy(target)
     whole = 0
     damaged: list[str] = []
@@ -158,12 +158,12 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
     with source.open("rb") as file:
         try:
             for record in StreamReader(file, emit_chunks=True).records:
-                if problem := copy.take(record):  # this one is lost, the next may be whole
+                if problem := copy.take(record):  # this one is lost, the next may be intact
                     damaged.append(f"{type(record).__name__} at byte {whole}: {problem}")
                 whole = file.tell()
         except EndOfFile:
             reason = "the file ends inside a record"
-        except Exception as error:  # the framing itself: where the next record begins is not known
+        except Exception as error:  # the framing itself: the start of the next record is unknown
             reason = one_line(error)
     lost = [f"lost from byte {whole} on ({reason})"] if reason else []
     lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
@@ -171,12 +171,12 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
 
 
 class _Copy:
-    """A new mcap file, uncompressed, that takes records of another one."""
+    """A new, uncompressed mcap file for records of another one."""
 
     def __init__(self, target: Path) -> None:
         self._writer = Writer(str(target), compression=CompressionType.NONE)
         self._writer.start("ros2")
-        # By their ids in the other file; 0: a channel without a schema.
+        # By ids in the other file; 0: a channel without a schema.
         self._schemas: dict[int, int] = {0: 0}
         self._channels: dict[int, int] = {}
         self._topics: dict[int, str] = {}
@@ -184,18 +184,18 @@ class _Copy:
         self._ends: dict[str, int] = {}  # nanoseconds, by topic
 
     def take(self, record: McapRecord) -> str:
-        """Copy a record, or what is in a chunk; says why where it cannot be read to its end."""
+        """Copy a record, or a chunk's records; returns why one cannot be read to its end ("": it can)."""
         try:
             whole = not isinstance(record, Chunk)
             parts = [record] if whole else breakup_chunk(record, validate_crc=True)
             for each in parts:
                 self._add(each)
-        except Exception as error:  # the library raises what struct, lz4 and zstd meet
+        except Exception as error:  # the library raises whatever struct, lz4 and zstd raise
             return one_line(error)
         return ""
 
     def finish(self) -> str:
-        """Close the file; returns how many messages of each topic there are, and until when."""
+        """Close the file; returns the number of messages of each topic, and the time of the last one."""
         self._writer.finish()
         return "; ".join(
             f"{topic}: {count} messages, until {self._ends[topic]} ns"

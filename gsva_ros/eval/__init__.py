@@ -1,1 +1,1 @@
-"""Measuring a model: metrics and held-out scenes."""
+"""Evaluation of models: data sources, metrics, reports, comparison and calibration."""

@@ -1,7 +1,7 @@
-"""Which frames an instruction is about, when a bag is read instead of played.
+"""The frames that an instruction refers to when a bag is read instead of played.
 
-The node's rule: one that asks once is answered on the newest frame that it finds, or on the first one
-that comes and is not before `not_before`; one for every frame on that and all that follow, until it is
+The node's rule: a one-shot instruction is answered on the newest frame at its arrival, or on the first one
+after it that is not before `not_before`; a repeated one on that frame and all that follow, until it is
 cancelled or replaced.
 """
 
@@ -22,17 +22,17 @@ from ..serving.schedule import fits
 from ..settings import read_yaml
 from ..stamps import SECOND
 
-#: As the node's parameter max_frame_lead.
+#: Default of the node's parameter max_frame_lead.
 MAX_LEAD = Limits().max_frame_lead
 
 
 class AskError(InputError):
-    """An instruction file that cannot be used; names the file and the entry."""
+    """An instruction file cannot be used; the message names the file and the entry."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A frame: its header's stamp and when the bag received it, nanoseconds."""
+    """A frame: its header stamp and when the bag received it, nanoseconds."""
 
     stamp: int
     at: int
@@ -59,10 +59,10 @@ class ScriptEntry(_Strict):
 
 
 class Script(_Strict):
-    """An instruction file, in the form of config/demo.yaml."""
+    """An instruction file, in the format of config/demo.yaml."""
 
-    bag: str = ""  # what the demo plays
-    truth: str = ""  # what the demo holds the answers against, where the bag does not carry it
+    bag: str = ""  # the bag that the demo plays
+    truth: str = ""  # the demo's ground truth, if it is not in the bag
     image_topic: str = ""
     instructions: Annotated[list[ScriptEntry], Field(min_length=1)]
 
@@ -71,7 +71,7 @@ def read_script(path: Path) -> Script:
     """Read an instruction file.
 
     Raises:
-        AskError: not such a file; names the entry.
+        AskError: not an instruction file; names the entry.
     """
     try:
         return validated(Script, read_yaml(path), str(path))
@@ -80,14 +80,14 @@ def read_script(path: Path) -> Script:
 
 
 def read_asks(path: Path, topic: str, start: int) -> list[Ask]:
-    """Read a YAML file in the form of config/demo.yaml.
+    """Read a YAML file in the format of config/demo.yaml.
 
     Args:
-        topic: the image topic where the file names none. start: stamp of the bag's first frame; an entry's
+        topic: the image topic if the file names none. start: stamp of the bag's first frame; an entry's
             `at` counts from it, in seconds.
 
     Raises:
-        AskError: not such a file; names the entry.
+        AskError: not an instruction file; names the entry.
     """
     script = read_script(path)
     asks = []
@@ -108,10 +108,10 @@ def read_asks(path: Path, topic: str, start: int) -> list[Ask]:
 
 
 def frames_of(ask: Ask, later: Sequence[Ask], frames: Sequence[Recorded]) -> list[int]:
-    """Stamps of the frames that an instruction is answered on; none: it never met one.
+    """Stamps of the frames that an instruction is answered on; empty if none is suitable.
 
     Args:
-        later: the instructions recorded after it. frames: of its topic, in the order recorded.
+        later: the instructions recorded after it. frames: those of its topic, in recorded order.
     """
     newest = bisect.bisect_right([f.at for f in frames], ask.at) - 1
     end = next((other.at for other in later if other.id == ask.id), None)
@@ -127,10 +127,10 @@ def frames_of(ask: Ask, later: Sequence[Ask], frames: Sequence[Recorded]) -> lis
 def match_frames(
     asks: Sequence[Ask], frames: dict[str, list[Recorded]]
 ) -> tuple[list[tuple[Ask, int]], list[str]]:
-    """Each instruction with each frame that it is about, and what is wrong with the others.
+    """Each instruction with each frame that it refers to, and what is wrong with the other instructions.
 
     Args:
-        frames: of every topic that an instruction means.
+        frames: those of every topic that an instruction refers to.
     """
     pairs: list[tuple[Ask, int]] = []
     problems = []

@@ -1,4 +1,4 @@
-"""Make p_seg a probability, and pick the rejection threshold, on slots with known truth."""
+"""Calibrates p_seg as a probability and chooses the rejection threshold, on slots with ground truth."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .metrics import metric
 from .summary import Scoring, Slots, calibration
 
 CALIBRATION_NAME = "calibration.json"
-# Two T-accs that are no further apart count as equal.
+# Two T-accs that differ by no more than this count as equal.
 EQUAL_T_ACC = 0.005
 TEMPERATURES = (0.1, 10.0)
-# A p_seg of 0 or 1 has been rounded.
+# A p_seg of exactly 0 or 1 is a result of rounding.
 _ROUNDED = 1e-7
 
 
 def unrounded(p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities [N] away from 0 and 1, where rounding makes different scores alike."""
+    """Probabilities [N], clipped away from 0 and 1, where rounding makes different scores equal."""
     return np.clip(p_seg, _ROUNDED, 1.0 - _ROUNDED)
 
 
@@ -34,7 +34,7 @@ def unrounded(p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
 class Rule:
     """How scores become decisions: p_seg is the sigmoid of score / temperature + bias.
 
-    A score is that of [SEG] less that of [REJ]. A slot whose p_seg is below the threshold is rejected.
+    A score is that of [SEG] minus that of [REJ]. A slot whose p_seg is below the threshold is rejected.
     """
 
     temperature: float
@@ -42,7 +42,7 @@ class Rule:
     threshold: float
 
     def scores(self, p_seg: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The scores [N] that gave these p_seg [N]."""
+        """The scores [N] that lead to these p_seg [N]."""
         p_seg = unrounded(p_seg)
         return np.asarray((np.log(p_seg) - np.log1p(-p_seg) - self.bias) * self.temperature)
 
@@ -51,13 +51,13 @@ class Rule:
         return np.asarray(1.0 / (1.0 + np.exp(-(scores / self.temperature + self.bias))))
 
     def honest(self, slots: Slots) -> Rule:
-        """The rule of the same decisions at the temperature and bias of the least cross-entropy of p_seg.
+        """The rule with the same decisions whose temperature and bias minimise the cross-entropy of p_seg.
 
         Args:
             slots: decided with this rule.
 
         Raises:
-            InputError: the slots are all present or all absent, or no such rule decides them alike.
+            InputError: the slots are all present or all absent, or no such rule makes the same decisions.
 
         Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), section 2; Guo et al.,
         "On Calibration of Modern Neural Networks" (ICML 2017), section 4.
@@ -66,45 +66,45 @@ class Rule:
         scores = self.scores(slots.p_seg)
         kept = slots.p_seg >= self.threshold
         after = _least_cross_entropy(scores, slots.present)
-        # Midway between neighbours, so that rounding moves neither of them across; where there is but one,
-        # half of what e-folds the odds beside it.
+        # Midway between neighbours, so that rounding moves neither across; if there is only one, at half
+        # the distance that changes the odds by a factor of e.
         lowest = float(scores[kept].min() if kept.any() else scores.max() + after.temperature)
         highest = float(scores[~kept].max() if not kept.all() else lowest - after.temperature)
         (threshold,) = after.p_seg(np.array([(highest + lowest) / 2]))
         after = replace(after, threshold=float(threshold))
-        # The engine's p_seg are of this precision: close to 1 they fall together.
+        # The engine's p_seg have this precision: close to 1, they become equal.
         decided = after.p_seg(scores).astype(np.float32) >= after.threshold
         if changed := int((decided != kept).sum()):
             raise InputError(
-                f"a threshold of {self.threshold:.6g} lies among probabilities that rounding makes alike: "
-                f"{changed} of {len(kept)} decisions would change; ask for another threshold (--t-acc)"
+                f"a threshold of {self.threshold:.6g} lies among probabilities that rounding makes equal: "
+                f"{changed} of {len(kept)} decisions would change; choose another threshold (--t-acc)"
             )
         return after
 
 
 def check_both_kinds(slots: Slots) -> None:
-    """Raise InputError unless something is there and something is not: what calibration compares."""
+    """Raise InputError unless there are both present and absent targets, which calibration compares."""
     count, present = len(slots.present), int(slots.present.sum())
     if not 0 < present < count:
         raise InputError(
-            f"{present} of {count} expressions are of something that is there: calibration takes both, "
-            "present and absent; give other or more scenes"
+            f"{present} of {count} expressions have a target: calibration needs both present and absent "
+            "ones; use other or more scenes"
         )
 
 
 def _least_cross_entropy(scores: NDArray[np.float64], present: NDArray[np.bool_]) -> Rule:
-    """The rule of the least cross-entropy among those with TEMPERATURES; its threshold is 0.
+    """The rule with the least cross-entropy among those within TEMPERATURES; its threshold is 0.
 
     Args:
         scores, present: [N].
     """
     said, count = torch.from_numpy(scores), int(present.sum())
-    # Platt's targets: of scores that tell all apart, the best rule for 1 and 0 would be infinitely steep.
+    # Platt's targets: with 1 and 0, the best rule for perfectly separable scores would be infinitely steep.
     sure, unlikely = (count + 1) / (count + 2), 1 / (len(present) - count + 2)
     truth = torch.from_numpy(np.where(present, sure, unlikely))
 
     def fitted(start: list[float], steepness: float | None = None) -> list[float]:
-        """Steepness, which is one through the temperature, and bias; or the bias alone."""
+        """Steepness (the inverse of the temperature) and bias; or only the bias."""
         found = torch.tensor(start, dtype=torch.float64, requires_grad=True)
         search = torch.optim.LBFGS([found], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -121,18 +121,18 @@ def _least_cross_entropy(scores: NDArray[np.float64], present: NDArray[np.bool_]
     steepness, bias = fitted([1.0, 0.0])
     bounded = min(max(steepness, 1 / TEMPERATURES[1]), 1 / TEMPERATURES[0])
     if bounded != steepness:
-        # The loss is convex, so the best of the allowed lies at the bound. A steeper rule is made flatter
-        # about the score that it divided at: between two clusters the bias alone has no slope to follow.
+        # The loss is convex, so the best allowed rule lies at the bound. A steeper rule is flattened about
+        # the score where it divides: between two clusters, the bias alone has no gradient to follow.
         start = bias * bounded / steepness if steepness > bounded else bias
         (bias,) = fitted([start], bounded)
     return Rule(1 / bounded, bias, 0.0)
 
 
 def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
-    """The highest threshold that keeps at least this share of the present (more than 0, at most 1).
+    """The highest threshold that keeps at least this fraction of the present targets (above 0, at most 1).
 
     Raises:
-        InputError: `wanted` is out of range, or more than what is present has a mask at all.
+        InputError: `wanted` is out of range, or exceeds the fraction of present targets with a mask.
     """
     kept = np.sort(slots.judged[slots.present])
     masked = int(np.isfinite(kept).sum())
@@ -140,7 +140,7 @@ def threshold_for_t_acc(slots: Slots, wanted: float) -> float:
     lost = int(np.floor((1.0 - wanted) * len(kept) + 1e-9))
     if not 0.0 < wanted <= 1.0 or lost < len(kept) - masked or not masked:
         raise InputError(
-            f"a T-acc of {wanted:g} cannot be had from {len(kept)} present expressions, {masked} of them "
+            f"a T-acc of {wanted:g} cannot be reached on {len(kept)} present expressions, {masked} of them "
             "with a mask"
         )
     return float(kept[lost])
@@ -150,7 +150,7 @@ def threshold_for_equal_t_acc(slots: Slots, before: float) -> float:
     """The highest threshold, hence the best N-acc, whose T-acc is within EQUAL_T_ACC of `before`'s.
 
     Raises:
-        InputError: nothing is present, or `before` keeps nothing of it.
+        InputError: no target is present, or `before` keeps none.
     """
     kept = slots.judged[slots.present] >= before
     share = float(kept.mean()) if len(kept) else 0.0
@@ -163,14 +163,14 @@ def threshold_for_equal_t_acc(slots: Slots, before: float) -> float:
 
 
 def threshold_for_giou(slots: Slots) -> float:
-    """The threshold of the highest gIoU: rejecting one slot more would lose more than it gains."""
+    """The threshold with the highest gIoU: rejecting more slots would lose more than it gains."""
     order = np.argsort(slots.judged, kind="stable")
     present, p_seg = slots.present[order], slots.judged[order]
     iou = np.where(present, slots.intersection[order] / np.maximum(slots.union[order], 1), 0.0)
-    # gain[k]: what the sum of IoUs is with the k least likely slots rejected.
+    # gain[k]: the sum of IoUs with the k least likely slots rejected.
     rejected = np.concatenate([[0.0], np.cumsum(~present)])
     gain = rejected + iou.sum() - np.concatenate([[0.0], np.cumsum(iou)])
-    # Slots of one probability go together.
+    # Slots with equal probability are kept or rejected together.
     ends = np.flatnonzero(p_seg[1:] > p_seg[:-1]) + 1
     candidates = np.concatenate([[0], ends, [len(p_seg)]])
     candidates = candidates[candidates >= np.isneginf(p_seg).sum()]
@@ -181,7 +181,7 @@ def threshold_for_giou(slots: Slots) -> float:
 
 
 def calibration_result(slots: Slots, chosen: Rule, before: Rule) -> dict[str, Any]:
-    """What a rule gives on these slots, beside the one that they were decided with."""
+    """The figures of a rule on these slots, and of the rule that they were decided with."""
 
     def at(rule: Rule) -> dict[str, float]:
         own = (
@@ -201,7 +201,7 @@ def calibration_result(slots: Slots, chosen: Rule, before: Rule) -> dict[str, An
 
 
 def read_calibration(directory: Path) -> dict[str, Any] | None:
-    """How a model's threshold was found; None: it was not calibrated. InputError: a damaged file."""
+    """How a model's threshold was chosen; None: it was not calibrated. InputError: a damaged file."""
     path = directory / CALIBRATION_NAME
     if not path.exists():
         return None
@@ -215,13 +215,13 @@ def read_calibration(directory: Path) -> dict[str, Any] | None:
 
 
 def write_rule(directory: Path, rule: Rule, how: dict[str, Any]) -> None:
-    """Put the rule into the model's config.json, and how it was found into calibration.json."""
+    """Write the rule into the model's config.json, and how it was chosen into calibration.json."""
     config = json.loads((directory / CONFIG_NAME).read_text())
     config["slot_temperature"] = rule.temperature
     config["slot_bias"] = rule.bias
     config["rejection_threshold"] = rule.threshold
     for name, data in ((CONFIG_NAME, config), (CALIBRATION_NAME, how)):
-        # A full disk must not take the model's own file.
+        # A full disk must not destroy the model's own file.
         fresh = directory / f"{name}.partial"
         fresh.write_text(json.dumps(data, indent=2) + "\n")
         fresh.replace(directory / name)

@@ -1,4 +1,4 @@
-"""What is evaluated: pictures with expressions, and the truth where it is known."""
+"""What is evaluated: images with expressions, and the ground truth if it is known."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..truth import Referring
 
 @dataclass(frozen=True)
 class Case:
-    """One picture and what is asked of it.
+    """One image and what is asked about it.
 
     Attributes:
-        read: gives uint8 [H, W, 3] RGB and the expressions with their truth.
-        text: a free request instead of expressions; what the answer names is not known beforehand.
+        read: returns uint8 [H, W, 3] RGB and the expressions with their ground truth.
+        text: a free-form request instead of expressions; what the answer names is not known beforehand.
     """
 
     id: str
@@ -30,11 +30,11 @@ class Gathered:
     """A source's cases.
 
     Attributes:
-        data: what they are of, for people and for the record.
+        data: a description of the data, for people and for the record.
         rules: see `metrics.metric`.
-        problems: what was left out, each with its place.
+        problems: what was left out, each with its location.
         fingerprint: see `fingerprint.fingerprint`.
-        skip: whether a case that cannot be read is left out too; else it ends the run.
+        skip: whether a case that cannot be read is left out, too; otherwise it ends the run.
     """
 
     cases: list[Case]

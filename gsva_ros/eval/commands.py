@@ -163,7 +163,7 @@ def _record_truth(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, gather: Gather) -> int:
-    """Run the model and the blind baseline over the cases; print, and write what was asked for."""
+    """Run the model and the blind baseline on the cases; print, and write the requested files."""
     check_writable(args.out, args.report, args.records)
     protocol = getattr(args, "protocol", "deployed")
     with gather(args) as gathered:
@@ -209,7 +209,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     if unknown:
         return _answers(args, run | {"protocol": protocol, "rules": rules}, records)
     numbers = summary(records, blind, engine.rejection_threshold, Scoring(protocol, rules)) | run
-    # Numbers first: nothing that comes after can lose them.
+    # Numbers first: nothing that fails later can lose them.
     _write(args, numbers, records)
     print(f"{data}, protocol {numbers['protocol']}, 95 % CI")
     _table({args.model: numbers["scores"]["all"]} | numbers["baselines"])
@@ -217,7 +217,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     _table({k: v for k, v in numbers["scores"].items() if k != "all"})
     boxes = numbers["scores"]["all"]["box_precision_0.5"]
     if boxes is not None:
-        print(f"boxes of what is there with an IoU of at least 0.5 (REC): {boxes:.3f}")
+        print(f"boxes of present targets with an IoU of at least 0.5 (REC): {boxes:.3f}")
     kinds = ", ".join(f"{kind} {count}" for kind, count in numbers["rejections"].items())
     print(f"rejections: {kinds or 'none'}")
     if numbers["unscored"]:
@@ -235,8 +235,8 @@ def _print_left_out(problems: Sequence[str]) -> None:
 
 
 def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:
-    """Print and write answers whose truth nobody knows."""
-    print(f"{numbers['data']}: no ground truth, so answers and no scores")
+    """Print and write answers without ground truth."""
+    print(f"{numbers['data']}: no ground truth, so only answers and no scores")
     for record in records:
         for slot in record.slots:
             what = f"{slot.area} pixels" if slot.kept else "REJECTED"
@@ -254,7 +254,7 @@ def _write(args: argparse.Namespace, numbers: dict[str, Any], records: list[Case
 
 
 def _engine(args: argparse.Namespace) -> Segmenter[Any]:
-    """Load the model; of several processes on one machine, each on its own GPU."""
+    """Load the model; if several processes run on one machine, each on its own GPU."""
     from .. import load
     from .processes import processes
 
@@ -317,7 +317,7 @@ def _tracking(args: argparse.Namespace) -> int:
     with Bag(args.bag) as bag:
         truth = read_truth(args.truth) if args.truth else bag.truth()
         if not truth:
-            raise BagError(f"{args.bag}: no truth in it: give --truth")
+            raise BagError(f"{args.bag}: contains no ground truth: give --truth")
         model = perfect if args.perfect else segmented(_engine(args))
         pace = Pace(1 / args.model_rate, args.carry_ms / 1e3)
         numbers = evaluate_tracking(bag, truth, model, pace)
@@ -415,13 +415,13 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 
 def _own_directory(model: str) -> Path:
-    """The directory of a model that may be changed; InputError: it is the package's, or none."""
+    """The directory of a model that may be modified; InputError: it is a bundled one, or does not exist."""
     from ..model.bundled import CHECKPOINTS, model_directory
 
     directory = model_directory(model)
     if directory.resolve().parent == CHECKPOINTS.resolve():
         raise InputError(
-            f"{directory.name} comes with the package and stays as it is: copy it "
+            f"{directory.name} is bundled with the package and is not modified: copy it "
             f"(cp -r '{directory}' mine) and give --model mine"
         )
     return directory

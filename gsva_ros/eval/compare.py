@@ -1,4 +1,4 @@
-"""Two runs side by side, with paired differences: the same pictures are resampled for both."""
+"""Compares two runs by paired differences: the same images are resampled for both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .summary import Scoring, Slots
 
 @dataclass(frozen=True)
 class Run:
-    """What `gsva eval … --out` writes, as far as comparing needs it."""
+    """The part of a `gsva eval … --out` file that comparison needs."""
 
     protocol: str
     rules: str
@@ -26,7 +26,7 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read such a file; InputError where it is none."""
+    """Read such a file; InputError if it is not one."""
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -43,7 +43,7 @@ def common_cases(
     """The cases that both runs have, in the first one's order: a live run may have missed frames.
 
     Raises:
-        ValueError: the runs did not ask the same expressions of one.
+        ValueError: the runs asked different expressions about a case.
     """
     other = {record.id: record for record in b}
     pairs = [(record, other[record.id]) for record in a if record.id in other]
@@ -58,7 +58,7 @@ def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, 
     """Metrics of both runs, b minus a, and the difference's 95 % interval.
 
     Raises:
-        ValueError: the runs did not ask the same expressions of the same cases.
+        ValueError: the runs asked different expressions, or have no case in common.
     """
     if not len(a.case):
         raise ValueError("the runs are not of the same cases: none is in both")

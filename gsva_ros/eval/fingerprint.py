@@ -1,4 +1,4 @@
-"""Which data a run was on: names of cases say little, contents of files everything."""
+"""Identifies the data of a run by the contents of its files, because names of cases say little."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Of larger files, the size and as much of both ends.
+#: Files up to WHOLE bytes are read entirely; of larger ones, the size and END bytes from both ends.
 WHOLE, END = 256 << 20, 1 << 20
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """A short text that differs where the files do, wherever they lie."""
+    """A short hash that depends on the files' names and contents, not on their folders."""
     digest = hashlib.sha256()
     for path in files:
         size = path.stat().st_size

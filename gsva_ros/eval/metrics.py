@@ -1,7 +1,7 @@
 """gIoU, cIoU, N-acc and T-acc by the rules of the official evaluation, as sums that can be resampled.
 
-Every expression becomes one row of terms; a metric is a ratio of their sums. So the same few lines give
-a score, its bootstrap interval (sums over resampled images) and a curve over thresholds.
+Every expression becomes one row of terms; a metric is a ratio of their sums. The same few lines therefore
+compute a score, its bootstrap interval (sums over resampled images) and a curve over thresholds.
 
 Source: `eval_gres` and `validate` of the official GSVA (solver.py at its commit 618dc79).
 """
@@ -18,9 +18,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], dict[str, Floats]]
 
-#: What is shown of them, in this order.
+#: The metrics that are shown, in this order.
 NAMES = ("gIoU", "cIoU", "N_acc", "T_acc")
-#: Whose rules there are.
+#: The available scoring rules, by data set.
 RULES = ("grefcoco", "refzom", "refcoco")
 
 
@@ -34,9 +34,9 @@ def gres_terms(
 ) -> Floats:
     """Terms [N, 8] of generalised referring segmentation: some expressions have no target.
 
-    A no-target expression counts IoU 1 when rejected and 0 otherwise. The IoU of a target is that of
-    the mask that is handed in, even where its slot was rejected: the official evaluation takes it from a
-    second pass; where a rejected target shall score 0, hand in an intersection of 0.
+    A no-target expression counts as IoU 1 if rejected and 0 otherwise. The IoU of a target is that of the
+    given mask, even if its slot was rejected: the official evaluation takes it from a second pass; for a
+    rejected target to score 0, pass an intersection of 0.
 
     Args:
         intersection, union: pixels, of the predicted and the true mask [N].
@@ -61,7 +61,7 @@ def gres_terms(
 
 
 def gres(sums: Floats) -> dict[str, Floats]:
-    """gIoU, cIoU, N_acc and T_acc of summed `gres_terms` [..., 8]; NaN where nothing was counted."""
+    """gIoU, cIoU, N_acc and T_acc of summed `gres_terms` [..., 8]; NaN if nothing was counted."""
     n, iou, intersection, union, absent, absent_rejected, present, present_kept = np.moveaxis(
         sums, -1, 0
     )
@@ -97,7 +97,7 @@ def terms(
 
 
 def metric(rules: str = "grefcoco") -> Metric:
-    """What a dataset's published numbers are: "grefcoco", "refzom" (both GRES) or "refcoco" (RES)."""
+    """The metric of a data set's published numbers: "grefcoco", "refzom" (both GRES) or "refcoco" (RES)."""
     if rules not in RULES:
         raise ValueError(f'rules are "grefcoco", "refzom" or "refcoco", not {rules!r}')
 
@@ -111,10 +111,10 @@ def metric(rules: str = "grefcoco") -> Metric:
 def bootstrap(
     terms: Floats, groups: Ints, metric: Metric, draws: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals, resampling whole groups: expressions of one image hang together.
+    """95 % percentile intervals, resampling whole groups: expressions of one image are not independent.
 
     Args:
-        terms: [N, K] of one of the functions above. groups: each row's image, any integers [N].
+        terms: [N, K] from one of the functions above. groups: each row's image, any integers [N].
     """
     _, place = np.unique(groups, return_inverse=True)
     count = int(place.max()) + 1 if len(place) else 0

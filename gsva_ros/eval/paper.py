@@ -1,10 +1,10 @@
-"""The paper's protocol: what published numbers mean.
+"""The paper's protocol, which published numbers refer to.
 
-All expressions of a picture stand in one prompt, and the answer is fed with the true slots, so that a
-later slot sees the truth of earlier ones. A slot is decided rightly where the true one of [SEG] and [REJ]
-is the likeliest of all tokens, wrongly otherwise. Masks come from a second pass in which every slot is
-[SEG], also those of slots that were rejected. A family that asks one expression in a conversation, as LISA,
-is asked so here too, and one region (ReasonSeg) always is.
+All expressions of an image are in one prompt, and the answer is fed with the true slots (teacher forcing),
+so that a later slot sees the truth of earlier ones. A decision is right if the true one of [SEG] and [REJ]
+is the likeliest of all tokens, and wrong otherwise. Masks, also those of rejected slots, come from a second
+pass in which every slot is [SEG]. Families with one expression per conversation, such as LISA, are asked
+that way here, too, and so is every region (ReasonSeg).
 
 Source: `validate` and `eval_gres` of the official GSVA (solver.py at its commit 618dc79).
 """
@@ -31,7 +31,7 @@ from ..truth import Referring
 
 @dataclass(frozen=True)
 class MaskedSlot:
-    """A decided slot, with its mask, bool [H, W], also where it was rejected."""
+    """A decided slot, with its mask, bool [H, W], even if it was rejected."""
 
     p_seg: float
     rejection: Rejection | None
@@ -46,11 +46,11 @@ def paper_slots(
     queries: Sequence[Referring],
     rules: str = "grefcoco",
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
-    """Slots of one picture, and the seconds it took ("total").
+    """Slots of one image, and the seconds taken ("total").
 
     Args:
-        rules: a pixel belongs to the mask where its logit is at least 0; by the rules of "refcoco" only
-            where it is above 0.
+        rules: a pixel belongs to the mask if its logit is at least 0; by the rules of "refcoco", only if it
+            is above 0.
     """
     start = time.perf_counter()
     passes = _Passes(engine, rgb)
@@ -73,7 +73,7 @@ def paper_slots(
 def region_slots(
     engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
-    """Regions (ReasonSeg) under the deployed protocol: asked alike, decided by the engine's threshold."""
+    """Regions (ReasonSeg) under the deployed protocol: same prompt, decided by the engine's threshold."""
     start = time.perf_counter()
     passes = _Passes(engine, rgb)
     slots = []
@@ -90,10 +90,10 @@ def region_slots(
 
 @dataclass(frozen=True)
 class _Slot:
-    """A slot as the official pass gives it.
+    """A slot from the official pass.
 
-    logits: of [SEG] and, where there is one, [REJ], float32 [1 or 2]. likeliest: whether [SEG] is, of all
-    tokens. mask: bool [H, W].
+    logits: of [SEG] and, if the family has it, [REJ], float32 [1 or 2]. likeliest: whether [SEG] is the
+    likeliest of all tokens. mask: bool [H, W].
     """
 
     logits: Tensor
@@ -103,7 +103,7 @@ class _Slot:
 
 
 class _Passes:
-    """One picture, encoded once, for any number of official passes."""
+    """One image, encoded once, for any number of official passes."""
 
     def __init__(self, engine: Engine, rgb: NDArray[np.uint8]) -> None:
         model, config = engine.model, engine.config
@@ -144,7 +144,7 @@ class _Passes:
 
 
 def _by_the_paper(slot: _Slot) -> MaskedSlot:
-    """Decided by what is likeliest; a family without [REJ] rejects where its mask is empty."""
+    """Decide by the likeliest token; a family without [REJ] rejects if its mask is empty."""
     if len(slot.logits) == 1:
         rejection = None if slot.mask.any() else Rejection.EMPTY_MASK
     else:

@@ -1,4 +1,4 @@
-"""The processes that share an evaluation: one, or as many as accelerate or torchrun started."""
+"""The processes that share an evaluation: one, or those started by accelerate or torchrun."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from accelerate import PartialState
 
 
 def processes() -> PartialState:
-    """This process among them: process_index, num_processes, is_main_process, device."""
-    # Told nothing, accelerate takes several processes without GPUs for strangers to each other.
+    """This process's state: process_index, num_processes, is_main_process, device."""
+    # Without `cpu`, accelerate does not connect several processes on a machine without GPUs.
     return PartialState(cpu=not torch.cuda.is_available())

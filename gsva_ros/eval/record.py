@@ -1,4 +1,4 @@
-"""Bags that carry their own evaluation: frames, what is asked of them, and the truth."""
+"""Bags that contain their own evaluation: frames, instructions about them, and ground truth."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..stamps import SECOND
 from ..truth import FrameTruth
 
 INSTRUCTION_TOPIC = "/instruction"
-#: How the instructions are named; the frame's stamp follows.
+#: Prefix of the instructions' ids, followed by the frame's stamp.
 ASKED = "truth-"
 
 
 def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
-    """Copy a bag into an mcap bag, with an instruction and the truth before each frame it is known for.
+    """Copy a bag into an mcap bag, with an instruction and the ground truth before each frame that has one.
 
     Topics added: /instruction (gsva_ros/Instruction: the frame's expressions, once, not before its stamp),
     which makes the node answer when the bag is played; /ground_truth (std_msgs/String: `gsva_ros.truth`).
 
     Returns:
-        The number of frames that got a truth.
+        The number of frames with ground truth.
 
     Raises:
-        BagError: the truth is of an image topic that the bag lacks.
+        BagError: the ground truth refers to an image topic that the bag lacks.
         InputError: `out` exists.
     """
     types = typestore()
@@ -41,13 +41,16 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
         known = writer.add_connection(TRUTH_TOPIC, STRING_TYPE, typestore=types)
         for connection, at, raw in bag.raw():
             if connection.topic in (INSTRUCTION_TOPIC, TRUTH_TOPIC):
-                continue  # these are being written anew
+                continue  # these are replaced
             frame = None
-            if (connection.topic, at) in received:  # of frames received at once, each has its own
+            if (
+                connection.topic,
+                at,
+            ) in received:  # frames received at the same time differ in stamp
                 stamp = bag.stamp(connection, raw)
                 frame = None if stamp is None else by_stamp.get((connection.topic, stamp))
             if frame:
-                # Ahead of the frame, so that whoever plays the bag asks in time.
+                # Before the frame, so that the request is in time when the bag is played.
                 writer.write(asked, at, _instruction(types, frame))
                 text = types.types[STRING_TYPE](frame.to_json())
                 writer.write(known, at, types.serialize_cdr(text, STRING_TYPE))
@@ -62,7 +65,7 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
 def _of_frames(
     bag: Bag, truth: Sequence[FrameTruth]
 ) -> tuple[dict[tuple[str, int], FrameTruth], set[tuple[str, int]]]:
-    """The truth of the bag's frames by topic and stamp, and topic and time of receipt of these."""
+    """The truth of the bag's frames by topic and stamp, and those frames' topics and times of receipt."""
     by_stamp: dict[tuple[str, int], FrameTruth] = {}
     received: set[tuple[str, int]] = set()
     for frame in truth:
@@ -76,7 +79,7 @@ def _of_frames(
 
 
 def _instruction(types: Typestore, frame: FrameTruth) -> memoryview:
-    """What asks for all of a frame's expressions, serialised."""
+    """The serialised instruction that asks for all of a frame's expressions."""
     Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
     Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
     stamp = Time(*divmod(frame.stamp, SECOND))
@@ -94,9 +97,9 @@ def _instruction(types: Typestore, frame: FrameTruth) -> memoryview:
 
 
 def _copy(writer: Writer, connection: Connection, bag: Bag) -> Connection | None:
-    """A connection like one of the bag, with its own definition where it carries one.
+    """A connection like one of the bag, with its own definition if it has one.
 
-    A type that nothing defines cannot be written: None, and the bag's problems name it.
+    A type without a definition cannot be written: None is returned, and the bag's problems name it.
     """
     described = connection.msgdef.format is not MessageDefinitionFormat.NONE
     described = described and bool(connection.digest)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: numbers, curves, and a gallery of pictures."""
+"""A self-contained HTML page about a run: numbers, curves, and a gallery of images."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .run import Answering, CaseRecord, SlotRecord
 
 TEMPLATE = Path(__file__).with_name("report.html")
 PANEL_WIDTH = 320  # pixels
-# What a wrong mask on an absent thing leaves of the picture around it (the paper's figure 4).
+# Brightness of the image around a wrong mask on an absent target (the paper's figure 4).
 DARKENED = 0.3
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A slot for the gallery, and why it is there: "worst" or "random"."""
+    """A slot for the gallery, and why it was chosen: "worst" or "random"."""
 
     case: int
     slot: int
@@ -35,7 +35,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of the gallery: truth on the left, the answer on the right, as JPEG in base64."""
+    """One image of the gallery: the ground truth left, the answer right, as JPEG in base64."""
 
     why: str
     kind: str  # absent, single or multi
@@ -48,13 +48,13 @@ class Card:
 
 
 def kind_of(slot: SlotRecord) -> str:
-    """The filter that a slot falls under: absent, single or multi."""
+    """The filter category of a slot: absent, single or multi."""
     assert slot.referents is not None, "choose leaves out slots without truth"
     return ("absent", "single")[slot.referents] if slot.referents < 2 else "multi"
 
 
 def deployed_iou(slot: SlotRecord) -> float:
-    """The slot's share of gIoU: its IoU, 0 for a wrong decision, 1 for a right rejection."""
+    """The slot's contribution to gIoU: its IoU, 0 for a wrong decision, 1 for a right rejection."""
     if slot.referents == 0:
         return float(not slot.kept)
     return slot.intersection / max(slot.union, 1) if slot.kept else 0.0
@@ -63,7 +63,7 @@ def deployed_iou(slot: SlotRecord) -> float:
 def choose(
     records: Sequence[CaseRecord], threshold: float, each: int = 24, seed: int = 0
 ) -> list[Pick]:
-    """The worst slots, the surest mistakes first and one a picture at most, and random other ones."""
+    """The worst slots, most confident mistakes first and at most one per image, and other random ones."""
     slots = [
         (c, s, slot)
         for c, r in enumerate(records)
@@ -88,11 +88,11 @@ def gallery(
     records: Sequence[CaseRecord],
     picks: Sequence[Pick],
 ) -> list[Card]:
-    """Ask about the picked slots' pictures once more and draw the slots.
+    """Run the picked slots' images again and draw the slots.
 
     Args:
-        answer: as the records were answered (`run.answering`).
-        cases: those of the records, and perhaps others that were left out.
+        answer: the function that produced the records' answers (`run.answering`).
+        cases: those of the records, and possibly others that were left out.
     """
     by_id = {case.id: case for case in cases}
     cards = []
@@ -117,7 +117,7 @@ def gallery(
 
 
 def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
-    """The page, which needs no file and no network beside it."""
+    """The page, which needs no other file and no network."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(TEMPLATE.read_text()).render(run=numbers, cards=cards)
 

@@ -1,4 +1,4 @@
-"""Run an engine over cases and keep one record for each: everything that scores are made of."""
+"""Runs an engine on cases and keeps one record for each, from which all scores are computed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .paper import MaskedSlot, paper_slots, region_slots
 from .processes import processes
 
 Box = tuple[float, float, float, float]
-#: Slots of a picture, uint8 [H, W, 3], for what is asked, and the seconds of its stages.
+#: Answers expressions about an image, uint8 [H, W, 3]: returns their slots and each stage's seconds.
 Answering = Callable[
     [NDArray[np.uint8], Sequence[Referring]], tuple[list[MaskedSlot], dict[str, float]]
 ]
@@ -36,12 +36,11 @@ Answering = Callable[
 class SlotRecord:
     """One expression's slot.
 
-    kept: the model's decision, by the rule of the run's protocol; False: rejected, and rejection says which
-    kind (`answer.Rejection`'s value). The mask is what the
-    model would draw if it took the slot for [SEG], so that any threshold can be judged afterwards:
-    intersection and union are its pixels with the truth, area is its own, truth_area the truth's. box_iou
-    compares the boxes around both. referents: how many things are meant (0: none; None: the truth is not
-    known, and whatever compares with it is 0).
+    kept: the model's decision, by the rule of the run's protocol; False: rejected, and rejection is its
+    kind (`answer.Rejection`'s value). The mask is that of the slot as [SEG], even if it was rejected, so
+    that any threshold can be evaluated afterwards: intersection and union are its pixels with the truth,
+    area is its own, truth_area the truth's. box_iou compares both bounding boxes. referents: number of
+    objects that are meant (0: none; None: the truth is unknown, and all comparisons with it are 0).
     """
 
     expression: str
@@ -60,7 +59,7 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """One case: its slots, and the seconds that its stages took."""
+    """One case: its slots, and each stage's seconds."""
 
     id: str
     seconds: dict[str, float]
@@ -68,13 +67,13 @@ class CaseRecord:
 
 
 class Records:
-    """Case records in a file of JSON lines, so that a killed run goes on where it stopped.
+    """Case records in a JSON Lines file, so that a killed run resumes where it stopped.
 
-    The first line holds `run`, which says what the records are of: the model, the protocol, the data. Each
-    process of a run writes a file of its own, PATH, PATH.1, PATH.2 and so on, and reads all of them.
+    The first line is `run`, which identifies the model, the protocol and the data. Each process of a run
+    writes its own file, PATH, PATH.1, PATH.2 and so on, and reads all of them.
 
     Raises:
-        InputError: a file is of another run, or no such file.
+        InputError: a file belongs to another run, or does not contain records.
     """
 
     def __init__(self, path: Path, run: dict[str, Any], process: int = 0) -> None:
@@ -83,7 +82,7 @@ class Records:
         others = [p for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdigit()]
         for file in {path, self.path, *others}:
             whole = file.read_bytes() if file.exists() else b""
-            # A kill may have cut the last line short.
+            # A kill may have truncated the last line.
             whole = whole[: whole.rfind(b"\n") + 1]
             try:
                 lines = [json.loads(line) for line in whole.splitlines()]
@@ -115,18 +114,18 @@ def evaluate(
     rules: str = "grefcoco",
     problems: list[str] | None = None,
 ) -> list[CaseRecord]:
-    """Run every case that `records` does not hold yet; return all in the cases' order.
+    """Run every case that is not in `records` yet; return all records in the order of the cases.
 
-    Where accelerate started several processes, each runs its share, and all return the whole.
+    If accelerate started several processes, each runs its share, and all return everything.
 
     Args:
-        protocol: "deployed": each expression decided by itself; "paper": see `paper.paper_slots`.
+        protocol: "deployed": each expression decided independently; "paper": see `paper.paper_slots`.
         rules: the data set's, see `metrics.metric`.
-        problems: takes a line for each case that cannot be read, which is left out then; None: it raises.
-        blind: show the engine a grey picture of the same size instead: what the words alone give away.
+        problems: receives a line for each case that cannot be read and is left out; None: raise instead.
+        blind: show the engine a grey image of the same size, to measure what the words alone reveal.
 
     Raises:
-        InputError: cases of one name, whose records could not be told apart; or see `problems`.
+        InputError: several cases have the same name, so their records are ambiguous; or see `problems`.
     """
     cases = list(cases)
     (name, count), *_ = Counter(case.id for case in cases).most_common(1) or [("", 1)]
@@ -163,22 +162,24 @@ def evaluate(
 
 
 def answering(engine: Segmenter[Any], protocol: str, rules: str) -> Answering:
-    """How an engine answers what is asked of a picture; see `evaluate`.
+    """How an engine answers expressions about an image; see `evaluate`.
 
     Raises:
-        InputError: it has no such protocol.
+        InputError: it does not support the protocol.
     """
     if protocol == "deployed":
         return partial(deployed_slots, engine)
     if not isinstance(engine, Engine):
-        raise InputError(f"{engine.name} has no protocol of GSVA's paper: use deployed")
+        raise InputError(
+            f"{engine.name} does not support the protocol of GSVA's paper: use deployed"
+        )
     return partial(paper_slots, engine, rules=rules)
 
 
 def deployed_slots(
     engine: Segmenter[Any], rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
-    """Each expression decided by itself, as the node does, and a mask also where it is rejected."""
+    """Each expression decided independently, as in the node, with a mask even if it is rejected."""
     if queries and queries[0].region:
         return region_slots(engine, rgb, queries)
     frame = engine.encode(rgb)
@@ -189,14 +190,14 @@ def deployed_slots(
 def free_slots(
     engine: Segmenter[Any], rgb: NDArray[np.uint8], text: str
 ) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
-    """What the model answers to a free request, and what its slots are about."""
+    """The model's answer to a free-form request, and what its slots refer to."""
     answer = engine.ask(engine.encode(rgb), text)
     slots = [_masked(slot, rgb.shape[:2]) for slot in answer.slots]
     return slots, answer.timings, [Referring(slot.expression) for slot in answer.slots]
 
 
 def _masked(slot: Slot, size: tuple[int, int]) -> MaskedSlot:
-    """The engine's slot; InputError where the model could not decide it."""
+    """The engine's slot; InputError if the model could not decide it."""
     if slot.fault:
         raise InputError(slot.fault)
     mask = np.zeros(size, bool) if slot.mask is None else slot.mask
@@ -204,10 +205,10 @@ def _masked(slot: Slot, size: tuple[int, int]) -> MaskedSlot:
 
 
 def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
-    """What there is to keep of a slot.
+    """The record of a slot.
 
     Raises:
-        InputError: the model gave no finite numbers.
+        InputError: the model's numbers are not finite.
     """
     if not np.isfinite([slot.p_seg, slot.predicted_iou]).all():
         raise InputError(faulty(query.expression, 0.0, (0, 0), "answer").fault)
@@ -236,7 +237,7 @@ def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
 
 
 def _true_box(query: Referring) -> Box | None:
-    """The annotated box, (x0, y0, x1, y1), or that around the mask where none was annotated."""
+    """The annotated box, (x0, y0, x1, y1), or the mask's bounding box if none was annotated."""
     if query.box is None:
         return None if query.mask is None else mask_box(query.mask)
     x, y, width, height = query.box
@@ -244,7 +245,7 @@ def _true_box(query: Referring) -> Box | None:
 
 
 def _box_iou(a: Box | None, b: Box | None) -> float:
-    """IoU of two boxes (x0, y0, x1, y1); 0 where there is none."""
+    """IoU of two boxes (x0, y0, x1, y1); 0 if one is missing."""
     if a is None or b is None:
         return 0.0
     (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b

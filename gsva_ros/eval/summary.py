@@ -1,4 +1,4 @@
-"""Numbers from records: scores with intervals, the rejection curve, calibration, latency."""
+"""Numbers computed from records: scores with intervals, rejection curve, calibration, latency."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True)
 class Scoring:
-    """What numbers mean.
+    """How numbers are computed.
 
-    protocol: "deployed" (a rejected target scores IoU 0: there is no mask) or "paper" (its mask counts all
-    the same, as in the official evaluation). rules: see `metrics.metric`.
+    protocol: "deployed" (a rejected target scores IoU 0: there is no mask) or "paper" (its mask still
+    counts, as in the official evaluation). rules: see `metrics.metric`.
     """
 
     protocol: str = "deployed"
@@ -32,7 +32,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Slots:
-    """All slots of a run as arrays [N]; `case` numbers the pictures."""
+    """All slots of a run as arrays [N]; `case` is the image's number."""
 
     case: NDArray[np.int64]
     category: NDArray[np.str_]
@@ -47,7 +47,7 @@ class Slots:
 
     @classmethod
     def of(cls, records: Sequence[CaseRecord]) -> Slots:
-        """Flatten records; slots whose truth is not known are left out."""
+        """Flatten records; slots with unknown truth are left out."""
         rows = [
             (number, slot)
             for number, record in enumerate(records)
@@ -70,11 +70,11 @@ class Slots:
 
     @property
     def judged(self) -> NDArray[np.float64]:
-        """What a threshold is compared with [N]: p_seg, or -inf where the mask is empty."""
+        """The value that is compared with a threshold [N]: p_seg, or -inf if the mask is empty."""
         return np.where(self.area > 0, self.p_seg, -np.inf)
 
     def rejected_below(self, threshold: float) -> NDArray[np.bool_]:
-        """The engine's rule at another threshold [N]: p_seg below it, or an empty mask."""
+        """What the engine's rule rejects at another threshold [N]: p_seg below it, or an empty mask."""
         return self.judged < threshold
 
     def terms(self, rejected: NDArray[np.bool_], how: Scoring) -> NDArray[np.float64]:
@@ -92,7 +92,7 @@ class Slots:
 def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str, Any]:
     """Metrics with 95 % intervals, for all slots ("all") and by category.
 
-    A category that is itself called "all" is there as "all (category)".
+    A category that is itself called "all" is reported as "all (category)".
     """
     table, compute = slots.terms(rejected, how), metric(how.rules)
     groups = {"all": np.ones(len(table), bool)}
@@ -118,12 +118,12 @@ def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str,
 
 
 def _plain(values: Mapping[Any, Any]) -> dict[Any, float | None]:
-    """Floats, None for what there was nothing to count for: JSON knows no NaN."""
+    """Floats, with None for NaN (nothing was counted), which JSON does not have."""
     return {k: None if np.isnan(v) else float(v) for k, v in values.items()}
 
 
 def rejection_curve(slots: Slots, how: Scoring) -> list[dict[str, float | None]]:
-    """gIoU, N_acc and T_acc where a slot is rejected below each of a range of thresholds."""
+    """gIoU, N_acc and T_acc at each of a range of rejection thresholds."""
     thresholds = np.unique(np.quantile(slots.p_seg, np.linspace(0, 1, CURVE_POINTS)))
     compute = metric(how.rules)
     return [
@@ -134,7 +134,7 @@ def rejection_curve(slots: Slots, how: Scoring) -> list[dict[str, float | None]]
 
 
 def calibration(slots: Slots) -> dict[str, Any]:
-    """How often something is there where the model says so with p_seg: bins, and the mean gap.
+    """The fraction of present targets by p_seg: bins, and the mean gap.
 
     Source: expected calibration error over equal-width bins (Guo et al., ICML 2017).
     """
@@ -163,12 +163,12 @@ def latency(records: Sequence[CaseRecord]) -> dict[str, dict[str, float]]:
 def summary(
     records: Sequence[CaseRecord], blind: Sequence[CaseRecord], threshold: float, how: Scoring
 ) -> dict[str, Any]:
-    """Everything about one run, ready for JSON; always beside it two baselines.
+    """All numbers of one run, ready for JSON, with two baselines.
 
-    "always [REJ]" finds nothing, ever; "blind" is the same model shown a grey picture, where it was run.
+    "always [REJ]" rejects everything; "blind" is the same model shown a grey image, if it was run.
     """
     slots, unseen = Slots.of(records), Slots.of(blind)
-    # What finds nothing has no mask under any protocol.
+    # A model that rejects everything has no mask under any protocol.
     silent = scores(slots, np.ones(len(slots.kept), bool), replace(how, protocol="deployed"))
     return {
         "protocol": how.protocol,

@@ -1,8 +1,8 @@
-"""Masks at the camera's rate, measured: a recorded video against a slow model, in simulated time.
+"""Evaluates masks at the camera's rate: a recorded video with a slow model, in simulated time.
 
-The model takes a fixed time for an answer and begins each on the newest frame, as the node's schedule does.
-Ages come from that clock alone and masks from the frames, so a run gives the same numbers on any machine;
-what carrying costs on this one is measured beside it.
+The model takes a fixed time per answer and starts each on the newest frame, as in the node's schedule. Ages
+depend only on that clock and masks on the frames, so a run gives the same numbers on any machine; the cost
+of carrying on this machine is measured in addition.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ..truth import FrameTruth, Referring
 from .sources.bag import is_usable
 
 Rgb = NDArray[np.uint8]
-#: Masks by expression; None where the model rejects it.
+#: Masks by expression; None if the model rejects it.
 Masks = Mapping[str, Region | None]
 Model = Callable[[Rgb, Sequence[Referring]], Masks]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Simulated seconds of one answer of the model, and of carrying its masks onto one frame."""
+    """Simulated seconds for one answer of the model, and for carrying its masks onto one frame."""
 
     answer: float
     carry: float
@@ -41,12 +41,12 @@ class Pace:
 
 @dataclass
 class _Score:
-    """What one way of answering gave."""
+    """The results of one way of answering."""
 
     ious: list[float] = field(default_factory=list)
-    ages: list[float] = field(default_factory=list)  # frames, at every look
+    ages: list[float] = field(default_factory=list)  # frames, at every sample
     switches: int = 0
-    lost: int = 0  # masks that the model gave and that could not be carried
+    lost: int = 0  # masks of the model that could not be carried
     shown: int = 0  # masks
 
     def numbers(self, own: float) -> dict[str, float]:
@@ -63,9 +63,9 @@ class _Score:
 
 @dataclass(frozen=True)
 class _Look:
-    """A frame's truth, the model's own masks, those of its newest answer, and these carried here.
+    """A frame's truth, the model's own masks on it, its newest answer's masks, and those carried to it.
 
-    seconds: what carrying took.
+    seconds: the time that carrying took.
     """
 
     queries: Sequence[Referring]
@@ -77,14 +77,14 @@ class _Look:
 
 @dataclass
 class _Scores:
-    """What was counted: the model on every frame, and both ways of answering."""
+    """The accumulated results: the model on every frame, and both ways of answering."""
 
     own: list[float] = field(default_factory=list)
     ways: dict[str, _Score] = field(default_factory=lambda: {"off": _Score(), "flow": _Score()})
     costs: list[float] = field(default_factory=list)  # seconds
 
     def add(self, look: _Look, ids: dict[str, int]) -> None:
-        """Count a frame; `ids`: of the instances that its instruction had last, by expression."""
+        """Count a frame; `ids`: the last instance ids of its instruction, by expression."""
         self.costs.append(look.seconds)
         off, flow = self.ways["off"], self.ways["flow"]
         for query in look.queries:
@@ -102,7 +102,7 @@ class _Scores:
                 ids[word] = now.id
 
     def numbers(self) -> dict[str, Any]:
-        """As `evaluate_tracking` returns them."""
+        """The numbers that `evaluate_tracking` returns."""
         mean = float(np.mean(self.own))
         return {
             "frames": len(self.costs),
@@ -117,12 +117,12 @@ class _Scores:
 
 
 def perfect(rgb: Rgb, asked: Sequence[Referring]) -> Masks:
-    """The truth as the model."""
+    """A model that returns the ground truth."""
     return {each.expression: _region(each.mask) for each in asked}
 
 
 def segmented(engine: Segmenter[Any]) -> Model:
-    """An engine as the model, every expression decided by itself."""
+    """An engine as the model, with every expression decided independently."""
 
     def answer(rgb: Rgb, asked: Sequence[Referring]) -> Masks:
         slots = engine.segment(engine.encode(rgb), [each.expression for each in asked]).slots
@@ -139,11 +139,11 @@ def segmented(engine: Segmenter[Any]) -> Model:
 def evaluate_tracking(
     bag: Bag, truth: Sequence[FrameTruth], model: Model, pace: Pace
 ) -> dict[str, Any]:
-    """Scores of the model on every frame (`own`), of its answers as they come, and of carried ones.
+    """Scores of the model on every frame (`own`), of its answers as they arrive, and of carried ones.
 
-    Frames in a row with the same expressions are one instruction; those that cannot be read go to the bag's
-    problems. Counted are the frames from the model's first answer on. IoU of what is not there is 1 where
-    nothing is shown and 0 otherwise; age is of the frame that the newest mask is about, looked at every
+    Consecutive frames with the same expressions are one instruction; those that cannot be read go to the
+    bag's problems. Frames count from the model's first answer on. The IoU of an absent target is 1 if no
+    mask is shown and 0 otherwise; age is that of the frame which the newest mask refers to, sampled every
     millisecond, in frames.
 
     Raises:
@@ -180,7 +180,7 @@ def _looks(
     turns: Sequence[tuple[int, int]],
     bar: Any,
 ) -> Iterator[_Look]:
-    """Play one instruction: what there is on each frame, from the model's first answer on."""
+    """Simulate one instruction: the masks on each frame, from the model's first answer on."""
     tracker, waiting = Tracker(), list(turns)
     newest: int | None = None  # the frame of the model's newest answer
     answers: dict[int, Masks] = {}
@@ -206,7 +206,7 @@ def _looks(
 def _ages(
     stamps: Sequence[int], turns: Sequence[tuple[int, int]], carry: float
 ) -> dict[str, list[float]]:
-    """Ages of the newest mask, in frames, at every millisecond from the first carried mask on."""
+    """Ages of the newest mask, in frames, sampled every millisecond from the first carried mask on."""
     period = float(np.median(np.diff(stamps)))
     ends = {
         "off": [(stamps[turn], done) for turn, done in turns],
@@ -223,7 +223,7 @@ def _ages(
 
 
 def _turns(stamps: Sequence[int], seconds: float) -> list[tuple[int, int]]:
-    """Which frames the model answers on, and when each answer is there, nanoseconds."""
+    """Indices of the frames that the model answers on, and when each answer is ready, nanoseconds."""
     turns: list[tuple[int, int]] = []
     free = stamps[0]
     while True:

@@ -264,7 +264,7 @@ def test_topics_are_read_whatever_metadata_says_of_them(
     path.write_text(yaml.safe_dump(metadata))
     with Bag(folder) as bag:
         assert [ask.expressions for ask in bag.asks("/camera")] == [("the mug",)]
-        assert "describes /instruction_text otherwise" in "; ".join(bag.problems)
+        assert "describes /instruction_text differently" in "; ".join(bag.problems)
 
 
 def test_an_instruction_meets_the_frames_that_the_node_would_answer() -> None:
@@ -305,7 +305,7 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         Ask("follow", "/c", 1000, (), "hand me the can", 1000, every_frame=True),
     ]
     for text, complaint in (
-        ("- nothing", "asks.yaml: the whole"),
+        ("- nothing", "asks.yaml: top level"),
         ("instructions: []", "at least 1 item"),
         ("instructions: [5]", r"instructions\.0"),
         ("instructions: [{text: a, words: b}]", r"instructions\.0\.words: Extra"),

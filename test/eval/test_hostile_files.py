@@ -155,7 +155,7 @@ def test_messages_are_found_without_an_index(tmp_path: Path, how: dict[str, obje
         writer.finish()
     with Bag(path) as bag:
         assert [at for _, at, _ in bag.raw()] == sorted(times)
-        assert all("index does not tell" in problem for problem in bag.problems)
+        assert all("index does not say" in problem for problem in bag.problems)
 
 
 def test_other_types_are_copied_where_the_bag_defines_them(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_a_rule_that_rejects_nothing_here_still_can(cases: list[Case]) -> None:
 def test_one_class_alone_is_no_calibration(cases: list[Case], there: bool) -> None:
     slots = slots_of(cases, careless)
     same = replace(slots, present=np.full(len(slots.present), there))
-    with pytest.raises(InputError, match="both, present and absent"):
+    with pytest.raises(InputError, match="both present and absent"):
         Rule(1.0, 0.0, 0.5).honest(same)
 
 

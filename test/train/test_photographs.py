@@ -223,7 +223,7 @@ def test_a_set_that_was_half_written_is_none(maker):
     maker.write()
     (maker.folder / "images/1.png").write_bytes(b"no picture")
     assert maker.command() == 2
-    with pytest.raises(InputError, match=r"scenes: .*stopped.*no meta\.json; start the command"):
+    with pytest.raises(InputError, match=r"scenes: .*interrupted.*no meta\.json; run the command"):
         SceneSet(maker.folder / "scenes", "train")
 
 
@@ -413,7 +413,7 @@ def test_nobody_says_what_photographs_do_not_show(maker, capsys):
     maker.write()
     asked = ["eval", "scenes", "--data", str(maker.folder / "scenes"), "--split", "train"]
     assert main([*asked, "--forms", "unknown"]) == 2
-    assert "scenes: photographs show what nobody labelled" in capsys.readouterr().err
+    assert "scenes: photographs contain unlabelled objects" in capsys.readouterr().err
 
 
 class Drawn:

@@ -1,1 +1,1 @@
-"""Where cases come from: one module a source, each with its command-line arguments and its cases."""
+"""Sources of cases: one module per source, each with its command-line arguments and its cases."""

@@ -1,4 +1,4 @@
-"""Rosbags: what was asked of their frames, and the truth where it is known."""
+"""Rosbags: the instructions about their frames, and the ground truth if it is known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..fingerprint import fingerprint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The bag, and what is asked and known where the bag itself does not say it."""
+    """Add the bag, and instructions and ground truth that are not in the bag itself."""
     parser.add_argument("bag", type=Path, help="rosbag2 folder or mcap file")
     parser.add_argument(
         "--instructions", type=Path, help="YAML file in the format of config/demo.yaml"
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
-    """The bag's cases; it stays open, because pictures are read when they are asked for."""
+    """The bag's cases; it stays open, because images are read on demand."""
     with Bag(args.bag) as bag:
         truth = read_truth(args.truth) if args.truth else bag.truth()
         cases = _numbered(_cases(args, bag, truth))
@@ -78,7 +78,7 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
 
 
 def _numbered(cases: list[Case]) -> list[Case]:
-    """The cases, names that were met before followed by a number: a bag may ask one thing twice."""
+    """The cases, with a number appended to repeated names: a bag may contain the same request twice."""
     met: Counter[str] = Counter()
     named = []
     for case in cases:
@@ -89,7 +89,7 @@ def _numbered(cases: list[Case]) -> list[Case]:
 
 
 def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> list[Case]:
-    """One case for each frame of the truth; frames that cannot be had go to the bag's problems.
+    """One case for each frame with ground truth; frames that cannot be read go to the bag's problems.
 
     Args:
         topic: read the frames from this topic instead of the one that the truth names.
@@ -109,10 +109,10 @@ def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> 
 def ask_cases(
     bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth], topic: str | None
 ) -> list[Case]:
-    """One case for each instruction and frame, with the truth of the expressions it is known for.
+    """One case for each instruction and frame, with the expressions' ground truth where it is known.
 
     Args:
-        topic: the truth is of this topic instead of the one that it names.
+        topic: the truth refers to this topic instead of the one that it names.
 
     Raises:
         BagError: an image topic is not in the bag.
@@ -134,7 +134,7 @@ def ask_cases(
 
 
 def is_usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> bool:
-    """Whether a frame can be read and is of its truth's size; why not goes to the bag's problems.
+    """Whether a frame can be read and has the size of its truth; the reason goes to the bag's problems.
 
     Raises:
         BagError: no such image topic.
@@ -157,7 +157,7 @@ def is_usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> boo
 def _queries(
     frame: FrameTruth, words: tuple[str, ...] | None = None
 ) -> Callable[[], list[Referring]]:
-    """The truth's queries: all, or those of these words, without truth where it has none."""
+    """The ground truth's queries: all, or those of these expressions, without truth if there is none."""
 
     def read() -> list[Referring]:
         found = frame.expressions()

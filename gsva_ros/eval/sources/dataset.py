@@ -1,4 +1,4 @@
-"""Research datasets by name: which module reads each, and by whose rules it is scored."""
+"""Research data sets by name: the module that reads each, and the rules that score it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Dataset:
     """How a data set is read and scored.
 
     Attributes:
-        rules: by which it is scored (`metrics.metric`).
-        pictures: of what was chosen, each with what is asked about it.
-        files: what these are made of, by whose content a run's records know their data.
+        rules: the scoring rules (`metrics.metric`).
+        pictures: returns the chosen images, each with its expressions.
+        files: returns the files they are read from, whose contents identify the data in a run's records.
     """
 
     rules: str
@@ -60,7 +60,7 @@ DATASETS[reasonseg.NAME] = Dataset(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The data set, its split and its folder."""
+    """Add the data set, its split and its folder."""
     parser.add_argument("name", choices=DATASETS)
     parser.add_argument(
         "split", help="split as named in the data set: val, testA, testB, test, ..."
@@ -95,7 +95,7 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
 
 
 def dataset_cases(name: str, chosen: Chosen) -> list[Case]:
-    """One case for each picture of a split.
+    """One case for each image of a split.
 
     Raises:
         DatasetError: unknown data set or split, a missing or unreadable file.

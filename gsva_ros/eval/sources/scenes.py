@@ -1,4 +1,4 @@
-"""Scenes as `gsva sim render` writes them."""
+"""Scenes written by `gsva sim render`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..fingerprint import fingerprint
 
 #: Sets of forms to ask in.
 FORMS = {"taught": TAUGHT, "held-out": HELD_OUT}
-#: Nouns instead of forms.
+#: The value of --forms that replaces nouns instead.
 UNKNOWN = "unknown"
 
 
 def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
-    """The folders and their split; `split`: the default."""
+    """Add the folders and their split; `split`: the default."""
     parser.add_argument(
         "--data", type=Path, required=True, nargs="+", help="folders written by `gsva sim render`"
     )
@@ -48,15 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
 
 @contextmanager
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
-    """The scenes' cases; InputError where a folder does not hold them."""
+    """The scenes' cases; InputError if a folder does not contain them."""
     nouns = HELD_OUT_NOUNS if args.forms == UNKNOWN else ()
     cases, files = [], []
     for folder in args.data:
         scenes = SceneSet(folder, args.split, args.limit)
         if nouns and scenes.world == PHOTOGRAPHS:
             raise InputError(
-                f"{folder}: photographs show what nobody labelled, a {nouns[0]} perhaps: --forms {UNKNOWN} "
-                "is for rendered scenes"
+                f"{folder}: photographs contain unlabelled objects, possibly a {nouns[0]}: --forms "
+                f"{UNKNOWN} is for rendered scenes"
             )
         where = f"{folder}, " if len(args.data) > 1 else ""
         cases += scene_cases(scenes, FORMS.get(args.forms), nouns, where)
@@ -74,10 +74,10 @@ def scene_cases(
     nouns: Sequence[str] = (),
     where: str = "",
 ) -> list[Case]:
-    """One case for each rendered scene; with forms, of what can be said in one, by its name.
+    """One case for each rendered scene; with forms, of the expressions that have one, by form.
 
-    nouns: what no scene holds; where there are any, of expressions that name one of them.
-    where: what their names begin with.
+    nouns: nouns that no scene contains; if given, of expressions in which one of them replaces a noun.
+    where: prefix of the cases' names.
     """
     words = Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
     nouns = unknown(nouns, words)
