@@ -1,1 +1,1 @@
-"""Research data sets in the folders that the official code reads: what evaluation and training share."""
+"""Readers of research data sets in the official code's folder layout, shared by evaluation and training."""

@@ -1,4 +1,4 @@
-"""Annotations in COCO's format, picture by picture."""
+"""Annotations in COCO's format, grouped by image."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from ..errors import one_line
 from .files import DatasetError, read_json
 
-#: A picture's entry, with at least `file_name`, `height` and `width`, and its annotations.
+#: An image's entry, with at least `file_name`, `height` and `width`, and its annotations.
 Annotated = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
-    """Categories' names, and every picture in the file's order; "category" of an annotation is its name.
+    """Category names, and every image in the file's order; an annotation's "category" is the name.
 
-    Annotations of pictures that are not listed are passed over: pictures may be held out so.
+    Annotations of images that are not listed are ignored, so that images can be held out.
 
     Raises:
-        DatasetError: not COCO's annotations, or one of a category that the file has not.
+        DatasetError: not COCO's annotations, or one with a category that the file does not define.
     """
     data = read_json(path)
     try:

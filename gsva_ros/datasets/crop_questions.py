@@ -1,4 +1,4 @@
-"""What is asked about a crop of a photograph: as much that is there as is not, in the scenes' own words."""
+"""Expressions about a crop of a photograph: as many present as absent ones, in the scenes' wording."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..phrasing.words import plural
 from ..scenes import Expression
 from .crops import HUES, Crop, CropThing
 
-#: Things whose middles are nearer than this share of the width are not told apart as left and right.
+#: Objects with centroids closer than this fraction of the width are not distinguished as left and right.
 APART = 0.04
-#: Expressions of a crop, at most: half of them for what is not there.
+#: Maximum number of expressions of a crop: half of them for absent objects.
 MOST = 16
-#: Kinds of the scenes are asked for so many times as often as other nouns.
+#: The scenes' kinds are asked for this many times as often as other nouns.
 OFTEN = 4.0
 
 
@@ -24,7 +24,7 @@ def crop_expressions(
     """Expressions about a crop, at most `MOST`.
 
     Args:
-        known: nouns that are labelled wherever they stand, or that no picture shows. kinds: the scenes'.
+        known: nouns that are labelled wherever they occur, or that no image shows. kinds: the scenes'.
     """
     unfair = crop.doubtful | {other for thing in crop.things for other in thing.others}
     there: dict[str, list[CropThing]] = {}
@@ -47,14 +47,14 @@ def _sampled(
     kinds: Sequence[str],
     rng: np.random.Generator,
 ) -> list[Expression]:
-    """So many of the expressions; those of the scenes' kinds come up more often."""
+    """Draw `count` of the expressions; those with the scenes' kinds are drawn more often."""
     weights = np.array([OFTEN if noun in kinds else 1.0 for noun, _ in found])
     keys = rng.random(len(found)) ** (1.0 / weights)  # Efraimidis and Spirakis, 2006
     return [found[k][1] for k in np.argsort(-keys)[:count]]
 
 
 def _present(noun: str, things: Sequence[CropThing], apart: float) -> Iterator[Expression]:
-    """Ways to speak of some of the things of a noun."""
+    """Expressions for some of the objects with a noun."""
     numbers = tuple(thing.number for thing in things)
     if len(things) == 1:
         yield Expression(f"the {noun}", "single", numbers)
@@ -81,7 +81,7 @@ def _absent(noun: str, rng: np.random.Generator) -> Expression:
 def _of_another_colour(
     noun: str, things: Sequence[CropThing], rng: np.random.Generator
 ) -> Iterator[Expression]:
-    """Colours that none of the things has, where all of theirs are known."""
+    """Expressions with colours that none of the objects has, if all their colours are known."""
     if all(thing.colour for thing in things):
         lacking = [c for c in HUES if all(c not in thing.colours for thing in things)]
         for colour in rng.permutation(lacking)[:2]:

@@ -1,7 +1,7 @@
-"""Crops of photographs, and the things of each: a training scene's picture and instances.
+"""Crops of photographs, and the objects of each: a training scene's image and instances.
 
-What is too small, cut off, or one of a crowd in a crop is no thing of it, and nobody should ask for such
-things there. Colours are read off the pixels, where most of a thing is plainly of one.
+Objects that are too small, cut off, or part of a crowd do not count as the crop's objects, and must not be
+asked for. Colours are determined from the pixels, if most of an object is clearly of one colour.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Rgb = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]  # [K, H, W]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1
-#: A thing covers at least this share of the crop, and shows at least this share of itself.
+#: An object covers at least this fraction of the crop, and at least this fraction of it is visible.
 LEAST, LEAST_OWN = 0.0012, 0.4
-#: A part of a photograph is at least this wide in it: enlarged further, it would show nothing more.
+#: Minimum width of a part in its photograph: enlarging it further would show no more detail.
 LEAST_WIDTH = 200
-#: From this share of a thing's pixels its colour has its name; below the other, it surely has not.
+#: An object has a colour from this fraction of its pixels on; below the second, it certainly has not.
 NAMED_FROM, NOT_BELOW = 0.6, 0.03
-#: Hues (0 to 180, OpenCV's) of the colours that a photograph tells for sure.
+#: Hues (0 to 180, OpenCV's) of the colours that are unambiguous in photographs.
 HUES = {
     "red": (172, 8),
     "orange": (9, 18),
@@ -38,10 +38,10 @@ HUES = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photograph [H, W, 3], or a part of it, and what is labelled in it.
+    """A photograph [H, W, 3], or a part of it, and its labelled objects.
 
-    masks: of K things, bool [K, H, W]. called: what each could be called, the best noun first ('' for a
-    thing without a name), none for what is no thing. crowd: whether it is one of many under one mask.
+    masks: of K objects, bool [K, H, W]. called: possible nouns of each, the best first ('' for an object
+    without a name), empty for what is not an object. crowd: whether it is one of many under one mask.
     """
 
     rgb: Rgb
@@ -51,16 +51,16 @@ class Labelled:
 
     @property
     def named(self) -> list[int]:
-        """Which things have a noun."""
+        """Indices of the objects with a noun."""
         return [k for k, of in enumerate(self.called) if of and of[0]]
 
 
 @dataclass(frozen=True)
 class CropThing:
-    """A thing of a crop.
+    """An object of a crop.
 
-    number: in the instances. noun: '' for none. others: what it could pass for. colour: '' where none is
-    sure; colours: that some of its pixels have. centroid: x and y in pixels.
+    number: in the instances. noun: '' for none. others: other nouns it could be called. colour: '' if none
+    is certain; colours: those of some of its pixels. centroid: x and y in pixels.
     """
 
     number: int
@@ -73,7 +73,7 @@ class CropThing:
 
 @dataclass(frozen=True)
 class Crop:
-    """rgb [height, width, 3], instances uint8 [height, width], its things, and nouns not to ask for."""
+    """rgb [height, width, 3], instances uint8 [height, width], its objects, and nouns not to ask for."""
 
     rgb: Rgb
     instances: Ids
@@ -82,10 +82,10 @@ class Crop:
 
 
 def whole(photograph: Labelled, size: tuple[int, int], kinds: Sequence[str]) -> Crop:
-    """All of a photograph, its border drawn out to the shape of `size` (width, height).
+    """All of a photograph, with its border extended to the aspect ratio of `size` (width, height).
 
     Args:
-        kinds: nouns whose things come first where there are too many.
+        kinds: nouns whose objects have priority if there are too many.
     """
     height, width = photograph.rgb.shape[:2]
     wide = max(width, round(height * size[0] / size[1]))
@@ -100,7 +100,7 @@ def whole(photograph: Labelled, size: tuple[int, int], kinds: Sequence[str]) -> 
 def closer(
     photograph: Labelled, size: tuple[int, int], kinds: Sequence[str], rng: np.random.Generator
 ) -> Crop:
-    """A part of a photograph with some of a named thing in it; every second one mirrored."""
+    """A part of a photograph around a named object, mirrored with probability 0.5."""
     turn = -1 if rng.random() < 0.5 else 1
     rgb, masks = photograph.rgb[:, ::turn], photograph.masks[..., ::turn]
     turned = replace(photograph, rgb=rgb, masks=masks)
@@ -108,7 +108,7 @@ def closer(
 
 
 def _part(photograph: Labelled, size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """Where a part of the shape of `size` lies."""
+    """The box of a random part with the aspect ratio of `size`."""
     height, width = photograph.rgb.shape[:2]
     aspect = size[0] / size[1]
     most = min(width, height * aspect)
@@ -122,7 +122,7 @@ def _part(photograph: Labelled, size: tuple[int, int], rng: np.random.Generator)
 
 
 def _named_middle(photograph: Labelled, rng: np.random.Generator) -> tuple[float, float]:
-    """The middle of some named thing."""
+    """The centroid of a random named object, or the middle of the photograph."""
     masks = photograph.masks
     named = [k for k in photograph.named if masks[k].any()]
     if not named:
@@ -136,7 +136,7 @@ def _cropped(photograph: Labelled, box: Box, size: tuple[int, int], kinds: Seque
     way = cv2.INTER_AREA if x1 - x0 > size[0] else cv2.INTER_LINEAR
     rgb = np.asarray(cv2.resize(photograph.rgb[y0:y1, x0:x1], size, interpolation=way), np.uint8)
     fair, doubtful = _fair(photograph, box)
-    # Kinds of the scenes before other things; then what is smaller lies over what is larger.
+    # The scenes' kinds before other objects; then smaller objects are drawn over larger ones.
     fair.sort(key=lambda found: (called[found[1]][0] not in kinds, -found[0]))
     doubtful |= {name for _, k in fair[MAX_OBJECTS:] for name in called[k]}
     kept = [k for _, k in sorted(fair[:MAX_OBJECTS], reverse=True)]
@@ -147,7 +147,7 @@ def _cropped(photograph: Labelled, box: Box, size: tuple[int, int], kinds: Seque
     things = []
     for number, k in enumerate(kept, start=1):
         mask = ids == number
-        if mask.sum() < LEAST * ids.size:  # behind the others
+        if mask.sum() < LEAST * ids.size:  # hidden by the others
             doubtful |= set(called[k])
             ids[mask] = 0
         else:
@@ -156,7 +156,7 @@ def _cropped(photograph: Labelled, box: Box, size: tuple[int, int], kinds: Seque
 
 
 def _fair(photograph: Labelled, box: Box) -> tuple[list[tuple[int, int]], set[str]]:
-    """Pixels and number of what shows well in a box, and what the others are called."""
+    """Pixel count and index of each object that is well visible in a box, and the others' nouns."""
     x0, y0, x1, y1 = box
     fair: list[tuple[int, int]] = []
     doubtful: set[str] = set()
@@ -164,7 +164,7 @@ def _fair(photograph: Labelled, box: Box) -> tuple[list[tuple[int, int]], set[st
         inside, own = int(mask[y0:y1, x0:x1].sum()), int(mask.sum())
         if not names or (own and not inside):
             continue
-        # A mask without a pixel is of a thing that stands nobody knows where.
+        # An empty mask belongs to an object at an unknown place.
         small = inside < LEAST * (y1 - y0) * (x1 - x0)
         if photograph.crowd[k] or small or inside < LEAST_OWN * own:
             doubtful |= set(names)
@@ -190,7 +190,7 @@ def _crop_thing(
 
 
 def _colour_shares(pixels: npt.NDArray[np.uint8]) -> dict[str, float]:
-    """Which share of pixels [N, 3] has each colour that can be told for sure."""
+    """The fraction of pixels [N, 3] with each unambiguous colour."""
     hue, saturation, value = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV)[0].T.astype(int)
     strong = (saturation > 120) & (value > 70)
     found = {"white": (saturation < 40) & (value > 190), "black": value < 45}

@@ -1,4 +1,4 @@
-"""Pictures and JSON of research datasets."""
+"""Images and JSON files of research data sets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..truth import Referring
 
 
 class DatasetError(InputError):
-    """A dataset that cannot be used; names the file and what is wrong with it."""
+    """A data set cannot be used; the message names the file and what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture; `read` gives it, uint8 [H, W, 3] RGB, with its expressions and their truth.
+    """One image; `read` returns it, uint8 [H, W, 3] RGB, with its expressions and their ground truth.
 
-    texts: what the expressions say, where that is known before.
+    texts: the expressions' texts, if known before reading.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Picture:
 
 
 class Skip:
-    """What is done with a case that cannot be used: raise, or note it and go on.
+    """What is done with a case that cannot be used: raise, or record it and continue.
 
     Attributes:
         problems: what was left out.
@@ -46,60 +46,62 @@ class Skip:
 
     @contextmanager
     def __call__(self, place: object) -> Iterator[None]:
-        """Around the reading of one case; `place` names it where the error does not."""
+        """Wraps the reading of one case; `place` names it if the error does not."""
         try:
             yield
         except InputError as error:
             message = str(error) if str(place) in str(error) else f"{place}: {error}"
             if not self.allowed:
-                raise DatasetError(f"{message}; --skip leaves such out and counts them") from error
+                raise DatasetError(
+                    f"{message}; --skip leaves out such data and counts it"
+                ) from error
             self.problems.append(message)
 
 
-#: How a picture is read: turned as its EXIF says, or with its pixels as they are stored.
+#: How an image is read: rotated as its EXIF says, or with its pixels as stored.
 SHOWN, STORED = cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
-    """A picture file as uint8 [H, W, 3] RGB, SHOWN or STORED; DatasetError where it is none."""
+    """An image file as uint8 [H, W, 3] RGB, SHOWN or STORED; DatasetError if it is not an image."""
     bgr = cv2.imread(str(path), how)
     if bgr is None:
-        raise DatasetError(f"{path}: missing, or not a picture")
+        raise DatasetError(f"{path}: missing, or not an image")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 
 
 def read_annotated(path: Path, size: tuple[int, int], by: str) -> NDArray[np.uint8]:
-    """A picture file with its pixels where its annotations mean them, uint8 [H, W, 3] RGB.
+    """An image file in the orientation that its annotations refer to, uint8 [H, W, 3] RGB.
 
-    COCO's annotations are of the pixels as they are stored; of one whose size fits only so, as it is shown.
+    COCO's annotations refer to pixels as stored; to those as shown if only that size matches.
 
     Args:
-        size: height and width by the annotations. by: what says so, for errors.
+        size: height and width according to the annotations. by: where they come from, for errors.
 
     Raises:
-        DatasetError: no picture, or one that is of another size either way.
+        DatasetError: not an image, or its size does not match either way.
     """
     for how in (STORED, SHOWN):
         rgb = read_picture(path, how)
         if rgb.shape[:2] == size:
             return rgb
     raise DatasetError(
-        f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, and {by} says {size[1]}x{size[0]}: another picture, "
+        f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, but {by} says {size[1]}x{size[0]}: another image, "
         "or another version of the data set"
     )
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file, UTF-8 or CP-1252; DatasetError where it is none."""
+    """The contents of a JSON file, UTF-8 or CP-1252; DatasetError if it is not JSON."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
-    for encoding in ("utf-8", "cp1252"):  # some of ReasonSeg is in the latter
+    for encoding in ("utf-8", "cp1252"):  # some ReasonSeg files use the latter
         try:
             return json.loads(data.decode(encoding))
         except UnicodeDecodeError:
             continue
-        except (ValueError, RecursionError) as error:  # also of a number too long to read
+        except (ValueError, RecursionError) as error:  # also for a number too long to read
             raise DatasetError(f"{path}: {one_line(error)}") from error
     raise DatasetError(f"{path}: neither UTF-8 nor CP-1252 text")

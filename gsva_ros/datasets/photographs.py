@@ -1,7 +1,7 @@
-"""Photographs with COCO's instance masks, or boxes, as scenes for gsva-mini.
+"""Photographs with COCO instance masks or boxes, as scenes for gsva-mini.
 
-A category is called by one of the scenes' kinds, or another noun (`Names`). It does not know what a crop
-shows (`crops`), what is asked about it (`crop_questions`), or what learns from it.
+A category is named by one of the scenes' kinds or by another noun (`Names`). What a crop shows is decided
+in `crops`, what is asked about it in `crop_questions`, and how it is learnt in the training layer.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .crops import Crop, CropThing, Labelled, closer, whole
 from .files import DatasetError, read_annotated, read_json
 from .refer import segmentation_mask
 
-#: What meta.json calls the scenes that stand here.
+#: The world of these scenes in meta.json.
 WORLD = "photographs"
 
 
 class Names(BaseModel):
-    """The YAML file that says what a data set's categories are here."""
+    """The YAML file with the nouns for a data set's categories."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,13 +48,13 @@ class Names(BaseModel):
 
     @property
     def known(self) -> set[str]:
-        """Nouns that are labelled wherever they stand, or that no picture shows."""
+        """Nouns that are labelled wherever they occur, or that no image shows."""
         return {of[0] for of in self.names.values() if of and of[0]} | set(self.absent)
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """A data set: COCO's annotations, the folder of its pictures, and its names."""
+    """A data set: COCO's annotations, the folder of its images, and its names."""
 
     annotations: Path
     images: Path
@@ -62,16 +62,16 @@ class Photographs:
 
 
 def read_names(path: Path) -> Names:
-    """The file of names.
+    """Read the file of names.
 
     Raises:
-        InputError: it cannot be read, or names what is kept for tests.
+        InputError: it cannot be read, or contains nouns that are reserved for tests.
     """
     names = validated(Names, read_yaml(path), str(path))
     said = {noun for of in names.names.values() for noun in of} | set(names.absent)
     kept = said & set(HELD_OUT)
     if kept:
-        raise InputError(f"{path}: kept for tests of unknown words: {', '.join(sorted(kept))}")
+        raise InputError(f"{path}: reserved for tests of unknown words: {', '.join(sorted(kept))}")
     return names
 
 
@@ -83,19 +83,19 @@ def write_photographs(
     crops: int,
     split: str,
 ) -> int:
-    """Write crops of photographs into `out`, in the files of `gsva sim render`.
+    """Write crops of photographs into `out`, in the file format of `gsva sim render`.
 
     Args:
         vocabulary: the kinds and the colours of the scenes. size: width and height of a crop.
-        crops: of a photograph that shows something named: all of it (`whole`), and parts (`closer`); of
-            another photograph, all of it alone. split: as it is to be called.
+        crops: per photograph with a named object: all of it (`whole`), and parts (`closer`); of other
+            photographs, only the whole. split: the name of the split.
 
     Returns:
-        How many crops there are: one without anything to ask is left out.
+        The number of crops; those about which nothing can be asked are left out.
 
     Raises:
-        DatasetError: not COCO's annotations, a picture that cannot be read, nothing to ask, or `out` holds
-            scenes of another kind.
+        DatasetError: not COCO's annotations, an unreadable image, nothing to ask, or `out` contains scenes
+            of another kind.
     """
     _check_free(out)
     (kinds, colours), known = vocabulary, photographs.names.known
@@ -104,7 +104,7 @@ def write_photographs(
         if not (path := photographs.images / info["file_name"]).is_file():
             raise DatasetError(f"{path}: missing; {photographs.annotations} names it")
     with begun(out):
-        for name in (LINES, META):  # written last: half a set is none
+        for name in (LINES, META):  # written last, so that an incomplete set is not valid
             (out / name).unlink(missing_ok=True)
         rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
         lines: list[str] = []
@@ -120,9 +120,7 @@ def write_photographs(
                     line = _line(info, crop, expressions, kinds) | {"outlined": outlined}
                     lines.append(json.dumps(line))
         if not lines:
-            raise DatasetError(
-                f"{photographs.annotations}: nothing can be asked about its pictures"
-            )
+            raise DatasetError(f"{photographs.annotations}: nothing can be asked about its images")
         meta = {
             "world": WORLD,
             "split": split,
@@ -138,13 +136,13 @@ def write_photographs(
 
 
 def _check_free(out: Path) -> None:
-    """See that no other scenes are written over; those of an earlier run are."""
+    """Check that no other scenes would be overwritten; those of an earlier run may be."""
     meta = out / META
     if not meta.exists():
         return
     told = read_json(meta)
     if not isinstance(told, dict) or told.get("world") != WORLD:
-        raise DatasetError(f"{out} holds other scenes: choose another folder")
+        raise DatasetError(f"{out} contains other scenes: choose another folder")
 
 
 def _labelled(

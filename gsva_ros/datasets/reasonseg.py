@@ -1,4 +1,4 @@
-"""ReasonSeg in the folder that the official code reads: ROOT/reason_seg/ReasonSeg/SPLIT/*.jpg and *.json.
+"""Reads ReasonSeg in the official code's layout: ROOT/reason_seg/ReasonSeg/SPLIT/*.jpg and *.json.
 
 Source: LISA's `get_mask_from_json`, which the official GSVA's ValDataset uses (commit 618dc79).
 """
@@ -24,16 +24,16 @@ RULES = "refcoco"
 def pictures(
     root: Path, split: str, skip: Skip, count_ignored: bool = False, all_texts: bool = False
 ) -> list[Picture]:
-    """The pictures of a split.
+    """The images of a split.
 
     Args:
-        skip: what is done with a picture that cannot be used.
-        count_ignored: pixels labelled "ignore" count as the target's, as in GSVA's code; else they do
-            not count, as in LISA's.
-        all_texts: all ways in which a question is put, and not the first alone.
+        skip: what is done with an image that cannot be used.
+        count_ignored: pixels labelled "ignore" count as the target's, as in GSVA's code; otherwise they
+            are excluded, as in LISA's.
+        all_texts: use all phrasings of a question, not only the first.
 
     Raises:
-        DatasetError: no pictures there, or one that cannot be used and is not skipped.
+        DatasetError: there are no images, or one cannot be used and is not skipped.
     """
     folder = root / "reason_seg" / "ReasonSeg" / split
     pictures = sorted(folder.glob("*.jpg"))
@@ -50,16 +50,16 @@ def pictures(
 
 
 def files(root: Path, split: str) -> list[Path]:
-    """What the cases are made of."""
+    """The files that the cases are read from."""
     return sorted((root / "reason_seg" / "ReasonSeg" / split).glob("*.json"))
 
 
 def _labels(path: Path) -> dict[str, Any]:
-    """A picture's labels, looked at as far as its cases need them."""
+    """An image's labels, validated as far as its cases need them."""
     data = read_json(path)
     try:
         if not isinstance(data["text"], list):
-            raise DatasetError(f"{path}: its text is no list")
+            raise DatasetError(f"{path}: its text is not a list")
         texts = [text.strip() for text in data["text"]]
         "".join(texts).encode()
         if not texts[0]:
@@ -76,7 +76,7 @@ def _labels(path: Path) -> dict[str, Any]:
 
 
 def _points(shape: dict[str, Any]) -> NDArray[np.int32]:
-    """A shape's corners, int32 [1, N, 2] with N of at least 1; ValueError where they are none."""
+    """A shape's corners, int32 [1, N, 2] with N of at least 1; ValueError if they are invalid."""
     points = np.array([shape["points"]], np.int32)
     if points.ndim != 3 or points.shape[1] < 1 or points.shape[2] != 2:
         raise ValueError(f"points of {shape['label']!r} are not pairs of x and y")
@@ -95,10 +95,10 @@ def _read(
 
 
 def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> tuple[Mask, Mask]:
-    """The target's pixels and those that do not count.
+    """The target's pixels and the ignored ones.
 
-    Larger shapes are drawn first, so that what is cut out of them stays cut out; of equal ones the later
-    labelled, as LISA's reversed sort has them.
+    Larger shapes are drawn first, so that parts cut out of them stay cut out; of equally large ones, those
+    labelled later first, as in LISA's reversed sort.
     """
     drawn = []
     for shape in shapes:

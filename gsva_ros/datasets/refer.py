@@ -1,4 +1,4 @@
-"""Referring-segmentation datasets in the folders that the official GSVA reads, without conversion.
+"""Reads referring-segmentation data sets in the official GSVA's folder layout, without conversion.
 
     ROOT/refer_seg/grefcoco/   grefs(unc).json, instances.json
     ROOT/refer_seg/refcoco/    refs(unc).p, instances.json       (likewise refcoco+, refclef; refcocog: umd)
@@ -31,9 +31,10 @@ COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 
 @dataclass(frozen=True)
 class Layout:
-    """One data set: whose rules its published numbers follow (`metrics.metric`), and where it is.
+    """One data set: the scoring rules of its published numbers (`metrics.metric`), and its files.
 
-    files: its references, "{}": who split it; the first name that there is. splits: who did.
+    files: names of its reference file, "{}": the author of the split; the first existing one is used.
+    splits: the authors of its splits.
     """
 
     rules: str
@@ -50,23 +51,23 @@ LAYOUTS = {
     "refclef": Layout("refcoco", splits=("unc", "berkeley"), images=SAIAPR),
     "refzom": Layout("refzom", ("Ref_ZOM.p",), ("",)),
 }
-#: Polygons may lie outside their picture, as some annotators' do, by so many pictures.
+#: Polygons may extend outside their image, as some annotated ones do, up to this multiple of its size.
 FAR = 10
 
 
 def pictures(
     root: Path, name: str, split: str, skip: Skip, split_by: str = "", lower: bool = True
 ) -> list[Picture]:
-    """The pictures of a split, in the official order, each with all its expressions.
+    """The images of a split, in the official order, each with all its expressions.
 
     Args:
         skip: what is done with a reference that cannot be used.
-        split_by: whose split; the usual one where empty.
-        lower: whether expressions are put into lower case, as the official evaluation does.
+        split_by: the author of the split; the usual one if empty.
+        lower: whether expressions are converted to lower case, as in the official evaluation.
 
     Raises:
-        DatasetError: unknown dataset or split, a missing or unreadable file, a reference that cannot be
-            used and is not skipped.
+        DatasetError: an unknown data set or split, a missing or unreadable file, or a reference that cannot
+            be used and is not skipped.
     """
     folder, layout = root / "refer_seg" / name, LAYOUTS[name]
     path = _reference_file(folder, layout, split_by)
@@ -98,16 +99,16 @@ def pictures(
 
 
 def files(root: Path, name: str, split_by: str = "") -> list[Path]:
-    """What the cases are made of."""
+    """The files that the cases are read from."""
     folder = root / "refer_seg" / name
     return [_reference_file(folder, LAYOUTS[name], split_by), folder / "instances.json"]
 
 
 def in_split(of: str, wanted: str) -> bool:
-    """Whether a reference of split `of` is in the split that is asked for.
+    """Whether a reference of split `of` is in the split `wanted`.
 
-    Source: REFER's `getRefIds`: one letter of testA, testB, testC is looked for in "testAB" and the like;
-    "test" means all that have it in their name.
+    Source: REFER's `getRefIds`: the letter of testA, testB or testC may occur in "testAB" and the like;
+    "test" matches all splits with it in their name.
     """
     if wanted in ("testA", "testB", "testC"):
         return of.startswith("test") and wanted[-1] in of.removeprefix("test")
@@ -119,17 +120,17 @@ def in_split(of: str, wanted: str) -> bool:
 def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
     """A COCO segmentation, polygons or run lengths (compressed or not), as bool [height, width].
 
-    Polygons of fewer than three points enclose nothing and are left out.
+    Polygons of fewer than three points enclose nothing and are ignored.
 
     Raises:
-        DatasetError: it is neither, or of another size.
+        DatasetError: it is neither, or has another size.
     """
     try:
         if isinstance(segmentation, dict):
             counts, size = segmentation["counts"], list(segmentation["size"])
             if size != [height, width]:
                 raise DatasetError(
-                    f"its run lengths are of {size}, the picture is of {[height, width]} (height, width)"
+                    f"its run lengths are for {size}, the image is {[height, width]} (height, width)"
                 )
             counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
             return run_lengths_mask(counts, (height, width))
@@ -143,7 +144,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
             return np.zeros((height, width), bool)
         far = max(float(np.abs(np.asarray(p, np.float64)).max()) for p in polygons)
         if not far <= FAR * max(height, width):
-            raise DatasetError(f"a polygon's coordinate is {far}, in a picture of {width}x{height}")
+            raise DatasetError(f"a polygon's coordinate is {far}, in an image of {width}x{height}")
         return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
     except TruthError as error:
         raise DatasetError(str(error)) from error
@@ -154,14 +155,14 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
 
 
 def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[Any, Any]) -> None:
-    """See that a reference has its picture, its annotations and its words."""
+    """Check that a reference has an image, annotations and text."""
     try:
         if ref["image_id"] not in infos:
-            raise DatasetError(f"instances.json lacks its picture {ref['image_id']}")
+            raise DatasetError(f"instances.json lacks its image {ref['image_id']}")
         info = infos[ref["image_id"]]
         size = all(isinstance(info.get(side), int) for side in ("height", "width"))
         if not size or not isinstance(info.get("file_name"), str):
-            raise DatasetError("instances.json lacks its picture's file_name, height or width")
+            raise DatasetError("instances.json lacks its image's file_name, height or width")
         if missing := [i for i in _instances(ref) if i not in annotations]:
             raise DatasetError(f"instances.json lacks its annotation {missing[0]}")
         if not ref["sentences"] or not all(_words(s) for s in ref["sentences"]):
@@ -175,7 +176,7 @@ def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[A
 
 
 def _instances(ref: dict[str, Any]) -> list[int]:
-    """Ids of what is meant; gRefCOCO writes no target as [-1], Ref-ZOM as []."""
+    """Annotation ids of the targets; no target is [-1] in gRefCOCO, [] in Ref-ZOM."""
     ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
     return [i for i in ids if i != -1]
 
@@ -183,7 +184,7 @@ def _instances(ref: dict[str, Any]) -> list[int]:
 def _box(
     annotations: Mapping[Any, Any], ids: list[int]
 ) -> tuple[float, float, float, float] | None:
-    """The annotated box of what is meant alone: x, y, width, height; None where there is none."""
+    """The annotated box of a single target: x, y, width, height; None if there is none."""
     given = annotations[ids[0]].get("bbox") if len(ids) == 1 else None
     if not given:
         return None
@@ -192,7 +193,7 @@ def _box(
         if not all(map(math.isfinite, (x, y, width, height))):
             raise ValueError
     except (TypeError, ValueError, OverflowError) as error:
-        raise DatasetError(f"its annotation {ids[0]}: bbox is no four numbers") from error
+        raise DatasetError(f"its annotation {ids[0]}: bbox is not four numbers") from error
     return x, y, width, height
 
 
@@ -218,7 +219,7 @@ def _read(
                 truth |= segmentation_mask(annotations[i].get("segmentation"), height, width)
             except DatasetError as error:
                 raise DatasetError(f"instances.json: annotation {i}: {error}") from error
-        # As in the official evaluation, a target without a pixel is no target.
+        # As in the official evaluation, a target with an empty mask is no target.
         referents = len(ids) if truth.any() else 0
         category = ("no target", "single")[referents] if referents < 2 else "multi"
         box = _box(annotations, ids) if referents else None
@@ -253,7 +254,7 @@ def _references(path: Path) -> list[dict[str, Any]]:
         try:
             with path.open("rb") as file:
                 plain = _PlainUnpickler(file).load()
-        except Exception as error:  # a damaged pickle raises whatever its opcodes meet
+        except Exception as error:  # a damaged pickle can raise any exception
             raise DatasetError(f"{path}: {one_line(error)}") from error
     if not (isinstance(plain, list) and all(isinstance(ref, dict) for ref in plain)):
         raise DatasetError(f"{path}: not a list of references")
@@ -261,7 +262,7 @@ def _references(path: Path) -> list[dict[str, Any]]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, dictionaries, numbers and text; whatever would run code is refused."""
+    """Reads lists, dictionaries, numbers and text; rejects anything that would run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"holds {module}.{name}, which is not plain data")

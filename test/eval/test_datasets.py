@@ -223,7 +223,7 @@ def test_shapes_that_are_none_are_told_and_can_be_skipped(tmp_path: Path, points
 
 def test_a_question_that_is_no_list_is_told(tmp_path: Path) -> None:
     entry = {"shapes": [square("target", 5, 5, 10)], "text": "what is it?", "is_sentence": True}
-    for text, said in (("what?", "its text is no list"), (["\ud800"], "not allowed")):
+    for text, said in (("what?", "its text is not a list"), (["\ud800"], "not allowed")):
         root = write_reason_seg(tmp_path / said, entry | {"text": text})
         with pytest.raises(DatasetError, match=rf"0\.json: .*{said}"):
             cases(root, "reasonseg", "val")
@@ -304,7 +304,7 @@ def test_refclef_has_pictures_of_its_own(tmp_path: Path) -> None:
 
 BROKEN = {
     "lost annotation": (ref(1, [99], "x"), "lacks its annotation 99"),
-    "lost picture": (ref(7, [10], "x"), "lacks its picture 7"),
+    "lost picture": (ref(7, [10], "x"), "lacks its image 7"),
     "empty sentence": (ref(1, [10], " . "), "a sentence is empty"),
     "no sentence": (ref(1, [10]), "a sentence is empty"),
     "no reference": ({"split": "val", "image_id": 1}, "not a reference"),
@@ -338,7 +338,7 @@ def test_what_cannot_be_used_ends_the_run_or_is_counted(
     [
         ({"size": [HEIGHT, WIDTH], "counts": [1, 2, 3]}, "add up to 6"),
         ({"size": [9999, 9999], "counts": "zzzzzzzz"}, "run lengths"),
-        (uncompressed(CROWD) | {"size": [WIDTH, HEIGHT]}, r"of \[60, 40\].*is of \[40, 60\]"),
+        (uncompressed(CROWD) | {"size": [WIDTH, HEIGHT]}, r"for \[60, 40\].*is \[40, 60\]"),
         ({"size": [HEIGHT, WIDTH], "counts": [-5, 2405]}, "run lengths"),
         ({"size": [HEIGHT, WIDTH], "counts": None}, "run lengths"),
         ([[1e30, 2, 3, 4, 5, 6]], "coordinate"),
@@ -358,10 +358,10 @@ def test_hostile_segmentations_are_one_line(segmentation: Any, said: str) -> Non
 @pytest.mark.parametrize(
     ("part", "wrong", "said"),
     [
-        ("annotations", {"bbox": [1, 2, 3]}, "its annotation 10: bbox is no four numbers"),
-        ("annotations", {"bbox": [math.nan] * 4}, "its annotation 10: bbox is no four numbers"),
-        ("images", {"file_name": None}, "lacks its picture's file_name, height or width"),
-        ("images", {"height": 40.5}, "lacks its picture's file_name, height or width"),
+        ("annotations", {"bbox": [1, 2, 3]}, "its annotation 10: bbox is not four numbers"),
+        ("annotations", {"bbox": [math.nan] * 4}, "its annotation 10: bbox is not four numbers"),
+        ("images", {"file_name": None}, "lacks its image's file_name, height or width"),
+        ("images", {"height": 40.5}, "lacks its image's file_name, height or width"),
         ("annotations", {"segmentation": None}, "annotation 10: not a COCO segmentation"),
     ],
 )
@@ -388,7 +388,7 @@ def test_a_picture_of_another_size_is_told_and_can_be_skipped(
     out = tmp_path / "out.json"
     command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
     assert cli.main(command) == 2
-    assert "2.jpg is 61x40, and instances.json says 60x40" in capsys.readouterr().err
+    assert "2.jpg is 61x40, but instances.json says 60x40" in capsys.readouterr().err
     assert cli.main([*command, "--skip", "--out", str(out)]) == 0
     numbers = json.loads(out.read_text())
     assert (numbers["cases"], numbers["left_out"]) == (1, 1)

@@ -237,7 +237,7 @@ def test_what_is_there_is_not_lost_to_a_run_that_cannot_be(maker, capsys):
     meta = maker.folder / "scenes/meta.json"
     meta.write_text(meta.read_text().replace("photographs", "household"))
     assert maker.command() == 2
-    assert "holds other scenes: choose another folder" in capsys.readouterr().err
+    assert "contains other scenes: choose another folder" in capsys.readouterr().err
     assert len(SceneSet(maker.folder / "scenes", "train")) == count
 
 
@@ -404,7 +404,7 @@ def test_of_photographs_that_cannot_be_read_nothing_stays(maker, capsys):
     maker.write()
     (maker.folder / "images" / "0.png").write_bytes(b"none")
     assert maker.command() == 2
-    assert "not a picture" in capsys.readouterr().err
+    assert "not an image" in capsys.readouterr().err
     assert not (maker.folder / "scenes" / "rgb.npy").exists()
 
 

@@ -59,7 +59,7 @@ class Rare(Squares):
     """No picture is there."""
 
     def draw(self, rng: np.random.Generator) -> Segments:
-        raise DatasetError("1.jpg: missing, or not a picture")
+        raise DatasetError("1.jpg: missing, or not an image")
 
 
 class Gone(Squares):
@@ -70,7 +70,7 @@ class Gone(Squares):
     def draw(self, rng: np.random.Generator) -> Segments:
         self.drawn += 1
         if self.drawn > 1:
-            raise DatasetError("2.jpg: missing, or not a picture")
+            raise DatasetError("2.jpg: missing, or not an image")
         return super().draw(rng)
 
 
@@ -314,7 +314,7 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
         ({"sources": [{"kind": "squares", "words": "very " * 19}]}, "shorten or remove it"),
         (
             {"sources": [{"kind": "squares"}, {"kind": "rare", "rate": 1e-6}]},
-            "1.jpg: missing, or not a picture",
+            "1.jpg: missing, or not an image",
         ),
         ({"parts": {"lm_heads": 1e-3}}, "parts"),
         ({"model": "new", "export": "adapter"}, "export: an adapter needs a base"),
@@ -463,7 +463,7 @@ def test_a_question_that_is_too_long_teaches_nothing(tmp_path: Path) -> None:
 def test_a_picture_that_is_missing_is_named(tmp_path: Path, workers: int) -> None:
     with pytest.raises(InputError) as raised:
         run(config(tmp_path, sources=[{"kind": "gone"}], workers=workers))
-    assert str(raised.value) == "2.jpg: missing, or not a picture"
+    assert str(raised.value) == "2.jpg: missing, or not an image"
 
 
 def test_numbers_as_yaml_leaves_them(tmp_path: Path) -> None:
