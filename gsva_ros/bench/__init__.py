@@ -1,1 +1,1 @@
-"""`gsva bench`: where a frame's time goes, what it costs at least, and how the plain path compares."""
+"""`gsva bench`: where a frame's time goes, its minimum cost, and how the plain path compares."""

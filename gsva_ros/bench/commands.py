@@ -1,4 +1,4 @@
-"""`gsva bench`: measure a model's stages here, or count a size's cost anywhere."""
+"""`gsva bench`: measures a model's stages on this machine, or counts a size's cost on any machine."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, and write what was asked for."""
+    """Measure, print, and write the requested files."""
     import torch
 
     from ..errors import InputError, check_writable
     from . import counting, report, sizes, timing
 
     if (args.count or args.node) and (args.picture or args.against):
-        raise InputError("--picture and --against are of timed stages: without --count and --node")
+        raise InputError("--picture and --against need timed stages: leave out --count and --node")
     name = args.model or args.size
     section = "node" if args.node else f"{name} counted" if args.count else name
     check_writable(args.out, args.picture)
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         config, prompt = engine.config, engine.prompt
     if args.against and max(args.expressions) > 1 and not prompt.family.joint:
         raise InputError(
-            f"{name} is asked for one thing at a time, and the plain path asks for all at once: "
+            f"{name} takes one expression at a time, but the plain path asks for all at once: "
             "--against needs --expressions 1"
         )
     asked = [timing.EXPRESSIONS[k % len(timing.EXPRESSIONS)] for k in range(max(args.expressions))]
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, section: str, text: str, found: dict[str, Any]) -> int:
-    """Print a text, put it into the page's section, and write what was found."""
+    """Print a text, put it into the page's section, and write the measurements."""
     from . import report
 
     print(text)
@@ -132,7 +132,7 @@ def _report(args: argparse.Namespace, section: str, text: str, found: dict[str, 
 def _measure(
     args: argparse.Namespace, engine: Any, name: str, found: dict[str, Any]
 ) -> Iterator[str]:
-    """Time the stages; adds to what is found, and gives what there is to say of it."""
+    """Time the stages; adds the measurements to `found`, and yields the texts about them."""
     import numpy as np
 
     from ..errors import write_result
@@ -169,7 +169,7 @@ def _measure(
 
 
 def _node(args: argparse.Namespace) -> int:
-    """Times of what the node does beside the engine."""
+    """Time the node's own work, without the engine."""
     import numpy as np
 
     from ..errors import InputError
@@ -212,7 +212,7 @@ def _engine(args: argparse.Namespace) -> Any:
     engine = gsva_ros.load(args.model, device=args.device, dtype=name, **how)
     if not isinstance(engine, Engine):
         raise InputError(
-            f"{args.model}: its stages are its own package's; gsva bench knows GSVA's and LISA's"
+            f"{args.model}: runs in a package of its own; gsva bench measures only GSVA and LISA"
         )
     return engine
 

@@ -1,8 +1,8 @@
-"""What a frame costs without a clock: arithmetic, operators and bytes, counted on tensors without data.
+"""The cost of a frame without timing: arithmetic, operators and bytes, counted on tensors without data.
 
-Beside it the floor: every weight once for each position that needs it, and the products of attention. A
-model of 7B's shapes is counted on the meta device in seconds, so no GPU is needed; what a GPU makes of it
-is not known from this. SAM's encoder is counted as it runs on a GPU, not in a CPU's pieces.
+The floor is the necessary minimum: every weight once for each position that needs it, and the products of
+attention. A model of 7B's shapes is counted on the meta device in seconds, so no GPU is needed; the counts
+do not tell how fast a GPU runs it. SAM's encoder is counted as it runs on a GPU, not in a CPU's pieces.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from ..model.refiner import SIDE
 
 @dataclass
 class Cost:
-    """Of one stage. flops: multiplications and additions. operators: launched, without views.
+    """The cost of one stage. flops: multiplications and additions. operators: launched, without views.
 
-    moved: bytes that operators read and write. largest: elements of the largest tensor made.
-    floor: flops that the mathematics needs.
+    moved: bytes that operators read and write. largest: elements of the largest tensor created.
+    floor: flops that the mathematics requires.
     """
 
     flops: int
@@ -67,18 +67,18 @@ class _Watch(TorchDispatchMode):
 def _attention_flops(
     query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
 ) -> int:
-    """Of scores and sums, from shapes [..., N, D]."""
+    """Flops of attention scores and weighted sums, from shapes [..., N, D]."""
     return 2 * math.prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
 
 
-#: Attention is one operator, as it is on a device: else it would be counted in parts, which hold all pairs.
-#: The counter looks for both names.
+#: Attention counts as one operator, as on a device; otherwise its parts, which hold all pairs, would be
+#: counted. The counter looks for both names.
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention
 _FORMULAS: dict[Any, Any] = dict.fromkeys((_ATTENTION, _ATTENTION.default), _attention_flops)
 
 
 def weight_bytes(config: GSVAConfig) -> dict[str, int]:
-    """What a configuration's weights take in memory, by dtype."""
+    """The memory that a configuration's weights take, bytes by dtype."""
     with torch.device("meta"):
         model = GSVA(config)
     numbers = sum(p.numel() for p in model.parameters())
@@ -150,7 +150,7 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
 
 
 def _masks(model: GSVA, embeddings: Tensor, prompts: Tensor) -> Any:
-    """`VisualModel.decode`, but for the positions' encoding, whose autocast the meta device has not."""
+    """`VisualModel.decode` without the position encoding, whose autocast the meta device lacks."""
     decoder = model.model.visual_model.mask_decoder
     learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([learned.expand(len(prompts), -1, -1), prompts[:, None]], 1)
@@ -158,9 +158,9 @@ def _masks(model: GSVA, embeddings: Tensor, prompts: Tensor) -> Any:
 
 
 def llama_floor(config: GSVAConfig, positions: int, pairs: float, wanted: int) -> float:
-    """Flops of the language model's layers for so many positions and pairs of attention.
+    """Flops of the language model's layers for `positions` positions and `pairs` attention pairs.
 
-    Of the last layer, only keys and values are needed, and what leads to the wanted states.
+    The last layer needs only keys and values, and what leads to the `wanted` states.
     """
     llm = config.llm
     width, inner, layers = (
@@ -174,7 +174,7 @@ def llama_floor(config: GSVAConfig, positions: int, pairs: float, wanted: int) -
 
 
 def clip_floor(config: GSVAConfig) -> float:
-    """Flops of CLIP's layers up to the one that is read, and of the projector."""
+    """Flops of CLIP's layers up to the selected one, and of the projector."""
     clip = config.clip
     width, inner, tokens = clip["hidden_size"], clip["intermediate_size"], config.image_tokens
     layers = clip["num_hidden_layers"] + 1 + config.select_layer
@@ -185,7 +185,7 @@ def clip_floor(config: GSVAConfig) -> float:
 
 
 def sam_floor(config: GSVAConfig) -> float:
-    """Flops of SAM's encoder: windows without their padding, relative positions, the neck."""
+    """Flops of SAM's encoder: windows without padding, relative positions, the neck."""
     sam = config.sam
     width, grid = sam["embed_dim"], config.sam_grid
     tokens, out = grid * grid, sam["prompt_embed_dim"]
@@ -202,12 +202,12 @@ def sam_floor(config: GSVAConfig) -> float:
 
 
 def mask_floor(config: GSVAConfig, slots: int) -> float:
-    """Flops of the mask decoder's products over image places, with a prompt's tokens projected."""
+    """Flops of the mask decoder's products over image positions, including the prompts' projection."""
     sam = config.sam
     width, heads = sam["prompt_embed_dim"], sam["decoder_heads"]
     places = config.sam_grid**2
-    # Four attentions' scores and sums over places, of six tokens and all heads, and the last one's of those
-    # that are read; then both upscalings.
+    # Scores and sums over positions of four attentions with six tokens and all heads, and of the last one
+    # with the tokens that are read; then both upscalings.
     attention = (8 * 6 + 2 * mask_decoder.READ) * 2 * places * heads * width
     upscaling = 2 * places * (width * width + width * width // 2) + 2 * 16 * places * width // 8
     prompts = 2 * config.hidden_size * (config.hidden_size + width)
@@ -215,9 +215,9 @@ def mask_floor(config: GSVAConfig, slots: int) -> float:
 
 
 def refiner_floor(widths: Sequence[int], windows: int) -> float:
-    """Flops of the refiner's convolutions, one window a mask."""
+    """Flops of the refiner's convolutions, one window per mask."""
     fine, middle, coarse = widths
-    block = 2 * 9  # two 3x3 convolutions, of as many channels as they give
+    block = 2 * 9  # two 3x3 convolutions with equal numbers of input and output channels
     at_fine = 9 * 20 * fine + block * fine**2 + (middle + fine) * fine + block * fine**2 + 4 * fine
     at_middle = 9 * (fine + middle) * middle + (coarse + middle) * middle + block * middle**2
     at_coarse = 9 * (middle + coarse) * coarse + 2 * coarse**2 + block * coarse**2

@@ -1,4 +1,4 @@
-"""One picture of a measurement: a bar a stage, and where this machine's ceiling would put it."""
+"""A bar chart of a measurement: one bar per stage, and its time at this machine's ceiling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROW, LEFT, WIDTH = 22, 190, 560
 
 
 def svg(title: str, bars: Mapping[str, tuple[float, float | None]]) -> str:
-    """Bars of milliseconds, each with its floor in milliseconds where one is known."""
+    """Bars of milliseconds, each with its floor in milliseconds if it is known."""
     longest = max(value for value, _ in bars.values()) or 1.0
     height = ROW * (len(bars) + 2)
     lines = [

@@ -24,10 +24,11 @@ from ..model.segment_anything import modeling
 def answer(
     engine: Engine, rgb: NDArray[np.uint8], expressions: Sequence[str], passes: int = 2
 ) -> Tensor:
-    """Mask logits [K, H, W] of one frame; with one pass, its slots' own masks.
+    """Mask logits [K, H, W] of one frame.
 
     Args:
-        passes: 2 as the official evaluation, which reads the masks off a second one; 1: the first alone.
+        passes: 2, as in the official evaluation, which takes the masks from a second pass; 1: only the
+            first, with its slots' own masks.
     """
     model, config = engine.model, engine.config
     sam = SamPreprocessor.of(config.sam)
@@ -42,7 +43,9 @@ def answer(
     for _ in range(passes):
         x = multimodal_embeds(model, ids, image_tokens)
         hidden = model.language(x).hidden_last[0]
-        model.lm_head(hidden)  # every position's: the official code reads slots off all of them
+        model.lm_head(
+            hidden
+        )  # at every position: the official code reads the slots from all of them
     at, count = image_index(ids), image_tokens.shape[1]
     slots = (expand_image(ids, at, count, 0)[0] == config.seg_token_id).nonzero()[:, 0]
     low_res = stock_masks(engine, embeddings, model.mask_prompts(hidden[slots - 1]))

@@ -11,12 +11,12 @@ from ..errors import InputError, write_result
 from .counting import Cost
 from .timing import Time
 
-#: Which counted stage bounds which timed one.
+#: The counted stage that bounds each timed one.
 COUNTED = {"SAM": "SAM", "CLIP": "CLIP"}
 
 
 def times_table(times: Mapping[str, Time], costs: Mapping[str, Cost], gflops: float) -> str:
-    """A row a stage; share: of the machine's best product, where the stage's arithmetic is known."""
+    """One row per stage; share: of the machine's best product, if the stage's arithmetic is known."""
     lines = [
         "| stage | ms, median | quarters | share of the product ceiling |",
         "|---|---|---|---|",
@@ -29,20 +29,20 @@ def times_table(times: Mapping[str, Time], costs: Mapping[str, Cost], gflops: fl
 
 
 def steps_table(times: Mapping[str, Time]) -> str:
-    """A row a step."""
+    """One row per step."""
     lines = ["| step | ms, median | quarters |", "|---|---|---|"]
     lines += [f"| {n} | {t.median:.2f} | {t.low:.2f}–{t.high:.2f} |" for n, t in times.items()]
     return "\n".join(lines)
 
 
 def floor_ms(stage: str, costs: Mapping[str, Cost], gflops: float) -> float | None:
-    """The least milliseconds of a timed stage, at the ceiling's speed."""
+    """The minimum milliseconds of a timed stage, at the ceiling's speed."""
     cost = costs.get(COUNTED.get(stage, ""))
     return cost.floor / gflops / 1e6 if cost else None
 
 
 def costs_table(costs: Mapping[str, Cost]) -> str:
-    """A row a stage, and the whole frame."""
+    """One row per stage, and one for the whole frame."""
     lines = [
         "| stage | GFLOP | floor | times the floor | operators | GB moved | largest tensor |",
         "|---|---|---|---|---|---|---|",
@@ -64,13 +64,13 @@ def costs_table(costs: Mapping[str, Cost]) -> str:
 
 
 def weights_line(sizes: Mapping[str, int]) -> str:
-    """What the weights take, by dtype."""
+    """The memory of the weights, by dtype."""
     each = (f"{dtype} {size / 2**20:,.0f} MiB" for dtype, size in sizes.items())
     return f"Weights in memory: {', '.join(each)}."
 
 
 def ratios_table(found: Mapping[int, Mapping[str, Time]]) -> str:
-    """The plain path's times over ours, a row a count of expressions."""
+    """The plain path's times relative to ours, one row per number of expressions."""
     lines = [
         "| expressions | ours, ms | plain, both passes, over ours | its first pass alone, over ours |",
         "|---|---|---|---|",
@@ -83,7 +83,7 @@ def ratios_table(found: Mapping[int, Mapping[str, Time]]) -> str:
 
 
 def stock_line(found: Mapping[str, Mapping[str, float]]) -> str:
-    """Our pass of SAM's encoder beside the stock one."""
+    """Our forward pass of SAM's encoder, compared with the stock one."""
     ours, stock = found["ours"], found["stock"]
     return (
         f"SAM's encoder: {ours['ms']:.1f} ms, {stock['ms'] / ours['ms']:.2f} times as fast as the stock "
@@ -93,7 +93,7 @@ def stock_line(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def around(page: Path, name: str) -> tuple[str, str]:
-    """A page up to and with its first marker of this name, and from the last one on.
+    """A page up to and including its opening marker of this name, and from the closing one on.
 
     Raises:
         InputError: the page has no such markers.
@@ -103,24 +103,24 @@ def around(page: Path, name: str) -> tuple[str, str]:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise InputError(
-            f"{page}: no lines {begin.strip()!r} and {end!r}: add them where it shall stand"
+            f"{page}: no lines {begin.strip()!r} and {end!r}: add them where the text belongs"
         )
     return before + begin, end + after
 
 
 def put(page: Path, name: str, text: str) -> None:
-    """Replace what stands between a page's markers of this name; raises as `around` does."""
+    """Replace the text between a page's markers of this name; raises like `around`."""
     before, after = around(page, name)
     write_result(page, f"{before}{text.rstrip()}\n{after}")
 
 
 def write_json(path: Path, found: Mapping[str, Any]) -> Path:
-    """Write measurements; returns where they are."""
+    """Write measurements; returns the path."""
     return write_result(path, json.dumps(as_json(found), indent=2) + "\n")
 
 
 def as_json(value: Any) -> Any:
-    """Measurements as JSON takes them."""
+    """Measurements as JSON-serialisable values."""
     if isinstance(value, Time | Cost):
         return vars(value)
     if isinstance(value, Mapping):

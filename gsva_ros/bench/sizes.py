@@ -1,4 +1,4 @@
-"""Models to measure: proportions as rows of a table, with random weights made on the spot."""
+"""Models to measure: a table of sizes, with random weights generated on demand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _sam(side: int, width: int, depth: int, heads: int, whole: list[int]) -> dic
 VIT_B = (768, 12, 12, [2, 5, 8, 11])
 VIT_H = (1280, 32, 16, [7, 15, 23, 31])
 CLIP_L = (1024, 24, 16)
-#: Language model, CLIP and SAM of each size. "7b-small": 7B's shares of the time, on a CPU.
+#: Language model, CLIP and SAM of each size. "7b-small": the 7B's distribution of time, on a CPU.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "7b-small": {
         "llm": _llama(1024, 16, 16, 2752),
@@ -75,7 +75,7 @@ def config_of(size: str) -> GSVAConfig:
     tokens = GSVAConfig.load(model_directory(MINI))
     return GSVAConfig(
         **SIZES[size],
-        # The words are split by gsva-mini's tokenizer, so its ids are the slots' too.
+        # Text is tokenised by gsva-mini's tokenizer, so the slots' ids are its, too.
         seg_token_id=tokens.seg_token_id,
         rej_token_id=tokens.rej_token_id,
         im_start_token_id=tokens.im_start_token_id,
@@ -93,10 +93,10 @@ def prompt_of(config: GSVAConfig) -> Prompt:
 def engine_of(
     size: str, device: torch.device, dtype: torch.dtype, free_bytes: int, **how: bool
 ) -> Engine:
-    """An engine of random weights; how: static, compiled, as for `Engine`.
+    """An engine with random weights; how: static, compiled, as for `Engine`.
 
     Raises:
-        InputError: its weights would not fit into so many bytes.
+        InputError: its weights would not fit into `free_bytes`.
     """
     if size == "mini":
         return Engine(load_converted(model_directory(MINI)), MINI, device, dtype, **how)
@@ -111,7 +111,7 @@ def engine_of(
     torch.manual_seed(0)
     with device:
         model = _of_dtype(config, dtype)
-    with torch.no_grad():  # of a large vocabulary, only the tokenizer's words are written
+    with torch.no_grad():  # in a large vocabulary, only the tokenizer's tokens may be generated
         model.lm_head.weight[config.im_end_token_id + 1 :] = 0.0
     checkpoint = Checkpoint(model, prompt_of(config), weights_hash="")
     name = f"random weights of size {size}"

@@ -1,4 +1,4 @@
-"""Stages of a frame against the clock: warm-up, median and spread, and this machine's ceilings."""
+"""Times the stages of a frame: warm-up, median and spread, and this machine's ceilings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOKENS = 32
 
 @dataclass(frozen=True)
 class Time:
-    """Milliseconds of one thing: the median of its runs, the quarters around it, how many."""
+    """Milliseconds of one measurement: the median of its runs, the quartiles, the number of runs."""
 
     median: float
     low: float
@@ -40,13 +40,13 @@ class Time:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Time:
-        """From seconds of each run."""
+        """From each run's seconds."""
         low, median, high = (1e3 * float(q) for q in np.quantile(seconds, (0.25, 0.5, 0.75)))
         return cls(median, low, high, len(seconds))
 
 
 def alternating(runs: int, **things: Callable[[], Any]) -> dict[str, Time]:
-    """Time several things in turn, so that what disturbs one disturbs the others; one run warms up."""
+    """Time several functions in turn, so that disturbances affect all of them; run 0 is a warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in things}
     for number in range(runs + 1):
         for name, run in things.items():
@@ -64,13 +64,13 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def settle() -> None:
-    """Wait for what a GPU still does."""
+    """Wait for pending GPU work."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 def machine(device: torch.device) -> str:
-    """What the times are of."""
+    """The hardware that the times refer to."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} threads"
@@ -79,7 +79,7 @@ def machine(device: torch.device) -> str:
 def stages(
     engine: Engine, rgb: NDArray[np.uint8], counts: Sequence[int], runs: int
 ) -> dict[str, Time]:
-    """Every stage of a frame; requests of each count on a frame that is encoded; a written token."""
+    """Every stage of a frame; requests of each count on an encoded frame; a generated token."""
     model, config = engine.model, engine.config
     clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor.of(config.sam)
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def stages(
 
 
 def _request(engine: Engine, frame: EncodedFrame, count: int, runs: int) -> dict[str, Time]:
-    """A new request on an encoded frame, decided only, and with every mask."""
+    """A new request on an encoded frame: decisions only, and with every mask."""
     asked = [EXPRESSIONS[k % len(EXPRESSIONS)] for k in range(count)]
     return alternating(
         runs,
@@ -115,7 +115,7 @@ def _request(engine: Engine, frame: EncodedFrame, count: int, runs: int) -> dict
 
 
 def _token(engine: Engine, frame: EncodedFrame, runs: int) -> Time:
-    """A token of an answer after its first; nothing is masked, for whatever it speaks of is rejected."""
+    """One token of an answer after the first; there are no masks, because everything is rejected."""
 
     def ask(most: int) -> float:
         return _seconds(lambda: engine.ask(frame, ASKED, threshold=1.0, max_new_tokens=most))
@@ -128,7 +128,7 @@ def _token(engine: Engine, frame: EncodedFrame, runs: int) -> Time:
 def against_plain(
     engine: Engine, rgb: NDArray[np.uint8], counts: Sequence[int], runs: int
 ) -> dict[int, dict[str, Time]]:
-    """A whole frame of each count, ours, the plain path's two passes and its first alone."""
+    """A whole frame with each count: ours, the plain path's two passes, and only its first pass."""
     found = {}
     for count in counts:
         asked = [EXPRESSIONS[k % len(EXPRESSIONS)] for k in range(count)]
@@ -143,9 +143,9 @@ def against_plain(
 
 @torch.inference_mode()
 def sam_against_stock(engine: Engine, runs: int) -> dict[str, dict[str, float]]:
-    """Our forward pass of SAM's encoder and segment-anything's own: milliseconds and MiB at the most."""
+    """Our forward pass of SAM's encoder and segment-anything's own: milliseconds and peak MiB."""
     encoder, side = engine.model.model.visual_model.image_encoder, engine.config.sam["image_size"]
-    # Each has pixels of its own: a backbone that towers share answers the second from what the first saw.
+    # Each has its own pixels: a backbone shared by the towers would answer the second from a cache.
     pixels, others = torch.randn(2, 1, 3, side, side, device=engine.device, dtype=engine.dtype)
     things = {
         "ours": lambda: encoder(pixels),
@@ -157,7 +157,7 @@ def sam_against_stock(engine: Engine, runs: int) -> dict[str, dict[str, float]]:
 
 
 def peak_of(run: Callable[[], Any], device: torch.device) -> float:
-    """MiB held more than before, at the most, while something runs: by Linux's own count, or on a GPU."""
+    """Peak MiB above the previous level while `run` runs: resident according to Linux, or on the GPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
@@ -170,13 +170,13 @@ def peak_of(run: Callable[[], Any], device: torch.device) -> float:
 
 
 def _peak_resident() -> float:
-    """MiB of resident memory, at the most since its count was cleared."""
+    """Peak MiB of resident memory since the count was cleared."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def ceilings(device: torch.device, dtype: torch.dtype, runs: int = 5) -> dict[str, float]:
-    """This machine's best: GFLOP/s of a product, GB/s of a copy."""
+    """This machine's maximum: GFLOP/s of a matrix product, GB/s of a copy."""
     n, mib = (8192, 1024) if device.type == "cuda" else (1024, 64)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     big, to = (torch.zeros(mib << 20, dtype=torch.uint8, device=device) for _ in range(2))
@@ -188,7 +188,7 @@ def ceilings(device: torch.device, dtype: torch.dtype, runs: int = 5) -> dict[st
 
 
 def peak_mib(device: torch.device) -> float:
-    """The largest memory of this process so far: resident, or on a GPU allocated."""
+    """This process's peak memory so far, MiB: resident, or allocated on a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

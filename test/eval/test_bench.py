@@ -151,8 +151,8 @@ def test_from_the_command_to_numbers_picture_and_page(tmp_path: Path, capsys: An
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--count", "--picture", "b.svg"], "without --count"),
-        (["--node", "--against", "plain"], "without --count"),
+        (["--count", "--picture", "b.svg"], "leave out --count"),
+        (["--node", "--against", "plain"], "leave out --count"),
         (["--page", "none.md"], "none.md"),
         (["--model", "lisa", "--against", "plain"], "needs --expressions 1"),
         (["--model", "lisa", "--frame", "1x500"], "too thin"),

@@ -1,4 +1,4 @@
-"""Headless Chromium for tests of pages; what it complains about on a page is collected."""
+"""Headless Chromium for tests of pages; collects the errors that it reports."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Browser:
 
     @contextmanager
     def visit(self, address: str, width: int = 1280, height: int = 900) -> Iterator[Visitor]:
-        """A visitor; at the end the page must have had no errors and asked no other machine."""
+        """A visitor; at the end, the page must have had no errors and contacted no other machine."""
         context = self._chromium.new_context(
             viewport={"width": width, "height": height}, accept_downloads=True
         )

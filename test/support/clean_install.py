@@ -1,4 +1,4 @@
-"""`pip install .` in a fresh environment: each command works there, or names the extra that it lacks."""
+"""`pip install .` in a fresh environment: each command works there, or names the extra that is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEMO, TRUTH = ROOT / "demo" / "tabletop", ROOT / "demo" / "tabletop_truth.json"
 
 
 def main() -> int:
-    """Install, run, and print one line a command; returns 1 where one is not as it should be."""
+    """Install, run, and print one line per command; returns 1 if one fails."""
     with tempfile.TemporaryDirectory(prefix="gsva-install-") as name:
         folder = Path(name)
         venv.create(folder / "venv", with_pip=True)
@@ -49,7 +49,7 @@ def install(folder: Path, what: str) -> None:
 
 
 def told(folder: Path, command: tuple[object, ...], wanted: int) -> bool:
-    """Run a command away from the source tree; whether it ends with `wanted` and no traceback."""
+    """Run a command outside the source tree; whether it exits with `wanted` and no traceback."""
     program = folder / "venv" / "bin" / "gsva"
     done = subprocess.run(
         [program, *map(str, command)], cwd=folder, capture_output=True, text=True, check=False

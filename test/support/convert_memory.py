@@ -2,8 +2,8 @@
 
 Usage: python test/support/convert_memory.py [SIZE] [FOLDER]
 
-Makes a random checkpoint of about SIZE GiB (default 4) in 16 bits with GSVA-7B's width and its LoRA factors
-beside the weights, converts it in a process of its own, prints its peak resident memory, and deletes both.
+Creates a random 16-bit checkpoint of about SIZE GiB (default 4) with GSVA-7B's width and separate LoRA
+factors, converts it in a separate process, prints its peak resident memory, and deletes both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stand-in for the engine, for fault tests only: finds pure colours, slowly or not at all."""
+"""A fake engine for fault tests: finds pure colours, optionally slowly or with faults."""
 
 import os
 import time
@@ -24,7 +24,7 @@ class FakeEngine:
         self.delay = delay
         self.encoded = 0  # frames so far
         self.released = 0
-        self.most_expressions = 10**9  # more at once are out of memory
+        self.most_expressions = 10**9  # more at once run out of memory
         self.hang = None  # a threading.Event that "hang" waits for
 
     def release(self):
@@ -70,7 +70,7 @@ class FakeEngine:
             return Slot(expression, 0.97, Rejection.EMPTY_MASK, size)
         colour = COLOURS.get(expression, (1, 2, 3))
         mask = (rgb == np.array(colour, np.uint8)).all(-1)
-        # A picture's first pixel says how sure the model is of what it finds, in hundredths.
+        # The image's first pixel is the probability of "wavering", in hundredths.
         p_seg = 0.97 if mask.any() else 0.03
         if expression == "wavering":
             p_seg, mask = rgb[0, 0, 0] / 100, np.ones(size, bool)

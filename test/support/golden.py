@@ -1,4 +1,4 @@
-"""Recorded outputs of the official implementations, in folders that may be elsewhere or nowhere."""
+"""Recorded outputs of the official implementations, in configurable folders that may be missing."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ LISA = Path(os.environ.get("LISA_GOLDEN") or _BESIDE / "lisa_tiny")
 
 
 def needs(folder: Path) -> pytest.MarkDecorator:
-    """Skips where the folder is not there."""
+    """Skips if the folder is missing."""
     return pytest.mark.skipif(not folder.is_dir(), reason=f"no golden folder at {folder}")

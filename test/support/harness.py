@@ -1,4 +1,4 @@
-"""A node in another process, and a client of it in this one."""
+"""A node in another process, and its client in this one."""
 
 import os
 import random
@@ -34,11 +34,11 @@ FAKE = [sys.executable, str(SUPPORT / "fake_node.py")]
 
 
 def isolate():
-    """Give this process and its children a DDS domain of their own, on this machine only.
+    """Give this process and its children a random DDS domain, on this machine only.
 
-    By UDP: tests kill nodes, and a process that is killed or stopped for seconds can leave Fast DDS's
-    shared memory so that the next one never hears a message. The discovery range is the profile's, because
-    rmw_fastrtps adds shared memory of its own under LOCALHOST.
+    UDP is used because tests kill nodes: a process that is killed or stopped for seconds can leave Fast
+    DDS's shared memory in a state in which the next one never receives a message. The profile sets the
+    discovery range, because rmw_fastrtps adds shared memory of its own under LOCALHOST.
     """
     os.environ[transport.profile_variable(os.environ)] = str(SUPPORT / "loopback.xml")
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
@@ -79,7 +79,7 @@ class NodeProcess:
             time.sleep(0.05)
 
     def interrupt(self, timeout=20.0, number=signal.SIGINT):
-        """Send a signal; return the exit status and how many seconds it took to end."""
+        """Send a signal; return the exit status and the seconds until the process ended."""
         start = time.monotonic()
         self.process.send_signal(number)
         status = self.process.wait(timeout)
@@ -106,7 +106,7 @@ class Manager:
         )
 
     def ask(self, transition):
-        """Do not wait for what comes of it."""
+        """Request a transition without waiting for its result."""
         return self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
 
     def change(self, transition):
@@ -117,7 +117,7 @@ class Manager:
         return future.result().success
 
     def state(self):
-        """Asks again: a call may come before the node knows who calls, and its answer goes nowhere."""
+        """Calls repeatedly: the reply is lost if the node has not discovered the client yet."""
         asked = []
 
         def told():
@@ -130,7 +130,7 @@ class Manager:
 
 
 class Client:
-    """Publishes frames and instructions, collects answers, and the newest message of topics."""
+    """Publishes frames and instructions, and collects answers and the newest message of topics."""
 
     def __init__(self, compressed=False, listen=None, cameras=("image",)):
         self.context = rclpy.Context()
@@ -156,8 +156,8 @@ class Client:
         subscribe(DiagnosticArray, "/diagnostics", self.health.append, 10)
         for topic, kind in (listen or {}).items():
             subscribe(kind, topic, lambda m, t=topic: self.pictures.__setitem__(t, m), qos.PICTURE)
-        # Last, because discovery tells of endpoints in the order of their creation: a node that
-        # knows these two (see `connect`) knows the others.
+        # Last, because endpoints are discovered in the order of their creation: a node that knows
+        # these two (see `connect`) knows the others.
         self.instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
         subscribe(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self.executor = SingleThreadedExecutor(context=self.context)
@@ -181,7 +181,7 @@ class Client:
         return self.health[-1].status[0] if self.health else None
 
     def told(self):
-        """Their values by key."""
+        """Values of the newest diagnostics by key."""
         return {v.key: v.value for v in self.status().values} if self.health else {}
 
     def wait(self, condition, timeout=20.0, what="the condition"):
@@ -194,10 +194,10 @@ class Client:
             time.sleep(0.005)
 
     def connect(self, node, timeout=60.0, listens=True):
-        """Wait until the node answers, and until it is seen listening to our cameras, if it `listens`.
+        """Wait until the node answers and, if it `listens`, until its camera subscriptions are discovered.
 
-        An answer says that the node has found our endpoints, not that all of its are found here: a frame
-        published before its subscription is known goes to nobody.
+        An answer shows that the node has discovered our endpoints, not that its own are discovered here: a
+        frame published before its subscription is known is lost.
         """
         self._server = node
         end = time.monotonic() + timeout
@@ -210,7 +210,7 @@ class Client:
             self.be_heard()
 
     def be_heard(self):
-        """Wait until somebody is seen listening to each camera."""
+        """Wait until each camera has a subscriber."""
         cameras = self.cameras.values()
         self.wait(
             lambda: all(p.get_subscription_count() for p in cameras),
@@ -219,7 +219,7 @@ class Client:
         )
 
     def frame(self, rgb, stamp=1.0, frame_id="camera", camera=None):
-        """Publish a picture; return the message."""
+        """Publish an image; return the message."""
         msg = image(rgb, stamp, frame_id)
         (self.cameras[camera] if camera else self.images).publish(msg)
         return msg
@@ -246,7 +246,7 @@ class Client:
         return future.result()
 
     def action(self, kind, name, **quality):
-        """An ActionClient of ours, made by the executor's thread: rclpy hands it over half made."""
+        """An ActionClient, created in the executor's thread: rclpy registers it before it is complete."""
         made = self.executor.create_task(lambda: ActionClient(self.node, kind, name, **quality))
         self.wait(made.done, what="an action client")
         self._actions.append(made.result())
@@ -254,7 +254,7 @@ class Client:
 
     def set_parameter(self, name, value, timeout=20.0):
         """Set a parameter of the node; return its SetParametersResult."""
-        # By the service: Humble's rclpy has no parameter client.
+        # Through the service: Humble's rclpy has no parameter client.
         remote = self.node.create_client(SetParameters, "/test/gsva/set_parameters")
         self.wait(remote.service_is_ready, timeout, "the parameter service")
         wanted = Parameter(name, value=value).to_parameter_msg()
@@ -266,9 +266,7 @@ class Client:
         self._stop = True
         self._thread.join(2.0)
         self.executor.shutdown()
-        for (
-            action
-        ) in self._actions:  # a node does not: they would be heard by the tests that follow
+        for action in self._actions:  # the node does not destroy them; later tests would see them
             action.destroy()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
@@ -284,7 +282,7 @@ def image(rgb, stamp=1.0, frame_id="camera"):
 
 
 def blocks():
-    """Return a picture with a red and a green rectangle, and where they are."""
+    """Return an image with a red and a green rectangle, and their regions (x, y, width, height)."""
     rgb = np.full((60, 80, 3), 90, np.uint8)
     rgb[10:30, 5:25] = (255, 0, 0)
     rgb[20:50, 40:70] = (0, 255, 0)

@@ -1,4 +1,4 @@
-"""Scenes of the household world without a renderer: things drawn at random, as a camera may see them."""
+"""Scenes of the household world without a renderer: random objects, as a camera may see them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsva_ros.sim.household.names import PARTED, STACKS
 from gsva_ros.sim.household.shapes import KINDS
 
 WIDTH, HEIGHT = 320, 240
-#: By kind, how often it comes in a colour: three colours of its own more often than others, one never.
+#: Frequency of each colour by kind: each kind has three frequent colours, and one that never occurs.
 COLOUR_SHARES = {
     kind: {
         colour: 1.0 + 2.0 * ((number + k) % 11 < 3)
@@ -29,7 +29,7 @@ COMMON = Common(dict.fromkeys(KINDS, 0.2), COLOUR_SHARES)
 
 
 def scene(seed: int) -> list[SeenObject]:
-    """4 to 12 things; some unnamed, some without a colour, several of a kind, some on or in another."""
+    """4 to 12 objects; some unnamed, some without a colour, several of a kind, some on or in another."""
     rng = np.random.default_rng([seed, 77])
     things: list[SeenObject] = []
     kinds: list[str] = []
@@ -84,14 +84,14 @@ def scene(seed: int) -> list[SeenObject]:
 
 
 def write(folder: Path, count: int, split: str = "test") -> None:
-    """Such scenes as `gsva sim render` writes them, with grey pictures and boxes as instances."""
+    """Write such scenes in the format of `gsva sim render`, with grey images and boxes as instances."""
     folder.mkdir(parents=True)
     instances = np.zeros((count, HEIGHT, WIDTH), np.uint8)
     lines = []
     for seed in range(count):
         things = scene(seed)
         for thing in things:
-            # Each keeps a corner of its own: no mask is empty.
+            # Each has a separate box, so that no mask is empty.
             instances[seed, 8 * thing.id : 8 * thing.id + 6, :6] = thing.id
         asked = Expressions(things, WIDTH, np.random.default_rng(seed), COMMON).sample(20)
         told = {"objects": [asdict(t) for t in things], "expressions": [asdict(e) for e in asked]}

@@ -2,8 +2,8 @@
 
 Usage: python test/support/load_memory.py [SIZE] [FOLDER] [DTYPE ...]
 
-Makes a random model of about SIZE GiB (default 1.5) in 16 bits with GSVA-7B's width, loads it in processes
-of their own, prints their peak resident memory (mapped files included), and deletes it.
+Creates a random 16-bit model of about SIZE GiB (default 1.5) with GSVA-7B's width, loads it in separate
+processes, prints their peak resident memory (mapped files included), and deletes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gsva_ros.model.checkpoint import WEIGHTS_NAME
 from gsva_ros.model.quantised import KINDS
 from gsva_ros.model.tokenizer import TOKENIZER_NAME
 
-# What a process holds before it loads anything is not the weights'.
+# The memory that a process holds before loading is subtracted.
 LOAD = """
 import re, sys
 import gsva_ros, gsva_ros.engine
@@ -44,7 +44,7 @@ def measure(folder: Path, size: float) -> None:
     tokenizer, pieces = wide.tokenizer()
     config = tiny_config(pieces, llm=wide.llm(pieces, size))
     save_file(wide.weights_of(config), folder / WEIGHTS_NAME)
-    os.sync()  # as a file that has been there for long
+    os.sync()  # like a file that was written long ago
     config.save(folder)
     (folder / TOKENIZER_NAME).write_bytes(tokenizer)
     file = (folder / WEIGHTS_NAME).stat().st_size

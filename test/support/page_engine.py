@@ -1,4 +1,4 @@
-"""An engine for tests of pages: finds areas of one colour, and is surer of some than of others."""
+"""An engine for tests of pages: finds areas of one colour, some colours with a lower probability."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
 from gsva_ros.interfaces import whole_bag
 from gsva_ros.masks import trimmed
 
-#: p([SEG]) of a colour that is there, by name; one that is not has ABSENT.
+#: p([SEG]) of a present colour, by name; absent ones have ABSENT.
 SURE = {"red": 0.95, "blue": 0.6}
 ABSENT = 0.05
 
 
 class PageEngine:
-    """Counts how often it is asked. Of what it does not see, it marks the picture's upper left corner."""
+    """Counts how often it is asked. The mask of an absent colour is the image's upper left corner."""
 
     name, weights_hash, precision, device, prompt_template = (
         "colours",
@@ -85,7 +85,7 @@ def picture() -> np.ndarray:
 
 
 def recorded(folder: Path, frames: Sequence[tuple[str, str]], silent: Sequence[str] = ()) -> Path:
-    """A bag of `picture`s, one a second, by topic and what encoding they claim; silent: topics without."""
+    """A bag of `picture`s, one per second, by topic and claimed encoding; silent: empty topics."""
     types = get_typestore(Stores.ROS2_HUMBLE)
     kind = "sensor_msgs/msg/Image"
     Image, Header = types.types[kind], types.types["std_msgs/msg/Header"]

@@ -10,7 +10,7 @@ from gsva_ros.ros.process import run
 
 
 def load(model, device, dtype):
-    """The engine, after a while."""
+    """The engine, after FAKE_DELAY seconds."""
     time.sleep(float(os.environ["FAKE_DELAY"]))
     return FakeEngine()
 

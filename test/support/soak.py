@@ -1,6 +1,6 @@
-"""A camera that never stops and a thousand instructions: is each answered, and does memory stay flat?
+"""Soak test: with a continuous camera and a thousand instructions, is each answered, and is memory stable?
 
-`make soak` runs it for ten minutes on the shipped model; `python test/support/soak.py --help` tells more.
+`make soak` runs it for ten minutes with the bundled model; options: `python test/support/soak.py --help`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIB = 2**20
 
 @dataclass
 class Soak:
-    """What happened. memory: the node's resident MiB, from start to end."""
+    """The results. memory: the node's resident MiB, from start to end."""
 
     frames: int = 0
     unanswered: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """MiB from the second quarter's median to the last quarter's: start-up is not growth."""
+        """Growth in MiB from the second quarter's median to the last quarter's, which excludes start-up."""
         quarter = len(self.memory) // 4
         return float(
             np.median(self.memory[-quarter:]) - np.median(self.memory[quarter : 2 * quarter])
@@ -55,7 +55,7 @@ class Soak:
 
 
 def resident(pid: int) -> float:
-    """MiB of a process that are in memory."""
+    """Resident memory of a process, MiB."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * 4096 / MIB
 
@@ -68,7 +68,7 @@ def soak(
     instructions: int = 1000,
     size: tuple[int, int] = (1280, 720),
 ) -> Soak:
-    """Run the node under load; the instructions are spread over the time."""
+    """Run the node under load; the instructions are spread evenly over time."""
     width, height = size
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -139,7 +139,7 @@ def soak(
 
 
 def main() -> int:
-    """Run, print, and fail on anything unanswered or growing memory."""
+    """Run and print; fail if an answer is missing or duplicate, or if memory grows by over 50 MiB."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=30.0, help="frames a second")

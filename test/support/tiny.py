@@ -1,4 +1,4 @@
-"""A GSVA of a few thousand parameters with random weights, and a tokenizer made on the spot."""
+"""A GSVA of a few thousand parameters with random weights, and a tokenizer trained on demand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tiny_config(text_vocabulary: int, **changes: Any) -> GSVAConfig:
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
             "max_position_embeddings": 256,
-            # Far from uniform, so that other words give visibly other answers.
+            # Far from uniform, so that different words give clearly different answers.
             "initializer_range": 0.3,
         },
         "clip": {
@@ -105,7 +105,7 @@ def tiny_checkpoint(**changes: Any) -> Checkpoint:
 
 
 def tiny_lisa(folder: Path, sees: bool) -> Path:
-    """Save a LISA with random weights whose masks are all whole frames, or all empty."""
+    """Save a LISA with random weights whose masks all cover the whole frame, or are all empty."""
     checkpoint = tiny_checkpoint(family="lisa", rej_token_id=None, conversation="llava_v1")
     decoder: Any = checkpoint.model.model.visual_model.mask_decoder
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Research data sets of a few tiny pictures, in the folders that the official code reads."""
+"""Research data sets of a few tiny images, in the official code's folder layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEFT, RIGHT = box(5, 5, 15, 15), box(20, 10, 40, 30)
 
 
 def uncompressed(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's run lengths down the columns, as its crowd annotations have them."""
+    """COCO's uncompressed run lengths in column order, as in its crowd annotations."""
     flat = mask.flatten(order="F").astype(int)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
     return {"size": list(mask.shape), "counts": np.diff(np.concatenate([[0], edges])).tolist()}

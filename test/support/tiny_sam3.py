@@ -1,4 +1,4 @@
-"""A SAM 3 of a few thousand parameters with random weights, as transformers saves one."""
+"""A SAM 3 of a few thousand parameters with random weights, as saved by transformers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE = 56
 
 
 def tiny_directory(folder: Path) -> Path:
-    """A SAM 3 as transformers saves one, and a tokenizer that spells letter by letter."""
+    """A SAM 3 as saved by transformers, with a tokenizer that splits words into letters."""
     torch.manual_seed(0)
     width = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
     vit = width | {"num_hidden_layers": 2, "image_size": SIDE, "patch_size": 14}
@@ -39,7 +39,9 @@ def tiny_directory(folder: Path) -> Path:
         mask_decoder_config={"hidden_size": 32, "num_attention_heads": 2},
     )
     model = Sam3Model(config)
-    with torch.no_grad():  # sure that it is there, and instances on both sides of the least score
+    with (
+        torch.no_grad()
+    ):  # presence is certain, and instances lie on both sides of the minimum score
         model.detr_decoder.presence_head.layer3.bias.fill_(3.0)
         model.detr_decoder.query_embed.weight.mul_(40.0)
         model.dot_product_scoring.query_proj.weight.mul_(1000.0)

@@ -1,4 +1,4 @@
-"""Random models of a 7B's width and of any number of layers, for measuring memory."""
+"""Random models with a 7B's width and any number of layers, for measuring memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYER = 4 * 4096 * 4096 + 3 * 4096 * 11008
 
 
 def llm(pieces: int, size: float) -> dict[str, Any]:
-    """Of about `size` GiB in 16 bits."""
+    """Configuration of a language model of about `size` GiB in 16 bits."""
     return {
         "vocab_size": pieces + 4,
         "hidden_size": 4096,
@@ -33,7 +33,7 @@ def llm(pieces: int, size: float) -> dict[str, Any]:
 
 
 def tokenizer() -> tuple[bytes, int]:
-    """A tokenizer model, and how many pieces it has."""
+    """A tokenizer model, and its number of pieces."""
     model = tiny_tokenizer_model()
     return model, sentencepiece.SentencePieceProcessor(model_proto=model).vocab_size()
 
@@ -46,7 +46,7 @@ def weights_of(config: GSVAConfig) -> dict[str, Tensor]:
 
 
 def in_a_folder(measure: Callable[[Path, float], None], size: float) -> None:
-    """Measure the command line's size, or this one, in a folder that is deleted."""
+    """Measure with the command line's size, or else `size`, in a folder that is deleted afterwards."""
     size = float(sys.argv[1]) if len(sys.argv) > 1 else size
     folder = Path(tempfile.mkdtemp(dir=sys.argv[2] if len(sys.argv) > 2 else None))
     try:

@@ -1,4 +1,4 @@
-"""A reader of words that never sees a picture: what it tells of presence, the words give away."""
+"""A classifier that reads only words: what it predicts about presence, the words alone reveal."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-#: A form's name, its words, whether what they mean is there.
+#: A form's name, its text, whether its target is present.
 Caption = tuple[str, str, bool]
 
 
 def words_only(
     train: Sequence[Caption], test: Sequence[Caption], steps: int = 30
 ) -> dict[str, tuple[float, int]]:
-    """The share of `test` that words tell rightly, and of how many captions, by form and for "all".
+    """The fraction of `test` that is predicted rightly, and the number of captions, by form and for "all".
 
-    Logistic regression on which words, pairs of neighbours and pairs of words a caption holds, each by
-    itself and with its form; what `train` holds once alone is left out.
+    Logistic regression on a caption's words, pairs of neighbours and pairs of words at a distance of two,
+    each alone and combined with its form; features that `train` has at most twice are left out.
     """
     seen: dict[str, int] = {}
     for caption in train:
