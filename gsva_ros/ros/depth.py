@@ -155,7 +155,7 @@ def depth_of(msg: Image, topic: str) -> np.ndarray:
     """Depth in metres, float32 [H, W], NaN where it is missing.
 
     Raises:
-        MessageError: an encoding that REP 118 does not define, or a layout that does not fit the data.
+        MessageError: an encoding other than REP 118's and mono16, or a layout that does not fit the data.
     """
     kind = _TYPES.get(msg.encoding)
     if kind is None:

@@ -1,4 +1,4 @@
-"""The node: a lifecycle node (REP-2002's managed nodes) with topics, service and action around a Worker.
+"""The node: a managed node (design.ros2.org, node_lifecycle) with topics, service and action around a Worker.
 
 configure loads and warms up the model; activate subscribes to the cameras; deactivate stops answering, and
 tells clients so (INACTIVE); cleanup releases the model. With the parameter `autostart`, the node configures
