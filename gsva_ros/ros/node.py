@@ -1,8 +1,8 @@
-"""The node: a managed node (design.ros2.org, node_lifecycle) with topics, service and action around a Worker.
+"""The node: a managed (lifecycle) node with topics, a service and an action around a Worker.
 
 configure loads and warms up the model; activate subscribes to the cameras; deactivate stops answering, and
 tells clients so (INACTIVE); cleanup releases the model. With the parameter `autostart`, the node configures
-and activates itself at start-up.
+and activates itself at start-up. Source: design.ros2.org/articles/node_lifecycle.html.
 """
 
 from __future__ import annotations
