@@ -1,15 +1,15 @@
-# make setup   .venv from pinned requirements, then the colcon build into install/
+# make setup   creates .venv from the pinned requirements, then builds with colcon into install/
 # make demo    plays a camera bag through the real node and shows its answers
-# make test    the whole test suite
-# make test-app   the pages in a browser; installs requirements-app.txt, wants chromium on the machine
-# make docs    the documentation as a site in site/; installs requirements-docs.txt
+# make test    runs the whole test suite
+# make test-app   tests the pages in a browser; installs requirements-app.txt, needs chromium
+# make docs    builds the documentation site in site/; installs requirements-docs.txt
 # make report  renders the test scenes of every world, scores gsva-mini on them and on the demo's bag
-# make finetune-demo   corrects gsva-mini on a table that it gets wrong, and compares before with after
-# make soak    ten minutes of load on the node
-# make lint    style and types
-# make clean-install   pip install in a fresh environment, and each command in it with and without its extra
+# make finetune-demo   fine-tunes gsva-mini on a table that it gets wrong, and compares before and after
+# make soak    puts the node under load for ten minutes
+# make lint    checks style and types
+# make clean-install   runs pip install in a fresh environment, then each command with and without its extra
 #
-# Everything stays inside this folder. Each step leaves a stamp, so what is done is not done again.
+# Everything stays inside this folder. Finished steps leave a stamp file and are not repeated.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,14 +28,14 @@ REQUIREMENTS := requirements.txt requirements-ros.txt requirements-dev.txt
 SOURCES := CMakeLists.txt package.xml entry_points.cfg $(wildcard cmake/*) \
 	$(shell find gsva_ros msg srv action launch config demo -type f -not -path '*/__pycache__/*' | sed 's/ /\\ /g')
 
-# A venv with the ROS wheels in it is an ament prefix like /opt/ros/DISTRO.
+# A venv with the ROS wheels is an ament prefix, like /opt/ros/DISTRO.
 ENVIRONMENT := source $(VENV)/bin/activate && export AMENT_PREFIX_PATH=$(VENV) CMAKE_PREFIX_PATH=$(VENV)
 # setup.bash reads variables that may be unset.
 OVERLAY := $(ENVIRONMENT) && set +u && source install/setup.bash && set -u
 
 setup: $(BUILD_STAMP)
 
-# The last line gives .venv/bin/gsva, which runs on this tree without ROS.
+# The editable install provides .venv/bin/gsva, which runs from this tree without ROS.
 $(VENV_STAMP): $(REQUIREMENTS) setup.py entry_points.cfg
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "gsva_ros needs Python 3.10 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -43,7 +43,7 @@ $(VENV_STAMP): $(REQUIREMENTS) setup.py entry_points.cfg
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-# BUILD_TESTING=OFF: with it on, ament looks for lint programs that the wheels do not carry.
+# BUILD_TESTING=OFF: otherwise ament looks for lint programs that the wheels do not include.
 $(BUILD_STAMP): $(VENV_STAMP) $(SOURCES)
 	$(ENVIRONMENT) && colcon --log-base log build --merge-install --paths . \
 		--event-handlers console_direct- \
@@ -66,8 +66,8 @@ docs: $(VENV_STAMP)
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs site
 	@echo "written: site/index.html"
 
-# A report of each world's test scenes and of the bag, each a page and its numbers; calibration on the
-# validation scenes is for a copy of the model, so that the bundled one stays as it is.
+# One report page and one file of numbers for each world's test scenes and for the bag. A copy of the model
+# is calibrated on the validation scenes, so that the bundled one stays unchanged.
 report: $(VENV_STAMP)
 	test -e report/test/meta.json || $(VENV)/bin/gsva sim render --split test --count 1000 --out report/test
 	test -e report/val/meta.json || $(VENV)/bin/gsva sim render --split val --count 1000 --out report/val
@@ -86,8 +86,8 @@ report: $(VENV_STAMP)
 		--out report/calibrated.json --report report/calibrated.html
 	$(VENV)/bin/gsva eval compare report/scenes.json report/calibrated.json
 
-# A table in another light, with other shapes: 40 labelled frames teach, 40 of other arrangements and the
-# old test scenes judge.
+# A table with other light and other shapes: 40 labelled frames for training; 40 frames of other
+# arrangements and the old test scenes for evaluation.
 finetune-demo: $(VENV_STAMP)
 	mkdir -p runs/table
 	test -e runs/table/teach || ( \
@@ -111,7 +111,7 @@ finetune-demo: $(VENV_STAMP)
 	@echo "the old test scenes, before (a) and after (b):"
 	@$(VENV)/bin/gsva eval compare runs/table/old.gsva-mini.json runs/table/old.model.json
 
-# Ten minutes of frames and instructions on the shipped model.
+# Ten minutes of frames and instructions, with the bundled model.
 soak: $(BUILD_STAMP)
 	$(OVERLAY) && python test/support/soak.py
 

