@@ -51,7 +51,8 @@ def outcomes(answer):
 def test_shipped_model_masks_what_is_there_and_rejects_what_is_not(start):
     """The shipped checkpoint, end to end: topic in, topic out."""
     rgb, present, absent = stored_scene()
-    _, client = start(REAL, {"model": "gsva-mini", "device": "cpu"})
+    how = {"image_reliability": "reliable"}  # one raw frame, larger than the socket's buffer
+    _, client = start(REAL, {"model": "gsva-mini", "device": "cpu", **how})
     expressions = [*present, *absent]
     sent = client.frame(rgb, stamp=12.25, frame_id="camera_optical_frame")
     client.ask(expressions, id="look")

@@ -518,7 +518,7 @@ def test_a_camera_that_is_not_calibrated_has_no_points(wrong):
 
 
 def test_a_camera_info_of_another_size_is_refused():
-    with pytest.raises(MessageError, match=r"/camera.*80x60 and the image 160x120"):
+    with pytest.raises(MessageError, match=r"/camera.*80x60, but the image is 160x120"):
         intrinsics_of(info(), 160, 120, "/camera")
     assert intrinsics_of(info(), 81, 59, "/camera")[0, 0] == 100.0, "rounded elsewhere"
     with pytest.raises(MessageError, match="40x30"):
