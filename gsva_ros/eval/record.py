@@ -43,10 +43,8 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
             if connection.topic in (INSTRUCTION_TOPIC, TRUTH_TOPIC):
                 continue  # these are replaced
             frame = None
-            if (
-                connection.topic,
-                at,
-            ) in received:  # frames received at the same time differ in stamp
+            # Frames received at the same time differ in stamp.
+            if (connection.topic, at) in received:
                 stamp = bag.stamp(connection, raw)
                 frame = None if stamp is None else by_stamp.get((connection.topic, stamp))
             if frame:

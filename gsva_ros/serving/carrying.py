@@ -118,7 +118,7 @@ class Carrier:
             # Another thread may have ended it since the model answered.
             elif request.ended or self._tells(result):
                 return
-            elif result.rgb is None and not _unreadable(result):
+            elif result.rgb is None and not result.unreadable:
                 self._deliver(result)  # a fault that no carried answer reports
             else:
                 self._deliver_newer(result)
@@ -151,7 +151,7 @@ class Carrier:
     def _tells(self, result: Result) -> bool:
         """Whether the thread itself reports this unreadable frame: it sees frames before the model does."""
         carried = self._limits.track == "flow" and result.request in self._followed
-        return carried and _unreadable(result)
+        return carried and result.unreadable
 
     # The thread
 
@@ -294,11 +294,6 @@ class Carrier:
         tracker.forget(request)
         if not len(tracker):
             del self._trackers[followed.topic]
-
-
-def _unreadable(result: Result) -> bool:
-    """Whether its frame could not be read. Invalid expressions have a code of their own even then."""
-    return any(d.code is Code.BAD_IMAGE for d in result.decisions)
 
 
 def _unread(followed: _Followed, frame: CameraFrame, reason: str) -> Result:

@@ -162,6 +162,11 @@ class Result:
     timings: dict[str, float] = field(default_factory=dict)  # seconds
     threshold: float | None = None  # in effect when the model was asked; None: it was not asked
 
+    @property
+    def unreadable(self) -> bool:
+        """Whether its frame could not be read. Invalid expressions have a code of their own even then."""
+        return any(decision.code is Code.BAD_IMAGE for decision in self.decisions)
+
 
 @dataclass
 class Limits:

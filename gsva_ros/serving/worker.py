@@ -208,9 +208,12 @@ class Worker(Generic[FrameT]):
 
     def _count_unread(self, turn: Turn, result: Result) -> None:
         """Count a camera's unreadable frame, once for all requests answered on it."""
-        unread = any(d.code is Code.BAD_IMAGE for d in result.decisions)
         topic = turn.frame.topic
-        if unread and turn.request.frame is None and turn.frame is not self._unread.get(topic):
+        if (
+            result.unreadable
+            and turn.request.frame is None
+            and turn.frame is not self._unread.get(topic)
+        ):
             self._unread[topic] = turn.frame
             self._schedule.counts.bad_frames += 1
 
