@@ -327,14 +327,18 @@ class Engine:
 
     # Slots
 
-    def p_seg(self, logits: Tensor) -> float:
-        """p([SEG]), which thresholds are compared with: 0 to 1, or NaN.
+    def decide(self, logits: Tensor, threshold: float) -> tuple[float, bool]:
+        """The rule that decides a slot: its p([SEG]), 0 to 1 or NaN, and whether it is rejected.
 
-        logits: float32 [1 or 2], of [SEG] and, if the family has it, [REJ]. Of [SEG] alone it is 1, or NaN.
+        Args:
+            logits: float32 [1 or 2], of [SEG] and, if the family has it, [REJ]. Of [SEG] alone, p([SEG]) is
+                1 or NaN.
+            threshold: reject if p([SEG]) is below it.
         """
         scores = logits / self.slot_temperature
         scores[0] += self.slot_bias
-        return float(scores.softmax(-1)[0])
+        p_seg = float(scores.softmax(-1)[0])
+        return p_seg, not p_seg >= threshold
 
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
@@ -390,8 +394,8 @@ class Engine:
         self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
     ) -> _Decision:
         """Decide a slot from `_slot_logits` [1 or 2] and hidden state [D] of the position before it."""
-        p_seg = self.p_seg(logits)
-        return _Decision(expression, p_seg, not p_seg >= threshold, hidden)
+        p_seg, rejected = self.decide(logits, threshold)
+        return _Decision(expression, p_seg, rejected, hidden)
 
     def _answer(
         self,

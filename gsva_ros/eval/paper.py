@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..answer import Rejection
+from ..answer import Drawn, Rejection, decided
 from ..engine import Engine
+from ..masks import trimmed
 from ..model.clip import ClipPreprocessor
 from ..model.official import official_pass
 from ..model.prompt import Turn
@@ -73,18 +74,17 @@ def paper_slots(
 def region_slots(
     engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
-    """Regions (ReasonSeg) under the deployed protocol: same prompt, decided by the engine's threshold."""
+    """Regions (ReasonSeg) under the deployed protocol: same prompt, decided by the engine's rule."""
     start = time.perf_counter()
     passes = _Passes(engine, rgb)
     slots = []
     for query in queries:
         turn = engine.prompt.region_turn(query.expression, query.region == "sentence")
         (slot,) = passes.slots(turn, above=True)
-        p_seg = engine.p_seg(slot.logits)
-        rejection = None if slot.mask.any() else Rejection.EMPTY_MASK
-        if p_seg < engine.rejection_threshold:
-            rejection = Rejection.MODEL
-        slots.append(MaskedSlot(p_seg, rejection, slot.predicted_iou, slot.mask))
+        p_seg, rejected = engine.decide(slot.logits, engine.rejection_threshold)
+        drawn = Drawn(trimmed(slot.mask), slot.predicted_iou)
+        said = decided(query.expression, p_seg, rejected, slot.mask.shape, drawn)
+        slots.append(MaskedSlot(p_seg, said.rejection, slot.predicted_iou, slot.mask))
     return slots, {"total": time.perf_counter() - start}
 
 

@@ -423,6 +423,17 @@ def test_a_region_is_decided_by_the_models_own_rule() -> None:
         assert slot.rejection is rejection
 
 
+def test_a_changed_rule_decides_regions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    rgb = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    for rejected in (False, True):
+        monkeypatch.setattr(engine, "decide", lambda *_, rejected=rejected: (0.25, rejected))
+        (slot,) = engine.segment(engine.encode(rgb), ["left"]).slots
+        ((region,), _) = region_slots(engine, rgb, [Referring("left", mask=LEFT, region="phrase")])
+        for found in (slot, region):
+            assert (found.p_seg, found.rejection is Rejection.MODEL) == (0.25, rejected)
+
+
 def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:
     root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "left")])
     path = root / "refer_seg/refcoco/instances.json"
