@@ -190,8 +190,8 @@ class Engine:
         with self._side.beside():
             pixel_values = self._clip(pixels)[None].to(self.dtype)
             image_tokens = model.project(model.encode_clip(pixel_values))
-            words = (self._embed(ids) for ids in (prompt.before_image, prompt.after_image))
-            prefix = self._prefix(torch.cat([next(words), image_tokens, next(words)], 1))
+            before, after = self._embed(prompt.before_image), self._embed(prompt.after_image)
+            prefix = self._prefix(torch.cat([before, image_tokens, after], 1))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return EncodedFrame(
@@ -299,27 +299,7 @@ class Engine:
         behind = self._behind(frame, len(asked) + steps)
         expected = expected_answer(self.prompt, text)
         writer = Writer(behind, self.model.lm_head, asked, expected, self._slot_ids, steps)
-        decisions: list[_Decision] = []
-        since = 0  # where the text of the next slot begins
-        complete = False
-        for number in range(steps):
-            found = writer.next()
-            token = found.word
-            # argmax treats NaN as the highest score.
-            finite = math.isfinite(found.scores[token])
-            if not finite:
-                decisions.append(_Decision(text, math.nan, True, found.state))
-            if token == self._eos or not finite:
-                complete = True
-                break
-            if token in (self._seg, self._rej):
-                words = self.prompt.tokenizer.decode(writer.written[since:])
-                named, scores = _expression_in(words, text), found.scores[self._slot_ids]
-                decision = self._decision(named, scores, found.state, limit)
-                decisions.append(decision)
-                token = self._rej if decision.rejected and self._rej else self._seg
-                since = number + 1
-            writer.write(token)
+        decisions, complete = self._write(writer, steps, text, limit)
         answered = _readable(self.prompt.tokenizer.decode(writer.written))
         seconds = time.perf_counter() - start
         answer = self._answer(frame, decisions, answered, seconds, complete)
@@ -339,6 +319,32 @@ class Engine:
         scores[0] += self.slot_bias
         p_seg = float(scores.softmax(-1)[0])
         return p_seg, not p_seg >= threshold
+
+    def _write(
+        self, writer: Writer, steps: int, instruction: str, threshold: float
+    ) -> tuple[list[_Decision], bool]:
+        """Write an answer of at most `steps` tokens; its slots, and whether it ended by itself."""
+        decisions: list[_Decision] = []
+        since = 0  # where the text of the next slot begins
+        for number in range(steps):
+            found = writer.next()
+            token = found.word
+            # argmax treats NaN as the highest score.
+            if not math.isfinite(found.scores[token]):
+                return [*decisions, _Decision(instruction, math.nan, True, found.state)], True
+            if token == self._eos:
+                return decisions, True
+            if token in self._slot_ids:
+                words = self.prompt.tokenizer.decode(writer.written[since:])
+                named, scores = _expression_in(words, instruction), found.scores[self._slot_ids]
+                decision = self._decision(named, scores, found.state, threshold)
+                decisions.append(decision)
+                token = self._seg
+                if decision.rejected and self._rej is not None:
+                    token = self._rej
+                since = number + 1
+            writer.write(token)
+        return decisions, False
 
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
