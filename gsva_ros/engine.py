@@ -30,12 +30,12 @@ from .answer import (
 )
 from .errors import InputError
 from .masks import Pixels
-from .model.behind import Behind, PlainBehind
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
 from .model.compiled import Compiled
 from .model.config import model_type
+from .model.continuation import Continuation, PlainContinuation
 from .model.host_memory import keep_freed
 from .model.images import Rgb, check_rgb, upload
 from .model.mapped import drop_pages
@@ -296,9 +296,9 @@ class Engine:
         if room < 1:
             raise ExpressionError(self._too_long("an instruction", text, len(asked), frame))
         steps = min(max_new_tokens, room)
-        behind = self._behind(frame, len(asked) + steps)
+        continuation = self._continuation(frame, len(asked) + steps)
         expected = expected_answer(self.prompt, text)
-        writer = Writer(behind, self.model.lm_head, asked, expected, self._slot_ids, steps)
+        writer = Writer(continuation, self.model.lm_head, asked, expected, self._slot_ids, steps)
         decisions, complete = self._write(writer, steps, text, limit)
         answered = _readable(self.prompt.tokenizer.decode(writer.written))
         seconds = time.perf_counter() - start
@@ -354,7 +354,7 @@ class Engine:
         decisions: list[_Decision] = []
         for several in _passes(branches):
             tree = Branches.of(branches[several])
-            hidden = self._behind(frame, len(tree.ids)).branches(tree)
+            hidden = self._continuation(frame, len(tree.ids)).branches(tree)
             each = zip(
                 expressions[several],
                 self._slot_logits(hidden),
@@ -376,11 +376,11 @@ class Engine:
         if len(turn.ids) > self._room(frame):
             joint = ", ".join(expressions)
             raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
-        behind, ids, done = self._behind(frame, len(turn.ids)), list(turn.ids), 0
+        continuation, ids, done = self._continuation(frame, len(turn.ids)), list(turn.ids), 0
         decisions: list[_Decision] = []
         while len(decisions) < len(expressions):
             left = [slot - done for slot in turn.slots[len(decisions) :]]
-            states = behind.words(ids[done : turn.slots[-1] + 1], left)
+            states = continuation.append(ids[done : turn.slots[-1] + 1], left)
             for state, logits in zip(states, self._slot_logits(states), strict=True):
                 number = len(decisions)
                 decision = self._decision(expressions[number], logits, state, thresholds[number])
@@ -388,7 +388,7 @@ class Engine:
                 if decision.rejected and self._rej is not None:
                     done = turn.slots[number] + 1
                     ids[done] = self._rej
-                    behind.back(done)
+                    continuation.rewind(done)
                     break
         return decisions
 
@@ -472,11 +472,11 @@ class Engine:
             return self._static.prefix(x)
         return Prefix.of(self._read, self.model.model, x)
 
-    def _behind(self, frame: EncodedFrame, most: int) -> Behind:
+    def _continuation(self, frame: EncodedFrame, most: int) -> Continuation:
         """A reader of at most `most` positions after a frame's prefix."""
         if self._static:
-            return self._static.behind(frame.prefix, most)
-        return PlainBehind(self._read, self.model.embed, frame.prefix)
+            return self._static.continuation(frame.prefix, most)
+        return PlainContinuation(self._read, self.model.embed, frame.prefix)
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.embed(torch.tensor([list(ids)], dtype=torch.long, device=self.device))

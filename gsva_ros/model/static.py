@@ -100,7 +100,7 @@ class Static:
         masks, iou = self._run("masks", self._model.decode_masks, embeddings, prompts)
         return masks[:count], iou[:count]
 
-    def behind(self, prefix: Prefix, most: int) -> StaticBehind:
+    def continuation(self, prefix: Prefix, most: int) -> StaticContinuation:
         """A reader of at most `most` positions after a prefix; there can be only one at a time."""
         # After a rejection the rest is read again, and padded from where it begins.
         places = prefix.length + most + max(most // 4, POSITIONS)
@@ -117,7 +117,7 @@ class Static:
                 for given, place in zip(layer, own, strict=True):
                     place[:, :, : prefix.length] = given[:, :, : prefix.length]
             self._of = weakref.ref(prefix)
-        return StaticBehind(self, prefix.length, prefix.device)
+        return StaticContinuation(self, prefix.length, prefix.device)
 
     def read(self, ids: Tensor, places: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
         """Hidden states of ids [T]; see `Reader`.
@@ -152,26 +152,26 @@ class Static:
         return self._replayed[key](*inputs)
 
 
-class StaticBehind:
-    """`Behind` with fixed shapes."""
+class StaticContinuation:
+    """`Continuation` with fixed shapes."""
 
     def __init__(self, static: Static, prefix: int, device: torch.device) -> None:
         self._static, self._prefix, self._device = static, prefix, device
         self._done = 0
 
     def branches(self, tree: Branches) -> Tensor:
-        """See `Behind`."""
+        """See `Continuation`."""
         return self._read(tree.ids, tree.depths, 0, torch.from_numpy(tree.seen), tree.ends)
 
-    def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
-        """See `Behind`."""
+    def append(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
+        """See `Continuation`."""
         count, done = len(ids), self._done
         self._done += count
         seen = torch.ones(count, done + count, dtype=torch.bool).tril(done)
         return self._read(ids, range(done, done + count), done, seen, wanted)
 
-    def back(self, count: int) -> None:
-        """See `Behind`."""
+    def rewind(self, count: int) -> None:
+        """See `Continuation`."""
         self._done = count
 
     def _read(

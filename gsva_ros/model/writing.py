@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .behind import Behind
+from .continuation import Continuation
 from .prompt import Prompt
 
 #: Maximum number of tokens guessed at once.
@@ -44,7 +44,7 @@ class Writer:
 
     def __init__(
         self,
-        behind: Behind,
+        continuation: Continuation,
         score: Callable[[Tensor], Tensor],
         asked: Sequence[int],
         expected: Sequence[int],
@@ -53,14 +53,14 @@ class Writer:
     ) -> None:
         """
         Args:
-            behind: reads after the frame's prefix; nothing was read with it yet.
+            continuation: reads after the frame's prefix; nothing was read with it yet.
             score: hidden states [K, D] to logits [K, V].
             asked: ids of the prompt after the prefix, up to where the answer begins.
             expected: ids of an answer to look up guesses in, see `expected_answer`.
             slots: ids of the slot tokens, [SEG] and [REJ].
             most: maximum number of tokens to write.
         """
-        self._behind, self._score = behind, score
+        self._continuation, self._score = continuation, score
         self._words, self._expected, self._slots = list(asked), list(expected), slots
         self._prompt, self._most = len(asked), len(asked) + most
         self._read = 0  # how many of self._words were read
@@ -86,13 +86,13 @@ class Writer:
             self._guess = self._guess[1:]
             self._read += 1
         elif self._guess:
-            self._behind.back(self._read)
+            self._continuation.rewind(self._read)
             self._guess, self._ahead = [], []
 
     def _look_ahead(self) -> None:
         new, self._guess = self._words[self._read :], self._looked_up()
         count = len(new) + len(self._guess)
-        states = self._behind.words(new + self._guess, range(len(new) - 1, count))
+        states = self._continuation.append(new + self._guess, range(len(new) - 1, count))
         scores = self._scored(states)
         words = scores.argmax(-1).tolist()
         self._ahead = [Next(*found) for found in zip(words, scores, states, strict=True)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..model.behind import PlainBehind
+from ..model.continuation import PlainContinuation
 from ..model.gsva import GSVA
 from ..model.images import Rgb
 from ..model.mask_parts import sure_parts
@@ -118,7 +118,7 @@ class EdgeStage:
         )
         prefix = Prefix.of(read, model.model, torch.cat([before, tokens, after], 1))
         tree = Branches.of([prompt.slot(text) for text in asked])
-        hidden = PlainBehind(read, model.embed, prefix).branches(tree)
+        hidden = PlainContinuation(read, model.embed, prefix).branches(tree)
         embeddings = model.encode_sam(self._frames.sam(one).to(device))
         masks, _ = model.decode_masks(embeddings, model.mask_prompts(hidden))
         return masks.float().cpu()

@@ -239,7 +239,7 @@ def test_joint_prompt_feeds_its_own_decisions(
     rejected = [s.rejection is Rejection.MODEL for s in answer.slots]
     turn = engine.prompt.segment_turn(EXPRESSIONS, rejected)
     with torch.inference_mode():
-        hidden = engine._behind(frame, len(turn.ids)).words(turn.ids, range(len(turn.ids)))
+        hidden = engine._continuation(frame, len(turn.ids)).append(turn.ids, range(len(turn.ids)))
         logits = engine.model.lm_head(hidden[turn.slots])
     config = engine.config
     expected = logits[:, [config.seg_token_id, config.rej_token_id]].softmax(-1)[:, 0]

@@ -101,10 +101,10 @@ def test_what_it_writes_by_itself() -> None:
     for i, case in enumerate(data["cases"]):
         frame = lisa.encode(tensors[f"case{i}.image"].numpy())
         question = case["question"].partition("<im_end>")[2].removeprefix("\n")
-        behind, given, written = lisa._behind(frame, 99), lisa.prompt.ask(question), []
+        continuation, given, written = lisa._continuation(frame, 99), lisa.prompt.ask(question), []
         with torch.inference_mode():
             for _ in range(12):
-                hidden = behind.words(given, [len(given) - 1])[0]
+                hidden = continuation.append(given, [len(given) - 1])[0]
                 given = [int(lisa.model.lm_head(hidden).argmax())]
                 written += given
         assert written == tensors[f"case{i}.written_ids"].tolist()

@@ -27,7 +27,7 @@ REQUESTS = [
 
 
 class Reciting:
-    """A `Behind` whose next word is some function of all words before it, as a deterministic model's is."""
+    """A `Continuation` whose next token is a function of all before it, as a deterministic model's is."""
 
     def __init__(self, vocabulary: int, recited: Sequence[int] = ()) -> None:
         self.read: list[int] = []
@@ -39,13 +39,13 @@ class Reciting:
             return self._recited[len(words)]
         return zlib.crc32(bytes(str(list(words[-3:])), "ascii")) % self._vocabulary
 
-    def words(self, ids: Sequence[int], wanted: Sequence[int]) -> torch.Tensor:
+    def append(self, ids: Sequence[int], wanted: Sequence[int]) -> torch.Tensor:
         start = len(self.read)
         self.read += ids
         self.passes.append(len(ids))
         return torch.tensor([[self.follows(self.read[: start + i + 1])] for i in wanted]).float()
 
-    def back(self, count: int) -> None:
+    def rewind(self, count: int) -> None:
         assert count <= len(self.read)
         del self.read[count:]
 
@@ -60,22 +60,27 @@ def mini() -> Engine:
     return engine
 
 
-def answering(mini: Engine, behind: Reciting, text: str, most: int) -> Writer:
+def answering(mini: Engine, continuation: Reciting, text: str, most: int) -> Writer:
     prompt, ids = mini.prompt, mini.prompt.tokenizer.ids
     slots = {ids[Special.SEG], ids[Special.REJ]}
     return Writer(
-        behind, behind.score, prompt.ask(text), expected_answer(prompt, text), slots, most
+        continuation,
+        continuation.score,
+        prompt.ask(text),
+        expected_answer(prompt, text),
+        slots,
+        most,
     )
 
 
-def written(writer: Writer, behind: Reciting, most: int, spoilt: frozenset[int]) -> list[int]:
+def written(writer: Writer, continuation: Reciting, most: int, spoilt: frozenset[int]) -> list[int]:
     """So many words, some replaced as a threshold replaces a slot; checked one by one."""
     for number in range(most):
         found = writer.next()
         before = writer._words
-        assert found.word == behind.follows(before), "what the words before it say"
+        assert found.word == continuation.follows(before), "what the words before it say"
         assert int(found.scores.argmax()) == found.word == int(found.state[0])
-        assert behind.read[: len(before)] == before
+        assert continuation.read[: len(before)] == before
         writer.write(found.word ^ 1 if number in spoilt else found.word)
     return writer.written
 
@@ -88,35 +93,35 @@ def test_each_word_follows_from_all_before_it(
 ) -> None:
     """Of small vocabularies, guesses are right by chance, wrong after some, and repeat what was wrong."""
     rng = np.random.default_rng(most)
-    behind = Reciting(vocabulary)
-    writer = answering(mini, behind, text, most)
+    continuation = Reciting(vocabulary)
+    writer = answering(mini, continuation, text, most)
     spoilt = frozenset(int(k) for k in np.flatnonzero(rng.random(most) < 0.2))
-    assert len(written(writer, behind, most, spoilt)) == most
+    assert len(written(writer, continuation, most, spoilt)) == most
     limit = len(mini.prompt.ask(text)) + most
-    assert len(behind.read) <= limit, "no more than there is room for"
-    assert max(behind.passes) <= limit
+    assert len(continuation.read) <= limit, "no more than there is room for"
+    assert max(continuation.passes) <= limit
 
 
 def test_an_answer_as_expected_takes_two_passes(mini: Engine) -> None:
     text = "bring me the blue bowl and the can"
     answer = expected_answer(mini.prompt, text)
     assert answer == mini.prompt.ask_turn(text, ["the blue bowl", "the can"], [False] * 2).ids
-    behind = Reciting(1204, answer)
+    continuation = Reciting(1204, answer)
     most = len(answer) - len(mini.prompt.ask(text))
-    writer = answering(mini, behind, text, most)
-    assert mini.prompt.ask(text) + written(writer, behind, most, frozenset()) == answer
+    writer = answering(mini, continuation, text, most)
+    assert mini.prompt.ask(text) + written(writer, continuation, most, frozenset()) == answer
     assert most > 11
-    assert len(behind.passes) == 2
+    assert len(continuation.passes) == 2
 
 
 def test_a_rejection_ends_a_pass_and_no_more(mini: Engine) -> None:
     text = "bring me the blue bowl, the can and the mug"
     turn = mini.prompt.ask_turn(text, ["the blue bowl", "the can", "the mug"], [True, True, False])
-    behind = Reciting(1204, turn.ids)
+    continuation = Reciting(1204, turn.ids)
     most = len(turn.ids) - len(mini.prompt.ask(text))
-    writer = answering(mini, behind, text, most)
-    written(writer, behind, most, frozenset())
-    assert len(behind.passes) == 3
+    writer = answering(mini, continuation, text, most)
+    written(writer, continuation, most, frozenset())
+    assert len(continuation.passes) == 3
 
 
 @pytest.mark.parametrize("static", [False, True])

@@ -12,41 +12,41 @@ from .prefix import Branches, Prefix, rewind
 from .reading import Reader
 
 
-class Behind(Protocol):
+class Continuation(Protocol):
     """Reads one request's tokens after a prefix."""
 
     def branches(self, tree: Branches) -> Tensor:
         """Hidden states [K, D] at the ends of the branches; nothing can be read after them."""
 
-    def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
+    def append(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
         """Append ids to those read before; hidden states [K, D] at the indices `wanted` among them."""
 
-    def back(self, count: int) -> None:
+    def rewind(self, count: int) -> None:
         """Discard all tokens but the first `count`."""
 
 
-class PlainBehind:
-    """`Behind` with a growing cache and no padding."""
+class PlainContinuation:
+    """`Continuation` with a growing cache and no padding."""
 
     def __init__(self, read: Reader, embed: Callable[[Tensor], Tensor], prefix: Prefix) -> None:
         self._read, self._embed, self._prefix = read, embed, prefix
         self._cache = prefix.cache()
 
     def branches(self, tree: Branches) -> Tensor:
-        """See `Behind`."""
+        """See `Continuation`."""
         x, length = self._embed(self._indices(tree.ids)[None]), self._prefix.length
         # Positions of every branch start right after the prefix, as if it were the only one.
         places, ends = self._indices(tree.depths) + length, self._indices(tree.ends)
         return self._read(x, self._cache, places, tree.bias(length, x.dtype, x.device), ends)
 
-    def words(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
-        """See `Behind`."""
+    def append(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
+        """See `Continuation`."""
         x = self._embed(self._indices(ids)[None])
         rows = None if len(wanted) == len(ids) else self._indices(wanted)
         return self._read(x, self._cache, wanted=rows)
 
-    def back(self, count: int) -> None:
-        """See `Behind`."""
+    def rewind(self, count: int) -> None:
+        """See `Continuation`."""
         rewind(self._cache, self._prefix.length + count)
 
     def _indices(self, numbers: Sequence[int]) -> Tensor:
