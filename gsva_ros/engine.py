@@ -328,7 +328,7 @@ class Engine:
         since = 0  # where the text of the next slot begins
         for number in range(steps):
             found = writer.next()
-            token = found.word
+            token = found.token
             # argmax treats NaN as the highest score.
             if not math.isfinite(found.scores[token]):
                 return [*decisions, _Decision(instruction, math.nan, True, found.state)], True

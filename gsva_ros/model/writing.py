@@ -5,7 +5,6 @@ answer and in the answer so far, and read in one pass with the last token. The l
 a guess is kept, so every token is the most likely one after those before it, as in decoding one at a time.
 Only rounding differs: in 16 bits it may decide a near tie differently. Source: "Inference with Reference:
 Lossless Acceleration of Large Language Models" (arXiv:2304.04487); the reference is the expected answer.
-A "word" in this module's names is a token.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ THING = re.compile(
 
 @dataclass(frozen=True)
 class Next:
-    """The next token: the most likely one, all logits [V], and the hidden state [D] they come from."""
+    """The most likely next token, all logits, float32 [V], and the hidden state [D] they come from."""
 
-    word: int
+    token: int
     scores: Tensor
     state: Tensor
 
@@ -61,16 +60,16 @@ class Writer:
             most: maximum number of tokens to write.
         """
         self._continuation, self._score = continuation, score
-        self._words, self._expected, self._slots = list(asked), list(expected), slots
+        self._tokens, self._expected, self._slots = list(asked), list(expected), slots
         self._prompt, self._most = len(asked), len(asked) + most
-        self._read = 0  # how many of self._words were read
+        self._read = 0  # how many of self._tokens were read
         self._guess: list[int] = []
-        self._ahead: list[Next] = []  # what follows self._words and each guessed token
+        self._ahead: list[Next] = []  # what follows self._tokens and each guessed token
 
     @property
     def written(self) -> list[int]:
         """Ids of the answer so far."""
-        return self._words[self._prompt :]
+        return self._tokens[self._prompt :]
 
     def next(self) -> Next:
         """The next token."""
@@ -78,11 +77,11 @@ class Writer:
             self._look_ahead()
         return self._ahead[0]
 
-    def write(self, word: int) -> None:
+    def write(self, token: int) -> None:
         """Append a token to the answer: the most likely one or another."""
-        self._words.append(word)
+        self._tokens.append(token)
         self._ahead = self._ahead[1:]
-        if self._guess[:1] == [word]:
+        if self._guess[:1] == [token]:
             self._guess = self._guess[1:]
             self._read += 1
         elif self._guess:
@@ -90,13 +89,13 @@ class Writer:
             self._guess, self._ahead = [], []
 
     def _look_ahead(self) -> None:
-        new, self._guess = self._words[self._read :], self._looked_up()
+        new, self._guess = self._tokens[self._read :], self._looked_up()
         count = len(new) + len(self._guess)
         states = self._continuation.append(new + self._guess, range(len(new) - 1, count))
         scores = self._scored(states)
-        words = scores.argmax(-1).tolist()
-        self._ahead = [Next(*found) for found in zip(words, scores, states, strict=True)]
-        self._read = len(self._words)
+        tokens = scores.argmax(-1).tolist()
+        self._ahead = [Next(*found) for found in zip(tokens, scores, states, strict=True)]
+        self._read = len(self._tokens)
 
     def _scored(self, states: Tensor) -> Tensor:
         """Logits float32 [K, V] of hidden states [K, D]."""
@@ -105,18 +104,18 @@ class Writer:
     def _looked_up(self) -> list[int]:
         """What followed an earlier occurrence of the last tokens: the longest match, then the latest."""
         known = self._expected + self.written
-        looked_in, last = self._alike(known), self._alike(self._words[-LOOKED_UP[0] :])
+        looked_in, last = self._alike(known), self._alike(self._tokens[-LOOKED_UP[0] :])
         # No pass is needed after the last token.
-        room = min(GUESSED, self._most - len(self._words) - 1)
+        room = min(GUESSED, self._most - len(self._tokens) - 1)
         for size in LOOKED_UP:
             for start in range(len(known) - size - 1, -1, -1):
                 if looked_in[start : start + size] == last[-size:]:
                     return known[start + size : start + size + room]
         return []
 
-    def _alike(self, words: Sequence[int]) -> list[int]:
+    def _alike(self, tokens: Sequence[int]) -> list[int]:
         """Replace [SEG] and [REJ] by one id: the text after a slot does not depend on which it is."""
-        return [-1 if word in self._slots else word for word in words]
+        return [-1 if token in self._slots else token for token in tokens]
 
 
 def expected_answer(prompt: Prompt, text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Words that are guessed and read together are those that are read one by one."""
+"""Tokens that are guessed and read together are those that are read one by one."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Reciting:
         self.passes: list[int] = []
         self._vocabulary, self._recited = vocabulary, list(recited)
 
-    def follows(self, words: Sequence[int]) -> int:
-        if len(words) < len(self._recited) and self._recited[: len(words)] == list(words):
-            return self._recited[len(words)]
-        return zlib.crc32(bytes(str(list(words[-3:])), "ascii")) % self._vocabulary
+    def follows(self, tokens: Sequence[int]) -> int:
+        if len(tokens) < len(self._recited) and self._recited[: len(tokens)] == list(tokens):
+            return self._recited[len(tokens)]
+        return zlib.crc32(bytes(str(list(tokens[-3:])), "ascii")) % self._vocabulary
 
     def append(self, ids: Sequence[int], wanted: Sequence[int]) -> torch.Tensor:
         start = len(self.read)
@@ -74,21 +74,21 @@ def answering(mini: Engine, continuation: Reciting, text: str, most: int) -> Wri
 
 
 def written(writer: Writer, continuation: Reciting, most: int, spoilt: frozenset[int]) -> list[int]:
-    """So many words, some replaced as a threshold replaces a slot; checked one by one."""
+    """So many tokens, some replaced as a threshold replaces a slot; checked one by one."""
     for number in range(most):
         found = writer.next()
-        before = writer._words
-        assert found.word == continuation.follows(before), "what the words before it say"
-        assert int(found.scores.argmax()) == found.word == int(found.state[0])
+        before = writer._tokens
+        assert found.token == continuation.follows(before), "what the tokens before it say"
+        assert int(found.scores.argmax()) == found.token == int(found.state[0])
         assert continuation.read[: len(before)] == before
-        writer.write(found.word ^ 1 if number in spoilt else found.word)
+        writer.write(found.token ^ 1 if number in spoilt else found.token)
     return writer.written
 
 
 @pytest.mark.parametrize("vocabulary", [2, 3, 8, 1204])
 @pytest.mark.parametrize("text", REQUESTS)
 @pytest.mark.parametrize("most", [1, 2, 13, 40])
-def test_each_word_follows_from_all_before_it(
+def test_each_token_follows_from_all_before_it(
     mini: Engine, text: str, most: int, vocabulary: int
 ) -> None:
     """Of small vocabularies, guesses are right by chance, wrong after some, and repeat what was wrong."""
