@@ -36,8 +36,8 @@ class PlainContinuation:
         """See `Continuation`."""
         x, length = self._embed(self._indices(tree.ids)[None]), self._prefix.length
         # Positions of every branch start right after the prefix, as if it were the only one.
-        places, ends = self._indices(tree.depths) + length, self._indices(tree.ends)
-        return self._read(x, self._cache, places, tree.bias(length, x.dtype, x.device), ends)
+        positions, ends = self._indices(tree.depths) + length, self._indices(tree.ends)
+        return self._read(x, self._cache, positions, tree.bias(length, x.dtype, x.device), ends)
 
     def append(self, ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
         """See `Continuation`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .tokenizer import Part, Special
 
 #: The template's question, the expressions, and whether each is rejected, to a question and its answer.
-Turn = Callable[[str, Sequence[str], Sequence[bool]], tuple[str, list[Part]]]
+Wording = Callable[[str, Sequence[str], Sequence[bool]], tuple[str, list[Part]]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Family:
     tokens: tuple[Special, ...]
     rejects: bool
     joint: bool
-    turn: Turn
+    turn: Wording
 
 
 def _gsva_turn(

@@ -112,7 +112,7 @@ class Prompt:
         Raises:
             ValueError: several expressions, but the model's family allows one per conversation.
         """
-        question, words = self.conversation.question, [self._read(e) for e in expressions]
+        question, words = self.conversation.question, [self._cased(e) for e in expressions]
         return self.rounds([self.family.turn(question, words, rejected)])
 
     def region_turn(self, query: str, sentence: bool) -> Turn:
@@ -121,12 +121,12 @@ class Prompt:
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """A free-form instruction, and the answer that names these expressions."""
-        _, answer = self.family.turn("", [self._read(e) for e in expressions], rejected)
-        return self.rounds([(f"\n{self._read(text)}", answer)])
+        _, answer = self.family.turn("", [self._cased(e) for e in expressions], rejected)
+        return self.rounds([(f"\n{self._cased(text)}", answer)])
 
     def ask(self, text: str) -> list[int]:
         """A free-form instruction, up to where the model's answer begins."""
-        return self.tokenizer.encode([f"\n{self._read(text)}{self.conversation.user_end}"])
+        return self.tokenizer.encode([f"\n{self._cased(text)}{self.conversation.user_end}"])
 
     def slot(self, expression: str) -> list[int]:
         """One expression asked alone, up to and including the position that decides its slot."""
@@ -162,6 +162,6 @@ class Prompt:
         slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
         return Turn(ids, answers, slots)
 
-    def _read(self, words: str) -> str:
+    def _cased(self, words: str) -> str:
         """The user's words in the case that the weights were trained on."""
         return words.lower() if self.conversation.lower else words

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 #: Rotary cosines and sines of positions, each [1, 1, T, d]; the sines carry the sign of rotate_half.
-Turn = tuple[Tensor, Tensor]
+Rotary = tuple[Tensor, Tensor]
 
 
 class Reader:
@@ -26,8 +26,8 @@ class Reader:
         norm = llama.norm
         self._layers = [_Layer(number, layer) for number, layer in enumerate(llama.layers)]
         self._norm = (norm.weight, norm.variance_epsilon)
-        places = torch.arange(llama.config.max_position_embeddings, device=norm.weight.device)
-        cos, sin = (part[0] for part in llama.rotary_emb(norm.weight, places[None]))
+        positions = torch.arange(llama.config.max_position_embeddings, device=norm.weight.device)
+        cos, sin = (part[0] for part in llama.rotary_emb(norm.weight, positions[None]))
         first, second = sin.chunk(2, -1)
         self._cos, self._sin = cos, torch.cat([-first, second], -1)
 
@@ -35,7 +35,7 @@ class Reader:
         self,
         x: Tensor,
         cache: DynamicCache,
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
         bias: Tensor | None = None,
         wanted: Tensor | None = None,
     ) -> Tensor:
@@ -44,20 +44,20 @@ class Reader:
         Args:
             x: embeddings [1, T, D].
             cache: of one sequence, P positions long.
-            places: positions, int64 [T]; None: those that follow the cache.
+            positions: int64 [T]; None: those that follow the cache.
             bias: additive float [1, 1, T, P + T], the complete attention mask; None: causal.
             wanted: int64 [K], which of the T states to return; the last layer computes only these.
                 Empty: only fill the cache. None: all.
         """
         past, count = cache.get_seq_length(), x.shape[1]
-        rows = slice(past, past + count) if places is None else places
-        turn = (self._cos[rows][None, None], self._sin[rows][None, None])
+        rows = slice(past, past + count) if positions is None else positions
+        rotary = (self._cos[rows][None, None], self._sin[rows][None, None])
         if bias is None and past and count > 1:
             bias = torch.ones(count, past + count, dtype=torch.bool, device=x.device).tril(past)
         *layers, last = self._layers
         for layer in layers:
-            x = layer(x, turn, bias, cache)
-        return _normed(*self._norm, last(x, turn, bias, cache, wanted))[0]
+            x = layer(x, rotary, bias, cache)
+        return _normed(*self._norm, last(x, rotary, bias, cache, wanted))[0]
 
 
 class _Layer:
@@ -82,7 +82,7 @@ class _Layer:
     def __call__(
         self,
         x: Tensor,
-        turn: Turn,
+        rotary: Rotary,
         bias: Tensor | None,
         cache: DynamicCache,
         wanted: Tensor | None = None,
@@ -91,7 +91,7 @@ class _Layer:
         h = _normed(*self._before, x)
         layers: Any = cache.layers
         keys, values = layers[self._number].update(
-            _turned(self._heads(self._k(h)), turn), self._heads(self._v(h))
+            _rotated(self._heads(self._k(h)), rotary), self._heads(self._v(h))
         )
         causal = bias is None and x.shape[1] > 1  # only with an empty cache: otherwise bias is set
         if wanted is not None:
@@ -100,10 +100,10 @@ class _Layer:
             if causal:
                 bias = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
             causal = False
-            cos, sin = turn
-            x, h, turn = x[:, wanted], h[:, wanted], (cos[:, :, wanted], sin[:, :, wanted])
+            cos, sin = rotary
+            x, h, rotary = x[:, wanted], h[:, wanted], (cos[:, :, wanted], sin[:, :, wanted])
             bias = None if bias is None else bias[..., wanted, :]
-        query = _turned(self._heads(self._q(h)), turn)
+        query = _rotated(self._heads(self._q(h)), rotary)
         mixed = F.scaled_dot_product_attention(
             query,
             keys,
@@ -131,9 +131,9 @@ def _product(linear: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: F.linear(x, weight, bias)
 
 
-def _turned(x: Tensor, turn: Turn) -> Tensor:
+def _rotated(x: Tensor, rotary: Rotary) -> Tensor:
     """Apply rotary position embeddings to x [1, heads, T, d]."""
-    cos, sin = turn
+    cos, sin = rotary
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 

@@ -32,7 +32,7 @@ def bucket(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def filled(positions: int) -> int:
+def padded_length(positions: int) -> int:
     """The padded length for so many positions; padding is less than a fifth of a long one."""
     step = max(POSITIONS, bucket(positions) // 8)
     return -(-positions // step) * step
@@ -80,7 +80,7 @@ class Static:
     def __init__(self, model: GSVA, read: Reader) -> None:
         self._model, self._read = model, read
         self._replayed: dict[tuple[Any, ...], Replayed] = {}
-        self._places: list[tuple[Tensor, Tensor]] = []
+        self._buffers: list[tuple[Tensor, Tensor]] = []
         self._length = 0
         self._of: weakref.ref[Prefix] | None = None
 
@@ -96,48 +96,50 @@ class Static:
     def decode_masks(self, embeddings: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
         """`GSVA.decode_masks` of one image."""
         count = len(prompts)
-        prompts = _filled(prompts, bucket(count))
+        prompts = _padded(prompts, bucket(count))
         masks, iou = self._run("masks", self._model.decode_masks, embeddings, prompts)
         return masks[:count], iou[:count]
 
     def continuation(self, prefix: Prefix, most: int) -> StaticContinuation:
         """A reader of at most `most` positions after a prefix; there can be only one at a time."""
         # After a rejection the rest is read again, and padded from where it begins.
-        places = prefix.length + most + max(most // 4, POSITIONS)
-        places = -(-places // STEP) * STEP
-        if places > self._length:
+        length = prefix.length + most + max(most // 4, POSITIONS)
+        length = -(-length // STEP) * STEP
+        if length > self._length:
             # Recorded graphs refer to the old buffers.
             self._replayed = {k: v for k, v in self._replayed.items() if k[0] != "read"}
-            self._places = [
-                (_places(keys, places), _places(values, places)) for keys, values in prefix.layers
+            self._buffers = [
+                (_buffer(keys, length), _buffer(values, length)) for keys, values in prefix.layers
             ]
-            self._length, self._of = places, None
+            self._length, self._of = length, None
         if self._of is None or self._of() is not prefix:
-            for layer, own in zip(prefix.layers, self._places, strict=True):
-                for given, place in zip(layer, own, strict=True):
-                    place[:, :, : prefix.length] = given[:, :, : prefix.length]
+            for layer, own in zip(prefix.layers, self._buffers, strict=True):
+                for given, buffer in zip(layer, own, strict=True):
+                    buffer[:, :, : prefix.length] = given[:, :, : prefix.length]
             self._of = weakref.ref(prefix)
         return StaticContinuation(self, prefix.length, prefix.device)
 
-    def read(self, ids: Tensor, places: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
+    def read(
+        self, ids: Tensor, positions: Tensor, at: Tensor, sees: Tensor, wanted: Tensor
+    ) -> Tensor:
         """Hidden states of ids [T]; see `Reader`.
 
         Args:
-            places: positions [T].
+            positions: int64 [T].
             at: indices [T] into the KV buffers, where keys and values are written.
             sees: bool [T, `length`], the entries of the KV buffers that each id attends to.
             wanted: indices [K] of the states to return.
         """
 
-        def run(ids: Tensor, places: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
+        def run(ids: Tensor, positions: Tensor, at: Tensor, sees: Tensor, wanted: Tensor) -> Tensor:
             cache = DynamicCache()
-            cache.layers = [_Fixed(*layer, at) for layer in self._places]
+            cache.layers = [_Fixed(*layer, at) for layer in self._buffers]
             x = self._model.embed(ids[None])
             bias = torch.zeros(sees.shape, dtype=x.dtype, device=x.device)
             bias.masked_fill_(~sees, torch.finfo(x.dtype).min)
-            return self._read(x, cache, places, bias[None, None], wanted)
+            return self._read(x, cache, positions, bias[None, None], wanted)
 
-        states: Tensor = self._run("read", run, ids, places, at, sees, wanted)
+        states: Tensor = self._run("read", run, ids, positions, at, sees, wanted)
         return states
 
     @property
@@ -183,7 +185,7 @@ class StaticContinuation:
         wanted: Sequence[int],
     ) -> Tensor:
         """Read ids after `done` others; seen: [T, done + T], what each attends to after the prefix."""
-        size = 1 if len(ids) == 1 else filled(len(ids))
+        size = 1 if len(ids) == 1 else padded_length(len(ids))
         start, length = self._prefix + done, self._static.length
         sees = torch.zeros(size, length, dtype=torch.bool)
         sees[:, : self._prefix] = True  # also for padding, so that it stays finite
@@ -191,20 +193,20 @@ class StaticContinuation:
         at = torch.arange(start, start + size)
         rows = bucket(len(wanted))
         states = self._static.read(
-            self._filled(ids, size),
-            self._filled([self._prefix + d for d in depths], size),
+            self._indices(ids, size),
+            self._indices([self._prefix + d for d in depths], size),
             at.to(self._device),
             sees.to(self._device),
-            self._filled(wanted, rows),
+            self._indices(wanted, rows),
         )
         return states[: len(wanted)].clone()  # slots' states are kept until their masks are decoded
 
-    def _filled(self, numbers: Sequence[int], size: int) -> Tensor:
-        return _filled(torch.tensor(numbers, dtype=torch.long), size).to(self._device)
+    def _indices(self, numbers: Sequence[int], size: int) -> Tensor:
+        return _padded(torch.tensor(numbers, dtype=torch.long), size).to(self._device)
 
 
 class _Fixed(DynamicLayer):
-    """One layer's KV buffers [1, heads, places, D]; new entries are written at the given indices [T]."""
+    """One layer's KV buffers [1, heads, length, D]; new entries are written at the given indices [T]."""
 
     def __init__(self, keys: Tensor, values: Tensor, at: Tensor) -> None:
         super().__init__()
@@ -232,12 +234,12 @@ def _overwrite(kept: Any, new: Any) -> None:
         _overwrite(one, other)
 
 
-def _places(states: Tensor, count: int) -> Tensor:
+def _buffer(states: Tensor, count: int) -> Tensor:
     """A buffer for `count` positions of such keys or values; zeros, since masked NaNs would spread."""
     _, heads, _, width = states.shape
     return states.new_zeros(1, heads, count, width)
 
 
-def _filled(x: Tensor, size: int) -> Tensor:
+def _padded(x: Tensor, size: int) -> Tensor:
     """Pad x to `size` rows with copies of the first."""
     return torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])]) if len(x) < size else x

@@ -11,7 +11,7 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros.engine import Engine
-from gsva_ros.model.static import Replayed, Static, bucket, filled
+from gsva_ros.model.static import Replayed, Static, bucket, padded_length
 
 WORDS = [
     "the red mug",
@@ -91,7 +91,7 @@ def test_what_a_graph_relies_on(pictures, monkeypatch):
     fixed = engine(True)
     static = fixed._static
     inputs: dict[Replayed, set[tuple[int, ...]]] = {}
-    places: set[tuple[int, ...]] = set()
+    buffers: set[tuple[int, ...]] = set()
     made = Replayed.__call__
 
     def watched(self: Replayed, *given: torch.Tensor) -> Any:
@@ -104,8 +104,8 @@ def test_what_a_graph_relies_on(pictures, monkeypatch):
         frame = fixed.encode(picture)
         for words in requests:
             fixed.segment(frame, words, threshold=0.0)
-            places.add(tuple(x.data_ptr() for layer in static._places for x in layer))
-    assert len(places) == 1
+            buffers.add(tuple(x.data_ptr() for layer in static._buffers for x in layer))
+    assert len(buffers) == 1
     assert all(len(where) == 1 for where in inputs.values())
     # The prefix; one and four masks; one and four branches, in one or two sizes.
     assert len(inputs) <= 1 + 2 + 4
@@ -114,11 +114,12 @@ def test_what_a_graph_relies_on(pictures, monkeypatch):
 
 def test_buckets():
     assert [bucket(n) for n in (1, 2, 3, 4, 5, 16, 17)] == [1, 2, 4, 4, 8, 16, 32]
-    assert [filled(n) for n in (2, 16, 17, 33, 100, 129, 257)] == [16, 16, 32, 48, 112, 160, 320]
-    assert all(n <= filled(n) < n + max(n / 4, 16) for n in range(1, 3000))
+    lengths = {2: 16, 16: 16, 17: 32, 33: 48, 100: 112, 129: 160, 257: 320}
+    assert {n: padded_length(n) for n in lengths} == lengths
+    assert all(n <= padded_length(n) < n + max(n / 4, 16) for n in range(1, 3000))
 
 
-def test_places_grow_and_graphs_are_made_anew(pictures):
+def test_buffers_grow_and_graphs_are_made_anew(pictures):
     fixed, plain = engine(True), engine(False)
     frames = [e.encode(pictures[0]) for e in (plain, fixed)]
     fixed.segment(frames[1], WORDS[:1])
