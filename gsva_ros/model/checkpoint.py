@@ -41,6 +41,28 @@ from .weights import (
 WEIGHTS_NAME = "model.safetensors"
 # Left over from older transformers and from SAM's unused parts; they carry no information.
 IGNORED_SUFFIXES = (".position_ids", ".rotary_emb.inv_freq")
+#: What is taken from LLaVA's config.json and CLIP's; the rest of LLaVA's follows from the weights.
+LLM_FIELDS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "hidden_act",
+)
+CLIP_FIELDS = (
+    "image_size",
+    "patch_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_act",
+    "layer_norm_eps",
+)
 
 
 @dataclass(frozen=True)
@@ -142,33 +164,12 @@ def official_config(
         raise CheckpointError(
             "the weights have no matrix model.embed_tokens.weight: this is not a GSVA state dict"
         )
-    llm_names = (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "max_position_embeddings",
-        "rms_norm_eps",
-        "rope_theta",
-        "hidden_act",
-    )
-    clip_names = (
-        "image_size",
-        "patch_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "hidden_act",
-        "layer_norm_eps",
-    )
     vocabulary = words.shape[0]
     family, ids = _family(Path(llava), vocabulary)
     return GSVAConfig(
-        llm={k: llm[k] for k in llm_names if k in llm} | {"vocab_size": vocabulary},
-        clip={k: clip[k] for k in clip_names if k in clip},
-        sam={k: sam[k] for k in sam if k != "stem"},
+        llm={k: llm[k] for k in LLM_FIELDS if k in llm} | {"vocab_size": vocabulary},
+        clip={k: clip[k] for k in CLIP_FIELDS if k in clip},
+        sam=sam,
         family=family,
         seg_token_id=ids[Special.SEG],
         rej_token_id=ids.get(Special.REJ),

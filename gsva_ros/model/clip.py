@@ -22,6 +22,7 @@ class ClipPreprocessor:
     """
 
     def __init__(self, fields: dict[str, Any]) -> None:
+        """Args: fields: all of them, as `GSVAConfig.preprocessor` completes them."""
         self.fields = fields
         self.mean = np.asarray(fields["image_mean"], np.float32)
         self.std = np.asarray(fields["image_std"], np.float32)
@@ -30,16 +31,16 @@ class ClipPreprocessor:
         """Uint8 frame (H, W, 3) to pixel_values, float32 [3, S, S], on the frame's device."""
         if not isinstance(rgb, Tensor):
             rgb = check_rgb(rgb)
-        if self.fields.get("do_resize", True):
-            method = Image.Resampling(self.fields.get("resample", 3))
+        if self.fields["do_resize"]:
+            method = Image.Resampling(self.fields["resample"])
             rgb = resize(rgb, *self._resized(*rgb.shape[:2]), method)
-        if self.fields.get("do_center_crop", True):
+        if self.fields["do_center_crop"]:
             rgb = self._crop(rgb)
         pixels = (rgb if isinstance(rgb, Tensor) else torch.from_numpy(rgb.copy())).double()
-        if self.fields.get("do_rescale", True):
+        if self.fields["do_rescale"]:
             pixels *= self.fields["rescale_factor"]
         pixels = pixels.float()
-        if self.fields.get("do_normalize", True):
+        if self.fields["do_normalize"]:
             normalise(pixels, self.mean, self.std)
         return pixels.permute(2, 0, 1)
 
