@@ -177,7 +177,8 @@ def official_config(
         im_end_token_id=ids[Special.IM_END],
         conversation=conversation,
         select_layer=llm.get("mm_vision_select_layer", -2),
-        use_im_start_end=llm.get("mm_use_im_start_end", True),
+        # Not LLaVA's own mm_use_im_start_end: the official GSVA and LISA override it when they train.
+        use_im_start_end=True,
         preprocessor=preprocessor,
     )
 

@@ -389,6 +389,11 @@ def test_what_no_weight_tells_and_is_not_computed_is_refused(
         config_of(rewritten(llava, **{field: value}))
 
 
+def test_the_image_is_enclosed_whatever_llava_did_before(llava: Path) -> None:
+    """GSVA and LISA train with <im_start> and <im_end>, on LLaVAs whose config says that they have none."""
+    assert config_of(rewritten(llava, mm_use_im_start_end=False)).use_im_start_end
+
+
 def test_positions_as_transformers_5_writes_them(llava: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 500.0}
     config = config_of(rewritten(llava, rope_theta=None, rope_scaling=None, rope_parameters=rope))
