@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -285,23 +286,46 @@ def check_fetched(path: Path) -> bytes:
 def _read_file(path: Path) -> dict[str, Tensor]:
     start = check_fetched(path)
     try:
-        if path.suffix == ".safetensors":
+        if start[8:9] == b"{":  # safetensors: the length of a JSON header, and the header
             with safe_open(path, "pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         mapped = start.startswith(b"PK")  # formats before torch 1.6 cannot be mapped
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
-    except UnpicklingError as error:  # not shown: torch advises to run the code in the file
+    except Exception as error:  # types of safetensors, torch, pickle, zipfile and struct
         raise CheckpointError(
-            f"{path} cannot be read as weights: neither safetensors nor a plain torch state dict"
+            f"{path} cannot be read as weights: {_unreadable(path, error)}"
         ) from error
-    except Exception as error:  # types of safetensors, torch, zipfile and struct
-        raise CheckpointError(f"{path} cannot be read as weights: {one_line(error)}") from error
     for key in NESTED:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
         raise CheckpointError(f"{path} is not a state dict: a dictionary of names and tensors")
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, and what to do."""
+    names = _archived(path)
+    if names and not any(name.endswith("/data.pkl") for name in names):
+        return "it is an archive of other files: unpack it"
+    if names and path.suffix == ".safetensors":  # by which torch.load, too, chooses the format
+        return "it is a torch file: rename it to .bin"
+    if isinstance(error, UnpicklingError):  # not shown: torch advises to run the code in the file
+        why = "neither safetensors nor a plain torch state dict"
+    elif isinstance(error, EOFError):
+        why = "it ends too early"
+    else:
+        why = one_line(error).partition(". ")[0]
+    return f"{why}; if its download was interrupted, repeat it"
+
+
+def _archived(path: Path) -> list[str]:
+    """Names of the files in a zip archive; none if it is not a readable one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except Exception:  # zipfile raises various types for damaged ones
+        return []
 
 
 def _plain_name(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def safe(state: State, to: Path) -> Path:
     return to
 
 
+def safe_renamed(state: State, to: Path) -> Path:
+    save_file(state, to / "gsva.bin")
+    return to / "gsva.bin"
+
+
 def shards(suffix: str, stem: str, write: Callable[[State, Path], None]) -> Any:
     def make(state: State, to: Path) -> Path:
         names = sorted(state)
@@ -91,6 +97,7 @@ FORMS = {
     "torch file": torch_file,
     "before the zip format": legacy,
     "folder": safe,
+    "safetensors named as a torch file": safe_renamed,
     "bin shards": shards("bin", "pytorch_model", torch.save),
     "safetensors shards": shards("safetensors", "model", save_file),
     "DataParallel": renamed(lambda name: f"module.{name}"),
@@ -205,6 +212,29 @@ def pointer(to: Path, _: State) -> Path:
     return to
 
 
+def cut(make: Callable[[State, Path], Path], share: float) -> Callable[[Path, State], Path]:
+    """A download that ended early."""
+
+    def of(to: Path, state: State) -> Path:
+        path = make(state, to)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        return path
+
+    return of
+
+
+def torch_file_renamed(to: Path, state: State) -> Path:
+    return torch_file(state, to).rename(to / "gsva.safetensors")
+
+
+def archive(to: Path, _: State) -> Path:
+    """As clouds pack a folder for download."""
+    with zipfile.ZipFile(to / "gsva.zip", "w") as packed:
+        packed.writestr("gsva/gsva-7b-ft-gres.bin", b"x")
+    return to / "gsva.zip"
+
+
 def shard_lost(to: Path, state: State) -> Path:
     FORMS["bin shards"](state, to)
     (to / "pytorch_model-00002-of-00003.bin").unlink()
@@ -254,6 +284,15 @@ def two_rows_more(to: Path, state: State) -> Path:
     [
         (deepspeed, "zero_to_fp32.py"),
         (pointer, "git lfs pull"),
+        (cut(torch_file, 0.5), r"gsva.bin cannot .* central directory; if its download was inter"),
+        (cut(legacy, 0.5), r"gsva.pth cannot .*; if its download was interrupted, repeat it"),
+        (
+            cut(safe_renamed, 0.5),
+            r"gsva.bin cannot .* not fully covered; if its download was inter",
+        ),
+        (cut(torch_file, 0.0), r"gsva.bin cannot .* ends too early; if its download was inter"),
+        (torch_file_renamed, r"gsva.safetensors cannot .* torch file: rename it to .bin"),
+        (archive, r"gsva.zip cannot .* archive of other files: unpack it"),
         (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
         (nothing, "holds none of model.safetensors.index.json"),
         (half_a_factor, "factor A but not B"),
