@@ -239,10 +239,25 @@ def _main_file(directory: Path) -> Path:
             f"{directory} holds an adapter, but its base is needed here: merge the two with peft, and give "
             "the result"
         )
-    others = sorted(p for s in ("*.safetensors", "*.bin", "*.pth") for p in directory.glob(s))
-    if len(others) == 1:
-        return others[0]
-    raise FileNotFoundError(f"{directory}: holds none of {', '.join(FILES)}")
+    several = _matching(directory, "*.safetensors", "*.bin", "*.pth") or _matching(
+        directory, "*.pt"
+    )
+    if len(several) == 1:
+        return several[0]
+    if several:
+        shown = ", ".join(p.name for p in several[:3]) + ", ..." * (len(several) > 3)
+        raise CheckpointError(
+            f"{directory} holds {len(several)} files of weights ({shown}): give the one to use; if they "
+            "are shards, put their index (*.index.json) next to them"
+        )
+    raise FileNotFoundError(
+        f"{directory}: holds no weights: none of {', '.join(FILES)}, and no other .safetensors, .bin, .pth "
+        "or .pt"
+    )
+
+
+def _matching(directory: Path, *patterns: str) -> list[Path]:
+    return sorted(path for pattern in patterns for path in directory.glob(pattern))
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:

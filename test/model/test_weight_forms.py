@@ -59,6 +59,11 @@ def safe(state: State, to: Path) -> Path:
     return to
 
 
+def only_file(state: State, to: Path) -> Path:
+    torch.save(state, to / "gsva-7b-ft-gres.pt")
+    return to
+
+
 def safe_renamed(state: State, to: Path) -> Path:
     save_file(state, to / "gsva.bin")
     return to / "gsva.bin"
@@ -100,6 +105,7 @@ FORMS = {
     "safetensors named as a torch file": safe_renamed,
     "bin shards": shards("bin", "pytorch_model", torch.save),
     "safetensors shards": shards("safetensors", "model", save_file),
+    "folder with a file of any name": only_file,
     "DataParallel": renamed(lambda name: f"module.{name}"),
     "compiled": renamed(lambda name: f"_orig_mod.{name}"),
     "peft's newer names": renamed(base_layer),
@@ -145,7 +151,7 @@ def test_a_state_without_vision_tower_takes_it_from_clip(state: State, tmp_path:
     bare.mkdir()
     for name in ("config.json", "preprocessor_config.json"):
         shutil.copy(GOLDEN / "clip-vit-tiny" / name, bare)
-    with pytest.raises(FileNotFoundError, match="holds none of"):
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
         load(tmp_path / "gsva.bin", vision_tower=bare)
 
 
@@ -241,6 +247,12 @@ def shard_lost(to: Path, state: State) -> Path:
     return to
 
 
+def shards_alone(to: Path, state: State) -> Path:
+    FORMS["bin shards"](state, to)
+    (to / "pytorch_model.bin.index.json").unlink()
+    return to
+
+
 def nothing(to: Path, _: State) -> Path:
     return to
 
@@ -294,7 +306,8 @@ def two_rows_more(to: Path, state: State) -> Path:
         (torch_file_renamed, r"gsva.safetensors cannot .* torch file: rename it to .bin"),
         (archive, r"gsva.zip cannot .* archive of other files: unpack it"),
         (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
-        (nothing, "holds none of model.safetensors.index.json"),
+        (shards_alone, r"holds 3 files of weights \(pytorch_model-00001-of-.*put their index"),
+        (nothing, "holds no weights: none of model.safetensors.index.json"),
         (half_a_factor, "factor A but not B"),
         (lora(lora_B__default__weight=(64, 2)), "factor B but not A"),
         (
