@@ -121,20 +121,34 @@ def load_official(
         FileNotFoundError: a file is missing.
         CheckpointError: the weights do not fit.
     """
-    weights = Path(weights)
+    weights, llava, vision_tower = Path(weights), Path(llava), Path(vision_tower)
     base = weights
     changes: dict[str, Tensor] = {}
     if found := adapter(weights):
         name, changes, lora_alpha = found
         base = _base(weights, name)
-    state = merge_lora(read_state(base) | changes, lora_alpha)
-    state = with_vision_tower(state, Path(vision_tower))
+    state = read_state(base)  # of mapped files: what follows takes the time
+    _check_part(llava, "the LLaVA that GSVA was trained from", CONFIG_NAME, TOKENIZER_NAME)
+    _check_part(vision_tower, "CLIP (openai/clip-vit-large-patch14)", CONFIG_NAME)
+    state = merge_lora(state | changes, lora_alpha)
+    state = with_vision_tower(state, vision_tower)
     sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
     config = official_config(llava, vision_tower, sizes, conversation, state)
     model = _fill(config, state, weights)
-    prompt = Prompt.load(Path(llava) / TOKENIZER_NAME, config)
+    prompt = Prompt.load(llava / TOKENIZER_NAME, config)
     files = _files(weights) if base == weights else [*_files(base), *_files(weights)]
     return Checkpoint(model, prompt, sha256(files))
+
+
+def _check_part(directory: Path, part: str, *names: str) -> None:
+    """Raise FileNotFoundError unless the directory holds these files of a part of official weights."""
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"{directory}: no such folder; download {part}, and give the folder it is in"
+        )
+    for name in names:
+        if not (directory / name).is_file():
+            raise FileNotFoundError(f"{directory} has no {name}: give the whole folder of {part}")
 
 
 def _files(path: Path) -> list[Path]:

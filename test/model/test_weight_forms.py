@@ -480,6 +480,23 @@ def test_a_tokenizer_that_is_none(content: bytes, said: str, llava: Path) -> Non
         config_of(llava)
 
 
+@pytest.mark.parametrize(
+    ("part", "file"),
+    [("llava", "config.json"), ("llava", "tokenizer.model"), ("clip-vit-tiny", "config.json")],
+)
+def test_a_part_that_is_not_whole_or_not_there(part: str, file: str, tmp_path: Path) -> None:
+    for name in ("llava", "clip-vit-tiny"):
+        shutil.copytree(GOLDEN / name, tmp_path / name)
+        (tmp_path / name).chmod(0o755)
+    official = {"weights": GOLDEN / "gsva_tiny.bin", "vision_tower": tmp_path / "clip-vit-tiny"}
+    (tmp_path / part / file).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{part} has no {file}: give the whole folder"):
+        load_official(tmp_path / "llava", **official)
+    shutil.rmtree(tmp_path / part)
+    with pytest.raises(FileNotFoundError, match=rf"{part}: no such folder; download"):
+        load_official(tmp_path / "llava", **official)
+
+
 def test_a_converted_directory_with_a_larger_tokenizer_is_refused(tmp_path: Path) -> None:
     """Its own words would be read as special tokens."""
     checkpoint = tiny_checkpoint()
