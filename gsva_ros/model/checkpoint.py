@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import CLIPVisionConfig
 
-from ..errors import InputError, check_writable, one_line
+from ..errors import InputError, check_writable, one_line, validated
+from . import schema
 from .bundled import model_directory
 from .config import (
     CLIP_PREPROCESSOR,
@@ -26,7 +28,6 @@ from .config import (
 from .families import FAMILIES
 from .gsva import GSVA
 from .prompt import Prompt
-from .schema import parameters
 from .tokenizer import TOKENIZER_NAME, Special, Tokenizer, read_pieces
 from .weights import (
     CheckpointError,
@@ -163,12 +164,6 @@ def official_config(
     state: dict[str, Tensor],
 ) -> GSVAConfig:
     """The config of official weights, from LLaVA's and CLIP's JSON files and the weights' shapes."""
-    llm = _language(Path(llava) / CONFIG_NAME)
-    clip_path = Path(vision_tower) / CONFIG_NAME
-    clip = read_object(clip_path)
-    clip = clip.get("vision_config", clip)
-    if not isinstance(clip, dict):
-        raise CheckpointError(f"{clip_path}: its vision_config is not a JSON object")
     preprocessor_path = Path(vision_tower) / PREPROCESSOR_NAME
     preprocessor = CLIP_PREPROCESSOR
     if preprocessor_path.exists():
@@ -179,10 +174,13 @@ def official_config(
             "the weights have no matrix model.embed_tokens.weight: this is not a GSVA state dict"
         )
     vocabulary = words.shape[0]
+    llama = _language(Path(llava) / CONFIG_NAME)
+    llm = {k: llama[k] for k in LLM_FIELDS if k in llama} | {"vocab_size": vocabulary}
+    validated(schema.Llm, llm, str(Path(llava) / CONFIG_NAME), "give LLaVA's own folder")
     family, ids = _family(Path(llava), vocabulary)
     return GSVAConfig(
-        llm={k: llm[k] for k in LLM_FIELDS if k in llm} | {"vocab_size": vocabulary},
-        clip={k: clip[k] for k in CLIP_FIELDS if k in clip},
+        llm=llm,
+        clip=_vision(Path(vision_tower) / CONFIG_NAME),
         sam=sam,
         family=family,
         seg_token_id=ids[Special.SEG],
@@ -190,10 +188,11 @@ def official_config(
         im_start_token_id=ids[Special.IM_START],
         im_end_token_id=ids[Special.IM_END],
         conversation=conversation,
-        select_layer=llm.get("mm_vision_select_layer", -2),
+        select_layer=llama.get("mm_vision_select_layer", -2),
         # Not LLaVA's own mm_use_im_start_end: the official GSVA and LISA override it when they train.
         use_im_start_end=True,
         preprocessor=preprocessor,
+        source=f"{llava} with {vision_tower}",
     )
 
 
@@ -215,6 +214,27 @@ def _language(path: Path) -> dict[str, Any]:
         if given != known:
             raise CheckpointError(f"{path}: {name} is {given!r}; only {known!r} is supported")
     return llm | {k: v for k, v in rope.items() if k == "rope_theta"}
+
+
+def _vision(path: Path) -> dict[str, Any]:
+    """CLIP's sizes from its config.json, of the whole CLIP or of its vision tower.
+
+    transformers leaves out what equals its defaults.
+
+    Raises:
+        CheckpointError: it is another model's.
+    """
+    data = read_object(path)
+    clip = data.get("vision_config", data)
+    if not isinstance(clip, dict):
+        raise CheckpointError(f"{path}: its vision_config is not a JSON object")
+    kind = data.get("model_type", "clip")
+    if kind not in ("clip", "clip_vision_model"):
+        raise CheckpointError(f"{path} is a {kind!r} model's, not CLIP's: give CLIP's own folder")
+    clip = CLIPVisionConfig().to_dict() | clip
+    fields = {k: clip[k] for k in CLIP_FIELDS}
+    validated(schema.Clip, fields, str(path))
+    return fields
 
 
 def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
@@ -361,7 +381,7 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
     problems += [f"{name} {problem}" for name, value in state.items() if (problem := unfit(value))]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" * (len(problems) > 8))
-        raise CheckpointError(f"{path} does not fit the model: {shown}")
+        raise CheckpointError(f"{path} does not fit the model of {config.source}: {shown}")
     model.load_state_dict(_apart(state), assign=True)
     model.make_buffers()
     return model.eval()
@@ -388,7 +408,8 @@ def unfit(value: Tensor) -> str:
 
 def _check_memory(config: GSVAConfig) -> None:
     """Check that a model of these sizes fits into this machine's memory, before it is created."""
-    needed = 2 * parameters(config.llm, config.clip, config.sam)  # at least 16 bits per weight
+    weights = schema.parameters(config.llm, config.clip, config.sam)
+    needed = 2 * weights  # at least 16 bits each
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available:
         raise CheckpointError(

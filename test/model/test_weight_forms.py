@@ -22,8 +22,13 @@ import gsva_ros
 from gsva_ros import cli
 from gsva_ros.errors import InputError
 from gsva_ros.model import weights as weights_module
-from gsva_ros.model.checkpoint import load_converted, load_official, save_pretrained
-from gsva_ros.model.config import GSVAConfig
+from gsva_ros.model.checkpoint import (
+    load_converted,
+    load_official,
+    official_config,
+    save_pretrained,
+)
+from gsva_ros.model.config import SAM_DEFAULTS, GSVAConfig
 from gsva_ros.model.weights import CheckpointError, read_state, sam_sizes
 
 TOWER = "model.vision_tower."
@@ -159,7 +164,6 @@ def test_a_state_without_vision_tower_takes_it_from_clip(state: State, tmp_path:
     ("embed", "depth", "heads", "windows"), [(48, 4, 4, [1, 3]), (32, 3, 2, [2]), (64, 2, 8, [0])]
 )
 def test_sam_of_any_size(embed: int, depth: int, heads: int, windows: list[int]) -> None:
-    from gsva_ros.model.config import SAM_DEFAULTS
     from gsva_ros.model.sam import VisualModel
 
     sizes = SAM_DEFAULTS | {
@@ -192,7 +196,6 @@ def test_the_published_sams(
     name: str, embed: int, depth: int, heads: int, windows: list[int]
 ) -> None:
     """Sizes as segment-anything builds them; shapes alone, without memory for the weights."""
-    from gsva_ros.model.config import SAM_DEFAULTS
     from gsva_ros.model.sam import VisualModel
 
     sizes = SAM_DEFAULTS | {"image_size": 1024, "patch_size": 16, "window_size": 14}
@@ -444,6 +447,39 @@ def test_what_no_weight_tells_and_is_not_computed_is_refused(
 def test_the_image_is_enclosed_whatever_llava_did_before(llava: Path) -> None:
     """GSVA and LISA train with <im_start> and <im_end>, on LLaVAs whose config says that they have none."""
     assert config_of(rewritten(llava, mm_use_im_start_end=False)).use_im_start_end
+
+
+def test_what_a_clip_config_leaves_out_has_transformers_defaults(
+    state: State, tmp_path: Path
+) -> None:
+    """transformers 4 writes only what differs from them, so ViT-L/14 saved again has no image_size."""
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
+    sizes |= {"num_hidden_layers": 24, "patch_size": 14}
+    short = {"model_type": "clip", "vision_config": sizes | {"model_type": "clip_vision_model"}}
+    (tmp_path / "config.json").write_text(json.dumps(short))
+    sam = SAM_DEFAULTS | sam_sizes(state)
+    clip = official_config(GOLDEN / "llava", tmp_path, sam, "llava_v1", state).clip
+    defaults = {"image_size": 224, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+    assert clip == sizes | defaults
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "said"),
+    [
+        ("llava", {"hidden_size": None}, r"llava/config\.json: hidden_size: .*LLaVA's own folder"),
+        ("llava", {"hidden_size": 128}, r"gsva_tiny\.bin does not fit the model of .*/llava with "),
+        ("clip", {"patch_size": None}, r"clip/config\.json: patch_size: "),
+        ("clip", {"model_type": "llava"}, r"clip/config\.json is a 'llava' model's, not CLIP's"),
+    ],
+)
+def test_a_config_of_another_model_is_named(
+    part: str, fields: dict[str, object], said: str, llava: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(GOLDEN / "clip-vit-tiny", tmp_path / "clip", copy_function=shutil.copyfile)
+    rewritten(tmp_path / part, **fields)
+    official = {"weights": GOLDEN / "gsva_tiny.bin", "sam": {"decoder_heads": 4}}
+    with pytest.raises(InputError, match=said):
+        load_official(llava, vision_tower=tmp_path / "clip", **official)
 
 
 def test_positions_as_transformers_5_writes_them(llava: Path) -> None:
