@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def load_converted(directory: str | Path) -> Checkpoint:
     state, hashed = read_state(path), [path]
     if found:
         _, changes, alpha = found
-        state = merge_lora(state | changes, alpha)
+        with _naming(directory):
+            state = merge_lora(state | changes, alpha)
         path, hashed = directory, [path, *sorted(directory.glob("adapter_model.*"))]
     model = _fill(config, state, path)
     prompt = Prompt.load(base / TOKENIZER_NAME, config)
@@ -131,14 +133,24 @@ def load_official(
     state = read_state(base)  # of mapped files: what follows takes the time
     _check_part(llava, "the LLaVA that GSVA was trained from", CONFIG_NAME, TOKENIZER_NAME)
     _check_part(vision_tower, "CLIP (openai/clip-vit-large-patch14)", CONFIG_NAME)
-    state = merge_lora(state | changes, lora_alpha)
+    with _naming(weights):
+        state = merge_lora(state | changes, lora_alpha)
+        sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
     state = with_vision_tower(state, vision_tower)
-    sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
     config = official_config(llava, vision_tower, sizes, conversation, state)
     model = _fill(config, state, weights)
     prompt = Prompt.load(llava / TOKENIZER_NAME, config)
     files = _files(weights) if base == weights else [*_files(base), *_files(weights)]
     return Checkpoint(model, prompt, sha256(files))
+
+
+@contextmanager
+def _naming(weights: Path) -> Iterator[None]:
+    """Add the path of the weights to errors that name only a tensor."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{weights}: {error}") from error
 
 
 def _check_part(directory: Path, part: str, *names: str) -> None:

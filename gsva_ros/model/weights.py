@@ -107,7 +107,10 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
     for module, pair in sorted(factors.items()):
         target = f"{module}.weight"
         if target not in merged:
-            raise CheckpointError(f"LoRA factors for {target}, which the weights do not have")
+            raise CheckpointError(
+                f"LoRA factors for {target}, which the weights do not have: give the whole state dict, or "
+                f"the adapter's folder with its {ADAPTER_CONFIG}"
+            )
         if lost := {"A", "B"} - set(pair):
             (here,), (gone,) = pair, lost
             raise CheckpointError(
@@ -156,7 +159,9 @@ def sam_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     def shape(name: str, axes: int) -> torch.Size:
         if prefix + name not in state:
             raise CheckpointError(
-                f"the weights have no {prefix}{name}: SAM is missing or incomplete"
+                f"the weights have no {prefix}{name}: LLaVA's own weights, one shard of several and "
+                "trained parameters alone lack SAM; give GSVA's whole state dict (zero_to_fp32.py writes "
+                "it, without --exclude_frozen_parameters)"
             )
         found = state[prefix + name].shape
         if len(found) != axes or 0 in found:

@@ -282,6 +282,16 @@ def adapter_beside_whole(to: Path, state: State) -> Path:
     return safe(state, to)
 
 
+def without_sam(to: Path, state: State) -> Path:
+    return torch_file({k: v for k, v in state.items() if "visual_model" not in k}, to)
+
+
+def factors_alone(to: Path, _: State) -> Path:
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    factors = {f"{module}.lora_A.weight": torch.zeros(2, 64)}
+    return torch_file(factors | {f"{module}.lora_B.weight": torch.zeros(64, 2)}, to)
+
+
 def one_row_less(to: Path, state: State) -> Path:
     cut = {
         k: v[:-1] for k, v in state.items() if k in ("lm_head.weight", "model.embed_tokens.weight")
@@ -332,6 +342,11 @@ def two_rows_more(to: Path, state: State) -> Path:
                 lora_B__other__weight=(64, 2),
             ),
             r"2 adapters \(default, other\)",
+        ),
+        (without_sam, r"gsva\.bin: .* no model\.visual_model.*; give GSVA's whole state dict"),
+        (
+            factors_alone,
+            r"gsva\.bin: LoRA factors for .*: give the whole state dict, or the adapter's",
         ),
         (adapter_beside_whole, "holds both model.safetensors and adapter_model.safetensors"),
         (
