@@ -47,4 +47,4 @@ def test_workflow() -> None:
     assert (ROOT / ".ci" / "run").exists()
     for name in re.findall(r"requirements[\w-]*\.txt", text):
         assert (ROOT / name).exists(), name
-    assert jobs["ros"]["strategy"]["matrix"]["distro"] == ["jazzy", "kilted"]
+    assert jobs["ros"]["strategy"]["matrix"]["distro"] == ["humble", "jazzy", "kilted"]
