@@ -25,7 +25,7 @@ class LanguageOutput:
     """Hidden states from one forward pass of the language model.
 
     hidden_last: [B, T, D], after the final norm. hidden_layers: if requested, the embeddings and
-    each layer's output, [B, T, D].
+    each layer's output, [B, T, D]; the last layer's is hidden_last.
     """
 
     hidden_last: Tensor

@@ -18,13 +18,13 @@ ROOM = 256
 
 
 class Prefix:
-    """Keys and values of P positions in every layer, with spare positions after them.
+    """Keys and values of P positions in every layer, d wide per head, with spare positions after them.
 
     A continuation writes into the spare positions, so there can be only one at a time.
     """
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], length: int) -> None:
-        """Args: layers: keys and values of each, [1, heads, places, D]. length: places in use."""
+        """Args: layers: keys and values of each, [1, heads, places, d]. length: places in use."""
         self.layers, self.length = layers, length
 
     @classmethod
@@ -69,7 +69,7 @@ def rewind(cache: DynamicCache, length: int) -> None:
 
 
 class _Layer(DynamicLayer):
-    """One layer's keys and values [1, heads, places, D]; the first `used` places are valid."""
+    """One layer's keys and values [1, heads, places, d]; the first `used` places are valid."""
 
     def __init__(self, keys: Tensor, values: Tensor, used: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class _Layer(DynamicLayer):
 
 
 def _roomy(states: Tensor, least: int = 0) -> Tensor:
-    """A copy of [1, heads, P, D] with at least `ROOM` unused places after it."""
+    """A copy of [1, heads, P, d] with at least `ROOM` unused places after it."""
     _, heads, length, width = states.shape
     roomy = states.new_empty(1, heads, max(length, least) + ROOM, width)
     roomy[:, :, :length] = states

@@ -206,7 +206,7 @@ class StaticContinuation:
 
 
 class _Fixed(DynamicLayer):
-    """One layer's KV buffers [1, heads, length, D]; new entries are written at the given indices [T]."""
+    """One layer's KV buffers [1, heads, length, d]; new entries are written at the given indices [T]."""
 
     def __init__(self, keys: Tensor, values: Tensor, at: Tensor) -> None:
         super().__init__()
