@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import RNG_STATE_NAME, load
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -322,6 +323,7 @@ class Trainer:
         rates = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         try:
             self.accelerator.load_state(str(state), strict=False)
+            self._check_random(state)
         except Exception as error:  # torch and accelerate raise various types if it does not fit
             raise InputError(
                 f"{state}: not a state of this run: {one_line(error)}; choose another `out`, or "
@@ -330,6 +332,22 @@ class Trainer:
         # Learning rates are those of the current config, not of the one that wrote the state.
         for group, own in zip(self.optimizer.param_groups, rates, strict=True):
             group.update(own)
+
+    def _check_random(self, state: Path) -> None:
+        """Check that the random states were restored: accelerate passes over those that it cannot read."""
+        here = self.accelerator
+        files = [state / f"{RNG_STATE_NAME}_{n}.pkl" for n in range(here.num_processes)]
+        if sorted(state.glob(f"{RNG_STATE_NAME}_*.pkl")) != sorted(files):
+            raise ValueError(
+                f"it is not of {here.num_processes} processes: start as many as before"
+            )
+        file = files[here.process_index]
+        try:
+            restored = torch.equal(load(file)["torch_manual_seed"], torch.get_rng_state())
+        except Exception:  # of a damaged file, torch raises any type
+            restored = False
+        if not restored:
+            raise ValueError(f"{file.name} is damaged")
 
 
 def states(out: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -434,6 +435,28 @@ def test_a_state_of_other_weights_of_the_same_shapes_is_refused(
     run(config(tmp_path, steps=1, **before))
     with pytest.raises(InputError, match="not a state of this run"):
         run(config(tmp_path, steps=2, **after))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no random state"])
+def test_a_state_without_its_random_numbers_is_refused(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    run(config(tmp_path, steps=1))
+    path = tmp_path / "state-000001/random_states_0.pkl"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    said = "random_states_0.pkl is damaged" if content is not None else "not of 1 processes"
+    with pytest.raises(InputError, match=f"state-000001: not a state of this run: .*{said}"):
+        run(config(tmp_path, steps=2))
+
+
+def test_a_state_of_more_processes_is_refused(tmp_path: Path) -> None:
+    run(config(tmp_path, steps=1))
+    shutil.copy(*(tmp_path / f"state-000001/random_states_{n}.pkl" for n in range(2)))
+    with pytest.raises(InputError, match="start as many as before"):
+        run(config(tmp_path, steps=2))
 
 
 def test_a_run_that_goes_on_learns_as_fast_as_its_file_says(tmp_path: Path) -> None:
