@@ -6,6 +6,7 @@ import numpy as np
 
 from ...chance import pick
 from .colours import Rgb, colour_name, contrast, held_out, shade
+from .common import SHIFTED_COLOURS
 from .scene import Paint, Placed, Rng
 from .shapes import Shape
 from .shelf import GRAINS, LABELS, METALS, PRINTS
@@ -26,7 +27,7 @@ def draw_paints(
 ) -> tuple[str, tuple[Paint, ...]]:
     """Draw a thing's colour name ("" for none) and each part's paint."""
     kind = shape.kind
-    name = colour_name(kind, rng, shifted and rng.random() < 0.7)
+    name = colour_name(kind, rng, shifted and rng.random() < SHIFTED_COLOURS)
     if things and rng.random() < 0.2:  # repeated colours make the colour alone ambiguous
         other = pick(things, rng).colour
         if other and held_out(kind, other) <= shifted:
