@@ -16,6 +16,7 @@ from gsva_ros import cli
         ),
         ("sim bag", ["frames per second (default: 4.0)", "scene each"]),
         ("bench", ["default 1280x720"]),
+        ("eval dataset", ["folder that contains refer_seg/ or, for ReasonSeg, reason_seg/"]),
     ],
 )
 def test_help_says_each_default_once(command, said, capsys, monkeypatch) -> None:

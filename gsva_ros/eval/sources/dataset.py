@@ -65,7 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "split", help="split as named in the data set: val, testA, testB, test, ..."
     )
-    parser.add_argument("--root", type=Path, required=True, help="folder that contains refer_seg/")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        help="folder that contains refer_seg/ or, for ReasonSeg, reason_seg/",
+    )
     parser.add_argument("--limit", type=count, help="only the first LIMIT images")
     parser.add_argument("--split-by", default="", help="unc, umd, google or berkeley")
     parser.add_argument(
