@@ -86,6 +86,12 @@ def partway(model: GSVA, share: float) -> Callable[[dict[str, Tensor]], dict[str
     return lambda state: {name: blended(name, value) for name, value in state.items()}
 
 
+def base_of(checkpoint: Checkpoint) -> str:
+    """Identifies the weights that training starts from: those of the file, at the size of its frames."""
+    side = checkpoint.model.config.sam["image_size"]  # `side` interpolates position embeddings
+    return f"{checkpoint.weights_hash} at {side}"
+
+
 def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to: Path) -> None:
     """Write a directory for `gsva_ros.load`: a whole model with LoRA merged, or an adapter on its base.
 

@@ -40,7 +40,7 @@ from .grounding import Grounding, give_places, names_of
 from .joint import JointStage
 from .language import LanguageLoss, LanguageStage, Questions
 from .movable import Movable
-from .parts import export, partway, select
+from .parts import base_of, export, partway, select
 from .prompts import SymbolicPrompt
 from .recipe import REFINER, mini_config
 from .text import Branches, train_tokenizer
@@ -183,7 +183,8 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
         others = {k: v for k, v in state.items() if not k.startswith(prefix)}
         write_state(others, to / AUXILIARY)
 
-    return Task(stage, groups, Steps(stage.lesson, config.batch, config.seed), write)
+    batches = Steps(stage.lesson, config.batch, config.seed)
+    return Task(stage, groups, batches, write, base_of(checkpoint))
 
 
 def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Lesson:

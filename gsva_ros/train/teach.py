@@ -17,7 +17,7 @@ from .config import Config
 from .conversations import Conversations
 from .mixture import Mixture
 from .objective import GSVAObjective
-from .parts import export, memory, partway, select
+from .parts import base_of, export, memory, partway, select
 from .sources.table import make
 from .trainer import Task
 
@@ -59,7 +59,7 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
         export(checkpoint, blend(model_state), config, to)
 
     mixture = Mixture(sources, batcher, config.batch, config.seed)
-    return Task(GSVAObjective(model), groups, mixture, write)
+    return Task(GSVAObjective(model), groups, mixture, write, base_of(checkpoint))
 
 
 def _check_memory(needed: int, config: Config) -> None:

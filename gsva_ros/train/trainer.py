@@ -50,22 +50,25 @@ class Task:
         groups: AdamW's parameter groups, each with "name" and "peak", its peak learning rate.
         batches: an endless data set, batch n at index n.
         export: writes the module's state to a folder that `gsva_ros.load` can load.
+        base: identifies the weights that training starts from; "": they depend on the config alone.
     """
 
     module: nn.Module
     groups: list[dict[str, Any]]
     batches: Dataset[Movable]
     export: Callable[[dict[str, Tensor], Path], None]
+    base: str = ""
 
 
 @dataclass
 class Progress:
     """A run's progress; saved with its state.
 
-    trained: names of the trained parameters, in the optimiser's order.
+    trained: names of the trained parameters, in the optimiser's order. base: that of the `Task`.
     """
 
     trained: list[str]
+    base: str = ""
     step: int = 0
     best: float = -math.inf
     misses: int = 0
@@ -75,9 +78,16 @@ class Progress:
         return vars(self).copy()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that accelerate loads; ValueError if that run trained other parameters."""
+        """Restore the state that accelerate loads.
+
+        Raises:
+            ValueError: that run trained other parameters, or started from another base model.
+        """
         if state.get("trained", self.trained) != self.trained:
             raise ValueError("its `parts` or `lora` were different, or in another order")
+        # A state holds only what is trained: all other weights come from the base model.
+        if state.get("base", self.base) != self.base:
+            raise ValueError("it started from other weights: `model`, its files or `side` differed")
         vars(self).update(state)
 
 
@@ -103,7 +113,8 @@ class Trainer:
     def __init__(self, config: Config, task: Task, evaluate: Evaluate | None = None) -> None:
         self.config, self.task, self.evaluate = config, task, evaluate
         names = {id(p): name for name, p in task.module.named_parameters()}
-        self.progress = Progress([names[id(p)] for group in task.groups for p in group["params"]])
+        trained = [names[id(p)] for group in task.groups for p in group["params"]]
+        self.progress = Progress(trained, task.base)
         # accelerate keeps one precision per process, and an earlier run may have used another.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(

@@ -437,6 +437,20 @@ def test_a_state_of_other_weights_of_the_same_shapes_is_refused(
         run(config(tmp_path, steps=2, **after))
 
 
+def test_a_state_of_another_base_model_is_refused(tmp_path: Path) -> None:
+    for name in ("base", "same", "other"):
+        checkpoint = tiny_checkpoint()
+        if name == "other":
+            checkpoint.model.model.norm.weight.data += 0.1  # frozen, so no state holds it
+        save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / name)
+    out = tmp_path / "out"
+    train(config(out, steps=1, model=str(tmp_path / "base")))
+    with pytest.raises(InputError, match=r"state-000001: not .*`model`, its files or `side`"):
+        train(config(out, steps=2, model=str(tmp_path / "other")))
+    train(config(out, steps=2, model=str(tmp_path / "same")))  # as if it had been moved
+    assert [path.name for path in states(out)] == ["state-000002"]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no random state"])
 def test_a_state_without_its_random_numbers_is_refused(
     tmp_path: Path, content: bytes | None
