@@ -212,9 +212,10 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     # Numbers first: nothing that fails later can lose them.
     _write(args, numbers, records)
     print(f"{data}, protocol {numbers['protocol']}, 95 % CI")
-    _table({args.model: numbers["scores"]["all"]} | numbers["baselines"])
+    # A list, since a model may be called as a baseline is.
+    _table([(args.model, numbers["scores"]["all"]), *numbers["baselines"].items()])
     print()
-    _table({k: v for k, v in numbers["scores"].items() if k != "all"})
+    _table([(k, v) for k, v in numbers["scores"].items() if k != "all"])
     boxes = numbers["scores"]["all"]["box_precision_0.5"]
     if boxes is not None:
         print(f"boxes of present targets with an IoU of at least 0.5 (REC): {boxes:.3f}")
@@ -294,9 +295,9 @@ def _records(
     return Records(path, run, processes().process_index)
 
 
-def _table(rows: dict[str, Any]) -> None:
+def _table(rows: Sequence[tuple[str, Any]]) -> None:
     print(f"{'':20}" + "".join(f"{name:>24}" for name in NAMES) + f"{'n':>8}")
-    for name, row in rows.items():
+    for name, row in rows:
         cells = (
             "-"
             if row[m] is None

@@ -428,6 +428,19 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
         assert said in capsys.readouterr().err
 
 
+def test_a_model_may_be_called_as_a_baseline_is(
+    scenes: SceneSet, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, "blind")
+    data = ["--data", str(scenes.folders[0][0]), "--limit", "1"]
+    command = ["eval", "scenes", *data, "--model", "blind", "--device", "cpu"]
+    assert cli.main(command) == 0
+    rows = [line[:20].strip() for line in capsys.readouterr().out.splitlines()]
+    assert rows.count("blind") == 2
+
+
 def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     records = Records(tmp_path / "r.jsonl", RUN)
     evaluate(ScriptedEngine(cases, perfect), cases[:1], records)
