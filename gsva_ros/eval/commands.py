@@ -291,7 +291,9 @@ def _records(
         "slot_temperature": engine.slot_temperature,
         "slot_bias": engine.slot_bias,
     }
-    path = args.records.with_name(f"{args.records.name}.blind") if blind else args.records
+    path = args.records
+    if blind:
+        path, run = path.with_name(f"{path.name}.blind"), run | {"baseline": "blind"}
     return Records(path, run, processes().process_index)
 
 

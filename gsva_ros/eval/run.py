@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -79,8 +80,10 @@ class Records:
     def __init__(self, path: Path, run: dict[str, Any], process: int = 0) -> None:
         self.path = path if process == 0 else path.with_name(f"{path.name}.{process}")
         self.done: dict[str, CaseRecord] = {}
-        others = [p for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdigit()]
-        for file in {path, self.path, *others}:
+        # Only these: PATH.blind.1 is the baseline's.
+        own = re.compile(re.escape(path.name) + r"\.\d+")
+        others = [p for p in path.parent.iterdir() if own.fullmatch(p.name)]
+        for file in sorted({path, self.path, *others}):
             whole = file.read_bytes() if file.exists() else b""
             # A kill may have truncated the last line.
             whole = whole[: whole.rfind(b"\n") + 1]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from copy import copy
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -510,7 +510,14 @@ def test_two_processes_find_what_one_finds(scenes: SceneSet, tmp_path) -> None:
     assert [len(lines) for lines in kept] == [1 + 3, 1 + 2]
     # One process goes on with what two left, and has nothing to do.
     run = json.loads(kept[0][0])
-    assert Records(tmp_path / "two", run).done.keys() == {r["id"] for r in one["records"]}
+    found = Records(tmp_path / "two", run).done
+    assert [asdict(found[r["id"]])["slots"] for r in one["records"]] == [
+        r["slots"] for r in one["records"]
+    ]
+    # What the blind baseline's processes kept are not the model's, nor the other way round.
+    assert {path.name for path in tmp_path.glob("two.blind*")} == {"two.blind", "two.blind.1"}
+    with pytest.raises(InputError, match=r"two\.blind holds records of"):
+        Records(tmp_path / "two.blind", run)
 
 
 def test_what_another_process_could_not_read_is_told(tmp_path: Path) -> None:
