@@ -80,24 +80,31 @@ class Records:
     def __init__(self, path: Path, run: dict[str, Any], process: int = 0) -> None:
         self.path = path if process == 0 else path.with_name(f"{path.name}.{process}")
         self.done: dict[str, CaseRecord] = {}
+        head = (json.dumps(run) + "\n").encode()
         # Only these: PATH.blind.1 is the baseline's.
         own = re.compile(re.escape(path.name) + r"\.\d+")
         others = [p for p in path.parent.iterdir() if own.fullmatch(p.name)]
         for file in sorted({path, self.path, *others}):
-            whole = file.read_bytes() if file.exists() else b""
+            data = file.read_bytes() if file.exists() else b""
             # A kill may have truncated the last line.
-            whole = whole[: whole.rfind(b"\n") + 1]
+            whole = data[: data.rfind(b"\n") + 1]
             try:
                 lines = [json.loads(line) for line in whole.splitlines()]
+                first = lines[0] if lines else run
+                own_kind = isinstance(first, dict) and run.keys() <= first.keys()
+                if not own_kind or not (whole or head.startswith(data)):
+                    raise ValueError("it does not begin with a run")
                 read = validated(list[CaseRecord], lines[1:], str(file))
             except (ValueError, RecursionError) as error:
                 raise InputError(
                     f"{file}: not records of `gsva eval`: {one_line(error)}; give another file"
                 ) from error
-            if lines and lines[0] != run:
-                raise InputError(f"{file} holds records of {lines[0]}, not of {run}")
+            if first != run:
+                raise InputError(
+                    f"{file} holds records of {first}, not of {run}; give another file"
+                )
             if file == self.path:
-                file.write_bytes(whole or (json.dumps(run) + "\n").encode())
+                file.write_bytes(whole or head)
             self.done |= {record.id: record for record in read}
 
     def add(self, record: CaseRecord) -> None:

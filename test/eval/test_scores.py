@@ -458,6 +458,17 @@ def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
             Records(tmp_path / "r.jsonl", RUN)
 
 
+@pytest.mark.parametrize("content", ['{"images": []}', '{"images": []}\n', "[1]\n", "some notes"])
+def test_what_are_no_records_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"truth\.json: not records of .*give another file"):
+        Records(path, RUN)
+    assert path.read_text() == content
+    path.write_text(json.dumps(RUN)[:5])  # killed while it wrote its first line
+    assert not Records(path, RUN).done
+
+
 def test_what_is_no_number_is_told_and_not_scored(cases: list[Case]) -> None:
     for model in (lambda q: (np.nan, q.mask), lambda q: (np.inf, q.mask)):
         with pytest.raises(InputError, match="not made of finite numbers: its weights are damaged"):
