@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -41,20 +42,39 @@ def kept(
         compute: takes scene rows [B], `batch` at a time, and returns features [B, ...] for each file;
             called only if a file is missing or was computed under another key.
     """
-    told = paths[0].with_suffix(".key")
-    if not (all(path.exists() for path in [told, *paths]) and told.read_text() == key):
+    if found := _found(paths, key):
+        return found
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    # The processes of a run share these files, and so do runs on the same scenes: one of them computes.
+    with paths[0].with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if found := _found(paths, key):
+            return found
         partial = _computed(paths, count, batch, compute)
         # An interruption between the files leaves no key that would declare them complete.
-        told.unlink(missing_ok=True)
+        _key_file(paths).unlink(missing_ok=True)
         for path, whole in zip(partial, paths, strict=True):
             path.rename(whole)
-        told.write_text(key)
-    return [np.load(path, mmap_mode="r") for path in paths]
+        _key_file(paths).write_text(key)
+        return [np.load(path, mmap_mode="r") for path in paths]
+
+
+def _key_file(paths: Sequence[Path]) -> Path:
+    return paths[0].with_suffix(".key")
+
+
+def _found(paths: Sequence[Path], key: str) -> list[npt.NDArray[np.float16]] | None:
+    """The features in the files, if all are there and were computed under this key."""
+    try:
+        files = [np.load(path, mmap_mode="r") for path in paths]
+        # After the files: until they have been replaced, the key is not there.
+        return files if _key_file(paths).read_text() == key else None
+    except (OSError, ValueError):  # missing or damaged
+        return None
 
 
 def _computed(paths: Sequence[Path], count: int, batch: int, compute: Compute) -> list[Path]:
     """Compute the features into temporary files."""
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
     partial = [path.with_suffix(".partial") for path in paths]
     files: list[np.memmap] = []
     for start in tqdm(range(0, count, batch), desc=paths[0].stem, mininterval=5.0):
