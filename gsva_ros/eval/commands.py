@@ -172,8 +172,8 @@ def _measure(args: argparse.Namespace, gather: Gather) -> int:
 
 def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     from ..engine import model_directory
+    from ..processes import processes
     from .calibrate import read_calibration
-    from .processes import processes
     from .report import choose, gallery, render
     from .run import answering, evaluate
     from .summary import Scoring, summary
@@ -257,7 +257,7 @@ def _write(args: argparse.Namespace, numbers: dict[str, Any], records: list[Case
 def _engine(args: argparse.Namespace) -> Segmenter[Any]:
     """Load the model; if several processes run on one machine, each on its own GPU."""
     from .. import load
-    from .processes import processes
+    from ..processes import processes
 
     here = processes()
     own = args.device == "auto" and here.num_processes > 1
@@ -276,7 +276,7 @@ def _records(
     protocol: str,
     blind: bool = False,
 ) -> Records | None:
-    from .processes import processes
+    from ..processes import processes
     from .run import Records
 
     if args.records is None:
@@ -367,6 +367,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _calibrate(args: argparse.Namespace) -> int:
     from ..engine import Engine
+    from ..processes import processes
     from .calibrate import (
         CALIBRATION_NAME,
         EQUAL_T_ACC,
@@ -379,7 +380,6 @@ def _calibrate(args: argparse.Namespace) -> int:
         unrounded,
         write_rule,
     )
-    from .processes import processes
     from .run import evaluate
     from .summary import Slots
 

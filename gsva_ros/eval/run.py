@@ -20,11 +20,11 @@ from ..answer import Segmenter, Slot, faulty
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
 from ..masks import mask_box
+from ..processes import processes
 from ..truth import Referring
 from .cases import Case
 from .metrics import overlap
 from .paper import MaskedSlot, paper_slots, region_slots
-from .processes import processes
 
 Box = tuple[float, float, float, float]
 #: Answers expressions about an image, uint8 [H, W, 3]: returns their slots and each stage's seconds.

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 def train(config: Config) -> None:
     """Run one training, from its base model to the finished model in the run's folder."""
+    from gsva_ros.processes import processes
     from gsva_ros.train import stages, teach
     from gsva_ros.train.trainer import MODEL, Trainer
 
@@ -61,7 +62,8 @@ def train(config: Config) -> None:
     else:
         task = stages.task(config, base(config), Path(str(config.model)))
     Trainer(config, task, evaluate).run()
-    print(f"trained: {config.out / MODEL}  (gsva_ros.load({str(config.out / MODEL)!r}))")
+    if processes().is_main_process:
+        print(f"trained: {config.out / MODEL}  (gsva_ros.load({str(config.out / MODEL)!r}))")
 
 
 def base(config: Config) -> Checkpoint:

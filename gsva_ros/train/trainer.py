@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
+from ..processes import processes
 from .config import Config
 from .mixture import Numbers
 from .movable import Movable
@@ -115,6 +116,7 @@ class Trainer:
         names = {id(p): name for name, p in task.module.named_parameters()}
         trained = [names[id(p)] for group in task.groups for p in group["params"]]
         self.progress = Progress(trained, task.base)
+        processes()
         # accelerate keeps one precision per process, and an earlier run may have used another.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(

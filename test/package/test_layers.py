@@ -42,6 +42,7 @@ SHARED = {
     "instances",
     "masks",
     "overlay",
+    "processes",
 }
 TOP = {"programs", "cli", "__main__", "__init__"}
 #: Interfaces that the build generates.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -529,7 +528,6 @@ def test_two_processes_learn_from_different_samples(tmp_path: Path) -> None:
         [*command, str(script), str(tmp_path / "two")],
         capture_output=True,
         text=True,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

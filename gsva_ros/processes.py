@@ -1,12 +1,14 @@
-"""The processes that share an evaluation: one, or those started by accelerate or torchrun."""
+"""The processes that share a training run or an evaluation: one, or those of accelerate or torchrun."""
 
 from __future__ import annotations
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 
 def processes() -> PartialState:
     """This process's state: process_index, num_processes, is_main_process, device."""
     # Without `cpu`, accelerate does not connect several processes on a machine without GPUs.
-    return PartialState(cpu=not torch.cuda.is_available())
+    asked = parse_flag_from_env("ACCELERATE_USE_CPU")
+    return PartialState(cpu=asked or not torch.cuda.is_available())
