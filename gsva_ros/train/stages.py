@@ -30,6 +30,7 @@ from ..model.weights import write_state
 from ..phrasing import requests, unknown
 from ..phrasing.forms import reworded
 from ..phrasing.words import SYNONYMS, Vocabulary
+from ..processes import processes
 from ..scenes import SceneSet, joined
 from .config import Config
 from .contrast import WordContrast
@@ -151,6 +152,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     Raises:
         InputError: a source is not of kind scenes, or the scenes do not match.
     """
+    processes()  # makes this process's GPU the current one
     scenes, model = _scenes(config), checkpoint.model
     torch.manual_seed(config.seed)
     if config.objective == "edges" and model.refiner is None:
@@ -207,7 +209,7 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     if config.objective == "joint":
         return JointStage(loss, questions, stage.symbolic, frames)
     cache = config.out / "clip_tokens.npy" if remembers else None
-    passes = config.steps * config.accumulation
+    passes = config.steps * config.accumulation * processes().num_processes
     return LanguageStage(loss, questions, frames, cache, config.simple * passes)
 
 

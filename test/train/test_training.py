@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from gsva_ros.phrasing.words import Vocabulary
 from gsva_ros.programs.train import train
 from gsva_ros.scenes import Expression, SceneSet, joined
 from gsva_ros.sim.dataset import write_dataset
+from gsva_ros.train import stages
 from gsva_ros.train.config import Config, Data, read_config
 from gsva_ros.train.language import Questions
 from gsva_ros.train.stages import new_mini, task
@@ -234,9 +236,12 @@ def test_the_seed_decides_what_is_drawn(scenes: Path, tmp_path: Path) -> None:
     assert not torch.equal(first[0], first[1])
 
 
+@pytest.mark.parametrize("count", [1, 2])
 def test_simple_expressions_give_way_as_late_with_several_passes_a_step(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
+    """The passes of all processes are counted."""
+    monkeypatch.setattr(stages, "processes", lambda: SimpleNamespace(num_processes=count))
     shares: list[float] = []
     about = Questions.about
 
@@ -245,9 +250,8 @@ def test_simple_expressions_give_way_as_late_with_several_passes_a_step(
         return about(self, rows, rng, simple)
 
     monkeypatch.setattr(Questions, "about", noted)
-    config = stage_config(
-        CONFIGS[2], scenes, tmp_path, model="gsva-mini", steps=4, accumulation=2, simple=0.5
-    )
+    changes = {"model": "gsva-mini", "steps": 4, "accumulation": 2 // count, "simple": 0.5}
+    config = stage_config(CONFIGS[2], scenes, tmp_path, **changes)
     batches = task(config, load_converted(model_directory("gsva-mini")), None).batches
     for number in range(8):
         batches[number]
