@@ -56,8 +56,6 @@ from .views import Views
 DRAIN, GRACE = 5.0, 0.5
 #: Seconds that a request waits for a frame until there is a warning, and between two warnings.
 STARVED, STARVED_AGAIN = 2.0, 10.0
-#: A larger jump forward means that the clock started: under use_sim_time it is 0 until the first /clock.
-FIRST_CLOCK = Duration(seconds=365 * 24 * 3600)
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
 
 Loader = Callable[[str, str, str], Segmenter[Any]]
@@ -125,7 +123,7 @@ class GsvaNode(LifecycleNode):
         )
         self._before_jump = 0
         self._jumps = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=FIRST_CLOCK, min_backward=Duration(nanoseconds=-1)),
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
             pre_callback=self._on_jump_ahead,
             post_callback=self._on_jump,
         )
@@ -314,7 +312,7 @@ class GsvaNode(LifecycleNode):
             self._worker.jumping()
 
     def _on_jump(self, jump: TimeJump) -> None:
-        """Time jumped back, started with the first /clock, or comes from another clock from now on."""
+        """Time jumped back, or comes from another clock from now on."""
         if self._worker is not None:
             delta = self._now() - self._before_jump
             self._worker.jumped(delta)
