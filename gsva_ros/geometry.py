@@ -38,13 +38,15 @@ class Shape:
 def to_metres(depth: NDArray[np.generic]) -> Array:
     """Depth as float32 metres, NaN where it is missing (REP 118: uint16 millimetres, float32 metres).
 
-    More than FARTHEST counts as missing: some drivers write the largest number where they measure nothing.
+    More than FARTHEST, and the largest uint16, count as missing: some drivers write the largest number
+    where they measure nothing.
 
     Raises:
         ValueError: neither uint16 nor float32.
     """
     if depth.dtype == np.uint16:
         metres = depth.astype(np.float32) / np.float32(1000)
+        metres[depth == np.iinfo(np.uint16).max] = np.nan
     elif depth.dtype == np.float32:
         metres = depth.astype(np.float32)
     else:
