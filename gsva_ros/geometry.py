@@ -24,7 +24,7 @@ class Shape:
 
     Attributes:
         centroid: mean of its points [3].
-        axes: right-handed rotation [3, 3]; its columns are the principal axes, the longest first.
+        axes: right-handed rotation [3, 3]; its columns are the principal axes, the longest first, `signed`.
         extents: size along each axis [3], from the 2nd to the 98th percentile.
         center: of the box with these extents [3]; in general not the centroid.
     """
@@ -87,9 +87,16 @@ def shape_of(points: Array) -> Shape | None:
     centroid = flat.mean(0)
     centred = flat - centroid
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    axes = vectors[:, ::-1].copy()
-    if np.linalg.det(axes) < 0:
-        axes[:, 2] *= -1
+    axes = signed(vectors[:, ::-1])
     along = centred @ axes
     low, high = np.percentile(along, (2, 98), axis=0)
     return Shape(centroid, axes, high - low, centroid + axes @ (low + high) / 2)
+
+
+def signed(axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal axes (columns) [3, 3], right-handed, the largest component of the first two positive.
+
+    Principal axes have no sign of their own: without a rule, it would change from frame to frame.
+    """
+    first, second = (axis * np.sign(axis[np.abs(axis).argmax()]) for axis in axes.T[:2])
+    return np.stack([first, second, np.cross(first, second)], 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.time import Time
 
-from gsva_ros.geometry import Shape
+from gsva_ros.geometry import Shape, signed
 
 try:
     import tf2_ros
@@ -38,7 +38,8 @@ class Transform:
         centroid, center = (
             self.rotation @ point + self.translation for point in (shape.centroid, shape.center)
         )
-        return replace(shape, centroid=centroid, axes=self.rotation @ shape.axes, center=center)
+        axes = signed(self.rotation @ shape.axes)
+        return replace(shape, centroid=centroid, axes=axes, center=center)
 
 
 class TransformError(RuntimeError):

@@ -294,6 +294,17 @@ def test_shape_of_a_turned_box():
     assert shape_of(np.full((4, 4, 3), np.nan, np.float32)) is None
 
 
+def test_axes_do_not_turn_round_from_frame_to_frame():
+    """Of the same object with other noise; also in another frame, where the rule is that frame's."""
+    rng = np.random.default_rng(0)
+    box = rng.uniform(-0.5, 0.5, (500, 3)) * [0.1, 0.4, 0.2]
+    turned = Transform(rotation_of(0.0, 0.0, 1.0, 0.0), np.zeros(3))
+    for _ in range(20):
+        shape = shape_of((box + rng.normal(0, 0.005, box.shape)).astype(np.float32))
+        for axes in (shape.axes, turned.shape(shape).axes):
+            assert axes == pytest.approx(np.eye(3)[:, [1, 2, 0]], abs=0.1)
+
+
 def test_a_box_is_where_the_points_are():
     """Also of a thing with more points at one end, as most have: their mean is not its middle."""
     rng = np.random.default_rng(0)
