@@ -24,6 +24,9 @@ from .depth import DepthBuffer, depth_of, intrinsics_of, is_distorted, segmentat
 from .detections import Detections
 from .frames import Frames, TransformError
 
+#: The longest side of a JPEG that OpenCV writes, pixels.
+JPEG_SIDE = 65_500
+
 
 class Views:
     """Publishers of derived topics; each costs nothing while it has no subscriber.
@@ -76,7 +79,13 @@ class Views:
                 msg = fill_image(Image(), picture, "rgb8")
                 msg.header = header
                 self._overlay.publish(msg)
-            if compressed:
+            if compressed and max(rgb.shape) > JPEG_SIDE:
+                self._warn(
+                    "overlay",
+                    f"overlay/compressed: {rgb.shape[1]}x{rgb.shape[0]} is too large for a JPEG, whose "
+                    f"sides have at most {JPEG_SIDE} pixels: subscribe to overlay instead",
+                )
+            elif compressed:
                 self._compressed.publish(_jpeg(picture, header))
         if _heard(self._labels):
             labels = label_image(rgb.shape[:2], targets_of(result))

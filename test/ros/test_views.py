@@ -14,6 +14,7 @@ import pytest
 from gsva_ros.msg import Segmentation3D
 from harness import FAKE, Client, NodeProcess, blocks
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from gsva_ros.conversions import MessageError, mask_of
 from gsva_ros.geometry import organised_points, shape_of, to_metres
@@ -28,6 +29,7 @@ from gsva_ros.ros.depth import (
     segmentation_3d,
 )
 from gsva_ros.ros.frames import Frames, Transform, TransformError, rotation_of
+from gsva_ros.serving.requests import CameraFrame, Request, Result
 from gsva_ros.stamps import SECOND
 
 K = np.array([[100.0, 0.0, 40.0], [0.0, 100.0, 30.0], [0.0, 0.0, 1.0]])
@@ -79,6 +81,32 @@ def test_pictures_while_somebody_listens(start):
     client.wait(lambda: client.pictures["overlay"].header.stamp.sec == 3, what="the next overlay")
     dark = np.frombuffer(client.pictures["overlay"].data, np.uint8).reshape(60, 80, 3)
     assert dark[:5, 77:].mean() == pytest.approx(0.5 * rgb[:5, 77:].mean(), abs=1)
+
+
+def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
+    """And everything else is published."""
+    import gsva_ros.ros.views as module
+
+    sent, warned = [], []
+
+    class Node:
+        def create_publisher(self, kind, topic, profile):
+            return types.SimpleNamespace(
+                publish=lambda msg: sent.append(topic), get_subscription_count=lambda: 1
+            )
+
+    monkeypatch.setattr(module.Frames, "of", lambda node: None)
+    monkeypatch.setattr(module.Detections, "create", lambda node: None)
+    views = module.Views(
+        Node(), {"overlay_opacity": 0.5}.get, {}, lambda *told: warned.append(told)
+    )
+    frame = CameraFrame(Header(), 0, "/camera", lambda: None)
+    for side in (65_500, 65_501):
+        rgb = np.zeros((1, side, 3), np.uint8)
+        views._publish_pictures(Result(Request(), [], frame, rgb), rgb, frame.header)
+    assert sent == ["overlay", "overlay/compressed", "label_image", "overlay", "label_image"]
+    assert len(warned) == 1
+    assert "65501x1 is too large for a JPEG" in warned[0][1]
 
 
 def test_split_instances_changes_live(start):
