@@ -39,8 +39,8 @@ LEVELS = {
     DiagnosticStatus.ERROR: "ERROR",
     DiagnosticStatus.STALE: "STALE",
 }
-#: Encodings of depth images (REP 118), which are not shown.
-DEPTH = ("16UC1", "32FC1", "mono16")
+#: Encodings of depth images (REP 118), which are not shown. mono16 is shown: thermal cameras use it.
+DEPTH = ("16UC1", "32FC1")
 #: Frames kept for each camera until their answer comes, and outcomes kept for the list.
 FRAMES, OUTCOMES = 15, 60
 #: Seconds between two searches for cameras.
