@@ -116,6 +116,11 @@ class Bag:
         return self._reader.typestore
 
     @property
+    def topics(self) -> dict[str, str]:
+        """The message type of each topic."""
+        return {c.topic: c.msgtype for c in self._reader.connections}
+
+    @property
     def image_topics(self) -> list[str]:
         """Names of the image topics."""
         return sorted({c.topic for c in self._reader.connections if c.msgtype in IMAGE_TYPES})
@@ -233,9 +238,11 @@ class Bag:
         except Exception:  # as in `_read`
             return None
 
-    def raw(self) -> Iterator[tuple[Connection, int, bytes]]:
-        """Every message as published (CDR), in order of time; see `problems`."""
-        return self._read(lambda _: True, lambda _, raw: plain(raw))
+    def raw(
+        self, wanted: Callable[[Connection], bool] = lambda _: True
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Every message on the wanted topics as published (CDR), in order of time; see `problems`."""
+        return self._read(wanted, lambda _, raw: plain(raw))
 
     def _deserialized(self, connection: Connection, raw: bytes) -> Any:
         return self._reader.deserialize(plain(raw), connection.msgtype)

@@ -12,13 +12,12 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
-from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
 from gsva_ros.arguments import Parser, rate
-from gsva_ros.bags.messages import plain
+from gsva_ros.bags.bag import Bag
 from gsva_ros.msg import Instruction
 from gsva_ros.ros import qos
 from gsva_ros.stamps import SECOND, fill
@@ -54,20 +53,22 @@ class Player(Node):
 
     def play(self, rate: float, wait: float) -> int:
         """Wait at most `wait` seconds for subscribers, play, and return the number of messages."""
-        with Reader(self._bag) as reader:
-            connections = [c for c in reader.connections if c.msgtype in TYPES]
-            if not connections:
+        with Bag(self._bag) as bag:
+            kinds = {t: kind for t, kind in bag.topics.items() if kind in TYPES}
+            if not kinds:
                 raise ValueError(f"{self._bag} has no camera and no instruction topic")
             publishers = {}
-            for connection in connections:
-                kind, profile = TYPES[connection.msgtype]
+            for topic, name in kinds.items():
+                kind, profile = TYPES[name]
                 node = self if profile is qos.PICTURE else self._requests
-                publishers[connection.topic] = node.create_publisher(
-                    kind, connection.topic, profile
-                )
-            needed = [publishers[c.topic] for c in connections if c.msgtype.endswith(NEEDED)]
+                publishers[topic] = node.create_publisher(kind, topic, profile)
+            needed = [publishers[topic] for topic in kinds if kinds[topic].endswith(NEEDED)]
             self._wait(needed, wait)
-            return self._play(reader.messages(connections), publishers, rate)
+            messages = bag.raw(lambda c: kinds.get(c.topic) == c.msgtype)
+            count = self._play(messages, publishers, rate)
+            for problem in bag.problems:
+                self.get_logger().warning(problem)
+            return count
 
     def _wait(self, publishers: Sequence[Any], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -91,7 +92,7 @@ class Player(Node):
             self._pass_time(begin + (stamp - first) / SECOND / rate, stamp, rate)
             if not rclpy.ok(context=self.context):
                 break
-            publishers[connection.topic].publish(bytes(plain(raw)))
+            publishers[connection.topic].publish(bytes(raw))
             count += 1
         time.sleep(0.5)  # let the last messages be sent before the publishers are destroyed
         return count

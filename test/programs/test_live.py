@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import rclpy
 from harness import REAL, Client, NodeProcess
+from mcap.writer import IndexType, Writer
 from pycocotools import mask as rle
 
 from gsva_ros import cli
+from gsva_ros.interfaces import typestore
 from gsva_ros.truth import Annotation, FrameTruth, Referring, RunLengths, read_truth, write_truth
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
@@ -121,6 +123,35 @@ def test_no_image_shares_a_participant_with_an_instruction(bag: Path) -> None:
     assert instruction
     assert instruction == clock
     assert image.isdisjoint(instruction)
+
+
+def test_what_can_be_read_of_a_bag_is_played(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One whose messages are out of order, without an index, and whose last one is damaged."""
+    from gsva_ros.programs.player import Player
+
+    types = typestore()
+    kind = "std_msgs/msg/String"
+    path = tmp_path / "bag.mcap"
+    writer = Writer(str(path), index_types=IndexType.NONE, use_chunking=False)
+    writer.start("ros2")
+    schema = writer.register_schema(kind, "ros2msg", b"string data")
+    channel = writer.register_channel("/instruction_text", "cdr", schema)
+    for at in (2, 1, 3):
+        text = types.types[kind](f"thing {at}")
+        writer.add_message(channel, at, bytes(types.serialize_cdr(text, kind)), at)
+    writer.add_message(channel, 4, b"\x28\xb5\x2f\xfd damaged", 4)
+    writer.finish()
+    images, apart = rclpy.Context(), rclpy.Context()
+    for context in (images, apart):
+        rclpy.init(context=context)
+    try:
+        assert Player(path, apart, clock=False, context=images).play(1.0, 0.0) == 3
+    finally:
+        for context in (images, apart):
+            rclpy.shutdown(context=context)
+    assert "/instruction_text at 4 ns: not a" in capfd.readouterr().err
 
 
 def test_what_was_counted_is_explained() -> None:
