@@ -50,7 +50,8 @@ def write_masks(path: Path, slots: Sequence[Slot]) -> None:
 def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
     """Write an answer as COCO results: run lengths, boxes (x, y, width, height) and scores as JSON.
 
-    A rejected expression is listed without a segmentation. Source: the COCO data format.
+    A rejected expression is listed without a segmentation, one that could not be decided with the reason
+    only (`fault`). Source: the COCO data format.
 
     Raises:
         InputError: nothing is answered.
@@ -60,13 +61,11 @@ def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
     height, width = slots[0].size
     annotations = []
     for number, slot in enumerate(slots, 1):
-        entry: dict[str, Any] = {
-            "id": number,
-            "image_id": 1,
-            "caption": slot.expression,
-            "score": slot.p_seg,
-            "rejected": slot.rejected,
-        }
+        entry: dict[str, Any] = {"id": number, "image_id": 1, "caption": slot.expression}
+        if slot.fault:
+            annotations.append(entry | {"fault": slot.fault})
+            continue
+        entry |= {"score": slot.p_seg, "rejected": slot.rejected}
         mask = None if slot.rejected else slot.mask
         if mask is not None:
             entry |= {"predicted_iou": slot.predicted_iou} | coco_mask(mask)

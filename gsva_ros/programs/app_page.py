@@ -284,7 +284,10 @@ class Page:
         seconds = session.answer.timings
         took = sum(seconds.values())
         done = f"Answered in {took:.2f} s ({seconds.get('encode', 0.0):.2f} s to see the picture)."
-        if not session.answer.slots:
+        slots = session.answer.slots
+        if faults := sum(bool(slot.fault) for slot in slots):
+            done += f" {faults} of {len(slots)} expressions FAILED: the list says why."
+        if not slots:
             done = "The model's answer names nothing to segment."
         return self._all(session, threshold) | {self.status: notice(done)}
 
@@ -320,6 +323,7 @@ class Page:
         """Open the editor on the image, with the answer's mask outlined."""
         if slot is None or session.rgb is None or session.answer is None:
             raise InputError("choose an expression first")
+        session.check_answered(slot)
         decided = session.slots(threshold)[slot]
         mask = None if decided.rejected else decided.mask
         seen = [] if mask is None else [Target(slot, decided.expression, mask, decided.p_seg)]

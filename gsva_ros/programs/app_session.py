@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import Answer, Rejection, Segmenter, Slot
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Segmenter, Slot
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
@@ -175,12 +175,14 @@ class Session:
     def segment(self, engine: Segmenter[Any], expressions: Sequence[str]) -> None:
         """Ask for expressions. Rejected ones get masks, too, so that a threshold can be chosen afterwards.
 
+        One that cannot be asked, for example because it is too long, gets a slot with that fault.
+
         Raises:
-            ExpressionError: an expression cannot be asked.
             InputError: as `look`.
         """
         rgb, frame = self.rgb, self.look(engine)
-        answer = engine.segment(frame, expressions, mask_rejected=True)
+        assert rgb is not None, "otherwise look raises"
+        answer = _segmented(engine, frame, expressions, rgb.shape[:2])
         self._check_open(rgb)
         self._take_answer(answer)
 
@@ -215,14 +217,21 @@ class Session:
 
     # Labels
 
+    def check_answered(self, slot: int) -> None:
+        """Raise InputError for a slot at fault: an expression without an answer cannot be labelled."""
+        if self.answer is not None and (fault := self.answer.slots[slot].fault):
+            raise InputError(f"there is no answer to label: {fault}")
+
     def correct(self, slot: int, correction: Correction, threshold: float) -> None:
         """Record a correction of a slot as decided at `threshold`, which may be moved afterwards.
 
         Raises:
-            InputError: the painted mask is empty, or differs in size from the image.
+            InputError: the slot has no answer; the painted mask is empty, or differs in size from the
+                image.
         """
         if self.answer is None or self.rgb is None or not 0 <= slot < len(self.answer.slots):
             raise InputError("no such answer: ask first")
+        self.check_answered(slot)
         if correction.label is Label.PAINTED:
             if correction.mask is None or not correction.mask.any():
                 raise InputError(
@@ -268,6 +277,28 @@ class Session:
         # Images in different folders may share a name, and frames of a bag a displayed time.
         pixels = hashlib.sha256(rgb.tobytes()).hexdigest()
         return f"{self.bag.path if self.bag else ''} {self.name} {pixels}"
+
+
+def _segmented(
+    engine: Segmenter[Any], frame: Any, expressions: Sequence[str], size: tuple[int, int]
+) -> Answer:
+    """The engine's answer, with a slot at fault for each expression that cannot be asked.
+
+    Args:
+        size: height and width of the frame.
+    """
+    try:
+        return engine.segment(frame, expressions, mask_rejected=True)
+    except ExpressionError as error:
+        if not error.faults:
+            raise
+        faults = error.faults
+    possible = [e for n, e in enumerate(expressions) if n not in faults]
+    answer = engine.segment(frame, possible, mask_rejected=True)
+    slots = list(answer.slots)
+    for number, fault in sorted(faults.items()):
+        slots.insert(number, Slot(expressions[number], 0.0, size=size, fault=fault))
+    return replace(answer, slots=slots)
 
 
 def _named(message: str, path: Path) -> str:

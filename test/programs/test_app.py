@@ -147,8 +147,10 @@ def test_what_goes_wrong_is_told_in_the_page(app: App, visitor: browser.Visitor)
     opened(visitor, app, "red")
     ask(visitor, "  ")
     told(visitor, "Problem: nothing to look for")
-    ask(visitor, "x" * 200)
-    told(visitor, "Problem: an expression is too long")
+    ask(visitor, f"red\n{'x' * 200}\nblue")
+    told(visitor, "1 of 3 expressions FAILED")
+    assert ["SEGMENTED" in row for row in rows(visitor)] == [True, False, True]
+    assert "an expression is too long: shorten it" in rows(visitor)[1]
     ask(visitor, "memory")
     told(visitor, "too little memory")
     ask(visitor, "<img src=x onerror=alert(1)>")

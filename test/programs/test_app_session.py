@@ -71,6 +71,25 @@ def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:
     assert decided_at(empty, 0.95).rejection is Rejection.MODEL
 
 
+def test_an_expression_that_cannot_be_asked_fails_alone(
+    shown: tuple[Session, PageEngine], tmp_path: Path
+) -> None:
+    session, engine = shown
+    session.segment(engine, ["x" * 101, "red", "y" * 101, "green"])
+    slots = session.slots(0.5)
+    assert [slot.expression[0] for slot in slots] == ["x", "r", "y", "g"]
+    assert ["too long" in slot.fault for slot in slots] == [True, False, True, False]
+    assert [slot.rejected for slot in slots] == [False, False, False, True]
+    for label in Label:
+        with pytest.raises(InputError, match="no answer to label: an expression is too long"):
+            session.correct(0, Correction(label, 1, np.ones((240, 320), bool)), 0.5)
+    write_coco(tmp_path / "answer.json", session.name, slots)
+    data = json.loads((tmp_path / "answer.json").read_text())
+    assert (data["images"][0]["width"], data["images"][0]["height"]) == (320, 240)
+    assert [a.get("rejected") for a in data["annotations"]] == [None, False, None, True]
+    assert "too long" in data["annotations"][0]["fault"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [

@@ -50,8 +50,9 @@ class PageEngine:
         mask_rejected: bool = False,
     ) -> Answer:
         self.asked += 1
-        if any(len(e) > 100 for e in expressions):
-            raise ExpressionError("an expression is too long: shorten it")
+        long = "an expression is too long: shorten it"
+        if faults := {n: long for n, e in enumerate(expressions) if len(e) > 100}:
+            raise ExpressionError(long, faults)
         if "memory" in expressions:
             raise MemoryError("spent")
         limit = self.rejection_threshold if threshold is None else threshold
