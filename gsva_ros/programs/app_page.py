@@ -25,6 +25,8 @@ NOTHING = "Nothing has been asked yet."
 KEPT = 3600
 #: The brush's colours, RGB; told apart by whether red or blue is stronger.
 ADDS, REMOVES = "#e69f00", "#0072b2"
+#: More objects in one image are a slip of the hand.
+MOST_REFERENTS = 1000
 Updates = dict[Any, Any]
 
 
@@ -129,9 +131,7 @@ class Page:
         )
         with gr.Row():
             self.slot = gr.Dropdown([], label="Expression", elem_id="slot", type="value")
-            self.meant = gr.Number(
-                1, label="Number of objects it refers to", minimum=1, precision=0, elem_id="meant"
-            )
+            self.meant = gr.Number(1, label="Number of objects it refers to", elem_id="meant")
         with gr.Row():
             self.right = gr.Button(Label.RIGHT.value.capitalize(), elem_id="right")
             self.absent = gr.Button(Label.ABSENT.value.capitalize(), elem_id="absent")
@@ -160,12 +160,13 @@ class Page:
 
     def _connect(self) -> None:
         look = [self.session, self.threshold]
+        undecided = [self.session, gr.State(0.0)]  # whatever is typed as the threshold
         everything = [
             self.session, self.status, self.topic, self.number, self.picture, self.shown, self.rows,
             self.text, self.slot, self.labels, self.editor, self.painted, self.bag, self.file, self.saved,
         ]  # fmt: skip
         on = self._on
-        on(self.file.upload, self.opened, [*look, self.file], everything)
+        on(self.file.upload, self.opened, [*undecided, self.file], everything, preprocess=True)
         # `change` rather than `input`: `input` fires twice for one choice, also when a list is left as it
         # was, and not at all when a slider is reset. For the program's own changes, nothing is left to do.
         on(self.bag.change, self.chosen, [*look, self.bag], everything)
@@ -188,23 +189,27 @@ class Page:
         on(self.right.click, self.said_right, said, labelled)
         on(self.absent.click, self.said_absent, said, labelled)
         on(self.paint.click, self.painting, [*look, self.slot], labelled)
-        on(self.painted.click, self.took_painted, [*said, self.editor], labelled)
+        painted = [*undecided, self.meant, self.editor]
+        on(self.painted.click, self.took_painted, painted, labelled, preprocess=True)
         kept = [self.session, self.status, self.labels, self.labelled]
         on(self.keep.click, self.kept, look, kept)
         on(self.export.click, self.exported, look, kept)
 
     def _on(
         self, trigger: Any, does: Callable[..., Updates], inputs: Sequence[Any],
-        outputs: Sequence[Any], **how: Any,
+        outputs: Sequence[Any], preprocess: bool = False, **how: Any,
     ) -> None:  # fmt: skip
-        """Let an event call a method; errors are shown on the page."""
+        """Let an event call a method; errors are shown on the page.
+
+        Only files need preprocessing by Gradio, whose range checks name no control and print a traceback.
+        """
 
         @wraps(does)
         def call(session: Session | None, threshold: float, *values: Any) -> Updates:
             session = session or Session()
             updates: Updates = {self.session: session}
             try:
-                done = does(session, float(threshold), *values)
+                done = does(session, number(threshold, 0, 1, "the threshold"), *values)
                 return updates | {self.status: notice("")} | done if done else updates
             except (InputError, ExpressionError, OSError) as error:
                 return updates | {self.status: problem(error)}
@@ -216,7 +221,8 @@ class Page:
                     )
                 }
 
-        trigger(call, list(inputs), list(outputs), api_visibility="private", **how)
+        how |= {"preprocess": preprocess, "api_visibility": "private"}
+        trigger(call, list(inputs), list(outputs), **how)
 
     def opened(self, session: Session, threshold: float, path: str | None) -> Updates:
         """A file was uploaded."""
@@ -257,12 +263,17 @@ class Page:
             self.number: gr.update(maximum=last, value=0, visible=session.frames() > 1),
         }
 
-    def scrubbed(self, session: Session, threshold: float, topic: str, number: float) -> Updates:
+    def scrubbed(
+        self, session: Session, threshold: float, topic: str, chosen: float | None
+    ) -> Updates:
         """Another frame of the bag was chosen."""
         topic = topic or session.topic
-        if session.bag is None or (topic, int(number)) == (session.topic, session.number):
+        if session.bag is None:
             return {}
-        session.show(topic, int(number))
+        frame = int(number(chosen, 0, session.frames() - 1, "the frame"))
+        if (topic, frame) == (session.topic, session.number):
+            return {}
+        session.show(topic, frame)
         return self._all(session, threshold) | {self.status: _told(session)}
 
     def asked(
@@ -308,20 +319,20 @@ class Page:
         return {self.saved: gr.update(value=str(path), visible=True)}
 
     def said_right(
-        self, session: Session, threshold: float, slot: int | None, meant: float
+        self, session: Session, threshold: float, slot: int | None, meant: float | None
     ) -> Updates:
         """An answer was marked as right."""
-        return self._correct(session, threshold, slot, Correction(Label.RIGHT, int(meant or 1)))
+        return self._correct(session, threshold, slot, Correction(Label.RIGHT, referents(meant)))
 
     def said_absent(
-        self, session: Session, threshold: float, slot: int | None, _: float
+        self, session: Session, threshold: float, slot: int | None, _: float | None
     ) -> Updates:
         """An expression was marked as having no referent in the image."""
         return self._correct(session, threshold, slot, Correction(Label.ABSENT, 0))
 
     def painting(self, session: Session, threshold: float, slot: int | None) -> Updates:
         """Open the editor on the image, with the answer's mask outlined."""
-        if slot is None or session.rgb is None or session.answer is None:
+        if slot is None or session.rgb is None:
             raise InputError("choose an expression first")
         session.check_answered(slot)
         decided = session.slots(threshold)[slot]
@@ -335,16 +346,15 @@ class Page:
         }
 
     def took_painted(
-        self, session: Session, threshold: float, slot: int | None, meant: float,
-        value: dict[str, Any] | None,
-    ) -> Updates:  # fmt: skip
+        self, session: Session, _: float, meant: float | None, value: dict[str, Any] | None
+    ) -> Updates:
         """Use the answer's mask, as changed by painting, as the expression's mask."""
         if session.painting is None:
             raise InputError("choose an expression and open the editor first")
-        slot, threshold = session.painting  # both may have changed since
+        slot, threshold = session.painting  # those on the page may have changed since
         decided = session.slots(threshold)[slot]
         mask = painted_mask(value, None if decided.rejected else decided.mask)
-        correction = Correction(Label.PAINTED, int(meant or 1), mask)
+        correction = Correction(Label.PAINTED, referents(meant), mask)
         return self._correct(session, threshold, slot, correction) | {
             self.editor: gr.update(value=None, visible=False),
             self.painted: gr.update(visible=False),
@@ -408,6 +418,23 @@ class Page:
             for n, correction in sorted(session.corrections.items())
         )
         return notice(" · ".join(said))
+
+
+def number(value: Any, low: float, high: float, what: str) -> float:
+    """A number from a control.
+
+    Raises:
+        InputError: it is none, or out of range; `what` names the control.
+    """
+    if isinstance(value, int | float) and low <= value <= high:
+        return float(value)
+    given = "empty" if value is None else value
+    raise InputError(f"{what} is a number from {low} to {high}, not {given}")
+
+
+def referents(value: Any) -> int:
+    """The number of objects that a person says an expression refers to; InputError if it is below 1."""
+    return int(number(value, 1, MOST_REFERENTS, "the number of objects"))
 
 
 def _told(session: Session, more: str = "") -> str:

@@ -218,8 +218,10 @@ class Session:
     # Labels
 
     def check_answered(self, slot: int) -> None:
-        """Raise InputError for a slot at fault: an expression without an answer cannot be labelled."""
-        if self.answer is not None and (fault := self.answer.slots[slot].fault):
+        """Raise InputError if there is no such slot, or it is at fault: neither can be labelled."""
+        if self.answer is None or not 0 <= slot < len(self.answer.slots):
+            raise InputError("no such answer: ask first")
+        if fault := self.answer.slots[slot].fault:
             raise InputError(f"there is no answer to label: {fault}")
 
     def correct(self, slot: int, correction: Correction, threshold: float) -> None:
@@ -229,9 +231,8 @@ class Session:
             InputError: the slot has no answer; the painted mask is empty, or differs in size from the
                 image.
         """
-        if self.answer is None or self.rgb is None or not 0 <= slot < len(self.answer.slots):
-            raise InputError("no such answer: ask first")
         self.check_answered(slot)
+        assert self.rgb is not None, "it was answered"
         if correction.label is Label.PAINTED:
             if correction.mask is None or not correction.mask.any():
                 raise InputError(

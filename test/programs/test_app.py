@@ -120,6 +120,26 @@ def test_the_slider_decides_anew_without_the_model(app: App, visitor: browser.Vi
     assert app.engine.asked == before
 
 
+def test_a_number_out_of_range_is_told_by_its_name(
+    app: App, visitor: browser.Visitor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    opened(visitor, app)
+    for value in ("5", "-1", ""):
+        visitor.page.fill("#threshold input[type=number]", value)
+        told(visitor, f"the threshold is a number from 0 to 1, not {value or 'empty'}")
+    threshold(visitor, 0.5)
+    visitor.page.click("#label button")
+    for value in ("0", "-2", ""):
+        visitor.page.fill("#meant input", value)
+        visitor.page.click("#right")
+        told(visitor, f"the number of objects is a number from 1 to 1000, not {value or 'empty'}")
+    assert "Traceback" not in capfd.readouterr().err
+    assert not visitor.page.locator(".toast-body").count()
+    visitor.page.fill("#meant input", "2")
+    visitor.page.click("#right")
+    told(visitor, "red: right as it is")
+
+
 def test_each_mask_is_switched(app: App, visitor: browser.Visitor) -> None:
     opened(visitor, app)
     first = visitor.page.locator("#picture img").get_attribute("src")
@@ -168,6 +188,8 @@ def test_a_bag_is_scrubbed(app: App, visitor: browser.Visitor) -> None:
     told(visitor, "/camera/image at 1.000 s is open")
     assert PNG not in visitor.page.inner_text("#file"), "the page names what is open alone"
     field = visitor.page.locator("#number input[type=number]")
+    field.fill("28")
+    told(visitor, "the frame is a number from 0 to 27, not 28")
     field.fill("27")
     field.press("Enter")
     told(visitor, "/camera/image at 7.750 s is open")
