@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,10 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) ->
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    path.write_bytes(model.getvalue())
+    # In one step: each process of a run writes it, while another may already read it.
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_bytes(model.getvalue())
+    partial.replace(path)
 
 
 class Branches:

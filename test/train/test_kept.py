@@ -1,4 +1,4 @@
-"""Features that are computed once: by one process, and again if their files are damaged."""
+"""What processes share: features are computed once, and again if damaged; a tokenizer is always whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gsva_ros.train.kept import kept
+from gsva_ros.train.text import train_tokenizer
 
 SCRIPT = """
 import sys, time
@@ -66,3 +67,14 @@ def test_damaged_features_are_computed_again(tmp_path: Path, damaged: str) -> No
     path.write_bytes(path.read_bytes()[:-2] + b"\xff"[: damaged == "a.key"])
     assert features().tolist() == [0, 1, 2]
     assert calls == 2 * [0, 1, 2]
+
+
+def test_a_tokenizer_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.model"
+    train_tokenizer(["the red mug"] * 20, path, 300)
+    before = path.read_bytes()
+    with path.open("rb") as reading:  # another process's
+        train_tokenizer(["a green can"] * 20, path, 300)
+        assert reading.read() == before
+    assert path.read_bytes() != before
+    assert list(tmp_path.iterdir()) == [path]
