@@ -23,6 +23,7 @@ class Mixture(Dataset[Batch]):
     ) -> None:
         self.sources = [source for source, _ in sources]
         rates = np.array([rate for _, rate in sources])
+        rates /= rates.max()  # the sum of the largest floats would be infinite
         self._shares = rates / rates.sum()
         self._batcher, self._size, self._seed = batcher, size, seed
 

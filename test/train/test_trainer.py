@@ -330,6 +330,9 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
         ({"parts": {}}, "nothing would be trained"),
         ({"parts": {"language_model": 1e-3}, "lora": {}}, "lora adds nothing"),
         ({"lora": {"modules": ["gate"]}}, "lora.modules"),
+        (
+            "lora.rank: 1000000000 is more than the width of the model, 32",
+        ),
         ({"model": "gsva-nano"}, "no model 'gsva-nano'"),
         ({"evaluation": {"cases": "bag /nowhere"}}, "/nowhere: no such bag"),
         ({"evaluation": {"cases": "film x"}}, "evaluation.cases"),
@@ -500,6 +503,12 @@ def test_a_picture_that_is_missing_is_named(tmp_path: Path, workers: int) -> Non
     with pytest.raises(InputError) as raised:
         run(config(tmp_path, sources=[{"kind": "gone"}], workers=workers))
     assert str(raised.value) == "2.jpg: missing, or not an image"
+
+
+def test_rates_may_be_of_any_size(tmp_path: Path) -> None:
+    sources = [{"kind": "squares", "rate": rate} for rate in (1e308, 1e308, 1e-308)]
+    made = task(config(tmp_path, sources=sources), tiny_checkpoint())
+    assert len(made.batches[0].masks) == 2
 
 
 def test_numbers_as_yaml_leaves_them(tmp_path: Path) -> None:
