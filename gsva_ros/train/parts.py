@@ -42,10 +42,16 @@ def select(model: GSVA, config: Config) -> list[dict[str, Any]]:
     Frozen weights are stored in the run's precision, trained ones in float32.
 
     Raises:
-        InputError: nothing is trained, or LoRA is combined with a fully trained language model.
+        InputError: nothing is trained, LoRA is combined with a fully trained language model, or its rank
+            exceeds the model's width.
     """
     if config.lora and "language_model" in config.parts:
         raise InputError("parts: language_model is fully trained, so lora adds nothing: remove one")
+    if config.lora and config.lora.rank > model.config.hidden_size:
+        raise InputError(
+            f"lora.rank: {config.lora.rank} is more than the width of the model, "
+            f"{model.config.hidden_size}: choose a lower one, such as 8"
+        )
     model.requires_grad_(False)
     if config.lora:
         inject_adapter_in_model(_lora_config(config.lora), model, ADAPTER)

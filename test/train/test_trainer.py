@@ -331,6 +331,7 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
         ({"parts": {"language_model": 1e-3}, "lora": {}}, "lora adds nothing"),
         ({"lora": {"modules": ["gate"]}}, "lora.modules"),
         (
+            {"lora": {"rank": 10**9}},
             "lora.rank: 1000000000 is more than the width of the model, 32",
         ),
         ({"model": "gsva-nano"}, "no model 'gsva-nano'"),
