@@ -527,6 +527,13 @@ def test_what_yaml_itself_cannot_make_is_told(tmp_path: Path, seed: str) -> None
     assert "\n" not in str(error.value)
 
 
+def test_a_field_that_is_given_twice_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("out: x\nmodel: y\nsources: [{kind: squares, kind: bag}]\n")
+    with pytest.raises(InputError, match=r"run\.yaml: .*'kind' is given twice.*line 3, column 27"):
+        read_config(path)
+
+
 def test_two_processes_learn_from_different_samples(tmp_path: Path) -> None:
     """Two on one CPU: their model is that of one process with twice the batch."""
     here = Path(__file__).resolve()
