@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..errors import InputError, one_line
 from ..truth import Referring
@@ -63,11 +66,34 @@ SHOWN, STORED = cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATI
 
 
 def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
-    """An image file as uint8 [H, W, 3] RGB, SHOWN or STORED; DatasetError if it is not an image."""
+    """An image file as uint8 [H, W, 3] RGB, SHOWN or STORED.
+
+    Raises:
+        DatasetError: it is missing, not an image, or a JPEG file that ends too early.
+    """
     bgr = cv2.imread(str(path), how)
     if bgr is None:
         raise DatasetError(f"{path}: missing, or not an image")
+    if _is_cut(path):
+        raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a JPEG file ends before its image, the rest of which OpenCV leaves grey."""
+    with path.open("rb") as file:
+        begins = file.read(2)
+        file.seek(-2, os.SEEK_END)
+        if begins != b"\xff\xd8" or file.read(2) == b"\xff\xd9":
+            return False
+        # Other data may follow the image, as a phone's video does: only decoding tells.
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                Image.open(file).load()
+        except OSError:
+            return True
+    return False
 
 
 def read_annotated(path: Path, size: tuple[int, int], by: str) -> NDArray[np.uint8]:

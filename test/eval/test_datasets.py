@@ -32,7 +32,7 @@ from tiny_datasets import (
 from gsva_ros import cli
 from gsva_ros.answer import Rejection
 from gsva_ros.datasets import reasonseg
-from gsva_ros.datasets.files import DatasetError, Skip
+from gsva_ros.datasets.files import DatasetError, Skip, read_picture
 from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
 from gsva_ros.eval.cases import Case
@@ -392,6 +392,22 @@ def test_a_picture_of_another_size_is_told_and_can_be_skipped(
     assert cli.main([*command, "--skip", "--out", str(out)]) == 0
     numbers = json.loads(out.read_text())
     assert (numbers["cases"], numbers["left_out"]) == (1, 1)
+
+
+def test_a_jpeg_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
+    """OpenCV leaves the rest of the picture grey."""
+    path = tmp_path / "a.jpg"
+    rng = np.random.default_rng(0)
+    data = cv2.imencode(".jpg", rng.integers(0, 255, (96, 128, 3), np.uint8))[1].tobytes()
+    for cut in (0.5, 0.9):
+        path.write_bytes(data[: int(cut * len(data))])
+        with pytest.raises(DatasetError, match=r"a\.jpg: the end of the file is missing"):
+            read_picture(path)
+    path.write_bytes(data)
+    whole = read_picture(path)
+    for after in (b"\0\0", b"video \xff\xda"):
+        path.write_bytes(data + after)
+        assert np.array_equal(read_picture(path), whole)
 
 
 @pytest.mark.parametrize("protocol", ["paper", "deployed"])
