@@ -385,6 +385,15 @@ def test_a_bag_is_read_by_several_processes_at_once(tmp_path: Path) -> None:
     assert list(DataLoader(sums, batch_size=None, num_workers=2)) == alone
 
 
+def test_an_image_without_a_name_is_told_when_the_source_is_made(tmp_path: Path) -> None:
+    llava_instruct(tmp_path)
+    path = tmp_path / "llava_dataset/llava_instruct_150k.json"
+    (talk,) = json.loads(path.read_text())
+    path.write_text(json.dumps([talk | {"image": None}]))
+    with pytest.raises(InputError, match="150k.json: not LLaVA's conversations: "):
+        make(Data(kind="llava_instruct", root=str(tmp_path)), "sources.0")
+
+
 def test_what_ade20k_maps_leave_out_is_no_class(tmp_path: Path) -> None:
     options = ade20k(tmp_path)
     label_map(tmp_path / "ade20k/annotations/training/a.png", left=2, right=255, rest=0)

@@ -27,7 +27,7 @@ class LlavaInstruct:
         path = Path(root) / "llava_dataset" / file
         self._images, items = Path(root) / "coco/train2017", read_json(path)
         try:
-            self._talks = [(item["image"], _rounds(item["conversations"])) for item in items]
+            self._talks = [(Path(i["image"]), _rounds(i["conversations"])) for i in items]
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise DatasetError(f"{path}: not LLaVA's conversations: {one_line(error)}") from error
         if not self._talks:
