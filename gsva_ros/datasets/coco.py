@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import one_line
-from .files import DatasetError, read_json
+from .files import DatasetError, by_id, read_json
 
 #: An image's entry, with at least `file_name`, `height` and `width`, and its annotations.
 Annotated = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -18,14 +18,21 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
     Annotations of images that are not listed are ignored, so that images can be held out.
 
     Raises:
-        DatasetError: not COCO's annotations, or one with a category that the file does not define.
+        DatasetError: not COCO's annotations, two images or categories with one id, or an annotation with
+            a category that the file does not define.
     """
     data = read_json(path)
     try:
-        categories = {c["id"]: str(c["name"]) for c in data["categories"]}
-        pictures: dict[Any, Annotated] = {i["id"]: (i, []) for i in data["images"]}
-        for info, _ in pictures.values():
-            Path(info["file_name"]), info["height"], info["width"]
+        categories = {n: c["name"] for n, c in by_id(data["categories"], path).items()}
+        infos = by_id(data["images"], path)
+        pictures: dict[Any, Annotated] = {n: (info, []) for n, info in infos.items()}
+        for number, name in categories.items():
+            if not isinstance(name, str):
+                raise DatasetError(f"{path}: the category {number} has no name")
+        for number, info in infos.items():
+            Path(info["file_name"])
+            if not all(type(info[side]) is int for side in ("height", "width")):
+                raise DatasetError(f"{path}: the size of image {number} is not two whole numbers")
         for annotation in data["annotations"]:
             category, picture = annotation["category_id"], annotation["image_id"]
             if category not in categories:

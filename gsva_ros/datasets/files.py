@@ -117,6 +117,19 @@ def read_annotated(path: Path, size: tuple[int, int], by: str) -> NDArray[np.uin
     )
 
 
+def by_id(entries: Sequence[dict[str, Any]], path: Path) -> dict[Any, dict[str, Any]]:
+    """The entries of a COCO file's list by their ids.
+
+    Raises:
+        DatasetError: two different entries have the same id, so that a reference to it is ambiguous.
+    """
+    found: dict[Any, dict[str, Any]] = {}
+    for entry in entries:
+        if found.setdefault(entry["id"], entry) != entry:
+            raise DatasetError(f"{path}: two entries have the id {entry['id']}: give each its own")
+    return found
+
+
 def read_json(path: Path) -> Any:
     """The contents of a JSON file, UTF-8 or CP-1252; DatasetError if it is not JSON."""
     try:

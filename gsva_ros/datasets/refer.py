@@ -24,7 +24,7 @@ from pycocotools import mask as rle
 
 from ..errors import one_line
 from ..truth import Mask, Referring, TruthError, run_lengths_mask
-from .files import DatasetError, Picture, Skip, read_annotated, read_json
+from .files import DatasetError, Picture, Skip, by_id, read_annotated, read_json
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 
@@ -77,8 +77,8 @@ def pictures(
         raise DatasetError(f"{path}: no split {split!r}; there are {', '.join(known)}")
     instances = read_json(folder / "instances.json")
     try:
-        annotations = {a["id"]: a for a in instances["annotations"]}
-        infos = {i["id"]: i for i in instances["images"]}
+        annotations = by_id(instances["annotations"], folder / "instances.json")
+        infos = by_id(instances["images"], folder / "instances.json")
     except (LookupError, TypeError) as error:
         raise DatasetError(f"{folder}/instances.json: not COCO's: {one_line(error)}") from error
     by_image: dict[int, list[dict[str, Any]]] = {}

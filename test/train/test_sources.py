@@ -34,6 +34,9 @@ from gsva_ros.train.sources.sample import Reasoning, Segments, Source, Talk
 from gsva_ros.train.sources.table import KINDS, make
 from gsva_ros.truth import Referring
 
+PACO = "vlpart/paco/annotations/paco_lvis_v1_train.json"
+INSTANCES = "refer_seg/grefcoco/instances.json"
+
 
 def picture(path: Path, value: int = 90, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -390,8 +393,35 @@ def test_an_image_without_a_name_is_told_when_the_source_is_made(tmp_path: Path)
     path = tmp_path / "llava_dataset/llava_instruct_150k.json"
     (talk,) = json.loads(path.read_text())
     path.write_text(json.dumps([talk | {"image": None}]))
-    with pytest.raises(InputError, match="150k.json: not LLaVA's conversations: "):
+    with pytest.raises(InputError, match=r"150k\.json: not LLaVA's conversations: "):
         make(Data(kind="llava_instruct", root=str(tmp_path)), "sources.0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "part", "change", "said"),
+    [
+        ("paco", PACO, "images", {"file_name": "b.jpg"}, "two entries have the id 7"),
+        ("paco", PACO, "categories", {"name": "cat"}, "two entries have the id 3"),
+        ("paco", PACO, "images", {"id": 8, "height": 40.0}, "size of image 8 is not two whole"),
+        ("paco", PACO, "categories", {"id": 4, "name": None}, "category 4 has no name"),
+        ("refer_seg", INSTANCES, "images", {"file_name": "2.jpg"}, "two entries have the id 1"),
+        ("refer_seg", INSTANCES, "annotations", {"bbox": [1]}, "two entries have the id 10"),
+    ],
+)
+def test_entries_of_one_id_are_told(
+    kind: str, file: str, part: str, change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    options = LAYOUTS[kind](tmp_path)
+    path = tmp_path / file
+    data = json.loads(path.read_text())
+    first = data[part][0]
+    data[part].append(first)  # the same once more says nothing else
+    path.write_text(json.dumps(data))
+    make(Data(kind=kind, root=str(tmp_path), **options), "sources.0")
+    data[part].append(first | change)
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=f"json: .*{said}"):
+        make(Data(kind=kind, root=str(tmp_path), **options), "sources.0")
 
 
 def test_what_ade20k_maps_leave_out_is_no_class(tmp_path: Path) -> None:
