@@ -424,6 +424,30 @@ def test_entries_of_one_id_are_told(
         make(Data(kind=kind, root=str(tmp_path), **options), "sources.0")
 
 
+@pytest.mark.parametrize("name", ["a:b:c", "", "cat:"])
+def test_a_category_that_is_neither_thing_nor_part_is_told(name: str, tmp_path: Path) -> None:
+    pascal_part(tmp_path)
+    coco_file(tmp_path / "vlpart/pascal_part/train.json", name, "a.jpg")
+    with pytest.raises(InputError, match=rf"train\.json: the category '{name}' is neither"):
+        make(Data(kind="pascal_part", root=str(tmp_path)), "sources.0")
+
+
+@pytest.mark.parametrize("segmentation", [None, "x", {"size": [1, 1], "counts": [1]}])
+def test_a_segmentation_that_is_none_is_told_with_its_place(
+    segmentation: Any, tmp_path: Path
+) -> None:
+    pascal_part(tmp_path)
+    path = tmp_path / "vlpart/pascal_part/train.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["segmentation"] = segmentation
+    if segmentation is None:
+        del data["annotations"][0]["segmentation"]
+    path.write_text(json.dumps(data))
+    made = make(Data(kind="pascal_part", root=str(tmp_path)), "sources.0")
+    with pytest.raises(InputError, match=r"train\.json: a\.jpg: "):
+        draws(made, 1)
+
+
 def test_what_ade20k_maps_leave_out_is_no_class(tmp_path: Path) -> None:
     options = ade20k(tmp_path)
     label_map(tmp_path / "ade20k/annotations/training/a.png", left=2, right=255, rest=0)

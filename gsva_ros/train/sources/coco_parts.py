@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import PositiveInt
@@ -15,6 +16,7 @@ from pydantic import PositiveInt
 from ...datasets.coco import read_coco
 from ...datasets.files import DatasetError, read_annotated
 from ...datasets.refer import segmentation_mask
+from ...truth import Mask
 from .sample import Segments, redrawn
 
 
@@ -25,7 +27,7 @@ class CocoParts:
         """Read one COCO file with categories "thing" or "thing:part"."""
         categories, pictures = read_coco(annotations)
         self._annotations, self._images, self._per_image = annotations, images, per_image
-        self._names = {category: _name(category) for category in categories}
+        self._names = {category: _name(category, annotations) for category in categories}
         self._pictures = [(info, found) for info, found in pictures if found]
         if not self._pictures:
             raise DatasetError(f"{annotations}: has no annotations")
@@ -43,11 +45,17 @@ class CocoParts:
         path, size = self._images / info["file_name"], (info["height"], info["width"])
         rgb = read_annotated(path, size, str(self._annotations))
         shuffled = (found[k] for k in rng.permutation(len(found)))
-        drawn = ((a["category"], segmentation_mask(a["segmentation"], *size)) for a in shuffled)
+        drawn = ((a["category"], self._mask(info, a)) for a in shuffled)
         seen = list(islice(((name, mask) for name, mask in drawn if mask.any()), self._per_image))
         texts = [str(rng.choice(_said(self._names[category]))) for category, _ in seen]
         masks = np.array([mask for _, mask in seen], bool).reshape(-1, *size)
         return Segments(rgb, tuple(texts), masks, classes=True)
+
+    def _mask(self, info: dict[str, Any], annotation: dict[str, Any]) -> Mask:
+        try:
+            return segmentation_mask(annotation.get("segmentation"), info["height"], info["width"])
+        except DatasetError as error:
+            raise DatasetError(f"{self._annotations}: {info['file_name']}: {error}") from error
 
 
 class Paco(CocoParts):
@@ -68,9 +76,12 @@ class PascalPart(CocoParts):
         super().__init__(folder / "train.json", folder / "VOCdevkit/VOC2010/JPEGImages", per_image)
 
 
-def _name(category: str) -> tuple[str, ...]:
+def _name(category: str, path: Path) -> tuple[str, ...]:
     """("thing",) or ("thing", "part"), without the sense of the word that LVIS appends after "_("."""
-    return tuple(word.split("_(")[0] for word in category.strip().split(":"))
+    name = tuple(word.split("_(")[0] for word in category.strip().split(":"))
+    if len(name) > 2 or not all(name):
+        raise DatasetError(f"{path}: the category {category!r} is neither 'thing' nor 'thing:part'")
+    return name
 
 
 def _said(name: tuple[str, ...]) -> tuple[str, ...]:
