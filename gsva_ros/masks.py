@@ -21,6 +21,12 @@ def mask_box(mask: NDArray[np.bool_]) -> Box | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def box_text(box: Box) -> str:
+    """A box in words, as pages and programs show it."""
+    x0, y0, x1, y1 = box
+    return f"box x {x0}, y {y0}, width {x1 - x0}, height {y1 - y0} px"
+
+
 def trimmed(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> Pixels | None:
     """A mask's bounding box and the mask inside it; None if no pixel is set.
 

@@ -44,7 +44,7 @@ def write_masks(path: Path, slots: Sequence[Slot]) -> None:
         empty = not archive.namelist()
     if empty:
         path.unlink()
-        raise InputError("nothing is segmented: there is no mask to save")
+        raise InputError("no expression is SEGMENTED: there is no mask to save")
 
 
 def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
@@ -57,7 +57,7 @@ def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
         InputError: nothing is answered.
     """
     if not slots:
-        raise InputError("nothing is answered yet: ask first")
+        raise InputError("no answer yet: ask first")
     height, width = slots[0].size
     annotations = []
     for number, slot in enumerate(slots, 1):
@@ -88,7 +88,7 @@ def write_labelled(
         InputError: no frame is labelled.
     """
     if not labelled:
-        raise InputError("no frame is labelled yet: label one and keep it")
+        raise InputError("no frame is kept yet: label one and keep it")
     types = get_typestore(Stores.ROS2_HUMBLE)
     kind = "sensor_msgs/msg/Image"
     Image, Header = types.types[kind], types.types["std_msgs/msg/Header"]

@@ -12,15 +12,16 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import ExpressionError, Segmenter
+from gsva_ros.answer import ExpressionError, Segmenter, no_rejection
 from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, draw
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
 from gsva_ros.programs.app_session import Correction, Label, Session
-from gsva_ros.programs.page import notice, outcomes, problem, row_of
+from gsva_ros.programs.page import REQUEST, notice, outcomes, problem, row_of
 
-EXPRESSIONS, REQUEST = "expressions, one per line", "a free-form request"
-NOTHING = "Nothing has been asked yet."
+EXPRESSIONS = "Expressions, one per line"
+NOTHING = "No answer yet."
+UNLABELLED = "No expression of this frame is labelled."
 #: Seconds that a visitor's images are kept after the last visit.
 KEPT = 3600
 #: The brush's colours, RGB; told apart by whether red or blue is stronger.
@@ -54,8 +55,12 @@ class Page:
 
     def _build(self) -> None:
         self.session = gr.State(None, time_to_live=KEPT, delete_callback=_close)
-        gr.Markdown(f"# What is in the picture?\nModel {self.engine.name} on {self.engine.device}.")
-        self.status = gr.HTML(notice("Open a picture or a bag, then say what to look for."))
+        rejects = "each one whose object is not in the image gets a rejection"
+        gr.Markdown(
+            "# Segment an image by words\nEach expression whose object is in the image gets a mask; "
+            f"{no_rejection(self.engine) or rejects}. Model {self.engine.name} on {self.engine.device}."
+        )
+        self.status = gr.HTML(notice("Open an image or a bag, then type expressions or a request."))
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 self._build_question()
@@ -68,12 +73,12 @@ class Page:
 
     def _build_question(self) -> None:
         self.file = gr.File(
-            label="Picture or bag (.png, .jpg, .mcap, .db3)", height=150, elem_id="file"
+            label="Image or bag (.png, .jpg, .mcap, .db3)", height=150, elem_id="file"
         )
         self.bag = gr.Dropdown(
             list(self.known),
             value=None,
-            label="Or one of these",
+            label="Or choose one of these",
             elem_id="bag",
             visible=bool(self.known),
         )
@@ -85,34 +90,36 @@ class Page:
         self.words = gr.Textbox(
             lines=3,
             max_lines=12,
-            label="What to look for",
+            label="Expressions or request",
             elem_id="words",
             placeholder="the red mug\nthe apple",
         )
-        self.run = gr.Button("Look for it", variant="primary", elem_id="run")
+        self.run = gr.Button("Ask", variant="primary", elem_id="run")
         self.threshold = gr.Slider(
             0.0,
             1.0,
             round(self.engine.rejection_threshold, 3),
             step=0.001,
-            label="Rejected if p([SEG]) is below",
+            label="Rejection threshold",
+            info="An expression is rejected if p([SEG]), the model's probability that its object is in "
+            "the image, is lower.",
             elem_id="threshold",
         )
 
     def _build_answer(self) -> None:
         self.picture = gr.Image(
-            label="Answer",
+            label="Image with the answer",
             interactive=False,
             format="png",
             elem_id="picture",
             buttons=["download", "fullscreen"],
         )
         self.shown = gr.CheckboxGroup(
-            [], label="Show", elem_id="shown", visible=False, type="value"
+            [], label="Shown in the image", elem_id="shown", visible=False, type="value"
         )
         self.rows = gr.HTML(outcomes([], NOTHING), elem_id="rows")
         self.text = gr.Textbox(
-            label="The answer in the model's words",
+            label="Answer as text",
             interactive=False,
             elem_id="text",
             lines=1,
@@ -120,14 +127,15 @@ class Page:
 
     def _build_saving(self) -> None:
         with gr.Row():
-            self.masks = gr.Button("Masks (PNG)", elem_id="masks")
-            self.coco = gr.Button("COCO run lengths (JSON)", elem_id="coco")
-        self.saved = gr.File(label="Saved", interactive=False, visible=False, elem_id="saved")
+            self.masks = gr.Button("Save masks (PNG)", elem_id="masks")
+            self.coco = gr.Button("Save as COCO (JSON)", elem_id="coco")
+        self.saved = gr.File(label="Saved file", interactive=False, visible=False, elem_id="saved")
 
     def _build_labelling(self) -> None:
         gr.Markdown(
-            "Say for each expression what is right, then keep the frame. The resulting bag is for "
-            "`gsva train` and `gsva eval bag`."
+            "Label each expression, then keep the frame. The labelled bag contains all frames that were "
+            "kept; `gsva train` and `gsva eval bag` read it. When you paint, orange adds to the mask and "
+            "blue removes from it; the outline is the answer's mask."
         )
         with gr.Row():
             self.slot = gr.Dropdown([], label="Expression", elem_id="slot", type="value")
@@ -135,9 +143,9 @@ class Page:
         with gr.Row():
             self.right = gr.Button(Label.RIGHT.value.capitalize(), elem_id="right")
             self.absent = gr.Button(Label.ABSENT.value.capitalize(), elem_id="absent")
-            self.paint = gr.Button("Paint it", elem_id="paint")
+            self.paint = gr.Button("Paint the mask", elem_id="paint")
         self.editor = gr.ImageEditor(
-            label="Orange adds to the mask, blue removes from it; the outline is the answer's",
+            label="Mask",
             visible=False,
             type="numpy",
             image_mode="RGBA",
@@ -148,7 +156,7 @@ class Page:
             brush=gr.Brush(colors=[ADDS, REMOVES], color_mode="fixed", default_size=12),
         )
         self.painted = gr.Button("Use the painted mask", visible=False, elem_id="painted")
-        self.labels = gr.HTML(notice("Nothing is labelled on this frame."), elem_id="labels")
+        self.labels = gr.HTML(notice(UNLABELLED), elem_id="labels")
         with gr.Row():
             self.keep = gr.Button("Keep this frame", variant="primary", elem_id="keep")
             self.export = gr.Button("Save the labelled bag", elem_id="export")
@@ -215,11 +223,8 @@ class Page:
                 return updates | {self.status: problem(error)}
             except MemoryError:
                 self.engine.release()
-                return updates | {
-                    self.status: problem(
-                        "too little memory on the device: ask for less, or open a smaller image"
-                    )
-                }
+                told = problem("too little memory on the device: ask for fewer expressions")
+                return updates | {self.status: told}
 
         how |= {"preprocess": preprocess, "api_visibility": "private"}
         trigger(call, list(inputs), list(outputs), **how)
@@ -241,9 +246,9 @@ class Page:
         session.open(path)
         topics = session.bag.image_topics if session.bag else []
         last = max(1, session.frames() - 1)
-        more = " Say what to look for."
+        more = " Type expressions or a request."
         if left_out := session.left_out():
-            more += f" Left out: {'; '.join(left_out[:3])}"
+            more += f" Not readable in it: {'; '.join(left_out[:3])}"
         return self._all(session, threshold) | {
             self.status: _told(session, more),
             self.topic: gr.update(
@@ -283,8 +288,9 @@ class Page:
         """The model is asked."""
         lines = [line.strip() for line in (words or "").splitlines() if line.strip()]
         if not lines:
-            raise InputError("nothing to look for: type expressions, one per line")
-        progress(0.1, "Looking at the picture")
+            raise InputError("nothing to ask: type expressions, one per line, or a request")
+        progress(0.1, "Reading the image")
+        known = session.frame is not None
         session.look(self.engine)
         progress(0.6, "Answering")
         if kind == REQUEST:
@@ -293,8 +299,10 @@ class Page:
             session.segment(self.engine, lines)
         assert session.answer is not None
         seconds = session.answer.timings
-        took = sum(seconds.values())
-        done = f"Answered in {took:.2f} s ({seconds.get('encode', 0.0):.2f} s to see the picture)."
+        encode, took = seconds.get("encode", 0.0), sum(seconds.values())
+        done = f"Answered in {took:.2f} s, {encode:.2f} s of it to read the image."
+        if known:  # for an earlier answer
+            done = f"Answered in {took - encode:.2f} s."
         slots = session.answer.slots
         if faults := sum(bool(slot.fault) for slot in slots):
             done += f" {faults} of {len(slots)} expressions FAILED: the list says why."
@@ -350,7 +358,9 @@ class Page:
     ) -> Updates:
         """Use the answer's mask, as changed by painting, as the expression's mask."""
         if session.painting is None:
-            raise InputError("choose an expression and open the editor first")
+            raise InputError(
+                "no mask is being painted: choose an expression and paint its mask first"
+            )
         slot, threshold = session.painting  # those on the page may have changed since
         decided = session.slots(threshold)[slot]
         mask = painted_mask(value, None if decided.rejected else decided.mask)
@@ -371,7 +381,7 @@ class Page:
     def kept(self, session: Session, threshold: float) -> Updates:
         """Add the frame to the labelled ones."""
         count = session.keep()
-        told = f"Kept with {count} labels: {len(session.labelled)} frames are labelled so far."
+        told = f"Kept. Labels: {count}. Frames kept so far: {len(session.labelled)}."
         return {
             self.status: notice(told),
             self.labels: self._labels(session),
@@ -411,8 +421,8 @@ class Page:
     def _labels(self, session: Session) -> str:
         if session.answer is None or not session.corrections:
             count = session.kept()
-            kept = f"This frame was kept with {count} labels; keeping it again replaces them."
-            return notice(kept if count else "Nothing is labelled on this frame.")
+            kept = f"This frame was kept. Labels: {count}. Keeping it again replaces them."
+            return notice(kept if count else UNLABELLED)
         said = (
             f"{session.answer.slots[n].expression}: {correction.label.value}"
             for n, correction in sorted(session.corrections.items())
@@ -455,7 +465,7 @@ def painted_mask(
         return mask
     painted = np.zeros(layers[0].shape[:2], bool) if mask is None else mask.copy()
     if any(layer.shape[:2] != painted.shape for layer in layers):
-        raise InputError("the painted mask differs in size from the picture: start again")
+        raise InputError("the painted mask differs in size from the image: paint it again")
     for layer in layers:
         seen = layer[..., 3] > 127
         adds = layer[..., 0] > layer[..., 2]

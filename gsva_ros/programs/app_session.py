@@ -33,9 +33,9 @@ Mask = NDArray[np.bool_]
 class Label(Enum):
     """A person's verdict on an answered expression."""
 
-    RIGHT = "right as it is"
-    ABSENT = "not in the picture"
-    PAINTED = "there, as painted"
+    RIGHT = "answer is right"
+    ABSENT = "not in the image"
+    PAINTED = "mask painted"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Session:
                 raise InputError(_named(str(error), path)) from error
             if not any(bag.frames(topic) for topic in bag.image_topics):
                 bag.close()
-                told = f"{path.name}: no picture in this bag; open another one"
+                told = f"{path.name}: no image in this bag; open another one"
                 raise InputError(_named("; ".join([told, *bag.problems]), path))
             self.close()
             self.source, self.bag = path, bag
@@ -100,7 +100,7 @@ class Session:
             rgb = file_rgb(data, path.suffix)
         except MessageError as error:
             raise InputError(
-                f"{path.name}: neither a picture nor a bag ({error.problem}); "
+                f"{path.name}: neither an image nor a bag ({error.problem}); "
                 "open a .png, .jpg, .mcap or .db3 file"
             ) from error
         self.close()
@@ -157,7 +157,7 @@ class Session:
         """
         rgb, frame = self.rgb, self.frame
         if rgb is None:
-            raise InputError(self.problem or "no picture is open: choose one first")
+            raise InputError(self.problem or "no image is open: open one first")
         if frame is None:
             try:
                 frame = engine.encode(rgb)
@@ -170,7 +170,7 @@ class Session:
     def _check_open(self, rgb: Picture | None) -> None:
         """Reject an answer on `rgb` if the visitor opened another image while the engine was working."""
         if self.rgb is not rgb:
-            raise InputError("another picture was opened meanwhile: ask again")
+            raise InputError("another image was opened meanwhile: ask again")
 
     def segment(self, engine: Segmenter[Any], expressions: Sequence[str]) -> None:
         """Ask for expressions. Rejected ones get masks, too, so that a threshold can be chosen afterwards.
@@ -236,10 +236,10 @@ class Session:
         if correction.label is Label.PAINTED:
             if correction.mask is None or not correction.mask.any():
                 raise InputError(
-                    "nothing is painted: paint the object first, or mark it as not in the picture"
+                    "nothing is painted: paint the object, or label it as not in the image"
                 )
             if correction.mask.shape != self.rgb.shape[:2]:
-                raise InputError("the painted mask differs in size from the picture: start again")
+                raise InputError("the painted mask differs in size from the image: paint it again")
         if correction.label is Label.RIGHT:
             seen = self.slots(threshold)[slot]
             correction = replace(correction, mask=None if seen.rejected else seen.mask)
@@ -255,7 +255,7 @@ class Session:
             InputError: there are none, or one is labelled in two ways.
         """
         if self.rgb is None or self.answer is None or not self.corrections:
-            raise InputError("nothing is labelled on this frame: label an expression first")
+            raise InputError("no expression of this frame is labelled: label one first")
         asked, size = self.answer.slots, self.rgb.shape[:2]
         truth = [_truth(asked[n].expression, c, size) for n, c in self.corrections.items()]
         said: dict[str, Referring] = {}

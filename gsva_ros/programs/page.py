@@ -19,6 +19,7 @@ import gradio as gr
 
 from gsva_ros.answer import Rejection, Slot
 from gsva_ros.errors import InputError, one_line
+from gsva_ros.masks import box_text
 from gsva_ros.overlay import Colour, colour_of
 
 CSS = Path(__file__).with_name("page.css")
@@ -34,6 +35,8 @@ class Row:
     colour: Colour | None = None
 
 
+#: The choice of a request instead of expressions.
+REQUEST = "A free-form request"
 #: A symbol for each outcome, shown with its name.
 SIGNS = {"SEGMENTED": "■", "REJECTED": "∅", "FAILED": "⚠", "EXPIRED": "⏱", "CANCELLED": "⊘"}
 
@@ -45,17 +48,16 @@ def row_of(number: int, slot: Slot) -> Row:
     p_seg = f"p([SEG]) {slot.p_seg:.3f}"
     if slot.rejection is Rejection.MODEL:
         return Row(
-            slot.expression, "REJECTED", f"not in the picture according to the model · {p_seg}"
+            slot.expression, "REJECTED", f"not in the image according to the model · {p_seg}"
         )
     if slot.rejection is Rejection.EMPTY_MASK:
         return Row(
             slot.expression,
             "REJECTED",
-            f"in the picture according to the model, but its mask is empty · {p_seg}",
+            f"in the image according to the model, but its mask is empty · {p_seg}",
         )
     iou = "" if slot.predicted_iou is None else f" · predicted IoU {slot.predicted_iou:.2f}"
-    x0, y0, x1, y1 = slot.box or (0, 0, 0, 0)
-    box = f"box x {x0} y {y0} w {x1 - x0} h {y1 - y0}"
+    box = box_text(slot.box or (0, 0, 0, 0))
     return Row(slot.expression, "SEGMENTED", f"{p_seg}{iou} · {box}", colour_of(number))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gsva_ros.conversions import expressions_in
 from gsva_ros.overlay import colour_of, jpeg_text
-from gsva_ros.programs.page import Row, notice, outcomes, problem
+from gsva_ros.programs.page import REQUEST, Row, notice, outcomes, problem
 from gsva_ros.programs.watcher import Ended, Watcher
 
 #: Seconds between two updates of a page.
@@ -23,8 +23,8 @@ PERIOD = 0.5
 WIDTH = 960
 #: Seconds without diagnostics, which the node sends every second, after which it counts as gone.
 GONE = 5.0
-ONCE, FOLLOW = "once", "on every frame"
-EXPRESSIONS, REQUEST = "expressions, separated by semicolons", "a free-form request"
+ONCE, FOLLOW = "Once", "On every frame"
+EXPRESSIONS = "Expressions, separated by semicolons"
 #: The diagnostic values that are shown.
 SHOWN = (
     "state", "model", "device", "memory [MiB]", "frames received per second",
@@ -44,7 +44,7 @@ class ViewPage:
             self._build()
 
     def _build(self) -> None:
-        gr.Markdown(f"# {self.watcher.name}")
+        gr.Markdown(f"# Node {self.watcher.name}")
         self.mine = gr.State([])
         self.health = gr.HTML(elem_id="health")
         self.camera = gr.Dropdown([], label="Camera", elem_id="camera", interactive=True)
@@ -56,7 +56,7 @@ class ViewPage:
         with gr.Row():
             with gr.Column(min_width=320):
                 self.words = gr.Textbox(
-                    label="What to look for", placeholder="the red mug; the apple",
+                    label="Expressions or request", placeholder="the red mug; the apple",
                     elem_id="words", max_lines=1,
                 )  # fmt: skip
                 self.kind = gr.Radio(
@@ -65,7 +65,7 @@ class ViewPage:
                 self.mode = gr.Radio([ONCE, FOLLOW], value=ONCE, label="Answer", elem_id="mode")
                 with gr.Row():
                     ask = gr.Button("Ask", variant="primary", elem_id="ask")
-                    stop = gr.Button("Stop what I asked", elem_id="stop")
+                    stop = gr.Button("Stop my instructions", elem_id="stop")
                 self.status = gr.HTML(elem_id="status")
             with gr.Column(min_width=320):
                 self.ended = gr.HTML(elem_id="ended")
@@ -93,13 +93,14 @@ class ViewPage:
             choice = gr.update(choices=topics)
         answered, stamp = self.watcher.answered(camera or "")
         newest, age = self.watcher.newest(camera or "")
+        silent = f"No frame on {camera} yet." if camera else "No camera yet."
         rows = [_row(ended) for ended in self.watcher.outcomes()[:12]]
         return (
             health(*self.watcher.health()),
             choice,
-            picture(answered, f"last answer, on the frame of {stamp:.3f} s", "no answer yet"),
-            picture(newest, f"newest frame, {age:.1f} s ago", f"no frame of {camera} yet"),
-            outcomes(rows, "No outcome yet: ask for something."),
+            picture(answered, f"Last answer, frame at {stamp:.3f} s", "No answer yet."),
+            picture(newest, f"Newest frame, received {age:.1f} s ago", silent),
+            outcomes(rows, "No outcome yet."),
         )
 
     def ask(
@@ -109,26 +110,28 @@ class ViewPage:
         text = (words or "").strip()
         expressions = [] if kind == REQUEST else expressions_in(text)
         if not text or (kind == EXPRESSIONS and not expressions):
-            return mine, problem("nothing to look for: type an expression")
+            return mine, problem("nothing to ask: type expressions or a request")
         follow = mode == FOLLOW
         request = text if kind == REQUEST else ""
         name = self.watcher.ask(expressions, request, camera or "", follow)
-        return ([*mine, name] if follow else mine), notice(f"asked, as {name}")
+        return ([*mine, name] if follow else mine), notice(f"Sent as instruction {name}.")
 
     def stop(self, mine: list[str]) -> tuple[list[str], str]:
         """Cancel this visitor's repeated instructions."""
         for name in mine:
             self.watcher.cancel(name)
-        told = f"stopped: {', '.join(mine)}" if mine else "you have asked nothing on every frame"
+        told = f"Stopped: {', '.join(mine)}." if mine else "You have no instruction on every frame."
         return [], notice(told)
 
 
 def health(level: str, message: str, values: Mapping[str, str], age: float) -> str:
     """The node's health as HTML: its level in words, and its diagnostic values."""
     if not level:
-        return problem("nothing heard from this node yet: is it running under this name?")
+        return problem("no diagnostics from this node yet: is it running under this name?")
     if age > GONE:
-        return problem(f"nothing heard from this node for {age:.0f} s; it was {level}: {message}")
+        return problem(
+            f"no diagnostics from this node for {age:.0f} s; the last said {level}: {message}"
+        )
     line = f"{level}: {message}"
     head = notice(line) if level == "OK" else problem(line)
     rows = "".join(
@@ -154,10 +157,10 @@ def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
 
 
 def _row(ended: Ended) -> Row:
-    age = "frame of another clock" if math.isinf(ended.age) else f"frame {ended.age:.2f} s old"
+    age = "frame age unknown" if math.isinf(ended.age) else f"frame {ended.age:.2f} s old"
     if math.isnan(ended.age):
         age = ""
-    took = f"{1000 * ended.latency:.0f} ms"
+    took = f"after {1000 * ended.latency:.0f} ms"
     parts = (ended.detail, took, age, ended.camera, ended.instruction)
     colour = colour_of(ended.slot) if ended.outcome == "SEGMENTED" else None
     return Row(ended.expression, ended.outcome, " · ".join(part for part in parts if part), colour)

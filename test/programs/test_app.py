@@ -94,10 +94,10 @@ def test_words_in_masks_and_rejections_out(app: App, visitor: browser.Visitor) -
     opened(visitor, app)
     red, blue, green = rows(visitor)
     assert "SEGMENTED" in red
-    assert "p([SEG]) 0.950 · predicted IoU 0.90 · box x 40 y 40 w 80 h 80" in red
+    assert "p([SEG]) 0.950 · predicted IoU 0.90 · box x 40, y 40, width 80, height 80 px" in red
     assert "SEGMENTED" in blue
     assert "REJECTED" in green
-    assert "not in the picture" in green
+    assert "not in the image" in green
     text = visitor.page.locator("#text textarea, #text input").first.input_value()
     assert text == "Sure, red: [SEG], blue: [SEG], green: [REJ]."
     source = visitor.page.locator("#picture img").get_attribute("src")
@@ -128,6 +128,7 @@ def test_a_number_out_of_range_is_told_by_its_name(
         visitor.page.fill("#threshold input[type=number]", value)
         told(visitor, f"the threshold is a number from 0 to 1, not {value or 'empty'}")
     threshold(visitor, 0.5)
+    visitor.page.wait_for_selector(".problem", state="detached")
     visitor.page.click("#label button")
     for value in ("0", "-2", ""):
         visitor.page.fill("#meant input", value)
@@ -137,7 +138,7 @@ def test_a_number_out_of_range_is_told_by_its_name(
     assert not visitor.page.locator(".toast-body").count()
     visitor.page.fill("#meant input", "2")
     visitor.page.click("#right")
-    told(visitor, "red: right as it is")
+    told(visitor, "red: answer is right")
 
 
 def test_each_mask_is_switched(app: App, visitor: browser.Visitor) -> None:
@@ -160,13 +161,13 @@ def test_a_free_request_is_answered(app: App, visitor: browser.Visitor) -> None:
 
 def test_what_goes_wrong_is_told_in_the_page(app: App, visitor: browser.Visitor) -> None:
     ask(visitor, "red")
-    told(visitor, "Problem: no picture is open")
+    told(visitor, "Problem: no image is open")
     upload(visitor, app.folder / "note.png")
-    told(visitor, "neither a picture nor a bag")
+    told(visitor, "neither an image nor a bag")
     visitor.page.locator("#file button[aria-label]").first.click()
     opened(visitor, app, "red")
     ask(visitor, "  ")
-    told(visitor, "Problem: nothing to look for")
+    told(visitor, "Problem: nothing to ask")
     ask(visitor, f"red\n{'x' * 200}\nblue")
     told(visitor, "1 of 3 expressions FAILED")
     assert ["SEGMENTED" in row for row in rows(visitor)] == [True, False, True]
@@ -246,9 +247,9 @@ def test_a_labelled_bag_is_made_by_looking(
     opened(visitor, app)
     page.click("#label button")
     page.click("#keep")
-    told(visitor, "nothing is labelled on this frame")
+    told(visitor, "no expression of this frame is labelled: label one")
     page.click("#right")
-    told(visitor, "red: right as it is")
+    told(visitor, "red: answer is right")
 
     def choose(number: int) -> None:
         page.click("#slot input")
@@ -256,7 +257,7 @@ def test_a_labelled_bag_is_made_by_looking(
 
     choose(2)
     page.click("#absent")
-    told(visitor, "green: not in the picture")
+    told(visitor, "green: not in the image")
     choose(1)
     page.click("#paint")
     canvas = page.locator("#editor canvas").first
@@ -273,9 +274,9 @@ def test_a_labelled_bag_is_made_by_looking(
     page.mouse.up()
     page.wait_for_timeout(500)
     page.click("#painted")
-    told(visitor, "blue: there, as painted")
+    told(visitor, "blue: mask painted")
     page.click("#keep")
-    told(visitor, "Kept with 3 labels: 1 frames")
+    told(visitor, "Kept. Labels: 3. Frames kept so far: 1.")
     page.click("#export")
     link = page.locator("#labelled a[download]")
     link.wait_for()
@@ -305,7 +306,7 @@ def test_two_people_do_not_see_each_others_pictures(
         upload(one, app.folder / PNG)
         told(one, "blocks.png is open")
         ask(other, "red")
-        told(other, "no picture is open")
+        told(other, "no image is open")
         upload(other, tmp_path / "green.png")
         told(other, "green.png is open")
         for someone in (one, other):

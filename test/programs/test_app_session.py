@@ -93,9 +93,9 @@ def test_an_expression_that_cannot_be_asked_fails_alone(
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("note.txt", b"hello", "neither a picture nor a bag"),
-        ("broken.png", b"\x89PNG\r\n\x1a\n", "neither a picture nor a bag"),
-        ("empty.jpg", b"", "neither a picture nor a bag"),
+        ("note.txt", b"hello", "neither an image nor a bag"),
+        ("broken.png", b"\x89PNG\r\n\x1a\n", "neither an image nor a bag"),
+        ("empty.jpg", b"", "neither an image nor a bag"),
         ("broken.mcap", b"\x89MCAP0\r\nrest", "broken.mcap"),
         ("broken.db3", b"SQLite format 3\0", "broken.db3"),
     ],
@@ -126,7 +126,7 @@ def test_a_bag_is_scrubbed() -> None:
         session.show("/camera/image", 28)
     session.close()
     assert session.frames() == 0
-    with pytest.raises(InputError, match="no picture is open"):
+    with pytest.raises(InputError, match="no image is open"):
         session.look(PageEngine())
 
 
@@ -137,7 +137,7 @@ def test_a_bag_opens_at_a_camera_that_has_something_to_see(tmp_path: Path) -> No
     session.open(recorded(tmp_path / "bag", frames, silent=["/a/image"]))
     assert (session.topic, session.problem) == ("/cam/color", "")
     assert session.rgb is not None
-    with pytest.raises(InputError, match="no picture in this bag"):
+    with pytest.raises(InputError, match="no image in this bag"):
         session.open(recorded(tmp_path / "empty", [], silent=["/a/image"]))
     assert session.topic == "/cam/color", "which stays"
 
@@ -191,7 +191,7 @@ def test_labels_become_a_bag_that_carries_its_truth(
     shown: tuple[Session, PageEngine], tmp_path: Path
 ) -> None:
     session, engine = shown
-    with pytest.raises(InputError, match="nothing is labelled"):
+    with pytest.raises(InputError, match="no expression of this frame is labelled"):
         session.keep()
     painted = np.zeros((240, 320), bool)
     painted[5:15, 5:25] = True
@@ -314,5 +314,5 @@ def test_labels_that_cannot_be(shown: tuple[Session, PageEngine], tmp_path: Path
         session.correct(0, Correction(Label.PAINTED, 1, np.ones((2, 2), bool)), 0.5)
     with pytest.raises(InputError, match="no such answer"):
         session.correct(9, Correction(Label.RIGHT), 0.5)
-    with pytest.raises(InputError, match="no frame is labelled"):
+    with pytest.raises(InputError, match="no frame is kept"):
         write_labelled(tmp_path, {})

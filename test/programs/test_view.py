@@ -107,7 +107,7 @@ def ask(visitor: browser.Visitor, words: str) -> None:
 
 def test_the_newest_frame_is_shown_and_moves_on(visitor: browser.Visitor) -> None:
     caption = visitor.page.locator("#newest figcaption")
-    assert "newest frame" in caption.inner_text()
+    assert "Newest frame" in caption.inner_text()
     first = caption.inner_text()
     visitor.page.wait_for_function(
         "old => document.querySelector('#newest figcaption').innerText !== old", arg=first
@@ -144,7 +144,7 @@ def test_an_instruction_on_every_frame_is_stopped(visitor: browser.Visitor) -> N
     ask(visitor, "green")
     row(visitor, "green", "SEGMENTED")
     visitor.page.click("#stop")
-    visitor.page.wait_for_selector("#status .notice:has-text('stopped')")
+    visitor.page.wait_for_selector("#status .notice:has-text('Stopped')")
     assert "⊘" in row(visitor, "green", "CANCELLED")
 
 
@@ -164,7 +164,7 @@ def test_each_visitor_has_a_camera_of_its_own(
 
 def test_nothing_to_ask_is_told(visitor: browser.Visitor) -> None:
     visitor.page.click("#ask")
-    visitor.page.wait_for_selector("#status .problem:has-text('nothing to look for')")
+    visitor.page.wait_for_selector("#status .problem:has-text('nothing to ask')")
 
 
 def test_health_is_told_in_words(visitor: browser.Visitor) -> None:
@@ -174,7 +174,7 @@ def test_health_is_told_in_words(visitor: browser.Visitor) -> None:
 
 
 def test_a_silent_node_is_told() -> None:
-    assert "nothing heard" in health("", "", {}, float("inf"))
+    assert "no diagnostics" in health("", "", {}, float("inf"))
     assert "for 9 s" in health("OK", "active", {}, 9.2)
     assert "Problem: ERROR: stuck" in health("ERROR", "stuck", {"state": "<b>"}, 0.1)
     assert "&lt;b&gt;" in health("OK", "active", {"state": "<b>"}, 0.1)

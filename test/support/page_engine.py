@@ -29,6 +29,7 @@ class PageEngine:
         "none",
     )
     rejection_threshold = 0.5
+    can_reject = True
 
     def __init__(self) -> None:
         self.encoded = self.asked = 0
