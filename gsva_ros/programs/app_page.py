@@ -54,7 +54,7 @@ class Page:
     # What is on the page
 
     def _build(self) -> None:
-        self.session = gr.State(None, time_to_live=KEPT, delete_callback=_close)
+        self.session = gr.State(Session(), time_to_live=KEPT, delete_callback=_close)
         rejects = "each one whose object is not in the image gets a rejection"
         gr.Markdown(
             "# Segment an image by words\nEach expression whose object is in the image gets a mask; "
@@ -187,8 +187,8 @@ class Page:
         seen = [*look, self.shown]
         drawn = [self.session, self.status, self.picture, self.rows, self.labels, self.saved]
         live = {"trigger_mode": "always_last", "show_progress": "hidden"}
-        on(self.threshold.change, self.redrawn, seen, drawn, **live)
-        on(self.shown.input, self.redrawn, seen, drawn, **live)
+        on(self.threshold.change, self.redrawn, seen, drawn, aside=True, **live)
+        on(self.shown.input, self.redrawn, seen, drawn, aside=True, **live)
         saved = [self.session, self.status, self.saved]
         on(self.masks.click, self.saved_masks, look, saved)
         on(self.coco.click, self.saved_coco, look, saved)
@@ -205,26 +205,33 @@ class Page:
 
     def _on(
         self, trigger: Any, does: Callable[..., Updates], inputs: Sequence[Any],
-        outputs: Sequence[Any], preprocess: bool = False, **how: Any,
+        outputs: Sequence[Any], preprocess: bool = False, aside: bool = False, **how: Any,
     ) -> None:  # fmt: skip
-        """Let an event call a method; errors are shown on the page.
+        """Let an event call a method; errors are shown on the page, and stay until the next success.
 
         Only files need preprocessing by Gradio, whose range checks name no control and print a traceback.
+
+        Args:
+            aside: a success ends only its own problem: it may come late, when another event has had one.
         """
 
         @wraps(does)
-        def call(session: Session | None, threshold: float, *values: Any) -> Updates:
-            session = session or Session()
+        def call(session: Session, threshold: float, *values: Any) -> Updates:
             updates: Updates = {self.session: session}
             try:
                 done = does(session, number(threshold, 0, 1, "the threshold"), *values)
-                return updates | {self.status: notice("")} | done if done else updates
             except (InputError, ExpressionError, OSError) as error:
-                return updates | {self.status: problem(error)}
+                told = problem(error)
             except MemoryError:
                 self.engine.release()
                 told = problem("too little memory on the device: ask for fewer expressions")
-                return updates | {self.status: told}
+            else:
+                if not done or (aside and session.failed != does.__name__):
+                    return updates | done
+                session.failed = ""
+                return updates | {self.status: notice("")} | done
+            session.failed = does.__name__
+            return updates | {self.status: told}
 
         how |= {"preprocess": preprocess, "api_visibility": "private"}
         trigger(call, list(inputs), list(outputs), **how)
@@ -473,6 +480,5 @@ def painted_mask(
     return painted
 
 
-def _close(session: Session | None) -> None:
-    if session is not None:
-        session.close()
+def _close(session: Session) -> None:
+    session.close()

@@ -56,7 +56,8 @@ class Session:
 
     source: the open file. number: the frame of `topic` that is shown.
     rgb: uint8 [H, W, 3]. problem: why the open bag shows no image. frame: the engine's encoding of rgb,
-    created at the first request. labelled: frames with their ground truth, by origin.
+    created at the first request. labelled: frames with their ground truth, by origin. failed: the
+    name of the event whose problem is shown.
     """
 
     source: Path | None = None
@@ -71,6 +72,7 @@ class Session:
     corrections: dict[int, Correction] = field(default_factory=dict)
     painting: tuple[int, float] | None = None  # the slot in the editor, and its threshold
     labelled: dict[str, tuple[Picture, list[Referring]]] = field(default_factory=dict)
+    failed: str = ""
 
     def open(self, path: Path) -> None:
         """Open an image, or a bag at the first frame of the first camera with a displayable frame.
