@@ -28,9 +28,10 @@ from gsva_ros.arguments import Parser, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import mask_of
 from gsva_ros.eval.asks import Script, read_script
+from gsva_ros.masks import box_text, mask_box
 from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
-from gsva_ros.programs.demo_page import Card, Line, Truths, tally, verdict, write_page
+from gsva_ros.programs.demo_page import Card, Line, Truths, headline, tally, verdict, write_page
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
@@ -156,16 +157,13 @@ class Demo:
             if slot in instances:
                 instance = instances[slot]
                 mask = mask_of(instance, msg.width, msg.height)
-                roi = instance.roi
-                detail = (
-                    f"{int(mask.sum())} pixels, box x {roi.x_offset} y {roi.y_offset} "
-                    f"w {roi.width} h {roi.height}, probability {instance.p_seg:.3f}"
-                )
+                box = box_text(mask_box(mask) or (0, 0, 0, 0))
+                detail = f"p([SEG]) {instance.p_seg:.3f}, {int(mask.sum())} pixels, {box}"
                 targets.append(Target(slot, expression, mask, instance.p_seg))
             elif slot in rejections:
-                probability = rejections[slot].probability
-                detail = f"probability {probability:.3f}"
-                targets.append(Target(slot, expression, None, 1.0 - probability))
+                p_seg = 1.0 - rejections[slot].probability
+                detail = f"p([SEG]) {p_seg:.3f}"
+                targets.append(Target(slot, expression, None, p_seg))
             else:
                 detail = outcome.reason
             decided = slot in instances or slot in rejections
@@ -220,9 +218,7 @@ def run(args: argparse.Namespace) -> int:
     for file in demo.files:
         print(f"  {file}")
     print(f"All answers with images: {page}")
-    right, judged = tally(demo.cards)
-    nothing = "no ground truth for this bag: the answers are not judged"
-    print(f"{right} of {judged} right" if judged else nothing)
+    print(headline(*tally(demo.cards)))
     return 0
 
 

@@ -77,21 +77,21 @@ def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bo
         mask: bool [H, W] of the answer; None if it was rejected. decided: SEGMENTED or REJECTED.
     """
     if not decided:
-        return Verdict(None if truth is None else False, "not answered")
+        return Verdict(None if truth is None else False, "no answer")
     if truth is None or truth.mask is None:
         return Verdict(None, "no ground truth")
     if not truth.referents:
-        return Verdict(mask is None, "not there" if mask is None else "is not there")
+        return Verdict(mask is None, "the object is not in the image")
     if mask is None:
-        return Verdict(False, "is there")
+        return Verdict(False, "the object is in the image")
     union = np.count_nonzero(mask | truth.mask)
     iou = np.count_nonzero(mask & truth.mask) / max(union, 1)
     least = SMALLEST_PART * np.count_nonzero(truth.mask)
     faults = [
         words
         for words, part, whole in (
-            ("misses a part", truth.mask, mask),
-            ("marks something else too", mask, truth.mask),
+            ("mask lacks a part", truth.mask, mask),
+            ("mask covers something else", mask, truth.mask),
         )
         if _stray(part, whole, least)
     ]
@@ -105,6 +105,13 @@ def _stray(mask: NDArray[np.bool_], other: NDArray[np.bool_], least: float) -> b
     areas = np.bincount(parts.ravel(), minlength=count)
     shared = np.bincount(parts[other], minlength=count)
     return bool(((areas >= least) & (2 * shared < areas))[1:].any())
+
+
+def headline(right: int, known: int) -> str:
+    """The number of right answers of those with known ground truth, in words."""
+    if not known:
+        return "No ground truth for this bag: its answers are not judged"
+    return f"{right} of {known} answers are right"
 
 
 def tally(cards: Sequence[Card]) -> tuple[int, int]:
@@ -123,8 +130,7 @@ def write_page(path: Path, cards: Sequence[Card], facts: Mapping[str, Any]) -> N
             (card, "" if card.picture is None else jpeg_text(card.picture, 90)) for card in cards
         ],
         facts=facts,
-        right=right,
-        known=known,
+        headline=headline(right, known),
         right_iou=RIGHT_IOU,
     )
     path.write_text(page, encoding="utf-8")

@@ -36,13 +36,13 @@ NOTHING = Referring("the apple", "", 0, np.zeros((40, 100), bool))
     ("truth", "mask", "right", "words"),
     [
         (THING, THING.mask, True, "IoU 1.00"),
-        (THING, block(0, 20), False, "misses a part"),
-        (THING, THING.mask | block(80, 90), False, "marks something else too"),
-        (THING, THING.mask | block(96, 98), False, "marks something else too"),
+        (THING, block(0, 20), False, "mask lacks a part"),
+        (THING, THING.mask | block(80, 90), False, "mask covers something else"),
+        (THING, THING.mask | block(96, 98), False, "mask covers something else"),
         (THING, block(0, 100), False, "IoU 0.40"),
-        (THING, None, False, "is there"),
-        (NOTHING, None, True, "not there"),
-        (NOTHING, block(0, 5), False, "is not there"),
+        (THING, None, False, "the object is in the image"),
+        (NOTHING, None, True, "the object is not in the image"),
+        (NOTHING, block(0, 5), False, "the object is not in the image"),
         (None, block(0, 5), None, "no ground truth"),
         (None, None, None, "no ground truth"),
     ],
@@ -96,10 +96,12 @@ def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     write_page(page, [card, Card("none", 2.0, 1.0, None, lines[:1])], {"model": "gsva-mini"})
     text = page.read_text(encoding="utf-8")
-    assert "2 of 3 right" in text
+    assert "2 of 3 answers are right" in text
     assert "<b>red</b>" not in text, "words are text, never markup"
     assert not re.search(r"""(src|href)=(?!"data:)""", text)
     assert "http" not in text
     assert "42 ms" in text
     for outcome in ("SEGMENTED", "REJECTED", "FAILED"):
         assert outcome in text
+    write_page(page, [Card("pears", 2.0, 1.0, None, lines[2:])], {})
+    assert "<h1>No ground truth for this bag" in page.read_text(encoding="utf-8"), "not 0 of 0"
