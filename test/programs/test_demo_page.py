@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contrast import contrasts
 
 from gsva_ros.programs.demo_page import (
     Card,
@@ -83,6 +84,21 @@ def test_the_truth_of_the_demo_knows_every_question_of_its_script() -> None:
     }
     assert referents["all cans"] == 3
     assert referents["the green box"] == 0
+
+
+def test_the_page_is_for_every_reader(tmp_path: Path) -> None:
+    """In light and in dark, without seeing colours, and with a screen reader."""
+    line = Line("the mug", (1, 2, 3), "SEGMENTED", "", Verdict(None, "no ground truth"))
+    page = tmp_path / "index.html"
+    write_page(page, [Card("mugs", 1.0, 1.0, np.zeros((9, 9, 3), np.uint8), [line])], {})
+    text = page.read_text(encoding="utf-8")
+    for name, found in contrasts(text, ("ink", "quiet", "good", "bad")).items():
+        assert min(found) >= 4.5, name
+    assert text.index("<main>") < text.index("<h1>")
+    assert "<legend>Show</legend>" in text
+    assert 'alt="Frame at 1.000 s' in text
+    assert '<span aria-hidden="true" class="swatch' in text
+    assert "not judged" in text, "a dash would say nothing"
 
 
 def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
