@@ -35,7 +35,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Card:
-    """One image of the gallery: the ground truth left, the answer right, as JPEG in base64."""
+    """One expression of the gallery; truth and answer: the image with either, as JPEG in base64."""
 
     why: str
     kind: str  # absent, single or multi
@@ -44,7 +44,8 @@ class Card:
     verdict: str
     p_seg: float
     iou: float | None
-    picture: str
+    truth: str
+    answer: str
 
 
 def kind_of(slot: SlotRecord) -> str:
@@ -110,7 +111,7 @@ def gallery(
                 _verdict(query, slot),
                 slot.p_seg,
                 iou if query.referents and slot.rejection is None else None,
-                _picture(rgb, query, slot),
+                *_pictures(rgb, query, slot),
             )
         )
     return cards
@@ -126,10 +127,10 @@ def _verdict(query: Referring, slot: MaskedSlot) -> str:
     rejected = slot.rejection is not None
     if query.referents:
         return "wrongly rejected" if rejected else "segmented"
-    return "rightly rejected" if rejected else "absent, yet segmented"
+    return "rightly rejected" if rejected else "wrongly segmented"
 
 
-def _picture(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> str:
+def _pictures(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> tuple[str, str]:
     factor = PANEL_WIDTH / rgb.shape[1]
     size = (PANEL_WIDTH, max(1, round(rgb.shape[0] * factor)))
     large = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -137,11 +138,12 @@ def _picture(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> str:
     def scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
-    truth = draw(large, [Target(2, "truth", scaled(query.mask), 1.0)] if query.referents else [])
+    truth = draw(
+        large, [Target(2, "ground truth", scaled(query.mask), 1.0)] if query.referents else []
+    )
     answer = large
     mask = scaled(slot.mask) if slot.rejection is None else None
     if mask is not None and not query.referents:
         answer = np.where(mask[..., None], large, (large * DARKENED).astype(np.uint8))
     answer = draw(answer, [Target(0, query.expression, mask, slot.p_seg)])
-    gap = np.full((size[1], 4, 3), 255, np.uint8)
-    return jpeg_text(np.ascontiguousarray(np.concatenate([truth, gap, answer], 1)))
+    return jpeg_text(truth), jpeg_text(answer)

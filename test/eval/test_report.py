@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contrast import contrasts
 
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.errors import InputError
@@ -109,7 +110,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "scenes": 10,
     }
     cards = [
-        Card(p.why, kind_of(s), "scene", s.expression, "segmented", s.p_seg, 0.5, PIXEL)
+        Card(p.why, kind_of(s), "scene", s.expression, "segmented", s.p_seg, 0.5, PIXEL, PIXEL)
         for p in choose(run, 0.5)
         for s in [run[p.case].slots[p.slot]]
     ]
@@ -172,6 +173,23 @@ def test_filters_work_without_a_console_error(page: Path, kind: str, width: int)
     assert f"{shown} shown" in html
 
 
+def test_the_page_is_for_every_reader(page: Path) -> None:
+    """In light and in dark, without seeing colours, with a keyboard, and with a screen reader."""
+    html = page.read_text()
+    for name, found in contrasts(html, ("ink", "quiet", "bad")).items():
+        assert min(found) >= 4.5, name
+    for name, found in contrasts(html, ("a", "b", "c")).items():
+        assert min(found) >= 3.0, f"lines and dots: {name}"
+    assert not re.search(r"<th[^>]*></th>|<th>", html), "each header has words and a scope"
+    assert html.count('<div class="wide" tabindex="0" role="region"') == html.count("<table>") == 3
+    assert html.count("<caption>") == 3
+    assert html.index("<main>") < html.index("<h1>")
+    assert 'alt="Ground truth: the &lt;b&gt;red' in html
+    assert 'alt="Answer: segmented"' in html
+    for term in ("gIoU", "cIoU", "N-acc", "T-acc", "boxes right", "always [REJ]", "blind"):
+        assert f"<dt>{term}</dt>" in html
+
+
 def test_gallery_draws_truth_and_answer() -> None:
     truth = np.zeros((60, 80), bool)
     truth[10:30, 10:40] = True
@@ -199,5 +217,5 @@ def test_gallery_draws_truth_and_answer() -> None:
     picks = [Pick(0, 0, "random"), Pick(0, 1, "worst")]
     right, wrong = gallery(lambda rgb, asked: ([slot] * len(asked), {}), cases, run, picks)
     assert (right.kind, right.verdict, right.iou) == ("single", "segmented", 1.0)
-    assert (wrong.kind, wrong.verdict, wrong.iou) == ("absent", "absent, yet segmented", None)
-    assert right.picture != wrong.picture
+    assert (wrong.kind, wrong.verdict, wrong.iou) == ("absent", "wrongly segmented", None)
+    assert len({right.truth, right.answer, wrong.truth, wrong.answer}) == 4
