@@ -101,6 +101,10 @@ class SceneSet:
                 f"render it with `gsva sim render --split {split}`"
             )
         lines = (path / LINES).read_text().splitlines()[:limit]
+        if not lines:
+            raise InputError(
+                f"{path}: contains no scene yet: run the command that renders it again"
+            )
         self.folders = [(path, len(lines))]
         self.world = str(meta.get("world", "v1"))
         self.kinds: list[str] = list(meta["kinds"])
@@ -136,6 +140,14 @@ class SceneSet:
 
     def __len__(self) -> int:
         return len(self.expressions)
+
+    def asked(self) -> npt.NDArray[np.int64]:
+        """The rows of the scenes that have expressions [K], at least one; InputError if there is none."""
+        rows = np.flatnonzero([bool(expressions) for expressions in self.expressions])
+        if not len(rows):
+            places = ", ".join(str(folder) for folder, _ in self.folders)
+            raise InputError(f"{places}: no scene has an expression: render other scenes")
+        return rows
 
     def target_masks(
         self, rows: npt.NDArray[np.int64], targets: Sequence[tuple[int, ...]]
@@ -229,6 +241,9 @@ def _expression(told: dict[str, Any], things: Sequence[dict[str, Any]]) -> Expre
     text, category, targets = told["text"], told["category"], tuple(told["targets"])
     if not isinstance(text, str) or not isinstance(category, str):
         raise ValueError(f"an expression is text, not {text!r} of category {category!r}")
+    text.encode()  # JSON can contain lone surrogates, which no tokenizer takes
+    if not text.strip():
+        raise ValueError("an expression is empty")
     ids = {thing["id"] for thing in things}
     if len({*targets}) < len(targets) or any(type(t) is not int or t not in ids for t in targets):
         raise ValueError(f"{text!r} refers to {list(targets)}, which are not objects of the scene")

@@ -46,7 +46,7 @@ class Questions:
         self._grid = grid
         before, after = around(branches.prompt)
         self._prefix = len(before) + self._grid**2 + len(after)
-        self._asked = np.flatnonzero([bool(e) for e in scenes.expressions])
+        self._asked = scenes.asked()
 
     def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Draw `count` scenes; returns their rows [B]."""

@@ -74,6 +74,14 @@ def test_scenes_that_are_none_are_told(tmp_path: Path) -> None:
     scene["expressions"][0] |= {"text": 5, "targets": []}
     lines_path.write_text(json.dumps(scene) + "\n")
     told("an expression is text, not 5")
+    for text, said in (("  ", "an expression is empty"), ("\udcff", "surrogates")):
+        scene["expressions"][0]["text"] = text
+        lines_path.write_text(json.dumps(scene) + "\n")
+        told(said)
+    lines_path.write_text("")
+    with pytest.raises(InputError, match=f"{tmp_path}: contains no scene yet"):
+        SceneSet(tmp_path, "val")
+    lines_path.write_text(lines)
     scene["objects"][0]["id"] = -1
     lines_path.write_text(json.dumps(scene) + "\n")
     told("object -1")

@@ -28,6 +28,7 @@ from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.train import stages
 from gsva_ros.train.config import Config, Data, read_config
 from gsva_ros.train.language import Questions
+from gsva_ros.train.sources.rendered import RenderedScenes
 from gsva_ros.train.stages import new_mini, task
 from gsva_ros.train.text import Branches
 
@@ -256,6 +257,21 @@ def test_simple_expressions_give_way_as_late_with_several_passes_a_step(
     for number in range(8):
         batches[number]
     assert shares == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_only_scenes_with_expressions_are_asked_about(scenes: Path, tmp_path: Path) -> None:
+    one = rewritten(
+        scenes, tmp_path / "one", lambda s: s if s["seed"] % 16 == 0 else s | {"expressions": []}
+    )
+    source = RenderedScenes(str(one))
+    drawn = [source.draw(np.random.default_rng(seed)) for seed in range(8)]
+    assert all(sample.expressions for sample in drawn)
+    none = rewritten(scenes, tmp_path / "none", lambda scene: scene | {"expressions": []})
+    with pytest.raises(InputError, match="none: no scene has an expression"):
+        RenderedScenes(str(none))
+    config = stage_config(CONFIGS[2], none, tmp_path, model="gsva-mini", jitter=0.1)
+    with pytest.raises(InputError, match="none: no scene has an expression"):
+        task(config, load_converted(model_directory("gsva-mini")), None)
 
 
 def test_scenes_that_hold_nothing_named_teach_no_masks(scenes: Path, tmp_path: Path) -> None:

@@ -30,9 +30,10 @@ class RenderedScenes:
             limit: use only the first `limit` scenes.
 
         Raises:
-            InputError: the folder does not contain such scenes.
+            InputError: the folder does not contain such scenes, or none with an expression.
         """
         self._scenes, self._per_image = SceneSet(Path(path), split, limit), per_image
+        self._asked = self._scenes.asked()
 
     def expressions(self) -> Iterable[str]:
         """All expressions of the scenes."""
@@ -40,7 +41,7 @@ class RenderedScenes:
 
     def draw(self, rng: np.random.Generator) -> Segments:
         """A scene with some of its expressions."""
-        row = int(rng.integers(len(self._scenes)))
+        row = int(self._asked[rng.integers(len(self._asked))])
         asked = self._scenes.expressions[row]
         chosen = [asked[k] for k in rng.permutation(len(asked))[: self._per_image]]
         rows = np.full(len(chosen), row)
