@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -196,12 +197,39 @@ def joined(sets: Sequence[SceneSet]) -> SceneSet:
 def new_arrays(
     folder: Path, count: int, height: int, width: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Create the `rgb` and `instances` files of `count` scenes, replacing existing ones."""
+    """Create the `rgb` and `instances` files of `count` scenes, replacing existing ones.
+
+    Raises:
+        InputError: they do not fit on the disk.
+    """
     rgb, instances = (
-        np.lib.format.open_memmap(folder / name, "w+", np.uint8, (count, height, width, *channels))
+        new_array(folder / name, np.uint8, (count, height, width, *channels))
         for name, channels in ((RGB, (3,)), (INSTANCES, ()))
     )
     return rgb, instances
+
+
+def new_array(path: Path, kind: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Create a memory-mapped .npy file, replacing an existing one.
+
+    Its space is reserved: otherwise the process would be killed (SIGBUS) when a write finds the disk full.
+
+    Raises:
+        InputError: it does not fit on the disk.
+    """
+    size = math.prod(shape) * np.dtype(kind).itemsize
+    try:
+        array = np.lib.format.open_memmap(path, "w+", kind, shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be created with {size / 1e6:.1f} MB: {one_line(error)}"
+        ) from error
+    return array
 
 
 def are_frames(rgb: npt.NDArray[Any], instances: npt.NDArray[Any], shape: tuple[int, ...]) -> bool:

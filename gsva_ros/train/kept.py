@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..scenes import LINES, RGB
+from ..scenes import LINES, RGB, new_array
 
 Compute = Callable[[npt.NDArray[np.int64]], Sequence[Tensor]]
 
@@ -83,7 +83,7 @@ def _computed(paths: Sequence[Path], count: int, batch: int, compute: Compute) -
             found = [features.half().cpu().numpy() for features in compute(rows)]
         if not files:
             files = [
-                np.lib.format.open_memmap(path, "w+", np.float16, (count, *features.shape[1:]))
+                new_array(path, np.float16, (count, *features.shape[1:]))
                 for path, features in zip(partial, found, strict=True)
             ]
         for file, features in zip(files, found, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -96,6 +97,20 @@ def test_scenes_that_are_none_are_told(tmp_path: Path) -> None:
     ):
         np.save(frames, np.zeros(shape, kind))
         told("pictures are")
+
+
+def test_scenes_that_do_not_fit_on_the_disk_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a reserved place, the first write beyond the end of the disk would kill the process."""
+
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"rgb\.npy: cannot be created with 6\.9 MB: .*No space"):
+        write_dataset(tmp_path / "scenes", "val", 3, 1024, 752, workers=1)
+    assert not (tmp_path / "scenes").exists()
 
 
 def test_a_set_that_is_whole_is_not_touched(tmp_path: Path) -> None:
