@@ -82,7 +82,7 @@ def write_photographs(
     size: tuple[int, int],
     crops: int,
     split: str,
-) -> int:
+) -> tuple[int, list[str]]:
     """Write crops of photographs into `out`, in the file format of `gsva sim render`.
 
     Args:
@@ -91,7 +91,8 @@ def write_photographs(
             photographs, only the whole. split: the name of the split.
 
     Returns:
-        The number of crops; those about which nothing can be asked are left out.
+        The number of crops, without those about which nothing can be asked; and the named categories that
+        the annotations do not define, whose nouns count as absent everywhere.
 
     Raises:
         DatasetError: not COCO's annotations, an unreadable image, nothing to ask, or `out` contains scenes
@@ -99,7 +100,7 @@ def write_photographs(
     """
     _check_free(out)
     (kinds, colours), known = vocabulary, photographs.names.known
-    _, pictures = read_coco(photographs.annotations)
+    categories, pictures = read_coco(photographs.annotations)
     for info, _ in pictures:
         if not (path := photographs.images / info["file_name"]).is_file():
             raise DatasetError(f"{path}: missing; {photographs.annotations} names it")
@@ -132,7 +133,7 @@ def write_photographs(
         }
         (out / LINES).write_text("".join(f"{line}\n" for line in lines))
         (out / META).write_text(json.dumps(meta, indent=2) + "\n")
-        return len(lines)
+        return len(lines), sorted(photographs.names.names.keys() - set(categories))
 
 
 def _check_free(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def run(args: argparse.Namespace) -> int:
 
     photographs = Photographs(args.annotations, args.images, read_names(args.names))
     size = (args.width, args.height)
-    made = write_photographs(args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split)
+    made, unused = write_photographs(
+        args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split
+    )
+    if unused:
+        print(
+            f"{args.names}: {args.annotations} has no category {', '.join(unused)}: what they are called "
+            "was taken to be in no picture; check the spelling",
+            file=sys.stderr,
+        )
     print(f"written: {made} crops into {args.out}")
     return 0

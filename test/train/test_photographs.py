@@ -206,6 +206,16 @@ def test_names_that_cannot_be(maker, capsys, names, problem):
     assert "names.yaml" in told
 
 
+def test_a_name_of_no_category_is_told(maker, capsys):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    assert "no category" not in capsys.readouterr().err
+    maker.write(NAMES | {"names": {"Cup": ["mug"], "ball": ["ball"]}})
+    told = capsys.readouterr().err
+    assert "names.yaml: " in told
+    assert "coco.json has no category Cup:" in told
+
+
 def test_what_is_no_data_set(maker, capsys):
     maker.picture(("cup", RED, (100, 60, 80, 80)))
     maker.write()
