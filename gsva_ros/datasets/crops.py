@@ -118,7 +118,7 @@ def _part(photograph: Labelled, size: tuple[int, int], rng: np.random.Generator)
     x, y = x + rng.uniform(-0.35, 0.35) * wide, y + rng.uniform(-0.35, 0.35) * tall
     x0 = int(np.clip(x - wide / 2, 0, width - wide))
     y0 = int(np.clip(y - tall / 2, 0, height - tall))
-    return x0, y0, x0 + int(wide), y0 + int(tall)
+    return x0, y0, x0 + max(1, int(wide)), y0 + max(1, int(tall))
 
 
 def _named_middle(photograph: Labelled, rng: np.random.Generator) -> tuple[float, float]:

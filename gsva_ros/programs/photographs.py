@@ -33,12 +33,14 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the crops and print their number."""
+    from gsva_ros.conversions import check_size
     from gsva_ros.datasets.photographs import Photographs, read_names, write_photographs
     from gsva_ros.sim.household.colours import COLOURS
     from gsva_ros.sim.household.shapes import KINDS
 
     photographs = Photographs(args.annotations, args.images, read_names(args.names))
     size = (args.width, args.height)
+    check_size(*size, "--width, --height")
     made, unused = write_photographs(
         args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split
     )

@@ -68,7 +68,7 @@ class Maker:
         assert self.command(crops) == 0
         return SceneSet(self.folder / "scenes", "train")
 
-    def command(self, crops: int = 1) -> int:
+    def command(self, crops: int = 1, size: tuple[int, int] = (240, 180)) -> int:
         options = {
             "annotations": "coco.json",
             "images": "images",
@@ -76,7 +76,8 @@ class Maker:
             "out": "scenes",
         }
         told = [f"--{name}={self.folder / value}" for name, value in options.items()]
-        return main(["photographs", *told, f"--crops={crops}", "--width=240", "--height=180"])
+        told += [f"--width={size[0]}", f"--height={size[1]}"]
+        return main(["photographs", *told, f"--crops={crops}"])
 
 
 @pytest.fixture
@@ -204,6 +205,15 @@ def test_names_that_cannot_be(maker, capsys, names, problem):
     told = capsys.readouterr().err
     assert problem in told
     assert "names.yaml" in told
+
+
+def test_crops_may_be_of_any_shape_that_a_frame_may_have(maker, capsys):
+    maker.picture(("cup", RED, (100, 60, 80, 80)), height=60)
+    maker.write()
+    assert maker.command(4, (2, 200)) == 0
+    assert SceneSet(maker.folder / "scenes", "train").rgb.shape[1:3] == (200, 2)
+    assert maker.command(4, (2000, 1)) == 2
+    assert "--width, --height: 2000x1 is too thin" in capsys.readouterr().err
 
 
 def test_a_name_of_no_category_is_told(maker, capsys):
