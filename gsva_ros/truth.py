@@ -282,7 +282,9 @@ def run_lengths_mask(given: str | list[int], size: tuple[int, int]) -> Mask:
 def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any]:
     """Run lengths in pycocotools' format. Its C code trusts its input, so all of it is checked here."""
     counts = given if isinstance(given, list) else _unpacked(given)
-    if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
+    if (least := min(counts, default=0)) < 0:
+        raise TruthError(f"its run lengths contain the negative number {least}")
+    if sum(counts) != size[0] * size[1]:
         pixels = size[0] * size[1]
         raise TruthError(
             f"its run lengths add up to {sum(counts)}, not to the image's {pixels} pixels"

@@ -139,6 +139,8 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
         if segmentation and isinstance(segmentation[0], dict):
             parts = [segmentation_mask(part, height, width) for part in segmentation]
             return np.logical_or.reduce(parts)
+        if any(isinstance(value, list) for polygon in segmentation for value in polygon):
+            raise DatasetError("not a COCO segmentation: its polygons are not lists of numbers")
         polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
         if not polygons:
             return np.zeros((height, width), bool)
