@@ -184,10 +184,18 @@ def model_type(directory: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file of a model directory; InputError if it is not valid JSON."""
+    """Parse a JSON file of a model directory.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it cannot be read, or is not valid JSON.
+    """
     try:
         return json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or too long a number
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file: copy the whole model directory") from error
+    except (OSError, ValueError, RecursionError) as error:
+        # ValueError: not UTF-8, not JSON, or too long a number.
         raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
 
 

@@ -169,6 +169,16 @@ def test_random_nonsense_is_refused_in_one_line(whole: Path, tmp_path: Path) -> 
     assert refused > 150
 
 
+def test_files_that_cannot_be_read_are_told(folder: Path) -> None:
+    path = folder / "preprocessor_config.json"
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"preprocessor_config\.json: no such file: copy"):
+        load_converted(folder)
+    path.mkdir()
+    with pytest.raises(InputError, match=r"preprocessor_config\.json: cannot be read as JSON"):
+        load_converted(folder)
+
+
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
 def test_truncated_files(folder: Path, name: str) -> None:
     path = folder / name
