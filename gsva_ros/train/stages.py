@@ -16,7 +16,6 @@ import numpy as np
 import sentencepiece
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -26,7 +25,7 @@ from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..model.refiner import Refiner
 from ..model.tokenizer import TOKENIZER_NAME
-from ..model.weights import write_state
+from ..model.weights import read_state, write_state
 from ..phrasing import requests, unknown
 from ..phrasing.forms import reworded
 from ..phrasing.words import SYNONYMS, Vocabulary
@@ -118,11 +117,15 @@ class Stage(nn.Module):
         return loss, {name: value.detach() for name, value in (figures | {"loss": loss}).items()}
 
     def load_auxiliary(self, path: Path) -> None:
-        """Load the auxiliary heads that the previous stage saved, where shapes match."""
+        """Load the auxiliary heads that the previous stage saved, where shapes match.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         if path.is_file():
-            own = self.state_dict()
-            left = {k: v for k, v in load_file(path).items() if v.shape == own[k].shape}
-            self.load_state_dict(left, strict=False)
+            own, left = self.state_dict(), read_state(path)
+            fitting = {k: v for k, v in left.items() if k in own and v.shape == own[k].shape}
+            self.load_state_dict(fitting, strict=False)
 
 
 def new_mini(config: Config) -> Checkpoint:

@@ -15,7 +15,7 @@ import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import gsva_ros
 from gsva_ros.engine import model_directory
@@ -257,6 +257,23 @@ def test_simple_expressions_give_way_as_late_with_several_passes_a_step(
     for number in range(8):
         batches[number]
     assert shares == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_auxiliary_heads_that_are_damaged_are_told(scenes: Path, tmp_path: Path) -> None:
+    config = stage_config(CONFIGS[2], scenes, tmp_path, model="gsva-mini", jitter=0.1)
+    path = tmp_path / "auxiliary.safetensors"
+
+    def load() -> dict[str, torch.Tensor]:
+        stage = task(config, load_converted(model_directory("gsva-mini")), tmp_path).module
+        return {k: v.clone() for k, v in stage.state_dict().items()}
+
+    whole = {k: v + 1 for k, v in load().items() if k.startswith("grounding.")}
+    save_file(whole | {"other.head": torch.zeros(1)}, path)
+    loaded = load()
+    assert all(torch.equal(loaded[name], value) for name, value in whole.items())
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"auxiliary\.safetensors"):
+        load()
 
 
 def test_only_scenes_with_expressions_are_asked_about(scenes: Path, tmp_path: Path) -> None:
