@@ -109,7 +109,11 @@ def evaluation(config: Config) -> Evaluate | None:
 
         engine = gsva_ros.load(model)
         with args.gather(args) as gathered:
-            slots = Slots.of(evaluate(engine, gathered.cases, label="evaluation"))
+            # As `gsva eval` does with --skip; without it, such a case ends the run.
+            left_out = gathered.problems if gathered.skip else None
+            slots = Slots.of(
+                evaluate(engine, gathered.cases, label="evaluation", problems=left_out)
+            )
             how = Scoring(rules=gathered.rules)
         sums = slots.terms(~slots.kept, how).sum(0)
         return {name: float(value) for name, value in metric(how.rules)(sums).items()}

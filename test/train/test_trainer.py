@@ -20,13 +20,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tiny import tiny_checkpoint
+from tiny_datasets import ref, write_root
 
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import save_pretrained
-from gsva_ros.programs.train import train
+from gsva_ros.programs.train import evaluation, train
 from gsva_ros.train.batches import Batcher
 from gsva_ros.train.config import Config, read_config
 from gsva_ros.train.conversations import Conversations
@@ -394,6 +395,23 @@ def test_the_command_scores_with_the_metrics_of_gsva_eval(
     scores = json.loads(out.read_text())["scores"]["all"]
     assert f"N_acc {scores['N_acc']:.4f}" in said.rpartition("step 2:")[2]
     assert f"gIoU {scores['gIoU']:.4f}" in said.rpartition("step 2:")[2]
+
+
+def test_an_evaluation_may_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
+    references = [ref(number, [10], "the left one") for number in (1, 2)]
+    root = write_root(tmp_path / "data", "grefcoco", "grefs(unc).json", references)
+    (root / "refer_seg/images/mscoco/images/train2014/1.jpg").unlink()
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    cases = f"dataset grefcoco val --root {root}"
+    how = config(tmp_path, evaluation={"cases": f"{cases} --skip"})
+    scores = evaluation(how)
+    assert scores
+    assert scores(tmp_path / "base").keys() == {"gIoU", "cIoU", "N_acc", "T_acc"}
+    scores = evaluation(config(tmp_path, evaluation={"cases": cases}))
+    assert scores
+    with pytest.raises(InputError, match=r"1\.jpg: missing"):
+        scores(tmp_path / "base")
 
 
 def test_a_family_without_rejection_is_refused(tmp_path: Path) -> None:
