@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from ..errors import write_result
+from ..errors import InputError, one_line
 from ..model.checkpoint import load_converted
 from . import learn
 from .report import Runs
@@ -38,8 +38,15 @@ def _run(
             "thresholds": answers(checkpoint, row, data["val"]).thresholds(),
             "answers": answers(checkpoint, row, data["test"]).to_lists(),
         }
-        write_result(path, json.dumps(found) + "\n")
+        partial = path.with_suffix(".partial")  # a kill or a full disk leaves no half of it
+        partial.write_text(json.dumps(found) + "\n")
+        partial.replace(path)
         print(f"row {name}, seed {seed}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
-    found = json.loads(path.read_text())
-    thresholds = {int(count): value for count, value in found["thresholds"].items()}
-    return Answers.of_lists(found["answers"]), thresholds
+    try:
+        found = json.loads(path.read_text())
+        thresholds = {int(count): value for count, value in found["thresholds"].items()}
+        return Answers.of_lists(found["answers"]), thresholds
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: not answers of `gsva ablate`: {one_line(error)}; delete it to have them again"
+        ) from error

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from gsva_ros.ablations import learn, score
+from gsva_ros.ablations import learn, runs, score
 from gsva_ros.ablations.report import difference, page
 from gsva_ros.ablations.rows import ROWS, branches
 from gsva_ros.ablations.score import Answers
 from gsva_ros.engine import model_directory
+from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.scenes import Expression
@@ -158,6 +159,14 @@ def test_from_an_empty_folder_to_the_page_and_never_twice(tmp_path, monkeypatch,
     assert main([*given, "--report", str(report)]) == 0
     assert report.read_text() == first
     assert capsys.readouterr().out.count("row ") == len(ROWS)
+
+
+@pytest.mark.parametrize("content", ["", '{"thresholds": {"1"', "[]", '{"thresholds": {}}'])
+def test_answers_that_are_damaged_are_told(tmp_path, content):
+    path = tmp_path / "answers.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"answers\.json: not answers of .*delete it"):
+        runs._run(tmp_path, {}, "A", 1, tmp_path)
 
 
 def _only_the_base(teach):
