@@ -165,6 +165,9 @@ def _record_truth(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace, gather: Gather) -> int:
     """Run the model and the blind baseline on the cases; print, and write the requested files."""
     check_writable(args.out, args.report, args.records)
+    files = [path.resolve() for path in (args.out, args.report, args.records) if path]
+    if len(set(files)) < len(files):
+        raise InputError("--out, --report and --records name one file twice: give each its own")
     protocol = getattr(args, "protocol", "deployed")
     with gather(args) as gathered:
         return _run(args, gathered, protocol)

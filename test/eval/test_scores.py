@@ -441,6 +441,14 @@ def test_a_model_may_be_called_as_a_baseline_is(
     assert rows.count("blind") == 2
 
 
+@pytest.mark.parametrize("other", ["--report", "--records"])
+def test_results_of_two_kinds_need_two_files(tmp_path: Path, capsys, other: str) -> None:
+    path = str(tmp_path / "out.json")
+    assert cli.main(["eval", "scenes", "--data", "/nowhere", "--out", path, other, path]) == 2
+    assert "name one file twice" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     records = Records(tmp_path / "r.jsonl", RUN)
     evaluate(ScriptedEngine(cases, perfect), cases[:1], records)
