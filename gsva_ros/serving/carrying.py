@@ -116,11 +116,7 @@ class Carrier:
                 self._answered.pop(request, None)
                 self._deliver(result)
             # Another thread may have ended it since the model answered.
-            elif request.ended or self._tells(result):
-                return
-            elif result.rgb is None and not result.unreadable:
-                self._deliver(result)  # a fault that no carried answer reports
-            else:
+            elif not request.ended and not self._tells(result):
                 self._deliver_newer(result)
 
     def _deliver_newer(self, result: Result) -> None:

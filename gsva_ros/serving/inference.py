@@ -58,7 +58,8 @@ class Inference(Generic[FrameT]):
         result.timings["queue"] = start - max(frame.received, request.submitted)
         slots: dict[int, Slot] = {}
         try:
-            result.rgb, encoded, seconds = self._encode(frame, request.source)
+            result.rgb = self._decode(frame)
+            encoded, seconds = self._encode(frame, result.rgb, request.source)
             result.threshold = threshold = self._threshold()
             if request.expressions:
                 answers = self._segment(encoded, request, threshold, faults, slots)
@@ -148,18 +149,23 @@ class Inference(Generic[FrameT]):
         moved = threshold - band if last.decided is Outcome.SEGMENTED else threshold + band
         return min(1.0, max(0.0, moved))
 
-    def _encode(
-        self, frame: CameraFrame, source: Source
-    ) -> tuple[NDArray[np.uint8], FrameT, float]:
-        """Image, encoded frame, and the seconds spent encoding it now (0: it was kept)."""
+    def _decode(self, frame: CameraFrame) -> NDArray[np.uint8]:
+        """The frame's image; of its camera, no other frame is kept from then on."""
         kept = self.encoded.get(frame.topic)
         if kept is not None and kept[0] is frame:
-            return kept[1], kept[2], 0.0
+            return kept[1]
         # Free the old frame's memory before the new one needs it.
         self.encoded.pop(frame.topic, None)
         kept = None
         frame.keep()
-        rgb = frame.decode()
+        return frame.decode()
+
+    def _encode(
+        self, frame: CameraFrame, rgb: NDArray[np.uint8], source: Source
+    ) -> tuple[FrameT, float]:
+        """The encoded frame, and the seconds spent encoding it now (0: it was kept)."""
+        if (kept := self.encoded.get(frame.topic)) is not None:
+            return kept[2], 0.0
         start = time.monotonic()
         try:
             encoded = self.engine.encode(rgb)
@@ -172,7 +178,7 @@ class Inference(Generic[FrameT]):
             encoded = self.engine.encode(rgb)
         if source is not Source.SERVICE:  # a call's own image is never asked about again
             self.encoded[frame.topic] = (frame, rgb, encoded)
-        return rgb, encoded, time.monotonic() - start
+        return encoded, time.monotonic() - start
 
     def _explain(self, error: Exception) -> tuple[Code, str]:
         if isinstance(error, BadImageError):
