@@ -126,8 +126,12 @@ def test_a_scene_cut_is_lost_and_said(start):
     client.wait(lambda: client.answers, what="an answer")
     client.answers.clear()
     client.frame(np.zeros((240, 320, 3), np.uint8), stamp=5.0)
-    client.wait(lambda: client.answers, what="an answer about the dark")
-    dark = next(a for a in client.answers if a.header.stamp.sec == 5)
+
+    def dark_ones():
+        return [a for a in client.answers if a.header.stamp.sec == 5]
+
+    client.wait(dark_ones, what="an answer about the dark")
+    dark = dark_ones()[0]
     (outcome,) = dark.outcomes
     assert (outcome.outcome, outcome.code) == (Outcome.FAILED, Outcome.LOST)
     assert "lost" in outcome.reason
