@@ -60,7 +60,8 @@ class Page:
             "# Segment an image by words\nEach expression whose object is in the image gets a mask; "
             f"{no_rejection(self.engine) or rejects}. Model {self.engine.name} on {self.engine.device}."
         )
-        self.status = gr.HTML(notice("Open an image or a bag, then type expressions or a request."))
+        start = "Open an image or a bag, then type expressions or a request."
+        self.status = gr.HTML(notice(start), elem_id="status")
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 self._build_question()
@@ -315,7 +316,7 @@ class Page:
             done += f" {faults} of {len(slots)} expressions FAILED: the list says why."
         if not slots:
             done = "The model's answer names nothing to segment."
-        return self._all(session, threshold) | {self.status: notice(done)}
+        return self._all(session, threshold) | {self.status: notice(done, spoken=True)}
 
     def redrawn(self, session: Session, threshold: float, shown: Sequence[int]) -> Updates:
         """The threshold moved, or a mask was shown or hidden: decide and draw again, not ask again."""
@@ -390,7 +391,7 @@ class Page:
         count = session.keep()
         told = f"Kept. Labels: {count}. Frames kept so far: {len(session.labelled)}."
         return {
-            self.status: notice(told),
+            self.status: notice(told, spoken=True),
             self.labels: self._labels(session),
             self.labelled: gr.update(value=None, visible=False),  # it lacks this one
         }
@@ -416,8 +417,12 @@ class Page:
 
     def _drawn(self, session: Session, threshold: float, shown: Sequence[int]) -> Updates:
         rows = [row_of(n, slot) for n, slot in enumerate(session.slots(threshold))]
+        seen = [f"{row.expression}: {row.outcome}" for n, row in enumerate(rows) if n in shown]
         return {
-            self.picture: session.overlay(threshold, shown),
+            self.picture: gr.update(
+                value=session.overlay(threshold, shown),
+                alt_text=" · ".join([session.name, *seen]),
+            ),
             self.rows: outcomes(rows, NOTHING),
             self.labels: self._labels(session),
             self.saved: gr.update(
@@ -434,7 +439,7 @@ class Page:
             f"{session.answer.slots[n].expression}: {correction.label.value}"
             for n, correction in sorted(session.corrections.items())
         )
-        return notice(" · ".join(said))
+        return notice(" · ".join(said), spoken=True)
 
 
 def number(value: Any, low: float, high: float, what: str) -> float:
@@ -456,7 +461,9 @@ def referents(value: Any) -> int:
 
 def _told(session: Session, more: str = "") -> str:
     """What is open, or why nothing can be shown."""
-    return problem(session.problem) if session.problem else notice(f"{session.name} is open.{more}")
+    if session.problem:
+        return problem(session.problem)
+    return notice(f"{session.name} is open.{more}", spoken=True)
 
 
 def painted_mask(

@@ -69,9 +69,9 @@ def outcomes(rows: Sequence[Row], nothing: str) -> str:
     for row in rows:
         style = "" if row.colour is None else f' style="background: rgb{row.colour}"'
         mark = "mark" if row.colour is not None else "mark none"
-        sign = SIGNS.get(row.outcome, "?")
+        sign = f'<span aria-hidden="true">{SIGNS.get(row.outcome, "?")}</span>'
         items.append(
-            f'<li><span class="{mark}"{style}></span>'
+            f'<li><span aria-hidden="true" class="{mark}"{style}></span>'
             f'<span class="words">{html.escape(row.expression)}</span>'
             f'<span class="outcome">{sign} {html.escape(row.outcome)}</span>'
             f'<span class="detail">{html.escape(row.detail)}</span></li>'
@@ -79,15 +79,17 @@ def outcomes(rows: Sequence[Row], nothing: str) -> str:
     return f'<ul class="outcomes">{"".join(items)}</ul>'
 
 
-def notice(text: str) -> str:
-    """A line of information."""
-    return f'<p class="notice" role="status">{html.escape(text)}</p>' if text else ""
+def notice(text: str, spoken: bool = False) -> str:
+    """A line of information; spoken: screen readers announce it when it appears."""
+    role = ' role="status"' if spoken else ""
+    return f'<p class="notice"{role}>{html.escape(text)}</p>' if text else ""
 
 
-def problem(error: BaseException | str) -> str:
-    """A line with an error message."""
+def problem(error: BaseException | str, spoken: bool = True) -> str:
+    """A line with an error message; `spoken` as for `notice`."""
     text = error if isinstance(error, str) else one_line(error)
-    return f'<p class="notice problem" role="alert">Problem: {html.escape(text)}</p>'
+    role = ' role="alert"' if spoken else ""
+    return f'<p class="notice problem"{role}>Problem: {html.escape(text)}</p>'
 
 
 @contextmanager
@@ -136,7 +138,17 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
 
 
 def theme() -> Any:
-    """Gradio's default theme with the fonts of the reader's machine."""
+    """Gradio's default theme with the fonts of the reader's machine, and contrast as WCAG AA asks for."""
     return gr.themes.Default(
-        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        primary_hue="blue",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    ).set(
+        body_text_color_subdued="*neutral_500",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
     )

@@ -114,26 +114,31 @@ class ViewPage:
         follow = mode == FOLLOW
         request = text if kind == REQUEST else ""
         name = self.watcher.ask(expressions, request, camera or "", follow)
-        return ([*mine, name] if follow else mine), notice(f"Sent as instruction {name}.")
+        return ([*mine, name] if follow else mine), notice(
+            f"Sent as instruction {name}.", spoken=True
+        )
 
     def stop(self, mine: list[str]) -> tuple[list[str], str]:
         """Cancel this visitor's repeated instructions."""
         for name in mine:
             self.watcher.cancel(name)
         told = f"Stopped: {', '.join(mine)}." if mine else "You have no instruction on every frame."
-        return [], notice(told)
+        return [], notice(told, spoken=True)
 
 
 def health(level: str, message: str, values: Mapping[str, str], age: float) -> str:
-    """The node's health as HTML: its level in words, and its diagnostic values."""
+    """The node's health as HTML: its level in words, and its diagnostic values.
+
+    Screen readers do not announce it: it changes every second.
+    """
     if not level:
-        return problem("no diagnostics from this node yet: is it running under this name?")
+        told = "no diagnostics from this node yet: is it running under this name?"
+        return problem(told, spoken=False)
     if age > GONE:
-        return problem(
-            f"no diagnostics from this node for {age:.0f} s; the last said {level}: {message}"
-        )
+        told = f"no diagnostics from this node for {age:.0f} s; the last said {level}: {message}"
+        return problem(told, spoken=False)
     line = f"{level}: {message}"
-    head = notice(line) if level == "OK" else problem(line)
+    head = notice(line) if level == "OK" else problem(line, spoken=False)
     rows = "".join(
         f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(values[key])}</dd></div>"
         for key in SHOWN

@@ -12,6 +12,7 @@ import browser
 import cv2
 import numpy as np
 import pytest
+from contrast import luminance
 from page_engine import PageEngine, picture
 
 from gsva_ros.bags.bag import Bag
@@ -360,6 +361,37 @@ def test_the_keyboard_is_enough(app: App, visitor: browser.Visitor) -> None:
             f"[{inside}.id, ...[...{inside}.querySelectorAll('[id]')].map(e => e.id)]"
         )
         assert reached & set(ids), name
+
+
+def test_the_page_is_for_every_reader(app: App, chromium: browser.Browser) -> None:
+    """A message is seen wherever one is, images and controls have names, and text has contrast."""
+    with chromium.visit(app.address, 400) as someone:
+        opened(someone, app)
+        page = someone.page
+        assert page.get_attribute("html", "lang") == "en"
+        alt = page.get_attribute("#picture img", "alt")
+        assert alt == "blocks.png · red: SEGMENTED · blue: SEGMENTED · green: REJECTED"
+        assert page.locator(".outcomes [aria-hidden=true]").count() == 6
+        page.click("#label button")
+        page.click("#keep")
+        told(someone, "no expression of this frame is labelled")
+        place = page.locator("#status .problem").bounding_box()
+        assert place is not None
+        assert 0 <= place["y"] < 900, "in the window, far below its place"
+        assert page.get_attribute("#status .problem", "role") == "alert"
+        for unnamed in ("input", "textarea", "button"):
+            names = page.locator(f"{unnamed}:visible").evaluate_all(
+                "all => all.map(e => e.ariaLabel || e.innerText || e.labels?.length || e.title"
+                " || e.querySelector('[alt], [aria-label]') || e.outerHTML)"
+            )
+            assert not [name for name in names if str(name).startswith("<")]
+        colours = page.evaluate(
+            "['#run', '#keep'].map(s => getComputedStyle(document.querySelector(s)))"
+            ".map(s => [s.color, s.backgroundColor])"
+        )
+        for pair in colours:
+            low, high = sorted(luminance(colour) for colour in pair)
+            assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 def test_it_listens_to_this_machine_alone(app: App) -> None:
