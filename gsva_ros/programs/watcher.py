@@ -27,7 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from gsva_ros.conversions import MessageError, camera_named, mask_of, to_rgb
 from gsva_ros.msg import Instruction, Segmentation
-from gsva_ros.overlay import Target, draw
+from gsva_ros.overlay import Target, poster
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import outcome_name
 from gsva_ros.stamps import SECOND, nanoseconds
@@ -160,7 +160,7 @@ class Watcher:
         if frame is None or not targets:
             return
         try:
-            picture = draw(to_rgb(frame, msg.image_topic), targets)
+            picture = poster(to_rgb(frame, msg.image_topic), targets)
         except (MessageError, ValueError):
             return  # the node itself reports such a frame
         with self._lock:

@@ -124,6 +124,8 @@ def test_outcomes_come_with_words_that_tell_them_apart(visitor: browser.Visitor)
     assert "s old" in row(visitor, "red", "SEGMENTED")
     assert "∅" in row(visitor, "purple", "REJECTED")
     visitor.page.wait_for_selector("#answer img")
+    size = visitor.page.locator("#answer img").evaluate("e => [e.naturalWidth, e.naturalHeight]")
+    assert size[0] >= 480, "a small image is enlarged, so that its labels cover no object"
 
 
 def test_expired_and_cancelled_are_seen(stage: Stage, visitor: browser.Visitor) -> None:
@@ -178,6 +180,7 @@ def test_a_silent_node_is_told() -> None:
     assert "for 9 s" in health("OK", "active", {}, 9.2)
     assert "Problem: ERROR: stuck" in health("ERROR", "stuck", {"state": "<b>"}, 0.1)
     assert "&lt;b&gt;" in health("OK", "active", {"state": "<b>"}, 0.1)
+    assert health("WARN", "stuck", {"last error": "stuck"}, 0.1).count("stuck") == 1, "told once"
     assert "role=" not in health("ERROR", "stuck", {}, 0.1), "it would be announced every second"
 
 
