@@ -10,6 +10,7 @@ NumPy and OpenCV only, so that the node, the demo and the command can share it.
 from __future__ import annotations
 
 import base64
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,8 @@ SMALLEST_FONT = 0.4
 #: Shorter side, in pixels, of an image with font scale 1: legible when displayed 320 wide.
 FONT_SIDE = 650.0
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+#: Before version 5, OpenCV's letters are lines; since then they are areas.
+DRAWN_AS_LINES = int(cv2.__version__.partition(".")[0]) < 5
 #: Maximum lines per label.
 LINES = 3
 #: Masks that share more than this fraction of the smaller one count as the same object.
@@ -352,15 +355,20 @@ def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int) -> _
     """Text in at most `most` lines; OpenCV's font knows ASCII only, the rest becomes '?'."""
     text = " ".join(text.encode("ascii", "replace").decode().split())
     scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
-    (letter, height), below = cv2.getTextSize("n", FONT, scale, 1)
+    (letter, height), below = cv2.getTextSize("n", FONT, scale, _stroke(scale))
     # Several lines leave room beside them; a single one may take almost the image's width.
     room = max(8, int((0.6 if most > 1 else 0.9) * shape[1] / letter))
     lines = textwrap.wrap(text, room, max_lines=most, placeholder=" ...") or ["?"]
-    width = max(cv2.getTextSize(line, FONT, scale, 1)[0][0] for line in lines)
-    (_, height), below = cv2.getTextSize("lg", FONT, scale, 1)
+    width = max(cv2.getTextSize(line, FONT, scale, _stroke(scale))[0][0] for line in lines)
+    (_, height), below = cv2.getTextSize("lg", FONT, scale, _stroke(scale))
     return _Label(
         tuple(lines), scale, ground, ink, width + 6, len(lines) * (height + below + 2) + 2
     )
+
+
+def _stroke(scale: float) -> int:
+    """The thickness of letters, so that they are still seen when the image is displayed 320 wide."""
+    return math.ceil(2.0 * scale) if DRAWN_AS_LINES else 1
 
 
 def _ink(ground: Colour) -> Colour:
@@ -404,11 +412,12 @@ def _print(picture: Picture, label: _Label, x: int, y: int) -> None:
     cv2.rectangle(
         picture, (x, y), (x + label.width - 1, y + label.height - 1), label.ground, cv2.FILLED
     )
-    (_, height), below = cv2.getTextSize("lg", FONT, label.scale, 1)
+    stroke = _stroke(label.scale)
+    (_, height), below = cv2.getTextSize("lg", FONT, label.scale, stroke)
     for number, text in enumerate(label.lines):
         baseline = y + 1 + number * (height + below + 2) + height + 1
         at = (x + 3, baseline)
-        cv2.putText(picture, text, at, FONT, label.scale, label.ink, 1, cv2.LINE_AA)
+        cv2.putText(picture, text, at, FONT, label.scale, label.ink, stroke, cv2.LINE_AA)
 
 
 def _caption(targets: Sequence[Target], shape: Shape) -> Picture:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from gsva_ros import overlay
 from gsva_ros.overlay import COLOURS, Target, _placed, colour_of, draw, label_image, poster
 
 
@@ -129,6 +130,24 @@ def test_any_words_on_any_picture(text: str, shape: tuple[int, int]) -> None:
     assert draw(rgb, targets).shape == rgb.shape
     large = poster(rgb, targets)
     assert large.shape[1] >= 480
+
+
+@pytest.mark.parametrize("height", [480, 1080, 3000])
+def test_letters_are_as_thick_as_they_are_large(
+    height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV before version 5 draws lines: hairlines vanish when a large image is displayed."""
+    shape = height, height * 4 // 3
+    mug = Target(0, "a mug", disc(height // 2, height // 2, height // 8, shape), 0.9)
+    picture = draw(np.full((*shape, 3), 120, np.uint8), [mug])
+    shown = cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA)
+    assert (shown[..., 0] > 180).sum() > 20, "white letters are white"
+    drawn = []
+    monkeypatch.setattr(overlay, "DRAWN_AS_LINES", True)
+    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append((a[4], a[6])))
+    draw(picture, [mug])
+    ((scale, thickness),) = drawn
+    assert 2.0 * scale <= thickness < 2.0 * scale + 1
 
 
 def test_nothing_to_draw() -> None:
