@@ -372,9 +372,14 @@ def _stroke(scale: float) -> int:
 
 
 def _ink(ground: Colour) -> Colour:
-    """Dark or white, whichever is further from the background in luminance (ITU-R BT.601)."""
-    light = 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2]
-    return DARK if light > 120 else WHITE
+    """Dark or white, whichever has the higher contrast with the background (WCAG)."""
+    return max(DARK, WHITE, key=lambda ink: abs(math.log(_luminance(ink) / _luminance(ground))))
+
+
+def _luminance(colour: Colour) -> float:
+    """Relative luminance of sRGB, with the 0.05 that WCAG's contrast adds to both sides."""
+    parts = (c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour)
+    return 0.05 + sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
 
 
 def _write(picture: Picture, placed: Sequence[_Placed]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from contrast import luminance
 
 from gsva_ros import overlay
 from gsva_ros.overlay import COLOURS, Target, _placed, colour_of, draw, label_image, poster
@@ -148,6 +149,18 @@ def test_letters_are_as_thick_as_they_are_large(
     draw(picture, [mug])
     ((scale, thickness),) = drawn
     assert 2.0 * scale <= thickness < 2.0 * scale + 1
+
+
+@pytest.mark.parametrize("slot", range(len(COLOURS)))
+def test_every_label_has_contrast(slot: int) -> None:
+    """At least 4.5 to 1 (WCAG AA)."""
+    ((label,), (rejected,)) = (
+        [p.label for p in _placed((240, 320), [Target(slot, "a mug", mask, 0.5)])]
+        for mask in (disc(99, 99, 9), None)
+    )
+    for each in (label, rejected):
+        low, high = sorted(luminance(f"rgb{colour}") for colour in (each.ground, each.ink))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 def test_nothing_to_draw() -> None:
