@@ -278,8 +278,9 @@ def _place(target: Target, things: NDArray[np.uint8], labels: NDArray[np.uint8])
     anchor = _anchor(target, shape)
     coarse = max(1, min(shape) // 120)
     found = None
-    for lines in (LINES, 1):
-        label = _label_of(target, shape, lines)
+    # Several lines leave room beside them; a single one may take almost the image's width.
+    for lines, share in ((LINES, 0.6), (1, 0.9)):
+        label = _label_of(target, shape, lines, share)
         if label.width > shape[1] or label.height > shape[0]:
             continue
         for step in dict.fromkeys((coarse, 1)):
@@ -342,24 +343,36 @@ def _contours(target: Target) -> Sequence[NDArray[np.int32]]:
     return [np.asarray(contour, np.int32) for contour in found]
 
 
-def _label_of(target: Target, shape: Shape, lines: int = LINES) -> _Label:
-    """An object's label is its expression; a rejection's also says that it is one."""
+def _label_of(target: Target, shape: Shape, lines: int, share: float) -> _Label:
+    """An object's label is its expression; a rejection's also says that it is one.
+
+    Args:
+        lines: at most. share: the label's maximum width, as a fraction of the image's.
+    """
     if target.mask is None:
         text = f"not here: {target.expression} ({1.0 - target.p_seg:.0%})"
-        return _label(text, shape, DARK, REJECTED, lines)
+        return _label(text, shape, DARK, REJECTED, lines, share)
     ground = colour_of(target.slot)
-    return _label(target.expression, shape, ground, _ink(ground), lines)
+    return _label(target.expression, shape, ground, _ink(ground), lines, share)
 
 
-def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int) -> _Label:
+def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int, share: float) -> _Label:
     """Text in at most `most` lines; OpenCV's font knows ASCII only, the rest becomes '?'."""
     text = " ".join(text.encode("ascii", "replace").decode().split())
     scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
-    (letter, height), below = cv2.getTextSize("n", FONT, scale, _stroke(scale))
-    # Several lines leave room beside them; a single one may take almost the image's width.
-    room = max(8, int((0.6 if most > 1 else 0.9) * shape[1] / letter))
-    lines = textwrap.wrap(text, room, max_lines=most, placeholder=" ...") or ["?"]
-    width = max(cv2.getTextSize(line, FONT, scale, _stroke(scale))[0][0] for line in lines)
+
+    def width_of(line: str) -> int:
+        return int(cv2.getTextSize(line, FONT, scale, _stroke(scale))[0][0])
+
+    limit = share * shape[1] - 6
+    sample = "the red mug"
+    room = max(8, int(limit * len(sample) / width_of(sample)))
+    while True:  # letters differ in width
+        lines = textwrap.wrap(text, room, max_lines=most, placeholder=" ...") or ["?"]
+        width = max(map(width_of, lines))
+        if width <= limit or room == 8:
+            break
+        room = max(8, min(room - 1, int(room * limit / width)))
     (_, height), below = cv2.getTextSize("lg", FONT, scale, _stroke(scale))
     return _Label(
         tuple(lines), scale, ground, ink, width + 6, len(lines) * (height + below + 2) + 2
@@ -427,7 +440,7 @@ def _print(picture: Picture, label: _Label, x: int, y: int) -> None:
 
 def _caption(targets: Sequence[Target], shape: Shape) -> Picture:
     """A dark strip of an image's width with the labels one below another; no rows without targets."""
-    labels = [_label_of(target, shape) for target in targets]
+    labels = [_label_of(target, shape, LINES, 1.0 - 8 / shape[1]) for target in targets]
     if not labels:
         return np.zeros((0, shape[1], 3), np.uint8)
     height = sum(label.height + 4 for label in labels) + 4

@@ -107,6 +107,14 @@ def test_no_word_of_a_poster_covers_a_thing() -> None:
     assert (picture[480:] == COLOURS[0]).all(2).any(), "its label stands below"
 
 
+@pytest.mark.parametrize("words", ["w" * 90, "the yellow plate on the left of the box"])
+def test_the_lines_below_a_poster_use_its_width_and_no_more(words: str) -> None:
+    plain = np.zeros((480, 640, 3), np.uint8)
+    strip = poster(plain, [Target(0, words, None, 0.03)])[480:]
+    (columns,) = np.nonzero((strip != strip[0, 0]).any((0, 2)))
+    assert 0.75 * 640 < columns.max() < 640 - 3, "of the longest line; and nothing is cut off"
+
+
 def test_a_rejection_is_told_in_words_within_the_picture() -> None:
     rgb = noise()
     picture = draw(rgb, [Target(0, "the apple", None, 0.1), Target(1, "a", disc(99, 9, 5), 0.9)])
