@@ -114,17 +114,15 @@ def bootstrap(
     """95 % percentile intervals, resampling whole groups: expressions of one image are not independent.
 
     Args:
-        terms: [N, K] from one of the functions above. groups: each row's image, any integers [N].
+        terms: [N, K] from one of the functions above, N at least 1. groups: each row's image, any
+            integers [N].
     """
     _, place = np.unique(groups, return_inverse=True)
-    count = int(place.max()) + 1 if len(place) else 0
+    count = int(place.max()) + 1
     sums = np.zeros((count, terms.shape[1]))
     np.add.at(sums, place, terms)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws) if count else None
-    if weights is None:
-        return {name: (float("nan"), float("nan")) for name in metric(terms.sum(0))}
-    resampled = metric(weights @ sums)
+    resampled = metric(rng.multinomial(count, np.full(count, 1 / count), size=draws) @ sums)
     return {
         name: (float(np.nanpercentile(v, 2.5)), float(np.nanpercentile(v, 97.5)))
         if np.isfinite(v).any()
