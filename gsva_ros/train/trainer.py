@@ -139,7 +139,8 @@ class Trainer:
         """Train to the end, or until the evaluation has not improved for long enough."""
         config, here = self.config, self.accelerator
         self._resume()
-        here.init_trackers("curves")
+        with self._writing():
+            here.init_trackers("curves")
         first, began = self.progress.step, time.monotonic()
         bar = tqdm(
             total=config.steps,
@@ -153,7 +154,8 @@ class Trainer:
         while self.progress.step < config.steps and not self._tired():
             figures = self._step(batches)
             self.progress.step += 1
-            here.log(figures, step=self.progress.step)
+            with self._writing():
+                here.log(figures, step=self.progress.step)
             done, seconds = self.progress.step - first, time.monotonic() - began
             pictures = config.batch * config.accumulation * here.num_processes * done / seconds
             shown = {"loss": f"{figures['loss']:.3f}", "images/s": f"{pictures:.1f}"}

@@ -256,6 +256,26 @@ def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> Non
     assert names == {"curves", "model", "model-000", "state-000"}
 
 
+def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    settings = config(tmp_path / "out", steps=4, save_every=1)
+    trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+    log = trainer.accelerator.log
+
+    def full(figures: dict[str, float], step: int) -> None:
+        if step == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        log(figures, step=step)
+
+    trainer.accelerator.log = full
+    said = r"step 2: .*out cannot be written: .*No space.* continues from .*state-000001"
+    with pytest.raises(InputError, match=said):
+        trainer.run()
+    (tmp_path / "file").write_text("")
+    settings = config(tmp_path / "file", steps=1)
+    with pytest.raises(InputError, match=r"file cannot be written: .*Not a directory"):
+        Trainer(settings, task(settings, tiny_checkpoint())).run()
+
+
 def test_what_others_keep_in_its_folder_stays(tmp_path: Path) -> None:
     for name in ("model-7b", "state-machine", "model-000001-notes.d"):
         (tmp_path / name).mkdir()
