@@ -56,7 +56,8 @@ class Skip:
             message = str(error) if str(place) in str(error) else f"{place}: {error}"
             if not self.allowed:
                 raise DatasetError(
-                    f"{message}; --skip leaves out such data and counts it"
+                    f"{message}; --skip (skip: true in the file of a training run) leaves out such "
+                    "data and names it"
                 ) from error
             self.problems.append(message)
 

@@ -448,6 +448,19 @@ def test_a_segmentation_that_is_none_is_told_with_its_place(
         draws(made, 1)
 
 
+def test_what_a_source_leaves_out_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason_seg(tmp_path)
+    folder = tmp_path / "reason_seg/ReasonSeg/train"
+    picture(folder / "1.jpg")  # without labels
+    data = Data(kind="reason_seg", root=str(tmp_path))
+    with pytest.raises(InputError, match=r"1\.json: .*; --skip \(skip: true in the file of a"):
+        make(data, "sources.0")
+    make(Data(**data.model_dump() | {"skip": True}), "sources.0")
+    assert capsys.readouterr().err == f"left out: {folder / '1.json'}: No such file or directory\n"
+
+
 def test_what_ade20k_maps_leave_out_is_no_class(tmp_path: Path) -> None:
     options = ade20k(tmp_path)
     label_map(tmp_path / "ade20k/annotations/training/a.png", left=2, right=255, rest=0)

@@ -14,7 +14,7 @@ import numpy as np
 from ...datasets import reasonseg
 from ...datasets.files import DatasetError, Skip, read_json
 from ...errors import one_line
-from .sample import Reasoning
+from .sample import Reasoning, tell_left_out
 
 
 class ReasonSeg:
@@ -29,7 +29,9 @@ class ReasonSeg:
         Raises:
             InputError: there are no images, or their labels are invalid.
         """
-        self._pictures = reasonseg.pictures(Path(root), split, Skip(skip), all_texts=True)
+        skipping = Skip(skip)
+        self._pictures = reasonseg.pictures(Path(root), split, skipping, all_texts=True)
+        tell_left_out(skipping)
         path = Path(root) / "reason_seg/ReasonSeg/explanatory/train.json"
         self._explained = _explanations(path) if path.exists() else {}
 

@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 from ...datasets import refer
 from ...datasets.files import Skip
 from ...errors import InputError
-from .sample import Segments, redrawn
+from .sample import Segments, redrawn, tell_left_out
 
 
 class ReferSeg:
@@ -44,7 +44,9 @@ class ReferSeg:
         """
         if name not in refer.LAYOUTS:
             raise InputError(f"{root}: no data set {name!r}; there are {', '.join(refer.LAYOUTS)}")
-        self._pictures = refer.pictures(Path(root), name, split, Skip(skip), split_by, lower=False)
+        skipping = Skip(skip)
+        self._pictures = refer.pictures(Path(root), name, split, skipping, split_by, lower=False)
+        tell_left_out(skipping)
         self._per_image, self._place = per_image, f"{root}: {name} {split}"
 
     def expressions(self) -> Iterable[str]:

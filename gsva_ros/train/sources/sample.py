@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.files import DatasetError
+from ...datasets.files import DatasetError, Skip
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,9 @@ def redrawn(
     raise DatasetError(
         f"{place}: a thousand samples in a row without a present expression: use other data"
     )
+
+
+def tell_left_out(skip: Skip) -> None:
+    """Print what a source has left out."""
+    for problem in skip.problems:
+        print(f"left out: {problem}", file=sys.stderr)
