@@ -92,6 +92,11 @@ class _Placed:
     y: int
     free: bool
 
+    @property
+    def area(self) -> tuple[slice, slice]:
+        """The label's rows and columns in the image."""
+        return np.s_[self.y : self.y + self.label.height, self.x : self.x + self.label.width]
+
 
 def draw(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Picture:
     """Draw the targets on a copy of `rgb` (uint8 [H, W, 3]), of the same size.
@@ -114,7 +119,8 @@ def draw(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pict
 def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Picture:
     """Like `draw`, for pages and files: larger than the image, so that no label covers an object.
 
-    A small image is enlarged; labels for which it has no room, and rejections, are listed below it.
+    A small image is enlarged; labels for which it has no room, and rejections, are listed below it. If
+    those of several objects are, their numbers (from 1) stand there and at the objects.
     """
     factor = max(1, min(-(-MIN_WIDTH // rgb.shape[1]), MAX_HEIGHT // rgb.shape[0]))
     size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
@@ -122,10 +128,16 @@ def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pi
         rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     targets = [_enlarged(target, size) for target in targets]
     picture = _marked(rgb, targets, opacity)
-    placed = _placed(rgb.shape[:2], [t for t in targets if t.mask is not None], free_only=True)
-    _write(picture, placed)
+    shape = rgb.shape[:2]
+    placed = _placed(shape, [t for t in targets if t.mask is not None], free_only=True)
     beside = {p.target.slot for p in placed}
     below = [t for t in targets if t.slot not in beside]
+    apart = [t for t in below if t.mask is not None]
+    if len(apart) > 1:
+        numbers = [replace(t, expression=f"{t.slot + 1}") for t in apart]
+        placed += _placed(shape, numbers, before=placed)
+        below = [_numbered(t) if t.mask is not None else t for t in below]
+    _write(picture, placed)
     narrow = max(0, MIN_WIDTH - picture.shape[1])
     side = np.full((picture.shape[0], narrow, 3), DARK, np.uint8)
     picture = np.concatenate([picture, side], 1)
@@ -151,6 +163,10 @@ def jpeg_text(rgb: Picture, quality: int = 95) -> str:
 def colour_of(slot: int) -> Colour:
     """The colour of a slot's outline and label, RGB."""
     return COLOURS[slot % len(COLOURS)]
+
+
+def _numbered(target: Target) -> Target:
+    return replace(target, expression=f"{target.slot + 1}: {target.expression}")
 
 
 def _enlarged(target: Target, size: tuple[int, int]) -> Target:
@@ -248,26 +264,32 @@ def _levels(masks: Sequence[Mask]) -> list[int]:
 # Labels
 
 
-def _placed(shape: Shape, targets: Sequence[Target], free_only: bool = False) -> list[_Placed]:
+def _placed(
+    shape: Shape,
+    targets: Sequence[Target],
+    free_only: bool = False,
+    before: Sequence[_Placed] = (),
+) -> list[_Placed]:
     """A place for each target's label, as near to its object as possible; a rejection's at the lower left.
 
-    No two labels overlap. One that fits nowhere beside the others is left out; with `free_only`, also one
-    that would cover an object.
+    No two labels overlap, nor do they those that were placed `before`. One that fits nowhere beside the
+    others is left out; with `free_only`, also one that would cover an object.
     """
     things = np.zeros(shape, np.uint8)
-    for target in targets:
+    for target in (*targets, *(each.target for each in before)):
         if target.mask is not None:
             things |= target.mask.astype(np.uint8)
     reach = 2 * _line_width(shape) + 3  # the outline, and a small margin
     things = np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.uint8)
     labels = np.zeros(shape, np.uint8)
+    for each in before:
+        labels[each.area] = 1
     placed = []
     for target in targets:
         found = _place(target, things, labels)
         if found is None or (free_only and not found.free):
             continue
-        bottom, right = found.y + found.label.height, found.x + found.label.width
-        labels[found.y : bottom, found.x : right] = 1
+        labels[found.area] = 1
         placed.append(found)
     return placed
 

@@ -115,6 +115,25 @@ def test_the_lines_below_a_poster_use_its_width_and_no_more(words: str) -> None:
     assert 0.75 * 640 < columns.max() < 640 - 3, "of the longest line; and nothing is cut off"
 
 
+def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are seven colours: with more objects, one of them is that of several."""
+    drawn = []
+    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
+    spots = [(x, y) for y in (60, 180, 300, 420) for x in (60, 180, 300, 420, 540)]
+    targets = [
+        Target(slot, f"the object called {slot}", disc(*at, 55, (480, 640)), 0.9)
+        for slot, at in enumerate(spots)
+    ]
+    targets.append(Target(20, "the apple", None, 0.1))
+    poster(noise(480, 640), targets)
+    below = [text for text in drawn if ": " in text]
+    numbers = [text.partition(": ")[0] for text in below[:-1]]
+    assert below[-1] == "not here: the apple (90%)"
+    assert len(numbers) > 1
+    assert sorted(text for text in drawn if text.isdigit()) == sorted(numbers)
+    assert len(drawn) == 21 + len(numbers), "each label once, and numbers also at their objects"
+
+
 def test_a_rejection_is_told_in_words_within_the_picture() -> None:
     rgb = noise()
     picture = draw(rgb, [Target(0, "the apple", None, 0.1), Target(1, "a", disc(99, 9, 5), 0.9)])
