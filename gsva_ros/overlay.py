@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import math
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,8 @@ FONT_SIDE = 650.0
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 #: Before version 5, OpenCV's letters are lines; since then they are areas.
 DRAWN_AS_LINES = int(cv2.__version__.partition(".")[0]) < 5
+#: Typographic characters that have no decomposition, as ASCII.
+PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "ß": "ss"})
 #: Maximum lines per label.
 LINES = 3
 #: Masks that share more than this fraction of the smaller one count as the same object.
@@ -368,19 +371,31 @@ def _contours(target: Target) -> Sequence[NDArray[np.int32]]:
 def _label_of(target: Target, shape: Shape, lines: int, share: float) -> _Label:
     """An object's label is its expression; a rejection's also says that it is one.
 
+    If OpenCV's font lacks most of the expression's characters, its number (from 1) stands for it.
+
     Args:
         lines: at most. share: the label's maximum width, as a fraction of the image's.
     """
+    words, missing = _ascii(target.expression)
+    if 2 * missing > len(words):
+        words = f"no. {target.slot + 1}"
     if target.mask is None:
-        text = f"not here: {target.expression} ({1.0 - target.p_seg:.0%})"
+        text = f"not here: {words} ({1.0 - target.p_seg:.0%})"
         return _label(text, shape, DARK, REJECTED, lines, share)
     ground = colour_of(target.slot)
-    return _label(target.expression, shape, ground, _ink(ground), lines, share)
+    return _label(words, shape, ground, _ink(ground), lines, share)
+
+
+def _ascii(text: str) -> tuple[str, int]:
+    """Text in OpenCV's characters, without accents, and the number of those that became '?'."""
+    parts = unicodedata.normalize("NFKD", text.translate(PLAIN))
+    letters = [c for c in parts if not unicodedata.combining(c)]
+    words = " ".join("".join(letters).encode("ascii", "replace").decode().split())
+    return words, sum(not c.isascii() for c in letters)
 
 
 def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int, share: float) -> _Label:
-    """Text in at most `most` lines; OpenCV's font knows ASCII only, the rest becomes '?'."""
-    text = " ".join(text.encode("ascii", "replace").decode().split())
+    """Text in at most `most` lines."""
     scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
 
     def width_of(line: str) -> int:

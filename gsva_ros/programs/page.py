@@ -27,8 +27,12 @@ CSS = Path(__file__).with_name("page.css")
 
 @dataclass(frozen=True)
 class Row:
-    """One expression on a page; the outcome is a word with a symbol, so that colour is not needed."""
+    """One expression on a page; the outcome is a word with a symbol, so that colour is not needed.
 
+    number: the expression's, from 1, as in the overlay.
+    """
+
+    number: int
     expression: str
     outcome: str
     detail: str
@@ -42,23 +46,25 @@ SIGNS = {"SEGMENTED": "■", "REJECTED": "∅", "FAILED": "⚠", "EXPIRED": "⏱
 
 
 def row_of(number: int, slot: Slot) -> Row:
-    """A slot of an engine's answer as a row."""
+    """The `number`-th slot (from 0) of an engine's answer as a row."""
+    place = number + 1
     if slot.fault:
-        return Row(slot.expression, "FAILED", slot.fault)
+        return Row(place, slot.expression, "FAILED", slot.fault)
     p_seg = f"p([SEG]) {slot.p_seg:.3f}"
     if slot.rejection is Rejection.MODEL:
         return Row(
-            slot.expression, "REJECTED", f"not in the image according to the model · {p_seg}"
+            place, slot.expression, "REJECTED", f"not in the image according to the model · {p_seg}"
         )
     if slot.rejection is Rejection.EMPTY_MASK:
         return Row(
+            place,
             slot.expression,
             "REJECTED",
             f"in the image according to the model, but its mask is empty · {p_seg}",
         )
     iou = "" if slot.predicted_iou is None else f" · predicted IoU {slot.predicted_iou:.2f}"
     box = box_text(slot.box or (0, 0, 0, 0))
-    return Row(slot.expression, "SEGMENTED", f"{p_seg}{iou} · {box}", colour_of(number))
+    return Row(place, slot.expression, "SEGMENTED", f"{p_seg}{iou} · {box}", colour_of(number))
 
 
 def outcomes(rows: Sequence[Row], nothing: str) -> str:
@@ -72,7 +78,7 @@ def outcomes(rows: Sequence[Row], nothing: str) -> str:
         sign = f'<span aria-hidden="true">{SIGNS.get(row.outcome, "?")}</span>'
         items.append(
             f'<li><span aria-hidden="true" class="{mark}"{style}></span>'
-            f'<span class="words">{html.escape(row.expression)}</span>'
+            f'<span class="words" data-number="{row.number}">{html.escape(row.expression)}</span>'
             f'<span class="outcome">{sign} {html.escape(row.outcome)}</span>'
             f'<span class="detail">{html.escape(row.detail)}</span></li>'
         )

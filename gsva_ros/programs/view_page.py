@@ -168,4 +168,5 @@ def _row(ended: Ended) -> Row:
     took = f"after {1000 * ended.latency:.0f} ms"
     parts = (ended.detail, took, age, ended.camera, ended.instruction)
     colour = colour_of(ended.slot) if ended.outcome == "SEGMENTED" else None
-    return Row(ended.expression, ended.outcome, " · ".join(part for part in parts if part), colour)
+    detail = " · ".join(part for part in parts if part)
+    return Row(ended.slot + 1, ended.expression, ended.outcome, detail, colour)

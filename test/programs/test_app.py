@@ -99,6 +99,10 @@ def test_words_in_masks_and_rejections_out(app: App, visitor: browser.Visitor) -
     assert "SEGMENTED" in blue
     assert "REJECTED" in green
     assert "not in the image" in green
+    numbers = visitor.page.locator(".outcomes .words").evaluate_all(
+        "all => all.map(e => getComputedStyle(e, '::before').content)"
+    )
+    assert numbers == ['"1. "', '"2. "', '"3. "'], "as in the overlay"
     text = visitor.page.locator("#text textarea, #text input").first.input_value()
     assert text == "Sure, red: [SEG], blue: [SEG], green: [REJ]."
     source = visitor.page.locator("#picture img").get_attribute("src")

@@ -98,6 +98,7 @@ def test_the_page_is_for_every_reader(tmp_path: Path) -> None:
     assert "<legend>Show</legend>" in text
     assert 'alt="Frame at 1.000 s' in text
     assert '<span aria-hidden="true" class="swatch' in text
+    assert 'data-number="1">the mug' in text, "the overlay may have its number alone"
     assert "not judged" in text, "a dash would say nothing"
 
 

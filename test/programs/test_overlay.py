@@ -115,6 +115,19 @@ def test_the_lines_below_a_poster_use_its_width_and_no_more(words: str) -> None:
     assert 0.75 * 640 < columns.max() < 640 - 3, "of the longest line; and nothing is cut off"
 
 
+def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
+    words = ["赤いボウル", "الكوب", "Café – l’été “Größe”", "the mug ☕", "苹果"]
+    masks = [disc(60 + 120 * n, 200, 20, (480, 640)) for n in range(4)]
+    poster(
+        noise(480, 640),
+        [*map(Target, range(4), words, masks, [0.9] * 4), Target(4, words[4], None, 0.1)],
+    )
+    told = ["no. 1", "no. 2", 'Cafe - l\'ete "Grosse"', "the mug ?", "not here: no. 5 (90%)"]
+    assert drawn == told
+
+
 def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are seven colours: with more objects, one of them is that of several."""
     drawn = []
