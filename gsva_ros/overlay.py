@@ -129,7 +129,7 @@ def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pi
     size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
     if factor > 1:
         rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    targets = [_enlarged(target, size) for target in targets]
+    targets = [_resized(target, size, cv2.INTER_NEAREST) for target in targets]
     picture = _marked(rgb, targets, opacity)
     shape = rgb.shape[:2]
     placed = _placed(shape, [t for t in targets if t.mask is not None], free_only=True)
@@ -145,6 +145,20 @@ def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pi
     side = np.full((picture.shape[0], narrow, 3), DARK, np.uint8)
     picture = np.concatenate([picture, side], 1)
     return np.concatenate([picture, _caption(below, picture.shape[:2])], 0)
+
+
+def fitted(rgb: Picture, targets: Sequence[Target], longest: int) -> tuple[Picture, list[Target]]:
+    """An image and its targets, shrunk so that no side has more than `longest` pixels.
+
+    A large image is drawn and sent faster so. A mask of few pixels stays visible.
+    """
+    height, width = rgb.shape[:2]
+    factor = longest / max(height, width)
+    if factor >= 1.0:
+        return rgb, list(targets)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return rgb, [_resized(target, size, cv2.INTER_AREA) for target in targets]
 
 
 def label_image(shape: Shape, targets: Sequence[Target]) -> NDArray[np.uint16]:
@@ -172,10 +186,11 @@ def _numbered(target: Target) -> Target:
     return replace(target, expression=f"{target.slot + 1}: {target.expression}")
 
 
-def _enlarged(target: Target, size: tuple[int, int]) -> Target:
+def _resized(target: Target, size: tuple[int, int], how: int) -> Target:
+    """A target whose mask is size[0] wide and size[1] high; how: OpenCV's interpolation."""
     if target.mask is None or target.mask.shape == size[::-1]:
         return target
-    mask = cv2.resize(target.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    mask = cv2.resize(target.mask.astype(np.float32), size, interpolation=how) > 0
     return replace(target, mask=mask)
 
 

@@ -19,12 +19,14 @@ from gsva_ros.answer import Answer, ExpressionError, Rejection, Segmenter, Slot
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
-from gsva_ros.overlay import Target, poster
+from gsva_ros.overlay import Target, fitted, poster
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Referring
 
 BAG_SUFFIXES = (".mcap", ".db3")
 CATEGORY = "labelled"
+#: Pixels of the longer side of an image that is displayed; masks are saved at the image's own size.
+LONGEST = 1600
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -215,7 +217,7 @@ class Session:
             for number, slot in enumerate(self.slots(threshold))
             if not slot.fault and number in shown
         ]
-        return poster(self.rgb, targets)
+        return poster(*fitted(self.rgb, targets, LONGEST))
 
     # Labels
 

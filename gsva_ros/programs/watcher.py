@@ -27,7 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from gsva_ros.conversions import MessageError, camera_named, mask_of, to_rgb
 from gsva_ros.msg import Instruction, Segmentation
-from gsva_ros.overlay import Target, poster
+from gsva_ros.overlay import Target, fitted, poster
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import outcome_name
 from gsva_ros.stamps import SECOND, nanoseconds
@@ -43,6 +43,8 @@ LEVELS = {
 DEPTH = ("16UC1", "32FC1")
 #: Frames kept for each camera until their answer comes, and outcomes kept for the list.
 FRAMES, OUTCOMES = 15, 60
+#: Pixels of the longer side of an answer's image.
+LONGEST = 960
 #: Seconds between two searches for cameras.
 LOOK_AROUND = 1.0
 
@@ -160,7 +162,7 @@ class Watcher:
         if frame is None or not targets:
             return
         try:
-            picture = poster(to_rgb(frame, msg.image_topic), targets)
+            picture = poster(*fitted(to_rgb(frame, msg.image_topic), targets, LONGEST))
         except (MessageError, ValueError):
             return  # the node itself reports such a frame
         with self._lock:

@@ -306,6 +306,18 @@ def test_pictures_of_one_file_name_keep_their_own_labels(tmp_path: Path) -> None
     assert corners == [0, 40]
 
 
+def test_a_photograph_is_displayed_smaller_and_its_masks_are_saved_whole(tmp_path: Path) -> None:
+    rgb = cv2.resize(picture(), (4000, 3000), interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(tmp_path / "photograph.png"), rgb[..., ::-1])
+    session = Session()
+    session.open(tmp_path / "photograph.png")
+    session.segment(PageEngine(), ["red"])
+    displayed = session.overlay(0.5, [0])
+    assert displayed is not None
+    assert displayed.shape == (1200, 1600, 3)
+    assert session.slots(0.5)[0].size == (3000, 4000)
+
+
 def test_labels_that_cannot_be(shown: tuple[Session, PageEngine], tmp_path: Path) -> None:
     session, _ = shown
     with pytest.raises(InputError, match="nothing is painted"):

@@ -8,7 +8,7 @@ import pytest
 from contrast import luminance
 
 from gsva_ros import overlay
-from gsva_ros.overlay import COLOURS, Target, _placed, colour_of, draw, label_image, poster
+from gsva_ros.overlay import COLOURS, Target, _placed, colour_of, draw, fitted, label_image, poster
 
 
 def noise(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
@@ -201,6 +201,19 @@ def test_every_label_has_contrast(slot: int) -> None:
     for each in (label, rejected):
         low, high = sorted(luminance(f"rgb{colour}") for colour in (each.ground, each.ink))
         assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_a_large_image_is_shrunk_and_no_mask_is_lost() -> None:
+    mask = np.zeros((3000, 4000), bool)
+    mask[1234, 2345] = True
+    targets = [Target(0, "a speck", mask, 0.9), Target(1, "the apple", None, 0.1)]
+    rgb, (speck, apple) = fitted(np.zeros((3000, 4000, 3), np.uint8), targets, 1600)
+    assert rgb.shape == (1200, 1600, 3)
+    assert speck.mask is not None
+    assert speck.mask.shape == (1200, 1600)
+    assert speck.mask.any()
+    assert apple == targets[1]
+    assert fitted(rgb, [], 1600)[0] is rgb
 
 
 def test_nothing_to_draw() -> None:
