@@ -76,10 +76,6 @@ class Schedule:
         """Number of unfinished requests."""
         return len(self._requests)
 
-    def holds(self, topic: str) -> bool:
-        """Whether the mailbox holds a frame of this topic."""
-        return topic in self._newest
-
     def starved(self, now: float, clock: int) -> dict[str, float]:
         """Seconds that requests have waited for a suitable frame, by topic; "" for any camera.
 
