@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from gsva_ros.serving.requests import CameraFrame, Code, Limits, Outcome, Request, Source
-from gsva_ros.serving.schedule import LONGEST_WAIT, Ending, Schedule, Turn, fits
+from gsva_ros.serving.schedule import DEADLINE_WAIT, LONGEST_WAIT, Ending, Schedule, Turn, fits
 
 SECOND = 10**9
 
@@ -36,6 +36,16 @@ def test_a_rate_that_is_next_to_nothing_waits_no_longer_than_a_second() -> None:
     assert schedule.finish(turn, 0, 0.1) is None
     schedule.offer(frame(2))
     assert schedule.next(1.0, 0) == LONGEST_WAIT
+
+
+def test_a_repeated_request_keeps_to_its_rate() -> None:
+    schedule = Schedule(Limits(max_rate=2.0))
+    schedule.submit(request("twice a second", every_frame=True), 0)
+    schedule.offer(frame())
+    answered(schedule, 0.0, 0.1)
+    schedule.offer(frame(2))
+    assert schedule.next(0.1, 0) == pytest.approx(0.4)
+    assert isinstance(schedule.next(0.5, 0), Turn)
 
 
 @pytest.mark.parametrize("end", ["cancel", "pause", "stop", "replace"])
@@ -130,6 +140,75 @@ def test_any_camera_means_the_newest_frame_that_fits() -> None:
     assert not isinstance(schedule.next(5.0, 0), Turn), "went back to an older frame"
 
 
+def test_any_camera_means_the_newest_frame_also_of_a_camera_seen_before() -> None:
+    schedule = Schedule(Limits())
+    for number, topic in enumerate(("left", "right", "left")):
+        schedule.offer(frame(number, topic, received=float(number)))
+    schedule.submit(request("any"), 0)
+    turn = schedule.next(2.0, 0)
+    assert isinstance(turn, Turn)
+    assert (turn.frame.topic, turn.frame.stamp) == ("left", 2)
+
+
+def test_frames_and_instructions_are_counted() -> None:
+    """A frame is dropped if a newer one of its camera comes before any request has used it."""
+    schedule = Schedule(Limits())
+    schedule.submit(request("a", topic="left"), 0)
+    schedule.submit(request("a", topic="left"), 0)
+    schedule.submit(request("refused", problem="unknown mode 9"), 0)
+    for number, topic in enumerate(("left", "right", "left", "left")):
+        schedule.offer(frame(number, topic, received=float(number)))
+    answered(schedule, 4.0, 0.1)
+    schedule.offer(frame(4, "left", received=4.0))
+    counts = schedule.counts
+    assert (counts.received, counts.dropped, counts.instructions) == (5, 2, 3)
+
+
+def test_frames_from_before_a_pause_or_a_jump_of_the_clock_answer_nothing() -> None:
+    """Not even those that requests were to be answered on next."""
+    schedule = Schedule(Limits())
+    for name in "abc":
+        schedule.submit(request(name), 0)
+    schedule.offer(frame())
+    answered(schedule, 0.0, 0.1)  # the others are due on the same frame
+    schedule.jumped(SECOND)
+    assert not isinstance(schedule.next(0.1, 0), Turn)
+    schedule.offer(frame(2, received=0.2))
+    answered(schedule, 0.2, 0.1)
+    schedule.pause("not active")
+    schedule.resume()
+    schedule.submit(request("d"), 0)
+    assert not isinstance(schedule.next(0.3, 0), Turn)
+    assert schedule.counts.dropped == 0, "what was forgotten was not replaced by a newer one"
+
+
+def test_instructions_without_an_id_get_one_each() -> None:
+    schedule = Schedule(Limits())
+    both = [request(""), request("")]
+    assert [schedule.submit(each, 0) for each in both] == [[], []]
+    assert schedule.waiting == 2
+    assert len({each.id for each in both} - {""}) == 2
+
+
+def test_what_cannot_be_asked_fails_at_once() -> None:
+    """Each expression for its own reason, unless some of them can be asked."""
+    schedule = Schedule(Limits(max_expressions=2, max_expression_length=3))
+    for fields, code in (
+        ({"expressions": []}, Code.EMPTY_INSTRUCTION),
+        ({"text": "red"}, Code.INVALID_INSTRUCTION),
+        ({"expressions": ["a", "b", "c"]}, Code.INVALID_INSTRUCTION),
+        ({"expressions": [], "text": "four"}, Code.INVALID_INSTRUCTION),
+    ):
+        (ending,) = schedule.submit(request("a", **fields), 0)
+        assert (ending.outcome, ending.code) == (Outcome.FAILED, code)
+    (ending,) = schedule.submit(request("b", expressions=[" ", "four"]), 0)
+    assert ending.outcome is Outcome.FAILED
+    assert [code for code, _ in ending.each] == [Code.EMPTY_INSTRUCTION, Code.INVALID_INSTRUCTION]
+    assert ending.each[1][1] == "4 characters, at most 3 are allowed"
+    for fields in ({"expressions": ["", "two"]}, {"expressions": [], "text": "two"}):
+        assert schedule.submit(request(f"c{len(fields)}", **fields), 0) == []
+
+
 def test_what_comes_while_an_inactive_node_lets_go_is_told_that_it_is_inactive() -> None:
     schedule = Schedule(Limits())
     schedule.pause("not active")
@@ -159,6 +238,34 @@ def test_deadlines_follow_the_given_clock() -> None:
     schedule.jumped(-90 * SECOND)
     assert schedule.expire(11 * SECOND) == []
     assert outcomes(schedule.expire(12 * SECOND)) == [("a", Outcome.EXPIRED)]
+
+
+def test_a_pending_deadline_is_looked_at_often() -> None:
+    """Its clock may run faster than the wall clock, as when a bag is played."""
+    schedule = Schedule(Limits())
+    schedule.submit(request("any"), 1)
+    assert schedule.next(0.0, 1) == LONGEST_WAIT
+    schedule.submit(request("hurried", deadline=SECOND), 1)
+    assert schedule.next(0.0, 1) == DEADLINE_WAIT
+
+
+def test_a_deadline_is_for_the_first_answer() -> None:
+    schedule = Schedule(Limits())
+    schedule.submit(request("a", every_frame=True, deadline=SECOND), 1)
+    schedule.offer(frame())
+    answered(schedule, 0.0, 0.1)
+    assert schedule.expire(2 * SECOND) == []
+    schedule.offer(frame(2, received=2.0))
+    assert isinstance(schedule.next(2.0, 2 * SECOND), Turn)
+
+
+def test_the_clock_may_begin_while_the_model_works() -> None:
+    schedule = Schedule(Limits(default_deadline=2.0))
+    schedule.submit(request("a"), 0)
+    schedule.offer(frame())
+    turn = schedule.next(0.0, 0)
+    assert isinstance(turn, Turn)
+    assert schedule.finish(turn, 1000 * SECOND, 0.1) is None
 
 
 def test_no_deadline_passes_before_the_clock_begins() -> None:
