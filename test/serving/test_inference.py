@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from fake_engine import FakeEngine
 
-from gsva_ros.answer import Answer
+from gsva_ros.answer import Answer, ExpressionError
 from gsva_ros.serving.inference import CUT, Inference
 from gsva_ros.serving.requests import BadImageError, CameraFrame, Code, Limits, Outcome, Request
 
@@ -101,3 +102,90 @@ def test_an_answer_that_was_cut_says_so(text: str, named: list[str]) -> None:
     assert [(d.expression, d.outcome) for d in found] == [(name, YES) for name in named]
     assert (rest.outcome, rest.code, rest.reason) == (FAILED, Code.NO_SLOT, CUT)
     assert (rest.slot, rest.expression) == (len(named), text)
+
+
+def test_each_expression_that_cannot_be_asked_fails_alone() -> None:
+    """Whoever finds that out: the limits, or the model among those that are left."""
+    words = ["", "red", "too long for the tokenizer", "x" * 999, "blue"]
+    result = Inference(FakeEngine(), Limits()).answer(
+        Request("a", expressions=words), frame(RED), 0.0
+    )
+    assert [d.slot for d in result.decisions] == [0, 1, 2, 3, 4]
+    assert [d.expression for d in result.decisions] == words
+    assert [(d.outcome, d.code) for d in result.decisions] == [
+        (FAILED, Code.EMPTY_INSTRUCTION),
+        (YES, Code.NONE),
+        (FAILED, Code.INVALID_INSTRUCTION),
+        (FAILED, Code.INVALID_INSTRUCTION),
+        (NO, Code.NONE),
+    ]
+    assert result.decisions[2].reason == "too many tokens"
+
+
+class Refusing(FakeEngine):
+    """Refuses a request as a whole."""
+
+    def segment(self, frame: np.ndarray, expressions: list[str], **options: float) -> Answer:
+        raise ExpressionError("this model cannot be asked")
+
+
+class Short(FakeEngine):
+    """Gives an answer with a slot too few."""
+
+    def segment(self, frame: np.ndarray, expressions: list[str], **options: float) -> Answer:
+        return super().segment(frame, expressions[:1], threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    ("engine", "code"), [(Refusing(), Code.INVALID_INSTRUCTION), (Short(), Code.INTERNAL)]
+)
+def test_whatever_the_model_does_each_expression_has_one_outcome(engine, code) -> None:
+    request = Request("a", expressions=["red", "blue"])
+    decisions = Inference(engine, Limits()).answer(request, frame(RED), 0.0).decisions
+    assert [(d.slot, d.expression) for d in decisions] == [(0, "red"), (1, "blue")]
+    assert [(d.outcome, d.code) for d in decisions] == [(FAILED, code)] * 2
+    assert all(d.reason for d in decisions)
+
+
+def test_a_text_is_decided_by_the_threshold_and_may_name_nothing() -> None:
+    inference = Inference(FakeEngine(), Limits(rejection_threshold=0.99))
+    (red,) = inference.answer(Request("a", text="find red"), frame(RED), 0.0).decisions
+    assert (red.expression, red.outcome) == ("red", NO)
+    (none,) = inference.answer(Request("a", text="find it"), frame(RED), 0.0).decisions
+    assert (none.slot, none.expression) == (0, "find it")
+    assert (none.outcome, none.code) == (FAILED, Code.NO_SLOT)
+
+
+class Writing(FakeEngine):
+    """Writes an answer, and says how long each part took it."""
+
+    def segment(self, frame: np.ndarray, expressions: list[str], **options: float) -> Answer:
+        answer = super().segment(frame, expressions, **options)
+        text = f"{len(expressions)} things." if "red" in expressions else ""
+        return replace(answer, text=text, timings={"decide": 2.0, "mask": 0.5})
+
+
+def test_an_answer_in_halves_is_one_answer() -> None:
+    """With the text of all, and the seconds that they took together."""
+    engine = Writing()
+    engine.most_expressions = 1
+    request = Request("a", expressions=["red", "blue", "red"])
+    result = Inference(engine, Limits()).answer(request, frame(RED), 0.0)
+    assert [d.outcome for d in result.decisions] == [YES, NO, YES]
+    assert result.text == "1 things. 1 things."
+    assert (result.timings["decide"], result.timings["mask"]) == (6.0, 1.5)
+
+
+def test_seconds_are_counted_from_when_both_frame_and_request_were_there() -> None:
+    """And a frame that others asked about is encoded once, which took this request no time."""
+    inference = Inference(FakeEngine(), Limits())
+    shown = frame(RED)
+    for received, submitted in ((10.0, 12.0), (12.0, 10.0)):
+        shown.received = received
+        request = Request("a", expressions=["red"], submitted=submitted)
+        begun = time.monotonic()
+        timings = inference.answer(request, shown, begun).timings
+        assert timings["queue"] == begun - 12.0
+        assert 0.0 <= timings["encode"] <= timings["total"] <= time.monotonic() - begun
+    assert timings["encode"] == 0.0
+    assert inference.engine.encoded == 1
