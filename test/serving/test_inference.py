@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -68,8 +69,27 @@ def test_a_text_that_has_become_too_long_is_not_asked() -> None:
 def test_a_threshold_that_a_parameters_range_lets_pass_is_a_probability() -> None:
     """Ranges are checked with a tolerance of 1e-9."""
     inference = Inference(FakeEngine(), Limits(rejection_threshold=1.0 + 5e-10))
-    (decision,) = inference.answer(Request("a", expressions=["blue"]), frame(RED), 0.0).decisions
-    assert decision.outcome is NO
+    result = inference.answer(Request("a", expressions=["blue"]), frame(RED), 0.0)
+    assert [d.outcome for d in result.decisions] == [NO]
+    assert result.threshold == 1.0
+
+
+def test_a_threshold_of_0_is_not_the_models_own() -> None:
+    inference = Inference(FakeEngine(), Limits(rejection_threshold=0.0))
+    request = Request("a", expressions=["wavering"])
+    result = inference.answer(request, frame((1, 0, 0)), 0.0)
+    assert [d.outcome for d in result.decisions] == [YES]
+    assert result.threshold == 0.0
+
+
+@pytest.mark.parametrize(
+    ("own", "hundredths", "wanted"), [(0.2, (30, 0), [YES, YES]), (0.9, (80, 100), [NO, YES])]
+)
+def test_a_band_wider_than_what_a_probability_can_be_ends_there(own, hundredths, wanted) -> None:
+    inference = Inference(FakeEngine(), Limits(rejection_threshold=own, hysteresis=0.5))
+    request = Request("a", expressions=["wavering"], every_frame=True)
+    told = [inference.answer(request, frame((p, 0, 0), p), 0.0) for p in hundredths]
+    assert [r.decisions[0].outcome for r in told] == wanted
 
 
 def test_the_threshold_that_is_told_is_the_one_it_was_decided_by() -> None:
@@ -154,6 +174,80 @@ def test_a_text_is_decided_by_the_threshold_and_may_name_nothing() -> None:
     (none,) = inference.answer(Request("a", text="find it"), frame(RED), 0.0).decisions
     assert (none.slot, none.expression) == (0, "find it")
     assert (none.outcome, none.code) == (FAILED, Code.NO_SLOT)
+
+
+def test_every_outcome_but_a_mask_has_its_reason() -> None:
+    inference = Inference(FakeEngine(), Limits())
+    request = Request("a", expressions=["blue", "unmarked", "not a number", "red"])
+    decisions = inference.answer(request, frame(RED), 0.0).decisions
+    reasons = [d.reason for d in decisions]
+    assert "no referent" in reasons[0]
+    assert "0.030" in reasons[0]
+    assert "no pixel" in reasons[1]
+    assert "0.970" in reasons[1]
+    assert "not finite" in reasons[2]
+    assert reasons[3] == ""
+    assert (decisions[3].p_seg, decisions[3].predicted_iou) == (0.97, 0.9)
+    request = Request("b", expressions=["raise"])
+    (failed,) = inference.answer(request, frame(RED), 0.0).decisions
+    assert failed.code is Code.INTERNAL
+    assert failed.reason == "RuntimeError: this engine was told to fail"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [("CUDA out of memory.\nTried to allocate", "CUDA out of memory."), ("", "out of memory")],
+)
+def test_without_memory_nothing_is_kept(error: str, reason: str) -> None:
+    inference = Inference(FakeEngine(), Limits())
+    assert inference.answer(Request("a", expressions=["red"]), frame(RED), 0.0)
+    assert inference.encoded
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError(error)
+
+    inference.engine.segment = full
+    (failed,) = inference.answer(Request("b", expressions=["red"]), frame(RED), 0.0).decisions
+    assert (failed.code, failed.reason) == (Code.OUT_OF_MEMORY, reason)
+    assert not inference.encoded
+    assert inference.engine.released == 1
+
+
+class Encoded:
+    """A frame as an engine keeps it."""
+
+    def __init__(self, rgb: np.ndarray) -> None:
+        self.rgb = rgb
+
+
+class Encoding(FakeEngine):
+    """Knows how many encoded frames there are while it encodes another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[weakref.ref[Encoded]] = []
+        self.beside: list[int] = []
+
+    def encode(self, rgb: np.ndarray) -> Encoded:
+        self.beside.append(sum(each() is not None for each in self.made))
+        made = Encoded(super().encode(rgb))
+        self.made.append(weakref.ref(made))
+        return made
+
+    def segment(self, frame: Encoded, expressions: list[str], **options: float) -> Answer:
+        return super().segment(frame.rgb, expressions, **options)
+
+
+def test_of_a_camera_one_encoded_frame_is_in_memory_at_a_time() -> None:
+    """And everybody who asks about it gets its picture."""
+    engine = Encoding()
+    inference = Inference(engine, Limits())
+    for shown in (frame(RED, 1), frame(RED, 2)):
+        for name in "ab":
+            result = inference.answer(Request(name, expressions=["red"]), shown, 0.0)
+            assert [d.outcome for d in result.decisions] == [YES]
+            assert (result.rgb == RED).all()
+    assert engine.beside == [0, 0]
 
 
 class Writing(FakeEngine):

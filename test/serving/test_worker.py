@@ -236,11 +236,11 @@ def test_out_of_memory_is_retried_smaller(recorder) -> None:
 
 def test_memory_of_other_cameras_is_given_up_for_a_frame(recorder) -> None:
     r = recorder()
-    encode, fail = r.engine.encode, [True]
+    encode, failed = r.engine.encode, []
 
     def short_of_memory(rgb):
-        if len(r.worker._inference.encoded) and fail:
-            fail.clear()
+        if r.worker._inference.encoded:
+            failed.append(True)
             raise MemoryError("device memory is spent")
         return encode(rgb)
 
@@ -249,7 +249,8 @@ def test_memory_of_other_cameras_is_given_up_for_a_frame(recorder) -> None:
         r.frame(stamp=1 + number, topic=topic)
         r.worker.submit(Request(topic, expressions=["red"], topic=topic))
         r.wait(number + 1)
-    assert not fail
+    assert failed
+    assert r.engine.released == 1
     assert r.of("left") == r.of("right") == [[Outcome.SEGMENTED]]
 
 

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot, thresholds_of
 from gsva_ros.masks import trimmed
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -52,7 +52,7 @@ class FakeEngine:
             raise MemoryError("device memory is spent")
         if threshold is None:
             threshold = self.rejection_threshold
-        limits = np.broadcast_to(threshold, len(expressions))
+        limits = thresholds_of(threshold, len(expressions))
         slots = [self._slot(frame, e, t) for e, t in zip(expressions, limits, strict=True)]
         return Answer(slots, timings={"decide": 0.001})
 
