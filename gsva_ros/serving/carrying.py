@@ -28,6 +28,7 @@ from .requests import (
     Result,
     Steadiness,
 )
+from .schedule import too_old
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,17 @@ class Carrier:
 
     Args:
         deliver: delivers a repeated request's results one at a time, so that none follows its end.
+        clock: returns the current time in nanoseconds, on the clock that stamps the frames.
     """
 
-    def __init__(self, deliver: Callable[[Result], None], limits: Limits) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[Result], None],
+        limits: Limits,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.carried = 0  # carried answers so far
-        self._deliver, self._limits = deliver, limits
+        self._deliver, self._limits, self._clock = deliver, limits, clock
         self._changed = threading.Condition()
         self._newest: dict[str, CameraFrame] = {}  # by topic
         self._answers: dict[Request, Result] = {}  # the model's, not processed yet
@@ -180,6 +187,9 @@ class Carrier:
         for topic, frame in frames.items():
             due = [f for f in self._followed.values() if f.topic == topic]
             due = [f for f in due if self._follows(f.result.request, frame)]
+            if too_old(frame, self._clock(), self._limits):
+                # The schedule judged the model's own frame when its turn came.
+                due = [f for f in due if f.result.frame is frame]
             if due:
                 self._answer(due, frame)
 

@@ -339,7 +339,7 @@ class Schedule:
         return request.assigned
 
     def _too_old(self, frame: CameraFrame, clock: int) -> bool:
-        old = 0 < self.limits.max_frame_age < (clock - frame.stamp) / SECOND
+        old = too_old(frame, clock, self.limits)
         if old and self._stale.get(frame.topic) is not frame:
             self._stale[frame.topic] = frame
             self.counts.stale += 1
@@ -365,6 +365,11 @@ def fits(stamp: int, lead: float, not_before: int, max_lead: float) -> bool:
         max_lead: the longest accepted lead; 0: any.
     """
     return (not not_before or stamp >= not_before) and not 0 < max_lead < lead
+
+
+def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
+    """Whether a frame is older than `max_frame_age`; clock: nanoseconds on the stamps' clock."""
+    return 0 < limits.max_frame_age < (clock - frame.stamp) / SECOND
 
 
 def text_problem(words: str, limits: Limits) -> tuple[Code, str] | None:

@@ -48,7 +48,7 @@ class Worker(Generic[FrameT]):
         self._inference: Inference[FrameT] | None = Inference(engine, self.limits)
         self._changed = threading.Condition()
         self._schedule = Schedule(self.limits)
-        self._carrier = Carrier(self._deliver, self.limits)
+        self._carrier = Carrier(self._deliver, self.limits, clock)
         self._turn_began: float | None = None  # monotonic seconds, while the engine is working
         self._unread: dict[str, CameraFrame] = {}  # by topic, the last one counted as unreadable
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)

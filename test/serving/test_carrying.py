@@ -225,6 +225,30 @@ def test_of_two_cameras_none_is_answered_backwards() -> None:
     assert stamps(results) == [1, 3, 4]
 
 
+def test_nothing_is_carried_onto_a_frame_that_is_too_old() -> None:
+    """The model's own answer is still given: its frame was recent enough when its turn came."""
+    results: list[Result] = []
+    now = 0
+    carrier = Carrier(results.append, Limits(track="flow", max_frame_age=1.0), lambda: now)
+    request = Request("look", expressions=["red"], every_frame=True)
+    second = 10**9
+
+    def shown(stamp: int) -> CameraFrame:
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
+        carrier.offer(frame)
+        return frame
+
+    own, now = shown(second), 3 * second
+    carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], own, picture(40)))
+    carrier._work()
+    shown(2 * second - 1)
+    carrier._work()
+    assert stamps(results) == [second]
+    shown(2 * second)
+    carrier._work()
+    assert stamps(results) == [second, 2 * second]
+
+
 def test_a_failing_model_is_not_hidden_behind_an_old_mask(camera) -> None:
     c = camera(delay=0.02)
     c.ask("red", "raise")
