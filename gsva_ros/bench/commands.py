@@ -176,13 +176,13 @@ def _node(args: argparse.Namespace) -> int:
     from . import report, timing
 
     try:
-        from ..ros import share
+        from ..ros import overhead
     except ImportError as error:
         raise InputError(
             f"--node needs ROS and this package's messages (source install/setup.bash): {error}"
         ) from error
     rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
-    times = timing.alternating(args.runs, **share.steps(rgb))
+    times = timing.alternating(args.runs, **overhead.steps(rgb))
     text = f"The node, a picture of {args.frame[1]}x{args.frame[0]}:\n\n{report.steps_table(times)}"
     return _report(args, "node", text, {"name": "node", "times": times})
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gsva_ros.conversions import mask_of, to_rgb
-from gsva_ros.ros.share import MASKS, answered, steps
+from gsva_ros.ros.overhead import MASKS, answered, steps
 
 RGB = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 

@@ -1,4 +1,4 @@
-"""The node's own share of an answer's time: from an image's bytes to the engine, and back to bytes."""
+"""The node's own overhead per answer: from an image's bytes to the engine, and back to bytes."""
 
 from __future__ import annotations
 
