@@ -16,7 +16,7 @@ from gsva_ros.geometry import Shape, organised_points, shape_of, to_metres
 from gsva_ros.msg import Instance3D, Segmentation, Segmentation3D
 from gsva_ros.stamps import SECOND, nanoseconds
 
-from .frames import Transform
+from .transforms import Transform
 
 #: Recent depth images kept to choose from: one second at 30 Hz.
 KEPT = 30

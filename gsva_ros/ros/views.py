@@ -22,7 +22,7 @@ from gsva_ros.stamps import nanoseconds
 from . import qos
 from .depth import DepthBuffer, depth_of, intrinsics_of, is_distorted, segmentation_3d
 from .detections import Detections
-from .frames import Frames, TransformError
+from .transforms import TransformError, Transforms
 
 #: The longest side of a JPEG that OpenCV writes, pixels.
 JPEG_SIDE = 65_500
@@ -50,7 +50,7 @@ class Views:
         self._labels = create(Image, "label_image", qos.PICTURE)
         self._space = create(Segmentation3D, "segmentation_3d", qos.RELIABLE)
         self._detections = Detections.create(node)
-        self._frames = Frames.of(node)
+        self._transforms = Transforms.of(node)
 
     def publish(self, result: Result, answer: Segmentation) -> None:
         """Publish the topics that have subscribers."""
@@ -108,9 +108,9 @@ class Views:
         image, info, offset = found
         target = str(self._value("target_frame"))
         transform = None
-        if self._frames.wanted(target, answer.header):
+        if self._transforms.wanted(target, answer.header):
             try:
-                transform = self._frames.between(target, answer.header)
+                transform = self._transforms.between(target, answer.header)
             except TransformError as error:
                 self._warn(
                     "no transform", f"segmentation_3d: {error}; using the optical frame instead"

@@ -28,7 +28,7 @@ from gsva_ros.ros.depth import (
     quaternion,
     segmentation_3d,
 )
-from gsva_ros.ros.frames import Frames, Transform, TransformError, rotation_of
+from gsva_ros.ros.transforms import Transform, TransformError, Transforms, rotation_of
 from gsva_ros.serving.requests import CameraFrame, Request, Result
 from gsva_ros.stamps import SECOND
 
@@ -95,7 +95,7 @@ def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
                 publish=lambda msg: sent.append(topic), get_subscription_count=lambda: 1
             )
 
-    monkeypatch.setattr(module.Frames, "of", lambda node: None)
+    monkeypatch.setattr(module.Transforms, "of", lambda node: None)
     monkeypatch.setattr(module.Detections, "create", lambda node: None)
     views = module.Views(
         Node(), {"overlay_opacity": 0.5}.get, {}, lambda *told: warned.append(told)
@@ -476,7 +476,7 @@ def red_at_two_metres():
 
 def test_points_in_another_frame():
     answer, depth = red_at_two_metres()
-    transform = Frames(Buffer()).between("base", answer.header)
+    transform = Transforms(Buffer()).between("base", answer.header)
     moved = segmentation_3d(answer, depth, K, 0.0, "/camera", "base", transform)
     here = segmentation_3d(answer, depth, K, 0.0, "/camera")
     assert (moved.header.frame_id, here.header.frame_id) == ("base", "camera")
@@ -508,12 +508,12 @@ def test_poses_are_exact_in_a_frame_as_large_as_a_country():
 def test_a_transform_that_is_missing_is_said():
     answer, _ = red_at_two_metres()
     with pytest.raises(TransformError, match=r"'camera' to 'map'.*not connected to camera"):
-        Frames(Buffer()).between("map", answer.header)
+        Transforms(Buffer()).between("map", answer.header)
     with pytest.raises(TransformError, match="tf2_ros is not installed"):
-        Frames().between("base", answer.header)
-    assert not Frames().wanted("", answer.header)
-    assert not Frames().wanted("camera", answer.header)
-    assert Frames().wanted("base", answer.header)
+        Transforms().between("base", answer.header)
+    assert not Transforms().wanted("", answer.header)
+    assert not Transforms().wanted("camera", answer.header)
+    assert Transforms().wanted("base", answer.header)
 
 
 def info(width: int = 80, height: int = 60, **fields) -> CameraInfo:

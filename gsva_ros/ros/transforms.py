@@ -18,7 +18,7 @@ except ImportError:
     tf2_ros = None
 
 #: Seconds to wait for a transform that has not arrived yet.
-PATIENCE = 0.1
+TIMEOUT = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TransformError(RuntimeError):
     """A transform is not available; the message names both frames and the reason."""
 
 
-class Frames:
+class Transforms:
     """Looks up transforms at an image's stamp.
 
     Args:
@@ -57,13 +57,13 @@ class Frames:
         self._buffer = buffer
 
     @classmethod
-    def of(cls, node: Any) -> Frames:
+    def of(cls, node: Any) -> Transforms:
         """Create one that listens to /tf and /tf_static through `node`."""
         if tf2_ros is None:
             return cls()
-        frames = cls(tf2_ros.Buffer())
-        frames._listener = tf2_ros.TransformListener(frames._buffer, node)
-        return frames
+        transforms = cls(tf2_ros.Buffer())
+        transforms._listener = tf2_ros.TransformListener(transforms._buffer, node)
+        return transforms
 
     def wanted(self, target: str, header: Any) -> bool:
         """Whether a message's points must be transformed into `target`; "": they stay in their frame."""
@@ -83,7 +83,7 @@ class Frames:
                 target,
                 header.frame_id,
                 Time.from_msg(header.stamp),
-                Duration(seconds=PATIENCE),
+                Duration(seconds=TIMEOUT),
             ).transform
         except Exception as error:  # tf2's exceptions share no public base class
             raise TransformError(f"{wanted}: {' '.join(str(error).split())}") from error
