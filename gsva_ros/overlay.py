@@ -59,6 +59,8 @@ DRAWN_AS_LINES = int(cv2.__version__.partition(".")[0]) < 5
 PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "ß": "ss"})
 #: Maximum lines per label.
 LINES = 3
+#: Maximum labels below a poster: hundreds would leave little of the image on a page.
+LISTED = 24
 #: Masks that share more than this fraction of the smaller one count as the same object.
 SHARED = 0.05
 
@@ -491,8 +493,14 @@ def _print(picture: Picture, label: _Label, x: int, y: int) -> None:
 
 
 def _caption(targets: Sequence[Target], shape: Shape) -> Picture:
-    """A dark strip of an image's width with the labels one below another; no rows without targets."""
-    labels = [_label_of(target, shape, LINES, 1.0 - 8 / shape[1]) for target in targets]
+    """A dark strip of an image's width with the labels one below another; no rows without targets.
+
+    Beyond LISTED labels, it says how many there are.
+    """
+    share = 1.0 - 8 / shape[1]
+    labels = [_label_of(target, shape, LINES, share) for target in targets[:LISTED]]
+    if more := len(targets) - len(labels):
+        labels.append(_label(f"and {more} more", shape, DARK, WHITE, 1, share))
     if not labels:
         return np.zeros((0, shape[1], 3), np.uint8)
     height = sum(label.height + 4 for label in labels) + 4

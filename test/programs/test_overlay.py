@@ -147,6 +147,15 @@ def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.Monke
     assert len(drawn) == 21 + len(numbers), "each label once, and numbers also at their objects"
 
 
+def test_hundreds_of_rejections_leave_the_image_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
+    picture = poster(noise(480, 640), [Target(n, "the apple", None, 0.1) for n in range(300)])
+    assert picture.shape[0] < 3 * 480
+    assert drawn[-1] == "and 276 more"
+    assert len(drawn) == 25
+
+
 def test_a_rejection_is_told_in_words_within_the_picture() -> None:
     rgb = noise()
     picture = draw(rgb, [Target(0, "the apple", None, 0.1), Target(1, "a", disc(99, 9, 5), 0.9)])
