@@ -89,8 +89,8 @@ class Page:
             [EXPRESSIONS, REQUEST], value=EXPRESSIONS, label="Ask with", elem_id="kind"
         )
         self.words = gr.Textbox(
-            lines=3,
-            max_lines=12,
+            lines=6,
+            max_lines=6,  # grown with its lines, Gradio's box blocks the page for seconds
             label="Expressions or request",
             elem_id="words",
             placeholder="the red mug\nthe apple",

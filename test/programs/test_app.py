@@ -322,6 +322,23 @@ def test_two_people_do_not_see_each_others_pictures(
         assert "SEGMENTED" in rows(other)[1]
 
 
+def test_hundreds_of_expressions_do_not_block_the_page(app: App, visitor: browser.Visitor) -> None:
+    box = visitor.page.locator("#words textarea")
+    before = box.bounding_box()
+    assert before is not None
+    opened(visitor, app, "\n".join(f"thing {n}" for n in range(60)))
+    after = box.bounding_box()
+    assert after is not None
+    assert after["height"] == before["height"], "if it grew, each line would lay out the page anew"
+    assert (after["x"], after["width"]) == (before["x"], before["width"]), (
+        "nor does the page shrink"
+    )
+    assert len(rows(visitor)) == 60
+    choices = visitor.page.locator("#shown").bounding_box()
+    assert choices is not None
+    assert choices["height"] < 600, "they scroll"
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 def test_nothing_is_cut_off(app: App, chromium: browser.Browser, width: int) -> None:
     with chromium.visit(app.address, width) as someone:
