@@ -142,7 +142,7 @@ def health(level: str, message: str, values: Mapping[str, str], age: float) -> s
     rows = "".join(
         f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(values[key])}</dd></div>"
         for key in SHOWN
-        if key in values and values[key] != message
+        if key in values and (key, values[key]) != ("last error", message)
     )
     return f'{head}<dl class="values">{rows}</dl>'
 

@@ -180,6 +180,7 @@ def test_a_silent_node_is_told() -> None:
     assert "for 9 s" in health("OK", "active", {}, 9.2)
     assert "Problem: ERROR: stuck" in health("ERROR", "stuck", {"state": "<b>"}, 0.1)
     assert "&lt;b&gt;" in health("OK", "active", {"state": "<b>"}, 0.1)
+    assert "<dd>active" in health("OK", "active", {"state": "active"}, 0.1)
     assert health("WARN", "stuck", {"last error": "stuck"}, 0.1).count("stuck") == 1, "told once"
     assert "role=" not in health("ERROR", "stuck", {}, 0.1), "it would be announced every second"
 
