@@ -54,6 +54,7 @@ def same(a: Answer, b: Answer) -> None:
 def test_an_expression_does_not_depend_on_the_others(engine: Engine, rgb: np.ndarray) -> None:
     frame = engine.encode(rgb)
     together = engine.segment(frame, EXPRESSIONS)
+    assert (together.complete, together.tokens) == (True, 0)
     alone = [engine.segment(frame, [e]).slots[0] for e in EXPRESSIONS]
     same(together, Answer(alone, ""))
     same(engine.segment(frame, EXPRESSIONS[::-1]), Answer(together.slots[::-1], ""))
@@ -159,6 +160,9 @@ def test_an_empty_mask_is_a_rejection_of_its_own_kind(
     slots = engine.segment(engine.encode(rgb), EXPRESSIONS, threshold=0.0).slots
     assert all(s.rejection is Rejection.EMPTY_MASK and s.rejected for s in slots)
     assert all(s.mask is None and s.box is None for s in slots)
+    # What the model rejects stays so, whatever it would have drawn.
+    slots = engine.segment(engine.encode(rgb), EXPRESSIONS, threshold=1.0, mask_rejected=True).slots
+    assert all(s.rejection is Rejection.MODEL for s in slots)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -191,6 +195,10 @@ def test_damaged_weights_are_a_fault_and_no_rejection(
     assert not first.rejected
     assert first.mask is None
     assert not second.fault
+    assert [first.expression, second.expression] == EXPRESSIONS[:2]
+    assert first.size == frame.size
+    if part == "decision":
+        assert first.p_seg == 0.0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -426,6 +434,7 @@ def test_bad_expressions(engine: Engine, rgb: np.ndarray, text: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         engine.segment(frame, ["the mug", text, "the can", text])
     assert caught.value.faults.keys() == {1, 3}
+    assert str(caught.value) == caught.value.faults[1]
 
 
 def test_wrong_arguments(engine: Engine, rgb: np.ndarray) -> None:

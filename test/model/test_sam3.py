@@ -61,8 +61,9 @@ def test_it_decides_by_presence_and_draws_all_instances(directory: Path, rgb: np
 def test_expressions_do_not_change_each_other(directory: Path, rgb: np.ndarray) -> None:
     engine = gsva_ros.load(directory)
     frame = engine.encode(rgb)
-    together = engine.segment(frame, ["red mug", "a can", "box"]).slots
-    for slot in together:
+    answer = engine.segment(frame, ["red mug", "a can", "box"])
+    assert (answer.complete, answer.tokens) == (True, 0)
+    for slot in answer.slots:
         (alone,) = engine.segment(frame, [slot.expression]).slots
         assert alone.p_seg == pytest.approx(slot.p_seg, abs=1e-6)
 
