@@ -147,7 +147,8 @@ class GsvaNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         if notice := no_rejection(engine):
             self.get_logger().warning(notice)
-        self._provenance = provenance_of(engine, self._threshold())
+        threshold = self._limits.threshold(engine.rejection_threshold)
+        self._provenance = provenance_of(engine, threshold)
         self._worker = Worker(engine, self._publish, self._limits, self._now)
         self._worker.pause(INACTIVE)
         self._worker.start()
@@ -258,11 +259,6 @@ class GsvaNode(LifecycleNode):
             lambda: self._cameras.subscribed,
             self._pending,
         )
-
-    def _threshold(self) -> float:
-        assert self._engine is not None
-        value = self._limits.rejection_threshold
-        return value if value >= 0 else self._engine.rejection_threshold
 
     def _dispose(self, *destroy: Callable[[], object]) -> None:
         self.disposal.add(*destroy)
@@ -389,15 +385,14 @@ class GsvaNode(LifecycleNode):
                 value = parameters.as_meant(parameter.name, parameter.value)
                 setattr(self._limits, parameter.name, value)
             if parameter.name == "rejection_threshold" and self._engine is not None:
-                self._provenance.rejection_threshold = float(self._threshold())
+                threshold = self._limits.threshold(self._engine.rejection_threshold)
+                self._provenance.rejection_threshold = float(threshold)
         return SetParametersResult(successful=True)
 
     # Out
 
     def _message(self, result: Result) -> Segmentation:
-        return segmentation(
-            result, self._provenance, self._now(), bool(self._value("split_instances"))
-        )
+        return segmentation(result, self._provenance, self._now(), self._limits.split_instances)
 
     def _publish(self, result: Result) -> None:
         """Publish an answer; called from the worker's threads and from callbacks."""

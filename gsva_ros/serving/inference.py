@@ -60,7 +60,8 @@ class Inference(Generic[FrameT]):
         try:
             result.rgb = self._decode(frame)
             encoded, seconds = self._encode(frame, result.rgb, request.source)
-            result.threshold = threshold = self._threshold()
+            threshold = self.limits.threshold(self.engine.rejection_threshold)
+            result.threshold = threshold
             if request.expressions:
                 answers = self._segment(encoded, request, threshold, faults, slots)
             elif faults:  # its limit has changed since it was taken
@@ -134,11 +135,6 @@ class Inference(Generic[FrameT]):
             *self._within_memory(encoded, request, threshold, asked[:half]),
             *self._within_memory(encoded, request, threshold, asked[half:]),
         ]
-
-    def _threshold(self) -> float:
-        set_by_user = self.limits.rejection_threshold
-        # The range check of parameters has a small tolerance.
-        return min(1.0, set_by_user) if set_by_user >= 0 else self.engine.rejection_threshold
 
     def _threshold_for(self, request: Request, index: int, threshold: float) -> float:
         """The threshold, shifted by the hysteresis so that an expression tends to keep its last outcome."""

@@ -185,6 +185,11 @@ class Limits:
     track: str = "off"  # "flow": repeated requests are answered on every frame, see `carrying`
     split_instances: bool = False  # connected components of a mask are separate instances
 
+    def threshold(self, own: float) -> float:
+        """The rejection threshold in effect, 0 to 1. own: the model's."""
+        # The range check of parameters has a small tolerance.
+        return min(1.0, self.rejection_threshold) if self.rejection_threshold >= 0 else own
+
 
 @dataclass
 class Counts:
