@@ -209,16 +209,9 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "overlay_opacity": (TINT, _real("Opacity of the masks in `overlay`.", 0, 1)),
 }
 
-#: Parameters that cannot change once the node is configured.
-FIXED = (
-    "model",
-    "device",
-    "dtype",
-    "image_topics",
-    "depth_topics",
-    "image_transport",
-    "image_reliability",
-    "instructions",
+#: Parameters that cannot change once the node is configured, as their descriptions say.
+FIXED = tuple(
+    name for name, (_, about) in TABLE.items() if about.description.endswith(UNCONFIGURED_ONLY)
 )
 
 #: Parameters with a fixed set of values.
