@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # Where vision_msgs is installed the node has these too; depth is whatever topic a parameter names.
 OPTIONAL = {"/test/detections", "/test/label_info", "/test/depth", "/test/image/compressed"}
 OPTIONAL |= {"/test/camera_info", "/clock", "/tf", "/tf_static", "/test/detections_3d"}
+#: Topics of every node, and those that the table has under another name: those of a camera.
+UNLISTED = {"~/transition_event", "/parameter_events", "/rosout", "/clock", "/tf", "/tf_static"}
+UNLISTED |= {"depth", "image/compressed"}
 
 harness.isolate()
 
@@ -32,6 +35,16 @@ def test_both_pages_have_the_same_topics():
     table = "\n".join(lines[start : lines.index("", start)])
     assert table.count("\n") > 10
     assert table in (ROOT / "docs" / "ros2.md").read_text()
+
+
+def test_the_table_has_every_topic_of_the_policy():
+    rows = [r for r in (ROOT / "README.md").read_text().splitlines() if r.startswith("| ")]
+    profile = ElementTree.parse(ROOT / "config" / "gsva.policy.xml").find(".//profile")
+    for rule, direction in (("publish", "out"), ("subscribe", "in")):
+        (topics,) = (t for t in profile.findall("topics") if rule in t.attrib)
+        cells = [r.split("|")[2] for r in rows if r.startswith(f"| {direction} |")]
+        named = set(re.findall(r"`([\w/~]+)`", " ".join(cells)))
+        assert {t.text for t in topics} - named <= UNLISTED, rule
 
 
 def test_the_policy_allows_what_the_node_does_and_nothing_else():
