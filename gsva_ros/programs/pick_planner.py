@@ -34,7 +34,7 @@ from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.geometry import organised_points
 from gsva_ros.msg import Instruction, Outcome, Provenance, Segmentation
-from gsva_ros.overlay import Target, draw
+from gsva_ros.overlay import draw
 from gsva_ros.programs.grasp import Grasp, top_grasp
 from gsva_ros.programs.pick_episodes import (
     Episode,
@@ -47,6 +47,7 @@ from gsva_ros.programs.pick_episodes import (
     task_of,
 )
 from gsva_ros.ros import qos
+from gsva_ros.ros.answers import targets_in
 from gsva_ros.sim.dataset import visible_scene
 from gsva_ros.sim.pick import OPENING, PARKED, PickWorld, View
 from gsva_ros.sim.render import Renderer
@@ -134,7 +135,7 @@ class PickPlanner(Node):
         if answer is None:
             return Ending("UNANSWERED", f"no answer within {timeout:.0f} s: no move")
         self.provenance = answer.provenance
-        self._keep(self._drawn(view, expression, answer), "answer")
+        self._keep(draw(view.rgb, targets_in(answer)), "answer")
         outcome = answer.outcomes[0]
         if outcome.outcome == Outcome.REJECTED:
             probability = answer.rejections[0].probability
@@ -223,15 +224,6 @@ class PickPlanner(Node):
             return Ending("MISSED", "the fingers closed on nothing", risen=up)
         reason = f"lifted {LIFT:.2f} m, {1000 * held:.0f} mm wide, put back"
         return Ending("PICKED", reason, risen=up)
-
-    def _drawn(self, view: View, expression: str, answer: Segmentation) -> np.ndarray:
-        masks = [mask_of(i, answer.width, answer.height) for i in answer.instances]
-        p_seg = (
-            answer.instances[0].p_seg
-            if masks
-            else 1 - sum(r.probability for r in answer.rejections[:1])
-        )
-        return draw(view.rgb, [Target(0, expression, masks[0] if masks else None, p_seg)])
 
     def _keep(self, rgb: np.ndarray, what: str) -> None:
         if self._pictures is not None:

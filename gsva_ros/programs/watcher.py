@@ -25,11 +25,11 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from gsva_ros.conversions import MessageError, camera_named, mask_of, to_rgb
+from gsva_ros.conversions import MessageError, camera_named, to_rgb
 from gsva_ros.msg import Instruction, Segmentation
-from gsva_ros.overlay import Target, fitted, poster
+from gsva_ros.overlay import fitted, poster
 from gsva_ros.ros import qos
-from gsva_ros.ros.answers import outcome_name
+from gsva_ros.ros.answers import outcome_name, targets_in
 from gsva_ros.stamps import SECOND, nanoseconds
 
 KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
@@ -158,7 +158,7 @@ class Watcher:
             self._outcomes.extendleft(reversed(ended))
             topic = camera_named(msg.image_topic, self._cameras)
             frame = self._cameras[topic].frames.get(stamp) if topic else None
-        targets = _targets(msg)
+        targets = targets_in(msg)
         if frame is None or not targets:
             return
         try:
@@ -254,11 +254,3 @@ def _ended(msg: Segmentation, outcome: Any) -> Ended:
         float(msg.timings.queue + msg.timings.total),
         age,
     )
-
-
-def _targets(msg: Segmentation) -> list[Target]:
-    targets = [
-        Target(i.slot, i.expression, mask_of(i, msg.width, msg.height), i.p_seg)
-        for i in msg.instances
-    ]
-    return targets + [Target(r.slot, r.expression, None, 1 - r.probability) for r in msg.rejections]

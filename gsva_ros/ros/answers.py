@@ -1,4 +1,4 @@
-"""Converts the worker's results to ROS messages."""
+"""Converts the worker's results to ROS messages, and helps clients to read those."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from sensor_msgs.msg import Image
 import gsva_ros
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.answer import Segmenter
-from gsva_ros.conversions import fill_image
+from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.instances import split
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
+from gsva_ros.overlay import Target
 from gsva_ros.serving.requests import Decision, Outcome, Part, Result
 from gsva_ros.stamps import SECOND, fill
 from gsva_ros.tracking import Region
@@ -72,6 +73,16 @@ def provenance_of(engine: Segmenter[Any], threshold: float) -> Provenance:
 def outcome_name(outcome: int) -> str:
     """The name of an Outcome message's `outcome`; "UNKNOWN" for an undefined value."""
     return next((each.name for each in Outcome if each == outcome), Outcome.UNKNOWN.name)
+
+
+def targets_in(answer: Segmentation) -> list[Target]:
+    """What a client draws for an answer: its instances and rejections; nothing that failed."""
+    found = [
+        Target(i.slot, i.expression, mask_of(i, answer.width, answer.height), i.p_seg)
+        for i in answer.instances
+    ]
+    rejected = [Target(r.slot, r.expression, None, 1.0 - r.probability) for r in answer.rejections]
+    return found + rejected
 
 
 def _outcome(decision: Decision) -> OutcomeMsg:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import harness
 import numpy as np
 import pytest
@@ -131,6 +133,21 @@ def test_a_planner_that_is_told_to_end_asks_for_nothing_more() -> None:
     rclpy.shutdown()
     with pytest.raises(ExternalShutdownException):
         planner._ask(None, "the red can", 1.0)
+
+
+def test_a_failed_answer_is_not_drawn_as_a_rejection(tmp_path: Path, monkeypatch) -> None:
+    rgb = np.full((48, 64, 3), 200, np.uint8)
+    view = View(rgb, np.ones(rgb.shape[:2], np.float32), np.eye(3), np.eye(4))
+    failed = Segmentation(height=48, width=64)
+    failed.outcomes = [Outcome(expression="red", outcome=Outcome.FAILED, reason="boom")]
+    rclpy.init()
+    planner = PickPlanner(tmp_path)
+    rclpy.shutdown()
+    monkeypatch.setattr(planner, "_ask", lambda *_: failed)
+    world = SimpleNamespace(observe=lambda: view, instances=lambda: None)
+    assert planner.pick(world, "red", 1.0) == Ending("UNANSWERED", "boom: no move")
+    (picture,) = tmp_path.glob("*.png")
+    assert np.array_equal(cv2.imread(str(picture)), rgb)
 
 
 @pytest.mark.parametrize("arguments", [[], ["the red can", "--episodes", "2"]])

@@ -15,7 +15,7 @@ from gsva_ros import msg as messages
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import mask_of
 from gsva_ros.programs.results import ResultsBag
-from gsva_ros.ros.answers import outcome_name, segmentation
+from gsva_ros.ros.answers import outcome_name, segmentation, targets_in
 from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Request, Result
 from gsva_ros.stamps import SECOND
 
@@ -68,6 +68,15 @@ def test_enumerations_are_those_of_the_messages():
         "FAILED",
     ]
     assert (Instruction.ONCE, Instruction.EVERY_FRAME, Instruction.CANCEL) == (0, 1, 2)
+
+
+def test_what_is_drawn_is_what_was_decided():
+    message, mask = answer()
+    found, rejected = targets_in(message)
+    assert (found.slot, found.expression, found.p_seg) == (0, "a", 0.875)
+    assert np.array_equal(found.mask, mask)
+    assert (rejected.slot, rejected.expression, rejected.mask) == (1, "b", None)
+    assert rejected.p_seg == 0.25
 
 
 def test_answer_survives_serialisation():
