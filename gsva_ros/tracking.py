@@ -99,12 +99,12 @@ class _Instance:
 class _Group:
     """One answer's instances by their slot and expression, and its key frame."""
 
-    anchor: _Anchor
+    key_frame: _KeyFrame
     instances: Mapping[Hashable, list[_Instance]]
 
 
 @dataclass(eq=False)
-class _Anchor:
+class _KeyFrame:
     """A key frame, and the flow between it and the newest frame."""
 
     stamp: int
@@ -140,7 +140,7 @@ class Tracker:
         self._ids = ids if ids is not None else count(1)
         self._pictures: OrderedDict[int, Grey] = OrderedDict()  # by stamp, newest last
         self._size = (0, 0)
-        self._anchors: dict[int, _Anchor] = {}
+        self._key_frames: dict[int, _KeyFrame] = {}
         self._groups: dict[Hashable, _Group] = {}
         # Both the distributions' OpenCV 4 and OpenCV 5 have this name.
         self._dis = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ class Tracker:
         if why:
             self._pictures.clear()
             for group in self._groups.values():
-                group.anchor.broken = group.anchor.broken or why
+                group.key_frame.broken = group.key_frame.broken or why
         self._size = size
         self._pictures[stamp] = grey
         while len(self._pictures) > KEPT:
@@ -188,51 +188,29 @@ class Tracker:
         if not self._pictures:
             self.observe(stamp, rgb)
         before = self._groups.get(name)
-        old = {} if before is None else self._last_seen(before)
-        size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
-        anchor = self._anchors.get(stamp)
-        if anchor is None or anchor.broken or not anchor.shows(size, grey):
-            anchor = _Anchor(stamp, grey, size, stamp)
-            self._anchors[stamp] = anchor
-            if size != self._size:
-                anchor.broken = RESIZED
-            elif stamp > self._newest:
-                self.observe(stamp, rgb)
-            elif stamp == self._newest and not self._shows(stamp, grey):
-                anchor.broken = BACKWARDS
-        shape = grey.shape
+        if before is not None:
+            self._carry_all(before)
+        key_frame = self._key_frame(stamp, rgb)
         group = _Group(
-            anchor,
-            {
-                key: [
-                    _Instance(0, each, _footprint(each, anchor.size, shape), each) for each in some
-                ]
-                for key, some in regions.items()
-            },
+            key_frame,
+            {key: [_instance(each, key_frame) for each in some] for key, some in regions.items()},
         )
+        self._carry_all(group)
         for key, instances in group.instances.items():
-            places = [self._carry(each, anchor).region or each.region for each in instances]
-            for each, place in zip(instances, places, strict=True):
-                each.last = place
-            _name(instances, old.get(key, []), self._ids)
+            old = [] if before is None else before.instances.get(key, [])
+            _name(instances, old, self._ids)
         self._groups[name] = group
         self._clean()
 
     def carried(self, name: Hashable) -> dict[Hashable, list[Carried]]:
         """The last answer's instances in the newest frame, by key; KeyError if the name has no answer."""
-        group = self._groups[name]
-        found = {}
-        for key, instances in group.instances.items():
-            found[key] = [self._carry(each, group.anchor) for each in instances]
-            for each, now in zip(instances, found[key], strict=True):
-                each.last = now.region or each.last
-        return found
+        return self._carry_all(self._groups[name])
 
     def unrecognised(self, name: Hashable) -> str:
         """Why the newest frame cannot be related to the last answer's; "": it can."""
-        anchor = self._groups[name].anchor
-        self._reach(anchor)
-        return anchor.broken
+        key_frame = self._groups[name].key_frame
+        self._reach(key_frame)
+        return key_frame.broken
 
     def forget(self, name: Hashable) -> None:
         """Drop a name's answer, if there is one."""
@@ -254,49 +232,69 @@ class Tracker:
         return next(reversed(self._pictures))
 
     def _clean(self) -> None:
-        used = {id(group.anchor) for group in self._groups.values()}
-        self._anchors = {s: a for s, a in self._anchors.items() if id(a) in used}
+        used = {id(group.key_frame) for group in self._groups.values()}
+        self._key_frames = {
+            stamp: each for stamp, each in self._key_frames.items() if id(each) in used
+        }
 
-    def _last_seen(self, group: _Group) -> dict[Hashable, list[_Instance]]:
-        for instances in group.instances.values():
-            for each in instances:
-                each.last = self._carry(each, group.anchor).region or each.last
-        return dict(group.instances)
+    def _key_frame(self, stamp: int, rgb: NDArray[np.uint8]) -> _KeyFrame:
+        """The key frame with this picture, which another answer may have brought already."""
+        size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
+        known = self._key_frames.get(stamp)
+        if known is not None and not known.broken and known.shows(size, grey):
+            return known
+        new = self._key_frames[stamp] = _KeyFrame(stamp, grey, size, stamp)
+        if size != self._size:
+            new.broken = RESIZED
+        elif stamp > self._newest:
+            self.observe(stamp, rgb)
+        elif stamp == self._newest and not self._shows(stamp, grey):
+            new.broken = BACKWARDS
+        return new
 
-    def _reach(self, anchor: _Anchor) -> None:
-        """Extend an anchor's flow to the newest frame."""
-        if anchor.broken or anchor.reached == self._newest:
+    def _reach(self, key_frame: _KeyFrame) -> None:
+        """Extend a key frame's flow to the newest frame."""
+        if key_frame.broken or key_frame.reached == self._newest:
             return
-        between = [s for s in self._pictures if anchor.reached < s]
+        between = [s for s in self._pictures if key_frame.reached < s]
         steps = min(STONES, -(-len(between) // STRIDE))
         for number in range(1, steps + 1):
             # A pixel of the key frame keeps its motion, so the flow from there follows fast objects.
             grey = self._pictures[between[-1 - len(between) * (steps - number) // steps]]
-            forth = self._dis.calc(anchor.grey, grey, anchor.forth)
-            anchor.forth = np.asarray(forth, np.float32)
-        back = self._dis.calc(grey, anchor.grey, _turned_round(anchor.forth))
-        anchor.back = np.asarray(back, np.float32)
-        anchor.reached = self._newest
-        _check(anchor, grey)
-        if anchor.passed.mean() < CUT:
-            anchor.broken = SCENE_CUT
+            forth = self._dis.calc(key_frame.grey, grey, key_frame.forth)
+            key_frame.forth = np.asarray(forth, np.float32)
+        back = self._dis.calc(grey, key_frame.grey, _turned_round(key_frame.forth))
+        key_frame.back = np.asarray(back, np.float32)
+        key_frame.reached = self._newest
+        _check(key_frame, grey)
+        if key_frame.passed.mean() < CUT:
+            key_frame.broken = SCENE_CUT
 
-    def _carry(self, instance: _Instance, anchor: _Anchor) -> Carried:
-        self._reach(anchor)
-        if anchor.broken:
-            return Carried(instance.id, None, 0.0, anchor.broken)
-        if anchor.reached == anchor.stamp:
+    def _carry_all(self, group: _Group) -> dict[Hashable, list[Carried]]:
+        """Carry an answer's instances to the newest frame, and keep where each was seen."""
+        found = {}
+        for key, instances in group.instances.items():
+            found[key] = [self._carry(each, group.key_frame) for each in instances]
+            for each, now in zip(instances, found[key], strict=True):
+                each.last = now.region or each.last
+        return found
+
+    def _carry(self, instance: _Instance, key_frame: _KeyFrame) -> Carried:
+        self._reach(key_frame)
+        if key_frame.broken:
+            return Carried(instance.id, None, 0.0, key_frame.broken)
+        if key_frame.reached == key_frame.stamp:
             return Carried(instance.id, instance.region, 1.0)
-        there = _grid(anchor.grey.shape) + anchor.back
+        there = _grid(key_frame.grey.shape) + key_frame.back
         small = cv2.remap(
             instance.small, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderValue=0
         )
-        touched = (small > 0) & (anchor.uncovered == 0)
+        touched = (small > 0) & (key_frame.uncovered == 0)
         box = mask_box(touched)
-        region = None if box is None else _warped(instance.region, anchor, box)
+        region = None if box is None else _warped(instance.region, key_frame, box)
         if region is None or region.crop.sum() < LEFT * instance.region.crop.sum():
             return Carried(instance.id, None, 0.0, HIDDEN)
-        confidence = float(anchor.passed[touched].mean())
+        confidence = float(key_frame.passed[touched].mean())
         if confidence < LOST:
             return Carried(instance.id, None, confidence, DRIFTED.format(confidence))
         return Carried(instance.id, region, confidence)
@@ -338,6 +336,12 @@ def _name(new: Sequence[_Instance], old: Sequence[_Instance], ids: Iterator[int]
         each.id = each.id or next(ids)
 
 
+def _instance(region: Region, key_frame: _KeyFrame) -> _Instance:
+    """An instance without an id, seen in its key frame."""
+    small = _footprint(region, key_frame.size, key_frame.grey.shape)
+    return _Instance(0, region, small, region)
+
+
 def _footprint(region: Region, size: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """A mask in the reduced frame of `shape`, 0 or 255: every pixel that it touches."""
     x0, y0, x1, y1 = region.box
@@ -347,9 +351,9 @@ def _footprint(region: Region, size: tuple[int, int], shape: tuple[int, ...]) ->
     return (part > 0).astype(np.uint8) * 255
 
 
-def _warped(region: Region, anchor: _Anchor, box: Box) -> Region | None:
+def _warped(region: Region, key_frame: _KeyFrame, box: Box) -> Region | None:
     """A region of the key frame in the newest frame, where its reduced mask has the box `box`."""
-    (height, width), (h, w) = anchor.size, anchor.grey.shape
+    (height, width), (h, w) = key_frame.size, key_frame.grey.shape
     sx, sy = width / w, height / h
     x0, y0 = max(0, int((box[0] - 2) * sx)), max(0, int((box[1] - 2) * sy))
     x1, y1 = min(width, int((box[2] + 2) * sx) + 1), min(height, int((box[3] + 2) * sy) + 1)
@@ -357,7 +361,7 @@ def _warped(region: Region, anchor: _Anchor, box: Box) -> Region | None:
         (np.arange(x0, x1, dtype=np.float32) + 0.5) / sx - 0.5,
         (np.arange(y0, y1, dtype=np.float32) + 0.5) / sy - 0.5,
     )
-    flow = _sample(anchor.back, x, y)
+    flow = _sample(key_frame.back, x, y)
     left, top = region.box[:2]
     mask = cv2.remap(
         region.crop.astype(np.uint8) * 255,
@@ -366,24 +370,24 @@ def _warped(region: Region, anchor: _Anchor, box: Box) -> Region | None:
         cv2.INTER_LINEAR,
         borderValue=0,
     )
-    found = (mask > 127) & (_sample(anchor.uncovered, x, y) < 128)
+    found = (mask > 127) & (_sample(key_frame.uncovered, x, y) < 128)
     if not found.any():
         return None
     return Region.within((x0, y0, x1, y1), found)
 
 
-def _check(anchor: _Anchor, grey: Grey) -> None:
+def _check(key_frame: _KeyFrame, grey: Grey) -> None:
     """Check which pixels of the newest frame are consistent with the flow, testing every second one."""
     height, width = grey.shape
-    back = anchor.back[::2, ::2]
+    back = key_frame.back[::2, ::2]
     there = _grid(grey.shape)[::2, ::2] + back
     x, y = there[..., 0], there[..., 1]
-    again = _sample(anchor.forth, x, y) + back
+    again = _sample(key_frame.forth, x, y) + back
     missed = again[..., 0] ** 2 + again[..., 1] ** 2 >= MEETS**2
-    differ = cv2.absdiff(_sample(anchor.grey, x, y), grey[::2, ::2]) >= ALIKE
+    differ = cv2.absdiff(_sample(key_frame.grey, x, y), grey[::2, ::2]) >= ALIKE
     outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
-    anchor.passed = _whole(~(missed | differ | outside), grey.shape) > 0
-    anchor.uncovered = _whole(missed & differ, grey.shape) * np.uint8(255)
+    key_frame.passed = _whole(~(missed | differ | outside), grey.shape) > 0
+    key_frame.uncovered = _whole(missed & differ, grey.shape) * np.uint8(255)
 
 
 def _whole(part: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.uint8]:
