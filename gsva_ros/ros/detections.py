@@ -40,7 +40,9 @@ class Detections:
         self._detections = node.create_publisher(
             vision.Detection2DArray, "detections", qos.RELIABLE
         )
-        self._space = node.create_publisher(vision.Detection3DArray, "detections_3d", qos.RELIABLE)
+        self._detections_3d = node.create_publisher(
+            vision.Detection3DArray, "detections_3d", qos.RELIABLE
+        )
         self._labels = node.create_publisher(vision.LabelInfo, "label_info", LATCHED)
         self._numbering = threading.Lock()  # answers come from more than one thread
         self._numbers: dict[str, int] = {}  # least recently found first
@@ -96,21 +98,21 @@ class Detections:
         return self._last
 
     @property
-    def space_wanted(self) -> bool:
+    def wants_3d(self) -> bool:
         """Whether `detections_3d` has subscribers."""
-        return bool(self._space.get_subscription_count() > 0)
+        return bool(self._detections_3d.get_subscription_count() > 0)
 
-    def publish_space(self, space: Segmentation3D, numbers: Mapping[str, int]) -> None:
+    def publish_3d(self, answer: Segmentation3D, numbers: Mapping[str, int]) -> None:
         """Publish 3D boxes if there are subscribers: pose and extents of each instance.
 
         Args:
             numbers: the number of each expression, from `publish`.
         """
-        if not self.space_wanted:
+        if not self.wants_3d:
             return
-        array = vision.Detection3DArray(header=space.header)
-        for instance in space.instances:
-            detection = vision.Detection3D(header=space.header)
+        array = vision.Detection3DArray(header=answer.header)
+        for instance in answer.instances:
+            detection = vision.Detection3D(header=answer.header)
             detection.id = _id(instance)
             result = vision.ObjectHypothesisWithPose()
             result.hypothesis.class_id = str(numbers[instance.expression])
@@ -121,7 +123,7 @@ class Detections:
             detection.bbox.center.orientation = instance.pose.orientation
             detection.bbox.size = instance.extents
             array.detections.append(detection)
-        self._space.publish(array)
+        self._detections_3d.publish(array)
 
     @staticmethod
     def _detection(instance: Any, header: Any, number: int) -> Any:

@@ -22,7 +22,7 @@ from gsva_ros.stamps import nanoseconds
 from . import qos
 from .depth import DepthBuffer, depth_of, intrinsics_of, is_distorted, segmentation_3d
 from .detections import Detections
-from .transforms import TransformError, Transforms
+from .transforms import Transform, TransformError, Transforms
 
 #: The longest side of a JPEG that OpenCV writes, pixels.
 JPEG_SIDE = 65_500
@@ -48,7 +48,7 @@ class Views:
         self._overlay = create(Image, "overlay", qos.PICTURE)
         self._compressed = create(CompressedImage, "overlay/compressed", qos.PICTURE)
         self._labels = create(Image, "label_image", qos.PICTURE)
-        self._space = create(Segmentation3D, "segmentation_3d", qos.RELIABLE)
+        self._segmentation_3d = create(Segmentation3D, "segmentation_3d", qos.RELIABLE)
         self._detections = Detections.create(node)
         self._transforms = Transforms.of(node)
 
@@ -63,12 +63,12 @@ class Views:
     def _publish_boxes_and_points(self, answer: Segmentation, topic: str) -> None:
         boxes = self._detections
         numbers = {} if boxes is None else boxes.publish(answer)
-        if _heard(self._space) or (boxes is not None and boxes.space_wanted):
-            space = self._in_space(answer, topic)
-            if space is not None:
-                self._space.publish(space)
+        if _heard(self._segmentation_3d) or (boxes is not None and boxes.wants_3d):
+            in_3d = self._in_3d(answer, topic)
+            if in_3d is not None:
+                self._segmentation_3d.publish(in_3d)
                 if boxes is not None:
-                    boxes.publish_space(space, numbers)
+                    boxes.publish_3d(in_3d, numbers)
 
     def _publish_pictures(self, result: Result, rgb: NDArray[np.uint8], header: Header) -> None:
         raw, compressed = (_heard(p) for p in (self._overlay, self._compressed))
@@ -93,7 +93,7 @@ class Views:
             msg.header = header
             self._labels.publish(msg)
 
-    def _in_space(self, answer: Segmentation, topic: str) -> Segmentation3D | None:
+    def _in_3d(self, answer: Segmentation, topic: str) -> Segmentation3D | None:
         buffer = self._buffers.get(topic)
         tolerance = float(self._value("depth_tolerance"))
         wait = float(self._value("depth_wait"))
@@ -107,14 +107,7 @@ class Views:
             return None
         image, info, offset = found
         target = str(self._value("target_frame"))
-        transform = None
-        if self._transforms.wanted(target, answer.header):
-            try:
-                transform = self._transforms.between(target, answer.header)
-            except TransformError as error:
-                self._warn(
-                    "no transform", f"segmentation_3d: {error}; using the optical frame instead"
-                )
+        transform = self._transform(target, answer.header)
         try:
             depth = depth_of(image, topic)
             intrinsics = intrinsics_of(info, answer.width, answer.height, topic)
@@ -127,6 +120,16 @@ class Views:
             return segmentation_3d(answer, depth, intrinsics, offset, topic, target, transform)
         except MessageError as error:
             self._warn("bad depth", f"segmentation_3d: {error}")
+            return None
+
+    def _transform(self, target: str, header: Header) -> Transform | None:
+        """The transform into the target frame; None if the points stay in the optical frame."""
+        if not self._transforms.wanted(target, header):
+            return None
+        try:
+            return self._transforms.between(target, header)
+        except TransformError as error:
+            self._warn("no transform", f"segmentation_3d: {error}; using the optical frame instead")
             return None
 
 

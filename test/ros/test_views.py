@@ -414,7 +414,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     space = types.SimpleNamespace(header="header", instances=[thing])
     detections = made["detections_3d"]
     monkeypatch.setattr(module.vision.Detection3DArray, "detections", [], raising=False)
-    views.publish_space(space, numbers)
+    views.publish_3d(space, numbers)
     (solid,) = detections.sent[0].detections
     assert (solid.id, solid.bbox.size) == ("1.0", "extents")
     assert (solid.bbox.center.position, solid.bbox.center.orientation) == ("center", "turn")
@@ -422,7 +422,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     # What is followed keeps its id where others before it are lost.
     instance.id = thing.id = 7
     views.publish(answer)
-    views.publish_space(space, numbers)
+    views.publish_3d(space, numbers)
     assert made["detections"].sent[-1].detections[0].id == "7"
     assert detections.sent[-1].detections[-1].id == "7"
     instance.id = thing.id = 0
