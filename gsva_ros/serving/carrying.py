@@ -220,34 +220,40 @@ class Carrier:
         """Answer the requests that have no answer on this frame yet."""
         start = time.monotonic()
         own = next((f.result for f in due if f.result.frame is frame), None)
+        rgb, unreadable = None, ""
         try:
             rgb = frame.decode() if own is None or own.rgb is None else own.rgb
+            self._trackers[frame.topic].observe(frame.stamp, rgb)
         except BadImageError as error:
-            for followed in due:
-                self._answered[followed.result.request] = frame
-                self._deliver(_unread(followed, frame, str(error)))
-            return
-        tracker = self._trackers[frame.topic]
-        tracker.observe(frame.stamp, rgb)
+            unreadable = str(error)
         for followed in due:
-            result = followed.result
-            self._answered[result.request] = frame
-            assert result.frame is not None
-            carried = result.frame is not frame
-            age = frame.stamp - result.frame.stamp if carried else 0
-            found = tracker.carried(result.request)
-            unlike = tracker.unrecognised(result.request)
-            decisions = [
-                self._decision(d, found[_key(d)], unlike, carried, age, frame.stamp, followed.lost)
-                for d in result.decisions
-            ]
-            timings = {} if carried else dict(result.timings)
-            timings["total"] = timings.get("total", 0.0) + time.monotonic() - start
-            timings["queue"] = timings.get("queue", start - frame.received)
-            self.carried += carried
-            self._deliver(
-                replace(result, decisions=decisions, frame=frame, rgb=rgb, timings=timings)
-            )
+            request = followed.result.request
+            if self._followed.get(request) is not followed:
+                continue  # it ended when another one's answer was delivered
+            self._answered[request] = frame
+            if rgb is None:
+                self._deliver(_unread(followed, frame, unreadable))
+                continue
+            result = self._onto(followed, frame, start)
+            self.carried += followed.result.frame is not frame
+            self._deliver(replace(result, rgb=rgb))
+
+    def _onto(self, followed: _Followed, frame: CameraFrame, start: float) -> Result:
+        """The model's last answer, on a frame that its tracker has observed."""
+        result, tracker = followed.result, self._trackers[frame.topic]
+        assert result.frame is not None
+        carried = result.frame is not frame
+        age = frame.stamp - result.frame.stamp if carried else 0
+        found = tracker.carried(result.request)
+        unlike = tracker.unrecognised(result.request)
+        decisions = [
+            self._decision(d, found[_key(d)], unlike, carried, age, frame.stamp, followed.lost)
+            for d in result.decisions
+        ]
+        timings = {} if carried else dict(result.timings)
+        timings["total"] = timings.get("total", 0.0) + time.monotonic() - start
+        timings["queue"] = timings.get("queue", start - frame.received)
+        return replace(result, decisions=decisions, frame=frame, timings=timings)
 
     def _decision(
         self,

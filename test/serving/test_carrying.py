@@ -249,6 +249,34 @@ def test_nothing_is_carried_onto_a_frame_that_is_too_old() -> None:
     assert stamps(results) == [second, 2 * second]
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(readable) -> None:
+    """A callback may end requests: the one is answered no more, and the frame is answered to the rest."""
+    results: list[Result] = []
+    first, second, third = (Request(n, expressions=["red"], every_frame=True) for n in "abc")
+
+    def deliver(result: Result) -> None:
+        results.append(result)
+        if result.request is first and result.frame.stamp == 2:
+            second.ended = True
+            carrier.take(Result(second, [Decision(0, "red", Outcome.CANCELLED)]))
+
+    def unreadable() -> np.ndarray:
+        raise BadImageError("half a picture")
+
+    carrier = Carrier(deliver, Limits(track="flow"))
+    for stamp in (1, 2):
+        decode = partial(picture, 40) if stamp == 1 or readable else unreadable
+        frame = CameraFrame(None, stamp, "camera", decode, received=stamp)
+        carrier.offer(frame)
+        for request in (first, second, third) if stamp == 1 else ():
+            decisions = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, decisions, frame, frame.decode()))
+        carrier._work()
+    answered = [(r.request.id, r.frame and r.frame.stamp) for r in results]
+    assert answered == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", None), ("c", 2)]
+
+
 def test_a_failing_model_is_not_hidden_behind_an_old_mask(camera) -> None:
     c = camera(delay=0.02)
     c.ask("red", "raise")
