@@ -64,13 +64,8 @@ class Inference(Generic[FrameT]):
             result.threshold = threshold
             if request.expressions:
                 answers = self._segment(encoded, request, threshold, faults, slots)
-            elif faults:  # its limit has changed since it was taken
-                answers = []
             else:
-                answers = [self.engine.ask(encoded, request.text, threshold=threshold)]
-                slots.update(enumerate(answers[0].slots))
-                if not answers[0].complete:
-                    faults[len(slots)] = (Code.NO_SLOT, CUT)
+                answers = self._ask(encoded, request, threshold, faults, slots)
             result.text = " ".join(answer.text for answer in answers if answer.text)
             for answer in answers:
                 for stage, spent in answer.timings.items():
@@ -114,6 +109,23 @@ class Inference(Generic[FrameT]):
             answers = self._within_memory(encoded, request, threshold, asked)
         slots.update(zip(asked, (s for a in answers for s in a.slots), strict=True))
         return answers
+
+    def _ask(
+        self,
+        encoded: FrameT,
+        request: Request,
+        threshold: float,
+        faults: dict[int, tuple[Code, str]],
+        slots: dict[int, Slot],
+    ) -> list[Answer]:
+        """Fill `slots` with what the model writes for a text, and `faults` if it did not finish."""
+        if faults:  # its limit has changed since it was taken
+            return []
+        answer = self.engine.ask(encoded, request.text, threshold=threshold)
+        slots.update(enumerate(answer.slots))
+        if not answer.complete:
+            faults[len(slots)] = (Code.NO_SLOT, CUT)
+        return [answer]
 
     def _within_memory(
         self, encoded: FrameT, request: Request, threshold: float, asked: Sequence[int]
