@@ -8,7 +8,7 @@ from launch.launch_context import LaunchContext
 from launch_ros.actions import Node
 
 from gsva_ros.ros import transport
-from gsva_ros.ros.arguments import OTHERS, PARAMETERS, is_true, overrides
+from gsva_ros.ros.launch_arguments import OTHERS, PARAMETERS, is_true, overrides
 from launch import LaunchDescription
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"

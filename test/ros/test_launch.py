@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from gsva_ros.ros import transport
-from gsva_ros.ros.arguments import OTHERS, PARAMETERS, ArgumentError, is_true, overrides
+from gsva_ros.ros.launch_arguments import OTHERS, PARAMETERS, ArgumentError, is_true, overrides
 from gsva_ros.ros.parameters import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
