@@ -45,6 +45,8 @@ def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
     if len(flat) < 20:
         return None
     flat = main_part(flat)
+    if not len(flat):
+        return None
     top = float(np.percentile(flat[:, 2], 98))
     upper = flat[(flat[:, 2] > top - SLICE) & (flat[:, 2] < top + 0.01), :2].astype(np.float64)
     if len(upper) < 10:
@@ -60,11 +62,13 @@ def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
 
 
 def main_part(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest connected part of points [N, 3], seen from above.
+    """The largest connected part of points [N, 3] near their median, seen from above; none if none is near.
 
     A mask's edge includes pixels of objects behind it, which are elsewhere on the table.
     """
     points = points[np.abs(points[:, :2] - np.median(points[:, :2], 0)).max(1) < SPAN]
+    if not len(points):
+        return points
     cells = np.floor(points[:, :2] / CELL).astype(np.intp)
     cells -= cells.min(0)
     plan = np.zeros(cells.max(0) + 1, np.uint8)

@@ -78,6 +78,13 @@ def test_what_a_mask_takes_of_the_thing_behind_does_not_move_the_grasp() -> None
     assert (grasp.x, grasp.y, grasp.height) == pytest.approx((0.25, 0.12, 0.06), abs=0.004)
 
 
+def test_two_things_in_one_mask_that_are_far_apart_are_not_grasped_between() -> None:
+    own = np.random.default_rng(0).uniform(0, 1, (500, 3)) * [0.05, 0.05, 0.06]
+    both = np.concatenate([own, own + np.array([1.4, 0, 0])]).astype(np.float32)
+    assert top_grasp(both) is None
+    assert top_grasp(both[:0]) is None
+
+
 def test_true_masks_lift_the_right_thing() -> None:
     """No model in it: what a perfect mask is worth to the arm."""
     world = PickWorld(sample_scene(SEED), 320, 240)
