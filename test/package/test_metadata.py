@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from configparser import ConfigParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -99,6 +100,18 @@ def test_every_pattern_of_package_data_finds_a_file() -> None:
     (data,) = [ast.literal_eval(k.value) for k in keywords if k.arg == "package_data"]
     for package, patterns in data.items():
         assert [p for p in patterns if not list((ROOT / package).glob(p))] == []
+
+
+def test_cmake_installs_every_program_also_with_digits_in_its_name() -> None:
+    patterns = re.findall(
+        r'REGEX (?:MATCH )?"(\^\S+ = [^"]*)"', (ROOT / "CMakeLists.txt").read_text()
+    )
+    assert len(patterns) == 2
+    programs = ConfigParser()
+    programs.read(ROOT / "entry_points.cfg")
+    lines = [f"{n} = {what}" for s in programs.sections() for n, what in programs[s].items()]
+    for line in [*lines, "gsva_pick2 = gsva_ros.programs.pick2:main2"]:
+        assert all(re.match(pattern, line) for pattern in patterns), line
 
 
 def test_every_program_is_documented() -> None:
