@@ -71,7 +71,7 @@ def load_engine(model: str, device: str, dtype: str) -> Segmenter[Any]:
 Transition = Callable[["GsvaNode", LifecycleState], TransitionCallbackReturn]
 
 
-def told(transition: Transition) -> Transition:
+def errors_logged(transition: Transition) -> Transition:
     """Log what a transition raises; rclpy turns it into ERROR without logging it."""
 
     @wraps(transition)
@@ -130,7 +130,7 @@ class GsvaNode(LifecycleNode):
 
     # Transitions
 
-    @told
+    @errors_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, answer once on a blank image, and accept instructions."""
         try:
@@ -155,7 +155,7 @@ class GsvaNode(LifecycleNode):
         self._serve(self._worker)
         return TransitionCallbackReturn.SUCCESS
 
-    @told
+    @errors_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and start answering."""
         assert self._worker is not None
@@ -170,7 +170,7 @@ class GsvaNode(LifecycleNode):
         )
         return super().on_activate(state)
 
-    @told
+    @errors_logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Answer waiting requests with CANCELLED, and every later one with FAILED (INACTIVE)."""
         assert self._worker is not None
@@ -180,13 +180,13 @@ class GsvaNode(LifecycleNode):
         self.get_logger().info("inactive: instructions are answered with FAILED (INACTIVE)")
         return super().on_deactivate(state)
 
-    @told
+    @errors_logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the model and its memory."""
         self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
-    @told
+    @errors_logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Shut down from any state: answer every instruction, then release the model."""
         self._finalized = True

@@ -42,7 +42,7 @@ class Executor(MultiThreadedExecutor):
 
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
-    """Run the node until SIGINT or SIGTERM."""
+    """Run the node until SIGINT or SIGTERM, or until it fails; returns the exit status."""
     # Own signal handlers: rclpy's would shut the context down before the last answers are sent.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     through_ros(rclpy.logging.get_logger("gsva"))

@@ -121,9 +121,9 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """An instance that is tracked over frames."""
+    """An instance of an expression; its mask is all of the expression's, or a connected part of it."""
 
-    id: int
+    id: int  # the same from frame to frame; 0: not tracked
     box: Box
     crop: NDArray[np.bool_]  # the mask inside its box
     confidence: float  # 0 to 1, that the mask still fits
