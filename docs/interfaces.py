@@ -12,9 +12,11 @@ from typing import Any
 
 import yaml
 
-from gsva_ros.ros.parameters import FIXED, TABLE, UNCONFIGURED_ONLY
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this tree's parameters, also where an older build is installed
+
+from gsva_ros.ros.parameters import FIXED, TABLE, UNCONFIGURED_ONLY  # noqa: E402
+
 PAGE = ROOT / "docs" / "interfaces.md"
 PARTS = {"msg": ("",), "srv": ("Request", "Response"), "action": ("Goal", "Result", "Feedback")}
 FIELD = re.compile(

@@ -13,9 +13,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gsva_ros.train.config import Config, Data, Evaluation, Lora, Official
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this tree's fields, also where an older build is installed
 
-PAGE = Path(__file__).resolve().parent / "training.md"
+from gsva_ros.train.config import Config, Data, Evaluation, Lora, Official  # noqa: E402
+
+PAGE = ROOT / "docs" / "training.md"
 TABLES: dict[str, type[BaseModel]] = {
     "": Config,
     "sources": Data,

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import harness
+import pytest
 import yaml
 from harness import FAKE, Client, NodeProcess
 
@@ -27,6 +28,16 @@ harness.isolate()
 def test_the_interface_page_is_up_to_date():
     check = [sys.executable, ROOT / "docs" / "interfaces.py", "--check"]
     subprocess.run(check, check=True)
+
+
+@pytest.mark.parametrize("script", ["interfaces.py", "training_fields.py"])
+def test_pages_are_generated_from_this_tree_where_another_build_is_installed(script, tmp_path):
+    code = f"import runpy, sys; runpy.run_path({str(ROOT / 'docs' / script)!r}); "
+    code += "print(sys.modules['gsva_ros'].__file__)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert Path(run.stdout.strip()) == ROOT / "gsva_ros" / "__init__.py"
 
 
 def test_both_pages_have_the_same_topics():
