@@ -121,10 +121,8 @@ def _least_cross_entropy(scores: NDArray[np.float64], present: NDArray[np.bool_]
     steepness, bias = fitted([1.0, 0.0])
     bounded = min(max(steepness, 1 / TEMPERATURES[1]), 1 / TEMPERATURES[0])
     if bounded != steepness:
-        # The loss is convex, so the best allowed rule lies at the bound. A steeper rule is flattened about
-        # the score where it divides: between two clusters, the bias alone has no gradient to follow.
-        start = bias * bounded / steepness if steepness > bounded else bias
-        (bias,) = fitted([start], bounded)
+        # The loss is convex, so the best allowed rule lies at the bound.
+        (bias,) = fitted([bias], bounded)
     return Rule(1 / bounded, bias, 0.0)
 
 
@@ -167,9 +165,8 @@ def threshold_for_giou(slots: Slots) -> float:
     order = np.argsort(slots.judged, kind="stable")
     present, p_seg = slots.present[order], slots.judged[order]
     iou = np.where(present, slots.intersection[order] / np.maximum(slots.union[order], 1), 0.0)
-    # gain[k]: the sum of IoUs with the k least likely slots rejected.
-    rejected = np.concatenate([[0.0], np.cumsum(~present)])
-    gain = rejected + iou.sum() - np.concatenate([[0.0], np.cumsum(iou)])
+    # gain[k]: what rejecting the k least likely slots adds to the sum of IoUs.
+    gain = np.concatenate([[0.0], np.cumsum(~present - iou)])
     # Slots with equal probability are kept or rejected together.
     ends = np.flatnonzero(p_seg[1:] > p_seg[:-1]) + 1
     candidates = np.concatenate([[0], ends, [len(p_seg)]])
