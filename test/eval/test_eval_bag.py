@@ -280,7 +280,9 @@ def test_an_instruction_meets_the_frames_that_the_node_would_answer() -> None:
     assert stamps(Ask("a", "/c", 250, ("x",), not_before=250)) == [300]
     every = Ask("a", "/c", 250, ("x",), every_frame=True)
     assert stamps(every) == [200, 300, 400]
-    assert stamps(every, Ask("a", "/c", 310, cancel=True)) == [200, 300]
+    cancel = Ask("a", "/c", 310, cancel=True)
+    assert stamps(every, cancel) == [200, 300]
+    assert match_frames([every, cancel], frames)[1] == []  # a cancellation is nothing to answer
     assert stamps(every, Ask("b", "/c", 310, cancel=True)) == [200, 300, 400]
     assert stamps(every, Ask("a", "/c", 310, ("y",))) == [200, 300, 300]
     late = Ask("late", "/c", 500, ("x",), not_before=500)
@@ -299,10 +301,12 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         "image_topic: /c\ninstructions:\n"
         "  - {at: 0.5, expressions: [the red can, the mug]}\n"
         "  - {id: follow, text: hand me the can, repeat: true}\n"
+        "  - {id: 5, text: '7'}\n"
     )
     assert read_asks(path, "/other", 1000) == [
         Ask("1", "/c", 500_001_000, ("the red can", "the mug"), not_before=500_001_000),
         Ask("follow", "/c", 1000, (), "hand me the can", 1000, every_frame=True),
+        Ask("5", "/c", 1000, (), "7", 1000),
     ]
     for text, complaint in (
         ("- nothing", "asks.yaml: top level"),
