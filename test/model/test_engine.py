@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros.answer import Answer, ExpressionError, Rejection
-from gsva_ros.engine import Engine, _expression_in, _readable
+from gsva_ros.engine import BATCH, Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
@@ -61,9 +63,20 @@ def test_an_expression_does_not_depend_on_the_others(engine: Engine, rgb: np.nda
     assert len({round(s.p_seg, 4) for s in together.slots}) > 1
 
 
-def test_more_expressions_than_a_batch(engine: Engine, rgb: np.ndarray) -> None:
+def test_more_expressions_than_a_batch(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame = engine.encode(rgb)
-    many = engine.segment(frame, EXPRESSIONS * 10, threshold=0.0)
+    decode, counts = engine.model.decode_masks, []
+
+    def counted(image: torch.Tensor, prompts: torch.Tensor) -> tuple:
+        counts.append(len(prompts))
+        return decode(image, prompts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.model, "decode_masks", counted)
+        many = engine.segment(frame, EXPRESSIONS * 10, threshold=0.0)
+    assert (max(counts), sum(counts)) == (BATCH, 40)
     same(many, Answer(engine.segment(frame, EXPRESSIONS, threshold=0.0).slots * 10, ""))
 
 
@@ -361,6 +374,53 @@ def test_ask_collects_the_slots_it_writes(
     assert answer.slots[0].predicted_iou is not None
 
 
+def test_what_the_model_writes_without_commas_is_named_whole(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = engine.prompt.tokenizer
+    parts = ["the mug:", Special.SEG, "the can:", Special.SEG, Special.EOS]
+    scripted(engine, monkeypatch, tokens.encode(parts))
+    answer = engine.ask(engine.encode(rgb), "clear up", threshold=0.0)
+    assert [s.expression for s in answer.slots] == ["the mug", "the can"]
+
+
+def test_what_fits_the_context_to_the_last_token_is_answered(
+    engine: Engine, rgb: np.ndarray
+) -> None:
+    frame = engine.encode(rgb)
+    room = engine.config.llm["max_position_embeddings"] - frame.prefix_length
+
+    def long(tokens: int, ids: Callable[[str], list[int]]) -> str:
+        texts = (start + "z" * n for start in ("", "the ") for n in range(room))
+        return next(text for text in texts if len(ids(text)) == tokens)
+
+    slot, ask = engine.prompt.slot, engine.prompt.ask
+    assert len(engine.segment(frame, [long(room, slot)]).slots) == 1
+    with pytest.raises(ExpressionError, match=f"takes {room + 1} tokens .* has room for {room};"):
+        engine.segment(frame, [long(room + 1, slot)])
+    assert engine.ask(frame, long(room - 1, ask)).tokens == 1
+    with pytest.raises(ExpressionError, match=f"takes {room} tokens .* has room for {room};"):
+        engine.ask(frame, long(room, ask))
+
+
+def test_timings_are_of_the_call(engine: Engine, rgb: np.ndarray) -> None:
+    begun = time.perf_counter()
+    frame = engine.encode(rgb)
+    encoded = time.perf_counter() - begun
+    for call in (
+        lambda: engine.segment(frame, EXPRESSIONS),
+        lambda: engine.segment(frame, EXPRESSIONS, joint=True),
+        lambda: engine.ask(frame, "hand me the mug", max_new_tokens=3),
+    ):
+        begun = time.perf_counter()
+        timings = call().timings
+        taken = time.perf_counter() - begun
+        assert list(timings) == ["encode", "decide", "mask"]
+        assert min(timings.values()) > 0
+        assert timings["encode"] <= encoded
+        assert timings["decide"] + timings["mask"] <= taken
+
+
 def test_ask_decodes_as_without_a_cache(engine: Engine, rgb: np.ndarray) -> None:
     text = "hand me the red mug"
     frame = engine.encode(rgb)
@@ -447,6 +507,8 @@ def test_wrong_arguments(engine: Engine, rgb: np.ndarray) -> None:
         engine.segment(rgb, ["the mug"])
     with pytest.raises(ValueError, match="another engine"):
         tiny_engine().segment(frame, ["the mug"])
+    with pytest.raises(ValueError, match="max_new_tokens is at least 1, not 0"):
+        engine.ask(frame, "the mug", max_new_tokens=0)
 
 
 def test_thin_frames(engine: Engine) -> None:
@@ -481,6 +543,8 @@ def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
     for device in ("abacus", "meta", "mps"):
         with pytest.raises(InputError, match="device is auto"):
             gsva_ros.load(tmp_path, device=device)
+    with pytest.raises(InputError, match="there is no device 'cuda:99'; CUDA sees"):
+        gsva_ros.load(tmp_path, device="cuda:99")
     with pytest.raises(ValueError, match="dtype"):
         gsva_ros.load(tmp_path, dtype="int3")
     config = json.loads((tmp_path / "config.json").read_text())

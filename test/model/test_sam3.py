@@ -73,6 +73,8 @@ def test_what_it_cannot_do_is_said(directory: Path, rgb: np.ndarray) -> None:
     frame = engine.encode(rgb)
     with pytest.raises(ExpressionError, match="not free-form text"):
         engine.ask(frame, "hand me the mug")
+    with pytest.raises(InputError, match="cannot be quantised to int8; choose float32"):
+        gsva_ros.load(directory, dtype="int8")
     with pytest.raises(InputError, match="has no joint prompt"):
         engine.segment(frame, ["a", "b"], joint=True)
     with pytest.raises(TypeError, match="a list of phrases"):

@@ -77,6 +77,15 @@ def test_free_text(both, pictures, most):
     same(plain, fixed)
 
 
+def test_an_answer_as_long_as_it_may_be_has_room(pictures):
+    plain, fixed = (
+        e.ask(e.encode(pictures[0]), "hand me the mug", max_new_tokens=150)
+        for e in (engine(False), engine(True))
+    )
+    assert plain.tokens > 64
+    same(plain, fixed)
+
+
 def test_frames_in_turn(both, pictures):
     plain, fixed = ([e.encode(p) for p in pictures] for e in both)
     for number in (0, 1, 1, 0):
