@@ -52,6 +52,37 @@ def test_slots_stand_before_their_tokens(prompt) -> None:
     assert set(labels[: turn.answers[0][0] - 1]) == {-100}
 
 
+def test_only_answers_are_learnt_each_from_the_position_before_it(prompt) -> None:
+    turn = prompt.rounds([("\nWhat is it?", ["A mug."]), ("Where?", [Special.SEG, "."])])
+    labels = prompt.labels(turn)
+    learnt = {at - 1: turn.ids[at] for first, end in turn.answers for at in range(first, end)}
+    assert len(turn.answers) == 2
+    assert dict(enumerate(labels)) == dict.fromkeys(range(len(turn.ids)), -100) | learnt
+
+
+#: Two expressions asked at once as the weights of each conversation were trained, letter by letter.
+WORDED = {
+    "gsva_mini": "<s>USER: <image>\nSegment the red mug, a can. ASSISTANT: "
+    "Sure,the red mug:[SEG], a can:[REJ].</s>",
+    "llava_v1": "<s>A chat between a curious human and an artificial intelligence assistant. The "
+    "assistant gives helpful, detailed, and polite answers to the human's questions. USER: "
+    "<im_start><image><im_end>\n What are The red mug, a canin this image? Please output "
+    "segmentation masks. ASSISTANT: Sure,The red mug:[SEG], a can:[REJ].</s>",
+    "llava_llama_2": "<s>[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are "
+    "able to understand the visual content that the user provides, and assist the user with a "
+    "variety of tasks using natural language.\n<</SYS>>\n\n<im_start><image><im_end>\n What are "
+    "The red mug, a canin this image? Please output segmentation masks. [/INST] "
+    "Sure,The red mug:[SEG], a can:[REJ]. </s>",
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_wording_is_that_of_the_training(name: str) -> None:
+    prompt = tiny_checkpoint(conversation=name, use_im_start_end=name != "gsva_mini").prompt
+    turn = prompt.segment_turn(["The red mug", "a can"], [False, True])
+    assert prompt.tokenizer.decode(prompt.full(turn)) == WORDED[name]
+
+
 def test_one_expression_is_asked_as_in_its_turn(prompt) -> None:
     turn = prompt.segment_turn(["the red mug"], [True])
     assert prompt.slot("the red mug") == turn.ids[: turn.slots[0] + 1]
