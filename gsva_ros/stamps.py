@@ -14,7 +14,6 @@ def nanoseconds(time: Any) -> int:
     return int(time.sec) * SECOND + int(time.nanosec)
 
 
-def fill(time: Any, stamp: int) -> Any:
-    """Write nanoseconds, or the nearest that it can hold, into a Time or Duration and return it."""
+def fill(time: Any, stamp: int) -> None:
+    """Write nanoseconds, or the nearest that it can hold, into a Time or Duration."""
     time.sec, time.nanosec = divmod(min(max(int(stamp), EARLIEST), LATEST), SECOND)
-    return time
