@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from gsva_ros.msg import Instruction, Provenance, Segmentation
 from gsva_ros.msg import Outcome as OutcomeMsg
 from rclpy.serialization import deserialize_message, serialize_message
@@ -17,7 +18,7 @@ from gsva_ros.conversions import mask_of
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros.answers import outcome_name, segmentation, targets_in
 from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Request, Result
-from gsva_ros.stamps import SECOND
+from gsva_ros.stamps import SECOND, fill, nanoseconds
 
 
 def answer():
@@ -55,6 +56,16 @@ def test_stamps_at_the_end_of_time_are_answered():
     (outcome,) = segmentation(Result(Request("late"), [decision]), Provenance(), 0).outcomes
     for time in (outcome.since, outcome.age):
         assert (time.sec, time.nanosec) == (2**31 - 1, 999_999_999)
+
+
+def test_a_stamp_that_no_message_can_hold_is_the_nearest():
+    """Others are as they were, also before 1970."""
+    time = Time()
+    for stamp in (0, 1, -1, -1_500_000_000, 1_700_000_000_123_456_789, -(2**31) * SECOND):
+        fill(time, stamp)
+        assert nanoseconds(time) == stamp
+    fill(time, -(2**31) * SECOND - 1)
+    assert (time.sec, time.nanosec) == (-(2**31), 0)
 
 
 def test_enumerations_are_those_of_the_messages():

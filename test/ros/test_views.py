@@ -140,6 +140,18 @@ def test_crumbs_stay_with_the_nearest_instance():
     assert len(list(split(touching))) == 1  # corners touch
 
 
+def test_instances_are_from_left_to_right_and_together_the_mask():
+    """Crumbs too, wherever they lie; one is smaller than a twentieth of the largest instance."""
+    mask = np.zeros((60, 90), bool)
+    mask[40:50, 0:10] = mask[20:30, 30:40] = mask[5:15, 70:80] = True
+    mask[40, 20:26] = True  # six pixels of a hundred: an instance
+    mask[0, 66:70] = mask[59, 0] = True  # four pixels and one
+    parts = list(split(mask))
+    assert [int(part.sum()) for part in parts] == [101, 6, 100, 104]
+    assert [int(np.flatnonzero(part.any(0))[0]) for part in parts] == [0, 20, 30, 66]
+    assert np.array_equal(np.sum(parts, axis=0), mask)
+
+
 def test_many_things_alike_are_instances_and_no_crumbs():
     mask = np.zeros((60, 120), bool)
     for left in range(0, 120, 5):
@@ -290,11 +302,13 @@ def test_depth_encodings():
 
 
 def test_a_largest_number_is_no_depth():
+    """Nor is anything beyond ten kilometres, 0 or less."""
     depth = np.full((10, 10), 2.0, np.float32)
-    depth[0, :2] = np.finfo(np.float32).max, 2e4
+    depth[0] = np.finfo(np.float32).max, 10_001, np.inf, np.nan, 0, -1, 10_000, 0.2, 1, 2
     metres = to_metres(depth)
-    assert np.isnan(metres[0, :2]).all()
-    points = organised_points(metres, K, np.ones((10, 10), bool), (0, 0))
+    assert np.isnan(metres[0, :6]).all()
+    assert np.array_equal(metres[0, 6:], depth[0, 6:])
+    points = organised_points(metres[:, :6], K, np.ones((10, 6), bool), (0, 0))
     assert shape_of(points).centroid[2] == pytest.approx(2.0)
 
 
@@ -320,6 +334,14 @@ def test_shape_of_a_turned_box():
     x, y, z, w = quaternion(shape.axes)
     assert rotation_of(x, y, z, w) == pytest.approx(shape.axes, abs=1e-5)
     assert shape_of(np.full((4, 4, 3), np.nan, np.float32)) is None
+
+
+def test_three_points_have_a_shape_and_two_have_none():
+    points = np.full((2, 2, 3), np.nan, np.float32)
+    points[0, 0], points[0, 1] = (0, 0, 1), (1, 0, 1)
+    assert shape_of(points) is None
+    points[1, 1] = (2, 0, 1)
+    assert shape_of(points).centroid == pytest.approx([1, 0, 1])
 
 
 def test_axes_do_not_turn_round_from_frame_to_frame():
@@ -396,7 +418,9 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     views.publish(answer)
     numbers = views.publish(answer)
     (info,) = made["label_info"].sent  # once: nothing new the second time
+    assert info.header == "header"
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(1, "red")]
+    assert made["detections"].sent[1].header == "header"
     detection = made["detections"].sent[1].detections[0]
     assert (detection.id, detection.header) == ("1.0", "header")
     assert detection.results[0].hypothesis.class_id == "1"
@@ -446,9 +470,14 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
 
 
 class Buffer:
-    """tf2's buffer with one transform: base is one metre below the camera, and looks along its z axis."""
+    """tf2's buffer with one transform: base is one metre below the camera, and looks along its z axis.
+
+    It is known at seven seconds, and has not arrived yet.
+    """
 
     def lookup_transform(self, target, source, time, timeout):
+        if time.nanoseconds != 7 * SECOND or timeout.nanoseconds < 10_000_000:
+            raise LookupError(f"nothing is known at {time.nanoseconds} ns")
         if (target, source) != ("base", "camera"):
             raise LookupError(f"{target} is not connected\nto {source}")
         found = types.SimpleNamespace()
@@ -465,7 +494,7 @@ def red_at_two_metres():
     from gsva_ros.conversions import fill_image
 
     answer = Segmentation(height=60, width=80, instruction_id="look")
-    answer.header.frame_id = "camera"
+    answer.header.frame_id, answer.header.stamp.sec = "camera", 7
     instance = InstanceMask(expression="red", p_seg=0.9)
     instance.roi.x_offset, instance.roi.y_offset = 30, 20
     instance.roi.width = instance.roi.height = 20
@@ -482,8 +511,12 @@ def test_points_in_another_frame():
     assert (moved.header.frame_id, here.header.frame_id) == ("base", "camera")
     near, far = moved.instances[0].pose.position, here.instances[0].pose.position
     assert (near.x, near.y, near.z) == pytest.approx((far.z, -far.x, 1.0 - far.y), abs=1e-5)
-    cloud = np.frombuffer(moved.instances[0].points.data, "<f4").reshape(20, 20, 3)
-    assert cloud[..., 0] == pytest.approx(np.full((20, 20), 2.0), abs=1e-5)
+    cloud, old = (
+        np.frombuffer(each.instances[0].points.data, "<f4").reshape(20, 20, 3)
+        for each in (moved, here)
+    )
+    expected = np.stack([old[..., 2], -old[..., 0], 1.0 - old[..., 1]], -1)
+    assert cloud == pytest.approx(expected, abs=1e-5)
     assert moved.instances[0].points.header.frame_id == "base"
     extents = [moved.instances[0].extents, here.instances[0].extents]
     assert extents[0].x == pytest.approx(extents[1].x, abs=1e-4)

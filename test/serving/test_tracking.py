@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gsva_ros.masks import trimmed
+from gsva_ros.masks import placed, trimmed
 from gsva_ros.tracking import (
     BACKWARDS,
     HIDDEN,
@@ -68,6 +68,20 @@ def started(x: int = 100) -> Tracker:
 def only(tracker: Tracker, name: str = "look", key: str = "disc"):
     (found,) = tracker.carried(name)[key]
     return found
+
+
+def test_regions_together_cover_what_each_covers() -> None:
+    whole = np.zeros((40, 50), bool)
+    parts = []
+    for x, y in ((30, 2), (4, 20), (28, 8)):
+        mask = np.zeros_like(whole)
+        mask[y : y + 9, x : x + 12] = True
+        mask[y, x + 3] = False
+        whole |= mask
+        parts.append(region(mask))
+    union = Region.around(parts)
+    assert union.box == (4, 2, 42, 29)
+    assert np.array_equal(placed(union.crop, union.box, (40, 50)), whole)
 
 
 def test_a_mask_follows_its_thing_while_the_camera_moves() -> None:
