@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gsva_ros.msg import Segmentation3D
 from harness import FAKE, Client, NodeProcess, blocks
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -396,20 +397,20 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
         monkeypatch.setattr(module, "vision", stand_in)
 
     class Publisher:
-        def __init__(self):
-            self.sent = []
+        def __init__(self, profile):
+            self.sent, self.profile, self.listeners = [], profile, 1
 
         def publish(self, msg):
             self.sent.append(msg)
 
         def get_subscription_count(self):
-            return 1
+            return self.listeners
 
     made = {}
 
     class Node:
         def create_publisher(self, kind, topic, profile):
-            return made.setdefault(topic, Publisher())
+            return made.setdefault(topic, Publisher(profile))
 
     views = module.Detections.create(Node())
     instance = types.SimpleNamespace(slot=1, instance=0, id=0, expression="red", p_seg=0.9)
@@ -450,6 +451,17 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert made["detections"].sent[-1].detections[0].id == "7"
     assert detections.sent[-1].detections[-1].id == "7"
     instance.id = thing.id = 0
+    # Nobody listens to the boxes; who comes later is told the labels all the same.
+    boxes = [made["detections"], detections]
+    for publisher in boxes:
+        publisher.sent.clear()
+        publisher.listeners = 0
+    views.publish(answer)
+    views.publish_space(space, numbers)
+    assert not any(publisher.sent for publisher in boxes)
+    latched = made["label_info"].profile
+    assert latched.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert latched.reliability == ReliabilityPolicy.RELIABLE
     # Requests without an end: the newest labels stay, and a number is not soon another expression's.
     monkeypatch.setattr(module, "LABELS", 3)
     monkeypatch.setattr(module, "LAST_NUMBER", 6)
