@@ -1,30 +1,32 @@
 """Interfaces: constants, round trips over DDS serialisation, and bags readable elsewhere."""
 
 import array
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from gsva_ros.msg import Instruction, Provenance, Segmentation
+from fake_engine import FakeEngine
+from gsva_ros.msg import Instruction, Provenance, Rejection, Segmentation
 from gsva_ros.msg import Outcome as OutcomeMsg
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from std_msgs.msg import Header
 
+import gsva_ros
 from gsva_ros import msg as messages
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import mask_of
 from gsva_ros.programs.results import ResultsBag
-from gsva_ros.ros.answers import outcome_name, segmentation, targets_in
-from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Request, Result
+from gsva_ros.ros.answers import outcome_name, provenance_of, segmentation, targets_in
+from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Part, Request, Result
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 
 
 def answer():
     """Return a message with one of each outcome, and the mask in it."""
-    from std_msgs.msg import Header
-
     mask = np.zeros((48, 64), bool)
     mask[5:9, 7:20] = True
     mask[6, 10] = False
@@ -36,8 +38,18 @@ def answer():
     result = Result(
         Request("näme", expressions=["a", "b", "c", "d", "e"]),
         [
-            Decision(0, "a", Outcome.SEGMENTED, p_seg=0.875, box=box, crop=mask[5:9, 7:20]),
-            Decision(1, "b", Outcome.REJECTED, rejection=Kind.MODEL, p_seg=0.25),
+            Decision(
+                0,
+                "a",
+                Outcome.SEGMENTED,
+                p_seg=0.875,
+                predicted_iou=0.5,
+                box=box,
+                crop=mask[5:9, 7:20],
+            ),
+            Decision(
+                1, "b", Outcome.REJECTED, reason="not there", rejection=Kind.MODEL, p_seg=0.25
+            ),
             Decision(2, "c", Outcome.FAILED, Code.INTERNAL, "boom"),
             Decision(3, "d", Outcome.EXPIRED),
             Decision(4, "e", Outcome.CANCELLED),
@@ -102,6 +114,79 @@ def test_answer_survives_serialisation():
     assert back.instances[0].mask.encoding == "mono8"
     assert set(back.instances[0].mask.data) == {0, 255}
     assert np.array_equal(mask_of(back.instances[0], back.width, back.height), mask)
+
+
+def test_an_answer_tells_all_that_is_known():
+    message, _ = answer()
+    assert (message.instruction_id, message.image_topic) == ("näme", "/camera/image")
+    assert (message.width, message.height) == (64, 48)
+    assert message.text == "Sure, a:[SEG]."
+    assert (message.provenance.model, message.provenance.weights_hash) == ("m", "0" * 64)
+    assert (message.header.frame_id, message.header.stamp.nanosec) == ("camera", 123_456_789)
+    (instance,), (rejection,) = message.instances, message.rejections
+    assert message.header == instance.mask.header == rejection.header
+    assert [(o.slot, o.expression) for o in message.outcomes] == list(enumerate("abcde"))
+    failed = message.outcomes[2]
+    assert (failed.code, failed.reason) == (OutcomeMsg.INTERNAL, "boom")
+    assert (instance.slot, instance.instance, instance.expression) == (0, 0, "a")
+    assert (instance.p_seg, instance.confidence, instance.predicted_iou) == (0.875, 1.0, 0.5)
+    assert instance.id == 0, "not tracked"
+    assert (rejection.instruction_id, rejection.slot, rejection.expression) == ("näme", 1, "b")
+    assert (rejection.kind, rejection.reason) == (Rejection.MODEL, "not there")
+    timings = message.timings
+    assert (timings.decide, timings.total, timings.queue) == (0.25, 1.0, 0.0625)
+
+
+def test_a_carried_answer_tells_what_was_followed():
+    header, one = Header(frame_id="camera"), np.ones((2, 3), bool)
+    parts = (Part(7, (1, 2, 4, 4), one, 0.5), Part(9, (8, 2, 11, 4), one, 0.75))
+    decision = Decision(
+        3, "all", Outcome.SEGMENTED, p_seg=0.5, parts=parts, carried=True, age=SECOND // 2,
+        since=-5, answers=4, box=(1, 2, 11, 4), crop=np.ones((2, 10), bool),
+    )  # fmt: skip
+    frame = CameraFrame(header, 0, "/camera", lambda: None)
+    rgb = np.zeros((6, 12, 3), np.uint8)
+    result = Result(Request("look"), [decision], frame, rgb, threshold=0.25)
+    provenance = Provenance(rejection_threshold=0.75)
+    message = segmentation(result, provenance, 0)
+    found = [(i.id, i.instance, i.confidence, i.roi.x_offset) for i in message.instances]
+    assert found == [(7, 0, 0.5, 1), (9, 1, 0.75, 8)]
+    (outcome,) = message.outcomes
+    assert (outcome.carried, outcome.age.nanosec, outcome.answers) == (True, SECOND // 2, 4)
+    assert (outcome.since.sec, outcome.since.nanosec) == (0, 0), "a Time is never negative"
+    assert message.provenance.rejection_threshold == 0.25, "the one that it was decided by"
+    assert provenance.rejection_threshold == 0.75
+    assert (message.timings.total, message.timings.queue) == (0.0, 0.0)
+
+
+def test_a_mask_is_one_instance_unless_its_parts_are_asked_for():
+    crop = np.array([[True, False, True]])
+    decision = Decision(0, "all", Outcome.SEGMENTED, box=(5, 1, 8, 2), crop=crop)
+    result = Result(Request("look"), [decision])
+    for split, expected in ((False, [(0, 5, 3)]), (True, [(0, 5, 1), (1, 7, 1)])):
+        found = segmentation(result, Provenance(), 0, split_instances=split).instances
+        assert [(i.instance, i.roi.x_offset, i.roi.width) for i in found] == expected
+    assert len(segmentation(result, Provenance(), 0).instances) == 1
+
+
+@pytest.mark.parametrize(
+    ("ahead", "age"),
+    [(0, 0.0), (-SECOND, -1.0), (86_399 * SECOND, 86_399.0), (86_401 * SECOND, None)],
+)
+def test_the_age_of_a_frame_is_known_where_both_clocks_are_one(ahead, age):
+    frame = CameraFrame(Header(), 10**18, "/camera", lambda: None)
+    told = segmentation(Result(Request("a"), [], frame), Provenance(), 10**18 + ahead).timings
+    assert math.isnan(told.frame_age) if age is None else told.frame_age == age
+    assert math.isnan(segmentation(Result(Request("a"), []), Provenance(), 0).timings.frame_age)
+
+
+def test_the_model_is_described_so_that_its_answers_can_be_repeated():
+    engine = FakeEngine()
+    engine.precision, engine.prompt_template, engine.device = "bfloat16", "v1", 0
+    told = provenance_of(engine, 0.25)
+    assert (told.model, told.weights_hash, told.precision) == ("fake", "0" * 64, "bfloat16")
+    assert (told.device, told.prompt_template) == ("0", "v1")
+    assert (told.rejection_threshold, told.version) == (0.25, gsva_ros.__version__)
 
 
 @pytest.mark.parametrize("name", [n for n in dir(messages) if n[0].isupper()])

@@ -14,13 +14,14 @@ import pytest
 from gsva_ros.msg import Segmentation3D
 from harness import FAKE, Client, NodeProcess, blocks
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointField
 from std_msgs.msg import Header
 
 from gsva_ros.conversions import MessageError, mask_of
 from gsva_ros.geometry import organised_points, shape_of, to_metres
 from gsva_ros.instances import split
 from gsva_ros.ros.depth import (
+    HELD,
     PATIENCE,
     DepthBuffer,
     depth_of,
@@ -252,6 +253,24 @@ def test_depth_nearest_in_time():
     assert carried[2] == pytest.approx(0.0, abs=0.02)
 
 
+def test_depth_is_held_for_the_newest_frames_only():
+    buffer = DepthBuffer()
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+
+    def seen(second):
+        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), float(second)))
+        buffer.hold(second * SECOND)
+
+    for second in range(HELD):
+        seen(second)
+    buffer.hold(0)  # again: it is the most recent one now
+    seen(HELD)
+    for second in range(100, 200):
+        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), float(second)))
+    held = [n for n in range(HELD + 1) if buffer.beside(n * SECOND, 0.0, 0.0) is not None]
+    assert held == [0, *range(2, HELD + 1)]
+
+
 def test_depth_that_is_on_its_way_is_waited_for():
     buffer = DepthBuffer()
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
@@ -442,6 +461,9 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     views.publish_3d(space, numbers)
     (solid,) = detections.sent[0].detections
     assert (solid.id, solid.bbox.size) == ("1.0", "extents")
+    assert (detections.sent[0].header, solid.header) == ("header", "header")
+    assert solid.results[0].hypothesis.class_id == "1"
+    assert solid.results[0].hypothesis.score == 0.9
     assert (solid.bbox.center.position, solid.bbox.center.orientation) == ("center", "turn")
     assert solid.results[0].pose.pose is thing.pose
     # What is followed keeps its id where others before it are lost.
@@ -479,6 +501,9 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert labels("green") == {"blue": 3, "black": 4, "green": 5}
     assert labels("blue", "a", "b", "c") == {"blue": 3, "a": 6, "b": 1, "c": 2}
     assert labels("d") == {"b": 1, "c": 2, "d": 3}
+    # One that is still somebody's is left out.
+    assert labels("b", "e", "f", "g") == {"b": 1, "e": 4, "f": 5, "g": 6}
+    assert labels("b", "h") == {"g": 6, "b": 1, "h": 2}
 
 
 class Buffer:
@@ -527,6 +552,8 @@ def test_points_in_another_frame():
         np.frombuffer(each.instances[0].points.data, "<f4").reshape(20, 20, 3)
         for each in (moved, here)
     )
+    fields = [(f.name, f.offset, f.datatype, f.count) for f in moved.instances[0].points.fields]
+    assert fields == [(name, 4 * i, PointField.FLOAT32, 1) for i, name in enumerate("xyz")]
     expected = np.stack([old[..., 2], -old[..., 0], 1.0 - old[..., 1]], -1)
     assert cloud == pytest.approx(expected, abs=1e-5)
     assert moved.instances[0].points.header.frame_id == "base"
