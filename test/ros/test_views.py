@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 import time
@@ -11,13 +12,13 @@ import cv2
 import harness
 import numpy as np
 import pytest
-from gsva_ros.msg import Segmentation3D
+from gsva_ros.msg import InstanceMask, Segmentation, Segmentation3D
 from harness import FAKE, Client, NodeProcess, blocks
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointField
 from std_msgs.msg import Header
 
-from gsva_ros.conversions import MessageError, mask_of
+from gsva_ros.conversions import MessageError, fill_image, mask_of
 from gsva_ros.geometry import organised_points, shape_of, to_metres
 from gsva_ros.instances import split
 from gsva_ros.ros.depth import (
@@ -284,6 +285,36 @@ def test_depth_that_is_on_its_way_is_waited_for():
     assert found[0] is late
 
 
+def test_camera_info_that_is_on_its_way_is_waited_for():
+    """Also after waits in vain, up to the first one that comes."""
+    buffer = DepthBuffer()
+    late = CameraInfo(k=K.reshape(-1))
+    buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 10.0))
+    for _ in range(PATIENCE - 1):
+        assert buffer.beside(10 * SECOND, 0.05, 0.0) is None
+    start = time.monotonic()
+    timer = threading.Timer(0.1, buffer.add_info, (late,))
+    timer.start()
+    found = buffer.beside(10 * SECOND, 0.05, 20.0)
+    timer.join()
+    assert time.monotonic() - start < 10.0
+    assert found is not None
+    assert found[1] is late
+
+
+def test_a_camera_whose_first_camera_info_comes_late_is_waited_for():
+    buffer = DepthBuffer()
+    for _ in range(PATIENCE):
+        assert buffer.beside(10 * SECOND, 0.05, 0.0) is None
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    late = depth_message(np.ones((2, 2), np.float32), 10.0)
+    timer = threading.Timer(0.1, buffer.add_depth, (late,))
+    timer.start()
+    found = buffer.beside(10 * SECOND, 0.05, 20.0)
+    timer.join()
+    assert found is not None
+
+
 def test_a_silent_depth_camera_is_not_waited_for():
     """Each answer would be, and everybody behind it."""
     buffer = DepthBuffer()
@@ -319,6 +350,18 @@ def test_depth_encodings():
         depth_of(msg, "d")
     with pytest.raises(ValueError, match="float64"):
         to_metres(np.zeros((2, 2)))
+
+
+def test_depth_may_be_followed_by_more_but_not_be_cut():
+    depth = np.array([[0.5, 1.5, 2.5], [3.5, 4.5, 5.5]], np.float32)
+    msg = depth_message(depth)
+    assert np.array_equal(depth_of(msg, "d"), depth)
+    whole = bytes(msg.data)
+    msg.data = whole + b"more"
+    assert np.array_equal(depth_of(msg, "d"), depth)
+    msg.data = whole[:-1]
+    with pytest.raises(MessageError, match="23 bytes with step 12"):
+        depth_of(msg, "d")
 
 
 def test_a_largest_number_is_no_depth():
@@ -526,10 +569,6 @@ class Buffer:
 
 def red_at_two_metres():
     """An answer with one instance in the picture's middle, and its depth."""
-    from gsva_ros.msg import InstanceMask, Segmentation
-
-    from gsva_ros.conversions import fill_image
-
     answer = Segmentation(height=60, width=80, instruction_id="look")
     answer.header.frame_id, answer.header.stamp.sec = "camera", 7
     instance = InstanceMask(expression="red", p_seg=0.9)
@@ -538,6 +577,38 @@ def red_at_two_metres():
     instance.mask = fill_image(Image(), np.full((20, 20), 255, np.uint8), "mono8")
     answer.instances = [instance]
     return answer, np.full((60, 80), 2.0, np.float32)
+
+
+def test_an_instance_in_space_is_that_of_the_answer():
+    """Its points are those of its mask; one without any depth is left out."""
+    answer, depth = red_at_two_metres()
+    (instance,) = answer.instances
+    instance.slot, instance.instance, instance.id, instance.roi.height = 2, 1, 5, 10
+    mask = np.full((10, 20), 255, np.uint8)
+    mask[:, 5:] = 0
+    instance.mask = fill_image(Image(), mask, "mono8")
+    elsewhere = copy.deepcopy(instance)
+    elsewhere.roi.x_offset = 60
+    answer.instances = [elsewhere, instance]
+    depth[:, 60:] = np.nan
+    depth[20:30, 30] += np.linspace(
+        0, 1, 10, dtype=np.float32
+    )  # so that its middle is not its mean
+    space = segmentation_3d(answer, depth, K, 0.25, "/camera")
+    assert (space.instruction_id, space.depth_offset) == ("look", 0.25)
+    (found,) = space.instances
+    assert (found.slot, found.instance, found.id, found.expression) == (2, 1, 5, "red")
+    assert (found.roi, found.p_seg) == (instance.roi, instance.p_seg)
+    points = np.frombuffer(found.points.data, "<f4").reshape(10, 20, 3)
+    assert np.array_equal(np.isfinite(points).all(-1), mask > 0)
+    shape = shape_of(points)
+    where, middle = found.pose.position, found.center
+    assert (where.x, where.y, where.z) == pytest.approx(shape.centroid)
+    assert (middle.x, middle.y, middle.z) == pytest.approx(shape.center)
+    turn = found.pose.orientation
+    assert rotation_of(turn.x, turn.y, turn.z, turn.w) == pytest.approx(shape.axes)
+    with pytest.raises(MessageError, match="depth is 80x30, the image is 80x60"):
+        segmentation_3d(answer, depth[:30], K, 0.0, "/camera")
 
 
 def test_points_in_another_frame():
@@ -620,10 +691,11 @@ def test_a_rectified_picture_has_other_intrinsics():
     assert intrinsics_of(msg, 80, 60, "/camera/image_raw")[0, 0] == 100.0
 
 
+@pytest.mark.parametrize("place", [0, 4])
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
-def test_a_camera_that_is_not_calibrated_has_no_points(wrong):
+def test_a_camera_that_is_not_calibrated_has_no_points(wrong, place):
     msg = info()
-    msg.k[0] = wrong
+    msg.k[place] = wrong
     with pytest.raises(MessageError, match=r"/camera.*calibrate"):
         intrinsics_of(msg, 80, 60, "/camera")
 
@@ -631,6 +703,9 @@ def test_a_camera_that_is_not_calibrated_has_no_points(wrong):
 def test_a_camera_info_of_another_size_is_refused():
     with pytest.raises(MessageError, match=r"/camera.*80x60, but the image is 160x120"):
         intrinsics_of(info(), 160, 120, "/camera")
+    for width, height in ((80, 30), (40, 60), (82, 60)):
+        with pytest.raises(MessageError, match="80x60"):
+            intrinsics_of(info(), width, height, "/camera")
     assert intrinsics_of(info(), 81, 59, "/camera")[0, 0] == 100.0, "rounded elsewhere"
     with pytest.raises(MessageError, match="40x30"):
         intrinsics_of(info(binning_x=2, binning_y=2), 80, 60, "/camera")
