@@ -72,6 +72,38 @@ def test_bad_image_is_answered_and_survived(running, kind):
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_bad_image_is_refused_in_words(kind):
+    message, word = BAD_IMAGES[kind]
+    with pytest.raises(MessageError, match=f"^/camera: .*{word}") as error:
+        to_rgb(message, "/camera")
+    assert (error.value.topic, str(error.value)) == ("/camera", f"/camera: {error.value.problem}")
+    with pytest.raises(MessageError) as error:
+        to_rgb(message)
+    assert str(error.value) == error.value.problem
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "word"),
+    [
+        (0, 60, "empty image"),
+        (80, 0, "empty image"),
+        (101, 1, "thin"),
+        (1, 101, "thin"),
+        (10_001, 10_000, "not plausible"),
+        (100, 1, ""),
+        (1, 100, ""),
+    ],
+)
+def test_a_raw_picture_is_as_large_as_a_cameras(width, height, word):
+    message = broken(width=width, height=height, step=3 * width, data=array.array("B", bytes(300)))
+    if word:
+        with pytest.raises(MessageError, match=word):
+            to_rgb(message)
+    else:
+        assert to_rgb(message).shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
 def test_bad_image_in_a_service_call(running, kind):
     _, client = running
     message, word = BAD_IMAGES[kind]
@@ -172,14 +204,35 @@ def test_encodings_and_row_padding(encoding, padding):
     assert np.array_equal(to_rgb(message), wanted)
 
 
-@pytest.mark.parametrize("encoding", ["uyvy", "yuyv", "bayer_rggb8", "rgb16"])
-def test_other_camera_encodings_give_a_picture_of_the_right_size(encoding):
-    step = 80 * BYTES_PER_PIXEL[encoding]
+#: Bytes of a pixel (sensor_msgs/image_encodings.hpp).
+SIZES = {
+    "mono8": 1,
+    "mono16": 2,
+    "rgb8": 3,
+    "bgr8": 3,
+    "rgba8": 4,
+    "bgra8": 4,
+    "rgb16": 6,
+    "bgr16": 6,
+}
+SIZES |= dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), 1)
+SIZES |= dict.fromkeys(("uyvy", "yuyv", "yuv422", "yuv422_yuy2"), 2)
+
+
+def test_no_encoding_is_left_untried():
+    assert SIZES.keys() == BYTES_PER_PIXEL.keys()
+
+
+@pytest.mark.parametrize("encoding", SIZES)
+def test_every_camera_encoding_gives_a_picture_of_the_right_size(encoding):
+    step = 80 * SIZES[encoding]
     data = array.array("B", bytes([128]) * step * 60)
     picture = to_rgb(broken(encoding=encoding, step=step, data=data))
     assert picture.shape == (60, 80, 3)
     assert picture.dtype == np.uint8
     assert np.ptp(picture) <= 3  # grey everywhere
+    with pytest.raises(MessageError, match=f"step {step - 1} is too small"):
+        to_rgb(broken(encoding=encoding, step=step - 1, data=data))
 
 
 #: What cv_bridge's colour conversion knows of the tried encodings, with their channels.
@@ -230,6 +283,26 @@ def test_sixteen_bit_pictures_honour_the_byte_order(big):
         data=array.array("B", values.tobytes()),
     )  # fmt: skip
     assert to_rgb(message)[0, :, 0].tolist() == [0, 1, 2, 255]
+
+
+def test_a_camera_may_be_named_without_its_transport():
+    topics = ["/left/image", "/right/image/compressed", "/left/image/compressed"]
+    for name, wanted in (
+        ("/left/image", "/left/image"),
+        ("/left/image/compressed", "/left/image/compressed"),
+        ("/right/image", "/right/image/compressed"),
+        ("/right", ""),
+        ("", ""),
+    ):
+        assert conversions.camera_named(name, topics) == wanted
+
+
+def test_expressions_in_a_string_are_separated_by_semicolons():
+    assert conversions.expressions_in(" the red mug ;; the apple, ripe; ") == [
+        "the red mug",
+        "the apple, ripe",
+    ]
+    assert conversions.expressions_in(" ; ") == []
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff\xd8\xff\xe0 not a jpeg", b"PNG"])

@@ -399,6 +399,14 @@ def test_shape_of_a_turned_box():
     assert shape_of(np.full((4, 4, 3), np.nan, np.float32)) is None
 
 
+def test_a_quaternion_is_that_of_the_rotation():
+    rng = np.random.default_rng(1)
+    for x, y, z, w in (*rng.standard_normal((20, 4)), np.array([0, 0, 1, 0])):
+        turn = rotation_of(x, y, z, w)
+        assert rotation_of(*quaternion(turn)) == pytest.approx(turn)
+        assert quaternion(turn)[3] >= 0
+
+
 def test_three_points_have_a_shape_and_two_have_none():
     points = np.full((2, 2, 3), np.nan, np.float32)
     points[0, 0], points[0, 1] = (0, 0, 1), (1, 0, 1)
@@ -605,6 +613,10 @@ def test_an_instance_in_space_is_that_of_the_answer():
     where, middle = found.pose.position, found.center
     assert (where.x, where.y, where.z) == pytest.approx(shape.centroid)
     assert (middle.x, middle.y, middle.z) == pytest.approx(shape.center)
+    cloud = found.points
+    assert (cloud.height, cloud.width, cloud.point_step, cloud.row_step) == (10, 20, 12, 240)
+    assert not cloud.is_bigendian
+    assert not cloud.is_dense, "some points are missing"
     turn = found.pose.orientation
     assert rotation_of(turn.x, turn.y, turn.z, turn.w) == pytest.approx(shape.axes)
     with pytest.raises(MessageError, match="depth is 80x30, the image is 80x60"):
