@@ -13,12 +13,13 @@ from gsva_ros.msg import Outcome as OutcomeMsg
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 import gsva_ros
 from gsva_ros import msg as messages
 from gsva_ros.answer import Rejection as Kind
-from gsva_ros.conversions import mask_of
+from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros.answers import outcome_name, provenance_of, segmentation, targets_in
 from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Part, Request, Result
@@ -187,6 +188,18 @@ def test_the_model_is_described_so_that_its_answers_can_be_repeated():
     assert (told.model, told.weights_hash, told.precision) == ("fake", "0" * 64, "bfloat16")
     assert (told.device, told.prompt_template) == ("0", "v1")
     assert (told.rejection_threshold, told.version) == (0.25, gsva_ros.__version__)
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "u1"])
+def test_pixels_are_written_as_the_message_says(kind):
+    """Whatever their order in memory, and whatever the message held before."""
+    pixels = np.arange(24, dtype=kind).reshape(4, 6)[:, ::2] * 10
+    message = fill_image(Image(is_bigendian=1), pixels, "mono16" if kind.endswith("2") else "mono8")
+    size = pixels.dtype.itemsize
+    assert (message.height, message.width, message.step) == (4, 3, 3 * size)
+    assert message.is_bigendian == 0
+    back = np.frombuffer(message.data, f"<u{size}").reshape(4, 3)
+    assert np.array_equal(back, pixels)
 
 
 @pytest.mark.parametrize("name", [n for n in dir(messages) if n[0].isupper()])
