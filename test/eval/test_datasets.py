@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -423,6 +424,21 @@ def test_the_gallery_answers_regions_as_they_were_scored(protocol: str) -> None:
     assert card.p_seg == record.slots[0].p_seg
 
 
+def test_a_region_is_asked_for_alike_under_both_protocols() -> None:
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    kinds = ("sentence", "phrase")
+    queries = [Referring("what is it?", mask=LEFT, region=kind) for kind in kinds]
+    begun = time.perf_counter()
+    (paper, seconds), (deployed, others) = (
+        f(engine, rgb, queries) for f in (paper_slots, region_slots)
+    )
+    assert 0 < seconds["total"] + others["total"] <= time.perf_counter() - begun
+    for one, other in zip(paper, deployed, strict=True):
+        assert (one.p_seg, one.predicted_iou) == (other.p_seg, other.predicted_iou)
+    assert paper[0].p_seg != paper[1].p_seg
+
+
 def test_a_region_is_decided_by_the_models_own_rule() -> None:
     """Its temperature and bias, for which its threshold was chosen."""
     engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
@@ -432,6 +448,8 @@ def test_a_region_is_decided_by_the_models_own_rule() -> None:
     score = np.log(plain.p_seg) - np.log1p(-plain.p_seg)
     said = 1 / (1 + np.exp(-(score / 2.0 + 1.5)))
     assert abs(said - plain.p_seg) > 0.05
+    engine.config = replace(engine.config, rejection_threshold=plain.p_seg)
+    assert region_slots(engine, rgb, [query])[0][0].rejection is None  # at the threshold it is kept
     for threshold, rejection in ((said - 0.01, None), (said + 0.01, Rejection.MODEL)):
         rule = {"slot_temperature": 2.0, "slot_bias": 1.5, "rejection_threshold": threshold}
         engine.config = replace(engine.config, **rule)
@@ -474,6 +492,9 @@ def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
     query = Referring("left", mask=LEFT)
     assert paper_slots(engine, rgb, [query], "grefcoco")[0][0].mask.all()
     assert not paper_slots(engine, rgb, [query], "refcoco")[0][0].mask.any()
+    engine.config = replace(engine.config, rejection_threshold=0.0)
+    ((region,), _) = region_slots(engine, rgb, [replace(query, region="phrase")])
+    assert (region.mask.any(), region.rejection) == (False, Rejection.EMPTY_MASK)
 
 
 def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, model: str) -> None:
