@@ -8,6 +8,7 @@ import pickle
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -31,15 +32,16 @@ from tiny_datasets import (
 )
 
 from gsva_ros import cli
-from gsva_ros.answer import Rejection
+from gsva_ros.answer import Answer, Rejection, Slot
 from gsva_ros.datasets import reasonseg
 from gsva_ros.datasets.files import DatasetError, Skip, read_picture
 from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
+from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
-from gsva_ros.eval.run import answering, evaluate, slot_record
+from gsva_ros.eval.run import SlotRecord, answering, evaluate, slot_record
 from gsva_ros.eval.sources.dataset import Chosen, dataset_cases
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
@@ -334,6 +336,17 @@ def test_what_cannot_be_used_ends_the_run_or_is_counted(
     assert (numbers["cases"], numbers["left_out"]) == (1, 1)
 
 
+def test_a_run_of_which_nothing_can_be_read_is_none(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [99], "x")])
+    command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
+    assert cli.main([*command, "--skip"]) == 2
+    problem = capsys.readouterr().err
+    assert "lacks its annotation 99" in problem
+    assert "none of its cases can be read" in problem
+
+
 @pytest.mark.parametrize(
     ("segmentation", "said"),
     [
@@ -480,6 +493,12 @@ def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:
     drawn = box(5, 5, 45, 20)
     record = slot_record(query, MaskedSlot(1.0, None, 0.0, drawn))
     assert record.box_iou == pytest.approx(15 / 30)
+    # Without one, it is the truth's own.
+    plain = replace(query, mask=box(5, 10, 45, 25), box=None)
+    record = slot_record(plain, MaskedSlot(1.0, None, 0.0, drawn))
+    assert record.box_iou == pytest.approx(10 / 20)
+    assert slot_record(plain, MaskedSlot(1.0, None, 0.0, ~drawn & drawn)).box_iou == 0.0
+    assert slot_record(plain, MaskedSlot(1.0, None, 0.0, box(50, 30, 55, 35))).box_iou == 0.0
 
 
 def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
@@ -490,11 +509,31 @@ def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
     engine = Engine(checkpoint, "zero", torch.device("cpu"), torch.float32)
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     query = Referring("left", mask=LEFT)
-    assert paper_slots(engine, rgb, [query], "grefcoco")[0][0].mask.all()
-    assert not paper_slots(engine, rgb, [query], "refcoco")[0][0].mask.any()
+    for rules, drawn in (("grefcoco", True), ("refzom", True), ("refcoco", False)):
+        ((slot,), _) = answering(engine, "paper", rules)(rgb, [query])
+        assert slot.mask.all() == slot.mask.any() == drawn
     engine.config = replace(engine.config, rejection_threshold=0.0)
     ((region,), _) = region_slots(engine, rgb, [replace(query, region="phrase")])
     assert (region.mask.any(), region.rejection) == (False, Rejection.EMPTY_MASK)
+
+
+def test_what_a_model_answers_freely_is_recorded_as_it_wrote_it() -> None:
+    """Of unknown truth; a rejected slot has no mask."""
+    kept = Slot("the mug", 0.75, None, (4, 6), (1, 1, 3, 4), np.ones((3, 2), bool), 0.5)
+    gone = Slot("a can", 0.25, Rejection.MODEL, (4, 6))
+    answer = Answer([kept, gone], timings={"decide": 0.5})
+    free = SimpleNamespace(encode=lambda rgb: rgb, ask=lambda frame, text: answer)
+    case = Case("a", lambda: (np.zeros((4, 6, 3), np.uint8), []), "clear up")
+    (record,) = evaluate(free, [case])
+    assert record.seconds == {"decide": 0.5}
+    assert record.slots == [
+        SlotRecord("the mug", "", None, 0.75, True, 0.5, 0, 0, 6, 0, 0.0),
+        SlotRecord("a can", "", None, 0.25, False, 0.0, 0, 0, 0, 0, 0.0, "model"),
+    ]
+    faulty = replace(kept, fault="the model's mask is not made of finite numbers")
+    answer.slots[0] = faulty
+    with pytest.raises(InputError, match="not made of finite numbers"):
+        evaluate(free, [case])
 
 
 def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, model: str) -> None:
