@@ -530,7 +530,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
         publisher.sent.clear()
         publisher.listeners = 0
     views.publish(answer)
-    views.publish_space(space, numbers)
+    views.publish_3d(space, numbers)
     assert not any(publisher.sent for publisher in boxes)
     latched = made["label_info"].profile
     assert latched.durability == DurabilityPolicy.TRANSIENT_LOCAL
