@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
-from gsva_ros import cli
+from gsva_ros import arguments, cli
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,23 @@ def test_a_number_out_of_range_is_refused(command, option, number, capsys) -> No
     said = capsys.readouterr().err.splitlines()[-1]
     assert f"argument {option}: " in said
     assert f", not {number}" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "outside", "said"),
+    [
+        (arguments.count, (1, 10**9), (0, -1), "at least 1"),
+        (arguments.seed, (0, 10**9), (-1,), "at least 0"),
+        (arguments.port, (1, 65535), (0, 65536), "1 to 65535"),
+        (arguments.duration, (1e-9, 1e9), (0, -1, "inf", "nan"), "more than 0"),
+        (arguments.rate, (0.01, 1000), (0.009, 1001, "nan"), "between 0.01 and 1000"),
+    ],
+)
+def test_a_range_includes_its_ends(kind, inside, outside, said) -> None:
+    assert [kind(str(number)) for number in inside] == list(inside)
+    for number in outside:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"^{said}, not {number}$"):
+            kind(str(number))
 
 
 def test_an_unknown_command_is_told_all_that_there_are(capsys) -> None:
