@@ -81,6 +81,60 @@ def test_expressions_on_one_thing_are_told_apart() -> None:
     ]
 
 
+@pytest.mark.parametrize(("scale", "line"), [(1, 1), (3, 3)])
+def test_outlines_are_nested_and_closed(scale: int, line: int) -> None:
+    """On every side of two expressions' object, one line beside the other, in a large picture too."""
+    shape = (240 * scale, 320 * scale)
+    mask = np.zeros(shape, bool)
+    top, bottom, left, right = 60 * scale, 90 * scale, 100 * scale, 160 * scale
+    mask[top:bottom, left:right] = True
+    picture = overlay._marked(
+        noise(*shape), [Target(0, "a", mask, 0.9), Target(1, "b", mask, 0.9)], 0.0
+    )
+    for slot, near, far in ((0, 0, line), (1, line, 2 * line)):
+        for side in (
+            picture[top - far : top - near, left:right],
+            picture[bottom + near : bottom + far, left:right],
+            picture[top:bottom, left - far : left - near],
+            picture[top:bottom, right + near : right + far],
+        ):
+            assert side.size
+            assert (side == colour_of(slot)).all()
+
+
+@pytest.mark.parametrize(("x", "y"), [(160, 120), (90, 180), (230, 100)])
+def test_a_label_is_above_its_object_and_centred(x: int, y: int) -> None:
+    mask = np.zeros((240, 320), bool)
+    mask[y - 20 : y + 20, x - 50 : x + 50] = True
+    (placed,) = _placed((240, 320), [Target(0, "the mug", mask, 0.9)])
+    assert placed.free
+    assert placed.x + placed.label.width / 2 == pytest.approx(x, abs=2)
+    assert 0 <= y - 20 - (placed.y + placed.label.height) <= 6
+
+
+def test_a_long_label_has_three_lines_that_leave_room_beside_them() -> None:
+    words = " ".join(f"word{n}" for n in range(60))
+    (placed,) = _placed((240, 320), [Target(0, words, disc(160, 120, 20), 0.9)])
+    label = placed.label
+    assert len(label.lines) == overlay.LINES == 3
+    assert label.lines[-1].endswith(" ...")
+    assert 0.4 * 320 < label.width < 0.7 * 320
+
+
+def test_a_label_without_room_above_is_beside_its_object() -> None:
+    (placed,) = _placed((240, 320), [Target(0, "the mug", disc(160, 20, 20), 0.9)])
+    assert placed.free
+    label = placed.label
+    near = disc(160, 20, 30)[placed.y : placed.y + label.height, placed.x : placed.x + label.width]
+    assert near.any()
+
+
+def test_a_picture_in_which_nothing_was_found_is_darkened() -> None:
+    rgb = noise()
+    dark = draw(rgb, [Target(0, "the apple", None, 0.1), Target(1, "the can", None, 0.2)])
+    assert np.array_equal(dark[:100], rgb[:100] // 2)
+
+
 def test_a_mask_of_the_whole_picture_has_an_outline() -> None:
     rgb = noise()
     whole = draw(rgb, [Target(0, "the table", np.ones((240, 320), bool), 0.9)], opacity=0.0)
