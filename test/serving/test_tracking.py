@@ -9,6 +9,7 @@ import pytest
 from gsva_ros.masks import placed, trimmed
 from gsva_ros.tracking import (
     BACKWARDS,
+    DRIFTED,
     HIDDEN,
     KEPT,
     RESIZED,
@@ -84,6 +85,21 @@ def test_regions_together_cover_what_each_covers() -> None:
     assert np.array_equal(placed(union.crop, union.box, (40, 50)), whole)
 
 
+def test_the_iou_of_two_regions() -> None:
+    """The measure of the tests below."""
+
+    def box(x0: int, y0: int, x1: int, y1: int) -> Region:
+        return Region((x0, y0, x1, y1), np.ones((y1 - y0, x1 - x0), bool))
+
+    assert iou(box(0, 0, 4, 4), box(0, 0, 4, 4)) == 1.0
+    assert iou(box(0, 0, 4, 4), box(2, 1, 6, 5)) == pytest.approx(6 / 26)
+    assert iou(box(0, 0, 4, 4), box(4, 0, 8, 4)) == 0.0
+    hole = np.ones((4, 4), bool)
+    hole[1:3, 1:3] = False
+    assert iou(Region((0, 0, 4, 4), hole), box(1, 1, 3, 3)) == 0.0
+    assert iou(Region((0, 0, 4, 4), hole), box(0, 0, 2, 4)) == pytest.approx(6 / 14)
+
+
 def test_a_mask_follows_its_thing_while_the_camera_moves() -> None:
     tracker = started()
     first = only(tracker)
@@ -143,6 +159,23 @@ def test_a_thing_that_is_covered_is_lost_and_never_the_cover() -> None:
     assert found.lost
 
 
+def test_a_thing_that_looks_otherwise_is_lost_and_its_confidence_told() -> None:
+    """As where it has been exchanged for another; less than a third that looks the same is too little."""
+    rgb, mask = picture(100)
+    part = np.zeros(SIZE, bool)
+    for share, kept in ((0.4, True), (0.8, False)):
+        tracker = started()
+        part[:] = mask
+        part[:, int(70 + 60 * share) :] = False
+        other = rgb.copy()
+        other[part] = rgb[part] // 2 + 127
+        tracker.observe(STEP, other)
+        found = only(tracker)
+        assert (found.region is not None) == kept
+        assert (found.confidence > 0.3) == kept
+        assert found.lost == ("" if kept else DRIFTED.format(found.confidence))
+
+
 def test_a_scene_cut_loses_everything_until_the_next_answer() -> None:
     tracker = started()
     tracker.observe(STEP, picture(104)[0])
@@ -179,6 +212,21 @@ def test_time_that_goes_back_loses_everything_until_the_next_answer() -> None:
     tracker.answer("look", 100 * STEP, rgb, {"disc": [region(mask)]})
     tracker.observe(STEP, rgb)
     assert only(tracker).lost == BACKWARDS
+
+
+def test_a_recording_that_begins_anew_in_another_size_is_followed() -> None:
+    """What was seen before, under later stamps, is no step on the way."""
+    tracker = Tracker()
+    for number in range(100, 110):
+        tracker.observe(number * STEP, cv2.resize(picture(100)[0], (200, 300)))
+    for number in range(1, 12):
+        rgb, truth = picture(100 + 4 * number)
+        tracker.observe(number * STEP, rgb)
+    old, mask = picture(104)
+    tracker.answer("look", STEP, old, {"disc": [region(mask)]})
+    found = only(tracker).region
+    assert found is not None
+    assert iou(found, region(truth)) > 0.8
 
 
 def test_pictures_without_stamps_are_never_guessed_about() -> None:
@@ -264,6 +312,23 @@ def test_ids_stay_with_their_things_and_are_never_used_again() -> None:
     assert only(tracker, "other").id not in {*seen, only(tracker).id}
 
 
+def test_a_late_answer_keeps_the_id_of_what_has_gone_on_meanwhile() -> None:
+    """Where the thing is now counts, not where the answer saw it; and no key frame is kept for long."""
+    tracker = started(60)
+    first = only(tracker).id
+    for number in range(1, 41):
+        tracker.observe(number * STEP, picture(60 + 4 * number)[0])
+        only(tracker)
+        if number % 8 == 0:
+            rgb, mask = picture(60 + 4 * (number - 6))
+            tracker.answer("look", (number - 6) * STEP, rgb, {"disc": [region(mask)]})
+            assert only(tracker).id == first
+    rgb, mask = picture(60 + 4 * 20)
+    tracker.answer("look", 20 * STEP, rgb, {"disc": [region(mask)]})
+    assert only(tracker).id == first
+    assert len(tracker._key_frames) == 1
+
+
 def test_two_instances_of_one_expression_do_not_swap_ids() -> None:
     tracker = Tracker()
     rgb = GROUND[: SIZE[0], : SIZE[1]]
@@ -314,10 +379,14 @@ def test_pictures_of_any_size(size: tuple[int, int]) -> None:
 
 
 def test_kept_pictures_do_not_grow_without_end() -> None:
+    """And the newest are kept: what is beyond them is reached in longer steps."""
     tracker = started()
-    rgb, _ = picture(100)
     for number in range(1, KEPT + 20):
+        x = 100 + max(0, number - KEPT)
+        rgb, truth = picture(x)
         tracker.observe(number * STEP, rgb)
     assert len(tracker._pictures) == KEPT
     assert reduced(rgb).shape == (240, 320)
-    assert only(tracker).region is not None  # beyond what is kept, in longer steps
+    found = only(tracker).region
+    assert found is not None
+    assert iou(found, region(truth)) > 0.8
