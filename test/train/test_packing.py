@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
@@ -14,10 +15,12 @@ def branch(*ids: int, slot: int, targets: tuple[int, ...] = ()) -> Branch:
     return Branch(ids, (IGNORE,) * len(ids), (slot,), (targets,), ("",))
 
 
-def test_branches_neither_see_nor_shift_each_other() -> None:
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_branches_neither_see_nor_shift_each_other(key_heads: int) -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 50}
-    llama = LlamaModel(LlamaConfig(**sizes, num_hidden_layers=2, num_attention_heads=4)).eval()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 50, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": key_heads}
+    llama = LlamaModel(LlamaConfig(**sizes, **heads)).eval()
     first, second = branch(3, 4, 5, slot=2, targets=(1,)), branch(6, 7, 8, 9, slot=3)
     packed = pack(PREFIX, [[first, second], [second]])
     prefix = torch.randn(2, PREFIX, 32)
