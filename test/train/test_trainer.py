@@ -175,6 +175,29 @@ def test_only_what_is_chosen_is_trained(tmp_path: Path) -> None:
     assert all("mask_decoder" in n or "q_proj" in n or "v_proj" in n for n in changed)
 
 
+@pytest.mark.parametrize("part", ["image_encoder", "vision_tower"])
+def test_a_tower_has_gradients_where_anything_in_it_is_trained(tmp_path: Path, part: str) -> None:
+    made = task(config(tmp_path), tiny_checkpoint())
+    model: Any = made.module.model
+    graphs: list[bool] = []
+    name = "encode_sam" if part == "image_encoder" else "encode_clip"
+    encode = getattr(model, name)
+
+    def watched(pixels: torch.Tensor) -> torch.Tensor:
+        graphs.append(torch.is_grad_enabled())
+        return encode(pixels)
+
+    setattr(model, name, watched)
+    made.module(made.batches[0])
+    assert not any(graphs)  # only what follows it is trained
+    within = [p for n, p in model.named_parameters() if part in n and p.requires_grad is False]
+    chosen = within[0].requires_grad_(True)
+    loss, _ = made.module(made.batches[0])
+    loss.backward()
+    assert chosen.grad is not None
+    assert chosen.grad.any()
+
+
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "dropout": 0.0}])
 def test_an_export_may_lie_part_of_the_way(tmp_path: Path, lora: dict[str, Any] | None) -> None:
     began = tiny_checkpoint().model.state_dict()
