@@ -87,6 +87,18 @@ def test_questions_about_a_region(sentence: bool) -> None:
     assert all("ASSISTANT: Because." in text for text in alone)
 
 
+def test_explanations_are_asked_for_half_the_time_and_a_tenth_are_words_alone() -> None:
+    talk, count = Conversations(PROMPT, "official", True), 2000
+    sample = Reasoning(IMAGE, "What holds?", True, MASKS[0], "Because.")
+    rows = [talk.rows(sample, np.random.default_rng(seed))[0] for seed in range(count)]
+    said = [PROMPT.tokenizer.decode(row.ids) for row in rows]
+    alone = sum("[SEG]" not in text for text in said)
+    assert alone / count == pytest.approx(0.1, abs=0.02)
+    assert [len(row.masks) for row in rows] == [text.count("[SEG]") for text in said]
+    asked = sum("expla" in text for text in said)
+    assert asked / (count - alone) == pytest.approx(0.5, abs=0.04)
+
+
 def test_talk_goes_on_and_learns_every_answer() -> None:
     (text,) = texts(Talk(IMAGE, (("What is it?", "A box."), ("Red?", "No."))))
     assert "USER: Red? ASSISTANT: No.</s>" in text
