@@ -352,3 +352,81 @@ def test_a_worker_that_ended_holds_no_engine() -> None:
     assert known() is None
     worker.submit(Request("b", expressions=["red"]))
     assert [d.outcome for r in told for d in r.decisions] == [Outcome.CANCELLED] * 2
+
+
+def test_stopping_waits_for_the_answer_in_progress_and_for_the_threads(recorder) -> None:
+    r = recorder(delay=0.2)
+    before = set(threading.enumerate()) - {r.worker._thread, r.worker._carrier._thread}
+    r.frame()
+    r.worker.submit(Request("a", expressions=["red"]))
+    r.wait_busy()
+    assert r.worker.problem() == ""
+    r.worker.stop()
+    assert r.of("a") == [[Outcome.SEGMENTED]]
+    assert set(threading.enumerate()) <= before
+    assert not r.worker.busy
+    assert r.worker.problem() == "", "it was asked to end"
+
+
+def test_a_model_that_does_not_answer_is_abandoned_at_the_end(recorder) -> None:
+    r = recorder()
+    r.engine.hang = threading.Event()
+    r.frame()
+    r.worker.submit(Request("long", expressions=["hang"]))
+    r.wait_busy()
+    r.worker.stop(timeout=0.05)
+    (result,) = r.results
+    assert [(d.outcome, d.code) for d in result.decisions] == [(Outcome.FAILED, Code.INTERNAL)]
+    assert "did not answer within 0.05 s" in result.decisions[0].reason
+    r.engine.hang.set()
+    r.worker._thread.join(10.0)
+    assert len(r.results) == 1, "what it answers in the end comes too late"
+
+
+def test_a_model_that_is_stuck_is_a_problem_while_it_is(recorder) -> None:
+    limits = Limits(inference_timeout=0.05)
+    r = recorder(limits=limits)
+    assert r.worker.problem() == ""
+    r.engine.hang = threading.Event()
+    r.frame()
+    r.worker.submit(Request("long", expressions=["hang"]))
+    r.wait_busy()
+    time.sleep(0.1)
+    assert "one inference has taken more than 0.05 s" in r.worker.problem()
+    limits.inference_timeout = 0.0
+    assert r.worker.problem() == "", "any time is allowed"
+    limits.inference_timeout = 0.05
+    r.engine.hang.set()
+    r.wait(1)
+    assert r.worker.problem() == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_is_a_problem(recorder, monkeypatch) -> None:
+    r = recorder()
+
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(r.worker._schedule, "next", end)
+    r.frame()  # wakes it
+    r.worker._thread.join(10.0)
+    assert r.worker.problem() == "the inference thread has ended"
+    assert Worker(FakeEngine(), print).problem() == "", "not started yet"
+
+
+def test_deadlines_keep_what_is_left_of_them_over_a_jump(recorder) -> None:
+    now = [10_000_000_000]
+    r = recorder(clock=lambda: now[0])
+    r.worker.submit(Request("a", expressions=["red"], within=1_000_000_000, topic="camera"))
+    assert r.worker.starved().keys() == {"camera"}
+    r.worker.jumping()
+    now[0] += 5_000_000_000
+    r.worker.expire()
+    assert not r.results
+    r.worker.jumped(5_000_000_000)
+    r.worker.expire()
+    assert not r.results
+    now[0] += 1_000_000_000
+    r.worker.expire()
+    assert r.of("a") == [[Outcome.EXPIRED]]
