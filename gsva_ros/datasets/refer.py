@@ -120,7 +120,7 @@ def in_split(of: str, wanted: str) -> bool:
 def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
     """A COCO segmentation, polygons or run lengths (compressed or not), as bool [height, width].
 
-    Polygons of fewer than three points enclose nothing and are ignored.
+    Polygons of fewer than three points, or with half a point, enclose nothing and are ignored.
 
     Raises:
         DatasetError: it is neither, or has another size.

@@ -33,7 +33,7 @@ from tiny_datasets import (
 
 from gsva_ros import cli
 from gsva_ros.answer import Answer, Rejection, Slot
-from gsva_ros.datasets import reasonseg
+from gsva_ros.datasets import reasonseg, refer
 from gsva_ros.datasets.files import DatasetError, Skip, read_picture
 from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
@@ -157,6 +157,15 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         cases(root, "reasonseg", "val")
 
 
+@pytest.mark.parametrize(
+    "polygon", [[1.0, 1.0, 30.0, 30.0], [1.0, 1.0, 30.0, 1.0, 30.0, 30.0, 1.0]]
+)
+def test_polygons_that_enclose_nothing_are_ignored(polygon: list[float]) -> None:
+    whole = [20.0, 10.0, 40.0, 10.0, 40.0, 30.0, 20.0, 30.0]
+    assert not segmentation_mask([polygon], HEIGHT, WIDTH).any()
+    assert close(segmentation_mask([polygon, whole], HEIGHT, WIDTH), RIGHT)
+
+
 def test_run_lengths_in_both_forms_agree() -> None:
     plain = segmentation_mask(uncompressed(CROWD), HEIGHT, WIDTH)
     coded = segmentation_mask({"size": [HEIGHT, WIDTH], "counts": compressed(CROWD)}, HEIGHT, WIDTH)
@@ -222,6 +231,21 @@ def test_shapes_that_are_none_are_told_and_can_be_skipped(tmp_path: Path, points
     (picture,) = reasonseg.pictures(root, "val", skip)
     assert picture.read()[1][0].mask.any()
     assert len(skip.problems) == 1
+
+
+def test_all_phrasings_of_a_question_are_asked_where_wanted(tmp_path: Path) -> None:
+    entry = {
+        "shapes": [square("target", 5, 5, 10)],
+        "text": ["what?", "", "it"],
+        "is_sentence": True,
+    }
+    root = write_reason_seg(tmp_path, entry)
+    for all_texts, asked in ((False, ["what?"]), (True, ["what?", "it"])):
+        (picture,) = reasonseg.pictures(root, "val", Skip(False), all_texts=all_texts)
+        assert [q.expression for q in picture.read()[1]] == asked
+    root = write_reason_seg(tmp_path / "empty", entry | {"text": [" ", "it"]})
+    with pytest.raises(DatasetError, match=r"0\.json: its first text is empty"):
+        reasonseg.pictures(root, "val", Skip(False))
 
 
 def test_a_question_that_is_no_list_is_told(tmp_path: Path) -> None:
@@ -375,6 +399,7 @@ def test_hostile_segmentations_are_one_line(segmentation: Any, said: str) -> Non
     [
         ("annotations", {"bbox": [1, 2, 3]}, "its annotation 10: bbox is not four numbers"),
         ("annotations", {"bbox": [math.nan] * 4}, "its annotation 10: bbox is not four numbers"),
+        ("annotations", {"bbox": [1, 2, 3, math.inf]}, "its annotation 10: bbox is not four"),
         ("images", {"file_name": None}, "lacks its image's file_name, height or width"),
         ("images", {"height": 40.5}, "lacks its image's file_name, height or width"),
         ("annotations", {"segmentation": None}, "annotation 10: not a COCO segmentation"),
@@ -391,6 +416,28 @@ def test_instances_that_cannot_be_used_are_told_with_their_place(
     path.write_text(json.dumps(instances))
     with pytest.raises(DatasetError, match=said):
         cases(root, "refcoco", "val")[0].read()
+
+
+def test_a_reference_that_is_skipped_leaves_those_beside_it(tmp_path: Path) -> None:
+    root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "left"), ref(1, 14, "right")])
+    path = root / "refer_seg/refcoco/instances.json"
+    instances = json.loads(path.read_text())
+    for entry in instances["annotations"]:
+        entry |= {"bbox": "none"} if entry["id"] == 10 else {}
+    path.write_text(json.dumps(instances))
+    skip = Skip(True)
+    (picture,) = refer.pictures(root, "refcoco", "val", skip)
+    assert [q.expression for q in picture.read()[1]] == ["right"]
+    assert len(skip.problems) == 1
+
+
+def test_references_that_are_none_are_told(tmp_path: Path) -> None:
+    root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [])
+    path = root / "refer_seg/grefcoco/grefs(unc).json"
+    for wrong in ([1, 2], {"split": "val"}, [[]]):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(DatasetError, match="not a list of references"):
+            cases(root, "grefcoco", "val")
 
 
 def test_a_picture_of_another_size_is_told_and_can_be_skipped(

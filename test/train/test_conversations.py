@@ -8,7 +8,7 @@ from tiny import tiny_checkpoint
 
 from gsva_ros.errors import InputError
 from gsva_ros.model.losses import IGNORE
-from gsva_ros.train.batches import Batcher
+from gsva_ros.train.batches import Batcher, jittered
 from gsva_ros.train.conversations import Conversations, Row
 from gsva_ros.train.sources.sample import Reasoning, Sample, Segments, Talk
 
@@ -124,6 +124,21 @@ def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
         batcher([(lost, np.random.default_rng(0))])
     with pytest.raises(InputError, match="shorten or remove it"):
         batcher.check(lost.query)
+
+
+def test_jitter_varies_brightness_and_by_half_as_much_the_tint() -> None:
+    levels = np.repeat(np.array([0, 100, 255], np.uint8), 3).reshape(1, 3, 3)
+    drawn = np.stack([jittered(levels, 0.2, np.random.default_rng(n))[0] for n in range(400)])
+    black, grey, white = drawn.transpose(1, 0, 2) / np.array([1, 100, 255])[:, None, None]
+    assert not black.any()
+    assert white.max() == 1.0
+    assert (white >= np.minimum(grey, 1.0) - 0.01).all()  # too bright is white, not dark
+    assert 0.71 <= grey.min() < 0.78
+    assert 1.22 < grey.max() <= 1.32
+    tint = grey / grey.mean(1, keepdims=True)
+    assert 0.86 <= tint.min() < 0.91
+    assert 1.09 < tint.max() <= 1.14
+    assert abs(grey.mean() - 1.0) < 0.02
 
 
 def test_jitter_changes_light_and_no_shape() -> None:
