@@ -67,18 +67,18 @@ def _labels(path: Path) -> dict[str, Any]:
         shapes = [shape for shape in data["shapes"] if shape["label"].lower() != "flag"]
         for shape in shapes:
             _points(shape)
-        bool(data["is_sentence"])
+        is_sentence = bool(data["is_sentence"])
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path}: not ReasonSeg's labels: {one_line(error)}") from error
-    return {"texts": texts, "shapes": shapes, "is_sentence": data["is_sentence"]}
+    return {"texts": texts, "shapes": shapes, "is_sentence": is_sentence}
 
 
 def _points(shape: dict[str, Any]) -> NDArray[np.int32]:
     """A shape's corners, int32 [1, N, 2] with N of at least 1; ValueError if they are invalid."""
     points = np.array([shape["points"]], np.int32)
-    if points.ndim != 3 or points.shape[1] < 1 or points.shape[2] != 2:
+    if points.ndim != 3 or points.shape[2] != 2:
         raise ValueError(f"points of {shape['label']!r} are not pairs of x and y")
     return points
 

@@ -254,6 +254,18 @@ def test_a_question_that_is_no_list_is_told(tmp_path: Path) -> None:
         root = write_reason_seg(tmp_path / said, entry | {"text": text})
         with pytest.raises(DatasetError, match=rf"0\.json: .*{said}"):
             cases(root, "reasonseg", "val")
+    for key in entry:
+        whole = entry | {"text": ["what?"]}
+        root = write_reason_seg(tmp_path / key, {k: v for k, v in whole.items() if k != key})
+        with pytest.raises(DatasetError, match=rf"0\.json: not ReasonSeg's labels: .*{key}"):
+            cases(root, "reasonseg", "val")
+
+
+def test_a_shape_of_one_point_is_one_pixel(tmp_path: Path) -> None:
+    point = {"label": "target", "points": [[7, 9]]}
+    entry = {"shapes": [point], "text": ["it"], "is_sentence": False}
+    (query,) = cases(write_reason_seg(tmp_path, entry), "reasonseg", "val")[0].read()[1]
+    assert np.argwhere(query.mask).tolist() == [[9, 7]]
 
 
 def test_of_equal_shapes_the_one_labelled_first_lies_on_top(tmp_path: Path) -> None:
