@@ -430,3 +430,38 @@ def test_deadlines_keep_what_is_left_of_them_over_a_jump(recorder) -> None:
     now[0] += 1_000_000_000
     r.worker.expire()
     assert r.of("a") == [[Outcome.EXPIRED]]
+
+
+def test_whatever_goes_wrong_is_an_answer_and_the_next_one_is_given(recorder) -> None:
+    """Also where nobody expects it: while memory is being freed."""
+    r = recorder()
+
+    def broken() -> None:
+        raise RuntimeError("the driver has gone")
+
+    r.engine.release = broken
+    r.frame()
+    r.worker.submit(Request("a", expressions=["too big", "red"]))
+    r.wait(1)
+    (result,) = r.results
+    assert [d.expression for d in result.decisions] == ["too big", "red"]
+    assert {(d.outcome, d.code) for d in result.decisions} == {(Outcome.FAILED, Code.INTERNAL)}
+    assert result.decisions[0].reason == "RuntimeError: the driver has gone"
+    assert result.frame is not None
+    r.worker.submit(Request("b", expressions=["red"]))
+    r.wait(2)
+    assert r.of("b") == [[Outcome.SEGMENTED]]
+
+
+def test_who_repeats_waits_for_a_frame_since_the_last_answer(recorder) -> None:
+    """And what an answer took is kept by stage."""
+    r = recorder(delay=0.05)
+    r.worker.submit(Request("a", expressions=["red"], every_frame=True, submitted=0.0))
+    assert r.worker.starved()[""] > 0
+    r.frame()
+    r.wait(1)
+    assert 0.0 <= r.worker.starved()[""] < 60.0
+    assert {stage: len(spent) for stage, spent in r.worker.timings.items()} == dict.fromkeys(
+        ("queue", "encode", "decide", "total"), 1
+    )
+    assert r.worker.timings["total"][-1] >= 0.05
