@@ -204,6 +204,7 @@ def test_the_published_sams(
     with torch.device("meta"):
         state = VisualModel(sizes).state_dict()
     read = sam_sizes({f"model.visual_model.{key}": value for key, value in state.items()})
+    assert SAM_DEFAULTS["decoder_heads"] == 8  # no shape shows it
     assert SAM_DEFAULTS | read == sizes | {"iou_head_hidden_dim": 256}, name
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
 import gsva_ros
 from gsva_ros.errors import InputError
@@ -81,6 +82,17 @@ def test_special_tokens_of_one_id(folder: Path) -> None:
         load_converted(folder)
 
 
+@pytest.mark.parametrize("name", ["seg_token_id", "rej_token_id", "im_start_token_id"])
+def test_special_tokens_that_are_pieces_of_the_tokenizer(folder: Path, name: str) -> None:
+    """Those around the image only where they are used."""
+    changed(folder, "config.json", **{name: 7})
+    if name == "im_start_token_id":
+        load_converted(folder)
+        changed(folder, "config.json", use_im_start_end=True)
+    with pytest.raises(InputError, match=r"begin at 7: the weights were trained with another"):
+        load_converted(folder)
+
+
 def test_preprocessing_in_the_short_form(folder: Path) -> None:
     """As in OpenAI's own CLIP folders, from before transformers wrote every field."""
     path = folder / "preprocessor_config.json"
@@ -91,6 +103,21 @@ def test_preprocessing_in_the_short_form(folder: Path) -> None:
     fields = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     whole = ClipPreprocessor(CLIP_PREPROCESSOR | fields)
     assert torch.equal(ClipPreprocessor(config.preprocessor)(rgb), whole(rgb))
+
+
+def test_what_openai_leaves_out_of_its_preprocessing_is_its_own() -> None:
+    assert CLIP_PREPROCESSOR["image_mean"] == OPENAI_CLIP_MEAN
+    assert CLIP_PREPROCESSOR["image_std"] == OPENAI_CLIP_STD
+    assert CLIP_PREPROCESSOR["resample"] == PILImageResampling.BICUBIC
+
+
+def test_a_model_that_nobody_calibrated_decides_by_its_scores_alone(folder: Path) -> None:
+    path = folder / "config.json"
+    data = json.loads(path.read_text())
+    rule = ("slot_temperature", "slot_bias", "rejection_threshold", "part_confidence")
+    path.write_text(json.dumps({k: v for k, v in data.items() if k not in rule}))
+    config = load_converted(folder).model.config
+    assert [getattr(config, name) for name in rule] == [1.0, 0.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("mean", [[0.5], [0.5, 0.5, float("nan")], "grey", [0.5] * 4])
