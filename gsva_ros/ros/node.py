@@ -88,9 +88,15 @@ def errors_logged(transition: Transition) -> Transition:
 
 
 class GsvaNode(LifecycleNode):
-    """Answers instructions with masks and rejections on the newest camera frames."""
+    """Answers instructions with masks and rejections on the newest camera frames.
 
-    def __init__(self, loader: Loader = load_engine, **kwargs: Any) -> None:
+    Args:
+        arguments: the process's command line.
+    """
+
+    def __init__(
+        self, loader: Loader = load_engine, arguments: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         super().__init__("gsva", **kwargs)
         self._loader = loader
         self._publishing = threading.Lock()
@@ -111,7 +117,7 @@ class GsvaNode(LifecycleNode):
         self._segmentation = self.create_publisher(Segmentation, "segmentation", qos.RELIABLE)
         self._rejection = self.create_publisher(Rejection, "rejection", qos.RELIABLE)
         self._health = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._views = Views(self, self._value, self._cameras.depth, self._warn)
+        self._views = Views(self, self._value, self._cameras.depth, self._warn, arguments)
         self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
         # On a steady clock, so that it also fires while /clock stands still.
@@ -214,6 +220,7 @@ class GsvaNode(LifecycleNode):
                 self._worker.stop()
         if rclpy.ok(context=self.context):
             self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
+        self._views.close()
 
     def _load(self) -> Segmenter[Any]:
         """Load the engine named by the parameters and let it answer once, mask included.

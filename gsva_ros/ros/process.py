@@ -43,6 +43,7 @@ class Executor(MultiThreadedExecutor):
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     """Run the node until SIGINT or SIGTERM, or until it fails; returns the exit status."""
+    argv = list(sys.argv if argv is None else argv)
     # Own signal handlers: rclpy's would shut the context down before the last answers are sent.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     through_ros(rclpy.logging.get_logger("gsva"))
@@ -58,7 +59,7 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     try:
-        node = GsvaNode(loader)
+        node = GsvaNode(loader, argv)
     except Exception as error:
         logging.getLogger("gsva").error("cannot start: %s: %s", type(error).__name__, error)
         rclpy.try_shutdown()

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from gsva_ros.conversions import MessageError, fill_image
-from gsva_ros.masks import placed
+from gsva_ros.conversions import MessageError
 from gsva_ros.msg import Segmentation, Segmentation3D
-from gsva_ros.overlay import Target, draw, label_image
-from gsva_ros.serving.requests import Decision, Outcome, Result
+from gsva_ros.serving.requests import Result
 from gsva_ros.stamps import nanoseconds
 
 from . import qos
 from .depth import DepthBuffer, depth_of, intrinsics_of, is_distorted, segmentation_3d
 from .detections import Detections
+from .pictures import Pictures
 from .transforms import Transform, TransformError, Transforms
-
-#: The longest side of a JPEG that OpenCV writes, pixels.
-JPEG_SIDE = 65_500
 
 
 class Views:
@@ -34,6 +25,7 @@ class Views:
     Args:
         value: returns a parameter's value by name. buffers: depth by image topic.
         warn: called with a problem's kind and what could not be derived.
+        arguments: the process's command line.
     """
 
     def __init__(
@@ -42,13 +34,13 @@ class Views:
         value: Callable[[str], Any],
         buffers: Mapping[str, DepthBuffer],
         warn: Callable[[str, str], None],
+        arguments: Sequence[str] = (),
     ) -> None:
         self._value, self._buffers, self._warn = value, buffers, warn
-        create = node.create_publisher
-        self._overlay = create(Image, "overlay", qos.PICTURE)
-        self._compressed = create(CompressedImage, "overlay/compressed", qos.PICTURE)
-        self._labels = create(Image, "label_image", qos.PICTURE)
-        self._segmentation_3d = create(Segmentation3D, "segmentation_3d", qos.RELIABLE)
+        self._segmentation_3d = node.create_publisher(
+            Segmentation3D, "segmentation_3d", qos.RELIABLE
+        )
+        self._pictures = Pictures(node, value, warn, arguments)
         self._detections = Detections.create(node)
         self._transforms = Transforms.of(node)
 
@@ -57,8 +49,11 @@ class Views:
         if result.rgb is None or result.frame is None:
             return
         self._publish_boxes_and_points(answer, result.frame.topic)
-        # Images last: Fast DDS's shared memory may drop unread messages to make room for a large one.
-        self._publish_pictures(result, result.rgb, result.frame.header)
+        self._pictures.publish(result)
+
+    def close(self) -> None:
+        """Send the last images; nothing is published afterwards."""
+        self._pictures.close()
 
     def _publish_boxes_and_points(self, answer: Segmentation, topic: str) -> None:
         boxes = self._detections
@@ -69,29 +64,6 @@ class Views:
                 self._segmentation_3d.publish(in_3d)
                 if boxes is not None:
                     boxes.publish_3d(in_3d, numbers)
-
-    def _publish_pictures(self, result: Result, rgb: NDArray[np.uint8], header: Header) -> None:
-        raw, compressed = (_heard(p) for p in (self._overlay, self._compressed))
-        if raw or compressed:
-            opacity = float(self._value("overlay_opacity"))
-            picture = draw(rgb, targets_of(result), opacity)
-            if raw:
-                msg = fill_image(Image(), picture, "rgb8")
-                msg.header = header
-                self._overlay.publish(msg)
-            if compressed and max(rgb.shape) > JPEG_SIDE:
-                self._warn(
-                    "overlay",
-                    f"overlay/compressed: {rgb.shape[1]}x{rgb.shape[0]} is too large for a JPEG, whose "
-                    f"sides have at most {JPEG_SIDE} pixels: subscribe to overlay instead",
-                )
-            elif compressed:
-                self._compressed.publish(_jpeg(picture, header))
-        if _heard(self._labels):
-            labels = label_image(rgb.shape[:2], targets_of(result))
-            msg = fill_image(Image(), labels, "mono16")
-            msg.header = header
-            self._labels.publish(msg)
 
     def _in_3d(self, answer: Segmentation, topic: str) -> Segmentation3D | None:
         buffer = self._buffers.get(topic)
@@ -133,28 +105,5 @@ class Views:
             return None
 
 
-def targets_of(result: Result) -> list[Target]:
-    """What the overlay draws for a result."""
-    assert result.rgb is not None
-    return [
-        Target(d.slot, d.expression, _mask(d, result.rgb.shape[:2]), d.p_seg)
-        for d in result.decisions
-        if d.outcome in (Outcome.SEGMENTED, Outcome.REJECTED)
-    ]
-
-
-def _mask(decision: Decision, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    if decision.box is None or decision.crop is None:
-        return None
-    return placed(decision.crop, decision.box, size)
-
-
 def _heard(publisher: Any) -> bool:
     return bool(publisher.get_subscription_count() > 0)
-
-
-def _jpeg(picture: Any, header: Any) -> CompressedImage:
-    msg = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    msg.data = array.array("B", data.tobytes())
-    return msg

@@ -61,10 +61,18 @@ def topics() -> Iterator[dict[str, set[str]]]:
         client.connect(node)
         found: dict[str, set[str]] = {}
         end = time.monotonic() + 20
-        while "/image" not in found and time.monotonic() < end:
+        while not {"/image", "/label_image"} <= found.keys() and time.monotonic() < end:
             graph = client.node
-            named = graph.get_publisher_names_and_types_by_node("gsva", "/test")
-            named += graph.get_subscriber_names_and_types_by_node("gsva", "/test")
+            named = [
+                topic
+                for node_name, namespace in graph.get_node_names_and_namespaces()
+                if node_name.startswith("gsva")
+                for topics_of in (
+                    graph.get_publisher_names_and_types_by_node,
+                    graph.get_subscriber_names_and_types_by_node,
+                )
+                for topic in topics_of(node_name, namespace)
+            ]
             found = {name.removeprefix("/test"): set(kinds) for name, kinds in named}
             time.sleep(0.1)
         yield found

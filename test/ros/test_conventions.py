@@ -50,22 +50,24 @@ def test_both_pages_have_the_same_topics():
 
 def test_the_table_has_every_topic_of_the_policy():
     rows = [r for r in (ROOT / "README.md").read_text().splitlines() if r.startswith("| ")]
-    profile = ElementTree.parse(ROOT / "config" / "gsva.policy.xml").find(".//profile")
+    policy = ElementTree.parse(ROOT / "config" / "gsva.policy.xml")
     for rule, direction in (("publish", "out"), ("subscribe", "in")):
-        (topics,) = (t for t in profile.findall("topics") if rule in t.attrib)
+        topics = policy.findall(f".//topics[@{rule}]/topic")
         cells = [r.split("|")[2] for r in rows if r.startswith(f"| {direction} |")]
         named = set(re.findall(r"`([\w/~]+)`", " ".join(cells)))
         assert {t.text for t in topics} - named <= UNLISTED, rule
 
 
-def test_the_policy_allows_what_the_node_does_and_nothing_else():
-    profile = ElementTree.parse(ROOT / "config" / "gsva.policy.xml").find(".//profile")
-    own, base = "/test/gsva/", "/test/"
+@pytest.mark.parametrize("name", ["gsva", "gsva_pictures"])
+def test_the_policy_allows_what_the_node_does_and_nothing_else(name):
+    policy = ElementTree.parse(ROOT / "config" / "gsva.policy.xml")
+    profile = policy.find(f".//profile[@node='{name}']")
+    own, base = f"/test/{name}/", "/test/"
 
     def allowed(kind, **attributes):
         entries = profile.findall(kind)
-        (found,) = [e for e in entries if attributes.items() <= e.attrib.items()]
-        names = {child.text for child in found}
+        found = [e for e in entries if attributes.items() <= e.attrib.items()]
+        names = {child.text for entry in found for child in entry}
         return {
             n if n.startswith("/") else own + n[2:] if n.startswith("~/") else base + n
             for n in names
@@ -76,9 +78,12 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else():
     try:
         client.connect(node)
         graph = client.node
-        publishes = {n for n, _ in graph.get_publisher_names_and_types_by_node("gsva", "/test")}
-        subscribes = {n for n, _ in graph.get_subscriber_names_and_types_by_node("gsva", "/test")}
-        services = {n for n, _ in graph.get_service_names_and_types_by_node("gsva", "/test")}
+        client.wait(
+            lambda: (name, "/test") in graph.get_node_names_and_namespaces(), what="its discovery"
+        )
+        publishes = {n for n, _ in graph.get_publisher_names_and_types_by_node(name, "/test")}
+        subscribes = {n for n, _ in graph.get_subscriber_names_and_types_by_node(name, "/test")}
+        services = {n for n, _ in graph.get_service_names_and_types_by_node(name, "/test")}
         actions = {n for n in publishes if "/_action/" in n}
         assert allowed("actions", execute="ALLOW") == {a.split("/_action/")[0] for a in actions}
         told = {s for s in services if "/_action/" not in s}

@@ -294,9 +294,9 @@ def test_a_signal_before_it_loads_is_not_forgotten(monkeypatch):
     """It comes while the node is made."""
     loaded = []
 
-    def make(loader):
+    def make(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
-        return GsvaNode(loader)
+        return GsvaNode(*arguments)
 
     monkeypatch.setattr(process, "GsvaNode", make)
     monkeypatch.setattr(process, "through_ros", lambda logger: None)  # pytest's logging stays

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -31,6 +34,8 @@ from gsva_ros.ros.depth import (
     quaternion,
     segmentation_3d,
 )
+from gsva_ros.ros.picture_process import TOPICS, Painter
+from gsva_ros.ros.pictures import Pictures
 from gsva_ros.ros.transforms import Transform, TransformError, Transforms, rotation_of
 from gsva_ros.serving.requests import CameraFrame, Request, Result
 from gsva_ros.stamps import SECOND
@@ -88,28 +93,101 @@ def test_pictures_while_somebody_listens(start):
 
 def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
     """And everything else is published."""
-    import gsva_ros.ros.views as module
-
     sent, warned = [], []
-
-    class Node:
-        def create_publisher(self, kind, topic, profile):
-            return types.SimpleNamespace(
-                publish=lambda msg: sent.append(topic), get_subscription_count=lambda: 1
-            )
-
-    monkeypatch.setattr(module.Transforms, "of", lambda node: None)
-    monkeypatch.setattr(module.Detections, "create", lambda node: None)
-    views = module.Views(
-        Node(), {"overlay_opacity": 0.5}.get, {}, lambda *told: warned.append(told)
+    publishers = {
+        topic: types.SimpleNamespace(
+            publish=lambda msg, topic=topic: sent.append(topic), get_subscription_count=lambda: 1
+        )
+        for topic in TOPICS
+    }
+    monkeypatch.setattr(Pictures, "_start", lambda self: types.SimpleNamespace(poll=lambda: None))
+    monkeypatch.setattr(
+        Pictures, "_write", lambda self, process, shown: Painter(publishers).publish(shown)
     )
+    node = types.SimpleNamespace(
+        get_name=lambda: "gsva",
+        get_namespace=lambda: "/",
+        context=types.SimpleNamespace(get_domain_id=lambda: 0),
+        resolve_topic_name=str,
+        count_subscribers=lambda topic: 1,
+    )
+    pictures = Pictures(node, {"overlay_opacity": 0.5}.get, lambda *told: warned.append(told))
     frame = CameraFrame(Header(), 0, "/camera", lambda: None)
     for side in (65_500, 65_501):
-        rgb = np.zeros((1, side, 3), np.uint8)
-        views._publish_pictures(Result(Request(), [], frame, rgb), rgb, frame.header)
-    assert sent == ["overlay", "overlay/compressed", "label_image", "overlay", "label_image"]
+        pictures._show(Result(Request(), [], frame, np.zeros((1, side, 3), np.uint8)))
+    assert sorted(sent[:3]) == ["label_image", "overlay", "overlay/compressed"]
+    assert sorted(sent[3:]) == ["label_image", "overlay"]
     assert len(warned) == 1
     assert "65501x1 is too large for a JPEG" in warned[0][1]
+
+
+def painter_of(node):
+    """The process that draws a node's pictures."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(node.process.pid), "-f", "picture_process"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(found.stdout)
+
+
+def test_a_viewer_that_takes_no_picture_delays_no_answer(start):
+    """As at the end of a network without bandwidth, where publishing a picture does not return."""
+    node, client = start(listen={"overlay": Image})
+    rgb, _ = blocks()
+    client.frame(rgb, stamp=1.0)
+    client.ask(["red"], id="first")
+    client.wait(lambda: "overlay" in client.pictures, what="the first overlay")
+    painter = painter_of(node)
+    os.kill(painter, signal.SIGSTOP)
+    large = np.zeros((240, 320, 3), np.uint8)  # one fills the pipe
+    for number in range(20):
+        client.frame(large, stamp=2.0 + number)
+        client.ask(["red"], id=f"on {number}")
+        client.wait(lambda n=number: len(client.answers) == n + 2, what="an answer")
+    os.kill(painter, signal.SIGCONT)
+    client.wait(
+        lambda: client.pictures["overlay"].header.stamp.sec == 21, what="the newest overlay"
+    )
+    # Nor does it delay the end.
+    os.kill(painter, signal.SIGSTOP)
+    for number in range(3):
+        client.frame(large, stamp=30.0 + number)
+        client.ask(["red"], id=f"late {number}")
+    client.wait(lambda: len(client.answers) == 24, what="the last answers")
+    status, seconds = node.interrupt()
+    assert status == 0
+    assert seconds < 10.0
+    assert not os.path.exists(f"/proc/{painter}")
+
+
+def test_pictures_go_on_after_their_process_died(start):
+    node, client = start(listen={"overlay": Image})
+    rgb, _ = blocks()
+    os.kill(painter_of(node), signal.SIGKILL)
+    asked = []
+
+    def shown():
+        if not asked or time.monotonic() - asked[-1] > 0.5:  # the new one must discover us first
+            asked.append(time.monotonic())
+            client.frame(rgb, stamp=float(len(asked)))
+            client.ask(["red"], id=f"{len(asked)}")
+        return "overlay" in client.pictures
+
+    client.wait(shown, what="an overlay")
+    assert "its process ended with status -9: starting it again" in node.log
+    assert node.interrupt()[0] == 0
+
+
+def test_the_pictures_process_ends_with_a_killed_node(start):
+    node, _ = start()
+    painter = painter_of(node)
+    node.process.kill()
+    end = time.monotonic() + 10.0
+    while os.path.exists(f"/proc/{painter}"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_split_instances_changes_live(start):
