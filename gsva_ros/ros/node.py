@@ -316,6 +316,7 @@ class GsvaNode(LifecycleNode):
 
     def _on_jump(self, jump: TimeJump) -> None:
         """Time jumped back, or comes from another clock from now on."""
+        self._views.jumped()
         if self._worker is not None:
             delta = self._now() - self._before_jump
             self._worker.jumped(delta)

@@ -65,6 +65,15 @@ class Transforms:
         transforms._listener = tf2_ros.TransformListener(transforms._buffer, node)
         return transforms
 
+    def clear(self) -> None:
+        """Forget all transforms but the static ones, after the clock jumped.
+
+        tf2 refuses transforms that are older than those it has, such as those of a bag that starts again.
+        Its own buffer does not notice in Humble, and raises an exception in the first releases of Jazzy.
+        """
+        if self._buffer is not None:
+            self._buffer.clear()
+
     def wanted(self, target: str, header: Any) -> bool:
         """Whether a message's points must be transformed into `target`; "": they stay in their frame."""
         return bool(target) and target != header.frame_id

@@ -55,6 +55,10 @@ class Views:
         """Send the last images; nothing is published afterwards."""
         self._pictures.close()
 
+    def jumped(self) -> None:
+        """The clock jumped: transforms from before are of another time."""
+        self._transforms.clear()
+
     def _publish_boxes_and_points(self, answer: Segmentation, topic: str) -> None:
         boxes = self._detections
         numbers = {} if boxes is None else boxes.publish(answer)
