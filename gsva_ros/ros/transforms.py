@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import rclpy
 from numpy.typing import NDArray
 from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.time import Time
 
 from gsva_ros.geometry import Shape, signed
@@ -46,6 +51,53 @@ class TransformError(RuntimeError):
     """A transform is not available; the message names both frames and the reason."""
 
 
+class Listener:
+    """Fills a tf2_ros.Buffer from /tf and /tf_static, in a node and a thread of its own.
+
+    Every wait of `node`'s executor covers all of its endpoints, which at hundreds of messages per second
+    takes a CPU core, and transforms arrive too late.
+    """
+
+    def __init__(self, buffer: Any, node: Any) -> None:
+        name = f"{node.get_name()}_tf"
+        self._node = rclpy.create_node(
+            name,
+            namespace=node.get_namespace(),
+            context=node.context,
+            # The process's arguments apply to this node, too: they may remap /tf, but also name a node.
+            cli_args=["--ros-args", "-r", f"__node:={name}"],
+            parameter_overrides=[
+                Parameter("use_sim_time", value=False),
+                Parameter("start_type_description_service", value=False),
+            ],
+            start_parameter_services=False,
+            enable_rosout=False,
+        )
+        self._listener = tf2_ros.TransformListener(buffer, self._node)
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._node)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gsva-tf", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and destroy the node."""
+        self._closed.set()
+        self._executor.wake()
+        self._thread.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    def _run(self) -> None:
+        while not self._closed.is_set() and self._node.context.ok():
+            try:
+                self._executor.spin_once(timeout_sec=0.2)
+            except ExternalShutdownException:
+                return
+            except Exception:  # one bad message must not stop all others
+                logging.getLogger("gsva").exception("a transform was not received; continuing")
+
+
 class Transforms:
     """Looks up transforms at an image's stamp.
 
@@ -55,15 +107,23 @@ class Transforms:
 
     def __init__(self, buffer: Any = None) -> None:
         self._buffer = buffer
+        self._listener: Listener | None = None
 
     @classmethod
-    def of(cls, node: Any) -> Transforms:
-        """Create one that listens to /tf and /tf_static through `node`."""
-        if tf2_ros is None:
-            return cls()
-        transforms = cls(tf2_ros.Buffer())
-        transforms._listener = tf2_ros.TransformListener(transforms._buffer, node)
-        return transforms
+    def create(cls) -> Transforms:
+        """Create one that knows no transforms before `listen`."""
+        return cls(None if tf2_ros is None else tf2_ros.Buffer())
+
+    def listen(self, node: Any) -> None:
+        """Listen to /tf and /tf_static from now on, beside `node`; nothing changes if it already does."""
+        if self._buffer is not None and self._listener is None:
+            self._listener = Listener(self._buffer, node)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def clear(self) -> None:
         """Forget all transforms but the static ones, after the clock jumped.

@@ -42,7 +42,14 @@ class Views:
         )
         self._pictures = Pictures(node, value, warn, arguments)
         self._detections = Detections.create(node)
-        self._transforms = Transforms.of(node)
+        self._node = node
+        self._transforms = Transforms.create()
+        if value("target_frame"):
+            self.listen_to_tf()
+
+    def listen_to_tf(self) -> None:
+        """Listen to tf from now on, which costs CPU time: only once a target frame is set."""
+        self._transforms.listen(self._node)
 
     def publish(self, result: Result, answer: Segmentation) -> None:
         """Publish the topics that have subscribers."""
@@ -52,8 +59,9 @@ class Views:
         self._pictures.publish(result)
 
     def close(self) -> None:
-        """Send the last images; nothing is published afterwards."""
+        """Send the last images, and stop listening to tf; nothing is published afterwards."""
         self._pictures.close()
+        self._transforms.close()
 
     def jumped(self) -> None:
         """The clock jumped: transforms from before are of another time."""
