@@ -30,6 +30,7 @@ def a_node(*arguments: str) -> Iterator[Any]:
     try:
         yield node
     finally:
+        node.close()
         node.destroy_node()
         rclpy.shutdown()
 
