@@ -133,6 +133,17 @@ def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> Non
     assert all(torch.equal(ours[name], state[name].to(dtype)) for name in ours)
 
 
+def test_what_older_programs_saved_beside_weights_is_passed_over(
+    state: State, tmp_path: Path
+) -> None:
+    old = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8),
+        f"{TOWER}vision_tower.vision_model.embeddings.position_ids": torch.arange(5)[None],
+    }
+    ours, plain = load(torch_file(state | old, tmp_path)), load(GOLDEN / "gsva_tiny.bin")
+    assert ours.keys() == plain.keys()
+
+
 def test_tied_weights_become_two(state: State, tmp_path: Path) -> None:
     words = "model.embed_tokens.weight"
     tied = torch_file(state | {"lm_head.weight": state[words]}, tmp_path)
@@ -502,6 +513,14 @@ def test_positions_as_transformers_5_writes_them(llava: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 500.0}
     config = config_of(rewritten(llava, rope_theta=None, rope_scaling=None, rope_parameters=rope))
     assert config.llm["rope_theta"] == 500.0
+
+
+def test_the_layer_that_llava_sees_with_is_read_and_else_the_last_but_one(llava: Path) -> None:
+    assert config_of(rewritten(llava, mm_vision_select_layer=-1)).select_layer == -1
+    path = llava / "config.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in data.items() if not k.startswith("mm_")}))
+    assert config_of(llava).select_layer == -2
 
 
 @pytest.mark.parametrize(
