@@ -210,7 +210,7 @@ def _sides(name: str, size: dict[str, int] | int) -> list[int]:
 
 
 def _divides(name: str, divisor: int, whole_name: str, whole: int) -> None:
-    if divisor > whole or whole % divisor:
+    if whole % divisor:
         raise ValueError(f"{name} ({divisor}) does not divide {whole_name} ({whole})")
 
 

@@ -272,6 +272,11 @@ def nothing(to: Path, _: State) -> Path:
     return to
 
 
+def numbers(to: Path, _: State) -> Path:
+    torch.save({"epoch": 3}, to / "gsva.bin")
+    return to / "gsva.bin"
+
+
 def half_a_factor(to: Path, state: State) -> Path:
     name = "model.layers.0.self_attn.q_proj.lora_A.weight"
     return torch_file(state | {name: torch.zeros(2, 64)}, to)
@@ -333,6 +338,7 @@ def two_rows_more(to: Path, state: State) -> Path:
         (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
         (shards_alone, r"holds 3 files of weights \(pytorch_model-00001-of-.*put their index"),
         (nothing, "holds no weights: none of model.safetensors.index.json"),
+        (numbers, "is not a state dict: a dictionary of names and tensors"),
         (half_a_factor, "factor A but not B"),
         (lora(lora_B__default__weight=(64, 2)), "factor B but not A"),
         (

@@ -20,6 +20,7 @@ from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.config import CLIP_PREPROCESSOR
+from gsva_ros.model.schema import parameters
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,14 @@ def changed(folder: Path, file: str, **values: object) -> None:
         ({"select_layer": 99}, "select_layer"),
         ({"llm__num_hidden_layers": 10**7}, r"llm\.num_hidden_layers"),
         ({"llm__num_attention_heads": 3}, "num_attention_heads"),
+        ({"llm__num_attention_heads": 64}, "num_attention_heads"),
+        ({"llm__num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"clip__num_attention_heads": 5}, r"clip: .*num_attention_heads \(5\)"),
+        ({"clip__image_size": 4}, r"image_size \(4\) is less than patch_size \(8\)"),
+        ({"refiner": [4, 0, 8]}, r"refiner\.1"),
+        ({"refiner": [4, 6, 1001]}, r"refiner\.2"),
+        ({"refiner": [4, 6]}, "refiner"),
+        ({"im_end_token_id": 10**6, "use_im_start_end": True}, "im_end_token_id is 1000000"),
         ({"llm__hidden_size": 10**6, "llm__intermediate_size": 10**6}, "GiB"),
         ({"sam__global_attn_indexes": [99]}, "global_attn_indexes"),
         ({"sam__image_size": 0}, r"sam\.image_size"),
@@ -73,6 +82,18 @@ def test_configurations_that_cannot_be(folder: Path, values: dict, named: str) -
     with pytest.raises(InputError, match=named) as caught:
         load_converted(folder)
     assert str(folder / "config.json") in str(caught.value)
+
+
+def test_tokens_around_the_image_are_of_no_matter_where_there_are_none(folder: Path) -> None:
+    changed(folder, "config.json", im_start_token_id=10**6, im_end_token_id=10**6)
+    load_converted(folder)
+
+
+def test_the_memory_that_a_model_takes_is_never_overrated(folder: Path) -> None:
+    model = load_converted(folder).model
+    config = model.config
+    weights = sum(p.numel() for p in model.parameters())
+    assert 0.4 * weights < parameters(config.llm, config.clip, config.sam) <= weights
 
 
 def test_special_tokens_of_one_id(folder: Path) -> None:
@@ -135,6 +156,7 @@ def test_preprocessing_that_cannot_be(folder: Path, mean: object) -> None:
         ({"do_center_crop": True, "crop_size": 40}, r"crop_size \[40, 40\] is larger"),
         ({"do_center_crop": True, "crop_size": "32"}, "crop_size"),
         ({"do_center_crop": True, "crop_size": 24}, "makes pictures 24x24"),
+        ({"do_center_crop": True, "crop_size": 40, "do_resize": False}, "makes pictures 40x40"),
         ({"size": 32}, "makes pictures as the frame is"),
         ({"do_resize": False}, "makes pictures as the frame is"),
         ({"size": {"height": 40, "width": 32}}, "makes pictures 40x32"),
