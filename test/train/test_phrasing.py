@@ -81,6 +81,14 @@ def test_a_synonym_never_names_another_kind():
     assert "the red coffee mug" in made
 
 
+def test_other_names_are_read_as_kinds_of_their_own():
+    for vocabulary, kind in ((WORDS, None), (WORDS.with_synonyms, "coffee mug")):
+        phrase = vocabulary.read("all red coffee mugs left of the box")
+        assert (phrase and phrase.kind) == kind
+    assert (phrase.colour, phrase.plural, phrase.tail) == ("red", True, "left of the box")
+    assert WORDS.with_synonyms.read("the red box").kind == "box"
+
+
 def test_what_cannot_be_read_stays_as_it_is_but_for_what_surrounds_it():
     for text in ("the zebra", "the red", "mug", ""):
         for name in ("that is", "synonym", "article", "anchor"):
@@ -140,6 +148,29 @@ def test_requests_name_their_things_as_they_spell_them():
             assert "  " not in made.text
 
 
+def test_requests_are_for_one_to_four_things_as_often_as_said():
+    rng = np.random.default_rng(0)
+    counts = Counter(requests.how_many(rng) for _ in range(4000))
+    assert set(counts) == {1, 2, 3, 4}
+    shares = [counts[n] / 4000 for n in range(1, 5)]
+    assert shares == pytest.approx(requests.SHARES, abs=0.03)
+
+
+@pytest.mark.parametrize(("template", "question"), [("take {}", False), ("where {is} {}", True)])
+def test_things_are_joined_and_questions_end_as_such(template, question):
+    sentence = template.replace("{is}", "is")
+    wording = requests.Wording(("",), (template,), ("",), (sentence,), ((" and ", ", "),))
+    rng, ends = np.random.default_rng(0), Counter()
+    for _ in range(300):
+        made = requests.request(["the mug.", "a can", "it", "all balls!"], rng, wording)
+        assert made.expressions == ("the mug", "a can", "it", "all balls")
+        said = sentence.replace("{}", "the mug, a can, it and all balls")
+        assert made.text.startswith(said)
+        ends[made.text.removeprefix(said)] += 1
+    assert ends.keys() == ({"", ".", "!", "?"} if question else {"", ".", "!"})
+    assert not question or ends["?"] > 150
+
+
 def test_slips_change_a_word_by_little():
     rng = np.random.default_rng(6)
     for _ in range(2000):
@@ -149,6 +180,13 @@ def test_slips_change_a_word_by_little():
         assert wrong.split()[0] == "the"
         assert [w[0] for w in wrong.split()] == ["t", "g", "b"]
     assert mistyped("the red mug", rng) is None
+
+
+def test_a_letter_is_lost_doubled_swapped_or_its_neighbours():
+    rng = np.random.default_rng(0)
+    second = {"a wrd", "a woord", "a wrod", "a wird", "a wprd"}
+    third = {"a wod", "a worrd", "a wodr", "a woed", "a wotd"}
+    assert {mistyped("a word", rng) for _ in range(500)} == second | third
 
 
 @pytest.mark.parametrize(
