@@ -90,7 +90,7 @@ def renamed(text: str, noun: str, words: Vocabulary, rng: np.random.Generator) -
     start, _, last = text.rpartition(" the ")
     anchor = words.read(f"the {last}")
     # "All but the banana" would still have referents.
-    if anchor and start and not phrase.tail.startswith(EXCEPT) and rng.random() < 0.5:
+    if anchor and not phrase.tail.startswith(EXCEPT) and rng.random() < 0.5:
         return f"{start} {_named(anchor, noun)}"
     return _named(phrase, noun)
 

@@ -44,6 +44,10 @@ def several(form, text, count=60):
         ("apposition", "the small red mug", "the small mug, the red one"),
         ("article", "the red object", "a red object"),
         ("article", "all green boxes", "all of the green boxes"),
+        ("article", "every can", "each can"),
+        ("article", "the two red balls", "both red balls"),
+        ("article", "the three red balls", "all three red balls"),
+        ("other article", "the three red balls", "these three red balls"),
         ("synonym", "the red mug", "the red cup"),
         ("superlative", "the leftmost can", "the can on the far left"),
         ("superlative", "the nearest blue mug", "the blue mug closest to me"),
@@ -187,6 +191,10 @@ def test_a_letter_is_lost_doubled_swapped_or_its_neighbours():
     second = {"a wrd", "a woord", "a wrod", "a wird", "a wprd"}
     third = {"a wod", "a worrd", "a wodr", "a woed", "a wotd"}
     assert {mistyped("a word", rng) for _ in range(500)} == second | third
+    assert several("typo", "a word", 200) == second | third
+    twice = several("two typos", "a word", 200)
+    assert len(twice) > 50
+    assert len(twice & (second | third)) < 10  # one slip may mend another
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import household
@@ -63,6 +64,7 @@ def test_invented_words_are_no_names_and_never_run_out() -> None:
     assert len(drawn) > 900
     assert not drawn & {*words.names, *HELD_OUT}
     assert all(noun.isalpha() and noun.islower() for noun in drawn)
+    assert {len(re.findall("[aeiou]+", noun)) for noun in drawn} == {1, 2, 3}  # syllables
 
 
 def test_what_means_something_is_not_invented() -> None:
