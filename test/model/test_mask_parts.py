@@ -29,6 +29,13 @@ def test_a_part_stays_by_how_sure_it_is_and_not_by_its_size(dtype: torch.dtype) 
     assert torch.equal(sure_parts(given, 0.05), given)
 
 
+def test_of_two_parts_the_faint_one_goes_and_one_at_the_limit_stays() -> None:
+    logits = torch.full((16, 16), -1.0)
+    logits[2:5, 2:5], logits[10:12, 10:12] = 8.0, 2.0
+    assert torch.equal(sure_parts(logits, 0.25), logits)
+    assert not sure_parts(logits, 0.26)[10:12, 10:12].any()
+
+
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_a_mask_of_one_part_or_none_stays(share: float) -> None:
     one = torch.full((16, 16), -1.0)

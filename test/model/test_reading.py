@@ -16,6 +16,7 @@ SIZES = {
         "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0}
     },
     "another activation": {"hidden_act": "gelu"},
+    "a norm that damps": {"rms_norm_eps": 0.5},
     "biases": {"attention_bias": True, "mlp_bias": True},
 }
 
