@@ -104,3 +104,20 @@ def test_half_precision_rounds_where_transformers_does(llama):
     got = Reader(llama)(x, ours)
     assert got.dtype == want.dtype
     assert torch.allclose(got.float(), want.float(), atol=0.1, rtol=0.05)
+
+
+class Louder(torch.nn.Linear):
+    """A layer that computes more than the product of its weight, as LoRA's do."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@torch.inference_mode()
+def test_a_layer_that_is_more_than_its_weight_is_called(llama):
+    for module in llama.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.__class__ = Louder
+    x = torch.randn(1, 5, 32)
+    want = llama(inputs_embeds=x).last_hidden_state[0]
+    assert torch.allclose(Reader(llama)(x, empty(llama, x)), want, atol=2e-5)

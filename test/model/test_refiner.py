@@ -98,6 +98,16 @@ def test_pictures_shrink_by_area_and_grow_by_interpolation() -> None:
     assert len(np.unique(stretched(halves))) > 2
 
 
+def test_what_the_network_sees_is_scaled_as_it_was_taught() -> None:
+    refiner, given = Refiner(WIDTHS).eval(), []
+    refiner.first.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    rgb = torch.tensor([0.0, 0.5, 1.0])[None, :, None, None].expand(1, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        refiner(rgb, torch.full((1, SIDE, SIDE), 2.0))
+    means = given[0].unflatten(1, (5, 4)).mean((0, 2, 3, 4)).tolist()
+    assert means == pytest.approx([-2, 0, 2, 2 * np.tanh(1), 2 * np.tanh(0.2)], abs=1e-3)
+
+
 def test_the_bundled_models_edges_are_nearer_to_the_truth_than_its_decoders() -> None:
     """In the picture's own size and twice as large."""
     engine = gsva_ros.load("gsva-mini", device="cpu")

@@ -28,7 +28,7 @@ def encoders(tokens: int, window: int, everywhere: tuple[int, ...], heads: int =
             embed_dim=16 * heads,
             depth=3,
             num_heads=heads,
-            mlp_ratio=3,
+            mlp_ratio=4,
             out_chans=12,
             qkv_bias=True,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
@@ -92,6 +92,19 @@ def test_it_equals_the_stock_encoder_elsewhere_than_on_a_cpu(
         together = sam_encoder.at_once(ours.blocks, x)  # two images
         assert (ours.neck(together.permute(0, 3, 1, 2)) - stock(pixels)).abs().max() < 1e-4
         assert (ours(pixels) - stock(pixels)).abs().max() < 1e-4  # one after the other
+
+
+@pytest.mark.parametrize("kind", ["in_pieces", "at_once"])
+def test_bfloat16_is_computed_as_such(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention takes queries, keys and biases of one dtype."""
+    monkeypatch.setattr(sam_encoder, "in_pieces", getattr(sam_encoder, kind))
+    ours, stock = encoders(12, 5, (1,))
+    pixels = torch.randn(1, 3, 12 * PATCH, 12 * PATCH)
+    with torch.inference_mode():
+        golden = stock(pixels)
+        found = ours.bfloat16()(pixels.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert (found - golden).norm() < 0.02 * golden.norm()
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 9), (8, 5)])

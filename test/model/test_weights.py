@@ -132,6 +132,22 @@ def test_what_openai_leaves_out_of_its_preprocessing_is_its_own() -> None:
     assert CLIP_PREPROCESSOR["resample"] == PILImageResampling.BICUBIC
 
 
+def test_a_preprocessor_that_says_nothing_makes_of_white_what_openais_does() -> None:
+    white = ClipPreprocessor(CLIP_PREPROCESSOR)(np.full((224, 224, 3), 255, np.uint8))
+    wanted = (1 - np.array(OPENAI_CLIP_MEAN)) / OPENAI_CLIP_STD
+    assert white.amin((1, 2)).tolist() == pytest.approx(wanted)
+    assert white.amax((1, 2)).tolist() == pytest.approx(wanted)
+
+
+def test_what_a_configuration_leaves_out_is_as_in_llava_and_segment_anything(folder: Path) -> None:
+    path = folder / "config.json"
+    data = json.loads(path.read_text())
+    del data["select_layer"], data["sam"]["decoder_heads"]
+    path.write_text(json.dumps(data))
+    config = load_converted(folder).model.config
+    assert (config.select_layer, config.sam["decoder_heads"]) == (-2, 8)
+
+
 def test_a_model_that_nobody_calibrated_decides_by_its_scores_alone(folder: Path) -> None:
     path = folder / "config.json"
     data = json.loads(path.read_text())
