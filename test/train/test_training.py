@@ -78,6 +78,7 @@ def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> Non
     symbols = [name for name in sam if name.startswith("symbolic.")]
     assert symbols
     assert all(torch.equal(sam[name], last[name]) for name in symbols)
+    assert not [name for name in last if name.startswith("model.")]  # not the weights once more
     first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "many"))
     # A step of AdamW moves a weight by no more than about its rate.
     most = 1.1 * sum(read_config(path).parts.get("mask_decoder", 0.0) for path in CONFIGS[2:])
