@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -48,6 +49,7 @@ def several(form, text, count=60):
         ("article", "the two red balls", "both red balls"),
         ("article", "the three red balls", "all three red balls"),
         ("other article", "the three red balls", "these three red balls"),
+        ("other article", "both red balls", "both of the red balls"),
         ("synonym", "the red mug", "the red cup"),
         ("superlative", "the leftmost can", "the can on the far left"),
         ("superlative", "the nearest blue mug", "the blue mug closest to me"),
@@ -67,6 +69,7 @@ def test_a_form_says_the_same(form, text, one_of):
         ("that is", "the red mug left of the box"),  # whose colour it would be is no longer clear
         ("coloured", "the mug"),
         ("superlative", "the red mug"),
+        ("superlative", "the leftmost mug in front of the box"),
         ("apposition", "every red mug"),
         ("relation", "the red mug"),
         ("synonym", "the red thing"),
@@ -127,6 +130,15 @@ def test_a_form_depends_on_words_alone():
     assert set(counts[0]) == set(counts[1])
     for form in counts[0]:
         assert counts[0][form] == pytest.approx(counts[1][form], rel=0.35, abs=25)
+
+
+def test_a_form_follows_another_name_and_slips_come_last():
+    rng = np.random.default_rng(0)
+    said = Counter(reworded("the green mug", WORDS, rng) for _ in range(8000))
+    assert {"the cup that is green", "the mug that is green."} <= set(said)
+    assert any(re.search("that is|colou?red", text) and "green" not in text for text in said)
+    assert said["the green mug"] > 0.35 * 8000
+    assert sum(n for text, n in said.items() if not text[-1].isalpha()) < 0.15 * 8000
 
 
 def test_the_same_seed_says_the_same():
