@@ -140,7 +140,7 @@ class Bag:
                 raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {topics}")
             found: dict[int, int] = {}
             hidden: Counter[int] = Counter()
-            for _, at, msg in self._messages(lambda c: c.topic == topic):
+            for _, at, msg in self._messages(lambda c: _is_camera(c, topic)):
                 stamp = nanoseconds(msg.header.stamp)
                 hidden[stamp] += stamp in found
                 found[stamp] = at
@@ -170,7 +170,7 @@ class Bag:
     def _frame(self, topic: str, stamp: int) -> tuple[str, bytes, Any]:
         """One frame's message type, its message as published, and the deserialised message."""
         at = self.frames(topic)[stamp]
-        connections = [c for c in self._reader.connections if c.topic == topic]
+        connections = [c for c in self._reader.connections if _is_camera(c, topic)]
         try:
             for connection, _, raw in self._reader.messages(connections, start=at, stop=at + 1):
                 msg = self._deserialized(connection, raw)
@@ -273,6 +273,10 @@ class Bag:
         except Exception as error:  # as above: what was read until here is kept
             topics = ", ".join(sorted({c.topic for c in connections}))
             self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {one_line(error)}")
+
+
+def _is_camera(connection: Connection, topic: str) -> bool:
+    return connection.topic == topic and connection.msgtype in IMAGE_TYPES
 
 
 def _misdescribed(reader: AnyReader) -> str:

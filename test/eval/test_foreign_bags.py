@@ -1,0 +1,60 @@
+"""Bags of other makers: what other writers record differently is read, or refused in one line."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from mcap.writer import Writer as McapWriter
+
+from gsva_ros.bags.bag import Bag
+from gsva_ros.stamps import SECOND
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+STRING = "std_msgs/msg/String"
+Recorded = tuple[str, str, bytes]  # topic, type, message
+
+
+def _text(body: bytes, text: str) -> bytes:
+    """`body` with a CDR string appended."""
+    body += b"\0" * (-len(body) % 4)
+    return body + struct.pack("<I", len(text) + 1) + text.encode() + b"\0"
+
+
+def image(second: int, rgb: tuple[int, int, int] = (250, 0, 10)) -> bytes:
+    """A serialised sensor_msgs/Image of 6 x 4 pixels of one colour."""
+    body = _text(struct.pack("<iI", second, 0), "c")
+    body += b"\0" * (-len(body) % 4) + struct.pack("<II", 4, 6)
+    body = _text(body, "rgb8") + b"\0"
+    body += b"\0" * (-len(body) % 4) + struct.pack("<II", 18, 72) + bytes(rgb) * 24
+    return b"\0\1\0\0" + body
+
+
+def write_mcap(
+    path: Path,
+    messages: Iterable[Recorded],
+    definitions: dict[str, str] | None = None,
+    profile: str = "ros2",
+) -> Path:
+    """A file of messages, one per second, without definitions of other types than the given ones."""
+    with path.open("wb") as file:
+        writer = McapWriter(file)
+        writer.start(profile)
+        channels: dict[tuple[str, str], int] = {}
+        for second, (topic, kind, raw) in enumerate(messages, start=1):
+            if (topic, kind) not in channels:
+                text = (definitions or {}).get(kind, "")
+                schema = writer.register_schema(kind, "ros2msg" if text else "", text.encode())
+                channels[topic, kind] = writer.register_channel(topic, "cdr", schema)
+            writer.add_message(channels[topic, kind], second * SECOND, raw, second * SECOND)
+        writer.finish()
+    return path
+
+
+def test_a_topic_of_several_types_has_its_images(tmp_path: Path) -> None:
+    text = b"\0\1\0\0" + _text(b"", "not an image")
+    recorded = [("/c", IMAGE, image(1)), ("/c", STRING, text), ("/c", IMAGE, image(2))]
+    with Bag(write_mcap(tmp_path / "bag.mcap", recorded)) as bag:
+        assert list(bag.frames("/c")) == [SECOND, 2 * SECOND]
+        assert bag.rgb("/c", 2 * SECOND).shape == (4, 6, 3)
