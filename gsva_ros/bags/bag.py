@@ -95,7 +95,7 @@ class Bag:
             reader.open()
         # If a bag contains types, the reader knows only those.
         known = reader.typestore.fielddefs
-        if any(c.msgtype not in known for c in reader.connections):
+        if any(_named(c).msgtype not in known for c in reader.connections):
             reader.typestore.register({n: d for n, d in ours.fielddefs.items() if n not in known})
         return reader
 
@@ -118,12 +118,13 @@ class Bag:
     @property
     def topics(self) -> dict[str, str]:
         """The message type of each topic."""
-        return {c.topic: c.msgtype for c in self._reader.connections}
+        return {c.topic: c.msgtype for c in map(_named, self._reader.connections)}
 
     @property
     def image_topics(self) -> list[str]:
         """Names of the image topics."""
-        return sorted({c.topic for c in self._reader.connections if c.msgtype in IMAGE_TYPES})
+        named = map(_named, self._reader.connections)
+        return sorted({c.topic for c in named if c.msgtype in IMAGE_TYPES})
 
     def frames(self, topic: str) -> dict[int, int]:
         """Time of receipt by header stamp, both in nanoseconds, of every frame of a topic, as recorded.
@@ -170,9 +171,10 @@ class Bag:
     def _frame(self, topic: str, stamp: int) -> tuple[str, bytes, Any]:
         """One frame's message type, its message as published, and the deserialised message."""
         at = self.frames(topic)[stamp]
-        connections = [c for c in self._reader.connections if _is_camera(c, topic)]
+        connections = [c for c in self._reader.connections if _is_camera(_named(c), topic)]
         try:
-            for connection, _, raw in self._reader.messages(connections, start=at, stop=at + 1):
+            for recorded, _, raw in self._reader.messages(connections, start=at, stop=at + 1):
+                connection = _named(recorded)
                 msg = self._deserialized(connection, raw)
                 if nanoseconds(msg.header.stamp) == stamp:
                     return connection.msgtype, plain(raw), msg
@@ -256,12 +258,13 @@ class Bag:
         self, wanted: Callable[[Connection], bool], made: Callable[[Connection, bytes], T]
     ) -> Iterator[tuple[Connection, int, T]]:
         """`made` of each message on the wanted topics; what cannot be read goes to `problems`."""
-        connections = [c for c in self._reader.connections if wanted(c)]
+        connections = [c for c in self._reader.connections if wanted(_named(c))]
         if not connections:
             return
         at = self._reader.start_time
         try:
-            for connection, at, raw in self._reader.messages(connections):
+            for recorded, at, raw in self._reader.messages(connections):
+                connection = _named(recorded)
                 try:
                     msg = made(connection, raw)
                 except Exception as error:  # rosbags raises what struct, numpy and str raise
@@ -271,8 +274,20 @@ class Bag:
                     continue
                 yield connection, at, msg
         except Exception as error:  # as above: what was read until here is kept
-            topics = ", ".join(sorted({c.topic for c in connections}))
+            topics = ", ".join(sorted({_named(c).topic for c in connections}))
             self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {one_line(error)}")
+
+
+def _named(connection: Connection) -> Connection:
+    """A connection with its topic and type in full, as a node names them.
+
+    Writers other than rosbag2 record relative topics ("camera/image"), or types as ROS 2 named them before
+    Dashing ("sensor_msgs/Image").
+    """
+    topic, kind = connection.topic, connection.msgtype
+    if kind.count("/") == 1:
+        kind = kind.replace("/", "/msg/")
+    return connection._replace(topic=f"/{topic.lstrip('/')}", msgtype=kind)
 
 
 def _is_camera(connection: Connection, topic: str) -> bool:

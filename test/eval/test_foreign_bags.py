@@ -6,10 +6,14 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import pytest
 from mcap.writer import Writer as McapWriter
 
 from gsva_ros.bags.bag import Bag
+from gsva_ros.eval.record import record_truth
 from gsva_ros.stamps import SECOND
+from gsva_ros.truth import FrameTruth
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 STRING = "std_msgs/msg/String"
@@ -50,6 +54,28 @@ def write_mcap(
             writer.add_message(channels[topic, kind], second * SECOND, raw, second * SECOND)
         writer.finish()
     return path
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind"),
+    [("camera/image", IMAGE), ("/camera/image", "sensor_msgs/Image")],
+)
+def test_topics_and_types_have_their_full_names(tmp_path: Path, topic: str, kind: str) -> None:
+    """As the node names them, so that what is asked and answered of a played bag can be found in it."""
+    recorded = [(topic, kind, image(1)), (topic, kind, image(2))]
+    with Bag(write_mcap(tmp_path / "bag.mcap", recorded)) as bag:
+        assert bag.topics == {"/camera/image": IMAGE}
+        assert list(bag.frames("/camera/image")) == [SECOND, 2 * SECOND]
+        assert bag.rgb("/camera/image", SECOND)[0, 0].tolist() == [250, 0, 10]
+        assert bag.published("/camera/image", SECOND) == (IMAGE, image(1))
+        assert {c.topic for c, _, _ in bag.raw()} == {"/camera/image"}
+        record_truth(bag, [FrameTruth("/camera/image", SECOND, (4, 6), [])], tmp_path / "asked")
+        assert bag.problems == []
+    with Bag(tmp_path / "asked") as copy:
+        assert np.array_equal(
+            copy.rgb("/camera/image", 2 * SECOND), np.full((4, 6, 3), [250, 0, 10])
+        )
+        assert [ask.topic for ask in copy.asks("")] == ["/camera/image"]
 
 
 def test_a_topic_of_several_types_has_its_images(tmp_path: Path) -> None:
