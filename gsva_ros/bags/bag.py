@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -53,6 +54,7 @@ class Bag:
         self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
         if not path.exists():
             raise BagError(f"{path}: no such bag")
+        _check_version(path)
         self._paths, self.problems = recover(path, Path(self._folder.name))
         try:
             self._opened, self._process = self._open(self._paths), os.getpid()
@@ -276,6 +278,15 @@ class Bag:
         except Exception as error:  # as above: what was read until here is kept
             topics = ", ".join(sorted({_named(c).topic for c in connections}))
             self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {one_line(error)}")
+
+
+def _check_version(path: Path) -> None:
+    """Raise BagError for a bag of ROS 1: a node could not read its messages as they are."""
+    if path.suffix == ".bag" and path.is_file():
+        source, target = (shlex.quote(str(each)) for each in (path, path.with_suffix("")))
+        raise BagError(
+            f"{path}: a bag of ROS 1: convert it with `rosbags-convert --src {source} --dst {target}`"
+        )
 
 
 def _named(connection: Connection) -> Connection:

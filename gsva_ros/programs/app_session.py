@@ -23,7 +23,7 @@ from gsva_ros.overlay import Target, fitted, poster
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Referring
 
-BAG_SUFFIXES = (".mcap", ".db3")
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")  # of ROS 1, which `Bag` refuses
 CATEGORY = "labelled"
 #: Pixels of the longer side of an image that is displayed; masks are saved at the image's own size.
 LONGEST = 1600

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mcap.writer import Writer as McapWriter
+from rosbags import rosbag1 as ros1
+from rosbags.typesys import Stores, get_typestore
 
-from gsva_ros.bags.bag import Bag
+from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.eval.record import record_truth
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import FrameTruth
@@ -84,3 +88,18 @@ def test_a_topic_of_several_types_has_its_images(tmp_path: Path) -> None:
     with Bag(write_mcap(tmp_path / "bag.mcap", recorded)) as bag:
         assert list(bag.frames("/c")) == [SECOND, 2 * SECOND]
         assert bag.rgb("/c", 2 * SECOND).shape == (4, 6, 3)
+
+
+def test_a_bag_of_ros_1_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    path = tmp_path / "field test.bag"
+    with ros1.Writer(path) as writer:
+        store = get_typestore(Stores.ROS1_NOETIC)
+        connection = writer.add_connection("/text", STRING, typestore=store)
+        text = store.types[STRING]("the mug")
+        writer.write(connection, 1, store.serialize_ros1(text, STRING))
+    with pytest.raises(BagError, match="ROS 1") as error:
+        Bag(path)
+    command = str(error.value).split("`")[1]
+    subprocess.run(f"{Path(sys.executable).parent}/{command}", shell=True, check=True)
+    with Bag(path.with_suffix("")) as bag:
+        assert bag.topics == {"/text": STRING}
