@@ -24,7 +24,7 @@ from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
 from .messages import plain
-from .recovery import bag_files, recover, unpacked
+from .recovery import bag_files, is_pointer, recover, unpacked
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -52,9 +52,7 @@ class Bag:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
-        if not path.exists():
-            raise BagError(f"{path}: no such bag")
-        _check_version(path)
+        _check(path)
         self._paths, self.problems = recover(path, Path(self._folder.name))
         try:
             self._opened, self._process = self._open(self._paths), os.getpid()
@@ -280,8 +278,20 @@ class Bag:
             self.problems.append(f"{self.path}: {topics}: lost after {at} ns: {one_line(error)}")
 
 
-def _check_version(path: Path) -> None:
-    """Raise BagError for a bag of ROS 1: a node could not read its messages as they are."""
+def _check(path: Path) -> None:
+    """Raise BagError for what is no bag, or one of ROS 1, whose messages a node could not read."""
+    if not path.exists():
+        raise BagError(f"{path}: no such bag")
+    files = bag_files(path) if path.is_dir() else [path]
+    if not files and not (path / "metadata.yaml").exists():
+        inside = ", ".join(sorted(str(f.parent) for f in path.glob("*/metadata.yaml"))[:3])
+        found = f"bags in it: {inside}" if inside else "give a folder or file that `ros2 bag` wrote"
+        raise BagError(f"{path}: no bag: the folder has no metadata.yaml, .mcap or .db3; {found}")
+    for file in files:
+        if is_pointer(file):
+            raise BagError(
+                f"{file}: not the recording, but Git LFS's pointer to it: run `git lfs pull` there"
+            )
     if path.suffix == ".bag" and path.is_file():
         source, target = (shlex.quote(str(each)) for each in (path, path.with_suffix("")))
         raise BagError(

@@ -23,10 +23,18 @@ from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
+# The first bytes of a Git LFS pointer (its specification, "The Pointer").
+POINTER = b"version https://git-lfs.github.com/spec/"
 # The suffix that rosbag2 appends to the name of a compressed file.
 PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
 CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is what a clone has in place of a large one until it is downloaded."""
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
 
 
 def is_cut(path: Path) -> bool:

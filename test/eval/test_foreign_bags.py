@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from mcap.writer import Writer as McapWriter
 from rosbags import rosbag1 as ros1
+from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.bags.bag import Bag, BagError
@@ -103,3 +104,20 @@ def test_a_bag_of_ros_1_is_refused_with_the_command_that_converts_it(tmp_path: P
     subprocess.run(f"{Path(sys.executable).parent}/{command}", shell=True, check=True)
     with Bag(path.with_suffix("")) as bag:
         assert bag.topics == {"/text": STRING}
+
+
+def test_what_is_no_bag_is_said_to_be_none(tmp_path: Path) -> None:
+    bags = tmp_path / "bags"
+    bags.mkdir()
+    with pytest.raises(BagError, match="bags: no bag: the folder has no metadata"):
+        Bag(bags)
+    with Writer(bags / "first", version=9):
+        pass
+    with pytest.raises(BagError, match=r"no bag: .* bags in it: .*/bags/first$"):
+        Bag(bags)
+    pointer = bags / "second" / "bag_0.db3"
+    pointer.parent.mkdir()
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    for path in (pointer, pointer.parent):
+        with pytest.raises(BagError, match=r"bag_0\.db3: not the recording, .*`git lfs pull`"):
+            Bag(path)
