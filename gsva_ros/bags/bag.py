@@ -93,10 +93,9 @@ class Bag:
             files = [unpacked(file, Path(self._folder.name)) for file in files]
             reader = AnyReader(files, default_typestore=ours)
             reader.open()
-        # If a bag contains types, the reader knows only those.
+        # If a bag contains types, the reader knows only those, even where they refer to others.
         known = reader.typestore.fielddefs
-        if any(_named(c).msgtype not in known for c in reader.connections):
-            reader.typestore.register({n: d for n, d in ours.fielddefs.items() if n not in known})
+        reader.typestore.register({n: d for n, d in ours.fielddefs.items() if n not in known})
         return reader
 
     def __enter__(self) -> Bag:

@@ -121,3 +121,11 @@ def test_what_is_no_bag_is_said_to_be_none(tmp_path: Path) -> None:
     for path in (pointer, pointer.parent):
         with pytest.raises(BagError, match=r"bag_0\.db3: not the recording, .*`git lfs pull`"):
             Bag(path)
+
+
+def test_definitions_may_lack_what_they_refer_to(tmp_path: Path) -> None:
+    alone = "std_msgs/Header header\nuint32 height\nuint32 width\nstring encoding\n"
+    alone += "uint8 is_bigendian\nuint32 step\nuint8[] data\n"
+    with Bag(write_mcap(tmp_path / "bag.mcap", [("/c", IMAGE, image(1))], {IMAGE: alone})) as bag:
+        assert bag.rgb("/c", SECOND).shape == (4, 6, 3)
+        assert bag.problems == []
