@@ -14,7 +14,7 @@ from pathlib import Path
 
 import zstandard
 from mcap.exceptions import EndOfFile
-from mcap.records import Channel, Chunk, ChunkIndex, McapRecord, Message, Schema
+from mcap.records import Channel, Chunk, ChunkIndex, Header, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
@@ -29,6 +29,8 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
 CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
+# The profile of files that rosbags reads. Writers other than rosbag2 often give none.
+PROFILE = "ros2"
 
 
 def is_pointer(path: Path) -> bool:
@@ -52,12 +54,14 @@ def unfit(path: Path) -> str:
     chunks = 0  # number of chunks with messages
     index: list[bool] = []  # for each indexed chunk, whether the index lists its topics
     ordered, at = True, 0  # whether messages are in order of time; time of the last one
-    foreign = False
+    foreign, profile = False, PROFILE
     try:
         with path.open("rb") as file:
             for record in StreamReader(file, emit_chunks=True, validate_crcs=True).records:
                 if isinstance(record, ChunkIndex):
                     index.append(bool(record.message_index_offsets))
+                if isinstance(record, Header):
+                    profile = record.profile
                 whole = not isinstance(record, Chunk)
                 parts = [record] if whole else breakup_chunk(record, validate_crc=True)
                 foreign = foreign or any(map(is_foreign, parts))
@@ -71,7 +75,9 @@ def unfit(path: Path) -> str:
     # index that does not list the chunks' topics, it reads no message.
     if (sum(index) != chunks) if index else not ordered:
         return "its index does not say where its messages are"
-    return "it contains other than ROS 2 messages, or unreadable definitions" if foreign else ""
+    if foreign:
+        return "it contains other than ROS 2 messages, or unreadable definitions"
+    return "" if profile == PROFILE else f"its profile is {profile!r}, not {PROFILE!r}"
 
 
 def is_foreign(record: McapRecord) -> bool:
@@ -183,7 +189,7 @@ class _Copy:
 
     def __init__(self, target: Path) -> None:
         self._writer = Writer(str(target), compression=CompressionType.NONE)
-        self._writer.start("ros2")
+        self._writer.start(PROFILE)
         # By ids in the other file; 0: a channel without a schema.
         self._schemas: dict[int, int] = {0: 0}
         self._channels: dict[int, int] = {}

@@ -129,3 +129,9 @@ def test_definitions_may_lack_what_they_refer_to(tmp_path: Path) -> None:
     with Bag(write_mcap(tmp_path / "bag.mcap", [("/c", IMAGE, image(1))], {IMAGE: alone})) as bag:
         assert bag.rgb("/c", SECOND).shape == (4, 6, 3)
         assert bag.problems == []
+
+
+def test_a_file_need_not_name_its_profile(tmp_path: Path) -> None:
+    with Bag(write_mcap(tmp_path / "bag.mcap", [("/c", IMAGE, image(1))], profile="")) as bag:
+        assert bag.rgb("/c", SECOND).shape == (4, 6, 3)
+        assert "its profile is '', not 'ros2'. Read: /c: 1 messages" in bag.problems[0]
