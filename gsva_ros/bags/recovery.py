@@ -106,6 +106,11 @@ def is_legible(name: str, encoding: str, definition: bytes) -> bool:
     return encoding in (MSG, *IDL, "")
 
 
+def _plain(name: str) -> str:
+    """A name without what has a meaning in the URI by which rosbags opens sqlite3 files."""
+    return re.sub("[%?#]", "_", name)
+
+
 def bag_files(folder: Path) -> list[Path]:
     """The files of a bag that contain messages, sorted by name."""
     files = set()
@@ -121,7 +126,7 @@ def unpacked(file: Path, folder: Path) -> Path:
     """A file without rosbag2's file compression; of a truncated one, what comes before the cut."""
     if file.suffix != PACKED:
         return file
-    target = folder / "unpacked" / file.stem
+    target = folder / "unpacked" / _plain(file.stem)
     target.parent.mkdir(exist_ok=True)
     with file.open("rb") as packed, target.open("wb") as whole:
         reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
@@ -133,7 +138,8 @@ def unpacked(file: Path, folder: Path) -> Path:
 def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     """Replace the `unfit` mcap files of a bag by copies of their intact records.
 
-    If metadata.yaml is missing, its files (mcap or sqlite3) are read individually.
+    If metadata.yaml is missing, its files (mcap or sqlite3) are read individually, as are those that need
+    another name.
 
     Args:
         source: a bag's folder, or one of its files. folder: an empty folder for the replacements.
@@ -144,23 +150,27 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     """
     files = bag_files(source) if source.is_dir() else [source]
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
-    if not has_metadata:
+    renamed = any(_plain(str(file)) != str(file) for file in files)
+    described = has_metadata and not renamed
+    if not described:
         files = [unpacked(file, folder) for file in files]
     cut = {f: why for f in files if f.suffix == ".mcap" and (why := unfit(f))}
-    if not cut and (has_metadata or not source.is_dir()):
-        return [source] if has_metadata else files, []
+    # rosbags takes any path with this suffix for a ROS 1 bag.
+    if not (cut or renamed or source.suffix == ".bag") and (described or not source.is_dir()):
+        return [source] if described else files, []
     problems = []
     if source.is_dir() and not has_metadata:
         problems.append(f"{source}: no metadata.yaml; its files are read individually")
-    for file in files:
+    targets = [folder / _plain(file.name) for file in files]
+    for file, target in zip(files, targets, strict=True):
         if file in cut:
-            problems.append(_copy_whole_records(file, folder / file.name, cut[file]))
+            problems.append(_copy_whole_records(file, target, cut[file]))
         else:
-            (folder / file.name).symlink_to(file.resolve())
-    if has_metadata:
+            target.symlink_to(file.resolve())
+    if described:
         shutil.copy(source / "metadata.yaml", folder)
         return [folder], problems
-    return [folder / file.name for file in files], problems
+    return targets, problems
 
 
 def _copy_whole_records(source: Path, target: Path, why: str) -> str:

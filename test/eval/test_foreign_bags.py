@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mcap.writer import Writer as McapWriter
 from rosbags import rosbag1 as ros1
-from rosbags.rosbag2 import Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.bags.bag import Bag, BagError
@@ -135,3 +135,29 @@ def test_a_file_need_not_name_its_profile(tmp_path: Path) -> None:
     with Bag(write_mcap(tmp_path / "bag.mcap", [("/c", IMAGE, image(1))], profile="")) as bag:
         assert bag.rgb("/c", SECOND).shape == (4, 6, 3)
         assert "its profile is '', not 'ros2'. Read: /c: 1 messages" in bag.problems[0]
+
+
+@pytest.mark.parametrize("name", ["output.bag", "run #2", "50%25"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_bag_may_have_any_name(tmp_path: Path, name: str, compressed: bool) -> None:
+    """Its files have the name, too; with and without metadata.yaml, and one by itself."""
+    folder = tmp_path / "plain"
+    writer = Writer(folder, version=9, storage_plugin=StoragePlugin.SQLITE3)
+    if compressed:
+        writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/c", IMAGE, typestore=get_typestore(Stores.ROS2_HUMBLE))
+        writer.write(connection, SECOND, image(1))
+    (file,) = folder.glob("plain.db3*")
+    file = file.rename(folder / file.name.replace("plain", name))
+    metadata = folder / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("plain.db3", f"{name}.db3"))
+    folder = folder.rename(tmp_path / name)
+    for path in (folder, folder / file.name):
+        with Bag(path) as bag:
+            assert list(bag.frames("/c")) == [SECOND]
+            assert bag.problems == []
+    (folder / "metadata.yaml").unlink()
+    with Bag(folder) as bag:
+        assert list(bag.frames("/c")) == [SECOND]
+        assert len(bag.problems) == 1
