@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def unpacked(file: Path, folder: Path) -> Path:
 
 
 def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
-    """Replace the `unfit` mcap files of a bag by copies of their intact records.
+    """Replace the `unfit` mcap files of a bag, and sqlite3 files with a log, by copies that can be read.
 
     If metadata.yaml is missing, its files (mcap or sqlite3) are read individually, as are those that need
     another name.
@@ -145,8 +146,8 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
         source: a bag's folder, or one of its files. folder: an empty folder for the replacements.
 
     Returns:
-        The paths to open instead of `source`, and for each replaced file from which byte on it is lost and
-        where its topics end.
+        The paths to open instead of `source`, and for each replaced file why, from which byte on it is lost
+        and where its topics end.
     """
     files = bag_files(source) if source.is_dir() else [source]
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
@@ -155,8 +156,11 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     if not described:
         files = [unpacked(file, folder) for file in files]
     cut = {f: why for f in files if f.suffix == ".mcap" and (why := unfit(f))}
+    logged = [file for file in files if file.suffix == ".db3" and _has_log(file)]
     # rosbags takes any path with this suffix for a ROS 1 bag.
-    if not (cut or renamed or source.suffix == ".bag") and (described or not source.is_dir()):
+    if not (cut or logged or renamed or source.suffix == ".bag") and (
+        described or not source.is_dir()
+    ):
         return [source] if described else files, []
     problems = []
     if source.is_dir() and not has_metadata:
@@ -165,12 +169,35 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     for file, target in zip(files, targets, strict=True):
         if file in cut:
             problems.append(_copy_whole_records(file, target, cut[file]))
+        elif file in logged:
+            problems.append(_copy_with_log(file, target))
         else:
             target.symlink_to(file.resolve())
     if described:
         shutil.copy(source / "metadata.yaml", folder)
         return [folder], problems
     return targets, problems
+
+
+def _log(file: Path) -> Path:
+    """The write-ahead log that a crash leaves next to an sqlite3 file, with the newest messages."""
+    return file.with_name(f"{file.name}-wal")
+
+
+def _has_log(file: Path) -> bool:
+    return _log(file).exists() and _log(file).stat().st_size > 0
+
+
+def _copy_with_log(source: Path, target: Path) -> str:
+    """Copy an sqlite3 file with its log, which rosbags does not read; returns what was done."""
+    shutil.copy(source, target)
+    shutil.copy(_log(source), _log(target))
+    try:
+        with closing(sqlite3.connect(target)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        return f"{source}: its log cannot be read: {one_line(error)}"
+    return f"{source}: the recording was not closed; its log ({_log(source).name}) is read, too"
 
 
 def _copy_whole_records(source: Path, target: Path, why: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +164,27 @@ def test_a_bag_may_have_any_name(tmp_path: Path, name: str, compressed: bool) ->
     with Bag(folder) as bag:
         assert list(bag.frames("/c")) == [SECOND]
         assert len(bag.problems) == 1
+
+
+def test_the_log_of_an_sqlite_file_is_read(tmp_path: Path) -> None:
+    """As a crash leaves a recording of rosbag2's preset `resilient`."""
+    recorded = tmp_path / "recorded"
+    with Writer(recorded, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connection = writer.add_connection("/c", IMAGE, typestore=get_typestore(Stores.ROS2_HUMBLE))
+        writer.write(connection, SECOND, image(1))
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    with closing(sqlite3.connect(recorded / "recorded.db3")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("INSERT INTO messages VALUES (2, 1, ?, ?)", (2 * SECOND, image(2)))
+        database.commit()
+        for file in recorded.glob("recorded.db3*"):
+            shutil.copy(file, crashed)
+    assert {file.suffix for file in crashed.iterdir()} == {".db3", ".db3-wal", ".db3-shm"}
+    for path in (crashed, crashed / "recorded.db3"):
+        with Bag(path) as bag:
+            assert list(bag.frames("/c")) == [SECOND, 2 * SECOND]
+            assert "recorded.db3: the recording was not closed" in bag.problems[-1]
+    (crashed / "recorded.db3-wal").write_bytes(b"nonsense")
+    with Bag(crashed) as bag:
+        assert list(bag.frames("/c")) == [SECOND]
