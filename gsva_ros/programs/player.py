@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
@@ -54,7 +56,7 @@ class Player(Node):
     def play(self, rate: float, wait: float) -> int:
         """Wait at most `wait` seconds for subscribers, play, and return the number of messages."""
         with Bag(self._bag) as bag:
-            kinds = {t: kind for t, kind in bag.topics.items() if kind in TYPES}
+            kinds = {t: k for t, k in bag.topics.items() if k in TYPES and self._is_valid(t)}
             if not kinds:
                 raise ValueError(f"{self._bag} has no camera and no instruction topic")
             publishers = {}
@@ -69,6 +71,16 @@ class Player(Node):
             for problem in bag.problems:
                 self.get_logger().warning(problem)
             return count
+
+    def _is_valid(self, topic: str) -> bool:
+        """Whether a topic can be published under the name that it was recorded with; told if not."""
+        try:
+            validate_full_topic_name(topic)
+        except InvalidTopicNameException as error:
+            reason = str(error).splitlines()[0]
+            self.get_logger().warning(f"{self._bag}: {topic} is not played: {reason}")
+            return False
+        return True
 
     def _wait(self, publishers: Sequence[Any], seconds: float) -> None:
         end = time.monotonic() + seconds

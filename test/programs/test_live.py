@@ -15,6 +15,7 @@ import rclpy
 from harness import REAL, Client, NodeProcess
 from mcap.writer import IndexType, Writer
 from pycocotools import mask as rle
+from rosbags.rosbag2 import Writer as RosbagWriter
 
 from gsva_ros import cli
 from gsva_ros.interfaces import typestore
@@ -152,6 +153,31 @@ def test_what_can_be_read_of_a_bag_is_played(
         for context in (images, apart):
             rclpy.shutdown(context=context)
     assert "/instruction_text at 4 ns: not a" in capfd.readouterr().err
+
+
+def test_a_topic_with_an_impossible_name_costs_itself(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from gsva_ros.programs.player import Player
+
+    types = typestore()
+    kind = "std_msgs/msg/String"
+    path = tmp_path / "bag"
+    with RosbagWriter(path, version=9) as writer:
+        for topic in ("/arm-1/text", "/2d", "/a//b", "/instruction_text"):
+            connection = writer.add_connection(topic, kind, typestore=types)
+            writer.write(connection, 1, types.serialize_cdr(types.types[kind]("a"), kind))
+    images, apart = rclpy.Context(), rclpy.Context()
+    for context in (images, apart):
+        rclpy.init(context=context)
+    try:
+        assert Player(path, apart, clock=False, context=images).play(1.0, 0.0) == 1
+    finally:
+        for context in (images, apart):
+            rclpy.shutdown(context=context)
+    told = capfd.readouterr().err
+    for topic in ("/arm-1/text", "/2d", "/a//b"):
+        assert f"{path}: {topic} is not played: " in told
 
 
 def test_what_was_counted_is_explained() -> None:
