@@ -125,6 +125,17 @@ class Bag:
         named = map(_named, self._reader.connections)
         return sorted({c.topic for c in named if c.msgtype in IMAGE_TYPES})
 
+    @property
+    def image_choice(self) -> str:
+        """The image topics in words; without one, what is there in place of them."""
+        if self.image_topics:
+            return f"image topics: {', '.join(self.image_topics)}"
+        videos = [f"{t} ({k})" for t, k in self.topics.items() if k.endswith(("Packet", "Video"))]
+        told = "image topics (sensor_msgs/Image, CompressedImage): none"
+        if videos:
+            told += f"; video is not read, republish it as raw or compressed: {', '.join(videos)}"
+        return told
+
     def frames(self, topic: str) -> dict[int, int]:
         """Time of receipt by header stamp, both in nanoseconds, of every frame of a topic, as recorded.
 
@@ -136,8 +147,7 @@ class Bag:
         """
         if topic not in self._frames:
             if topic not in self.image_topics:
-                topics = ", ".join(self.image_topics) or "none"
-                raise BagError(f"{self.path}: no image topic {topic!r}; image topics: {topics}")
+                raise BagError(f"{self.path}: no image topic {topic!r}; {self.image_choice}")
             found: dict[int, int] = {}
             hidden: Counter[int] = Counter()
             for _, at, msg in self._messages(lambda c: _is_camera(c, topic)):

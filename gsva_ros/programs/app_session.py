@@ -88,8 +88,8 @@ class Session:
             except InputError as error:
                 raise InputError(_named(str(error), path)) from error
             if not any(bag.frames(topic) for topic in bag.image_topics):
+                told = f"{path.name}: no image in this bag; {bag.image_choice}"
                 bag.close()
-                told = f"{path.name}: no image in this bag; open another one"
                 raise InputError(_named("; ".join([told, *bag.problems]), path))
             self.close()
             self.source, self.bag = path, bag

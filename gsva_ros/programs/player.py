@@ -58,7 +58,7 @@ class Player(Node):
         with Bag(self._bag) as bag:
             kinds = {t: k for t, k in bag.topics.items() if k in TYPES and self._is_valid(t)}
             if not kinds:
-                raise ValueError(f"{self._bag} has no camera and no instruction topic")
+                raise ValueError(f"{self._bag}: no instructions, and {bag.image_choice}")
             publishers = {}
             for topic, name in kinds.items():
                 kind, profile = TYPES[name]

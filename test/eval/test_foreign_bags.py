@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sqlite3
 import struct
@@ -20,6 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.eval.record import record_truth
+from gsva_ros.eval.sources.bag import add_arguments, gather
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import FrameTruth
 
@@ -188,3 +190,21 @@ def test_the_log_of_an_sqlite_file_is_read(tmp_path: Path) -> None:
     (crashed / "recorded.db3-wal").write_bytes(b"nonsense")
     with Bag(crashed) as bag:
         assert list(bag.frames("/c")) == [SECOND]
+
+
+def test_a_bag_without_images_says_what_it_has_instead(tmp_path: Path) -> None:
+    video = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+    path = write_mcap(
+        tmp_path / "bag.mcap", [("/c/ffmpeg", video, b"\0\1\0\0"), ("/t", STRING, b"")]
+    )
+    asks = tmp_path / "asks.yaml"
+    asks.write_text("instructions: [{text: the mug}]")
+    for given in ("", f"--instructions {asks}", f"--instructions {asks} --topic /c"):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        with (
+            pytest.raises(BagError) as error,
+            gather(parser.parse_args([str(path), *given.split()])),
+        ):
+            pass
+        assert "CompressedImage): none; video is not read, " in str(error.value)

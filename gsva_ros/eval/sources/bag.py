@@ -57,9 +57,11 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
 
 def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[Case]:
     topics = [args.topic] if args.topic else bag.image_topics
+    if not topics:
+        raise BagError(f"{bag.path}: {bag.image_choice}")
     if args.instructions:
-        first = min(bag.frames(topics[0]), default=0) if topics else 0
-        asks = read_asks(args.instructions, topics[0] if topics else "", first)
+        first = min(bag.frames(topics[0]), default=0)
+        asks = read_asks(args.instructions, topics[0], first)
     else:
         asks = bag.asks(topics[0] if len(topics) == 1 else "")
     if not asks:
