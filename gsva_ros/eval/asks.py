@@ -8,7 +8,7 @@ cancelled or replaced.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -79,24 +79,26 @@ def read_script(path: Path) -> Script:
         raise AskError(str(error)) from error
 
 
-def read_asks(path: Path, topic: str, start: int) -> list[Ask]:
+def read_asks(path: Path, topic: str, start: Callable[[str], int]) -> list[Ask]:
     """Read a YAML file in the format of config/demo.yaml.
 
     Args:
-        topic: the image topic if the file names none. start: stamp of the bag's first frame; an entry's
-            `at` counts from it, in seconds.
+        topic: the image topic if the file names none. start: gives the stamp of the first frame of the
+            image topic; an entry's `at` counts from it, in seconds.
 
     Raises:
         AskError: not an instruction file; names the entry.
     """
     script = read_script(path)
+    topic = script.image_topic or topic
+    begin = start(topic)
     asks = []
     for number, entry in enumerate(script.instructions, start=1):
-        first = start + round(entry.at * SECOND)
+        first = begin + round(entry.at * SECOND)
         asks.append(
             Ask(
                 entry.id or str(number),
-                script.image_topic or topic,
+                topic,
                 first,
                 tuple(entry.expressions),
                 entry.text,

@@ -66,6 +66,14 @@ def write_mcap(
     return path
 
 
+def cases(bag: Path, arguments: str) -> list[str]:
+    """What `gsva eval bag` asks."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with gather(parser.parse_args([str(bag), *arguments.split()])) as gathered:
+        return [case.id for case in gathered.cases]
+
+
 @pytest.mark.parametrize(
     ("topic", "kind"),
     [("camera/image", IMAGE), ("/camera/image", "sensor_msgs/Image")],
@@ -200,11 +208,21 @@ def test_a_bag_without_images_says_what_it_has_instead(tmp_path: Path) -> None:
     asks = tmp_path / "asks.yaml"
     asks.write_text("instructions: [{text: the mug}]")
     for given in ("", f"--instructions {asks}", f"--instructions {asks} --topic /c"):
-        parser = argparse.ArgumentParser()
-        add_arguments(parser)
-        with (
-            pytest.raises(BagError) as error,
-            gather(parser.parse_args([str(path), *given.split()])),
-        ):
-            pass
+        with pytest.raises(BagError) as error:
+            cases(path, given)
         assert "CompressedImage): none; video is not read, " in str(error.value)
+
+
+def test_instructions_are_about_one_camera_and_its_clock(tmp_path: Path) -> None:
+    """Of a bag with two cameras: the other one's stamps, from its own clock, do not matter."""
+    recorded = [("/a", IMAGE, image(900 + n)) for n in (1, 2)] + [
+        ("/c", IMAGE, image(n)) for n in (3, 4)
+    ]
+    path = write_mcap(tmp_path / "bag.mcap", recorded)
+    asks = tmp_path / "asks.yaml"
+    asks.write_text("instructions: [{at: 1.0, text: the mug}]")
+    with pytest.raises(BagError, match="several image topics, /a, /c: give --topic"):
+        cases(path, f"--instructions {asks}")
+    assert cases(path, f"--instructions {asks} --topic /c") == ["/c 4000000000 1"]
+    asks.write_text("image_topic: /c\ninstructions: [{at: 1.0, text: the mug}]")
+    assert cases(path, f"--instructions {asks}") == ["/c 4000000000 1"]

@@ -59,11 +59,13 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
     topics = [args.topic] if args.topic else bag.image_topics
     if not topics:
         raise BagError(f"{bag.path}: {bag.image_choice}")
+    only = topics[0] if len(topics) == 1 else ""
     if args.instructions:
-        first = min(bag.frames(topics[0]), default=0)
-        asks = read_asks(args.instructions, topics[0], first)
+        asks = read_asks(
+            args.instructions, only, lambda t: min(bag.frames(t), default=0) if t else 0
+        )
     else:
-        asks = bag.asks(topics[0] if len(topics) == 1 else "")
+        asks = bag.asks(only)
     if not asks:
         if not truth:
             raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
