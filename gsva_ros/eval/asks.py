@@ -8,7 +8,7 @@ cancelled or replaced.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -79,27 +79,29 @@ def read_script(path: Path) -> Script:
         raise AskError(str(error)) from error
 
 
-def read_asks(path: Path, topic: str, start: Callable[[str], int]) -> list[Ask]:
+def read_asks(path: Path, topic: str, frames: Callable[[str], Mapping[int, int]]) -> list[Ask]:
     """Read a YAML file in the format of config/demo.yaml.
 
     Args:
-        topic: the image topic if the file names none. start: gives the stamp of the first frame of the
-            image topic; an entry's `at` counts from it, in seconds.
+        topic: the image topic if the file names none. frames: gives time of receipt by stamp of an image
+            topic's frames; an entry's `at` counts from the first stamp, in seconds.
 
     Raises:
         AskError: not an instruction file; names the entry.
     """
     script = read_script(path)
     topic = script.image_topic or topic
-    begin = start(topic)
+    received = frames(topic) if topic else {}
     asks = []
     for number, entry in enumerate(script.instructions, start=1):
-        first = begin + round(entry.at * SECOND)
+        first = min(received, default=0) + round(entry.at * SECOND)
+        # Just before its first frame: the camera's clock may differ from that of the receipt.
+        at = min((at - 1 for stamp, at in received.items() if stamp >= first), default=first)
         asks.append(
             Ask(
                 entry.id or str(number),
                 topic,
-                first,
+                at,
                 tuple(entry.expressions),
                 entry.text,
                 not_before=first,

@@ -303,10 +303,10 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         "  - {id: follow, text: hand me the can, repeat: true}\n"
         "  - {id: 5, text: '7'}\n"
     )
-    assert read_asks(path, "/other", {"/c": 1000}.__getitem__) == [
+    assert read_asks(path, "/other", {"/c": {1000: 5000}}.__getitem__) == [
         Ask("1", "/c", 500_001_000, ("the red can", "the mug"), not_before=500_001_000),
-        Ask("follow", "/c", 1000, (), "hand me the can", 1000, every_frame=True),
-        Ask("5", "/c", 1000, (), "7", 1000),
+        Ask("follow", "/c", 4999, (), "hand me the can", 1000, every_frame=True),
+        Ask("5", "/c", 4999, (), "7", 1000),
     ]
     for text, complaint in (
         ("- nothing", "asks.yaml: top level"),
@@ -324,7 +324,7 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(AskError, match=complaint):
-            read_asks(path, "/c", {"/c": 0}.__getitem__)
+            read_asks(path, "/c", {"/c": {}}.__getitem__)
 
 
 def test_an_instruction_asked_twice_keeps_both_answers(recorded: Path, tmp_path: Path) -> None:

@@ -50,13 +50,14 @@ def write_mcap(
     messages: Iterable[Recorded],
     definitions: dict[str, str] | None = None,
     profile: str = "ros2",
+    begin: int = 0,
 ) -> Path:
     """A file of messages, one per second, without definitions of other types than the given ones."""
     with path.open("wb") as file:
         writer = McapWriter(file)
         writer.start(profile)
         channels: dict[tuple[str, str], int] = {}
-        for second, (topic, kind, raw) in enumerate(messages, start=1):
+        for second, (topic, kind, raw) in enumerate(messages, start=begin + 1):
             if (topic, kind) not in channels:
                 text = (definitions or {}).get(kind, "")
                 schema = writer.register_schema(kind, "ros2msg" if text else "", text.encode())
@@ -226,3 +227,17 @@ def test_instructions_are_about_one_camera_and_its_clock(tmp_path: Path) -> None
     assert cases(path, f"--instructions {asks} --topic /c") == ["/c 4000000000 1"]
     asks.write_text("image_topic: /c\ninstructions: [{at: 1.0, text: the mug}]")
     assert cases(path, f"--instructions {asks}") == ["/c 4000000000 1"]
+
+
+@pytest.mark.parametrize("ahead", [-900, 0, 2, 900])
+def test_a_cameras_clock_may_differ_from_the_recorders(tmp_path: Path, ahead: int) -> None:
+    """As when a camera's clock is wrong, or a converter counts the time of receipt from zero."""
+    stamps = [1000 + ahead + second for second in range(1, 6)]
+    path = tmp_path / "bag.mcap"
+    write_mcap(path, [("/c", IMAGE, image(stamp)) for stamp in stamps], begin=1000)
+    asks = tmp_path / "asks.yaml"
+    asks.write_text(
+        "instructions: [{text: a}, {at: 2.0, text: b}, {at: 2.5, text: c, repeat: true}]"
+    )
+    wanted = [(stamps[0], 1), (stamps[2], 2), (stamps[3], 3), (stamps[4], 3)]
+    assert cases(path, f"--instructions {asks}") == [f"/c {s}000000000 {n}" for s, n in wanted]

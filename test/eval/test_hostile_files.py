@@ -398,13 +398,13 @@ def test_hostile_instructions(tmp_path: Path) -> None:
         for value in nonsense:
             path.write_text(f"instructions: [{{text: a, {key}: {value}}}]")
             try:
-                read_asks(path, TOPIC, lambda _: 0)
+                read_asks(path, TOPIC, lambda _: {})
             except AskError as error:
                 one_line_about(path, error)
     for data in (b"\xff", b"instructions: {", b"a: &a [*a, *a]", b"[" * 5000):
         path.write_bytes(data)
         with pytest.raises(AskError, match=r"asks\.yaml"):
-            read_asks(path, TOPIC, lambda _: 0)
+            read_asks(path, TOPIC, lambda _: {})
 
 
 def huge_png(width: int, height: int) -> bytes:

@@ -60,12 +60,7 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
     if not topics:
         raise BagError(f"{bag.path}: {bag.image_choice}")
     only = topics[0] if len(topics) == 1 else ""
-    if args.instructions:
-        asks = read_asks(
-            args.instructions, only, lambda t: min(bag.frames(t), default=0) if t else 0
-        )
-    else:
-        asks = bag.asks(only)
+    asks = read_asks(args.instructions, only, bag.frames) if args.instructions else bag.asks(only)
     if not asks:
         if not truth:
             raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
