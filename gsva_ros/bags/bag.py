@@ -137,7 +137,7 @@ class Bag:
         return told
 
     def frames(self, topic: str) -> dict[int, int]:
-        """Time of receipt by header stamp, both in nanoseconds, of every frame of a topic, as recorded.
+        """Time of receipt by header stamp, both in nanoseconds, of a topic's frames, in order of receipt.
 
         A frame is identified by its stamp: of several with the same one, the last is kept, and `problems`
         counts the others.
@@ -152,7 +152,7 @@ class Bag:
             hidden: Counter[int] = Counter()
             for _, at, msg in self._messages(lambda c: _is_camera(c, topic)):
                 stamp = nanoseconds(msg.header.stamp)
-                hidden[stamp] += stamp in found
+                hidden[stamp] += found.pop(stamp, None) is not None
                 found[stamp] = at
             self._frames[topic] = found
             if count := hidden.total():

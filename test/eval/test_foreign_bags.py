@@ -241,3 +241,16 @@ def test_a_cameras_clock_may_differ_from_the_recorders(tmp_path: Path, ahead: in
     )
     wanted = [(stamps[0], 1), (stamps[2], 2), (stamps[3], 3), (stamps[4], 3)]
     assert cases(path, f"--instructions {asks}") == [f"/c {s}000000000 {n}" for s, n in wanted]
+
+
+def test_a_recording_of_a_looped_bag_is_in_order_of_receipt(tmp_path: Path) -> None:
+    """Of frames that came twice the second one counts, also for the instructions that it meets."""
+    recorded = [("/c", IMAGE, image(stamp)) for stamp in (1, 2, 3, 4, 1, 2)]
+    recorded += [("/instruction_text", STRING, b"\0\1\0\0" + _text(b"", "the mug"))]
+    path = write_mcap(tmp_path / "bag.mcap", recorded)
+    with Bag(path) as bag:
+        assert bag.frames("/c") == {
+            s * SECOND: at * SECOND for s, at in ((3, 3), (4, 4), (1, 5), (2, 6))
+        }
+        assert list(bag.frames("/c").values()) == [at * SECOND for at in (3, 4, 5, 6)]
+    assert cases(path, "") == [f"/c {2 * SECOND} /instruction_text {7 * SECOND}"]
