@@ -215,9 +215,11 @@ def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
         The encoding before compression ("": not stated), and whether the file has one channel.
     """
     # compressed_image_transport writes "ENCODING; jpeg compressed bgr8"; others "jpeg" or "png".
-    encoding, parted, _ = msg.format.partition(";")
+    encoding, parted, how = msg.format.partition(";")
     encoding = encoding.strip() if parted else ""
-    if parted and encoding not in BYTES_PER_PIXEL:
+    # What the camera sent does not matter if the file's channels are stated: "nv12; jpeg compressed bgr8".
+    stated = how.rpartition(" ")[2] in ("bgr8", "rgb8", "bgr16", "rgb16")
+    if parted and encoding not in BYTES_PER_PIXEL and not stated:
         known = ", ".join(BYTES_PER_PIXEL)
         raise MessageError(
             topic, f"compressed image of unknown encoding {encoding!r}; this node reads {known}"

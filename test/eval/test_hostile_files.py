@@ -469,6 +469,13 @@ def test_a_compressed_mosaic_has_its_colours(suffix: str) -> None:
     assert (to_rgb(said) == (200, 100, 30)).all()
 
 
+@pytest.mark.parametrize("sent", ["nv12", "bayer_rggb16", "rgba16", "8UC3"])
+def test_what_was_compressed_as_colour_is_colour_whatever_the_camera_sent(sent: str) -> None:
+    data = cv2.imencode(".png", np.full((20, 30, 3), (30, 100, 200), np.uint8))[1].tobytes()
+    said = SimpleNamespace(format=f"{sent}; png compressed bgr8", data=data)
+    assert (to_rgb(said) == (200, 100, 30)).all()
+
+
 def test_exif_turns_files_and_no_messages() -> None:
     """camera_info and depth are of the pixels as the sensor has them."""
     exif = Image.Exif()
