@@ -99,7 +99,8 @@ class GSVAConfig:
         self.sam = {**SAM_DEFAULTS, **self.sam}
         self.preprocessor = _completed(self.preprocessor)
         validated(schema.Config, self.to_dict(), self.source)
-        fields = validated(schema.Preprocessor, self.preprocessor, f"{self.source}: preprocessor")
+        place = f"{self.source}: {PREPROCESSOR_NAME}"
+        fields = validated(schema.Preprocessor, self.preprocessor, place)
         side = self.clip["image_size"]
         if fields.made != [side, side]:
             made = (
@@ -162,11 +163,13 @@ class GSVAConfig:
             )
         if isinstance(data.get("sam"), dict):
             data["sam"] = {**SAM_DEFAULTS, **data["sam"]}
-        validated(schema.Config, data, str(path))
-        preprocessor = _completed(read_json(path.with_name(PREPROCESSOR_NAME)))
-        validated(schema.Preprocessor, preprocessor, str(path.with_name(PREPROCESSOR_NAME)))
-        del data["model_type"]
-        return cls(**data, preprocessor=preprocessor, source=str(path))
+        fields = {name: value for name, value in data.items() if name != "model_type"}
+        preprocessor = read_json(path.with_name(PREPROCESSOR_NAME))
+        try:
+            return cls(**fields, preprocessor=preprocessor, source=str(path))
+        except TypeError:  # a key is unknown or missing: the schema says which
+            validated(schema.Config, data, str(path))
+            raise
 
 
 def _completed(preprocessor: Any) -> Any:
