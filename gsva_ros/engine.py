@@ -36,9 +36,8 @@ from .model.clip import ClipPreprocessor
 from .model.compiled import Compiled
 from .model.config import model_type
 from .model.continuation import Continuation, PlainContinuation
-from .model.host_memory import keep_freed
+from .model.host_memory import drop_pages, keep_freed
 from .model.images import Rgb, check_rgb, upload
-from .model.mapped import drop_pages
 from .model.mask_parts import sure_parts
 from .model.mask_pixels import enlarger
 from .model.memory import give_back, memory_errors

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..errors import InputError, extras
 from .gsva import GSVA
-from .mapped import drop_pages
+from .host_memory import drop_pages
 
 #: Bits of the language model's layers and of the encoders', by dtype name.
 KINDS = {"int8": (8, 8), "int4": (4, 8)}

@@ -17,7 +17,7 @@ from torch import nn
 import gsva_ros
 from gsva_ros.bench import counting
 from gsva_ros.errors import InputError
-from gsva_ros.model.mapped import drop_pages
+from gsva_ros.model.host_memory import drop_pages
 from gsva_ros.model.quantised import KINDS, large, nbytes
 
 SCENE = Path(__file__).resolve().parents[1] / "data/scene.png"
