@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
@@ -23,7 +24,6 @@ from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
-from .messages import plain
 from .recovery import bag_files, is_pointer, recover, unpacked
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -32,6 +32,8 @@ STRING_TYPE = "std_msgs/msg/String"
 TRUTH_TOPIC = "/ground_truth"
 TEXT_TOPIC = "instruction_text"
 EVERY_FRAME, CANCEL = 1, 2  # gsva_ros/Instruction
+#: The first bytes of a compressed message (RFC 8878, 3.1.1); one in CDR begins with 0.
+ZSTD = b"\x28\xb5\x2f\xfd"
 T = TypeVar("T")
 
 
@@ -186,7 +188,7 @@ class Bag:
                 connection = _named(recorded)
                 msg = self._deserialized(connection, raw)
                 if nanoseconds(msg.header.stamp) == stamp:
-                    return connection.msgtype, plain(raw), msg
+                    return connection.msgtype, _plain(raw), msg
         except Exception as error:  # damage that the first pass did not reach
             message = f"{type(error).__name__}: {one_line(error)}"
             raise BagError(f"{self.path}: {topic} at {stamp} ns: {message}") from error
@@ -253,10 +255,10 @@ class Bag:
         self, wanted: Callable[[Connection], bool] = lambda _: True
     ) -> Iterator[tuple[Connection, int, bytes]]:
         """Every message on the wanted topics as published (CDR), in order of time; see `problems`."""
-        return self._read(wanted, lambda _, raw: plain(raw))
+        return self._read(wanted, lambda _, raw: _plain(raw))
 
     def _deserialized(self, connection: Connection, raw: bytes) -> Any:
-        return self._reader.deserialize(plain(raw), connection.msgtype)
+        return self._reader.deserialize(_plain(raw), connection.msgtype)
 
     def _messages(
         self, wanted: Callable[[Connection], bool]
@@ -335,3 +337,14 @@ def _misdescribed(reader: AnyReader) -> str:
             if connection.msgcount and next(reader.messages([connection]), None) is None:
                 topics.append(connection.topic)
     return f"it describes {', '.join(topics)} differently from the files" if topics else ""
+
+
+def _plain(raw: bytes) -> bytes:
+    """A message (CDR), decompressed if it was compressed individually.
+
+    Only metadata.yaml records the compression: it is missing for a single file, or after a crash.
+
+    Raises:
+        zstandard.ZstdError: it is compressed, and damaged.
+    """
+    return zstandard.decompress(raw) if raw[: len(ZSTD)] == ZSTD else raw
