@@ -87,9 +87,9 @@ class PickPlanner(Node):
         self._awaited = ""  # the id of the pending instruction
         self._answer: Segmentation | None = None  # to it
         self._stamp = 0  # of the newest image, nanoseconds
-        self._images = self.create_publisher(Image, "image", qos.PICTURE)
-        self._depths = self.create_publisher(Image, "depth", qos.PICTURE)
-        self._infos = self.create_publisher(CameraInfo, "camera_info", qos.PICTURE)
+        self._images = self.create_publisher(Image, "image", qos.IMAGES_OUT)
+        self._depths = self.create_publisher(Image, "depth", qos.IMAGES_OUT)
+        self._infos = self.create_publisher(CameraInfo, "camera_info", qos.IMAGES_OUT)
         self._instructions = self.create_publisher(Instruction, "instruction", qos.RELIABLE)
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self._executor = SingleThreadedExecutor()

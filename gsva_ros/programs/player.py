@@ -25,9 +25,9 @@ from gsva_ros.ros import qos
 from gsva_ros.stamps import SECOND, fill
 
 TYPES = {
-    "sensor_msgs/msg/Image": (Image, qos.PICTURE),
-    "sensor_msgs/msg/CompressedImage": (CompressedImage, qos.PICTURE),
-    "sensor_msgs/msg/CameraInfo": (CameraInfo, qos.PICTURE),
+    "sensor_msgs/msg/Image": (Image, qos.IMAGES_OUT),
+    "sensor_msgs/msg/CompressedImage": (CompressedImage, qos.IMAGES_OUT),
+    "sensor_msgs/msg/CameraInfo": (CameraInfo, qos.IMAGES_OUT),
     "gsva_ros/msg/Instruction": (Instruction, qos.RELIABLE),
     "std_msgs/msg/String": (String, qos.RELIABLE),
 }
@@ -62,7 +62,7 @@ class Player(Node):
             publishers = {}
             for topic, name in kinds.items():
                 kind, profile = TYPES[name]
-                node = self if profile is qos.PICTURE else self._requests
+                node = self if profile is qos.IMAGES_OUT else self._requests
                 publishers[topic] = node.create_publisher(kind, topic, profile)
             needed = [publishers[topic] for topic in kinds if kinds[topic].endswith(NEEDED)]
             self._wait(needed, wait)

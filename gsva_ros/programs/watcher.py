@@ -135,8 +135,8 @@ class Watcher:
         for info in self.node.get_subscriptions_info_by_topic(topic):
             if (info.node_name, info.node_namespace) == (self._base, self._namespace):
                 reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
-                return qos.IMAGE["reliable" if reliable else "best_effort"]
-        return qos.IMAGE["best_effort"]
+                return qos.IMAGES_IN["reliable" if reliable else "best_effort"]
+        return qos.IMAGES_IN["best_effort"]
 
     def _on_frame(self, topic: str, msg: Any) -> None:
         with self._lock:

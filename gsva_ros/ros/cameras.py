@@ -90,7 +90,7 @@ class Cameras:
                     kind,
                     topic,
                     partial(self._on_image, topic=topic),
-                    qos.IMAGE[self._value("image_reliability")],
+                    qos.IMAGES_IN[self._value("image_reliability")],
                     # A callback group per camera: a burst of instructions must not delay frames.
                     callback_group=MutuallyExclusiveCallbackGroup(),
                     event_callbacks=SubscriptionEventCallbacks(
@@ -185,7 +185,7 @@ class Cameras:
                     kind,
                     topic,
                     keep,
-                    qos.IMAGE["best_effort"],
+                    qos.IMAGES_IN["best_effort"],
                     callback_group=MutuallyExclusiveCallbackGroup(),
                 )
             )

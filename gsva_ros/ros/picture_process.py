@@ -121,7 +121,7 @@ def main(stream: BinaryIO = sys.stdin.buffer) -> None:
         start_parameter_services=False,
     )
     publishers = {
-        topic: node.create_publisher(kind, setup.topics[topic], qos.PICTURE)
+        topic: node.create_publisher(kind, setup.topics[topic], qos.IMAGES_OUT)
         for topic, kind in TOPICS.items()
     }
     painter = Painter(publishers)

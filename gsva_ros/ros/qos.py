@@ -7,7 +7,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 #: Incoming camera frames: only the newest matters. Best effort is compatible with every camera
 #: (sensor data), but may lose most raw frames that are larger than the transport's buffers;
 #: reliable loses none, but is compatible with reliable publishers only.
-IMAGE = {
+IMAGES_IN = {
     name: QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=1,
@@ -32,7 +32,7 @@ RELIABLE = QoSProfile(
 SERVICE = RELIABLE
 
 #: Outgoing images: reliable, hence compatible with both kinds of subscriber; only the last few are kept.
-PICTURE = QoSProfile(
+IMAGES_OUT = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=2,
     reliability=ReliabilityPolicy.RELIABLE,

@@ -194,7 +194,9 @@ def test_a_frame_that_is_too_old_is_not_answered(start):
 
 def test_a_publisher_of_another_quality_of_service_is_said(start):
     node, client = start(parameters={"image_reliability": "reliable"})
-    weak = client.node.create_publisher(harness.Image, "image", harness.qos.IMAGE["best_effort"])
+    weak = client.node.create_publisher(
+        harness.Image, "image", harness.qos.IMAGES_IN["best_effort"]
+    )
     client.wait(lambda: "RELIABILITY" in node.log, what="a word about the quality of service")
     assert "/test/image" in node.log
     client.node.destroy_publisher(weak)

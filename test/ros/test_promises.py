@@ -242,7 +242,7 @@ def test_a_rate_that_is_next_to_nothing(start):
 def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
     """A camera that died: its last picture answers nothing, and the log says what is missing."""
     node, client = start({"max_frame_lead": 0.3})
-    elsewhere = client.node.create_publisher(harness.Image, "elsewhere", harness.qos.PICTURE)
+    elsewhere = client.node.create_publisher(harness.Image, "elsewhere", harness.qos.IMAGES_OUT)
     rgb, _ = blocks()
     client.frame(rgb, stamp=1.0)
     time.sleep(0.8)
@@ -255,7 +255,7 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
     client.wait(lambda: "it has no publisher" in node.log, 30.0, what="a word about the camera")
     assert "/test/elsewhere" in node.log
     client.node.destroy_publisher(elsewhere)
-    client.images = client.node.create_publisher(harness.Image, "image", harness.qos.PICTURE)
+    client.images = client.node.create_publisher(harness.Image, "image", harness.qos.IMAGES_OUT)
     client.wait(lambda: client.images.get_subscription_count(), what="the subscriber")
 
     def answered():

@@ -259,8 +259,8 @@ def test_instances_in_space(start):
         {"depth_topics": "[depth]", "depth_tolerance": 0.1},
         listen={"segmentation_3d": Segmentation3D},
     )
-    depths = client.node.create_publisher(Image, "depth", harness.qos.PICTURE)
-    infos = client.node.create_publisher(CameraInfo, "camera_info", harness.qos.PICTURE)
+    depths = client.node.create_publisher(Image, "depth", harness.qos.IMAGES_OUT)
+    infos = client.node.create_publisher(CameraInfo, "camera_info", harness.qos.IMAGES_OUT)
     client.wait(lambda: depths.get_subscription_count() and infos.get_subscription_count())
     rgb, _ = blocks()
     depth = np.full((60, 80), np.nan, np.float32)

@@ -145,7 +145,7 @@ class Client:
         self._server = None
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         self.cameras = {
-            camera: self.node.create_publisher(kind, camera + suffix, qos.PICTURE)
+            camera: self.node.create_publisher(kind, camera + suffix, qos.IMAGES_OUT)
             for camera in cameras
         }
         self.images = self.cameras[cameras[0]]
@@ -155,7 +155,9 @@ class Client:
         subscribe(Rejection, "rejection", self.rejections.append, qos.RELIABLE)
         subscribe(DiagnosticArray, "/diagnostics", self.health.append, 10)
         for topic, kind in (listen or {}).items():
-            subscribe(kind, topic, lambda m, t=topic: self.pictures.__setitem__(t, m), qos.PICTURE)
+            subscribe(
+                kind, topic, lambda m, t=topic: self.pictures.__setitem__(t, m), qos.IMAGES_OUT
+            )
         # Last, because endpoints are discovered in the order of their creation: a node that knows
         # these two (see `connect`) knows the others.
         self.instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
