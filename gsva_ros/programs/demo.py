@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from gsva_ros.arguments import Parser, rate
 from gsva_ros.bags.bag import Bag
-from gsva_ros.conversions import mask_of
 from gsva_ros.eval.asks import Script, read_script
 from gsva_ros.masks import box_text, mask_box
 from gsva_ros.msg import Instruction, Segmentation
@@ -35,7 +34,7 @@ from gsva_ros.programs.demo_page import Card, Line, Truths, headline, tally, ver
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
-from gsva_ros.ros.answers import outcome_name
+from gsva_ros.ros.answers import outcome_name, targets_in
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 from gsva_ros.truth import read_truth
 
@@ -122,7 +121,8 @@ class Demo:
     def _show(self, msg: Segmentation, bag: ResultsBag, written: set[int]) -> None:
         stamp = nanoseconds(msg.header.stamp)
         milliseconds = 1000 * (msg.timings.queue + msg.timings.total)
-        targets, lines = self._read(msg)
+        targets = targets_in(msg)
+        lines = self._lines(msg, targets)
         for line in lines:
             right = line.verdict.right
             judged = "" if right is None else f"  {'right' if right else 'WRONG'}: "
@@ -146,31 +146,23 @@ class Demo:
             self.files.append(path)
         self.cards.append(Card(msg.instruction_id, stamp / SECOND, milliseconds, picture, lines))
 
-    def _read(self, msg: Segmentation) -> tuple[list[Target], list[Line]]:
-        """An answer as targets to draw and lines to print."""
-        instances = {i.slot: i for i in msg.instances}
-        rejections = {r.slot: r for r in msg.rejections}
+    def _lines(self, msg: Segmentation, targets: Sequence[Target]) -> list[Line]:
+        """An answer as lines to print, one per expression."""
         truth = self._truths.of(self._image_topic, nanoseconds(msg.header.stamp))
-        targets, lines = [], []
+        drawn = {target.slot: target for target in targets}
+        lines = []
         for outcome in msg.outcomes:
-            slot, expression, mask = outcome.slot, outcome.expression, None
-            if slot in instances:
-                instance = instances[slot]
-                mask = mask_of(instance, msg.width, msg.height)
+            target, detail = drawn.get(outcome.slot), outcome.reason
+            mask = None if target is None else target.mask
+            if target is not None:
+                detail = f"p([SEG]) {target.p_seg:.3f}"
+            if mask is not None:
                 box = box_text(mask_box(mask) or (0, 0, 0, 0))
-                detail = f"p([SEG]) {instance.p_seg:.3f}, {int(mask.sum())} pixels, {box}"
-                targets.append(Target(slot, expression, mask, instance.p_seg))
-            elif slot in rejections:
-                p_seg = 1.0 - rejections[slot].probability
-                detail = f"p([SEG]) {p_seg:.3f}"
-                targets.append(Target(slot, expression, None, p_seg))
-            else:
-                detail = outcome.reason
-            decided = slot in instances or slot in rejections
-            judged = verdict(truth.get(expression), mask, decided)
+                detail += f", {int(mask.sum())} pixels, {box}"
+            judged = verdict(truth.get(outcome.expression), mask, decided=target is not None)
             name = outcome_name(outcome.outcome)
-            lines.append(Line(expression, colour_of(slot), name, detail, judged))
-        return targets, lines
+            lines.append(Line(outcome.expression, colour_of(outcome.slot), name, detail, judged))
+        return lines
 
 
 @contextmanager

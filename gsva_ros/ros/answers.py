@@ -76,13 +76,13 @@ def outcome_name(outcome: int) -> str:
 
 
 def targets_in(answer: Segmentation) -> list[Target]:
-    """What a client draws for an answer: its instances and rejections; nothing that failed."""
+    """What a client draws for an answer: its instances and rejections by slot; nothing that failed."""
     found = [
         Target(i.slot, i.expression, mask_of(i, answer.width, answer.height), i.p_seg)
         for i in answer.instances
     ]
     rejected = [Target(r.slot, r.expression, None, 1.0 - r.probability) for r in answer.rejections]
-    return found + rejected
+    return sorted(found + rejected, key=lambda target: target.slot)
 
 
 def _outcome(decision: Decision) -> OutcomeMsg:

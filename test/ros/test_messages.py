@@ -101,6 +101,8 @@ def test_what_is_drawn_is_what_was_decided():
     assert np.array_equal(found.mask, mask)
     assert (rejected.slot, rejected.expression, rejected.mask) == (1, "b", None)
     assert rejected.p_seg == 0.25
+    message.instances[0].slot = 2
+    assert [target.slot for target in targets_in(message)] == [1, 2]
 
 
 def test_answer_survives_serialisation():
