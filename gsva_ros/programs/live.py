@@ -34,6 +34,7 @@ from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
 from gsva_ros.msg import Outcome, Segmentation
 from gsva_ros.ros import answers, qos
+from gsva_ros.serving.requests import DECIDED
 from gsva_ros.stamps import SECOND, nanoseconds
 from gsva_ros.truth import FrameTruth, Referring, read_truth
 
@@ -82,7 +83,7 @@ class LiveEvaluation(Node):
             self.elsewhere[reasons[0] if reasons else f"on {msg.image_topic or 'no frame'}"] += 1
             return
         for outcome in msg.outcomes:
-            if outcome.outcome not in (Outcome.SEGMENTED, Outcome.REJECTED):
+            if outcome.outcome not in DECIDED:
                 self.failed.append(f"{msg.instruction_id}: {outcome.expression}: {outcome.reason}")
                 return
         asked = {each.caption for each in frame.annotations}

@@ -8,7 +8,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from gsva_ros.serving.requests import Outcome
+from gsva_ros.serving.requests import DECIDED, Outcome
 from gsva_ros.serving.worker import Worker
 
 #: Seconds for which a problem sets the status, and for which it is listed.
@@ -60,7 +60,7 @@ class Diagnostics:
         frames, answers = min(frames, counts.received), min(answers, counts.answers)
         seconds = max(1e-6, now - then)
         self._last = (now, counts.received, counts.answers)
-        decided = counts.outcomes[Outcome.SEGMENTED] + counts.outcomes[Outcome.REJECTED]
+        decided = sum(counts.outcomes[outcome] for outcome in DECIDED)
         rejected = counts.outcomes[Outcome.REJECTED] / decided if decided else 0.0
         return {
             "model": provenance.model,

@@ -30,6 +30,7 @@ from gsva_ros.conversions import expressions_in
 from gsva_ros.errors import one_line
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.serving.requests import (
+    DECIDED,
     CameraFrame,
     Limits,
     Outcome,
@@ -375,8 +376,7 @@ class GsvaNode(LifecycleNode):
             result: Result = await answered
         self._report(result)
         reply.segmentation = self._message(result)
-        answered_by_model = (Outcome.SEGMENTED, Outcome.REJECTED)
-        problems = [d for d in result.decisions if d.outcome not in answered_by_model]
+        problems = [d for d in result.decisions if d.outcome not in DECIDED]
         reply.success = len(problems) < len(result.decisions)
         reply.message = "; ".join(f"{short(d.expression)}: {d.reason}" for d in problems)
         return reply

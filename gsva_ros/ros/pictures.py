@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gsva_ros.errors import one_line
-from gsva_ros.serving.requests import Outcome, Result
+from gsva_ros.serving.requests import DECIDED, Result
 
 from .picture_process import JPEG_SIDE, TOPICS, Setup, Shown
 
@@ -129,8 +129,7 @@ class Pictures:
                 f"overlay/compressed: {width}x{height} is too large for a JPEG, whose sides have at most "
                 f"{JPEG_SIDE} pixels: subscribe to overlay instead",
             )
-        answered = (Outcome.SEGMENTED, Outcome.REJECTED)
-        decisions = [d for d in result.decisions if d.outcome in answered]
+        decisions = [d for d in result.decisions if d.outcome in DECIDED]
         opacity = float(self._value("overlay_opacity"))
         shown = Shown(heard, result.rgb, result.frame.header, decisions, opacity)
         if self._process.poll() is not None:

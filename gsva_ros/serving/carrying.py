@@ -17,6 +17,7 @@ from itertools import count
 from ..instances import split
 from ..tracking import Carried, Region, Tracker
 from .requests import (
+    DECIDED,
     BadImageError,
     CameraFrame,
     Code,
@@ -273,7 +274,7 @@ class Carrier:
         ]
         key = _key(decision)
         now = replace(decision, parts=tuple(seen), carried=carried, age=max(0, age))
-        reason = unlike if decision.outcome in (Outcome.SEGMENTED, Outcome.REJECTED) else ""
+        reason = unlike if decision.outcome in DECIDED else ""
         if decision.outcome is Outcome.SEGMENTED and not seen:
             reason = reason or found[0].lost
         if not reason:

@@ -25,6 +25,10 @@ class Outcome(IntEnum):
     CANCELLED = 5
 
 
+#: The outcomes that a model decides.
+DECIDED = (Outcome.SEGMENTED, Outcome.REJECTED)
+
+
 class Code(IntEnum):
     """Why an expression FAILED (gsva_ros/Outcome)."""
 
@@ -81,7 +85,7 @@ class Steadiness:
         """Add an answer to the last one's run of equal outcomes, or start a new run at `stamp`."""
         row = last if last and last.outcome is outcome else cls(outcome, stamp, 0)
         decided = last.decided if last else None
-        if outcome in (Outcome.SEGMENTED, Outcome.REJECTED):
+        if outcome in DECIDED:
             decided = outcome
         return cls(outcome, row.since, row.answers + 1, decided)
 
