@@ -1,6 +1,7 @@
 """Masks in 3D: points, centroid and principal axes, from a depth image that is registered to the image.
 
-Frame: the camera's optical frame (REP 103: x right, y down, z forward), metres. NumPy only.
+Frame: the camera's optical frame (REP 103: x right, y down, z forward), metres. Rotations are
+matrices; a message's quaternion is converted. NumPy only.
 """
 
 from __future__ import annotations
@@ -100,3 +101,34 @@ def signed(axes: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     first, second = (axis * np.sign(axis[np.abs(axis).argmax()]) for axis in axes.T[:2])
     return np.stack([first, second, np.cross(first, second)], 1)
+
+
+def quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """x, y, z, w of a rotation matrix [3, 3], w >= 0.
+
+    The eigenvector of the largest eigenvalue of a symmetric 4 x 4 matrix (Bar-Itzhack, 2000).
+    """
+    m = rotation
+    k = np.array(
+        [
+            [m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] - m[1, 2]],
+            [m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2], m[0, 2] - m[2, 0]],
+            [m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1], m[1, 0] - m[0, 1]],
+            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m[0, 0] + m[1, 1] + m[2, 2]],
+        ]
+    )
+    q = np.linalg.eigh(k)[1][:, -1]
+    q = q if q[3] >= 0 else -q
+    return float(q[0]), float(q[1]), float(q[2]), float(q[3])
+
+
+def rotation_of(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:
+    """The rotation matrix [3, 3] of a quaternion, which need not be normalised."""
+    x, y, z, w = np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )

@@ -1,22 +1,19 @@
-"""A camera's depth images, and the 3D instances computed from masks and depth."""
+"""A camera's depth images and intrinsics: which belong to a frame, and the messages as arrays.
+
+It knows no masks; `instances_3d` puts the two together.
+"""
 
 from __future__ import annotations
 
-import array
 import threading
 from collections import deque
-from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image
 
 from gsva_ros.conversions import MessageError
-from gsva_ros.geometry import Shape, organised_points, shape_of, to_metres
-from gsva_ros.msg import Instance3D, Segmentation, Segmentation3D
+from gsva_ros.geometry import to_metres
 from gsva_ros.stamps import SECOND, nanoseconds
-
-from .transforms import Transform
 
 #: Recent depth images kept to choose from: one second at 30 Hz.
 KEPT = 30
@@ -25,10 +22,6 @@ PATIENCE = 3
 #: Frames whose depth is kept until their answers are published: the most recently held ones.
 HELD = 8
 _TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
-_FIELDS = [
-    PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-    for i, name in enumerate("xyz")
-]
 
 
 class DepthBuffer:
@@ -170,95 +163,3 @@ def depth_of(msg: Image, topic: str) -> np.ndarray:
     rows = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height)
     rows = rows.reshape(msg.height, msg.step)[:, : msg.width * item.itemsize]
     return to_metres(np.ascontiguousarray(rows).view(item).astype(item.newbyteorder("=")))
-
-
-def segmentation_3d(
-    answer: Segmentation,
-    depth: np.ndarray,
-    intrinsics: np.ndarray,
-    offset: float,
-    topic: str,
-    target: str = "",
-    transform: Transform | None = None,
-) -> Segmentation3D:
-    """The answer's instances in 3D: in the image's optical frame, or transformed into another.
-
-    Args:
-        target, transform: that frame, and the transform into it; the header then names it.
-
-    Raises:
-        MessageError: depth and image differ in size, so the depth is not registered to the image.
-    """
-    if depth.shape != (answer.height, answer.width):
-        raise MessageError(
-            topic,
-            f"depth is {depth.shape[1]}x{depth.shape[0]}, the image is {answer.width}x{answer.height}: "
-            "use depth that is registered (aligned) to the image",
-        )
-    msg = Segmentation3D(instruction_id=answer.instruction_id)
-    msg.header.stamp = answer.header.stamp
-    msg.header.frame_id = target if transform else answer.header.frame_id
-    msg.depth_offset = offset
-    for instance in answer.instances:
-        roi = instance.roi
-        rows = slice(roi.y_offset, roi.y_offset + roi.height)
-        columns = slice(roi.x_offset, roi.x_offset + roi.width)
-        mask = np.frombuffer(instance.mask.data, np.uint8).reshape(roi.height, roi.width) > 0
-        points = organised_points(
-            depth[rows, columns], intrinsics, mask, (roi.x_offset, roi.y_offset)
-        )
-        shape = shape_of(points)
-        if shape is None:
-            continue
-        if transform is not None:
-            points, shape = transform.points(points), transform.shape(shape)
-        found = Instance3D(
-            slot=instance.slot, instance=instance.instance, expression=instance.expression, roi=roi
-        )
-        found.p_seg, found.id = instance.p_seg, instance.id
-        found.pose = _pose(shape)
-        found.extents = Vector3(**_xyz(shape.extents))
-        found.center = Point(**_xyz(shape.center))
-        found.points = _cloud(points, msg.header)
-        msg.instances.append(found)
-    return msg
-
-
-def _pose(shape: Shape) -> Pose:
-    x, y, z, w = quaternion(shape.axes)
-    position = Point(**_xyz(shape.centroid))
-    return Pose(position=position, orientation=Quaternion(x=x, y=y, z=z, w=w))
-
-
-def _xyz(values: np.ndarray) -> dict[str, float]:
-    return dict(zip("xyz", map(float, values), strict=True))
-
-
-def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
-    """x, y, z, w of a rotation matrix [3, 3], w >= 0.
-
-    The eigenvector of the largest eigenvalue of a symmetric 4 x 4 matrix (Bar-Itzhack, 2000).
-    """
-    m = rotation
-    k = np.array(
-        [
-            [m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] - m[1, 2]],
-            [m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2], m[0, 2] - m[2, 0]],
-            [m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1], m[1, 0] - m[0, 1]],
-            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m[0, 0] + m[1, 1] + m[2, 2]],
-        ]
-    )
-    q = np.linalg.eigh(k)[1][:, -1]
-    q = q if q[3] >= 0 else -q
-    return float(q[0]), float(q[1]), float(q[2]), float(q[3])
-
-
-def _cloud(points: np.ndarray, header: Any) -> PointCloud2:
-    msg = PointCloud2(header=header, fields=_FIELDS, is_bigendian=False, is_dense=False)
-    msg.height, msg.width = points.shape[:2]
-    msg.point_step = 12
-    msg.row_step = 12 * msg.width
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(points, "<f4").tobytes())
-    msg.data = data
-    return msg

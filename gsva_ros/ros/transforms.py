@@ -15,7 +15,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.time import Time
 
-from gsva_ros.geometry import Shape, signed
+from gsva_ros.geometry import Shape, rotation_of, signed
 
 try:
     import tf2_ros
@@ -158,15 +158,3 @@ class Transforms:
             raise TransformError(f"{wanted}: {' '.join(str(error).split())}") from error
         q, t = found.rotation, found.translation
         return Transform(rotation_of(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z]))
-
-
-def rotation_of(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:
-    """The rotation matrix [3, 3] of a quaternion, which need not be normalised."""
-    x, y, z, w = np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w])
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )

@@ -13,8 +13,9 @@ from gsva_ros.serving.requests import Result
 from gsva_ros.stamps import nanoseconds
 
 from . import qos
-from .depth import DepthBuffer, depth_of, intrinsics_of, is_distorted, segmentation_3d
+from .depth import DepthBuffer, depth_of, intrinsics_of, is_distorted
 from .detections import Detections
+from .instances_3d import segmentation_3d
 from .pictures import Pictures
 from .transforms import Transform, TransformError, Transforms
 

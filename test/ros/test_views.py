@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointField
 from std_msgs.msg import Header
 
 from gsva_ros.conversions import MessageError, fill_image, mask_of
-from gsva_ros.geometry import organised_points, shape_of, to_metres
+from gsva_ros.geometry import organised_points, quaternion, rotation_of, shape_of, to_metres
 from gsva_ros.instances import split
 from gsva_ros.ros.depth import (
     HELD,
@@ -31,12 +31,11 @@ from gsva_ros.ros.depth import (
     depth_of,
     intrinsics_of,
     is_distorted,
-    quaternion,
-    segmentation_3d,
 )
+from gsva_ros.ros.instances_3d import segmentation_3d
 from gsva_ros.ros.picture_process import TOPICS, Painter
 from gsva_ros.ros.pictures import Pictures
-from gsva_ros.ros.transforms import Transform, TransformError, Transforms, rotation_of
+from gsva_ros.ros.transforms import Transform, TransformError, Transforms
 from gsva_ros.serving.requests import CameraFrame, Request, Result
 from gsva_ros.stamps import SECOND
 
