@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import rclpy
 import rclpy.logging
@@ -41,23 +42,44 @@ class Executor(MultiThreadedExecutor):
             kept[:] = dict.fromkeys(kept)
 
 
+class Stop:
+    """Whether the process is to stop: SIGINT and SIGTERM say so, and interrupt the start-up."""
+
+    def __init__(self) -> None:
+        self._asked, self._interrupts = threading.Event(), False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self._asked.is_set()
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt in the block for a signal, also for one that came before."""
+        try:
+            self._interrupts = True
+            if self.asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interrupts = False
+
+    def _on_signal(self, *_: object) -> None:
+        self._asked.set()
+        if self._interrupts:
+            self._interrupts = False
+            raise KeyboardInterrupt
+
+
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     """Run the node until SIGINT or SIGTERM, or until it fails; returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
     # Own signal handlers: rclpy's would shut the context down before the last answers are sent.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     through_ros(rclpy.logging.get_logger("gsva"))
-    stop, starting = threading.Event(), False
-
-    def on_signal(*_: object) -> None:
-        nonlocal starting
-        stop.set()
-        if starting:  # a model may take minutes to load
-            starting = False
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    stop = Stop()
     try:
         node = GsvaNode(loader, argv)
     except Exception as error:
@@ -68,33 +90,46 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     executor = Executor(num_threads=THREADS)
     executor.add_node(node)
     try:
-        if node.get_parameter("autostart").value:
-            starting = True
-            if stop.is_set():  # the signal came before `starting` was set
-                raise KeyboardInterrupt
-            went = _go_active(node)
-            starting = False
-            if not went:
-                return 1
-        while not stop.is_set() and rclpy.ok():
-            _spin_once(node, executor, 0.2)
-            if node.failure:
-                node.get_logger().fatal(f"{node.failure}; exiting")
-                break
-        if node.loading:
-            node.get_logger().info(STARTING)
+        if not _start(node, stop):
+            return 1
+        _spin(node, executor, stop)
     except KeyboardInterrupt:
         node.get_logger().info(STARTING)
     finally:
-        node.close()
-        drain(node, executor)
-        if node.loading:  # in one of the executor's threads, which its shutdown would wait for
-            rclpy.try_shutdown()
-            os._exit(0)
-        executor.shutdown(timeout_sec=1.0)
-        node.destroy_node()
-        rclpy.try_shutdown()
+        _end(node, executor)
     return 1 if node.failure else 0
+
+
+def _start(node: GsvaNode, stop: Stop) -> bool:
+    """Configure and activate the node, unless a lifecycle manager does; False if it fails."""
+    if not node.get_parameter("autostart").value:
+        return True
+    steps = (node.trigger_configure, node.trigger_activate)
+    with stop.interrupting():  # a model may take minutes to load
+        return all(step() is TransitionCallbackReturn.SUCCESS for step in steps)
+
+
+def _spin(node: GsvaNode, executor: Executor, stop: Stop) -> None:
+    """Run callbacks until the process is to stop or the node fails."""
+    while not stop.asked and rclpy.ok():
+        _spin_once(node, executor, 0.2)
+        if node.failure:
+            node.get_logger().fatal(f"{node.failure}; exiting")
+            break
+    if node.loading:
+        node.get_logger().info(STARTING)
+
+
+def _end(node: GsvaNode, executor: Executor) -> None:
+    """Send every answer, then destroy the node."""
+    node.close()
+    drain(node, executor)
+    if node.loading:  # in one of the executor's threads, which its shutdown would wait for
+        rclpy.try_shutdown()
+        os._exit(0)
+    executor.shutdown(timeout_sec=1.0)
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 def drain(node: GsvaNode, executor: Executor) -> None:
@@ -116,13 +151,6 @@ def _spin_once(node: GsvaNode, executor: Executor, seconds: float) -> None:
     except Exception:  # one bad message must not stop the answers to all others
         logging.getLogger("gsva").exception("a callback failed; continuing")
     node.disposal.run()
-
-
-def _go_active(node: GsvaNode) -> bool:
-    for step in (node.trigger_configure, node.trigger_activate):
-        if step() is not TransitionCallbackReturn.SUCCESS:
-            return False
-    return True
 
 
 def main() -> int:
