@@ -10,6 +10,7 @@ from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.task import Future
 
 from gsva_ros.action import Follow
 from gsva_ros.msg import Segmentation
@@ -22,6 +23,7 @@ from .pending import Pending, awaited
 POLL = 0.005  # seconds
 #: Seconds without a subscriber to the feedback after which a goal's client is considered gone.
 ABANDONED = 5.0
+CANCELLED = "cancelled by its client"
 GONE = f"its client is gone: the feedback has had no subscriber for {ABANDONED:.0f} s"
 
 
@@ -32,6 +34,35 @@ class _Goal:
     lock: threading.Lock = field(default_factory=threading.Lock)
     cancelled: bool = False  # a cancel was accepted: the goal can only end CANCELED
     ending: bool = False  # its end is decided: too late to cancel
+
+
+class _Answers:
+    """A goal's answers as feedback, until `ended` has the reason of its end."""
+
+    def __init__(
+        self, handle: Any, message: Callable[[Result], Segmentation], ended: Future
+    ) -> None:
+        self.frames, self.last, self.ended = 0, Segmentation(), ended
+        self._handle, self._message = handle, message
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are as many as were asked for."""
+        return bool(self.frames) and self.frames == self._handle.request.max_frames
+
+    def take(self, result: Result) -> None:
+        """Publish an answer, or end with the request."""
+        if self.ended.done():
+            return
+        outcomes = {decision.outcome for decision in result.decisions}
+        if result.frame is None or Outcome.CANCELLED in outcomes:
+            self.ended.set_result(result.decisions[0].reason)
+            return
+        self.last = self._message(result)
+        self.frames += 1
+        self._handle.publish_feedback(Follow.Feedback(segmentation=self.last))
+        if self.complete:
+            self.ended.set_result(f"{self.frames} frames were asked for")
 
 
 class ReadyServer(ActionServer):
@@ -129,7 +160,7 @@ class FollowServer:
                 return CancelResponse.REJECT
             goal.cancelled = True
         # If the request is not submitted yet, `_follow` cancels it as soon as it is.
-        self._worker.cancel(_id_of(handle), "cancelled by its client")
+        self._worker.cancel(_id_of(handle), CANCELLED)
         return CancelResponse.ACCEPT
 
     async def _execute(self, handle: Any) -> Follow.Result:
@@ -141,25 +172,27 @@ class FollowServer:
             self._pending.remove()
 
     async def _follow(self, handle: Any, goal: _Goal) -> Follow.Result:
+        answers = _Answers(handle, self._message, awaited(self._node))
+        self._submit(handle, answers)
+        if goal.cancelled:
+            self._worker.cancel(_id_of(handle), CANCELLED)
+        reason = await answers.ended
+        self._worker.cancel(_id_of(handle), reason)
+        with goal.lock:
+            goal.ending = True
+        if goal.cancelled:
+            # The cancel was accepted, but rclpy may not have updated the goal's state yet.
+            while not handle.is_cancel_requested:
+                await self._pause()
+            handle.canceled()
+        elif answers.complete:
+            handle.succeed()
+        else:
+            handle.abort()
+        return Follow.Result(frames=answers.frames, message=reason, segmentation=answers.last)
+
+    def _submit(self, handle: Any, answers: _Answers) -> None:
         asked = handle.request
-        ended = awaited(self._node)
-        frames = 0
-        last = Segmentation()
-
-        def done(result: Result) -> None:
-            nonlocal frames, last
-            if ended.done():
-                return
-            outcomes = {decision.outcome for decision in result.decisions}
-            if result.frame is None or Outcome.CANCELLED in outcomes:
-                ended.set_result(result.decisions[0].reason)
-                return
-            last = self._message(result)
-            frames += 1
-            handle.publish_feedback(Follow.Feedback(segmentation=last))
-            if frames == asked.max_frames:
-                ended.set_result(f"{frames} frames were asked for")
-
         topic, problem = self._resolve(asked.image_topic)
         self._worker.submit(
             Request(
@@ -170,25 +203,9 @@ class FollowServer:
                 every_frame=True,
                 topic=topic,
                 problem=problem,
-                done=done,
+                done=answers.take,
             )
         )
-        if goal.cancelled:
-            self._worker.cancel(_id_of(handle), "cancelled by its client")
-        reason = await ended
-        self._worker.cancel(_id_of(handle), reason)
-        with goal.lock:
-            goal.ending = True
-        if goal.cancelled:
-            # The cancel was accepted, but rclpy may not have updated the goal's state yet.
-            while not handle.is_cancel_requested:
-                await self._pause()
-            handle.canceled()
-        elif frames and frames == asked.max_frames:
-            handle.succeed()
-        else:
-            handle.abort()
-        return Follow.Result(frames=frames, message=reason, segmentation=last)
 
     async def _pause(self) -> None:
         """Yield to other callbacks."""
