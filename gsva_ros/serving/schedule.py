@@ -5,9 +5,9 @@ says whether a computed result may still be delivered. The caller holds a lock a
 endings outside it.
 
 Newest frame wins: the mailbox holds one frame per camera. Requests that are due on the same frame are
-answered on it one after the other, so that it is encoded once. Flows (one-shot instructions, instructions
+answered on it one after the other, so that it is encoded once. Lanes (one-shot instructions, instructions
 on every frame, follow goals, service calls) share the model's time by start-time fair queueing (Goyal, Vin
-and Cheng, SIGCOMM 1996).
+and Cheng, SIGCOMM 1996, who call them flows).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEADLINE_WAIT = 0.05
 SHUTTING_DOWN = "the node is shutting down"
 
 #: The unit of fair queueing: a source, and whether its requests are for every frame.
-Flow = tuple[Source, bool]
+Lane = tuple[Source, bool]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Schedule:
         # Requests that displaced another and hold its place until they are submitted.
         self._coming: list[Request] = []
         self._virtual = 0.0  # start tag of the last picked turn, in virtual time
-        self._finish: dict[Flow, float] = defaultdict(float)  # finish tag of its last turn
+        self._finish: dict[Lane, float] = defaultdict(float)  # finish tag of its last turn
 
     @property
     def waiting(self) -> int:
@@ -205,7 +205,7 @@ class Schedule:
         self._see(clock)
         request = turn.request
         self.busy = None
-        self._finish[_flow(request)] = self._virtual + seconds
+        self._finish[_lane(request)] = self._virtual + seconds
         request.last_end = request.last_start + seconds
         request.answered_frame, request.assigned = turn.frame, None
         if request.ended:
@@ -292,8 +292,8 @@ class Schedule:
         return self._end(Ending(request, Outcome.EXPIRED, "its deadline passed"))
 
     def _start(self, turn: Turn) -> float:
-        """Start tag of fair queueing: a flow that was idle starts now, without credit."""
-        return max(self._virtual, self._finish[_flow(turn.request)])
+        """Start tag of fair queueing: a lane that was idle starts now, without credit."""
+        return max(self._virtual, self._finish[_lane(turn.request)])
 
     def _ready(self, now: float, clock: int) -> tuple[list[Turn], float]:
         """The turns that are possible now, and how many seconds to wait if there are none."""
@@ -346,7 +346,7 @@ class Schedule:
         return old
 
 
-def _flow(request: Request) -> Flow:
+def _lane(request: Request) -> Lane:
     return request.source, request.every_frame
 
 
