@@ -17,7 +17,7 @@ from gsva_ros.instances import split
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
 from gsva_ros.overlay import Target
-from gsva_ros.serving.requests import Decision, Outcome, Part, Result
+from gsva_ros.serving.requests import Decision, Instance, Outcome, Result
 from gsva_ros.stamps import SECOND, fill
 from gsva_ros.tracking import Region
 
@@ -50,8 +50,9 @@ def segmentation(
     for decision in result.decisions:
         msg.outcomes.append(_outcome(decision))
         if decision.outcome is Outcome.SEGMENTED:
-            for number, part in enumerate(decision.parts or _parts(decision, split_instances)):
-                msg.instances.append(_instance(decision, part, number, msg.header))
+            instances = decision.instances or _instances(decision, split_instances)
+            for number, instance in enumerate(instances):
+                msg.instances.append(_instance_mask(decision, instance, number, msg.header))
         elif decision.outcome is Outcome.REJECTED:
             msg.rejections.append(_rejection(decision, result.request.id, msg.header))
     return msg
@@ -112,28 +113,30 @@ def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejectio
     return msg
 
 
-def _parts(decision: Decision, split_instances: bool) -> list[Part]:
-    """A mask's instances, for a decision without tracked parts."""
+def _instances(decision: Decision, split_instances: bool) -> list[Instance]:
+    """A mask's instances, for a decision without tracked ones."""
     assert decision.box is not None
     assert decision.crop is not None
     masks = split(decision.crop) if split_instances else (decision.crop,)
     regions = [Region.within(decision.box, mask) for mask in masks]
-    return [Part(0, region.box, region.crop, 1.0) for region in regions]
+    return [Instance(0, region.box, region.crop, 1.0) for region in regions]
 
 
-def _instance(decision: Decision, part: Part, number: int, header: Any) -> InstanceMask:
-    x0, y0, x1, y1 = part.box
+def _instance_mask(
+    decision: Decision, instance: Instance, number: int, header: Any
+) -> InstanceMask:
+    x0, y0, x1, y1 = instance.box
     msg = InstanceMask()
     msg.slot = decision.slot
     msg.instance = number
-    msg.id = part.id
+    msg.id = instance.id
     msg.expression = decision.expression
     msg.p_seg = decision.p_seg
-    msg.confidence = part.confidence
+    msg.confidence = instance.confidence
     msg.predicted_iou = decision.predicted_iou
     msg.roi.x_offset, msg.roi.y_offset = x0, y0
     msg.roi.width, msg.roi.height = x1 - x0, y1 - y0
-    msg.mask = fill_image(Image(), part.crop.view(np.uint8) * np.uint8(255), "mono8")
+    msg.mask = fill_image(Image(), instance.crop.view(np.uint8) * np.uint8(255), "mono8")
     msg.mask.header = header
     return msg
 

@@ -22,9 +22,9 @@ from .requests import (
     CameraFrame,
     Code,
     Decision,
+    Instance,
     Limits,
     Outcome,
-    Part,
     Request,
     Result,
     Steadiness,
@@ -215,7 +215,7 @@ class Carrier:
             return []
         if not self._limits.split_instances:
             return [Region(decision.box, decision.crop)]
-        return [Region.within(decision.box, part) for part in split(decision.crop)]
+        return [Region.within(decision.box, mask) for mask in split(decision.crop)]
 
     def _answer(self, due: list[_Followed], frame: CameraFrame) -> None:
         """Answer the requests that have no answer on this frame yet."""
@@ -268,19 +268,19 @@ class Carrier:
     ) -> Decision:
         """The model's decision, updated to a frame `age` nanoseconds later."""
         seen = [
-            Part(each.id, each.region.box, each.region.crop, each.confidence)
+            Instance(each.id, each.region.box, each.region.crop, each.confidence)
             for each in found
             if each.region is not None
         ]
         key = _key(decision)
-        now = replace(decision, parts=tuple(seen), carried=carried, age=max(0, age))
+        now = replace(decision, instances=tuple(seen), carried=carried, age=max(0, age))
         reason = unlike if decision.outcome in DECIDED else ""
         if decision.outcome is Outcome.SEGMENTED and not seen:
             reason = reason or found[0].lost
         if not reason:
             lost.pop(key, None)
             if seen:
-                whole = Region.around([Region(part.box, part.crop) for part in seen])
+                whole = Region.around([Region(each.box, each.crop) for each in seen])
                 now.box, now.crop = whole.box, whole.crop
             return now
         steady = lost[key] = Steadiness.after(lost.get(key), Outcome.FAILED, stamp)
@@ -292,7 +292,7 @@ class Carrier:
             rejection=None,
             box=None,
             crop=None,
-            parts=(),
+            instances=(),
             since=steady.since,
             answers=steady.answers,
         )

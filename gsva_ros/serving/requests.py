@@ -124,7 +124,7 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Instance:
     """An instance of an expression; its mask is all of the expression's, or a connected part of it."""
 
     id: int  # the same from frame to frame; 0: not tracked
@@ -149,7 +149,7 @@ class Decision:
     crop: NDArray[np.bool_] | None = None  # the mask inside its box
     since: int = 0  # stamp of the first consecutive answer with this outcome, nanoseconds
     answers: int = 1  # number of those
-    parts: tuple[Part, ...] = ()  # tracked instances, if tracking is on
+    instances: tuple[Instance, ...] = ()  # tracked instances, if tracking is on
     carried: bool = False  # from an earlier frame that the model answered on
     age: int = 0  # nanoseconds from that frame to this one
 

@@ -22,7 +22,15 @@ from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros.answers import outcome_name, provenance_of, segmentation, targets_in
-from gsva_ros.serving.requests import CameraFrame, Code, Decision, Outcome, Part, Request, Result
+from gsva_ros.serving.requests import (
+    CameraFrame,
+    Code,
+    Decision,
+    Instance,
+    Outcome,
+    Request,
+    Result,
+)
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 
 
@@ -142,9 +150,9 @@ def test_an_answer_tells_all_that_is_known():
 
 def test_a_carried_answer_tells_what_was_followed():
     header, one = Header(frame_id="camera"), np.ones((2, 3), bool)
-    parts = (Part(7, (1, 2, 4, 4), one, 0.5), Part(9, (8, 2, 11, 4), one, 0.75))
+    tracked = (Instance(7, (1, 2, 4, 4), one, 0.5), Instance(9, (8, 2, 11, 4), one, 0.75))
     decision = Decision(
-        3, "all", Outcome.SEGMENTED, p_seg=0.5, parts=parts, carried=True, age=SECOND // 2,
+        3, "all", Outcome.SEGMENTED, p_seg=0.5, instances=tracked, carried=True, age=SECOND // 2,
         since=-5, answers=4, box=(1, 2, 11, 4), crop=np.ones((2, 10), bool),
     )  # fmt: skip
     frame = CameraFrame(header, 0, "/camera", lambda: None)

@@ -105,14 +105,14 @@ def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camer
     later = [b.age - a.age for a, b in itertools.pairwise(found)]
     assert STEP in later  # one frame older
     assert min(later) < 0  # the model's word is newer
-    assert {part.id for d in found for part in d.parts} == {1}
+    assert {each.id for d in found for each in d.instances} == {1}
     for result, d in zip(c.results, found, strict=True):
         truth = result.rgb[..., 1] == 0
         mask = np.zeros(truth.shape, bool)
         x0, y0, x1, y1 = d.box
         mask[y0:y1, x0:x1] = d.crop
         assert (mask & truth).sum() / (mask | truth).sum() > 0.7
-        assert 0 < d.parts[0].confidence <= 1
+        assert 0 < d.instances[0].confidence <= 1
     assert {r.decisions[1].outcome for r in c.results} == {Outcome.REJECTED}
     assert c.worker.counts.carried == c.shown - 1
 
@@ -133,7 +133,7 @@ def test_off_gives_the_models_answers_and_nothing_else(camera) -> None:
     c.ask("red")
     c.show(5)
     assert stamps(c.results) == [STEP * n for n in range(1, 6)]
-    assert not any(d.carried or d.age or d.parts for r in c.results for d in r.decisions)
+    assert not any(d.carried or d.age or d.instances for r in c.results for d in r.decisions)
     assert c.engine.encoded == 5
 
 
@@ -143,7 +143,7 @@ def test_what_is_asked_once_is_never_carried(camera) -> None:
     c.first()
     c.show(2)
     assert len(c.results) == 1
-    assert not c.results[0].decisions[0].parts
+    assert not c.results[0].decisions[0].instances
 
 
 def test_nothing_comes_after_the_end(camera) -> None:
@@ -168,7 +168,7 @@ def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> No
     last = c.results[-1].decisions
     assert [d.outcome for d in last] == [Outcome.FAILED] * 2
     assert [d.code for d in last] == [Code.LOST] * 2
-    assert all(d.reason.startswith("lost:") and d.crop is None and not d.parts for d in last)
+    assert all(d.reason.startswith("lost:") and d.crop is None and not d.instances for d in last)
     assert last[0].answers == 2
     assert last[0].since == c.results[-2].frame.stamp
 
@@ -310,7 +310,7 @@ def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
         c.worker.offer(CameraFrame(None, number * STEP, "camera", lambda: rgb))
         time.sleep(0.05)
     c.wait(lambda: len(c.results) > 5)
-    assert {tuple(p.id for p in r.decisions[0].parts) for r in c.results} == {(1, 2)}
+    assert {tuple(p.id for p in r.decisions[0].instances) for r in c.results} == {(1, 2)}
 
 
 def test_an_unreadable_frame_is_answered_once(camera) -> None:
