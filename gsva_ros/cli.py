@@ -136,8 +136,7 @@ def segment(args: argparse.Namespace) -> int:
     for number, slot in enumerate(answer.slots):
         print(_line(slot))
         if not slot.fault:
-            mask = None if slot.rejected else slot.mask
-            targets.append(Target(number, slot.expression, mask, slot.p_seg))
+            targets.append(Target.of(number, slot))
     drawn = poster(rgb, targets)
     try:
         written = cv2.imwrite(str(output), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .answer import Slot
 from .masks import Box, mask_box
 
 Shape = tuple[int, int]  # height, width
@@ -73,6 +74,11 @@ class Target:
     expression: str
     mask: Mask | None
     p_seg: float
+
+    @classmethod
+    def of(cls, number: int, slot: Slot) -> Target:
+        """The `number`-th slot (from 0) of an engine's answer; if it is rejected, without its mask."""
+        return cls(number, slot.expression, None if slot.rejected else slot.mask, slot.p_seg)
 
 
 @dataclass(frozen=True)

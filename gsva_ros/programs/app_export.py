@@ -1,4 +1,7 @@
-"""What `gsva app` writes: masks, COCO results, and labelled frames as a bag."""
+"""What `gsva app` writes: masks, COCO results, and labelled frames as a bag.
+
+Slots are those of `Session.slots`: a rejected one has no mask.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,11 @@ def write_masks(path: Path, slots: Sequence[Slot]) -> None:
     Raises:
         InputError: nothing is segmented.
     """
-    masks = [(n, s.expression, s.mask) for n, s in enumerate(slots, 1) if not s.rejected]
     with zipfile.ZipFile(path, "w") as archive:
-        for number, expression, mask in masks:
-            if mask is None:
+        for number, slot in enumerate(slots, 1):
+            if (mask := slot.mask) is None:
                 continue
-            words = "".join(c if c.isascii() and c.isalnum() else "_" for c in expression)[:40]
+            words = "".join(c if c.isascii() and c.isalnum() else "_" for c in slot.expression)[:40]
             _, data = cv2.imencode(".png", mask.astype(np.uint8) * 255)
             archive.writestr(f"{number}_{words}.png", data.tobytes())
         empty = not archive.namelist()
@@ -66,8 +68,7 @@ def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
             annotations.append(entry | {"fault": slot.fault})
             continue
         entry |= {"score": slot.p_seg, "rejected": slot.rejected}
-        mask = None if slot.rejected else slot.mask
-        if mask is not None:
+        if (mask := slot.mask) is not None:
             entry |= {"predicted_iou": slot.predicted_iou} | coco_mask(mask)
         annotations.append(entry)
     image = {"id": 1, "file_name": name, "width": width, "height": height}

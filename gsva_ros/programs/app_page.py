@@ -352,8 +352,7 @@ class Page:
             raise InputError("choose an expression first")
         session.check_answered(slot)
         decided = session.slots(threshold)[slot]
-        mask = None if decided.rejected else decided.mask
-        seen = [] if mask is None else [Target(slot, decided.expression, mask, decided.p_seg)]
+        seen = [] if decided.rejected else [Target.of(slot, decided)]
         value = {"background": draw(session.rgb, seen), "layers": [], "composite": None}
         session.painting = slot, threshold
         return {
@@ -370,8 +369,7 @@ class Page:
                 "no mask is being painted: choose an expression and paint its mask first"
             )
         slot, threshold = session.painting  # those on the page may have changed since
-        decided = session.slots(threshold)[slot]
-        mask = painted_mask(value, None if decided.rejected else decided.mask)
+        mask = painted_mask(value, session.slots(threshold)[slot].mask)
         correction = Correction(Label.PAINTED, referents(meant), mask)
         return self._correct(session, threshold, slot, correction) | {
             self.editor: gr.update(value=None, visible=False),

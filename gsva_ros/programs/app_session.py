@@ -213,7 +213,7 @@ class Session:
         if self.rgb is None:
             return None
         targets = [
-            Target(number, slot.expression, None if slot.rejected else slot.mask, slot.p_seg)
+            Target.of(number, slot)
             for number, slot in enumerate(self.slots(threshold))
             if not slot.fault and number in shown
         ]
@@ -245,8 +245,7 @@ class Session:
             if correction.mask.shape != self.rgb.shape[:2]:
                 raise InputError("the painted mask differs in size from the image: paint it again")
         if correction.label is Label.RIGHT:
-            seen = self.slots(threshold)[slot]
-            correction = replace(correction, mask=None if seen.rejected else seen.mask)
+            correction = replace(correction, mask=self.slots(threshold)[slot].mask)
         self.corrections[slot] = correction
 
     def keep(self) -> int:
@@ -314,12 +313,12 @@ def _named(message: str, path: Path) -> str:
 def decided_at(slot: Slot, threshold: float) -> Slot:
     """A slot decided by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
 
-    A slot that was rejected without a mask stays rejected.
+    A rejected slot has no mask. One that was rejected without a mask stays rejected.
     """
     if slot.fault:
         return slot
     if slot.p_seg < threshold:
-        return replace(slot, rejection=Rejection.MODEL)
+        return replace(slot, rejection=Rejection.MODEL, box=None, crop=None)
     if slot.box is None:
         return replace(slot, rejection=slot.rejection or Rejection.EMPTY_MASK)
     return replace(slot, rejection=None)

@@ -69,6 +69,8 @@ def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:
     empty = Slot("c", 0.9, Rejection.EMPTY_MASK, (4, 4))
     assert decided_at(empty, 0.1).rejection is Rejection.EMPTY_MASK
     assert decided_at(empty, 0.95).rejection is Rejection.MODEL
+    masked = Slot("d", 0.9, None, (4, 4), (0, 0, 2, 2), np.ones((2, 2), bool), 0.8)
+    assert decided_at(masked, 0.95).mask is None
 
 
 def test_an_expression_that_cannot_be_asked_fails_alone(
