@@ -28,7 +28,7 @@ from ..model.prompt import Prompt
 from ..model.tokenizer import Special
 from ..model.weights import write_state
 from ..scenes import Expression
-from ..train.batches import around
+from ..train.batches import around, embedded
 from ..train.config import Config
 from ..train.grounding import Grounding, Read
 from ..train.known import known
@@ -179,17 +179,7 @@ def read(
     model: Any, prompt: Prompt, clip_tokens: Tensor, packed: Packed
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """States of packed branches: every layer's [B, P + L, D], and the branches' last ones [B, L, D]."""
-    before, after = around(prompt)
-    batch = len(clip_tokens)
-    x = torch.cat(
-        [
-            model.embed(before).expand(batch, -1, -1),
-            model.project(clip_tokens),
-            model.embed(after).expand(batch, -1, -1),
-            model.embed(packed.ids),
-        ],
-        1,
-    )
+    x = embedded(model, around(prompt), clip_tokens, packed.ids)
     bias = torch.zeros(packed.allowed.shape).masked_fill_(~packed.allowed, float("-inf"))
     out = model.language(
         x, attention_mask=bias, position_ids=packed.position_ids, hidden_layers=True

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
+from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..model.sam import SamPreprocessor
 from .conversations import Conversations, Row
@@ -112,6 +113,18 @@ def jittered(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -
     gain = rng.uniform(1 - share, 1 + share) * rng.uniform(1 - share / 2, 1 + share / 2, 3)
     table = np.clip(gain[:, None] * np.arange(256), 0, 255).astype(np.uint8)
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).point(table.ravel().tolist()))
+
+
+def embedded(
+    model: GSVA, around: tuple[Tensor, Tensor], clip_tokens: Tensor, ids: Tensor
+) -> Tensor:
+    """Embeddings [B, T, D] of images with the ids around each, and of the rows that follow them.
+
+    Args:
+        around: see `around`. clip_tokens: [B, N, Cv]. ids: int64 [B, L], of the rows.
+    """
+    before, after = (model.embed(part).expand(len(ids), -1, -1) for part in around)
+    return torch.cat([before, model.project(clip_tokens), after, model.embed(ids)], 1)
 
 
 def around(prompt: Prompt) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from ..model.gsva import GSVA
 from ..model.losses import IGNORE
 from ..model.prompt import Prompt
 from ..scenes import SceneSet
-from .batches import around
+from .batches import around, embedded
 from .frames import Frames, Pictures
 from .grounding import Grounding, Read
 from .kept import kept, key_of
@@ -86,24 +86,17 @@ class LanguageLoss:
         self, model: GSVA, prompt: Prompt, slot_ids: tuple[int, int], grounding: Grounding
     ) -> None:
         self.model, self.grounding = model, grounding
-        self._before, self._after = (ids.to(model.device) for ids in around(prompt))
+        before, after = around(prompt)
+        self._around = before.to(model.device), after.to(model.device)
         self._slot_ids = torch.tensor(slot_ids, device=model.device)
 
     def __call__(self, asked: Asked, clip_tokens: Tensor) -> Pass:
         """Run the branches about the images of clip_tokens [B, N, C]."""
-        model, batch, packed = self.model, len(clip_tokens), asked.packed
-        start, patches = len(self._before), clip_tokens.shape[1]
-        prefix = start + patches + len(self._after)
+        model, packed, (before, after) = self.model, asked.packed, self._around
+        start, patches = len(before), clip_tokens.shape[1]
+        prefix = start + patches + len(after)
         with torch.autocast(clip_tokens.device.type, torch.bfloat16):
-            x = torch.cat(
-                [
-                    model.embed(self._before).expand(batch, -1, -1),
-                    model.project(clip_tokens),
-                    model.embed(self._after).expand(batch, -1, -1),
-                    model.embed(packed.ids),
-                ],
-                1,
-            )
+            x = embedded(model, self._around, clip_tokens, packed.ids)
             allowed = packed.allowed[:, :, prefix:]
             bias = torch.zeros(allowed.shape, device=x.device, dtype=torch.bfloat16)
             bias.masked_fill_(~allowed, float("-inf"))

@@ -12,7 +12,7 @@ from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
 from ..model.losses import GSVALoss, gsva_loss, place_masks
 from ..model.sam import postprocess_masks
-from .batches import Batch
+from .batches import Batch, embedded
 
 
 class GSVAObjective(nn.Module):
@@ -60,16 +60,8 @@ def read(model: GSVA, batch: Batch) -> Tensor:
     """The last hidden states of the rows' ids [B, L, D], each row after its image."""
     with torch.set_grad_enabled(_trained(model.model.vision_tower)):
         clip_tokens = model.encode_clip(batch.pixel_values)
-    laid, count = batch.laid, len(batch.laid.ids)
-    x = torch.cat(
-        [
-            model.embed(batch.before).expand(count, -1, -1),
-            model.project(clip_tokens),
-            model.embed(batch.after).expand(count, -1, -1),
-            model.embed(laid.ids),
-        ],
-        1,
-    )
+    laid = batch.laid
+    x = embedded(model, (batch.before, batch.after), clip_tokens, laid.ids)
     bias = torch.zeros(laid.allowed.shape, device=x.device, dtype=x.dtype)
     bias.masked_fill_(~laid.allowed, torch.finfo(x.dtype).min)
     hidden = model.language(x, attention_mask=bias, position_ids=laid.position_ids).hidden_last
