@@ -8,7 +8,6 @@ since its upper layers were initialised, it has neither decided a slot nor seen 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -57,30 +56,26 @@ HEADS = "grounding.safetensors"
 SHORT = 4  # maximum words of an expression in the first half of the base's training
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A scene's prompts in a step."""
-
-    prompts: list[list[Expression]]
-
-    def without_absent(self, rng: np.random.Generator, everything: list[Expression]) -> Asked:
-        """Replace absent expressions by present ones of `everything`, keeping the number of expressions."""
-        there = [e for e in everything if e.targets]
-
-        def other(expression: Expression) -> Expression:
-            return expression if expression.targets else pick(there, rng)
-
-        return Asked([[other(e) for e in prompt] for prompt in self.prompts])
+#: A scene's prompts in a step, each of some expressions.
+Prompts = list[list[Expression]]
 
 
-def draw(expressions: list[Expression], rng: np.random.Generator) -> Asked:
+def draw(expressions: list[Expression], rng: np.random.Generator) -> Prompts:
     """Prompts of one scene, the same for every row."""
     order = rng.permutation(len(expressions))
     found, at = [], 0
     for count in PROMPTS:
         found.append([expressions[order[(at + k) % len(order)]] for k in range(count)])
         at += count
-    return Asked(found)
+    return found
+
+
+def without_absent(
+    prompts: Prompts, everything: list[Expression], rng: np.random.Generator
+) -> Prompts:
+    """Replace absent expressions by present ones of `everything`, keeping the number of expressions."""
+    there = [e for e in everything if e.targets]
+    return [[e if e.targets else pick(there, rng) for e in prompt] for prompt in prompts]
 
 
 class Steps(Dataset[Tensor]):
@@ -132,14 +127,14 @@ class Learner(nn.Module):
         if row is None and step < self._config.steps // 2:
             short = [e for e in everything if len(e.text.split()) <= SHORT and e.targets]
             everything = short or everything
-        asked = draw(everything, rng)
+        prompts = draw(everything, rng)
         if row is None or not row.absent:
-            asked = asked.without_absent(rng, everything)
+            prompts = without_absent(prompts, everything, rng)
         # The base alternates between both kinds of conversation.
         row = row or ROWS["A" if step % 2 else "C"]
         return [
             branch
-            for prompt in asked.prompts
+            for prompt in prompts
             for branch in branches(self.prompt, row, prompt, [bool(e.targets) for e in prompt])
         ]
 

@@ -64,12 +64,12 @@ def test_every_row_draws_the_same_and_the_first_no_absents():
     many = [Expression(f"thing {k}", "single", (1,) if k % 2 else ()) for k in range(20)]
     first, second = (learn.draw(many, np.random.default_rng(3)) for _ in range(2))
     assert first == second
-    assert [len(p) for p in first.prompts] == list(learn.PROMPTS)
-    assert len({e.text for p in first.prompts for e in p}) == sum(learn.PROMPTS)
-    present = first.without_absent(np.random.default_rng(0), many)
-    assert [len(p) for p in present.prompts] == list(learn.PROMPTS)
-    assert all(e.targets for p in present.prompts for e in p)
-    for before, after in zip(first.prompts, present.prompts, strict=True):
+    assert [len(p) for p in first] == list(learn.PROMPTS)
+    assert len({e.text for p in first for e in p}) == sum(learn.PROMPTS)
+    present = learn.without_absent(first, many, np.random.default_rng(0))
+    assert [len(p) for p in present] == list(learn.PROMPTS)
+    assert all(e.targets for p in present for e in p)
+    for before, after in zip(first, present, strict=True):
         assert [a for b, a in zip(before, after, strict=True) if b.targets] == [
             b for b in before if b.targets
         ]
