@@ -101,13 +101,15 @@ class Learner(nn.Module):
         """The loss and metrics of step number `step`."""
         number = int(step)
         rng = np.random.default_rng([7, self._config.seed, number])
+        tokens = self.model.config.image_tokens
+        prefix = self.prompt.prefix_length(tokens)
         rows = rng.integers(len(self._data.scenes), size=self._config.batch)
-        packed = pack(self._prefix(), [self._branches(int(r), number, rng) for r in rows])
+        packed = pack(prefix, [self._branches(int(r), number, rng) for r in rows])
         layers, hidden = read(self.model, self.prompt, self._data.clip(rows), packed)
-        start = len(around(self.prompt)[0])
-        patches = slice(start, start + self.model.config.image_tokens)
-        truth = known(self._data.scenes, isqrt(self.model.config.image_tokens), rows, packed)
-        looking, figures = self.grounding(Read(layers, packed, truth, patches, self._prefix()))
+        start = len(self.prompt.before_image)
+        patches = slice(start, start + tokens)
+        truth = known(self._data.scenes, isqrt(tokens), rows, packed)
+        looking, figures = self.grounding(Read(layers, packed, truth, patches, prefix))
         text, decided = self._words(hidden, packed)
         figures |= {"text": text, "slot": decided}
         masks, iou = self._masks(hidden, packed, rows, rng)
@@ -116,10 +118,6 @@ class Learner(nn.Module):
         if self._row:
             loss = loss + decided
         return loss, {name: value.detach() for name, value in (figures | {"loss": loss}).items()}
-
-    def _prefix(self) -> int:
-        before, after = around(self.prompt)
-        return len(before) + self.model.config.image_tokens + len(after)
 
     def _branches(self, scene: int, step: int, rng: np.random.Generator) -> list[Branch]:
         everything = self._data.scenes.expressions[scene]

@@ -23,7 +23,6 @@ from ..eval.metrics import gres, gres_terms
 from ..model.checkpoint import Checkpoint
 from ..model.tokenizer import Special
 from ..scenes import Expression
-from ..train.batches import around
 from ..train.packing import pack
 from ..train.vision import mask_logits
 from .learn import read
@@ -179,12 +178,11 @@ def _pass(
     kept: list[list[list[bool]]],
 ) -> tuple[Tensor, Tensor]:
     model, prompt = checkpoint.model, checkpoint.prompt
-    before, after = around(prompt)
     images = [
         [b for p, k in zip(of_scene, answered, strict=True) for b in branches(prompt, row, p, k)]
         for of_scene, answered in zip(asked, kept, strict=True)
     ]
-    packed = pack(len(before) + clip_tokens.shape[1] + len(after), images)
+    packed = pack(prompt.prefix_length(clip_tokens.shape[1]), images)
     _, states = read(model, prompt, clip_tokens, packed)
     image, place = packed.slot_at.unbind(1)
     hidden = states[image, place]

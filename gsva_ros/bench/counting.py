@@ -98,8 +98,7 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     model = model.to("meta")
     side = {"clip": config.clip["image_size"], "sam": config.sam["image_size"]}
     pixels = {name: torch.empty(1, 3, n, n, device="meta") for name, n in side.items()}
-    around = len(prompt.before_image) + len(prompt.after_image)
-    before = around + config.image_tokens
+    before = prompt.prefix_length(config.image_tokens)
     width, slots = config.hidden_size, len(expressions)
     costs: dict[str, Cost] = {}
 

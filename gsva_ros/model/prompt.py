@@ -106,6 +106,10 @@ class Prompt:
         """Create it with the `tokenizer.model` at `path`."""
         return cls(Tokenizer.load(path, config), config)
 
+    def prefix_length(self, image_tokens: int) -> int:
+        """Number of positions before a turn: the text around the image, and the image's tokens."""
+        return len(self.before_image) + image_tokens + len(self.after_image)
+
     def segment_turn(self, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """One question for all expressions, and its answer, which repeats each of them.
 

@@ -61,8 +61,7 @@ class Batcher:
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor.of(config.sam)
         self._slots = {config.seg_token_id, config.rej_token_id}
-        prompt = conversations.prompt
-        self._prefix = len(prompt.before_image) + config.image_tokens + len(prompt.after_image)
+        self._prefix = conversations.prompt.prefix_length(config.image_tokens)
         self._longest = int(config.llm["max_position_embeddings"]) - self._prefix
 
     def __call__(self, drawn: Sequence[tuple[Sample, np.random.Generator]]) -> Batch:

@@ -44,8 +44,7 @@ class Questions:
         """Args: grid: `GSVAConfig.patch_grid`."""
         self.scenes, self.branches = scenes, branches
         self._grid = grid
-        before, after = around(branches.prompt)
-        self._prefix = len(before) + self._grid**2 + len(after)
+        self._prefix = branches.prompt.prefix_length(grid**2)
         self._asked = scenes.asked()
 
     def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
