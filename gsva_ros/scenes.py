@@ -281,35 +281,3 @@ def _expression(told: dict[str, Any], things: Sequence[dict[str, Any]]) -> Expre
 def _index(names: list[str], name: str) -> int:
     """The name's index, -1 for an empty name."""
     return names.index(name) if name else -1
-
-
-def grid_samples(instances: np.ndarray, rows: int, columns: int, per_cell: int = 4) -> np.ndarray:
-    """Object ids on a regular per_cell x per_cell lattice inside each cell of a rows x columns grid.
-
-    Args:
-        instances: uint8 [B, H, W].
-
-    Returns:
-        uint8 [B, rows, columns, per_cell ** 2].
-    """
-    height, width = instances.shape[1:]
-    y = ((np.arange(rows * per_cell) + 0.5) * height / (rows * per_cell)).astype(int)
-    x = ((np.arange(columns * per_cell) + 0.5) * width / (columns * per_cell)).astype(int)
-    lattice = instances[:, y][:, :, x].reshape(len(instances), rows, per_cell, columns, per_cell)
-    return lattice.transpose(0, 1, 3, 2, 4).reshape(len(instances), rows, columns, per_cell**2)
-
-
-def cell_objects(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The object that covers most of each cell, and the fraction of the cell that objects cover.
-
-    Args:
-        samples: uint8 [B, h, w, S] from `grid_samples`.
-
-    Returns:
-        ids int64 [B, h, w], 0 where objects cover less than a quarter of the cell; foreground
-        float32 [B, h, w] in 0..1.
-    """
-    counts = np.stack([(samples == k).sum(-1) for k in range(1, MAX_OBJECTS + 1)], -1)
-    foreground = counts.sum(-1) / samples.shape[-1]
-    ids = np.where(foreground >= 0.25, counts.argmax(-1) + 1, 0)
-    return ids.astype(np.int64), foreground.astype(np.float32)

@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..scenes import SceneSet, cell_objects, grid_samples
+from ..scenes import MAX_OBJECTS, SceneSet
 from .movable import Movable
+
+#: Samples along each side of a cell.
+PER_CELL = 4
 
 
 @dataclass
@@ -44,6 +47,38 @@ def dense_labels(scenes: SceneSet, rows: np.ndarray, height: int, width: int) ->
         torch.from_numpy(scenes.size[batch, ids]),
         torch.from_numpy(place.astype(np.float32)),
     )
+
+
+def grid_samples(instances: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Object ids on a regular lattice, PER_CELL x PER_CELL in each cell of a rows x columns grid.
+
+    Args:
+        instances: uint8 [B, H, W].
+
+    Returns:
+        uint8 [B, rows, columns, PER_CELL ** 2].
+    """
+    height, width = instances.shape[1:]
+    y = ((np.arange(rows * PER_CELL) + 0.5) * height / (rows * PER_CELL)).astype(int)
+    x = ((np.arange(columns * PER_CELL) + 0.5) * width / (columns * PER_CELL)).astype(int)
+    lattice = instances[:, y][:, :, x].reshape(len(instances), rows, PER_CELL, columns, PER_CELL)
+    return lattice.transpose(0, 1, 3, 2, 4).reshape(len(instances), rows, columns, PER_CELL**2)
+
+
+def cell_objects(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The object that covers most of each cell, and the fraction of the cell that objects cover.
+
+    Args:
+        samples: uint8 [B, h, w, S] from `grid_samples`.
+
+    Returns:
+        ids int64 [B, h, w], 0 where objects cover less than a quarter of the cell; foreground
+        float32 [B, h, w] in 0..1.
+    """
+    counts = np.stack([(samples == k).sum(-1) for k in range(1, MAX_OBJECTS + 1)], -1)
+    foreground = counts.sum(-1) / samples.shape[-1]
+    ids = np.where(foreground >= 0.25, counts.argmax(-1) + 1, 0)
+    return ids.astype(np.int64), foreground.astype(np.float32)
 
 
 class DenseHead(nn.Module):

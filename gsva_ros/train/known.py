@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..phrasing.unknown import NAMED
 from ..phrasing.words import Vocabulary
-from ..scenes import SceneSet, grid_samples
+from ..scenes import SceneSet
+from .dense import grid_samples
 from .movable import Movable
 from .packing import Packed
 
