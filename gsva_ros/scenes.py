@@ -88,19 +88,7 @@ class SceneSet:
             ) from error
 
     def _read(self, path: Path, split: str, limit: int | None) -> None:
-        if not path.is_dir():
-            raise InputError(f"{path}: no such folder of scenes")
-        if not (path / META).exists():
-            raise InputError(
-                f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was interrupted while it "
-                f"made them: there is no {META}; run the command again"
-            )
-        meta = json.loads((path / META).read_text())
-        if meta["split"] != split:
-            raise InputError(
-                f"{path}: contains the {meta['split']!r} split, but {split!r} was requested; "
-                f"render it with `gsva sim render --split {split}`"
-            )
+        meta = _meta(path, split)
         lines = (path / LINES).read_text().splitlines()[:limit]
         if not lines:
             raise InputError(
@@ -111,33 +99,29 @@ class SceneSet:
         self.kinds: list[str] = list(meta["kinds"])
         self.colours: list[str] = list(meta["colours"])
         self.sizes: list[str] = ["small", "large"]
-        rgb, instances = (np.load(path / name, mmap_mode="r") for name in (RGB, INSTANCES))
-        if instances.ndim != 3 or not are_frames(rgb, instances, instances.shape):
-            found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
-            raise ValueError(f"pictures are {found[0]}, instances {found[1]}")
-        if len(rgb) < len(lines):
-            raise ValueError(f"{len(lines)} scenes and {len(rgb)} pictures")
-        self.rgb, self.instances = Stacked([rgb[: len(lines)]]), Stacked([instances[: len(lines)]])
-        height, width = self.instances.shape[1:]
+        self.rgb, self.instances = _pictures(path, len(lines))
         table = (len(lines), MAX_OBJECTS + 1)
         self.kind, self.colour, self.size = (np.full(table, -1, np.int64) for _ in range(3))
         self.position = np.zeros((*table, 3), np.float32)
         self.outlined = np.ones(len(lines), bool)
         self.expressions: list[list[Expression]] = []
         for row, line in enumerate(lines):
-            scene: dict[str, Any] = json.loads(line)
-            self.outlined[row] = scene.get("outlined", True)
-            for thing in scene["objects"]:
-                k = thing["id"]
-                if not 1 <= k <= MAX_OBJECTS:
-                    raise ValueError(f"object {k}: they are numbered from 1 to {MAX_OBJECTS}")
-                self.kind[row, k] = _index(self.kinds, thing["kind"])
-                self.colour[row, k] = _index(self.colours, thing["colour"])
-                self.size[row, k] = _index(self.sizes, thing["size"])
-                x, y = thing["centroid"]
-                self.position[row, k] = x / width, y / height, thing["distance"]
-            asked = [_expression(e, scene["objects"]) for e in scene["expressions"]]
-            self.expressions.append(asked)
+            self._add(row, json.loads(line))
+
+    def _add(self, row: int, scene: dict[str, Any]) -> None:
+        """Take over a scene's line."""
+        height, width = self.instances.shape[1:]
+        self.outlined[row] = scene.get("outlined", True)
+        for thing in scene["objects"]:
+            k = thing["id"]
+            if not 1 <= k <= MAX_OBJECTS:
+                raise ValueError(f"object {k}: they are numbered from 1 to {MAX_OBJECTS}")
+            self.kind[row, k] = _index(self.kinds, thing["kind"])
+            self.colour[row, k] = _index(self.colours, thing["colour"])
+            self.size[row, k] = _index(self.sizes, thing["size"])
+            x, y = thing["centroid"]
+            self.position[row, k] = x / width, y / height, thing["distance"]
+        self.expressions.append([_expression(e, scene["objects"]) for e in scene["expressions"]])
 
     def __len__(self) -> int:
         return len(self.expressions)
@@ -160,6 +144,35 @@ class SceneSet:
         frames = self.instances[rows]
         flat = frames.reshape(len(rows), math.prod(frames.shape[1:]))
         return np.take_along_axis(table, flat, 1).reshape(frames.shape)
+
+
+def _meta(path: Path, split: str) -> dict[str, Any]:
+    """A folder's meta.json; InputError if it is not of this split."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder of scenes")
+    if not (path / META).exists():
+        raise InputError(
+            f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was interrupted while it "
+            f"made them: there is no {META}; run the command again"
+        )
+    meta: dict[str, Any] = json.loads((path / META).read_text())
+    if meta["split"] != split:
+        raise InputError(
+            f"{path}: contains the {meta['split']!r} split, but {split!r} was requested; "
+            f"render it with `gsva sim render --split {split}`"
+        )
+    return meta
+
+
+def _pictures(path: Path, count: int) -> tuple[Stacked, Stacked]:
+    """The images and instances of a folder's first `count` scenes, memory-mapped."""
+    rgb, instances = (np.load(path / name, mmap_mode="r") for name in (RGB, INSTANCES))
+    if instances.ndim != 3 or not are_frames(rgb, instances, instances.shape):
+        found = [(str(frames.dtype), frames.shape) for frames in (rgb, instances)]
+        raise ValueError(f"pictures are {found[0]}, instances {found[1]}")
+    if len(rgb) < count:
+        raise ValueError(f"{count} scenes and {len(rgb)} pictures")
+    return Stacked([rgb[:count]]), Stacked([instances[:count]])
 
 
 def joined(sets: Sequence[SceneSet]) -> SceneSet:
