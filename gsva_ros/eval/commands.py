@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..answer import Segmenter
     from .cases import Gathered
     from .run import CaseRecord, Records
+    from .summary import Slots
 
 LONGEST_CARRY = 10_000.0  # milliseconds
 Gather = Callable[[argparse.Namespace], AbstractContextManager["Gathered"]]
@@ -29,6 +30,13 @@ Gather = Callable[[argparse.Namespace], AbstractContextManager["Gathered"]]
 def register(subparsers: Any) -> None:
     """Add `eval`, `record-truth` and `calibrate` to argparse's subparsers."""
     commands = subparsers.add_parser("eval", help="evaluate a model").add_subparsers(required=True)
+    for add in (_add_scenes, _add_bag, _add_dataset, _add_tracking, _add_compare):
+        add(commands)
+    _add_record_truth(subparsers)
+    _add_calibrate(subparsers)
+
+
+def _add_scenes(commands: Any) -> None:
     parser = commands.add_parser(
         "scenes",
         help="evaluate on held-out rendered scenes, with two baselines",
@@ -38,6 +46,8 @@ def register(subparsers: Any) -> None:
     scenes.add_arguments(parser, "test")
     _measured(parser, scenes.gather)
 
+
+def _add_bag(commands: Any) -> None:
     parser = commands.add_parser(
         "bag",
         help="evaluate on the frames of a rosbag2, scored where ground truth is known",
@@ -48,6 +58,8 @@ def register(subparsers: Any) -> None:
     bag.add_arguments(parser)
     _measured(parser, bag.gather)
 
+
+def _add_dataset(commands: Any) -> None:
     parser = commands.add_parser(
         "dataset",
         help="evaluate on gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, RefClef, Ref-ZOM or ReasonSeg",
@@ -59,6 +71,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
     _measured(parser, dataset.gather)
 
+
+def _add_tracking(commands: Any) -> None:
     parser = commands.add_parser(
         "tracking",
         help="evaluate masks at the camera's rate: a slow model's answers as they are, and carried by flow",
@@ -85,6 +99,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, help="write the numbers to this JSON file")
     parser.set_defaults(run=_tracking)
 
+
+def _add_compare(commands: Any) -> None:
     compare = commands.add_parser(
         "compare", help="compare two runs on the same cases, with paired differences"
     )
@@ -92,6 +108,8 @@ def register(subparsers: Any) -> None:
     compare.add_argument("b", type=Path, help="JSON file of the other run")
     compare.set_defaults(run=_compare)
 
+
+def _add_record_truth(subparsers: Any) -> None:
     record = subparsers.add_parser(
         "record-truth",
         help="write a copy of a bag with instructions and ground truth",
@@ -104,6 +122,8 @@ def register(subparsers: Any) -> None:
     record.add_argument("out", type=Path, help="output bag; must not exist")
     record.set_defaults(run=_record_truth)
 
+
+def _add_calibrate(subparsers: Any) -> None:
     calibrate = subparsers.add_parser(
         "calibrate",
         help="calibrate a model's probabilities and choose its threshold, on scenes with ground truth",
@@ -126,18 +146,14 @@ def register(subparsers: Any) -> None:
 
 def _measured(parser: argparse.ArgumentParser, gather: Gather) -> None:
     _run_arguments(parser)
-    _output_arguments(parser)
+    parser.add_argument("--out", type=Path, help="write numbers and records to this JSON file")
+    parser.add_argument("--report", type=Path, help="write the report to this HTML file")
     parser.add_argument(
         "--no-blind",
         action="store_true",
         help="omit the baseline that is shown a grey image, which takes as long as the model",
     )
     parser.set_defaults(run=lambda args: _measure(args, gather))
-
-
-def _output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="write numbers and records to this JSON file")
-    parser.add_argument("--report", type=Path, help="write the report to this HTML file")
 
 
 def _run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
@@ -214,9 +230,18 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     numbers = summary(records, blind, engine.rejection_threshold, Scoring(protocol, rules)) | run
     # Numbers first: nothing that fails later can lose them.
     _write(args, numbers, records)
-    print(f"{data}, protocol {numbers['protocol']}, 95 % CI")
+    _print_numbers(numbers)
+    if args.report:
+        picks = choose(records, engine.rejection_threshold)
+        page = render(numbers, gallery(answering(engine, protocol, rules), cases, records, picks))
+        print(f"written: {write_result(args.report, page)}")
+    return 0
+
+
+def _print_numbers(numbers: dict[str, Any]) -> None:
+    print(f"{numbers['data']}, protocol {numbers['protocol']}, 95 % CI")
     # A list, since a model may be called as a baseline is.
-    _table([(args.model, numbers["scores"]["all"]), *numbers["baselines"].items()])
+    _table([(numbers["model"], numbers["scores"]["all"]), *numbers["baselines"].items()])
     print()
     _table([(k, v) for k, v in numbers["scores"].items() if k != "all"])
     boxes = numbers["scores"]["all"]["box_precision_0.5"]
@@ -226,11 +251,6 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     print(f"rejections: {kinds or 'none'}")
     if numbers["unscored"]:
         print(f"answered without known truth, not scored: {numbers['unscored']}")
-    if args.report:
-        picks = choose(records, engine.rejection_threshold)
-        page = render(numbers, gallery(answering(engine, protocol, rules), cases, records, picks))
-        print(f"written: {write_result(args.report, page)}")
-    return 0
 
 
 def _print_left_out(problems: Sequence[str]) -> None:
@@ -373,13 +393,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     from ..processes import processes
     from .calibrate import (
         CALIBRATION_NAME,
-        EQUAL_T_ACC,
         Rule,
         calibration_result,
         check_both_kinds,
-        threshold_for_equal_t_acc,
-        threshold_for_giou,
-        threshold_for_t_acc,
         unrounded,
         write_rule,
     )
@@ -401,13 +417,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         return 0
     check_both_kinds(slots)
     slots = replace(slots, p_seg=unrounded(slots.p_seg))
-    if args.equal_t_acc:
-        threshold = threshold_for_equal_t_acc(slots, engine.rejection_threshold)
-        goal = f"best N-acc at equal T-acc (within {EQUAL_T_ACC})"
-    elif args.t_acc is None:
-        threshold, goal = threshold_for_giou(slots), "best gIoU"
-    else:
-        threshold, goal = threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
+    threshold, goal = _chosen(args, slots, engine.rejection_threshold)
     before = Rule(engine.slot_temperature, engine.slot_bias, engine.rejection_threshold)
     chosen = replace(before, threshold=threshold).honest(slots)
     how = calibration_result(slots, chosen, before)
@@ -418,6 +428,18 @@ def _calibrate(args: argparse.Namespace) -> int:
         print(f"{name:8}{figures}")
     print(f"written: {directory}")
     return 0
+
+
+def _chosen(args: argparse.Namespace, slots: Slots, before: float) -> tuple[float, str]:
+    """The threshold for what the options ask for, and that in words; before: the model's so far."""
+    from . import calibrate
+
+    if args.equal_t_acc:
+        goal = f"best N-acc at equal T-acc (within {calibrate.EQUAL_T_ACC})"
+        return calibrate.threshold_for_equal_t_acc(slots, before), goal
+    if args.t_acc is None:
+        return calibrate.threshold_for_giou(slots), "best gIoU"
+    return calibrate.threshold_for_t_acc(slots, args.t_acc), f"T_acc {args.t_acc}"
 
 
 def _own_directory(model: str) -> Path:
