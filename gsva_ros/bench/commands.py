@@ -18,6 +18,12 @@ def register(subparsers: Any) -> None:
         description="Time every stage, or with --count count arithmetic, operators and bytes without "
         "running the model, so that 7b and 13b fit on any machine.",
     )
+    for add in (_add_model, _add_measured, _add_output):
+        add(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--size",
@@ -32,6 +38,9 @@ def register(subparsers: Any) -> None:
         choices=("float32", "bfloat16", "float16"),
         help="of the weights (default: bfloat16 on CUDA, float32 elsewhere)",
     )
+
+
+def _add_measured(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", action="store_true", help="count only, without timing")
     parser.add_argument(
         "--node", action="store_true", help="time the node's own share instead; needs ROS"
@@ -64,6 +73,9 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--runs", type=count, default=10, help="runs after one warm-up run")
     parser.add_argument("--threads", type=count, help="CPU threads")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     parser.add_argument(
         "--picture", type=Path, help="write a bar chart of the stages to this SVG file"
@@ -71,7 +83,6 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--page", type=Path, help="write the tables between the markers of this page"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

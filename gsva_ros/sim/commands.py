@@ -20,6 +20,11 @@ def register(subparsers: Any) -> None:
         description="Render scenes with MuJoCo, off-screen through EGL: a folder to train and evaluate "
         "on, or a rosbag of a camera circling them or of moving objects, each with ground truth.",
     ).add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_render, _add_bag, _add_video):
+        add(sim)
+
+
+def _add_render(sim: Any) -> None:
     render = sim.add_parser(
         "render", help="render scenes with expressions and ground truth into a folder"
     )
@@ -52,6 +57,9 @@ def register(subparsers: Any) -> None:
     )
     render.add_argument("--workers", type=count, default=2, help="worker processes")
     render.set_defaults(run=_render)
+
+
+def _add_bag(sim: Any) -> None:
     bag = sim.add_parser("bag", help="write a rosbag2 of a camera circling some scenes")
     bag.add_argument("--seeds", type=seed, nargs="+", required=True, help="one scene each")
     bag.add_argument("--out", type=Path, required=True, help="output bag")
@@ -69,6 +77,9 @@ def register(subparsers: Any) -> None:
         "--truth", type=Path, help="write expressions and masks to this file (COCO-style JSON)"
     )
     bag.set_defaults(run=_bag)
+
+
+def _add_video(sim: Any) -> None:
     video = sim.add_parser(
         "video", help="write a rosbag2 of moving scenes, seen by a moving camera"
     )
