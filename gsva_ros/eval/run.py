@@ -138,37 +138,42 @@ def evaluate(
         InputError: several cases have the same name, so their records are ambiguous; or see `problems`.
     """
     cases = list(cases)
-    (name, count), *_ = Counter(case.id for case in cases).most_common(1) or [("", 1)]
-    if count > 1:
-        raise InputError(f"{count} cases are called {name!r}: give each picture once")
+    _check_names(cases)
     here = processes()
     mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}
     answer = answering(engine, protocol, rules)
     unread: list[str] = []
     for case in tqdm(mine, desc=label, mininterval=2.0, disable=not here.is_main_process):
-        if case.id not in done:
-            try:
-                rgb, queries = case.read()
-            except InputError as error:
-                if problems is None:
-                    raise
-                unread.append(f"{case.id}: {one_line(error)}")
-                continue
-            shown = np.full_like(rgb, 128) if blind else rgb
-            if case.text:
-                slots, seconds, queries = free_slots(engine, shown, case.text)
-            else:
-                slots, seconds = answer(shown, queries)
-            recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
-            done[case.id] = CaseRecord(case.id, seconds, recorded)
-            if records:
-                records.add(done[case.id])
+        if case.id in done:
+            continue
+        try:
+            rgb, queries = case.read()
+        except InputError as error:
+            if problems is None:
+                raise
+            unread.append(f"{case.id}: {one_line(error)}")
+            continue
+        shown = np.full_like(rgb, 128) if blind else rgb
+        if case.text:
+            slots, seconds, queries = free_slots(engine, shown, case.text)
+        else:
+            slots, seconds = answer(shown, queries)
+        recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
+        done[case.id] = CaseRecord(case.id, seconds, recorded)
+        if records:
+            records.add(done[case.id])
     if problems is not None:
         problems += gather_object(unread)
     finished = gather_object([done[case.id] for case in mine if case.id in done])
     by_id = {record.id: record for record in finished}
     return [by_id[case.id] for case in cases if case.id in by_id]
+
+
+def _check_names(cases: Sequence[Case]) -> None:
+    (name, count), *_ = Counter(case.id for case in cases).most_common(1) or [("", 1)]
+    if count > 1:
+        raise InputError(f"{count} cases are called {name!r}: give each picture once")
 
 
 def answering(engine: Segmenter[Any], protocol: str, rules: str) -> Answering:

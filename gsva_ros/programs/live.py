@@ -204,20 +204,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     rclpy.init(args=ros_arguments)
     try:
         evaluation = LiveEvaluation(truth)
-        executor = SingleThreadedExecutor()
-        executor.add_node(evaluation)
-        total = len(truth)
-        with tqdm(total=total, unit="frame", desc="answered", ascii=True) as bar:
-            while rclpy.ok() and evaluation.waiting:
-                executor.spin_once(timeout_sec=0.1)
-                if new := total - evaluation.waiting - bar.n:
-                    bar.update(new)
-                limit = args.idle if evaluation.records else args.wait
-                if time.monotonic() - evaluation.heard > limit:
-                    evaluation.gone = not evaluation.count_publishers("segmentation")
-                    option = "--idle" if evaluation.records else "--wait"
-                    tqdm.write(f"no answer for {limit:g} s; {option} waits longer", sys.stderr)
-                    break
+        _listen(evaluation, args)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
@@ -236,6 +223,24 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     if not overall["n"]:
         raise BagError("no answer is to an expression of the ground truth: nothing could be scored")
     return 0
+
+
+def _listen(evaluation: LiveEvaluation, args: argparse.Namespace) -> None:
+    """Receive answers until every frame has one, or none arrives for a while."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(evaluation)
+    total = evaluation.waiting
+    with tqdm(total=total, unit="frame", desc="answered", ascii=True) as bar:
+        while rclpy.ok() and evaluation.waiting:
+            executor.spin_once(timeout_sec=0.1)
+            if new := total - evaluation.waiting - bar.n:
+                bar.update(new)
+            limit = args.idle if evaluation.records else args.wait
+            if time.monotonic() - evaluation.heard > limit:
+                evaluation.gone = not evaluation.count_publishers("segmentation")
+                option = "--idle" if evaluation.records else "--wait"
+                tqdm.write(f"no answer for {limit:g} s; {option} waits longer", sys.stderr)
+                break
 
 
 def main(argv: Sequence[str] | None = None) -> int:
