@@ -58,21 +58,7 @@ class Inference(Generic[FrameT]):
         result.timings["queue"] = start - max(frame.received, request.submitted)
         slots: dict[int, Slot] = {}
         try:
-            result.rgb = self._decode(frame)
-            encoded, seconds = self._encode(frame, result.rgb, request.source)
-            threshold = self.limits.threshold(self.engine.rejection_threshold)
-            result.threshold = threshold
-            if request.expressions:
-                answers = self._segment(encoded, request, threshold, faults, slots)
-            else:
-                answers = self._ask(encoded, request, threshold, faults, slots)
-            result.text = " ".join(answer.text for answer in answers if answer.text)
-            for answer in answers:
-                for stage, spent in answer.timings.items():
-                    result.timings[stage] = result.timings.get(stage, 0.0) + float(spent)
-            result.timings["encode"] = seconds
-            if not slots and not faults:
-                faults[0] = (Code.NO_SLOT, "the model's answer names nothing to segment")
+            self._answer(result, frame, slots, faults)
         except Exception as error:  # whatever the model raises becomes an answer
             slots.clear()
             problem = self._explain(error)
@@ -87,6 +73,28 @@ class Inference(Generic[FrameT]):
         if request.every_frame:
             _count(request, result.decisions, frame.stamp)
         return result
+
+    def _answer(
+        self,
+        result: Result,
+        frame: CameraFrame,
+        slots: dict[int, Slot],
+        faults: dict[int, tuple[Code, str]],
+    ) -> None:
+        """Ask the engine; fills the result's image, text and timings, and `slots` or `faults`."""
+        request = result.request
+        result.rgb = self._decode(frame)
+        encoded, seconds = self._encode(frame, result.rgb, request.source)
+        result.threshold = threshold = self.limits.threshold(self.engine.rejection_threshold)
+        ask = self._segment if request.expressions else self._ask
+        answers = ask(encoded, request, threshold, faults, slots)
+        result.text = " ".join(answer.text for answer in answers if answer.text)
+        for answer in answers:
+            for stage, spent in answer.timings.items():
+                result.timings[stage] = result.timings.get(stage, 0.0) + float(spent)
+        result.timings["encode"] = seconds
+        if not slots and not faults:
+            faults[0] = (Code.NO_SLOT, "the model's answer names nothing to segment")
 
     def _segment(
         self,
