@@ -10,6 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,6 +24,7 @@ from ..errors import InputError, one_line
 
 PEFT_PREFIX = "base_model.model."
 VISION_TOWER = "model.vision_tower.vision_tower."
+SAM = "model.visual_model."
 #: Weight files of a directory, in order of preference. An index lists the shards next to it.
 FILES = (
     "model.safetensors.index.json",
@@ -87,24 +89,7 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
             that this formula does not cover; none is silently ignored.
     """
     merged = {name: value for name, value in state.items() if ".lora_" not in name}
-    factors: dict[str, dict[str, Tensor]] = {}
-    adapters = set()
-    for name in state.keys() - merged.keys():
-        found = LORA_FACTOR.fullmatch(name)
-        if found is None:
-            raise CheckpointError(
-                f"{name} is of a LoRA variant that cannot be merged here (only lora_A and lora_B of "
-                "weights can): merge it with peft, and give the result"
-            )
-        factors.setdefault(found["module"], {})[found["factor"]] = state[name]
-        adapters.add(found["adapter"])
-    if len(adapters) > 1:
-        names = ", ".join(sorted(map(str, adapters)))
-        raise CheckpointError(
-            f"the weights hold {len(adapters)} adapters ({names}): merge one of them with peft, and give "
-            "the result"
-        )
-    for module, pair in sorted(factors.items()):
+    for module, pair in sorted(_lora_factors(state).items()):
         target = f"{module}.weight"
         if target not in merged:
             raise CheckpointError(
@@ -126,6 +111,28 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
         update = (b.float() @ a.float()) * (alpha / a.shape[0])
         merged[target] = (weight.float() + update).to(weight.dtype)
     return merged
+
+
+def _lora_factors(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The factors "A" and "B" of the only adapter, by the module whose weight they change."""
+    factors: dict[str, dict[str, Tensor]] = {}
+    adapters = set()
+    for name in (name for name in state if ".lora_" in name):
+        found = LORA_FACTOR.fullmatch(name)
+        if found is None:
+            raise CheckpointError(
+                f"{name} is of a LoRA variant that cannot be merged here (only lora_A and lora_B of "
+                "weights can): merge it with peft, and give the result"
+            )
+        factors.setdefault(found["module"], {})[found["factor"]] = state[name]
+        adapters.add(found["adapter"])
+    if len(adapters) > 1:
+        known = ", ".join(sorted(map(str, adapters)))
+        raise CheckpointError(
+            f"the weights hold {len(adapters)} adapters ({known}): merge one of them with peft, and give "
+            "the result"
+        )
+    return factors
 
 
 def with_vision_tower(state: dict[str, Tensor], clip: Path) -> dict[str, Tensor]:
@@ -153,27 +160,12 @@ def sam_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointError: SAM is missing or incomplete.
     """
-    prefix, encoder = "model.visual_model.", "image_encoder."
-    blocks = f"{encoder}blocks."
-
-    def shape(name: str, axes: int) -> torch.Size:
-        if prefix + name not in state:
-            raise CheckpointError(
-                f"the weights have no {prefix}{name}: LLaVA's own weights, one shard of several and "
-                "trained parameters alone lack SAM; give GSVA's whole state dict (zero_to_fp32.py writes "
-                "it, without --exclude_frozen_parameters)"
-            )
-        found = state[prefix + name].shape
-        if len(found) != axes or 0 in found:
-            raise CheckpointError(
-                f"{prefix}{name} has shape {tuple(found)} instead of {axes} non-empty axes: weights that "
-                "are sharded over processes (ZeRO-3) must be gathered first"
-            )
-        return found
-
+    encoder, blocks = "image_encoder.", "image_encoder.blocks."
+    shape = partial(_shape, state)
     patch = shape(f"{encoder}patch_embed.proj.weight", 4)[-1]
     _, side, _, width = shape(f"{encoder}pos_embed", 4)
-    places = (n.removeprefix(prefix + blocks) for n in state if n.startswith(prefix + blocks))
+    inner = f"{SAM}{blocks}"
+    places = (n.removeprefix(inner) for n in state if n.startswith(inner))
     numbers = {int(n.partition(".")[0]) for n in places if n.endswith("attn.rel_pos_h")}
     relative = {k: shape(f"{blocks}{k}.attn.rel_pos_h", 2) for k in sorted(numbers | {0})}
     hidden = shape(f"{blocks}0.mlp.lin1.weight", 2)[0]
@@ -197,6 +189,23 @@ def sam_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "iou_head_hidden_dim": iou,
         "mask_in_chans": masks,
     }
+
+
+def _shape(state: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
+    """The shape of one of SAM's weights; CheckpointError if it is missing or has other axes."""
+    if SAM + name not in state:
+        raise CheckpointError(
+            f"the weights have no {SAM}{name}: LLaVA's own weights, one shard of several and "
+            "trained parameters alone lack SAM; give GSVA's whole state dict (zero_to_fp32.py writes "
+            "it, without --exclude_frozen_parameters)"
+        )
+    found = state[SAM + name].shape
+    if len(found) != axes or 0 in found:
+        raise CheckpointError(
+            f"{SAM}{name} has shape {tuple(found)} instead of {axes} non-empty axes: weights that "
+            "are sharded over processes (ZeRO-3) must be gathered first"
+        )
+    return found
 
 
 def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
