@@ -206,22 +206,7 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
         raise TruthError(str(error)) from error
     except (ValueError, RecursionError) as error:  # a number too long to read is a plain ValueError
         raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
-    frames: dict[int, FrameTruth] = {}
-    places: dict[tuple[str, int], int] = {}
-    for image in data.images:
-        if image.id in frames:
-            raise TruthError(f"{source}: several images have the id {image.id}: give each its own")
-        other = places.setdefault((image.topic, image.stamp), image.id)
-        if other != image.id:
-            raise TruthError(
-                f"{source}: images {other} and {image.id} are both of {image.topic} at {image.stamp} ns: "
-                "put their annotations under one"
-            )
-        if image.width * image.height > MAX_PIXELS:
-            raise TruthError(
-                f"{source}: image {image.id}: {image.width}x{image.height} is too large"
-            )
-        frames[image.id] = FrameTruth(image.topic, image.stamp, (image.height, image.width), [])
+    frames = _frames(data.images, source)
     for number, annotation in enumerate(data.annotations, start=1):
         where = f"{source}: annotation {number} ({annotation.caption[:40]!r})"
         frame = frames.get(annotation.image_id)
@@ -235,6 +220,27 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
             raise TruthError(f"{where}: {error}") from error
         frame.annotations.append(annotation)
     return list(frames.values())
+
+
+def _frames(images: Iterable[Frame], source: str) -> dict[int, FrameTruth]:
+    """The frames by id, without annotations; TruthError if two share an id, or topic and stamp."""
+    frames: dict[int, FrameTruth] = {}
+    places: dict[tuple[str, int], int] = {}
+    for image in images:
+        if image.id in frames:
+            raise TruthError(f"{source}: several images have the id {image.id}: give each its own")
+        other = places.setdefault((image.topic, image.stamp), image.id)
+        if other != image.id:
+            raise TruthError(
+                f"{source}: images {other} and {image.id} are both of {image.topic} at {image.stamp} ns: "
+                "put their annotations under one"
+            )
+        if image.width * image.height > MAX_PIXELS:
+            raise TruthError(
+                f"{source}: image {image.id}: {image.width}x{image.height} is too large"
+            )
+        frames[image.id] = FrameTruth(image.topic, image.stamp, (image.height, image.width), [])
+    return frames
 
 
 def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
