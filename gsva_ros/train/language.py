@@ -108,21 +108,27 @@ class LanguageLoss:
             grounding_loss, grounded = self.grounding(
                 Read(tuple(layers), packed, asked.known, seen, prefix)
             )
-        labels = packed.labels[spoken]
+        figures = self._figures(logits, packed.labels[spoken], asked.known.relations)
+        loss = figures["text"] + figures["slot"] + grounding_loss
+        return Pass(loss, figures | grounded, hidden[image, place])
+
+    def _figures(self, logits: Tensor, labels: Tensor, relations: Tensor) -> dict[str, Tensor]:
+        """The cross-entropies of text and slots, and the slots' accuracies.
+
+        Args:
+            logits: [N, V], of the answers' tokens. labels: int64 [N]. relations: bool [K], of the slots.
+        """
         per_token = F.cross_entropy(logits, labels, reduction="none")
         is_slot = torch.isin(labels, self._slot_ids)
-        slot_loss, text_loss = per_token[is_slot].mean(), per_token[~is_slot].mean()
         right = (logits[is_slot].argmax(-1) == labels[is_slot]).float()
         absent = labels[is_slot] == self._slot_ids[1]
-        figures = {
-            "text": text_loss,
-            "slot": slot_loss,
+        return {
+            "text": per_token[~is_slot].mean(),
+            "slot": per_token[is_slot].mean(),
             "N": right[absent].mean(),
             "T": right[~absent].mean(),
-            "relations": right[asked.known.relations].mean(),
+            "relations": right[relations].mean(),
         }
-        loss = text_loss + slot_loss + grounding_loss
-        return Pass(loss, figures | grounded, hidden[image, place])
 
 
 @dataclass

@@ -9,6 +9,7 @@ vision tower frozen (`language`), then everything together (`joint`), and last t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -159,25 +160,12 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     scenes, model = _scenes(config), checkpoint.model
     torch.manual_seed(config.seed)
     if config.objective == "edges" and model.refiner is None:
-        if config.export == "adapter":
-            raise InputError(
-                "export: an adapter needs a base with a refiner, which this one lacks: use merged"
-            )
-        model.config.refiner = list(REFINER)
-        model.refiner = Refiner(REFINER)
+        _add_refiner(model, config)
     stage = Stage(checkpoint, scenes, config.objective)
     if base:
         stage.load_auxiliary(base / AUXILIARY)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    groups = select(model, config)
-    for name in ("symbolic", "grounding", "head", "contrast"):
-        module = getattr(stage, name)
-        module.requires_grad_(name in TRAINED[config.objective])
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        if parameters:
-            groups.append(
-                {"name": name, "params": parameters} | dict.fromkeys(("lr", "peak"), config.heads)
-            )
+    groups = [*select(model, config), *_head_groups(stage, config)]
     stage.lesson = _lesson(config, stage.to(device), scenes, checkpoint.prompt)
     blend = partway(model, config.blend)
 
@@ -190,6 +178,25 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
 
     batches = Steps(stage.lesson, config.batch, config.seed)
     return Task(stage, groups, batches, write, base_of(checkpoint))
+
+
+def _add_refiner(model: GSVA, config: Config) -> None:
+    if config.export == "adapter":
+        raise InputError(
+            "export: an adapter needs a base with a refiner, which this one lacks: use merged"
+        )
+    model.config.refiner = list(REFINER)
+    model.refiner = Refiner(REFINER)
+
+
+def _head_groups(stage: Stage, config: Config) -> Iterator[dict[str, Any]]:
+    """The optimiser groups of the auxiliary heads that the stage trains; the others are frozen."""
+    for name in ("symbolic", "grounding", "head", "contrast"):
+        module = getattr(stage, name)
+        module.requires_grad_(name in TRAINED[config.objective])
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if parameters:
+            yield {"name": name, "params": parameters, "lr": config.heads, "peak": config.heads}
 
 
 def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Lesson:
