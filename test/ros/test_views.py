@@ -15,6 +15,7 @@ import cv2
 import harness
 import numpy as np
 import pytest
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from gsva_ros.msg import InstanceMask, Segmentation, Segmentation3D
 from harness import FAKE, Client, NodeProcess, blocks
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
@@ -540,7 +541,8 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     stand_in = types.SimpleNamespace(
         **{n: type(n, (Message,), {}) for n in (*names, "ObjectHypothesisWithPose")}
     )
-    if "vision_msgs" not in sys.modules:
+    stand_in.Detection3DArray.detections = []
+    if module.vision is None:
         monkeypatch.setattr(module, "vision", stand_in)
 
     class Publisher:
@@ -562,15 +564,16 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     views = module.Detections.create(Node())
     instance = types.SimpleNamespace(slot=1, instance=0, id=0, expression="red", p_seg=0.9)
     instance.roi = types.SimpleNamespace(x_offset=10, y_offset=20, width=30, height=40)
-    answer = types.SimpleNamespace(header="header", instances=[instance])
+    header = Header(frame_id="camera")
+    answer = types.SimpleNamespace(header=header, instances=[instance])
     views.publish(answer)
     numbers = views.publish(answer)
     (info,) = made["label_info"].sent  # once: nothing new the second time
-    assert info.header == "header"
+    assert info.header == header
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(1, "red")]
-    assert made["detections"].sent[1].header == "header"
+    assert made["detections"].sent[1].header == header
     detection = made["detections"].sent[1].detections[0]
-    assert (detection.id, detection.header) == ("1.0", "header")
+    assert (detection.id, detection.header) == ("1.0", header)
     assert detection.results[0].hypothesis.class_id == "1"
     assert detection.results[0].hypothesis.score == 0.9
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (25.0, 40.0)
@@ -581,19 +584,19 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert type(info.class_map[0].class_id) is int
     assert {type(v) for v in (detection.bbox.size_x, detection.bbox.center.position.x)} == {float}
     thing = types.SimpleNamespace(slot=1, instance=0, id=0, expression="red", p_seg=0.9)
-    thing.pose = types.SimpleNamespace(orientation="turn")
-    thing.center, thing.extents = "center", "extents"
-    space = types.SimpleNamespace(header="header", instances=[thing])
+    thing.pose = Pose(orientation=Quaternion(x=0.6, w=0.8))
+    thing.center, thing.extents = Point(x=1.0, y=2.0, z=3.0), Vector3(x=0.3, y=0.2, z=0.1)
+    space = types.SimpleNamespace(header=header, instances=[thing])
     detections = made["detections_3d"]
-    monkeypatch.setattr(module.vision.Detection3DArray, "detections", [], raising=False)
     views.publish_3d(space, numbers)
     (solid,) = detections.sent[0].detections
-    assert (solid.id, solid.bbox.size) == ("1.0", "extents")
-    assert (detections.sent[0].header, solid.header) == ("header", "header")
+    assert (solid.id, solid.bbox.size) == ("1.0", thing.extents)
+    assert (detections.sent[0].header, solid.header) == (header, header)
     assert solid.results[0].hypothesis.class_id == "1"
     assert solid.results[0].hypothesis.score == 0.9
-    assert (solid.bbox.center.position, solid.bbox.center.orientation) == ("center", "turn")
-    assert solid.results[0].pose.pose is thing.pose
+    assert solid.bbox.center.position == thing.center
+    assert solid.bbox.center.orientation == thing.pose.orientation
+    assert solid.results[0].pose.pose == thing.pose
     # What is followed keeps its id where others before it are lost.
     instance.id = thing.id = 7
     views.publish(answer)
