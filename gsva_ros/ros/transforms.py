@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,8 @@ except ImportError:
 
 #: Seconds to wait for a transform that has not arrived yet.
 TIMEOUT = 0.1
+#: After PATIENCE such waits in vain in a row, there is only one every AGAIN seconds.
+PATIENCE, AGAIN = 3, 1.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Transforms:
     def __init__(self, buffer: Any = None) -> None:
         self._buffer = buffer
         self._listener: Listener | None = None
+        self._vain: dict[tuple[str, str], tuple[int, float]] = {}  # waits in a row, end of the last
 
     @classmethod
     def create(cls) -> Transforms:
@@ -141,20 +145,26 @@ class Transforms:
     def between(self, target: str, header: Any) -> Transform:
         """The transform from a message's frame to `target`, at the message's stamp.
 
+        Waits for one that is on its way, but not again and again for one that does not come: whoever asks
+        next would wait as well.
+
         Raises:
             TransformError: it is not available; names both frames.
         """
         wanted = f"no transform from {header.frame_id!r} to {target!r} at the image's stamp"
         if self._buffer is None:
             raise TransformError(f"{wanted}: tf2_ros is not installed")
+        frames = (target, header.frame_id)
+        waits, last = self._vain.get(frames, (0, 0.0))
+        waiting = waits < PATIENCE or time.monotonic() - last >= AGAIN
         try:
             found = self._buffer.lookup_transform(
-                target,
-                header.frame_id,
-                Time.from_msg(header.stamp),
-                Duration(seconds=TIMEOUT),
+                *frames, Time.from_msg(header.stamp), Duration(seconds=TIMEOUT if waiting else 0.0)
             ).transform
-        except Exception as error:  # tf2's exceptions share no public base class
+        except Exception as error:
+            if waiting:
+                self._vain[frames] = waits + 1, time.monotonic()
             raise TransformError(f"{wanted}: {' '.join(str(error).split())}") from error
+        self._vain.pop(frames, None)
         q, t = found.rotation, found.translation
         return Transform(rotation_of(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z]))

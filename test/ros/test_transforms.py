@@ -6,18 +6,20 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import harness
 import rclpy
 from fake_engine import FakeEngine
+from geometry_msgs.msg import TransformStamped
+from rclpy.duration import Duration
 from rclpy.parameter import Parameter
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 
 from gsva_ros.ros import transforms
 from gsva_ros.ros.node import GsvaNode
-from gsva_ros.ros.transforms import Transforms
+from gsva_ros.ros.transforms import AGAIN, PATIENCE, TransformError, Transforms
 
 harness.isolate()
 
@@ -41,6 +43,16 @@ class Buffer:
     def __init__(self) -> None:
         self.listeners: list[TransformListener] = []
         self.cleared = 0
+        self.known: set[str] = set()  # frames
+        self.timeouts: list[float] = []  # of what was asked for, seconds
+
+    def lookup_transform(self, target: str, source: str, at: Any, timeout: Duration) -> Any:
+        self.timeouts.append(timeout.nanoseconds / 1e9)
+        if source not in self.known:
+            raise LookupError(
+                f'"{source}" passed to lookupTransform argument source_frame does not exist. '
+            )
+        return TransformStamped()
 
     def clear(self) -> None:
         self.cleared += 1
@@ -87,6 +99,27 @@ def test_tf_is_heard_beside_the_node_and_only_for_a_target_frame(monkeypatch) ->
     assert "gsva-tf" not in [thread.name for thread in threading.enumerate()]
     with a_node("-p", "target_frame:=base") as node:
         assert len(node._views._transforms._buffer.listeners) == 1
+
+
+def test_a_transform_that_does_not_come_is_not_waited_for_every_time(monkeypatch) -> None:
+    """Or an answer a tenth of a second is the most that anybody gets."""
+    now = 100.0
+    monkeypatch.setattr(transforms, "time", types.SimpleNamespace(monotonic=lambda: now))
+    buffer = Buffer()
+    found = Transforms(buffer)
+
+    def waited(frame: str) -> bool:
+        with suppress(TransformError):
+            found.between("base", Header(frame_id=frame))
+        return buffer.timeouts[-1] > 0
+
+    assert [waited("left") for _ in range(PATIENCE + 2)] == [True] * PATIENCE + [False] * 2
+    assert waited("right"), "nobody has waited for this one"
+    now += AGAIN
+    assert [waited("left") for _ in range(2)] == [True, False]
+    buffer.known.add("left")
+    assert not waited("left")
+    assert waited("left"), "it comes again"
 
 
 def test_a_jump_in_time_forgets_the_transforms_of_before() -> None:
