@@ -25,6 +25,8 @@ except ImportError:
 
 #: Seconds to wait for a transform that has not arrived yet.
 TIMEOUT = 0.1
+#: Seconds that transforms are kept; tf2's 10 s are less than what a large model takes on a CPU.
+KEPT = 60.0
 #: After PATIENCE such waits in vain in a row, there is only one every AGAIN seconds.
 PATIENCE, AGAIN = 3, 1.0
 
@@ -116,7 +118,7 @@ class Transforms:
     @classmethod
     def create(cls) -> Transforms:
         """Create one that knows no transforms before `listen`."""
-        return cls(None if tf2_ros is None else tf2_ros.Buffer())
+        return cls(None if tf2_ros is None else tf2_ros.Buffer(Duration(seconds=KEPT)))
 
     def listen(self, node: Any) -> None:
         """Listen to /tf and /tf_static from now on, beside `node`; nothing changes if it already does."""

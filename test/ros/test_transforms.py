@@ -40,7 +40,8 @@ def a_node(*arguments: str) -> Iterator[Any]:
 class Buffer:
     """tf2's buffer, of which the calls are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache_time: Duration | None = None) -> None:
+        self.cache_time = cache_time
         self.listeners: list[TransformListener] = []
         self.cleared = 0
         self.known: set[str] = set()  # frames
@@ -120,6 +121,12 @@ def test_a_transform_that_does_not_come_is_not_waited_for_every_time(monkeypatch
     buffer.known.add("left")
     assert not waited("left")
     assert waited("left"), "it comes again"
+
+
+def test_transforms_are_kept_for_answers_that_take_long(monkeypatch) -> None:
+    """tf2 keeps ten seconds of them by itself."""
+    monkeypatch.setattr(transforms, "tf2_ros", types.SimpleNamespace(Buffer=Buffer))
+    assert Transforms.create()._buffer.cache_time == Duration(seconds=60)
 
 
 def test_a_jump_in_time_forgets_the_transforms_of_before() -> None:
