@@ -53,7 +53,7 @@ class Transform:
 
 
 class TransformError(RuntimeError):
-    """A transform is not available; the message names both frames and the reason."""
+    """A transform is not available; the message names both frames, the reason and what to do."""
 
 
 class Listener:
@@ -156,6 +156,8 @@ class Transforms:
         wanted = f"no transform from {header.frame_id!r} to {target!r} at the image's stamp"
         if self._buffer is None:
             raise TransformError(f"{wanted}: tf2_ros is not installed")
+        if not header.frame_id:
+            raise TransformError(f"{wanted}: set frame_id in the camera's driver")
         frames = (target, header.frame_id)
         waits, last = self._vain.get(frames, (0, 0.0))
         waiting = waits < PATIENCE or time.monotonic() - last >= AGAIN
@@ -166,7 +168,10 @@ class Transforms:
         except Exception as error:
             if waiting:
                 self._vain[frames] = waits + 1, time.monotonic()
-            raise TransformError(f"{wanted}: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise TransformError(
+                f"{wanted}: {reason} (`ros2 run tf2_tools view_frames` draws what is published)"
+            ) from error
         self._vain.pop(frames, None)
         q, t = found.rotation, found.translation
         return Transform(rotation_of(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z]))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import harness
+import pytest
 import rclpy
 from fake_engine import FakeEngine
 from geometry_msgs.msg import TransformStamped
@@ -127,6 +128,18 @@ def test_transforms_are_kept_for_answers_that_take_long(monkeypatch) -> None:
     """tf2 keeps ten seconds of them by itself."""
     monkeypatch.setattr(transforms, "tf2_ros", types.SimpleNamespace(Buffer=Buffer))
     assert Transforms.create()._buffer.cache_time == Duration(seconds=60)
+
+
+def test_a_missing_transform_is_said_with_what_to_do() -> None:
+    found, tool = Transforms(Buffer()), "ros2 run tf2_tools view_frames"
+    with pytest.raises(
+        TransformError, match=rf"from 'left' to 'base' .* does not exist \(`{tool}`"
+    ):
+        found.between("base", Header(frame_id="left"))
+    with pytest.raises(
+        TransformError, match=r"from '' to 'base' .*: set frame_id in the camera's driver"
+    ):
+        found.between("base", Header())
 
 
 def test_a_jump_in_time_forgets_the_transforms_of_before() -> None:
