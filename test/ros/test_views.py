@@ -6,7 +6,6 @@ import copy
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import types
