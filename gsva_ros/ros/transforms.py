@@ -174,4 +174,7 @@ class Transforms:
             ) from error
         self._vain.pop(frames, None)
         q, t = found.rotation, found.translation
+        # tf2 refuses NaN, and makes it of what is infinite.
+        if not np.isfinite([t.x, t.y, t.z]).all():
+            raise TransformError(f"{wanted}: a transform on the way is infinitely far")
         return Transform(rotation_of(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z]))

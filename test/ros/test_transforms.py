@@ -45,7 +45,7 @@ class Buffer:
         self.cache_time = cache_time
         self.listeners: list[TransformListener] = []
         self.cleared = 0
-        self.known: set[str] = set()  # frames
+        self.known: dict[str, TransformStamped] = {}  # by the frame they are from
         self.timeouts: list[float] = []  # of what was asked for, seconds
 
     def lookup_transform(self, target: str, source: str, at: Any, timeout: Duration) -> Any:
@@ -54,7 +54,7 @@ class Buffer:
             raise LookupError(
                 f'"{source}" passed to lookupTransform argument source_frame does not exist. '
             )
-        return TransformStamped()
+        return self.known[source]
 
     def clear(self) -> None:
         self.cleared += 1
@@ -119,7 +119,7 @@ def test_a_transform_that_does_not_come_is_not_waited_for_every_time(monkeypatch
     assert waited("right"), "nobody has waited for this one"
     now += AGAIN
     assert [waited("left") for _ in range(2)] == [True, False]
-    buffer.known.add("left")
+    buffer.known["left"] = TransformStamped()
     assert not waited("left")
     assert waited("left"), "it comes again"
 
@@ -140,6 +140,15 @@ def test_a_missing_transform_is_said_with_what_to_do() -> None:
         TransformError, match=r"from '' to 'base' .*: set frame_id in the camera's driver"
     ):
         found.between("base", Header())
+
+
+def test_a_transform_that_is_not_finite_is_missing() -> None:
+    """tf2 interpolates between infinite translations, and the result is NaN."""
+    buffer = Buffer()
+    far = buffer.known["left"] = TransformStamped()
+    far.transform.translation.y = float("nan")
+    with pytest.raises(TransformError, match=r"from 'left' to 'base' .* infinitely far"):
+        Transforms(buffer).between("base", Header(frame_id="left"))
 
 
 def test_a_jump_in_time_forgets_the_transforms_of_before() -> None:
