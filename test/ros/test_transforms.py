@@ -1,4 +1,4 @@
-"""The node and tf2, with a stand-in for tf2_ros."""
+"""The node and tf2: a stand-in for it and, where it is installed, tf2_ros itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import harness
+import numpy as np
 import pytest
 import rclpy
 from fake_engine import FakeEngine
@@ -160,3 +161,46 @@ def test_a_jump_in_time_forgets_the_transforms_of_before() -> None:
         assert buffer.cleared == 1
         node._views._transforms = Transforms()  # as without tf2_ros
         node.set_parameters([Parameter("use_sim_time", value=False)])
+
+
+def test_tf2_itself_where_it_is_installed() -> None:
+    """A camera on a robot that drives and turns: between two transforms, after a jump, and later again."""
+    tf2_ros = pytest.importorskip("tf2_ros")
+    with a_node("-p", "target_frame:=odom") as node:
+        moving, fixed = tf2_ros.TransformBroadcaster(node), tf2_ros.StaticTransformBroadcaster(node)
+        found = node._views._transforms
+
+        def stamped(parent: str, child: str, second: int, **place: float) -> TransformStamped:
+            msg = TransformStamped(child_frame_id=child)
+            msg.header.frame_id, msg.header.stamp.sec = parent, second
+            for name in "xyz":
+                setattr(msg.transform.translation, name, place.get(name, 0.0))
+            turn = place.get("turn", 0.0) / 2
+            msg.transform.rotation.z, msg.transform.rotation.w = np.sin(turn), np.cos(turn)
+            return msg
+
+        def looked_up(target: str, second: int, nanosec: int = 0) -> transforms.Transform | None:
+            header = Header(frame_id="camera")
+            header.stamp.sec, header.stamp.nanosec = second, nanosec
+            with suppress(TransformError):
+                return found.between(target, header)
+            return None
+
+        def drive(*seconds: int) -> None:
+            for second in seconds:
+                moving.sendTransform(
+                    stamped("odom", "base", second, x=2.0 * second, turn=0.2 * second)
+                )
+
+        fixed.sendTransform(stamped("base", "camera", 0, y=0.5))
+        wait(lambda: drive(1000, 1001) or looked_up("odom", 1000, 500_000_000))
+        half = looked_up("odom", 1000, 500_000_000)
+        c, s = np.cos(200.1), np.sin(200.1)
+        assert half.rotation == pytest.approx(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
+        assert half.translation == pytest.approx([2001 - 0.5 * s, 0.5 * c, 0])
+        assert looked_up("odom", 1002) is None, "not yet"
+        time.sleep(0.2)  # for what is still on its way
+        node.set_parameters([Parameter("use_sim_time", value=True)])  # the clock jumps
+        assert looked_up("odom", 1000) is None, "of before"
+        assert looked_up("base", 1000).translation == pytest.approx([0, 0.5, 0])
+        wait(lambda: drive(1, 2) or looked_up("odom", 1, 500_000_000))
