@@ -213,7 +213,10 @@ class GsvaNode(LifecycleNode):
         return self._pending.count
 
     def close(self) -> None:
-        """Answer waiting requests with CANCELLED (FAILED after a failure) and let the answers be sent."""
+        """Answer waiting requests with CANCELLED (FAILED after a failure) and let the answers be sent.
+
+        Then stop listening to tf.
+        """
         if self._worker is not None:
             if self.failure:
                 self._worker.abandon(self.failure)

@@ -36,7 +36,7 @@ def a_node(*arguments: str) -> Iterator[Any]:
     finally:
         node.close()
         node.destroy_node()
-        rclpy.shutdown()
+        rclpy.try_shutdown()
 
 
 class Buffer:
@@ -102,6 +102,8 @@ def test_tf_is_heard_beside_the_node_and_only_for_a_target_frame(monkeypatch) ->
     assert "gsva-tf" not in [thread.name for thread in threading.enumerate()]
     with a_node("-p", "target_frame:=base") as node:
         assert len(node._views._transforms._buffer.listeners) == 1
+        rclpy.shutdown()  # before the node is closed, as a signal may
+    wait(lambda: "gsva-tf" not in [thread.name for thread in threading.enumerate()])
 
 
 def test_a_transform_that_does_not_come_is_not_waited_for_every_time(monkeypatch) -> None:
