@@ -37,7 +37,7 @@ TOPICS = {"overlay": Image, "overlay/compressed": CompressedImage, "label_image"
 #: The longest side of a JPEG that OpenCV writes, pixels.
 JPEG_SIDE = 65_500
 #: Seconds after its start within which subscribers are waited for: the node discovers them earlier.
-DISCOVERY = 2.0
+DISCOVERY = 10.0
 
 
 @dataclass(frozen=True)

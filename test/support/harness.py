@@ -154,6 +154,7 @@ class Client:
         subscribe = self.node.create_subscription
         subscribe(Rejection, "rejection", self.rejections.append, qos.RELIABLE)
         subscribe(DiagnosticArray, "/diagnostics", self.health.append, 10)
+        self._listened = list(listen or ())
         for topic, kind in (listen or {}).items():
             subscribe(
                 kind, topic, lambda m, t=topic: self.pictures.__setitem__(t, m), qos.IMAGES_OUT
@@ -196,7 +197,8 @@ class Client:
             time.sleep(0.005)
 
     def connect(self, node, timeout=60.0, listens=True):
-        """Wait until the node answers and, if it `listens`, until its camera subscriptions are discovered.
+        """Wait until the node answers, until its publishers are discovered and, if it `listens`, its
+        camera subscriptions.
 
         An answer shows that the node has discovered our endpoints, not that its own are discovered here: a
         frame published before its subscription is known is lost.
@@ -208,6 +210,12 @@ class Client:
             assert time.monotonic() < end, f"no contact within {timeout} s:\n{node.log}"
             self.ask(id=f"{GREETING} {time.monotonic()}")  # empty: answered at once, with FAILED
             time.sleep(0.2)
+        # Images come from a process of their own.
+        self.wait(
+            lambda: all(self.node.count_publishers(topic) for topic in self._listened),
+            60.0,
+            "a publisher of each topic",
+        )
         if listens:
             self.be_heard()
 
