@@ -14,7 +14,7 @@ from .canvas import Canvas, mujoco
 from .paint import FINISHES
 from .panoramas import Backdrop, skybox
 from .scans import SIZE as SCAN
-from .scene import Scene, Slab
+from .scene import Scene, Slab, View
 from .shelf import GRAIN, PRINT, SURFACE, Shelf
 
 UNSEEN = {"material": "matte", "contype": 0, "conaffinity": 0, "group": HIDDEN}  # until placed
@@ -118,9 +118,18 @@ class Stage:
 
     def place(self, scene: Scene) -> None:
         """Put the scene's things, room, lamps and camera into the model."""
-        model, data = self.model, self.data
-        model.geom_group[self._shown] = HIDDEN
-        slots = 0
+        self.model.geom_group[self._shown] = HIDDEN
+        self._place_things(scene)
+        if scene.backdrop != self._backdrop:
+            self._stand_before(scene.backdrop)
+        self._furnish(scene)
+        self._light(scene)
+        self._aim(scene.view)
+        mujoco.mj_forward(self.model, self.data)
+        self._canvas.look(self.data)
+
+    def _place_things(self, scene: Scene) -> None:
+        model, slots = self.model, 0
         for thing in scene.things:
             body = model.body(f"thing{thing.number}")
             self._pose(body.mocapid[0], thing.position, thing.rotation)
@@ -135,9 +144,10 @@ class Stage:
                 model.geom_rgba[geom] = rgba
                 model.geom_matid[geom] = model.material(material).id
                 model.geom_group[geom] = SHOWN
-        if scene.backdrop != self._backdrop:
-            self._stand_before(scene.backdrop)
-        used = dict.fromkeys(FORMS, 0)
+
+    def _furnish(self, scene: Scene) -> None:
+        """Put up the table and the room, and set how often their textures repeat."""
+        model, used = self.model, dict.fromkeys(FORMS, 0)
         for slab in (scene.table, *scene.room):
             if used[slab.form] < FORMS[slab.form]:
                 self._slab(f"{slab.form}{used[slab.form]}", slab)
@@ -148,6 +158,9 @@ class Stage:
                 material = model.material(f"{name}{k}").id
                 model.mat_texrepeat[material], model.mat_reflectance[material] = repeat, 0.0
         model.mat_reflectance[model.material(scene.table.material).id] = scene.mirror
+
+    def _light(self, scene: Scene) -> None:
+        model = self.model
         for k in range(LAMPS):
             lit = k < len(scene.lamps)
             model.light_active[k] = lit
@@ -159,15 +172,15 @@ class Stage:
         model.vis.headlight.ambient[:] = scene.ambient
         model.vis.headlight.diffuse[:] = scene.headlight
         model.vis.headlight.specular[:] = scene.headlight * 0.3
+
+    def _aim(self, view: View) -> None:
+        model = self.model
         camera = model.camera("camera").id
-        view = scene.view
         model.cam_pos[camera] = view.pose[:3, 3]
         # MuJoCo's camera looks along -z with y up.
         mujoco.mju_mat2Quat(model.cam_quat[camera], (view.pose[:3, :3] * (1, -1, -1)).ravel())
         half = math.tan(view.fov / 2) * self.height / self.width
         model.cam_fovy[camera] = math.degrees(2 * math.atan(half))
-        mujoco.mj_forward(model, data)
-        self._canvas.look(data)
 
     def _print(self, slot: str, name: str, rgb: tuple[float, ...]) -> None:
         """Write a print over a colour into a slot's texture."""
