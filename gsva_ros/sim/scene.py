@@ -60,6 +60,29 @@ def direction(azimuth: float, elevation: float) -> npt.NDArray[np.float64]:
 def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
     """Draw a scene; `attempt` counts the redraws of a seed whose earlier scenes hid an object."""
     rng = np.random.default_rng([seed, attempt])
+    objects = _draw_objects(rng)
+    grey = rng.uniform(0.55, 1.0)
+    tint = np.clip(grey + rng.uniform(-0.06, 0.06, 3), 0, 1)
+    warm = rng.uniform(-0.08, 0.08)
+    power = rng.uniform(0.55, 0.85)
+    return SceneSpec(
+        seed=seed,
+        objects=objects,
+        azimuth=float(90 + rng.uniform(-40, 40)),
+        elevation=float(rng.uniform(32, 62)),
+        distance=float(rng.uniform(0.62, 0.80)),
+        target=(float(rng.uniform(-0.03, 0.03)), float(rng.uniform(-0.03, 0.03))),
+        fov=float(rng.uniform(40, 48)),
+        table=int(rng.integers(TABLES)),
+        table_tint=(float(tint[0]), float(tint[1]), float(tint[2])),
+        light_position=(float(rng.uniform(-0.8, 0.8)), float(rng.uniform(-0.8, 0.5)), 1.5),
+        light_colour=(float(power + warm), float(power), float(power - warm)),
+        ambient=float(rng.uniform(0.25, 0.4)),
+    )
+
+
+def _draw_objects(rng: np.random.Generator) -> tuple[SceneObject, ...]:
+    """Objects on the table, none in another's footprint."""
     wanted = int(rng.integers(3, MAX_OBJECTS + 1))
     objects: list[SceneObject] = []
     counts: dict[tuple[str, str], int] = {}
@@ -85,35 +108,14 @@ def sample_scene(seed: int, attempt: int = 0) -> SceneSpec:
             for o in objects
         ):
             continue
-        shade = float(rng.uniform(0.88, 1.08))
-        tint = np.clip(np.array(COLOURS[colour]) * shade + rng.uniform(-0.025, 0.025, 3), 0.02, 1.0)
-        objects.append(
-            SceneObject(
-                kind,
-                colour,
-                size,
-                x,
-                y,
-                float(rng.uniform(0, 2 * math.pi)),
-                (float(tint[0]), float(tint[1]), float(tint[2])),
-            )
-        )
+        rgb, yaw = _draw_rgb(colour, rng), float(rng.uniform(0, 2 * math.pi))
+        objects.append(SceneObject(kind, colour, size, x, y, yaw, rgb))
         counts[kind, size] = counts.get((kind, size), 0) + 1
-    grey = rng.uniform(0.55, 1.0)
-    tint = np.clip(grey + rng.uniform(-0.06, 0.06, 3), 0, 1)
-    warm = rng.uniform(-0.08, 0.08)
-    power = rng.uniform(0.55, 0.85)
-    return SceneSpec(
-        seed=seed,
-        objects=tuple(objects),
-        azimuth=float(90 + rng.uniform(-40, 40)),
-        elevation=float(rng.uniform(32, 62)),
-        distance=float(rng.uniform(0.62, 0.80)),
-        target=(float(rng.uniform(-0.03, 0.03)), float(rng.uniform(-0.03, 0.03))),
-        fov=float(rng.uniform(40, 48)),
-        table=int(rng.integers(TABLES)),
-        table_tint=(float(tint[0]), float(tint[1]), float(tint[2])),
-        light_position=(float(rng.uniform(-0.8, 0.8)), float(rng.uniform(-0.8, 0.5)), 1.5),
-        light_colour=(float(power + warm), float(power), float(power - warm)),
-        ambient=float(rng.uniform(0.25, 0.4)),
-    )
+    return tuple(objects)
+
+
+def _draw_rgb(colour: str, rng: np.random.Generator) -> tuple[float, float, float]:
+    """A shade of a named colour."""
+    shade = float(rng.uniform(0.88, 1.08))
+    tint = np.clip(np.array(COLOURS[colour]) * shade + rng.uniform(-0.025, 0.025, 3), 0.02, 1.0)
+    return float(tint[0]), float(tint[1]), float(tint[2])

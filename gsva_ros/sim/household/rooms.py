@@ -47,58 +47,62 @@ def draw_table(rng: Rng, across: float) -> Slab:
     return Slab("cylinder", (half * 1.1, 0.02, 0), (0, 0, -0.02), yaw, material, rgba)
 
 
+WHITE = (1.0, 1.0, 1.0, 1.0)
+
+
 def draw_room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ...]:
     """Floor, walls and large objects out of reach, as background."""
-    camera = view.pose[:3, 3]
     slabs = []
     on_floor = table.form != "plane"
     floor = -float(rng.uniform(0.4, 0.8)) if on_floor else 0.0
-    white = (1.0, 1.0, 1.0, 1.0)
     if on_floor:
-        slabs.append(
-            Slab(
-                "plane",
-                (8, 8, 1),
-                (0, 0, floor),
-                turn("z", rng.uniform(0, 3)),
-                f"wall{rng.integers(WALLS)}",
-                white,
-            )
-        )
+        turned = turn("z", rng.uniform(0, 3))
+        slabs.append(Slab("plane", (8, 8, 1), (0, 0, floor), turned, _wall(rng), WHITE))
+    camera = view.pose[:3, 3]
     far = max(reach + float(np.hypot(*camera[:2])), 0.6) + float(rng.exponential(0.8)) + 0.15
     if on_floor:
         far = max(far, 1.4 * max(table.size[:2]))
     if rng.random() < 0.75:
-        turned = turn("z", rng.uniform(0, math.pi / 2))
-        material = f"wall{rng.integers(WALLS)}"
-        for k in range(4):
-            # A plane's normal is its z axis: turn it inwards.
-            facing = turned @ turn("z", k * math.pi / 2)
-            tilt = facing @ turn("y", -math.pi / 2)
-            at = facing @ np.array([far, 0, 0])
-            slabs.append(
-                Slab("plane", (8, 8, 1), (float(at[0]), float(at[1]), 0), tilt, material, white)
-            )
+        slabs += _walls(rng, far)
     forward = math.atan2(view.pose[1, 2], view.pose[0, 2])
     for _ in range(int(rng.integers(0, 6))):
         size = np.exp(rng.uniform(math.log(0.06), math.log(0.5), 3))
         angle = forward + rng.normal(0, 0.5)
         away = max(reach, 0.5) + float(size[:2].max()) * 1.5 + rng.uniform(0.05, 1.0)
         at = camera[:2] + away * np.array([math.cos(angle), math.sin(angle)])
-        if on_floor and on_table(table, np.array([[*at, -2 * size[:2].max()]])):
-            continue
-        colour = tuple(
-            float(c) for c in np.clip(rng.uniform(0.05, 0.95) + rng.uniform(-0.3, 0.3, 3), 0, 1)
-        )
-        form = "box" if rng.random() < 0.7 else "cylinder"
-        half = size if form == "box" else np.array([size[0], size[2], 0])
-        height = float(size[2])
-        look = f"wall{rng.integers(WALLS)}" if rng.random() < 0.4 else "matte"
-        slabs.append(
-            Slab(form, tuple(float(v) for v in half), (float(at[0]), float(at[1]), floor + height),
-                 turn("z", rng.uniform(0, 3)), look, (*colour, 1.0))
-        )  # fmt: skip
+        if not on_floor or not on_table(table, np.array([[*at, -2 * size[:2].max()]])):
+            slabs.append(_large_object(rng, size, at, floor))
     return tuple(slabs)
+
+
+def _wall(rng: Rng) -> str:
+    """A material of walls and floors."""
+    return f"wall{rng.integers(WALLS)}"
+
+
+def _walls(rng: Rng, far: float) -> list[Slab]:
+    """Four walls at a distance."""
+    turned, material = turn("z", rng.uniform(0, math.pi / 2)), _wall(rng)
+    slabs = []
+    for k in range(4):
+        # A plane's normal is its z axis: turn it inwards.
+        facing = turned @ turn("z", k * math.pi / 2)
+        tilt = facing @ turn("y", -math.pi / 2)
+        x, y, _ = map(float, facing @ np.array([far, 0, 0]))
+        slabs.append(Slab("plane", (8, 8, 1), (x, y, 0), tilt, material, WHITE))
+    return slabs
+
+
+def _large_object(rng: Rng, size: Array, at: Array, floor: float) -> Slab:
+    """A box or a cylinder of half sizes [3] that stands on the floor."""
+    colour = tuple(
+        float(c) for c in np.clip(rng.uniform(0.05, 0.95) + rng.uniform(-0.3, 0.3, 3), 0, 1)
+    )
+    form = "box" if rng.random() < 0.7 else "cylinder"
+    half = size if form == "box" else np.array([size[0], size[2], 0])
+    place = (float(at[0]), float(at[1]), floor + float(size[2]))
+    look = _wall(rng) if rng.random() < 0.4 else "matte"
+    return Slab(form, _three(half), place, turn("z", rng.uniform(0, 3)), look, (*colour, 1.0))
 
 
 BACKDROPS = 0.7  # of bounded tables have a panorama as background, if there are any panoramas
