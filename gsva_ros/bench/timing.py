@@ -27,6 +27,8 @@ EXPRESSIONS = tuple(
 )
 ASKED = "hand me the red mug, the blue can and the green bowl"
 TOKENS = 32
+#: Runs that measure the machine's ceilings.
+CEILING_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -175,12 +177,12 @@ def _peak_resident() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def ceilings(device: torch.device, dtype: torch.dtype, runs: int = 5) -> dict[str, float]:
+def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     """This machine's maximum: GFLOP/s of a matrix product, GB/s of a copy."""
     n, mib = (8192, 1024) if device.type == "cuda" else (1024, 64)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     big, to = (torch.zeros(mib << 20, dtype=torch.uint8, device=device) for _ in range(2))
-    times = alternating(runs, product=lambda: a @ b, copy=lambda: to.copy_(big))
+    times = alternating(CEILING_RUNS, product=lambda: a @ b, copy=lambda: to.copy_(big))
     return {
         "gflops": 2 * n**3 / times["product"].median / 1e6,
         "copy_gb_s": 2 * len(big) / times["copy"].median / 1e6,

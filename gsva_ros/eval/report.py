@@ -20,6 +20,8 @@ from .run import Answering, CaseRecord, SlotRecord
 
 TEMPLATE = Path(__file__).with_name("report.html")
 PANEL_WIDTH = 320  # pixels
+#: Maximum number of the worst slots in the gallery, and of the random ones.
+EACH = 24
 # Brightness of the image around a wrong mask on an absent target (the paper's figure 4).
 DARKENED = 0.3
 
@@ -61,9 +63,7 @@ def deployed_iou(slot: SlotRecord) -> float:
     return slot.intersection / max(slot.union, 1) if slot.kept else 0.0
 
 
-def choose(
-    records: Sequence[CaseRecord], threshold: float, each: int = 24, seed: int = 0
-) -> list[Pick]:
+def choose(records: Sequence[CaseRecord], threshold: float) -> list[Pick]:
     """The worst slots, most confident mistakes first and at most one per image, and other random ones."""
     slots = [
         (c, s, slot)
@@ -74,12 +74,12 @@ def choose(
     ranked = sorted(slots, key=lambda x: (deployed_iou(x[2]), -abs(x[2].p_seg - threshold)))
     worst: dict[int, Pick] = {}
     for case, slot, _ in ranked:
-        if len(worst) == each:
+        if len(worst) == EACH:
             break
         worst.setdefault(case, Pick(case, slot, "worst"))
     taken = {(p.case, p.slot) for p in worst.values()}
     rest = [(c, s) for c, s, _ in slots if (c, s) not in taken]
-    drawn = np.random.default_rng(seed).permutation(len(rest))[:each]
+    drawn = np.random.default_rng(0).permutation(len(rest))[:EACH]
     return [*worst.values(), *(Pick(*rest[int(i)], "random") for i in drawn)]
 
 

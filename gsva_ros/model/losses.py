@@ -30,10 +30,9 @@ def sigmoid_bce_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
     return loss.flatten(1).mean(1).sum() / (count + 1e-8)
 
 
-def dice_loss(
-    logits: Tensor, truth: Tensor, count: float, scale: float = 1000.0, eps: float = 1e-6
-) -> Tensor:
+def dice_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
     """Dice loss of masks [K, H, W], summed over masks and divided by `count`."""
+    scale, eps = 1000.0, 1e-6
     predicted, truth = logits.sigmoid().flatten(1), truth.flatten(1)
     numerator = 2 * (predicted / scale * truth).sum(-1)
     denominator = (predicted / scale).sum(-1) + (truth / scale).sum(-1)

@@ -99,10 +99,10 @@ class _Layer(DynamicLayer):
         return self.used
 
 
-def _roomy(states: Tensor, least: int = 0) -> Tensor:
-    """A copy of [1, heads, P, d] with at least `ROOM` unused places after it."""
+def _roomy(states: Tensor, places: int) -> Tensor:
+    """A copy of [1, heads, P, d] in a buffer for `places` positions, at least P, and `ROOM` more."""
     _, heads, length, width = states.shape
-    roomy = states.new_empty(1, heads, max(length, least) + ROOM, width)
+    roomy = states.new_empty(1, heads, places + ROOM, width)
     roomy[:, :, :length] = states
     return roomy
 

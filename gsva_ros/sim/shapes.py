@@ -25,6 +25,7 @@ RADIUS = {
 #: Factors of width and of height; a ball stays round.
 Stretch = tuple[float, float]
 AS_DRAWN: Stretch = (1.0, 1.0)
+SEGMENTS = 28  # around a lathed mesh
 # Profiles (radius, height) in metres, from the axis at the bottom outwards, up, and back to the axis.
 PROFILES: dict[str, list[tuple[float, float]]] = {
     "mug": [
@@ -44,14 +45,14 @@ PROFILES: dict[str, list[tuple[float, float]]] = {
 }  # fmt: skip
 
 
-def lathe(profile: list[tuple[float, float]], scale: float, segments: int = 28) -> tuple[str, str]:
+def lathe(profile: list[tuple[float, float]], scale: float) -> tuple[str, str]:
     """Vertices and faces (MJCF attribute strings) of a profile rotated about the z axis."""
     vertices: list[tuple[float, float, float]] = []
     rings: list[list[int]] = []
     for radius, height in profile:
         ring = []
-        for s in range(1 if radius == 0 else segments):
-            angle = 2 * math.pi * s / segments
+        for s in range(1 if radius == 0 else SEGMENTS):
+            angle = 2 * math.pi * s / SEGMENTS
             vertices.append(
                 (radius * scale * math.cos(angle), radius * scale * math.sin(angle), height * scale)
             )
@@ -59,7 +60,7 @@ def lathe(profile: list[tuple[float, float]], scale: float, segments: int = 28) 
         rings.append(ring)
     faces: list[tuple[int, int, int]] = []
     for lower, upper in itertools.pairwise(rings):
-        for s in range(segments):
+        for s in range(SEGMENTS):
             a, b = lower[s % len(lower)], lower[(s + 1) % len(lower)]
             c, d = upper[s % len(upper)], upper[(s + 1) % len(upper)]
             if a != b:
