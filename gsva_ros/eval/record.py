@@ -17,7 +17,7 @@ from ..truth import FrameTruth
 
 INSTRUCTION_TOPIC = "/instruction"
 #: Prefix of the instructions' ids, followed by the frame's stamp.
-ASKED = "truth-"
+ID_PREFIX = "truth-"
 
 
 def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
@@ -84,7 +84,7 @@ def _instruction(types: Typestore, frame: FrameTruth) -> memoryview:
     instruction = Instruction(
         header=Header(stamp, ""),
         image_topic=frame.topic,
-        id=f"{ASKED}{frame.stamp}",
+        id=f"{ID_PREFIX}{frame.stamp}",
         mode=Instruction.ONCE,
         text="",
         expressions=[entry.caption for entry in frame.annotations],

@@ -29,7 +29,7 @@ from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, check_writable, one_line, write_result
 from gsva_ros.eval.metrics import NAMES
 from gsva_ros.eval.paper import MaskedSlot
-from gsva_ros.eval.record import ASKED
+from gsva_ros.eval.record import ID_PREFIX
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
 from gsva_ros.msg import Outcome, Segmentation
@@ -72,7 +72,7 @@ class LiveEvaluation(Node):
     def _on_answer(self, msg: Segmentation) -> None:
         self.heard = time.monotonic()
         stamp = nanoseconds(msg.header.stamp)
-        if msg.instruction_id.startswith(ASKED) and msg.instruction_id != f"{ASKED}{stamp}":
+        if msg.instruction_id.startswith(ID_PREFIX) and msg.instruction_id != f"{ID_PREFIX}{stamp}":
             self.later.add(msg.instruction_id)
         self._seconds.append(float(msg.timings.total))
         ages = [nanoseconds(o.age) / SECOND for o in msg.outcomes if o.carried]

@@ -16,7 +16,7 @@ class ArgumentError(ValueError):
     """A launch argument has the wrong type; the message names the argument."""
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() in TRUE:
         return True
     if text.lower() in FALSE:
@@ -68,13 +68,13 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
     ),
     "autostart": (
         "autostart",
-        _truth,
+        _boolean,
         "true or false",
         "configure and activate at start-up; if false, a lifecycle manager does",
     ),
     "use_sim_time": (
         "use_sim_time",
-        _truth,
+        _boolean,
         "true or false",
         "take the time from /clock, for example when playing a bag",
     ),
@@ -109,6 +109,6 @@ def overrides(given: Mapping[str, str]) -> dict[str, Any]:
 def is_true(name: str, text: str) -> bool:
     """Parse a boolean launch argument; ArgumentError if it is neither true nor false."""
     try:
-        return _truth(text)
+        return _boolean(text)
     except ValueError:
         raise ArgumentError(f"launch argument {name}: {text!r} is not true or false") from None
