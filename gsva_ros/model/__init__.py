@@ -3,7 +3,7 @@
 What to read to understand or change the model:
 
 - `gsva`: the whole network, and the shapes between its parts; `clip` and `sam`: the vision towers and the
-  mask decoder. Departures of gsva-mini: `images` (stems), `backbone`, `refiner`, `mask_parts`.
+  mask decoder. Departures of gsva-mini: `stems`, `backbone`, `refiner`, `mask_parts`.
 - `prompt`, `families`, `tokenizer`: what the language model reads and writes.
 - `config`, `schema`, `checkpoint`, `weights`, `bundled`: from files to a model.
 - `official`, `losses`: the official forward pass and losses, to compare and to train with.

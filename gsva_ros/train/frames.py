@@ -14,8 +14,8 @@ from ..model.backbone import SCALES
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
-from ..model.images import pretrained_stems
 from ..model.sam import SamPreprocessor
+from ..model.stems import pretrained_stems
 from ..scenes import SceneSet, Stacked
 from .batches import jittered
 from .kept import kept, key_of

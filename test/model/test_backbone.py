@@ -18,9 +18,9 @@ from gsva_ros.model import backbone
 from gsva_ros.model.backbone import SCALES, STAGES, Backbone, Glance
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.model.gsva import GSVA
-from gsva_ros.model.images import PretrainedStem, share_backbone
 from gsva_ros.model.prompt import Prompt
 from gsva_ros.model.schema import Sam
+from gsva_ros.model.stems import PretrainedStem, share_backbone
 from gsva_ros.train.recipe import mini_config
 from gsva_ros.train.text import train_tokenizer
 
