@@ -1,4 +1,4 @@
-"""Image messages to arrays and back, camera topic names, and the expressions in a string.
+"""Image messages to arrays and back.
 
 Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage (rclpy's,
 rosbags'), so that bags and topics share it. Colour conversion uses cv_bridge where a ROS 2 installation
@@ -12,7 +12,6 @@ from __future__ import annotations
 import array
 import io
 import warnings
-from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,16 +64,6 @@ class MessageError(InputError):
         super().__init__(f"{topic}: {problem}" if topic else problem)
         self.topic = topic
         self.problem = problem
-
-
-def camera_named(name: str, topics: Collection[str]) -> str:
-    """The image topic that a camera's full name means: that name or its compressed topic; "" if none."""
-    return next((topic for topic in (name, f"{name}/compressed") if topic in topics), "")
-
-
-def expressions_in(text: str) -> list[str]:
-    """The expressions in a string on `instruction_text`, separated by semicolons."""
-    return [words for part in text.split(";") if (words := part.strip())]
 
 
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:

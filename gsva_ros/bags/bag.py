@@ -18,8 +18,9 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.typesys.store import Typestore
 
-from ..conversions import camera_named, expressions_in, to_rgb
+from ..conversions import to_rgb
 from ..errors import InputError, one_line
+from ..instructions import camera_named, expressions_in
 from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.conversions import expressions_in
+from gsva_ros.instructions import expressions_in
 from gsva_ros.overlay import colour_of, jpeg_text
 from gsva_ros.programs.page import REQUEST, Row, notice, outcomes, problem
 from gsva_ros.programs.watcher import Ended, Watcher

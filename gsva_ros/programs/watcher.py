@@ -25,7 +25,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from gsva_ros.conversions import MessageError, camera_named, to_rgb
+from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.instructions import camera_named
 from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import fitted, poster
 from gsva_ros.ros import qos

@@ -16,7 +16,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-from gsva_ros.conversions import MessageError, camera_named, to_rgb
+from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.instructions import camera_named
 from gsva_ros.serving.requests import BadImageError, CameraFrame
 from gsva_ros.stamps import nanoseconds
 

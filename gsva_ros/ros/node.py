@@ -26,8 +26,8 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from gsva_ros.answer import Segmenter, no_rejection
-from gsva_ros.conversions import expressions_in
 from gsva_ros.errors import one_line
+from gsva_ros.instructions import expressions_in
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.serving.requests import (
     DECIDED,

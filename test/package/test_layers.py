@@ -40,6 +40,7 @@ SHARED = {
     "interfaces",
     "geometry",
     "instances",
+    "instructions",
     "masks",
     "overlay",
     "processes",

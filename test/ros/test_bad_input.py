@@ -12,6 +12,7 @@ from harness import FAKE, Client, NodeProcess, blocks, image, outcomes
 
 from gsva_ros import conversions
 from gsva_ros.conversions import BYTES_PER_PIXEL, MessageError, to_rgb
+from gsva_ros.instructions import camera_named, expressions_in
 
 harness.isolate()
 
@@ -294,15 +295,15 @@ def test_a_camera_may_be_named_without_its_transport():
         ("/right", ""),
         ("", ""),
     ):
-        assert conversions.camera_named(name, topics) == wanted
+        assert camera_named(name, topics) == wanted
 
 
 def test_expressions_in_a_string_are_separated_by_semicolons():
-    assert conversions.expressions_in(" the red mug ;; the apple, ripe; ") == [
+    assert expressions_in(" the red mug ;; the apple, ripe; ") == [
         "the red mug",
         "the apple, ripe",
     ]
-    assert conversions.expressions_in(" ; ") == []
+    assert expressions_in(" ; ") == []
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff\xd8\xff\xe0 not a jpeg", b"PNG"])
