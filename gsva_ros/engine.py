@@ -1,4 +1,8 @@
-"""The engine: load a model once, encode a frame once, answer any number of expressions on it."""
+"""The engine: load a model once, encode a frame once, answer any number of expressions on it.
+
+Pixels become features (once per frame), features become slots, and accepted slots become masks. It knows
+neither cameras nor messages, and remembers nothing of earlier frames and requests.
+"""
 
 from __future__ import annotations
 

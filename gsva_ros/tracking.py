@@ -5,6 +5,8 @@ never from one carried mask to the next, so that errors do not accumulate: the f
 initialised with the previous one. What is carried is checked: forward and backward flow have to agree, and
 the pixels have to look alike.
 
+It knows no model and no request: whose masks they are is the caller's key.
+
 Sources: DIS flow (Kroeger et al., ECCV 2016) as in OpenCV; the forward-backward check of Sundaram, Brox and
 Keutzer (ECCV 2010).
 """

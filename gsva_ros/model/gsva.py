@@ -2,6 +2,9 @@
 
 Source: "GSVA: Generalized Segmentation via Multimodal Large Language Models", CVPR 2024, and its
 official implementation (LeapLabTHU/GSVA). Modules keep the official weight names.
+
+Tensors in, tensors out: pixels are prepared in `clip` and `sam`, words in `prompt`, and what a slot's
+logits mean is decided in the engine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Converts the worker's results to ROS messages, and helps clients to read those."""
+"""Converts the worker's results to ROS messages, and helps clients to read those.
+
+Last step of a frame. Nothing is decided here: outcomes and their reasons are the result's.
+"""
 
 from __future__ import annotations
 

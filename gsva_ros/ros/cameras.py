@@ -1,4 +1,8 @@
-"""The node's cameras: image topics, frames, depth images, and why frames are missing."""
+"""The node's cameras: image topics, frames, depth images, and why frames are missing.
+
+First step of a frame: a message becomes a `CameraFrame`, not yet decoded. Which of them are answered is
+unknown here (`serving.schedule`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Topics derived from an answer for subscribers: overlays, label images, detections, 3D points."""
+"""Topics derived from an answer for subscribers: overlays, label images, detections, 3D points.
+
+Made from the finished answer, its frame and that frame's depth: nothing is asked of the model.
+"""
 
 from __future__ import annotations
 

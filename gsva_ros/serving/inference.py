@@ -1,5 +1,7 @@
 """Runs one request on one frame through the engine and returns a result, whatever the model raises.
 
+Where frames come from, what is asked next, and where the result goes are the worker's concern.
+
 Each camera's last encoded frame is kept, so that further requests on it need no second encoding. If device
 memory runs out, the kept frames are freed first; then the expressions are asked in halves.
 """

@@ -1,5 +1,7 @@
 """Which request is answered next, and on which frame: pure state, without threads, clocks or sleeps.
 
+It knows neither a frame's pixels nor what the model does with them, only stamps and who asked.
+
 Every submitted request ends exactly once: each method returns the `Ending`s that it caused, and `finish`
 says whether a computed result may still be delivered. The caller holds a lock around each call and delivers
 endings outside it.

@@ -1,0 +1,1 @@
+"""The household world: many kinds of things, in rooms, on and in each other."""
