@@ -54,7 +54,7 @@ class Page:
     # What is on the page
 
     def _build(self) -> None:
-        self.session = gr.State(Session(), time_to_live=KEPT, delete_callback=_close)
+        self.session = gr.State(Session(), time_to_live=KEPT, delete_callback=Session.close)
         rejects = "each one whose object is not in the image gets a rejection"
         gr.Markdown(
             "# Segment an image by words\nEach expression whose object is in the image gets a mask; "
@@ -483,7 +483,3 @@ def painted_mask(
         adds = layer[..., 0] > layer[..., 2]
         painted = (painted | (seen & adds)) & ~(seen & ~adds)
     return painted
-
-
-def _close(session: Session) -> None:
-    session.close()
