@@ -31,7 +31,6 @@ TYPES = {
     "gsva_ros/msg/Instruction": (Instruction, qos.RELIABLE),
     "std_msgs/msg/String": (String, qos.RELIABLE),
 }
-NEEDED = ("Image", "CompressedImage", "Instruction")  # need a subscriber before playback starts
 CLOCK_PERIOD = 0.025  # seconds of wall time, the default of `ros2 bag play --clock`
 
 
@@ -64,8 +63,10 @@ class Player(Node):
                 kind, profile = TYPES[name]
                 node = self if profile is qos.IMAGES_OUT else self._requests
                 publishers[topic] = node.create_publisher(kind, topic, profile)
-            needed = [publishers[topic] for topic in kinds if kinds[topic].endswith(NEEDED)]
-            self._wait(needed, wait)
+            # One of the images is enough: the others may be depth, or the same ones compressed.
+            images = [publishers[topic] for topic in kinds if kinds[topic].endswith("Image")]
+            asks = [[publishers[topic]] for topic in kinds if kinds[topic].endswith("Instruction")]
+            self._wait([images, *asks] if images else asks, wait)
             messages = bag.raw(lambda c: kinds.get(c.topic) == c.msgtype)
             count = self._play(messages, publishers, rate)
             for problem in bag.problems:
@@ -82,14 +83,15 @@ class Player(Node):
             return False
         return True
 
-    def _wait(self, publishers: Sequence[Any], seconds: float) -> None:
+    def _wait(self, needed: Sequence[Sequence[Any]], seconds: float) -> None:
+        """Wait until one publisher of each group has a subscriber."""
         end = time.monotonic() + seconds
-        while rclpy.ok(context=self.context) and any(
-            p.get_subscription_count() == 0 for p in publishers
+        while rclpy.ok(context=self.context) and (
+            missing := [g for g in needed if not any(p.get_subscription_count() for p in g)]
         ):
             if time.monotonic() > end:
-                topics = [p.topic_name for p in publishers if p.get_subscription_count() == 0]
-                self.get_logger().warning(f"no subscriber on {', '.join(topics)}; playing anyway")
+                topics = ", ".join(p.topic_name for group in missing for p in group)
+                self.get_logger().warning(f"no subscriber on {topics}; playing anyway")
                 return
             time.sleep(0.05)
         # The subscriber may not have matched yet, and best effort would lose the first frames.

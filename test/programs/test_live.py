@@ -180,6 +180,32 @@ def test_a_topic_with_an_impossible_name_costs_itself(
         assert f"{path}: {topic} is not played: " in told
 
 
+def test_one_camera_of_several_is_enough_to_play_to(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody subscribes to the depth image and to the compressed one, too."""
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    from gsva_ros.programs.player import Player
+
+    path = tmp_path / "bag"
+    with RosbagWriter(path, version=9) as writer:
+        for name, kind in (("a", "CompressedImage"), ("b", "Image"), ("c", "Image")):
+            writer.add_connection(f"/{name}", f"sensor_msgs/msg/{kind}", typestore=typestore())
+    images, apart = rclpy.Context(), rclpy.Context()
+    for context in (images, apart):
+        rclpy.init(context=context)
+    viewer = rclpy.create_node("viewer", context=images)
+    viewer.create_subscription(Image, "/b", lambda _: None, qos_profile_sensor_data)
+    try:
+        Player(path, apart, clock=False, context=images).play(1.0, 4.0)
+    finally:
+        for context in (images, apart):
+            rclpy.shutdown(context=context)
+    assert "no subscriber" not in capfd.readouterr().err
+
+
 def test_what_was_counted_is_explained() -> None:
     """A node that needs two seconds for frames that come twice a second: a rate is advised."""
     from gsva_ros.msg import Outcome, Rejection, Segmentation
