@@ -219,9 +219,7 @@ def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) ->
     domain = _stay_apart()
     output: Path = args.output
     node_log, player_log, results = (output / n for n in ("node.log", "player.log", "results"))
-    parameters = [f"model:={args.model}", f"device:={args.device}", "image_reliability:=reliable"]
-    node_arguments = ["--ros-args", "-r", f"image:={script.image_topic}"]
-    node_arguments += [argument for each in parameters for argument in ("-p", each)]
+    node_arguments = _node_arguments(bag, script.image_topic, args.model, args.device)
     print(f"bag: {bag.path}   model: {args.model}   (logs: {node_log}, {player_log})")
     print(f"ROS_DOMAIN_ID={domain}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -246,6 +244,18 @@ def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) ->
         rclpy.try_shutdown()
     demo.files += [*sorted(results.iterdir()), node_log, player_log]
     return demo
+
+
+def _node_arguments(bag: Bag, topic: str, model: str, device: str) -> list[str]:
+    """The node's command line for one of the bag's image topics, raw or compressed."""
+    parameters = [f"model:={model}", f"device:={device}", "image_reliability:=reliable"]
+    if bag.topics[topic] == "sensor_msgs/msg/CompressedImage":
+        parameters.append("image_transport:=compressed")
+        remapping = f"/image/compressed:={topic}"
+    else:
+        remapping = f"image:={topic}"
+    settings = (argument for each in parameters for argument in ("-p", each))
+    return ["--ros-args", "-r", remapping, *settings]
 
 
 def _stay_apart() -> str:

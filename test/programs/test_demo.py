@@ -10,8 +10,14 @@ from pathlib import Path
 
 import harness
 import pytest
+import rclpy
+from rosbags.rosbag2 import Writer
 
+from gsva_ros.bags.bag import Bag
+from gsva_ros.interfaces import typestore
 from gsva_ros.programs import demo
+from gsva_ros.ros import parameters
+from gsva_ros.ros.cameras import Cameras
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 
@@ -56,6 +62,29 @@ def test_it_stays_on_this_machine(
         each: os.environ[each] for each in os.environ if each.startswith(("ROS_LOC", "ROS_AUT"))
     }
     assert asked == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind"),
+    [("/c/raw", "Image"), ("/c/raw/compressed", "CompressedImage"), ("/c/jpeg", "CompressedImage")],
+)
+def test_the_node_is_given_the_bags_camera(tmp_path: Path, topic: str, kind: str) -> None:
+    with Writer(tmp_path / "bag", version=9) as writer:
+        writer.add_connection(topic, f"sensor_msgs/msg/{kind}", typestore=typestore())
+    with Bag(tmp_path / "bag") as bag:
+        arguments = demo._node_arguments(bag, topic, "gsva-mini", "cpu")
+    context = rclpy.Context()
+    rclpy.init(args=arguments, context=context)
+    try:
+        node = rclpy.create_node("node", context=context)
+        parameters.declare(node)
+        cameras = Cameras(node, print, print, print)
+        cameras.find()
+        cameras.subscribe()
+        ((found, kinds),) = (t for t in node.get_topic_names_and_types() if t[0].startswith("/c/"))
+        assert (found, kinds) == (topic, [f"sensor_msgs/msg/{kind}"])
+    finally:
+        rclpy.shutdown(context=context)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
