@@ -388,6 +388,107 @@ def test_a_bag_is_read_by_several_processes_at_once(tmp_path: Path) -> None:
     assert list(DataLoader(sums, batch_size=None, num_workers=2)) == alone
 
 
+#: Grey levels of the frames of a bag, and what is labelled in each: the columns it covers, or None.
+LABELS: dict[int, dict[str, slice | None]] = {
+    10: {
+        "the red mug": slice(0, 4),
+        "The blue box": slice(4, 8),
+        "both bowls": slice(0, 8),
+        "the plate": slice(8, 16),
+        "The green can": None,
+    },
+    20: {"the green can": slice(2, 3), "the zebra": None},
+    30: {"the yellow ball": None},
+}
+
+
+def labelled_bag(folder: Path, labels: dict[int, dict[str, slice | None]] = LABELS) -> Path:
+    frames = {}
+    for level, texts in labels.items():
+        truth = []
+        for text, columns in texts.items():
+            mask = np.zeros((12, 16), bool)
+            if columns:
+                mask[:, columns] = True
+            truth.append(Referring(text, "", int(bool(columns)), mask))
+        frames[str(level)] = (np.full((12, 16, 3), level, np.uint8), truth)
+    return write_labelled(folder, frames)[0]
+
+
+def test_a_labelled_frame_is_asked_for_what_it_shows_and_what_it_does_not(tmp_path: Path) -> None:
+    bag = labelled_bag(tmp_path)
+    made = make(Data(kind="bag", path=str(bag), per_image=4, absent=0.5), "sources.0")
+    assert set(made.expressions()) == {text for texts in LABELS.values() for text in texts}
+    seen: dict[int, set[str]] = {level: set() for level in LABELS}
+    shares: dict[int, set[tuple[int, int]]] = {level: set() for level in LABELS}
+    first = set()
+    for sample in draws(made, 300):
+        level = int(sample.image[0, 0, 0])
+        assert len({text.lower() for text in sample.expressions}) == len(sample.masks)
+        for text, mask in zip(sample.expressions, sample.masks, strict=True):
+            truth = np.zeros((12, 16), bool)
+            if columns := LABELS[level].get(text):
+                truth[:, columns] = True
+            assert np.array_equal(mask, truth), text
+        seen[level] |= set(sample.expressions)
+        there = int(sample.masks.any((1, 2)).sum())
+        shares[level].add((there, len(sample.masks) - there))
+        if level == 10:
+            first.add(bool(sample.masks[0].any()))
+    # Half are absent, or more where less is there; in any order.
+    assert shares == {10: {(2, 2)}, 20: {(1, 3)}, 30: {(0, 4)}}
+    for level, texts in LABELS.items():
+        assert set(texts) <= seen[level]
+    # Made of labels: of other frames, and in colours that nothing of the name has.
+    assert {"the red can", "the plate", "both bowls"} <= seen[20]
+    assert "the green mug" in seen[10]
+    assert "the zebra" not in seen[10] | seen[30]  # only said to be absent
+    assert first == {True, False}
+
+
+def test_most_of_a_frame_may_be_there_and_is_by_default(tmp_path: Path) -> None:
+    texts = {f"the {colour} mug": slice(k, k + 1) for k, colour in enumerate(["red", "blue"])}
+    texts |= {"the fork": slice(6, 7)} | {
+        f"the {noun}": slice(3, 5) for noun in ("box", "can", "ball", "bowl", "plate")
+    }
+    other = {f"the {noun}": slice(3, 5) for noun in ("dog", "cat", "cow", "sheep", "horse")}
+    bag = labelled_bag(tmp_path, {10: texts, 20: other})
+    for options, wanted in (({}, 3), ({"absent": 0.0}, 0), ({"absent": 1.0}, 8)):
+        made = make(Data(kind="bag", path=str(bag), **options), "sources.0")
+        samples = [sample for sample in draws(made) if sample.image[0, 0, 0] == 10]
+        found = {(len(s.masks), sum(not mask.any() for mask in s.masks)) for s in samples}
+        assert found == {(8, wanted)}
+
+
+def test_truth_of_other_frames_is_passed_over_and_of_another_size_told(tmp_path: Path) -> None:
+    bag = labelled_bag(tmp_path)
+    size = {"width": 16, "height": 12, "topic": "/image"}
+    images = [
+        {"id": 1, "stamp": 1_000_000_000},
+        {"id": 2, "stamp": 2_000_000_000},
+        {"id": 3, "stamp": 5},
+    ]
+    mask = {"size": [12, 16], "counts": [0, 192]}
+    label = {"category": "", "referents": 1, "segmentation": mask}
+    data = {
+        "images": [image | size for image in images],
+        "annotations": [label | {"image_id": k, "caption": f"thing {k}"} for k in (2, 3)],
+    }
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(data))
+    options = {"path": str(bag), "truth": str(path), "absent": 0.0}
+    made = make(Data(kind="bag", **options), "sources.0")
+    assert {(int(s.image[0, 0, 0]), *s.expressions) for s in draws(made, 20)} == {(20, "thing 2")}
+    data["annotations"] = data["annotations"][1:]
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"labelled: no frame with truth; see `gsva record-truth`"):
+        make(Data(kind="bag", **options), "sources.0")
+    data["images"][1] |= {"width": 12, "height": 16}
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="2000000000 ns: the image is 16x12, but its truth 12x16"):
+        make(Data(kind="bag", **options), "sources.0")
+
+
 def test_an_image_without_a_name_is_told_when_the_source_is_made(tmp_path: Path) -> None:
     llava_instruct(tmp_path)
     path = tmp_path / "llava_dataset/llava_instruct_150k.json"

@@ -71,8 +71,9 @@ class LabelledBag:
             (present if each.referents else absent).append(each)
         wanted = max(round(self._absent * self._per_image), self._per_image - len(present))
         nothing = np.zeros(frame.size, bool)
+        said = {each.expression.lower() for each in absent}
         made = self._negatives.draw(number, wanted, rng)
-        absent += [Referring(text, referents=0, mask=nothing) for text in made]
+        absent += [Referring(text, referents=0, mask=nothing) for text in made if text not in said]
         gone = [absent[k] for k in rng.permutation(len(absent))[:wanted]]
         kept = [present[k] for k in rng.permutation(len(present))[: self._per_image - len(gone)]]
         chosen = [*kept, *gone]
