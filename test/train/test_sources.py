@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,7 @@ def test_samples_depend_on_the_generator_alone(kind: str, tmp_path: Path) -> Non
             assert first.expressions == again.expressions
             assert np.array_equal(first.masks, again.masks)
             assert first.masks.shape == (len(first.expressions), HEIGHT, WIDTH)
+            assert first.classes == (kind != "refer_seg")
 
 
 def test_referring_expressions(tmp_path: Path) -> None:
@@ -216,6 +218,11 @@ def test_maps_of_classes(kind: str, names: dict[str, int], tmp_path: Path) -> No
             seen[words] = int(mask.sum()) // HEIGHT
     assert seen == names
     assert set(names) <= set(source(kind, tmp_path / "again").expressions())
+
+
+@pytest.mark.parametrize("kind", ["ade20k", "mapillary", "refer_seg"])
+def test_a_sample_asks_for_no_more_than_its_share(kind: str, tmp_path: Path) -> None:
+    assert {len(sample.masks) for sample in draws(source(kind, tmp_path, per_image=1))} == {1}
 
 
 @pytest.mark.parametrize(
@@ -263,6 +270,14 @@ def test_a_part_whose_mask_has_no_pixel_is_not_drawn(tmp_path: Path) -> None:
         draws(made, 1)
 
 
+def test_a_thing_without_a_part_is_called_by_its_name(tmp_path: Path) -> None:
+    pascal_part(tmp_path)
+    coco_file(tmp_path / "vlpart/pascal_part/train.json", "cat", "a.jpg")
+    made = make(Data(kind="pascal_part", root=str(tmp_path)), "sources.0")
+    assert set(made.expressions()) == {"cat"}
+    assert {sample.expressions for sample in draws(made, 3)} == {("cat",)}
+
+
 def test_talk(tmp_path: Path) -> None:
     (sample,) = draws(source("llava_instruct", tmp_path), 1)
     assert isinstance(sample, Talk)
@@ -293,6 +308,39 @@ BROKEN = {
         "not LLaVA's conversations",
     ),
 }
+
+
+TALKS = "llava_dataset/llava_instruct_150k.json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "content", "said"),
+    [
+        ("llava_instruct", TALKS, [], "has no conversations"),
+        *(
+            (
+                "llava_instruct",
+                TALKS,
+                [{"image": "a.jpg", "conversations": [{"from": f, "value": "x"} for f in who]}],
+                "human and gpt do not alternate",
+            )
+            for who in (["human"], ["gpt"], ["gpt", "human"], ["human", "human", "gpt"])
+        ),
+        (
+            "reason_seg",
+            "reason_seg/ReasonSeg/explanatory/train.json",
+            [{"image": "0.jpg"}],
+            "not ReasonSeg's explanations: 'outputs'",
+        ),
+    ],
+)
+def test_contents_that_teach_nothing_are_told(
+    kind: str, file: str, content: Any, said: str, tmp_path: Path
+) -> None:
+    options = LAYOUTS[kind](tmp_path)
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"{file}: .*{said}"):
+        make(Data(kind=kind, root=str(tmp_path), **options), "sources.0")
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
@@ -355,10 +403,18 @@ def test_maps_that_are_none(tmp_path: Path, pixels: np.ndarray | None, said: str
 
 def test_a_class_without_a_name_is_told(tmp_path: Path) -> None:
     options = ade20k(tmp_path)
-    (tmp_path / "names.json").write_text('["wall"]')
+    (tmp_path / "names.json").write_text('["wall", "sky"]')
     made = make(Data(kind="ade20k", root=str(tmp_path), **options), "sources.0")
-    with pytest.raises(InputError, match="has class 2, but there are 1"):
+    with pytest.raises(InputError, match="has class 2, but there are 2"):
         draws(made, 1)
+
+
+@pytest.mark.parametrize("names", ['{"wall": 0}', '["wall", 1]'])
+def test_names_of_classes_that_are_none_are_told(names: str, tmp_path: Path) -> None:
+    options = ade20k(tmp_path)
+    (tmp_path / "names.json").write_text(names)
+    with pytest.raises(InputError, match=r"names\.json: not a list of names"):
+        make(Data(kind="ade20k", root=str(tmp_path), **options), "sources.0")
 
 
 class Sums(Dataset[int]):
@@ -562,6 +618,24 @@ def test_what_a_source_leaves_out_is_told(
     assert capsys.readouterr().err == f"left out: {folder / '1.json'}: No such file or directory\n"
 
 
+def test_references_that_are_left_out_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    references = [ref(1, [10], "the left one", split="train"), ref(2, [99], "x", split="train")]
+    write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
+    data = Data(kind="refer_seg", root=str(tmp_path), name="grefcoco")
+    with pytest.raises(InputError, match="99"):
+        make(data, "sources.0")
+    made = make(Data(**data.model_dump() | {"skip": True}), "sources.0")
+    assert {sample.expressions for sample in draws(made, 5)} == {("the left one",)}
+    assert re.fullmatch("left out: .*99.*\n", capsys.readouterr().err)
+
+
+def test_referring_expressions_of_an_unknown_data_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no data set 'refcocoo'; there are grefcoco, "):
+        source("refer_seg", tmp_path, name="refcocoo")
+
+
 def test_what_ade20k_maps_leave_out_is_no_class(tmp_path: Path) -> None:
     options = ade20k(tmp_path)
     label_map(tmp_path / "ade20k/annotations/training/a.png", left=2, right=255, rest=0)
@@ -629,8 +703,22 @@ def test_a_plural_names_the_things_of_its_singular(one: str, many: str) -> None:
     assert not drawn & {f"all {many}", f"the blue {one}", f"all red {many}"}
 
 
+def test_labels_that_leave_open_what_else_is_there_make_no_absence() -> None:
+    frames = [
+        [Known("all red bottles", 3), Known("the one on the right", 1)],
+        [Known("the blue can", 1), Known("all cans", 2), Known("the nearest can", 1)],
+    ]
+    negatives, rng = Negatives(frames), np.random.default_rng(0)
+    bottles, cans = ({t for _ in range(40) for t in negatives.draw(f, 8, rng)} for f in (0, 1))
+    # All bottles that are red are known; one of the two cans is not.
+    assert {"all blue bottles", "the blue can", "the nearest can"} <= bottles
+    assert cans == {"all red bottles"}  # there is one on the right here, too
+
+
 def test_as_many_as_are_asked_and_none_twice() -> None:
     negatives = Negatives(FRAMES)
+    elsewhere = {"the blue can", "all cans", "the yellow ball"}
     for seed in range(30):
         drawn = negatives.draw(0, 5, np.random.default_rng(seed))
         assert len(drawn) == len(set(drawn)) == 5
+        assert len(elsewhere & set(drawn)) == 2  # and three of a colour that is swapped

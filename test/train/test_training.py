@@ -277,6 +277,18 @@ def test_auxiliary_heads_that_are_damaged_are_told(scenes: Path, tmp_path: Path)
         load()
 
 
+def test_a_rendered_scene_is_asked_for_some_of_its_expressions(scenes: Path) -> None:
+    source, whole = RenderedScenes(str(scenes), per_image=5), SceneSet(scenes, "train")
+    assert set(source.expressions()) == {e.text for asked in whole.expressions for e in asked}
+    for seed in range(10):
+        sample = source.draw(np.random.default_rng(seed))
+        (row,) = (r for r in range(len(whole)) if np.array_equal(whole.rgb[r], sample.image))
+        targets = {e.text: e.targets for e in whole.expressions[row]}
+        assert len(set(sample.expressions)) == len(sample.masks) == 5
+        for text, mask in zip(sample.expressions, sample.masks, strict=True):
+            assert np.array_equal(mask, np.isin(whole.instances[row], targets[text])), text
+
+
 def test_only_scenes_with_expressions_are_asked_about(scenes: Path, tmp_path: Path) -> None:
     one = rewritten(
         scenes, tmp_path / "one", lambda s: s if s["seed"] % 16 == 0 else s | {"expressions": []}
