@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from gsva_ros.scenes import SceneSet
 from gsva_ros.sim import bag
 from gsva_ros.sim.bag import write_bag, write_video
 from gsva_ros.sim.dataset import visible_scene, write_dataset
-from gsva_ros.sim.expressions import Expressions, SeenObject
+from gsva_ros.sim.expressions import Expressions, SeenObject, leads, margin
 from gsva_ros.sim.render import Renderer
 from gsva_ros.sim.shapes import COLOURS, KINDS
 from gsva_ros.sim.splits import SPLITS, seeds
@@ -331,6 +332,8 @@ def things_meant(text: str, things: list[SeenObject], width: int) -> set[int]:
     for word in text.split():
         if word in extremes and kept:
             return {min(kept, key=extremes[word]).id}
+    for word, number in (("two", 2), ("three", 3)):
+        assert word not in text.split() or len(kept) in (0, number), text
     return {t.id for t in kept}
 
 
@@ -349,6 +352,63 @@ def test_expressions_are_true_and_balanced(renderer: Renderer) -> None:
             present += bool(expression.targets)
             absent += not expression.targets
     assert present == absent > 100
+
+
+def crowd(seed: int) -> list[SeenObject]:
+    """Eight things of few names, as they seldom meet in a scene, some of them nearly side by side."""
+    rng = np.random.default_rng(seed)
+    things = []
+    for number in range(1, 9):
+        kind, colour = rng.choice(["mug", "box"]), rng.choice(["red", "blue"])
+        x, distance = 20.0 * rng.integers(10) + rng.uniform(0, 3), 0.05 * rng.integers(10)
+        named = (str(kind), str(colour), str(rng.choice(["small", "large"])))
+        things.append(SeenObject(number, *named, 100, (0, 0, 9, 9), (x, 50.0), distance))
+    return things
+
+
+def test_expressions_of_a_crowd_are_true() -> None:
+    said = set()
+    for seed in range(60):
+        things = crowd(seed)
+        asked = Expressions(things, 200, np.random.default_rng(seed)).sample(40)
+        assert len(asked) <= 40
+        for expression in asked:
+            assert set(expression.targets) == things_meant(expression.text, things, 200), expression
+            several = re.match(
+                "all |every |the two |the three |the .*(?:s|boxes)$", expression.text
+            )
+            assert several or len(expression.targets) < 2, expression
+            said.add(" ".join(expression.text.split()[:2]))
+    assert {"the two", "the three", "the nearest", "every red", "all blue", "all boxes"} <= said
+
+
+@pytest.mark.parametrize(
+    ("side", "lead", "answer"),
+    [
+        ("left", 12.1, True),
+        ("left", 11.9, None),
+        ("left", -1.9, None),
+        ("left", -2.1, False),
+        ("right", -12.1, True),
+        ("right", 2.1, False),
+        ("front", 0.041, True),
+        ("front", 0.039, None),
+        ("front", -0.009, None),
+        ("front", -0.011, False),
+        ("behind", -0.041, True),
+        ("behind", 0.011, False),
+    ],
+)
+def test_a_thing_leads_by_some_of_the_width_or_some_centimetres(
+    side: str, lead: float, answer: bool | None
+) -> None:
+    """Six hundredths of a width of 200 pixels or four centimetres; it trails by one of either."""
+    anchor, thing = (
+        SeenObject(number, "mug", "red", "small", 100, (0, 0, 9, 9), (100.0 - by, 50.0), 1.0 - by)
+        for number, by in ((1, 0.0), (2, lead))
+    )
+    assert leads(thing, anchor, side, 200) is answer
+    assert margin(side, 200) == pytest.approx(12 if side in ("left", "right") else 0.04)
 
 
 def test_bag_is_read_back(tmp_path: Path) -> None:
