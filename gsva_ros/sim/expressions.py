@@ -137,7 +137,7 @@ class Expressions:
         """At most `count` different expressions, as many absent as present."""
         found: dict[str, Expression] = {}
         for _ in range(count * 6):
-            if len(found) >= count:
+            if len(found) + 1 >= count:
                 break
             pair = self._pair()
             if pair and not any(e.text in found for e in pair):
