@@ -12,7 +12,7 @@ from wordsonly import Caption, words_only
 
 from gsva_ros.phrasing.words import SIDE_OF, SIZE_OF, plural
 from gsva_ros.sim.expressions import SeenObject
-from gsva_ros.sim.household.asked import Plural
+from gsva_ros.sim.household.asked import Asked, Ordinal, Plural, Single, Sized, Superlative
 from gsva_ros.sim.household.colours import COLOURS
 from gsva_ros.sim.household.expressions import Draw, Expressions
 from gsva_ros.sim.household.shapes import KINDS
@@ -177,6 +177,7 @@ def test_as_many_absent_as_present_and_none_twice() -> None:
         assert len({e.text for e in asked}) == len(asked) <= 20
         assert sum(bool(e.targets) for e in asked) * 2 == len(asked)
         assert asked == drawn(seed).sample(20)
+        assert len(drawn(seed).sample(5)) <= 4
 
 
 def test_absences_lie_near_what_is_there() -> None:
@@ -238,6 +239,68 @@ def test_where_people_would_disagree_nobody_asks(
     anchor = thing(2, "can")
     one = thing(1, "mug", place=place, centroid=centroid)
     assert View([one, anchor], WIDTH).holds(one, anchor, relation) is truth
+
+
+MUG = Noun("mug")
+#: Nothing is asked; nothing is meant; or these are, by their numbers.
+UNCLEAR, NOTHING = None, ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "places", "meant"),
+    [  # The lead that a thing needs is 19.2 pixels.
+        (Superlative(MUG, "leftmost"), (100, 120, 121), (1,)),
+        (Superlative(MUG, "leftmost"), (119, 100), UNCLEAR),
+        (Superlative(MUG, "rightmost"), (119, 100), UNCLEAR),
+        (Superlative(MUG, "rightmost"), (100, 120, 10), (2,)),
+        (Superlative(MUG, "leftmost"), (100,), (1,)),
+        (Superlative(MUG, "leftmost"), (), NOTHING),
+        (Ordinal(MUG, 2, "left"), (40, 20, 0), (2,)),
+        (Ordinal(MUG, 2, "left"), (0, 20, 40, 41), (2,)),
+        (Ordinal(MUG, 2, "right"), (0, 20, 40, 41), UNCLEAR),
+        (Ordinal(MUG, 2, "left"), (0, 20, 39), UNCLEAR),
+        (Ordinal(MUG, 2, "left"), (0, 19, 40), UNCLEAR),
+        (Ordinal(MUG, 3, "left"), (0, 20, 40, 59), UNCLEAR),
+        (Ordinal(MUG, 3, "left"), (0, 20, 40), (3,)),
+        (Ordinal(MUG, 3, "left"), (0, 20), NOTHING),
+        *((Plural(MUG, word), (0,), UNCLEAR) for word in ("the", "both", "the two", "the three")),
+        *((Plural(MUG, word), (0,), (1,)) for word in ("all", "every")),
+        *((Plural(MUG, word), (0, 9), (1, 2)) for word in ("all", "the", "both", "the two")),
+        *((Plural(MUG, word), (0, 9, 18), UNCLEAR) for word in ("both", "the two")),
+        (Plural(MUG, "the three"), (0, 9, 18), (1, 2, 3)),
+        (Plural(MUG, "the three"), (0, 9, 18, 27), UNCLEAR),
+        (Plural(MUG, "the three"), (), NOTHING),
+        (Single(MUG), (0,), (1,)),
+        (Single(MUG), (0, 9), UNCLEAR),
+    ],
+)
+def test_ranks_and_numbers_are_asked_where_all_would_agree(
+    asked: Asked, places: tuple[float, ...], meant: tuple[int, ...] | None
+) -> None:
+    mugs = [thing(n, "mug", centroid=(float(x), 100.0)) for n, x in enumerate(places, start=1)]
+    found = asked.meant(View([*mugs, thing(9, "can")], WIDTH))
+    assert (found if found is None else tuple(t.id for t in found)) == meant
+
+
+@pytest.mark.parametrize(
+    ("rank", "scales", "meant"),
+    [
+        ("larger", (1.0, 1.3), 2),
+        ("larger", (1.0, 1.29), None),
+        ("smaller", (1.0, 1.3), 1),
+        ("larger", (1.0, 1.5, 2.0), None),
+        ("largest", (1.4, 2.0, 1.5), 2),
+        ("smallest", (2.0, 1.0, 1.9), 2),
+        ("smallest", (2.0, 1.0, 1.2), None),
+        ("largest", (1.0,), None),
+    ],
+)
+def test_sizes_are_compared_where_they_differ(
+    rank: str, scales: tuple[float, ...], meant: int | None
+) -> None:
+    mugs = [thing(number, "mug", scale=scale) for number, scale in enumerate(scales, start=1)]
+    found = Sized(MUG, rank).meant(View(mugs, WIDTH))
+    assert (found and [t.id for t in found]) == (meant and [meant])
 
 
 def test_on_in_and_under() -> None:
