@@ -218,17 +218,58 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
 
 
 def test_a_figure_may_be_of_some_passes_alone(tmp_path: Path) -> None:
-    settings = config(tmp_path, accumulation=2, steps=1)
+    settings = config(tmp_path, accumulation=4, steps=1)
     made = task(settings, tiny_checkpoint())
-    trainer, passes = Trainer(settings, made), iter([{}, {"rare": torch.tensor(3.0)}])
+    figures = [{"rare": math.nan}, {"rare": 3.0}, {"rare": 5.0}, {}]
+    trainer, passes = Trainer(settings, made), iter(figures)
 
     class Some(torch.nn.Module):
-        def forward(self, _: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        def forward(self, _: Any) -> tuple[torch.Tensor, dict[str, Any]]:
             loss = made.module.model.lm_head.weight.sum()
             return loss, {"loss": loss.detach(), **next(passes)}
 
     trainer.module = Some()
-    assert trainer._step(iter([made.batches[0]] * 2))["rare"] == 3.0
+    assert trainer._step(iter([made.batches[0]] * 4))["rare"] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "late"), [("linear", [5 / 9, 1 / 9]), ("cosine", [0.58682, 0.03015])]
+)
+def test_rates_rise_to_their_peaks_and_fall(
+    schedule: str, late: list[float], tmp_path: Path
+) -> None:
+    settings = config(tmp_path, steps=12, warmup=3, schedule=schedule)
+    made = task(settings, tiny_checkpoint())
+    trainer, found = Trainer(settings, made), []
+    for trainer.progress.step in (0, 1, 2, 3, 7, 11):
+        trainer._step(iter([made.batches[0]]))
+        ratios = {group["lr"] / group["peak"] for group in trainer.optimizer.param_groups}
+        (ratio,) = {round(r, 5) for r in ratios}
+        found.append(ratio)
+    assert found == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0, *late], abs=1e-5)
+
+
+@pytest.mark.parametrize(("parts", "norms"), [(False, (0.6, 0.8)), (True, (1.0, 1.0))])
+def test_gradients_are_clipped_together_or_part_by_part(
+    parts: bool, norms: tuple[float, float], tmp_path: Path
+) -> None:
+    peaks = {"lm_head": 1e-3, "embed_tokens": 1e-3}
+    settings = config(tmp_path, clip=1.0, clip_parts=parts, parts=peaks)
+    trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+    both = [group["params"][0] for group in trainer.optimizer.param_groups]
+    for parameter, norm in zip(both, (3.0, 4.0), strict=True):
+        parameter.grad = torch.full_like(parameter, norm / parameter.numel() ** 0.5)
+    trainer._clip()
+    assert [float(p.grad.norm()) for p in both] == pytest.approx(norms, abs=1e-4)
+
+
+def test_a_run_that_goes_on_remembers_its_best(tmp_path: Path) -> None:
+    how = {"cases": "bag of nothing", "every": 2, "patience": 2}
+    first = run(config(tmp_path, evaluation=how, steps=2), lambda _: {"gIoU": 0.5})
+    scores = iter([0.4, 0.3])
+    run(config(tmp_path, evaluation=how, steps=20), lambda _: {"gIoU": next(scores)})
+    best = load_file(tmp_path / "best/model.safetensors")
+    assert all(torch.equal(value, best[name]) for name, value in first.items())
 
 
 def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Path) -> None:
