@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from gsva_ros.sim.household.scans import load_scans
 from gsva_ros.sim.household.scene import Placed, Scene
 from gsva_ros.sim.household.shapes import KINDS, NAMED_PARTS
 from gsva_ros.sim.household.shelf import BLOCK, draw_shelf
-from gsva_ros.sim.household.world import World, training_mixture
+from gsva_ros.sim.household.world import World, _colour, _faint, training_mixture
 from gsva_ros.sim.splits import SPLITS
 from gsva_ros.sim.worlds import WORLDS, Assets, Shown
 
@@ -154,6 +155,28 @@ def test_pixels_lie_where_the_things_stand(scenes: list[tuple[Shown, Scene]]) ->
             assert y1 <= high[1]
 
 
+def test_a_good_part_of_each_thing_is_in_sight(scenes: list[tuple[Shown, Scene]]) -> None:
+    """Of what its triangles cover, drawn four times as large in a picture without an edge."""
+    shares = []
+    for (_, _, things), scene in scenes[: 2 * EACH]:
+        pose, focal = scene.view.pose, 4 * scene.view.focal(WIDTH)
+        for thing, placed in zip(things, scene.things, strict=True):
+            corners = []
+            for part in placed.shape.parts:
+                points = part.mesh.vertices @ placed.rotation.T + placed.position
+                local = (points - pose[:3, 3]) @ pose[:3, :3]
+                corners.append((local[:, :2] / local[:, 2:] * focal)[part.mesh.faces])
+            triangles = np.concatenate(corners)
+            triangles = (triangles - triangles.min((0, 1))).astype(np.int32)
+            width, height = triangles.max((0, 1)) + 1
+            alone = np.zeros((height, width), np.uint8)
+            for triangle in triangles:
+                cv2.fillConvexPoly(alone, triangle, 1)
+            shares.append(16 * thing.pixels / int(alone.sum()))
+    assert 0.38 < min(shares) < 0.6
+    assert 0.9 < np.median(shares) < 1.05
+
+
 def _ground(placed: Placed) -> tuple[np.ndarray, np.ndarray]:
     points = placed.points()
     return points.min(0), points.max(0)
@@ -249,6 +272,41 @@ def test_shades_are_nearest_to_their_own_name() -> None:
         for _ in range(100):
             rgb = np.array(shade(name, rng))
             assert min(COLOURS, key=lambda other: away(rgb, other)) == name
+
+
+@pytest.mark.parametrize(
+    ("shares", "named"),
+    [
+        ((0.53, 0.47, 0.0), True),
+        ((0.51, 0.49, 0.0), False),
+        ((0.36, 0.45, 0.19), True),  # two parts in its colour
+        ((0.61, 0.2, 0.19), True),
+        ((0.6, 0.19, 0.21), False),  # of a second colour
+    ],
+)
+def test_a_colour_is_named_where_it_covers_most(
+    shares: tuple[float, float, float], named: bool
+) -> None:
+    roles, main = ("body", "label", "second"), (True, False, shares[0] < 0.5)
+    thing = SimpleNamespace(
+        colour="red",
+        paints=[SimpleNamespace(main=each) for each in main],
+        shape=SimpleNamespace(parts=[SimpleNamespace(role=role) for role in roles]),
+    )
+    assert _colour(thing, np.array(shares)) == ("red" if named else "")  # type: ignore[arg-type]
+
+
+def test_what_can_hardly_be_seen_is_faint() -> None:
+    mask = np.zeros((40, 40), bool)
+    mask[10:20, 15:25] = True
+    for level, seen in ((108, False), (92, False), (110, True), (90, True)):
+        rgb = np.full((40, 40, 3), 100, np.uint8)
+        rgb[mask, 1] = level
+        rgb[:5] = 255  # what is far away is of no matter
+        assert _faint(rgb, mask, (15, 10, 25, 20)) != seen
+    rgb[mask] = 100
+    rgb[mask, 2] = np.tile([80, 120], 50)  # as bright as its surroundings, but striped
+    assert not _faint(rgb, mask, (15, 10, 25, 20))
 
 
 def test_sensors_keep_the_picture_s_form_and_are_repeatable() -> None:
