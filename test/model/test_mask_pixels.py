@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from gsva_ros.masks import box_text, joined, mask_box, placed, trimmed
 from gsva_ros.model.mask_pixels import enlarger
 from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
 
@@ -59,3 +60,32 @@ def test_a_small_thing_on_a_large_frame_is_all_that_is_computed(
     monkeypatch.setattr(torch.Tensor, "__matmul__", counted)
     assert enlarge(logits) is not None
     assert max(sizes) < 3000 * 4000 / 50
+
+
+def test_a_crop_lies_where_its_mask_does() -> None:
+    mask = np.zeros((6, 8), bool)
+    mask[2, 3] = mask[4, 5] = True
+    box, crop = trimmed(mask) or pytest.fail("nothing found")
+    assert box == mask_box(mask) == (3, 2, 6, 5)
+    assert np.array_equal(placed(crop, box, mask.shape), mask)
+    moved, same = trimmed(mask, 10, 20) or pytest.fail("nothing found")
+    assert moved == (13, 22, 16, 25)
+    assert np.array_equal(same, crop)
+    assert box_text(moved) == "box x 13, y 22, width 3, height 3 px"
+    mask[:] = True
+    assert crop.sum() == 2  # it is a copy
+    assert trimmed(~mask) is mask_box(~mask) is None
+
+
+def test_parts_that_are_joined_keep_their_places() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        masks = [np.zeros((20, 30), bool) for _ in range(3)]
+        for mask in masks:
+            y, x = rng.integers(1, 12), rng.integers(1, 20)
+            mask[y : y + 7, x : x + 9] = rng.random((7, 9)) < 0.3
+        parts = [part for mask in masks if (part := trimmed(mask))]
+        box, crop = joined(parts)
+        union = np.any(masks, 0)
+        assert box == mask_box(union)
+        assert np.array_equal(placed(crop, box, (20, 30)), union)
