@@ -463,6 +463,10 @@ def test_a_compressed_mosaic_has_its_colours(suffix: str) -> None:
     data = cv2.imencode(f".{suffix}", mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
     said = SimpleNamespace(format=f"bayer_rggb8; {suffix} compressed ", data=data)
     assert np.abs(to_rgb(said)[4:-4, 4:-4].astype(int) - (200, 100, 30)).max() <= 3
+    # So has one of 16 bits, which only PNG keeps.
+    deep = cv2.imencode(".png", mosaic.astype(np.uint16) * 257)[1].tobytes()
+    said = SimpleNamespace(format="bayer_rggb16; png compressed ", data=deep)
+    assert np.abs(to_rgb(said)[4:-4, 4:-4].astype(int) - (200, 100, 30)).max() <= 3
     # One that was made a colour picture before stays as it is.
     colour = cv2.imencode(".png", np.full((20, 30, 3), (30, 100, 200), np.uint8))[1].tobytes()
     said = SimpleNamespace(format="bayer_rggb8; png compressed bgr8", data=colour)

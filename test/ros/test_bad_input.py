@@ -215,8 +215,11 @@ SIZES = {
     "bgra8": 4,
     "rgb16": 6,
     "bgr16": 6,
+    "rgba16": 8,
+    "bgra16": 8,
 }
-SIZES |= dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), 1)
+MOSAICS = ("bayer_rggb", "bayer_bggr", "bayer_gbrg", "bayer_grbg")
+SIZES |= {f"{mosaic}{bits}": bits // 8 for mosaic in MOSAICS for bits in (8, 16)}
 SIZES |= dict.fromkeys(("uyvy", "yuyv", "yuv422", "yuv422_yuy2"), 2)
 
 
@@ -284,6 +287,22 @@ def test_sixteen_bit_pictures_honour_the_byte_order(big):
         data=array.array("B", values.tobytes()),
     )  # fmt: skip
     assert to_rgb(message)[0, :, 0].tolist() == [0, 1, 2, 255]
+
+
+@pytest.mark.parametrize("big", [0, 1])
+@pytest.mark.parametrize("shallow", [*(f"{mosaic}8" for mosaic in MOSAICS), "rgba8", "bgra8"])
+def test_sixteen_bits_show_what_eight_show(shallow, big):
+    count = 80 * SIZES[shallow]
+    values = np.random.default_rng(0).integers(0, 256, (60, count), np.uint8)
+    deep = (values.astype(np.uint16) * 257).astype(">u2" if big else "<u2")
+    pictures = [
+        to_rgb(broken(encoding=encoding, step=step, is_bigendian=big, data=array.array("B", data)))
+        for encoding, step, data in (
+            (shallow, count, values.tobytes()),
+            (f"{shallow[:-1]}16", 2 * count, deep.tobytes()),
+        )
+    ]
+    assert np.array_equal(*pictures)
 
 
 def test_a_camera_may_be_named_without_its_transport():
