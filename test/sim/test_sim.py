@@ -422,20 +422,51 @@ def crowd(seed: int) -> list[SeenObject]:
     return things
 
 
+SAID_OF = re.compile(
+    r"(all|every|the two|the three|the)(?: (leftmost|rightmost|nearest|closest|farthest))? (.+?)"
+    r"(?: (?:to the )?(?:left of|right of|in front of|behind) the (.+))?"
+)
+
+
 def test_expressions_of_a_crowd_are_true() -> None:
-    said = set()
+    said, together = set(), 0
     for seed in range(60):
         things = crowd(seed)
         asked = Expressions(things, 200, np.random.default_rng(seed)).sample(41)
         assert len(asked) <= 40  # of each pair, one is there and one is not
         for expression in asked:
-            assert set(expression.targets) == things_meant(expression.text, things, 200), expression
-            several = re.match(
-                "all |every |the two |the three |the .*(?:s|boxes)$", expression.text
-            )
-            assert several or len(expression.targets) < 2, expression
-            said.add(" ".join(expression.text.split()[:2]))
-    assert {"the two", "the three", "the nearest", "every red", "all blue", "all boxes"} <= said
+            text, targets = expression.text, expression.targets
+            assert set(targets) == things_meant(text, things, 200), expression
+            found = SAID_OF.fullmatch(text)
+            assert found, text
+            determiner, rank, noun, anchor = found.groups()
+            several = determiner != "the" or noun.endswith(("s", "boxes"))
+            assert several or len(targets) < 2, expression
+            said |= {f"{determiner} …s" if several else determiner, rank}
+            # Nobody says "the mugs" of one, or where a thing is by itself.
+            assert not (determiner == "the" and several and len(targets) == 1), expression
+            assert noun != anchor, expression
+            together += bool(anchor) and len(targets) > 1
+            if rank and targets:
+                keys = {"leftmost": lambda t: t.centroid[0], "rightmost": lambda t: -t.centroid[0]}
+                keys["farthest"] = lambda t: -t.distance
+                key = keys.get(rank, lambda t: t.distance)
+                first, *others = sorted(key(t) for t in things if t.id in fits(noun, things))
+                assert not others or others[0] - first >= (12 if "most" in rank else 0.04)
+            if not targets:
+                absent = [words for words in (noun, anchor) if words and not fits(words, things)]
+                kinds = {word for word in KINDS if absent and word in absent[0]}
+                missing = kinds and not kinds & {t.kind for t in things}
+                category = "absent_kind" if missing else "absent_attribute"
+                assert expression.category == (category if absent else "absent_relation")
+    assert together
+    assert {"the", "the …s", "all …s", "every …s", "the two …s", "the three …s"} <= said
+    assert {"leftmost", "rightmost", "nearest", "closest", "farthest"} <= said
+
+
+def fits(noun: str, things: list[SeenObject]) -> set[int]:
+    """What a noun phrase fits, by itself."""
+    return things_meant(f"all {noun}", things, 200)
 
 
 @pytest.mark.parametrize(
