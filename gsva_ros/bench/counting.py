@@ -94,8 +94,7 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     """The cost of a frame's stages for these expressions, at a configuration's shapes."""
     with torch.device("meta"):
         model = GSVA(config).eval()
-    model.make_buffers()
-    model = model.to("meta")
+    model = model.to("meta")  # also a backbone's weights, which are loaded
     side = {"clip": config.clip["image_size"], "sam": config.sam["image_size"]}
     pixels = {name: torch.empty(1, 3, n, n, device="meta") for name, n in side.items()}
     before = prompt.prefix_length(config.image_tokens)

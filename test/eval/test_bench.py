@@ -46,6 +46,24 @@ def test_a_frame_costs_little_more_than_its_floor(size: str, times: float) -> No
     assert sum(c.flops for c in costs.values()) <= times * sum(c.floor for c in costs.values())
 
 
+def test_floors_are_what_is_computed_where_nothing_else_is() -> None:
+    """SAM's windows without padding; CLIP runs one layer of 24 too many; weights are moved once."""
+    config = sizes.config_of("7b")
+    config.sam |= {"window_size": 16, "global_attn_indexes": []}
+    costs = counting.count(config, sizes.prompt_of(config), ASKED)
+    over = {name: cost.flops / cost.floor for name, cost in costs.items()}
+    wanted = {"SAM": 1.0, "CLIP": 24 / 23, "prefix": 1.007, "decide": 1.0033, "masks": 1.0226}
+    assert over == pytest.approx(wanted, abs=1e-3)
+    assert costs["decide"].moved == pytest.approx(
+        29.9e9, rel=0.01
+    )  # 7B in float32, and activations
+    windows = costs["SAM"].floor
+    config.sam["global_attn_indexes"] = [3]
+    # 64 x 64 places of 1280 channels each look at all others instead of 16 x 16.
+    more = 4 * 1280 * 4096 * (4096 - 256) + 4 * 1280 * 4096 * (64 - 16)
+    assert counting.sam_floor(config) - windows == more
+
+
 def test_edges_cost_what_their_convolutions_do() -> None:
     config = sizes.config_of("mini")
     config.refiner = [24, 32, 48]
