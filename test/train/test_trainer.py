@@ -284,6 +284,8 @@ def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Pat
     how = {"cases": "bag of nothing", "every": 2, "patience": 2}
     run(config(tmp_path, evaluation=how, steps=20), evaluate)
     assert len(seen) == 4
+    assert [path.name for path in states(tmp_path)] == ["state-000008"]
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755  # others may read it
     best = load_file(tmp_path / "best/model.safetensors")
     assert all(torch.equal(value, seen[1][name]) for name, value in best.items())
     assert list((tmp_path / "curves").rglob("events.out.tfevents*"))
@@ -343,6 +345,7 @@ def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
 def test_what_others_keep_in_its_folder_stays(tmp_path: Path) -> None:
     for name in ("model-7b", "state-machine", "model-000001-notes.d"):
         (tmp_path / name).mkdir()
+    (tmp_path / ".model.new").symlink_to("model-000001-killed")  # as a kill may leave it
     run(config(tmp_path, steps=2, save_every=1))
     assert {path.name for path in states(tmp_path)} == {"state-000002"}
     assert len(list(tmp_path.glob("model-000002-*"))) == 1

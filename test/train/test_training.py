@@ -21,12 +21,14 @@ import gsva_ros
 from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
+from gsva_ros.model.stems import pretrained_stems
 from gsva_ros.phrasing.words import Vocabulary
 from gsva_ros.programs.train import train
 from gsva_ros.scenes import Expression, SceneSet, joined
 from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.train import stages
 from gsva_ros.train.config import Config, Data, read_config
+from gsva_ros.train.frames import Frames
 from gsva_ros.train.language import Questions
 from gsva_ros.train.sources.rendered import RenderedScenes
 from gsva_ros.train.stages import new_mini, task
@@ -176,6 +178,34 @@ def test_a_stage_learns_from_several_folders(scenes: Path, tmp_path: Path) -> No
     other_kind = clip.model_copy(update={"sources": [*clip.sources, bag]})
     with pytest.raises(InputError, match="sources of kind scenes"):
         new_mini(other_kind)
+
+
+def test_features_are_kept_by_scene_in_every_folder(scenes: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "household", "train", 2, world="household", workers=1)
+    joint = joined([SceneSet(place, "train") for place in (tmp_path / "household", scenes)])
+    model = new_mini(stage_config(CONFIGS[0], scenes, tmp_path)).model.eval()
+    frames, stem = Frames(joint, model.config), pretrained_stems(model)[0]
+    rows, rng = np.array([17, 0, 3, 2]), np.random.default_rng(0)
+    with torch.inference_mode():
+        wanted = stem.backbone(frames.sam(rows))
+        frames.remember(model)
+        found = stem.backbone(frames.show(frames.draw(rows, rng)))
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == torch.float32
+        for own, true in zip(one, other, strict=True):
+            distances = [(own - features).norm() / true.norm() for features in other]
+            assert min(distances) == (own - true).norm() / true.norm() < 0.2
+
+
+def test_towers_that_see_different_pixels_are_refused(scenes: Path, tmp_path: Path) -> None:
+    config = new_mini(stage_config(CONFIGS[0], scenes, tmp_path)).model.config
+    whole, usual = SceneSet(scenes, "train"), config.preprocessor
+    Frames(whole, config).check()
+    side = config.clip["image_size"] // 2
+    for other in ({"image_mean": [0.5, 0.5, 0.5]}, {"size": {"height": side, "width": side}}):
+        config.preprocessor = usual | other
+        with pytest.raises(InputError, match="choose objective: gsva"):
+            Frames(whole, config).check()
 
 
 @pytest.mark.parametrize(
