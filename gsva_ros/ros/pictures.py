@@ -23,6 +23,8 @@ from .picture_process import JPEG_SIDE, TOPICS, Setup, Shown
 WAITING = 8
 #: At the end: seconds for the last pictures to be sent.
 GRACE = 1.0
+#: Seconds between two starts of the other process, if it ends by itself.
+AGAIN = 2.0
 #: The other process searches modules where this one does, and not in the working directory.
 PROGRAM = "import sys; sys.path[:] = {!r}; from gsva_ros.ros.picture_process import main; main()"
 
@@ -92,6 +94,7 @@ class Pictures:
             self._process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self._started = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(sys.path)],
             stdin=subprocess.PIPE,
@@ -133,6 +136,8 @@ class Pictures:
         opacity = float(self._value("overlay_opacity"))
         shown = Shown(heard, result.rgb, result.frame.header, decisions, opacity)
         if self._process.poll() is not None:
+            if time.monotonic() < self._started + AGAIN:
+                return
             status = self._process.returncode
             self._warn(
                 "pictures", f"overlay: its process ended with status {status}: starting it again"
