@@ -55,6 +55,8 @@ from .views import Views
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
 #: the last results to be sent.
 DRAIN, GRACE = 5.0, 0.5
+#: Seconds by which the computer's clock is set at least, when it is not just being adjusted.
+SET = 1.0
 #: Seconds that a request waits for a frame until there is a warning, and between two warnings.
 STARVED, STARVED_AGAIN = 2.0, 10.0
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
@@ -67,6 +69,11 @@ def load_engine(model: str, device: str, dtype: str) -> Segmenter[Any]:
     import gsva_ros
 
     return gsva_ros.load(model, device=device, dtype=dtype)
+
+
+def _set_ahead() -> int:
+    """Nanoseconds by which the computer's clock is ahead of one that nobody sets."""
+    return time.time_ns() - time.monotonic_ns()
 
 
 Transition = Callable[["GsvaNode", LifecycleState], TransitionCallbackReturn]
@@ -128,7 +135,8 @@ class GsvaNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        self._before_jump = 0
+        self._before_jump = 0, 0
+        self._set_ahead = _set_ahead()
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
             pre_callback=self._on_jump_ahead,
@@ -156,7 +164,7 @@ class GsvaNode(LifecycleNode):
             self.get_logger().warning(notice)
         threshold = self._limits.threshold(engine.rejection_threshold)
         self._provenance = provenance_of(engine, threshold)
-        self._worker = Worker(engine, self._publish, self._limits, self._now)
+        self._worker = Worker(engine, self._publish, self._limits, self._now, self._timer)
         self._worker.pause(INACTIVE)
         self._worker.start()
         self._serve(self._worker)
@@ -309,12 +317,16 @@ class GsvaNode(LifecycleNode):
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
+    def _timer(self) -> int:
+        """What deadlines are measured on: /clock under sim time, otherwise a clock that nobody sets."""
+        return self._now() if self.get_clock().ros_time_is_active else time.monotonic_ns()
+
     def _offer(self, frame: CameraFrame) -> None:
         if self._worker is not None:
             self._worker.offer(frame)
 
     def _on_jump_ahead(self) -> None:
-        self._before_jump = self._now()
+        self._before_jump = self._now(), self._timer()
         if self._worker is not None:
             self._worker.jumping()
 
@@ -322,10 +334,24 @@ class GsvaNode(LifecycleNode):
         """Time jumped back, or comes from another clock from now on."""
         self._views.jumped()
         if self._worker is not None:
-            delta = self._now() - self._before_jump
-            self._worker.jumped(delta)
-            which = "back" if delta < 0 else "forward"
+            clock, timer = self._before_jump
+            self._worker.jumped(self._timer() - timer)
+            which = "back" if self._now() < clock else "forward"
             self.get_logger().warning(f"time jumped {which}: earlier frames are discarded")
+
+    def _notice_setting(self) -> None:
+        """Notice that the computer's clock was set, which rclpy does not report."""
+        before, self._set_ahead = self._set_ahead, _set_ahead()
+        moved = (self._set_ahead - before) / SECOND
+        if abs(moved) < SET or self.get_clock().ros_time_is_active:
+            return
+        self._views.jumped()
+        if self._worker is not None:
+            self._worker.jumped(0)
+        which = "back" if moved < 0 else "forward"
+        self.get_logger().warning(
+            f"the computer's clock was set {which} by {abs(moved):.1f} s: earlier frames are discarded"
+        )
 
     def _on_instruction(self, msg: Instruction) -> None:
         worker = self._worker
@@ -447,6 +473,7 @@ class GsvaNode(LifecycleNode):
         worker = self._worker
         state = "active" if self._cameras.subscribed else "inactive" if worker else "unconfigured"
         state = "finalized" if self._finalized else state
+        self._notice_setting()
         stamp = self.get_clock().now().to_msg()
         provenance = self._provenance if worker else None
         if worker is not None:

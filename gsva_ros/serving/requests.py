@@ -102,7 +102,7 @@ class Request:
     not_before: int = 0  # nanoseconds, compared with frame stamps
     topic: str = ""  # image topic of the camera; "": any camera
     within: int = 0  # nanoseconds until its deadline; 0: `Limits.default_deadline`
-    deadline: int | None = None  # nanoseconds on the worker's clock; cleared by the first answer
+    deadline: int | None = None  # nanoseconds on the worker's `timer`; cleared by the first answer
     frame: CameraFrame | None = None  # its own image (service call); None: a camera's newest
     done: Callable[[Result], None] | None = None  # called with the answer instead of `publish`
     problem: str = ""  # why it is invalid, if the caller already knows
@@ -180,7 +180,7 @@ class Limits:
     max_expression_length: int = 256  # characters
     max_instructions: int = 1000
     max_rate: float = 0.0  # frames answered per second, for repeated instructions; 0: no limit
-    default_deadline: float = 0.0  # seconds on the worker's clock; 0: none
+    default_deadline: float = 0.0  # seconds on the worker's `timer`; 0: none
     max_frame_age: float = 0.0  # seconds on the frames' clock; 0: any age
     max_frame_lead: float = 1.0  # wall-clock seconds that a frame may precede its request; 0: any
     rejection_threshold: float = -1.0  # negative: the model's own

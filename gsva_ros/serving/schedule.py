@@ -54,7 +54,10 @@ class Turn:
 
 
 class Schedule:
-    """Requests and newest frames. `now`: monotonic seconds; `clock`: nanoseconds on the stamps' clock."""
+    """Requests and newest frames.
+
+    `now`: monotonic seconds; `clock`: nanoseconds on the stamps' clock; `timer`: on that of the deadlines.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -62,8 +65,8 @@ class Schedule:
         self.busy: Request | None = None  # the request that the model is working on
         self.paused = ""  # why no request is accepted
         self.stopping = False
-        self.jumping = False  # the clock is about to jump: no deadline passes until `jumped`
-        self._clock: int | None = None  # last seen value; None before the first, and after a jump
+        self.jumping = False  # the clocks are about to jump: no deadline passes until `jumped`
+        self._timer: int | None = None  # last seen value; None before the first, and after a jump
         self._newest: dict[str, CameraFrame] = {}  # by topic, most recently received last
         self._unused: set[str] = set()  # topics whose newest frame no request has used yet
         self._stale: dict[str, CameraFrame] = {}  # by topic, the last one counted as stale
@@ -112,8 +115,8 @@ class Schedule:
             request.assigned = None
 
     def jumped(self, delta: int) -> None:
-        """The clock jumped by `delta` nanoseconds: drop earlier frames, keep each deadline's time left."""
-        self.jumping, self._clock = False, None
+        """`timer` jumped by `delta` nanoseconds: drop earlier frames, keep each deadline's time left."""
+        self.jumping, self._timer = False, None
         self.forget_frames()
         self._put_off(delta)
 
@@ -129,14 +132,14 @@ class Schedule:
             self._coming.append(request)
         return endings
 
-    def submit(self, request: Request, clock: int) -> list[Ending]:
+    def submit(self, request: Request, timer: int) -> list[Ending]:
         """Accept a request, replacing one with the same id; what cannot be executed ends at once."""
-        self._see(clock)
+        self._see(timer)
         request.id = request.id or uuid.uuid4().hex
         self.counts.instructions += 1
         within = request.within or int(self.limits.default_deadline * SECOND)
         if request.deadline is None and within > 0:
-            request.deadline = clock + within
+            request.deadline = timer + within
         endings = self.displace(request)
         self._coming = [other for other in self._coming if other is not request]
         problem = self._problem(request) or self._full(request)  # the replaced one has made room
@@ -170,15 +173,15 @@ class Schedule:
         self.stopping = True
         return self._cancel_all(SHUTTING_DOWN)
 
-    def expire(self, clock: int) -> list[Ending]:
+    def expire(self, timer: int) -> list[Ending]:
         """End requests past their deadline; one in progress is judged at `finish`."""
-        self._see(clock)
+        self._see(timer)
         if self.jumping:
             return []
         due = [
             r
             for r in self._requests.values()
-            if r is not self.busy and r.deadline is not None and r.deadline <= clock
+            if r is not self.busy and r.deadline is not None and r.deadline <= timer
         ]
         for request in due:
             del self._requests[request.id]
@@ -202,9 +205,9 @@ class Schedule:
         picked.request.last_start = now
         return picked
 
-    def finish(self, turn: Turn, clock: int, seconds: float) -> list[Ending] | None:
+    def finish(self, turn: Turn, timer: int, seconds: float) -> list[Ending] | None:
         """End the model's turn. None: its result is the answer; otherwise the returned endings are."""
-        self._see(clock)
+        self._see(timer)
         request = turn.request
         self.busy = None
         self._finish[_lane(request)] = self._virtual + seconds
@@ -212,7 +215,7 @@ class Schedule:
         request.answered_frame, request.assigned = turn.frame, None
         if request.ended:
             return []
-        late = request.deadline is not None and clock > request.deadline and not self.jumping
+        late = request.deadline is not None and timer > request.deadline and not self.jumping
         request.deadline = None
         mine = self._requests.get(request.id) is request
         if mine and (late or not request.every_frame):
@@ -238,11 +241,11 @@ class Schedule:
 
     # How
 
-    def _see(self, clock: int) -> None:
+    def _see(self, timer: int) -> None:
         """A clock that is 0 has not begun: until it does, no time has passed for deadlines."""
-        if self._clock == 0 and not self.jumping:
-            self._put_off(clock)
-        self._clock = clock
+        if self._timer == 0 and not self.jumping:
+            self._put_off(timer)
+        self._timer = timer
 
     def _put_off(self, delta: int) -> None:
         for request in self._requests.values():

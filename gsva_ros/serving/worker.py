@@ -31,6 +31,7 @@ class Worker(Generic[FrameT]):
 
     Args:
         clock: returns the current time in nanoseconds, on the clock that stamps the frames.
+        timer: the same on the clock that deadlines are measured on; it may begin anywhere. None: `clock`.
     """
 
     def __init__(
@@ -39,12 +40,13 @@ class Worker(Generic[FrameT]):
         publish: Callable[[Result], None],
         limits: Limits | None = None,
         clock: Callable[[], int] = time.time_ns,
+        timer: Callable[[], int] | None = None,
     ) -> None:
         self.limits = limits or Limits()
         #: Seconds of the last answers by stage, newest last.
         self.timings: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))
         self._publish = publish
-        self._clock = clock
+        self._clock, self._timer = clock, timer or clock
         self._inference: Inference[FrameT] | None = Inference(engine, self.limits)
         self._changed = threading.Condition()
         self._schedule = Schedule(self.limits)
@@ -115,7 +117,7 @@ class Worker(Generic[FrameT]):
     def expire(self) -> None:
         """Answer requests past their deadline, also while the engine is working on another one."""
         with self._changed:
-            endings = self._schedule.expire(self._clock())
+            endings = self._schedule.expire(self._timer())
         self._hand_over(endings)
 
     def offer(self, frame: CameraFrame) -> None:
@@ -126,12 +128,12 @@ class Worker(Generic[FrameT]):
             self._changed.notify_all()
 
     def jumping(self) -> None:
-        """The clock is about to jump: no deadline passes until `jumped` gives the amount."""
+        """The clocks are about to jump: no deadline passes until `jumped` gives the amount."""
         with self._changed:
             self._schedule.jumping = True
 
     def jumped(self, delta: int) -> None:
-        """The clock jumped by `delta` nanoseconds; see `Schedule.jumped`."""
+        """`clock` jumped, and `timer` by `delta` nanoseconds; see `Schedule.jumped`."""
         with self._changed:
             self._schedule.jumped(delta)
         self._carrier.forget_frames()
@@ -155,7 +157,7 @@ class Worker(Generic[FrameT]):
             endings = self._schedule.displace(request)
         self._hand_over(endings)
         with self._changed:
-            endings = self._schedule.submit(request, self._clock())
+            endings = self._schedule.submit(request, self._timer())
             self._changed.notify_all()
         self._hand_over(endings)
 
@@ -181,7 +183,7 @@ class Worker(Generic[FrameT]):
             with self._changed:
                 self._turn_began = None
                 seconds = time.monotonic() - start
-                instead = self._schedule.finish(turn, self._clock(), seconds)
+                instead = self._schedule.finish(turn, self._timer(), seconds)
                 self._count_unread(turn, result)
             if instead is None:
                 for stage, spent in result.timings.items():
@@ -197,7 +199,7 @@ class Worker(Generic[FrameT]):
             with self._changed:
                 if self._schedule.stopping:
                     return None
-                endings = self._schedule.expire(self._clock())
+                endings = self._schedule.expire(self._timer())
                 if not endings:
                     turn = self._schedule.next(time.monotonic(), self._clock())
                     if isinstance(turn, Turn):

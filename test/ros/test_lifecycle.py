@@ -26,6 +26,7 @@ from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 
 from gsva_ros.answer import Answer, Slot
+from gsva_ros.ros import node as node_module
 from gsva_ros.ros import process
 from gsva_ros.ros.disposal import Disposal
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
@@ -33,6 +34,8 @@ from gsva_ros.ros.node import GsvaNode
 from gsva_ros.ros.parameters import problem_with
 from gsva_ros.ros.pending import awaited
 from gsva_ros.ros.process import Executor, drain
+from gsva_ros.serving.requests import CameraFrame, Request
+from gsva_ros.stamps import SECOND
 
 harness.isolate()
 
@@ -170,6 +173,41 @@ def test_a_bag_that_loops(start):
 
             client.wait(answered, what=f"an answer at {stamp} in round {number + 1}")
     assert "time jumped back" in node.log
+
+
+@pytest.mark.parametrize(("hours", "which"), [(-1, "back"), (1, "forward")])
+def test_the_computers_clock_is_set(monkeypatch, hours, which):
+    """Deadlines keep what is left of them; frames and transforms from before are forgotten."""
+    ahead, said = [0], []
+    monkeypatch.setattr(node_module, "_set_ahead", lambda: ahead[0])
+    monkeypatch.setattr(GsvaNode, "_now", lambda self: time.monotonic_ns() + ahead[0])
+    rclpy.init()
+    node = GsvaNode(lambda *_: FakeEngine())
+    try:
+        node.trigger_configure()
+        node.trigger_activate()
+        request = Request("a", expressions=["red"], within=60 * SECOND, not_before=10**19)
+        node._worker.submit(request)
+        left = request.deadline - node._timer()
+        node._offer(CameraFrame(None, 1, "/image", lambda: None))
+        monkeypatch.setattr(node._views, "jumped", lambda: said.append("transforms"))
+        monkeypatch.setattr(node.get_logger(), "warning", said.append)
+        node._on_timer()
+        assert not said
+        ahead[0] = hours * 3600 * SECOND
+        node._on_timer()
+        node._on_timer()
+        assert said == [
+            "transforms",
+            f"the computer's clock was set {which} by 3600.0 s: earlier frames are discarded",
+        ]
+        assert 0 < left - (request.deadline - node._timer()) < 30 * SECOND
+        assert not request.ended
+        assert not node._worker._schedule._newest
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def test_follow_two_clients_at_once(start):

@@ -23,6 +23,7 @@ from gsva_ros.serving.requests import (
     Source,
 )
 from gsva_ros.serving.worker import Worker
+from gsva_ros.stamps import SECOND
 
 RED = np.full((20, 30, 3), (255, 0, 0), np.uint8)
 
@@ -428,6 +429,20 @@ def test_deadlines_keep_what_is_left_of_them_over_a_jump(recorder) -> None:
     r.worker.expire()
     assert not r.results
     now[0] += 1_000_000_000
+    r.worker.expire()
+    assert r.of("a") == [[Outcome.EXPIRED]]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_setting_the_clock_of_the_frames_leaves_deadlines_alone(recorder, hours: int) -> None:
+    """They are measured on one that nobody sets."""
+    clock, timer = [10**18], [5 * SECOND]
+    r = recorder(clock=lambda: clock[0], timer=lambda: timer[0])
+    r.worker.submit(Request("a", expressions=["red"], within=SECOND))
+    clock[0] += hours * 3600 * SECOND
+    r.worker.expire()
+    assert not r.results
+    timer[0] += SECOND
     r.worker.expire()
     assert r.of("a") == [[Outcome.EXPIRED]]
 
