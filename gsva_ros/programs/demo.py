@@ -35,6 +35,7 @@ from gsva_ros.programs.results import ResultsBag
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import outcome_name, targets_in
+from gsva_ros.ros.start import init
 from gsva_ros.stamps import SECOND, fill, nanoseconds
 from gsva_ros.truth import read_truth
 
@@ -222,7 +223,7 @@ def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) ->
     node_arguments = _node_arguments(bag, script.image_topic, args.model, args.device)
     print(f"bag: {bag.path}   model: {args.model}   (logs: {node_log}, {player_log})")
     print(f"ROS_DOMAIN_ID={domain}")
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    init(signal_handler_options=SignalHandlerOptions.NO)
     end_alike()
     try:
         with process("gsva_node", node_arguments, node_log) as node:

@@ -20,7 +20,6 @@ import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.utilities import remove_ros_args
 from tqdm import tqdm
 
 from gsva_ros.arguments import Parser
@@ -34,6 +33,7 @@ from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
 from gsva_ros.msg import Outcome, Segmentation
 from gsva_ros.ros import answers, qos
+from gsva_ros.ros.start import init, own_arguments
 from gsva_ros.serving.requests import DECIDED
 from gsva_ros.stamps import SECOND, nanoseconds
 from gsva_ros.truth import FrameTruth, Referring, read_truth
@@ -201,7 +201,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         raise BagError(
             f"{args.bag} contains no ground truth: add it with `gsva record-truth`, or give --truth"
         )
-    rclpy.init(args=ros_arguments)
+    init(args=ros_arguments)
     try:
         evaluation = LiveEvaluation(truth)
         _listen(evaluation, args)
@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--idle", type=float, default=10.0, help="end after this many seconds without an answer"
     )
     try:
-        return run(parser.parse_args(remove_ros_args(argv)[1:]), argv)
+        return run(own_arguments(parser, argv), argv)
     except (InputError, OSError) as error:
         print(f"gsva_evaluate: {one_line(error)}", file=sys.stderr)
         return 2

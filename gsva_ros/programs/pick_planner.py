@@ -26,7 +26,6 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 
 from gsva_ros.arguments import Parser
@@ -48,6 +47,7 @@ from gsva_ros.programs.pick_episodes import (
 )
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import targets_in
+from gsva_ros.ros.start import init, own_arguments
 from gsva_ros.sim.dataset import visible_scene
 from gsva_ros.sim.pick import OPENING, PARKED, PickWorld, View
 from gsva_ros.sim.render import Renderer
@@ -309,13 +309,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--pictures", type=Path, help="output folder for images of each step")
     parser.add_argument("--out", type=Path, help="output JSON file of the episodes")
-    args = parser.parse_args(remove_ros_args(argv)[1:])
+    args = own_arguments(parser, argv)
     if args.seed is None:
         args.seed = EPISODE_SEED if args.episodes else SEED
     if args.pictures is not None:
         args.pictures.mkdir(parents=True, exist_ok=True)
-    rclpy.init(args=argv)
     try:
+        init(args=argv)
         planner = PickPlanner(args.pictures)
         planner.connect(args.timeout)
         return run_episodes(planner, args) if args.episodes else run_words(planner, args)

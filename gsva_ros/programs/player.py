@@ -12,7 +12,6 @@ import rclpy
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.utilities import remove_ros_args
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -22,6 +21,7 @@ from gsva_ros.arguments import Parser, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.msg import Instruction
 from gsva_ros.ros import qos
+from gsva_ros.ros.start import init, own_arguments
 from gsva_ros.stamps import SECOND, fill
 
 TYPES = {
@@ -137,11 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
     parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
-    args = parser.parse_args(remove_ros_args(argv)[1:])
+    args = own_arguments(parser, argv)
     apart = rclpy.Context()
-    rclpy.init(args=argv)
-    rclpy.init(args=argv, context=apart)
     try:
+        init(args=argv)
+        init(args=argv, context=apart)
         player = Player(args.bag, apart, args.clock)
         count = player.play(args.rate, args.wait)
         player.get_logger().info(f"played {count} messages of {args.bag}")

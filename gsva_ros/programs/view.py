@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 
 from rclpy.exceptions import NameValidationException
-from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 from rclpy.validate_node_name import validate_node_name
 
@@ -16,6 +15,7 @@ from gsva_ros.arguments import Parser, port
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.programs.watcher import Watcher
+from gsva_ros.ros.start import own_arguments
 
 
 def _node(text: str) -> str:
@@ -38,14 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=port, help="port (default: the first free one from 7860)")
-    args = parser.parse_args(remove_ros_args(argv)[1:])
+    args = own_arguments(parser, argv)
     try:
         from gsva_ros.programs.page import own_folder, serve
         from gsva_ros.programs.view_page import ViewPage
     except ModuleNotFoundError as error:
         print(f"gsva_view: needs the package {error.name}: pip install gradio", file=sys.stderr)
         return 1
-    watcher = Watcher(args.node, argv)
+    try:
+        watcher = Watcher(args.node, argv)
+    except InputError as error:
+        print(f"gsva_view: {error}", file=sys.stderr)
+        return 1
     try:
         end_alike()
         with own_folder():

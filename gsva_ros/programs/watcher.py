@@ -31,6 +31,7 @@ from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import fitted, poster
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import outcome_name, targets_in
+from gsva_ros.ros.start import init
 from gsva_ros.stamps import SECOND, nanoseconds
 
 KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
@@ -84,7 +85,7 @@ class Watcher:
     def __init__(self, name: str = "/gsva", arguments: Sequence[str] | None = None) -> None:
         self.name = name if name.startswith("/") else f"/{name}"
         self._context = Context()
-        rclpy.init(args=list(arguments or []), context=self._context)
+        init(args=list(arguments or []), context=self._context)
         namespace, _, base = self.name.rpartition("/")
         self._base, self._namespace = base, namespace or "/"
         self.node = Node("gsva_view", namespace=namespace or None, context=self._context)

@@ -18,8 +18,11 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from gsva_ros.errors import InputError
+
 from .logs import through_ros
 from .node import DRAIN, GRACE, GsvaNode, Loader, load_engine
+from .start import init
 
 #: Callbacks that run in parallel: cameras, instructions, transitions, parameters, timer.
 THREADS = 6
@@ -77,7 +80,11 @@ def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
     """Run the node until SIGINT or SIGTERM, or until it fails; returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
     # Own signal handlers: rclpy's would shut the context down before the last answers are sent.
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    except InputError as error:
+        print(f"gsva_node: {error}", file=sys.stderr)
+        return 1
     through_ros(rclpy.logging.get_logger("gsva"))
     stop = Stop()
     try:
