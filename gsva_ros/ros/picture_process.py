@@ -105,8 +105,10 @@ class Painter:
         self._publishers[topic].publish(msg)
 
 
-def main(stream: BinaryIO = sys.stdin.buffer) -> None:
-    """Publish each picture that arrives, until the end of the stream."""
+def main(stream: BinaryIO | None = None) -> None:
+    """Publish each picture that arrives, until the end of the stream (None: standard input)."""
+    if stream is None:  # the node, which imports this module, may have none
+        stream = sys.stdin.buffer
     setup: Setup = pickle.load(stream)
     rclpy.init(
         args=list(setup.arguments),

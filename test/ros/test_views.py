@@ -6,6 +6,7 @@ import copy
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import types
@@ -129,6 +130,13 @@ def painter_of(node):
         check=True,
     )
     return int(found.stdout)
+
+
+def test_a_node_without_standard_input(tmp_path):
+    """As a supervisor may start it: only the process that draws reads its own, a pipe."""
+    load = 'exec "$0" -c "import gsva_ros.ros.pictures" <&-'
+    loaded = subprocess.run(["sh", "-c", load, sys.executable], cwd=tmp_path, check=False)
+    assert loaded.returncode == 0
 
 
 def test_a_viewer_that_takes_no_picture_delays_no_answer(start):
