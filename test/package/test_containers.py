@@ -31,6 +31,15 @@ def test_dockerfile() -> None:
     assert re.findall(r"ros:\$\{ROS_DISTRO\}-ros-base", text)
 
 
+def test_containers_reach_programs_outside() -> None:
+    """On the host's network, Fast DDS would use shared memory, which a container does not share."""
+    text = (ROOT / "docs" / "containers.md").read_text().replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.startswith("docker run")]
+    assert commands
+    for line in commands:
+        assert "--net=host" not in line or "FASTDDS_BUILTIN_TRANSPORTS=UDPv4" in line
+
+
 def test_devcontainer() -> None:
     data = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     assert made(data["postCreateCommand"]) <= TARGETS
