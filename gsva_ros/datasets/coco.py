@@ -18,8 +18,8 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
     Annotations of images that are not listed are ignored, so that images can be held out.
 
     Raises:
-        DatasetError: not COCO's annotations, two images or categories with one id, or an annotation with
-            a category that the file does not define.
+        DatasetError: not COCO's annotations, two images or categories with one id, an annotation with a
+            category that the file does not define, or annotations of none of the images.
     """
     data = read_json(path)
     try:
@@ -40,6 +40,11 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
             if picture in pictures:
                 named = annotation | {"category": categories[category]}
                 pictures[picture][1].append(named)
+        if data["annotations"] and not any(found for _, found in pictures.values()):
+            raise DatasetError(
+                f"{path}: no annotation is of an image that it lists: image_id {picture!r} of the last "
+                f"one is not among the ids {', '.join(map(repr, [*pictures][:3]))}…"
+            )
     except (LookupError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: not COCO's: {one_line(error)}") from error
     return list(categories.values()), list(pictures.values())

@@ -268,6 +268,17 @@ def test_photographs_may_be_held_out_of_the_list_alone(maker):
     assert len(maker.write()) == 1
 
 
+def test_annotations_of_no_listed_image_are_told(maker, capsys):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    maker.images[0]["id"] = "0"  # otherwise the cup would count as absent
+    with pytest.raises(AssertionError):
+        maker.write()
+    told = capsys.readouterr().err
+    assert "coco.json: no annotation is of an image that it lists: image_id 0" in told
+    assert "not among the ids '0'" in told
+
+
 def test_boxes_teach_what_is_there_and_no_outlines(maker):
     maker.picture(("bottle", RED, (100, 60, 60, 150)))
     maker.picture(("bottle", RED, (100, 60, 60, 150)))
