@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..errors import InputError, one_line
 from ..truth import Referring
@@ -97,18 +97,21 @@ def _is_cut(path: Path) -> bool:
     return False
 
 
-def read_annotated(path: Path, size: tuple[int, int], by: str) -> NDArray[np.uint8]:
+def read_annotated(
+    path: Path, size: tuple[int, int], by: str, shown: bool = False
+) -> NDArray[np.uint8]:
     """An image file in the orientation that its annotations refer to, uint8 [H, W, 3] RGB.
 
     COCO's annotations refer to pixels as stored; to those as shown if only that size matches.
 
     Args:
         size: height and width according to the annotations. by: where they come from, for errors.
+        shown: they refer to pixels as shown if both sizes match (`annotated_as_shown`).
 
     Raises:
         DatasetError: not an image, or its size does not match either way.
     """
-    for how in (STORED, SHOWN):
+    for how in (SHOWN, STORED) if shown else (STORED, SHOWN):
         rgb = read_picture(path, how)
         if rgb.shape[:2] == size:
             return rgb
@@ -116,6 +119,38 @@ def read_annotated(path: Path, size: tuple[int, int], by: str) -> NDArray[np.uin
         f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, but {by} says {size[1]}x{size[0]}: another image, "
         "or another version of the data set"
     )
+
+
+def annotated_as_shown(
+    pictures: Iterable[tuple[Path, tuple[int, int]]],
+) -> tuple[bool, list[Path]]:
+    """Whether annotations made with one tool refer to pixels as shown, from images that tell by their size.
+
+    Args:
+        pictures: image files, each with height and width according to the annotations.
+
+    Returns:
+        Whether all such images tell so; and the images that EXIF turns without changing their size, if the
+        others do not agree or there are none.
+    """
+    told: set[bool] = set()
+    silent: list[Path] = []
+    for path, (height, width) in pictures:
+        orientation, stored = _orientation(path)
+        if orientation >= 5 and height != width:
+            told.add(stored != (width, height))
+        elif orientation > 1:
+            silent.append(path)
+    return told == {True}, silent if len(told) != 1 else []
+
+
+def _orientation(path: Path) -> tuple[int, tuple[int, int]]:
+    """An image file's EXIF orientation, from 5 on with width and height exchanged; those as stored."""
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(ExifTags.Base.Orientation, 1)), image.size
+    except Exception:  # damaged EXIF data can raise any exception; without it, nothing is turned
+        return 1, (0, 0)
 
 
 def by_id(entries: Sequence[dict[str, Any]], path: Path) -> dict[Any, dict[str, Any]]:

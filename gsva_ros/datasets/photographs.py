@@ -24,7 +24,7 @@ from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import crop_expressions
 from .crops import Crop, CropThing, Labelled, closer, whole
-from .files import DatasetError, read_annotated, read_json
+from .files import DatasetError, annotated_as_shown, read_annotated, read_json
 from .refer import segmentation_mask
 
 #: The world of these scenes in meta.json.
@@ -82,7 +82,7 @@ def write_photographs(
     size: tuple[int, int],
     crops: int,
     split: str,
-) -> tuple[int, list[str]]:
+) -> tuple[int, list[str], list[Path]]:
     """Write crops of photographs into `out`, in the file format of `gsva sim render`.
 
     Args:
@@ -91,8 +91,9 @@ def write_photographs(
             photographs, only the whole. split: the name of the split.
 
     Returns:
-        The number of crops, without those about which nothing can be asked; and the named categories that
-        the annotations do not define, whose nouns count as absent everywhere.
+        The number of crops, without those about which nothing can be asked; the named categories that the
+        annotations do not define, whose nouns count as absent everywhere; and the images that were used as
+        stored although EXIF turns them and nothing tells which way they were annotated.
 
     Raises:
         DatasetError: not COCO's annotations, an unreadable image, nothing to ask, or `out` contains scenes
@@ -104,13 +105,17 @@ def write_photographs(
     for info, _ in pictures:
         if not (path := photographs.images / info["file_name"]).is_file():
             raise DatasetError(f"{path}: missing; {photographs.annotations} names it")
+    shown, unclear = annotated_as_shown(
+        (photographs.images / info["file_name"], (info["height"], info["width"]))
+        for info, _ in pictures
+    )
     with begun(out):
         for name in (LINES, META):  # written last, so that an incomplete set is not valid
             (out / name).unlink(missing_ok=True)
         rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
         lines: list[str] = []
         for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
-            labelled = _labelled(photographs, info, found)
+            labelled = _labelled(photographs, info, found, shown)
             outlined = all(a.get("segmentation") for a in found)
             for turn in range(crops if labelled.named else 1):
                 rng = np.random.default_rng([number, turn])
@@ -133,7 +138,7 @@ def write_photographs(
         }
         (out / LINES).write_text("".join(f"{line}\n" for line in lines))
         (out / META).write_text(json.dumps(meta, indent=2) + "\n")
-        return len(lines), sorted(photographs.names.names.keys() - set(categories))
+        return len(lines), sorted(photographs.names.names.keys() - set(categories)), unclear
 
 
 def _check_free(out: Path) -> None:
@@ -147,10 +152,10 @@ def _check_free(out: Path) -> None:
 
 
 def _labelled(
-    photographs: Photographs, info: dict[str, Any], found: Sequence[dict[str, Any]]
+    photographs: Photographs, info: dict[str, Any], found: Sequence[dict[str, Any]], shown: bool
 ) -> Labelled:
     path, size = photographs.images / info["file_name"], (info["height"], info["width"])
-    rgb = read_annotated(path, size, str(photographs.annotations))
+    rgb = read_annotated(path, size, str(photographs.annotations), shown)
     called = [photographs.names.names.get(a["category"], []) for a in found]
     crowd = [bool(a.get("iscrowd")) for a in found]
     try:

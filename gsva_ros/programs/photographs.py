@@ -41,13 +41,20 @@ def run(args: argparse.Namespace) -> int:
     photographs = Photographs(args.annotations, args.images, read_names(args.names))
     size = (args.width, args.height)
     check_size(*size, "--width, --height")
-    made, unused = write_photographs(
+    made, unused, unclear = write_photographs(
         args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split
     )
     if unused:
         print(
             f"{args.names}: {args.annotations} has no category {', '.join(unused)}: what they are called "
             "was taken to be in no picture; check the spelling",
+            file=sys.stderr,
+        )
+    if unclear:
+        print(
+            f"{unclear[0]} (and {len(unclear) - 1} more): EXIF turns it, and {args.annotations} does not "
+            "tell whether it was annotated like that: used as stored; if its masks are upside down, "
+            "apply EXIF to the images",
             file=sys.stderr,
         )
     print(f"written: {made} crops into {args.out}")

@@ -301,10 +301,10 @@ def test_neither_a_mask_nor_a_box(maker, capsys):
     assert "box" in capsys.readouterr().err
 
 
-def turn(path: Path) -> None:
-    """Let a picture's EXIF say that it is to be shown turned by a quarter."""
+def turn(path: Path, orientation: int = 6) -> None:
+    """Let a picture's EXIF say that it is to be shown turned, by a quarter or (3) a half."""
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Orientation] = orientation
     Image.open(path).save(path, exif=exif)
 
 
@@ -327,6 +327,24 @@ def test_masks_of_a_picture_as_it_is_shown(maker):
     red = scenes.rgb[0][..., 0] > 150
     assert ((scenes.instances[0] == 1) != red).mean() < 0.01
     assert red.any()
+
+
+def test_which_way_half_turned_pictures_were_annotated_is_told_by_the_others(maker, capsys):
+    for _ in range(2):
+        maker.picture(("bottle", RED, (20, 30, 60, 150)))
+    turn(maker.folder / "images/0.png", 3)
+    maker.write()
+    told = capsys.readouterr().err
+    assert "0.png (and 0 more): EXIF turns it" in told
+    assert "used as stored" in told
+    turn(maker.folder / "images/1.png")
+    stored = maker.write()
+    as_stored = stored.rgb[0].copy(), stored.instances[0].copy()
+    maker.images[1] |= {"width": 300, "height": 400}
+    as_shown = maker.write()
+    assert "EXIF" not in capsys.readouterr().err
+    assert np.array_equal(as_shown.rgb[0], as_stored[0][::-1, ::-1])
+    assert np.array_equal(as_shown.instances[0], as_stored[1])
 
 
 def test_a_picture_of_neither_size_is_told(maker, capsys):
