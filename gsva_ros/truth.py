@@ -188,7 +188,8 @@ def read_truth(path: Path) -> list[FrameTruth]:
         TruthError: it is not a truth file; names the file and the entry.
     """
     try:
-        text = path.read_text()
+        data = path.read_bytes()
+        text = data.decode(json.detect_encoding(data))
     except (OSError, UnicodeDecodeError) as error:
         raise TruthError(f"{path}: cannot be read as text: {one_line(error)}") from error
     return parse_truth(text, str(path))

@@ -167,16 +167,16 @@ def by_id(entries: Sequence[dict[str, Any]], path: Path) -> dict[Any, dict[str, 
 
 
 def read_json(path: Path) -> Any:
-    """The contents of a JSON file, UTF-8 or CP-1252; DatasetError if it is not JSON."""
+    """The contents of a JSON file, UTF-8, UTF-16 or CP-1252; DatasetError if it is not JSON."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
-    for encoding in ("utf-8", "cp1252"):  # some ReasonSeg files use the latter
+    for encoding in (json.detect_encoding(data), "cp1252"):  # some ReasonSeg files use the latter
         try:
             return json.loads(data.decode(encoding))
         except UnicodeDecodeError:
             continue
         except (ValueError, RecursionError) as error:  # also for a number too long to read
             raise DatasetError(f"{path}: {one_line(error)}") from error
-    raise DatasetError(f"{path}: neither UTF-8 nor CP-1252 text")
+    raise DatasetError(f"{path}: neither UTF-8, UTF-16 nor CP-1252 text")

@@ -86,6 +86,15 @@ def rewritten(recorded: Path, out: Path, plugin: StoragePlugin, compressed: bool
     return out
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_truth_as_programs_for_windows_write_it(
+    recorded: Path, tmp_path: Path, encoding: str
+) -> None:
+    text = (recorded / "truth.json").read_text()
+    (tmp_path / "truth.json").write_text(text, encoding=encoding)
+    assert read_truth(tmp_path / "truth.json") == read_truth(recorded / "truth.json")
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
 def test_storage_and_transport_do_not_matter(

@@ -268,6 +268,15 @@ def test_photographs_may_be_held_out_of_the_list_alone(maker):
     assert len(maker.write()) == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_annotations_as_programs_for_windows_write_them(maker, encoding):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    path = maker.folder / "coco.json"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert maker.command() == 0
+
+
 def test_annotations_of_no_listed_image_are_told(maker, capsys):
     maker.picture(("cup", RED, (100, 60, 80, 80)))
     maker.write()
