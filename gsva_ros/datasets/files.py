@@ -153,8 +153,8 @@ def _orientation(path: Path) -> tuple[int, tuple[int, int]]:
         return 1, (0, 0)
 
 
-def by_id(entries: Sequence[dict[str, Any]], path: Path) -> dict[Any, dict[str, Any]]:
-    """The entries of a COCO file's list by their ids.
+def by_id(entries: Sequence[dict[str, Any]], where: str) -> dict[Any, dict[str, Any]]:
+    """The entries of a COCO file's list by their ids; `where` names file and list in errors.
 
     Raises:
         DatasetError: two different entries have the same id, so that a reference to it is ambiguous.
@@ -162,7 +162,7 @@ def by_id(entries: Sequence[dict[str, Any]], path: Path) -> dict[Any, dict[str, 
     found: dict[Any, dict[str, Any]] = {}
     for entry in entries:
         if found.setdefault(entry["id"], entry) != entry:
-            raise DatasetError(f"{path}: two entries have the id {entry['id']}: give each its own")
+            raise DatasetError(f"{where}: two entries have the id {entry['id']}: give each its own")
     return found
 
 
@@ -178,5 +178,5 @@ def read_json(path: Path) -> Any:
         except UnicodeDecodeError:
             continue
         except (ValueError, RecursionError) as error:  # also for a number too long to read
-            raise DatasetError(f"{path}: {one_line(error)}") from error
+            raise DatasetError(f"{path}: not JSON: {one_line(error)}") from error
     raise DatasetError(f"{path}: neither UTF-8, UTF-16 nor CP-1252 text")

@@ -167,11 +167,14 @@ def _labelled(
 
 def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """The annotations' masks, bool [K, H, W]."""
-    masks = [
-        segmentation_mask(a["segmentation"], *shape) if a.get("segmentation") else _box(a, shape)
-        for a in found
-    ]
-    return np.stack(masks) if masks else np.zeros((0, *shape), bool)
+    masks = np.zeros((len(found), *shape), bool)
+    for mask, a in zip(masks, found, strict=True):
+        try:
+            given = a.get("segmentation")
+            mask[:] = segmentation_mask(given, *shape) if given else _box(a, shape)
+        except DatasetError as error:
+            raise DatasetError(f"annotation {a.get('id')}: {error}") from error
+    return masks
 
 
 def _box(annotation: dict[str, Any], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

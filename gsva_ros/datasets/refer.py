@@ -75,12 +75,12 @@ def pictures(
     if not references:
         known = sorted({str(ref.get("split")) for ref in _references(path)})
         raise DatasetError(f"{path}: no split {split!r}; there are {', '.join(known)}")
-    instances = read_json(folder / "instances.json")
+    instances, where = read_json(folder / "instances.json"), f"{folder}/instances.json"
     try:
-        annotations = by_id(instances["annotations"], folder / "instances.json")
-        infos = by_id(instances["images"], folder / "instances.json")
+        annotations = by_id(instances["annotations"], f"{where}: annotations")
+        infos = by_id(instances["images"], f"{where}: images")
     except (LookupError, TypeError) as error:
-        raise DatasetError(f"{folder}/instances.json: not COCO's: {one_line(error)}") from error
+        raise DatasetError(f"{where}: not COCO's: {one_line(error)}") from error
     by_image: dict[int, list[dict[str, Any]]] = {}
     for ref in references:
         with skip(f"{path}: reference {ref.get('ref_id')}"):
@@ -139,8 +139,11 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
         if segmentation and isinstance(segmentation[0], dict):
             parts = [segmentation_mask(part, height, width) for part in segmentation]
             return np.logical_or.reduce(parts)
-        if any(isinstance(value, list) for polygon in segmentation for value in polygon):
-            raise DatasetError("not a COCO segmentation: its polygons are not lists of numbers")
+        flat = not all(isinstance(polygon, list | tuple) for polygon in segmentation)
+        if flat or any(isinstance(value, list) for polygon in segmentation for value in polygon):
+            raise DatasetError(
+                "not a COCO segmentation: it must be a list of polygons, each a list x, y, x, y, …"
+            )
         polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
         if not polygons:
             return np.zeros((height, width), bool)

@@ -394,7 +394,7 @@ def test_a_run_of_which_nothing_can_be_read_is_none(
         ([[1e30, 2, 3, 4, 5, 6]], "coordinate"),
         ([[float("nan"), 2, 3, 4, 5, 6]], "coordinate"),
         ([["a", 2, 3, 4, 5, 6]], "not a COCO segmentation"),
-        ([[[1, 2], [30, 2], [30, 20]]], "polygons are not lists of numbers"),
+        ([[[1, 2], [30, 2], [30, 20]]], "must be a list of polygons"),
         ({"size": 3}, "not a COCO segmentation"),
         ({"size": 3, "counts": [1]}, "not a COCO segmentation"),
         ([[10**400, 2, 3, 4, 5, 6]], "not a COCO segmentation"),

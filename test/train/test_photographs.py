@@ -237,6 +237,59 @@ def test_what_is_no_data_set(maker, capsys):
     assert "coco.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            {"version": "5.0", "shapes": []},
+            "instances but labelme's labels of one image: labelme2coco",
+        ),
+        ({"a.jpg123": {"filename": "a.jpg", "regions": []}}, "instances but VGG Image Annotator's"),
+        ({"_via_settings": {}, "_via_img_metadata": {}}, "instances but VGG Image Annotator's"),
+        ([{"image_id": 1, "score": 0.5}], "instances but a detector's results"),
+        ([{"annotations": [{"bbox_mode": 0}]}], "instances but detectron2's list of images"),
+        (
+            {"categories": [], "images": [], "annotations": [{"image_id": 1, "caption": "a cat"}]},
+            "instances but COCO's captions",
+        ),
+        ({"info": {}}, "instances: no 'categories'"),
+        ({"categories": [], "images": [], "annotations": [{}]}, "annotations[0]: no 'category_id'"),
+        (
+            {"categories": [], "images": [{"id": 3}, {"id": 3, "file_name": "b"}]},
+            "images: two entries have the id 3",
+        ),
+        (
+            {
+                "categories": [{"id": 1, "name": "cup"}],
+                "images": [],
+                "annotations": [{"image_id": 0, "category_id": 0}],
+            },
+            "annotations[0]: no category has the id 0",
+        ),
+    ],
+)
+def test_what_other_files_are_is_told(maker, capsys, data, said):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    (maker.folder / "coco.json").write_text(json.dumps(data))
+    assert maker.command() == 2
+    told = capsys.readouterr().err
+    assert "coco.json: " in told
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    "polygons", [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [[[1, 2], [3, 4], [5, 6]]], ["1 2 3 4 5 6"]]
+)
+def test_which_annotation_has_other_polygons_is_told(maker, capsys, polygons):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.annotations[0] |= {"id": 77, "segmentation": polygons}
+    with pytest.raises(AssertionError):
+        maker.write()
+    told = capsys.readouterr().err
+    assert "coco.json: 0.png: annotation 77: not a COCO segmentation: it must be a list" in told
+
+
 def test_a_set_that_was_half_written_is_none(maker):
     for _ in range(2):
         maker.picture(("cup", RED, (100, 60, 80, 80)))

@@ -55,7 +55,8 @@ class CocoParts:
         try:
             return segmentation_mask(annotation.get("segmentation"), info["height"], info["width"])
         except DatasetError as error:
-            raise DatasetError(f"{self._annotations}: {info['file_name']}: {error}") from error
+            where = f"{self._annotations}: {info['file_name']}: annotation {annotation.get('id')}"
+            raise DatasetError(f"{where}: {error}") from error
 
 
 class Paco(CocoParts):
