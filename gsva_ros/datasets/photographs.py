@@ -7,9 +7,10 @@ in `crops`, what is asked about it in `crop_questions`, and how it is learnt in 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -102,9 +103,7 @@ def write_photographs(
     _check_free(out)
     (kinds, colours), known = vocabulary, photographs.names.known
     categories, pictures = read_coco(photographs.annotations)
-    for info, _ in pictures:
-        if not (path := photographs.images / info["file_name"]).is_file():
-            raise DatasetError(f"{path}: missing; {photographs.annotations} names it")
+    _check_images(photographs, [info["file_name"] for info, _ in pictures])
     shown, unclear = annotated_as_shown(
         (photographs.images / info["file_name"], (info["height"], info["width"]))
         for info, _ in pictures
@@ -149,6 +148,25 @@ def _check_free(out: Path) -> None:
     told = read_json(meta)
     if not isinstance(told, dict) or told.get("world") != WORLD:
         raise DatasetError(f"{out} contains other scenes: choose another folder")
+
+
+def _check_images(photographs: Photographs, names: Sequence[str]) -> None:
+    """Check that all images are there, and that none is listed twice, with a part of its objects each."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DatasetError(
+            f"{photographs.annotations}: several images have the file_name {twice[0]!r}: put their "
+            "annotations under one"
+        )
+    missing = [name for name in names if not (photographs.images / name).is_file()]
+    if not missing:
+        return
+    said = f"{photographs.images / missing[0]}: missing; {photographs.annotations} names it"
+    if len(missing) > 1:
+        said += f" ({len(missing)} of {len(names)} images are missing)"
+    bare = PureWindowsPath(missing[0]).name  # also without the folders of another system
+    if bare != missing[0] and (photographs.images / bare).is_file():
+        said += f"; the folder contains {bare}: remove the rest from each file_name"
+    raise DatasetError(said)
 
 
 def _labelled(

@@ -237,6 +237,28 @@ def test_what_is_no_data_set(maker, capsys):
     assert "coco.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["C:\\photos\\0.png", "/content/photos/0.png", "../0.png"])
+def test_images_that_were_elsewhere_are_told(maker, capsys, name):
+    for _ in range(2):
+        maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.images[0]["file_name"] = name
+    maker.images[1]["file_name"] = "none.png"
+    with pytest.raises(AssertionError):
+        maker.write()
+    told = capsys.readouterr().err
+    assert f"{name}: missing; " in told
+    assert "(2 of 2 images are missing); the folder contains 0.png: remove the rest" in told
+
+
+def test_an_image_that_is_listed_twice_is_told(maker, capsys):
+    for name in ("cup", "ball"):  # each entry would say that the other's thing is absent
+        maker.picture((name, RED, (100, 60, 80, 80)))
+    maker.images[1]["file_name"] = "0.png"
+    with pytest.raises(AssertionError):
+        maker.write()
+    assert "coco.json: several images have the file_name '0.png'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
