@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -30,6 +30,16 @@ from .refer import segmentation_mask
 
 #: The world of these scenes in meta.json.
 WORLD = "photographs"
+#: Why annotations are reported that may not mean what they say.
+TURNED = (
+    "EXIF turns it, and nothing tells whether it was annotated like that: used as stored; if its masks are "
+    "upside down, apply EXIF to the images"
+)
+UNLABELLED = "has no annotation: everything named counts as absent from it"
+NO_PIXEL = "encloses no pixel: not asked for; are its coordinates in pixels?"
+BEYOND = "its box extends beyond the image: is it x, y, width, height?"
+#: A box is reported from this multiple of its image's size on.
+BEYOND_FROM = 1.05
 
 
 class Names(BaseModel):
@@ -83,7 +93,7 @@ def write_photographs(
     size: tuple[int, int],
     crops: int,
     split: str,
-) -> tuple[int, list[str], list[Path]]:
+) -> tuple[int, list[str], list[str]]:
     """Write crops of photographs into `out`, in the file format of `gsva sim render`.
 
     Args:
@@ -93,8 +103,8 @@ def write_photographs(
 
     Returns:
         The number of crops, without those about which nothing can be asked; the named categories that the
-        annotations do not define, whose nouns count as absent everywhere; and the images that were used as
-        stored although EXIF turns them and nothing tells which way they were annotated.
+        annotations do not define, whose nouns count as absent everywhere; and what else may be wrong with
+        the annotations, one line each.
 
     Raises:
         DatasetError: not COCO's annotations, an unreadable image, nothing to ask, or `out` contains scenes
@@ -108,6 +118,7 @@ def write_photographs(
         (photographs.images / info["file_name"], (info["height"], info["width"]))
         for info, _ in pictures
     )
+    doubts = {TURNED: [path.name for path in unclear], UNLABELLED: [], NO_PIXEL: [], BEYOND: []}
     with begun(out):
         for name in (LINES, META):  # written last, so that an incomplete set is not valid
             (out / name).unlink(missing_ok=True)
@@ -115,6 +126,8 @@ def write_photographs(
         lines: list[str] = []
         for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
             labelled = _labelled(photographs, info, found, shown)
+            for why, where in _doubts(info, found, labelled.masks):
+                doubts[why].append(where)
             outlined = all(a.get("segmentation") for a in found)
             for turn in range(crops if labelled.named else 1):
                 rng = np.random.default_rng([number, turn])
@@ -137,7 +150,8 @@ def write_photographs(
         }
         (out / LINES).write_text("".join(f"{line}\n" for line in lines))
         (out / META).write_text(json.dumps(meta, indent=2) + "\n")
-        return len(lines), sorted(photographs.names.names.keys() - set(categories)), unclear
+        told = [f"{of[0]} (and {len(of) - 1} more): {why}" for why, of in doubts.items() if of]
+        return len(lines), sorted(photographs.names.names.keys() - set(categories)), told
 
 
 def _check_free(out: Path) -> None:
@@ -181,6 +195,22 @@ def _labelled(
     except DatasetError as error:
         raise DatasetError(f"{photographs.annotations}: {info['file_name']}: {error}") from error
     return Labelled(rgb, masks, called, crowd)
+
+
+def _doubts(
+    info: dict[str, Any], found: Sequence[dict[str, Any]], masks: npt.NDArray[np.bool_]
+) -> Iterator[tuple[str, str]]:
+    """What may be wrong with an image's annotations, and where."""
+    if not found:
+        yield UNLABELLED, info["file_name"]
+    for annotation, mask in zip(found, masks, strict=True):
+        where = f"{info['file_name']}: annotation {annotation.get('id')}"
+        if not mask.any():
+            yield NO_PIXEL, where
+        elif not annotation.get("segmentation"):
+            x, y, width, height = (float(value) for value in annotation["bbox"])
+            if max((x + width) / info["width"], (y + height) / info["height"]) > BEYOND_FROM:
+                yield BEYOND, where
 
 
 def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     photographs = Photographs(args.annotations, args.images, read_names(args.names))
     size = (args.width, args.height)
     check_size(*size, "--width, --height")
-    made, unused, unclear = write_photographs(
+    made, unused, doubts = write_photographs(
         args.out, photographs, (KINDS, COLOURS), size, args.crops, args.split
     )
     if unused:
@@ -50,12 +50,7 @@ def run(args: argparse.Namespace) -> int:
             "was taken to be in no picture; check the spelling",
             file=sys.stderr,
         )
-    if unclear:
-        print(
-            f"{unclear[0]} (and {len(unclear) - 1} more): EXIF turns it, and {args.annotations} does not "
-            "tell whether it was annotated like that: used as stored; if its masks are upside down, "
-            "apply EXIF to the images",
-            file=sys.stderr,
-        )
+    for doubt in doubts:
+        print(f"{args.annotations}: {doubt}", file=sys.stderr)
     print(f"written: {made} crops into {args.out}")
     return 0

@@ -376,6 +376,23 @@ def test_boxes_teach_what_is_there_and_no_outlines(maker):
     assert asked(scenes)["the bottle"] == (1,)
 
 
+def test_annotations_that_may_mean_something_else_are_told(maker, capsys):
+    maker.picture(("bottle", RED, (200, 60, 60, 150)), ("bottle", RED, (20, 60, 60, 150)))
+    maker.write()
+    assert "coco.json" not in capsys.readouterr().err
+    for number, annotation in enumerate(maker.annotations):
+        annotation |= {"id": number, "segmentation": []}
+    maker.annotations[0]["bbox"] = [200, 60, 260, 210]  # the other corner instead of the size
+    maker.annotations[1]["bbox"] = [0.05, 0.2, 0.15, 0.5]  # in sizes of the image
+    for _ in range(2):
+        maker.picture()
+    maker.write()
+    told = capsys.readouterr().err
+    assert "coco.json: 0.png: annotation 0 (and 0 more): its box extends beyond the image" in told
+    assert "coco.json: 0.png: annotation 1 (and 0 more): encloses no pixel" in told
+    assert "coco.json: 1.png (and 1 more): has no annotation: everything named" in told
+
+
 def test_neither_a_mask_nor_a_box(maker, capsys):
     maker.picture(("bottle", RED, (100, 60, 60, 150)))
     maker.write()
@@ -418,9 +435,7 @@ def test_which_way_half_turned_pictures_were_annotated_is_told_by_the_others(mak
         maker.picture(("bottle", RED, (20, 30, 60, 150)))
     turn(maker.folder / "images/0.png", 3)
     maker.write()
-    told = capsys.readouterr().err
-    assert "0.png (and 0 more): EXIF turns it" in told
-    assert "used as stored" in told
+    assert "0.png (and 0 more): EXIF turns it" in capsys.readouterr().err
     turn(maker.folder / "images/1.png")
     stored = maker.write()
     as_stored = stored.rgb[0].copy(), stored.instances[0].copy()
