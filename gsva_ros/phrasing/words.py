@@ -73,15 +73,27 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 #: Words that introduce an exception.
 EXCEPT = ("but", "except")
 IRREGULAR = {
+    "child": "children",
+    "goggles": "goggles",
+    "goose": "geese",
+    "grapes": "grapes",
+    "headphones": "headphones",
+    "jeans": "jeans",
     "knife": "knives",
+    "leaf": "leaves",
     "mouse": "mice",
     "person": "people",
+    "pliers": "pliers",
     "potato": "potatoes",
     "roll of tape": "rolls of tape",
+    "scarf": "scarves",
     "scissors": "scissors",
     "sheep": "sheep",
-    "pliers": "pliers",
+    "shelf": "shelves",
     "tomato": "tomatoes",
+    "tongs": "tongs",
+    "tooth": "teeth",
+    "trousers": "trousers",
     "tweezers": "tweezers",
 }
 #: Plural endings, with the singular endings that they may replace.

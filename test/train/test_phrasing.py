@@ -218,6 +218,8 @@ def test_a_letter_is_lost_doubled_swapped_or_its_neighbours():
         ("battery", "batteries"),
         ("toy", "toys"),
         ("roll of tape", "rolls of tape"),
+        ("shelf", "shelves"),
+        ("headphones", "headphones"),
     ],
 )
 def test_plurals(noun, many):
