@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -177,9 +178,11 @@ def _check_images(photographs: Photographs, names: Sequence[str]) -> None:
     said = f"{photographs.images / missing[0]}: missing; {photographs.annotations} names it"
     if len(missing) > 1:
         said += f" ({len(missing)} of {len(names)} images are missing)"
-    bare = PureWindowsPath(missing[0]).name  # also without the folders of another system
-    if bare != missing[0] and (photographs.images / bare).is_file():
-        said += f"; the folder contains {bare}: remove the rest from each file_name"
+    # Folders, also of another system; names as in an address; endings as a camera writes them.
+    bare = PureWindowsPath(unquote(missing[0])).name.casefold()
+    near = [path.name for path in photographs.images.glob("*") if path.name.casefold() == bare]
+    if near:
+        said += f"; the folder contains {near[0]}: give each file_name as its file is named"
     raise DatasetError(said)
 
 

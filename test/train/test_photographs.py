@@ -237,7 +237,9 @@ def test_what_is_no_data_set(maker, capsys):
     assert "coco.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["C:\\photos\\0.png", "/content/photos/0.png", "../0.png"])
+@pytest.mark.parametrize(
+    "name", ["C:\\photos\\0.png", "/content/photos/0.png", "../0.png", "0.PNG", "upload/%30.png"]
+)
 def test_images_that_were_elsewhere_are_told(maker, capsys, name):
     for _ in range(2):
         maker.picture(("cup", RED, (100, 60, 80, 80)))
@@ -247,7 +249,7 @@ def test_images_that_were_elsewhere_are_told(maker, capsys, name):
         maker.write()
     told = capsys.readouterr().err
     assert f"{name}: missing; " in told
-    assert "(2 of 2 images are missing); the folder contains 0.png: remove the rest" in told
+    assert "(2 of 2 images are missing); the folder contains 0.png: give each" in told
 
 
 def test_an_image_that_is_listed_twice_is_told(maker, capsys):
