@@ -129,7 +129,7 @@ def write_photographs(
             labelled = _labelled(photographs, info, found, shown)
             for why, where in _doubts(info, found, labelled.masks):
                 doubts[why].append(where)
-            outlined = all(a.get("segmentation") for a in found)
+            outlined = all(_outline(a) for a in found)
             for turn in range(crops if labelled.named else 1):
                 rng = np.random.default_rng([number, turn])
                 crop = closer(labelled, size, kinds, rng) if turn else whole(labelled, size, kinds)
@@ -210,7 +210,7 @@ def _doubts(
         where = f"{info['file_name']}: annotation {annotation.get('id')}"
         if not mask.any():
             yield NO_PIXEL, where
-        elif not annotation.get("segmentation"):
+        elif not _outline(annotation):
             x, y, width, height = (float(value) for value in annotation["bbox"])
             if max((x + width) / info["width"], (y + height) / info["height"]) > BEYOND_FROM:
                 yield BEYOND, where
@@ -221,11 +221,17 @@ def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArr
     masks = np.zeros((len(found), *shape), bool)
     for mask, a in zip(masks, found, strict=True):
         try:
-            given = a.get("segmentation")
+            given = _outline(a)
             mask[:] = segmentation_mask(given, *shape) if given else _box(a, shape)
         except DatasetError as error:
             raise DatasetError(f"annotation {a.get('id')}: {error}") from error
     return masks
+
+
+def _outline(annotation: dict[str, Any]) -> Any:
+    """The segmentation; None if there is none: boxes may have [] or [[]] in its place."""
+    given = annotation.get("segmentation")
+    return None if isinstance(given, list) and not any(given) else given or None
 
 
 def _box(annotation: dict[str, Any], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -365,12 +365,11 @@ def test_annotations_of_no_listed_image_are_told(maker, capsys):
     assert "not among the ids '0'" in told
 
 
-def test_boxes_teach_what_is_there_and_no_outlines(maker):
+@pytest.mark.parametrize("segmentation", [None, [], [[]], {}, ""])
+def test_boxes_teach_what_is_there_and_no_outlines(maker, segmentation):
     maker.picture(("bottle", RED, (100, 60, 60, 150)))
     maker.picture(("bottle", RED, (100, 60, 60, 150)))
-    first = maker.annotations[0]
-    del first["segmentation"]
-    first["bbox"] = [100, 60, 60, 150]
+    maker.annotations[0] |= {"segmentation": segmentation, "bbox": [100, 60, 60, 150]}
     scenes = maker.write()
     assert scenes.outlined.tolist() == [False, True]
     boxed, outlined = scenes.instances[0], scenes.instances[1]
