@@ -58,7 +58,7 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
         if data["annotations"] and not any(found for _, found in pictures.values()):
             raise DatasetError(
                 f"{path}: no annotation is of an image that it lists: image_id {picture!r} of the last "
-                f"one is not among the ids {', '.join(map(repr, [*pictures][:3]))}…"
+                f"one is not among the ids {', '.join(map(repr, [*pictures][:3])) or '(none)'}"
             )
     except (LookupError, TypeError, AttributeError) as error:
         lacks = f"no {error}" if isinstance(error, KeyError) else one_line(error)

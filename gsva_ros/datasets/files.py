@@ -115,9 +115,11 @@ def read_annotated(
         rgb = read_picture(path, how)
         if rgb.shape[:2] == size:
             return rgb
+    why = "another image, or another version of the data set"
+    if rgb.shape[:2] == size[::-1]:
+        why = "the image was turned after it was annotated, or width and height are exchanged there"
     raise DatasetError(
-        f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, but {by} says {size[1]}x{size[0]}: another image, "
-        "or another version of the data set"
+        f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, but {by} says {size[1]}x{size[0]}: {why}"
     )
 
 

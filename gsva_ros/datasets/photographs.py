@@ -31,6 +31,8 @@ from .refer import segmentation_mask
 
 #: The world of these scenes in meta.json.
 WORLD = "photographs"
+#: How "iscrowd" says no, also as text.
+NO_CROWD = ("0", "0.0", "false", "none", "")
 #: Why annotations are reported that may not mean what they say.
 TURNED = (
     "EXIF turns it, and nothing tells whether it was annotated like that: used as stored; if its masks are "
@@ -192,7 +194,7 @@ def _labelled(
     path, size = photographs.images / info["file_name"], (info["height"], info["width"])
     rgb = read_annotated(path, size, str(photographs.annotations), shown)
     called = [photographs.names.names.get(a["category"], []) for a in found]
-    crowd = [bool(a.get("iscrowd")) for a in found]
+    crowd = [str(a.get("iscrowd")).lower() not in NO_CROWD for a in found]
     try:
         masks = _masks(found, size)
     except DatasetError as error:

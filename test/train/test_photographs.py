@@ -169,6 +169,13 @@ def test_nobody_asks_for_what_has_a_mask_without_a_pixel(maker):
         assert not any("bottle" in text for text in asked(scenes, row))
 
 
+@pytest.mark.parametrize("crowd", [0, 0.0, False, "0", "false", None])
+def test_one_thing_is_no_crowd_however_that_is_written(maker, crowd):
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.annotations[0]["iscrowd"] = crowd
+    assert asked(maker.write())["the bottle"] == (1,)
+
+
 def test_all_of_a_photograph_first_and_then_parts_of_it(maker):
     maker.picture(("bottle", RED, (60, 50, 60, 300)), width=180, height=400)
     scenes = maker.write(crops=5)
@@ -454,7 +461,11 @@ def test_a_picture_of_neither_size_is_told(maker, capsys):
         maker.write()
     told = capsys.readouterr().err
     assert "0.png is 400x300" in told
-    assert "coco.json says 401x300" in told
+    assert "coco.json says 401x300: another image" in told
+    maker.images[0] |= {"width": 300, "height": 400}
+    with pytest.raises(AssertionError):
+        maker.write()
+    assert "coco.json says 300x400: the image was turned" in capsys.readouterr().err
 
 
 def test_nothing_to_ask(maker, capsys):
