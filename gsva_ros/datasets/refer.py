@@ -258,9 +258,9 @@ def _references(path: Path) -> list[dict[str, Any]]:
     else:
         try:
             with path.open("rb") as file:
-                plain = _PlainUnpickler(file).load()
+                plain = _PlainUnpickler(file, encoding="utf-8").load()  # bytes of Python 2 are text
         except Exception as error:  # a damaged pickle can raise any exception
-            raise DatasetError(f"{path}: {one_line(error)}") from error
+            raise DatasetError(f"{path}: not a pickle of plain data: {one_line(error)}") from error
     if not (isinstance(plain, list) and all(isinstance(ref, dict) for ref in plain)):
         raise DatasetError(f"{path}: not a list of references")
     return plain

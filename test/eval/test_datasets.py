@@ -127,6 +127,32 @@ def test_reason_seg(tmp_path: Path) -> None:
     assert not query.mask[33, 45]
 
 
+def test_pickles_of_python_2_hold_text_as_bytes(tmp_path: Path) -> None:
+    root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "the cafe")])
+    path = root / "refer_seg/refcoco/refs(unc).p"
+    (plain,) = pickle.loads(path.read_bytes())
+    plain["sentences"][0]["sent"] = "the caf\xe9"
+    text = "the caf\xe9".encode()
+    unicode = b"X" + len(text).to_bytes(4, "little") + text
+    data = pickle.dumps([plain], 2)
+    assert unicode in data
+    path.write_bytes(data.replace(unicode, b"T" + unicode[1:]))  # BINSTRING
+    (case,) = cases(root, "refcoco", "val")
+    assert case.read()[1][0].expression == "the caf\xe9"
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "circle"])
+def test_shapes_of_reason_seg_are_polygons(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "reason_seg" / "ReasonSeg" / "val"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "a.jpg"), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+    shape = {"label": "target", "shape_type": kind, "points": [[10, 10], [14, 14]]}
+    data = {"shapes": [shape], "text": ["the chair"], "is_sentence": False}
+    (folder / "a.json").write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match=rf"a\.json: a shape is a {kind}: make it a polygon"):
+        cases(tmp_path, "reasonseg", "val")
+
+
 def test_pickles_are_data_only(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
