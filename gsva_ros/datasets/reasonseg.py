@@ -67,6 +67,8 @@ def _labels(path: Path) -> dict[str, Any]:
         shapes = [shape for shape in data["shapes"] if shape["label"].lower() != "flag"]
         for shape in shapes:
             _points(shape)
+            if (kind := shape.get("shape_type")) in ("rectangle", "circle"):
+                raise DatasetError(f"{path}: a shape is a {kind}: make it a polygon")
         is_sentence = bool(data["is_sentence"])
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, DatasetError):
