@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
@@ -76,7 +76,17 @@ class RunLengths(_Strict):
     """COCO's run lengths: size (height, width), and counts, compressed (text) or not."""
 
     size: Annotated[list[int], Field(min_length=2, max_length=2)]
-    counts: str | list[Annotated[int, Field(ge=0)]]
+    counts: Annotated[
+        Annotated[str, Tag("text")] | Annotated[list[Annotated[int, Field(ge=0)]], Tag("numbers")],
+        Discriminator(lambda given: "numbers" if isinstance(given, list) else "text"),
+    ]
+
+
+#: One of two forms; the discriminators make errors be about the one that is given.
+Segmentation = Annotated[
+    Annotated[RunLengths, Tag("run lengths")] | Annotated[list[Polygon], Tag("polygons")],
+    Discriminator(lambda given: "polygons" if isinstance(given, list) else "run lengths"),
+]
 
 
 class Annotation(_Strict):
@@ -86,7 +96,7 @@ class Annotation(_Strict):
     caption: Text
     category: Text
     referents: Annotated[int, Field(ge=0)]
-    segmentation: RunLengths | list[Polygon] | None = None
+    segmentation: Segmentation | None = None
 
 
 class Frame(_Strict):
@@ -270,6 +280,10 @@ def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
     if not mask.any():
         raise TruthError(
             f"{annotation.referents} referents and a segmentation without a pixel: 0 where nothing is meant"
+        )
+    if mask.any() and not annotation.referents:
+        raise TruthError(
+            "0 referents and a segmentation with pixels: say how many objects it shows"
         )
     return mask.astype(bool)
 

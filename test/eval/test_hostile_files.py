@@ -371,6 +371,16 @@ def test_polygons_are_read(tmp_path: Path) -> None:
             [[1, 1, 1, 1, 1, 1]],
             "'x'.: 1 referents and a segmentation without a pixel",
         ),
+        (
+            "segmentation",
+            [[5, 5, 15, 5, 15, 10], [1, 2]],
+            r"polygons\.1: List should have at least 6",
+        ),
+        (
+            "segmentation",
+            {"size": [20, 30], "counts": [1.5, 598.5]},
+            r"counts\.numbers\.0: Input should be a valid integer",
+        ),
         ("caption", " \n", "its caption is empty"),
         ("caption", "the \ud800", r"annotations\.0\.caption: .*not valid text"),
         ("category", "\ud800", r"annotations\.0\.category: .*not valid text"),
