@@ -256,9 +256,9 @@ def _frames(images: Iterable[Frame], source: str) -> dict[int, FrameTruth]:
 
 def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
     """The mask, bool of `size`; TruthError if its run lengths or polygons do not form one."""
-    if not annotation.referents:
-        return np.zeros(size, bool)
     coded = annotation.segmentation
+    if not coded and not annotation.referents:
+        return np.zeros(size, bool)
     if coded is None:
         raise TruthError(f"{annotation.referents} referents and no segmentation")
     if isinstance(coded, RunLengths) and tuple(coded.size) != size:
@@ -277,7 +277,7 @@ def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
         raise
     except Exception as error:  # pycocotools raises what its C code and numpy raise
         raise TruthError(f"its segmentation cannot be decoded: {one_line(error)}") from error
-    if not mask.any():
+    if annotation.referents and not mask.any():
         raise TruthError(
             f"{annotation.referents} referents and a segmentation without a pixel: 0 where nothing is meant"
         )

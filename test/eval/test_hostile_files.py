@@ -381,6 +381,7 @@ def test_polygons_are_read(tmp_path: Path) -> None:
             {"size": [20, 30], "counts": [1.5, 598.5]},
             r"counts\.numbers\.0: Input should be a valid integer",
         ),
+        ("referents", 0, "'x'.: 0 referents and a segmentation with pixels"),
         ("caption", " \n", "its caption is empty"),
         ("caption", "the \ud800", r"annotations\.0\.caption: .*not valid text"),
         ("category", "\ud800", r"annotations\.0\.category: .*not valid text"),
@@ -390,6 +391,17 @@ def test_polygons_are_read(tmp_path: Path) -> None:
         with pytest.raises(TruthError, match=said) as error:
             read_truth(path)
         one_line_about(path, error.value)
+
+
+@pytest.mark.parametrize("segmentation", [None, [], {"size": [20, 30], "counts": [600]}])
+def test_nothing_may_be_meant_by_an_empty_mask(tmp_path: Path, segmentation: object) -> None:
+    path = tmp_path / "truth.json"
+    image = {"id": 1, "topic": TOPIC, "stamp": 1, "width": 30, "height": 20}
+    annotation = {"image_id": 1, "caption": "x", "category": "", "referents": 0}
+    annotation["segmentation"] = segmentation
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    (expression,) = read_truth(path)[0].expressions()
+    assert not expression.mask.any()
 
 
 def test_hostile_instructions(tmp_path: Path) -> None:
