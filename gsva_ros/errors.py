@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+#: The first bytes of a Git LFS pointer, which a clone has in place of a file until that is downloaded.
+#: Source: its specification, "The Pointer".
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class InputError(ValueError):

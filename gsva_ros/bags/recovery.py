@@ -20,12 +20,10 @@ from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
 
-from ..errors import one_line
+from ..errors import LFS_POINTER, one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
-# The first bytes of a Git LFS pointer (its specification, "The Pointer").
-POINTER = b"version https://git-lfs.github.com/spec/"
 # The suffix that rosbag2 appends to the name of a compressed file.
 PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
@@ -37,7 +35,7 @@ PROFILE = "ros2"
 def is_pointer(path: Path) -> bool:
     """Whether a file is what a clone has in place of a large one until it is downloaded."""
     with path.open("rb") as file:
-        return file.read(len(POINTER)) == POINTER
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def is_cut(path: Path) -> bool:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import InputError, one_line
+from ..errors import LFS_POINTER, InputError, one_line
 
 PEFT_PREFIX = "base_model.model."
 VISION_TOWER = "model.vision_tower.vision_tower."
@@ -39,7 +39,6 @@ NESTED = ("module", "state_dict", "model_state_dict")
 # Prefixes that wrappers (DataParallel, torch.compile) add to every name.
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 LORA_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])\.((?P<adapter>[^.]+)\.)?weight")
-LFS = b"version https://git-lfs"
 
 
 class CheckpointError(InputError):
@@ -304,8 +303,8 @@ def check_fetched(path: Path) -> bytes:
         CheckpointError: it is a Git LFS pointer.
     """
     with path.open("rb") as file:
-        start = file.read(len(LFS))
-    if start == LFS:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
         )

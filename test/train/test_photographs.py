@@ -361,6 +361,15 @@ def test_annotations_as_programs_for_windows_write_them(maker, encoding):
     assert maker.command() == 0
 
 
+@pytest.mark.parametrize("name", ["coco.json", "images/0.png"])
+def test_a_file_that_git_lfs_has_not_fetched_is_told(maker, capsys, name):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    (maker.folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    assert maker.command() == 2
+    assert f"{name}: not the file, but Git LFS's pointer to it" in capsys.readouterr().err
+
+
 def test_annotations_of_no_listed_image_are_told(maker, capsys):
     maker.picture(("cup", RED, (100, 60, 80, 80)))
     maker.write()
