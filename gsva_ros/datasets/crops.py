@@ -24,6 +24,8 @@ Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 LEAST, LEAST_OWN = 0.0012, 0.4
 #: Minimum width of a part in its photograph: enlarging it further would show no more detail.
 LEAST_WIDTH = 200
+#: Minimum size of a part, as a fraction of the largest one.
+LEAST_PART = 0.4
 #: An object has a colour from this fraction of its pixels on; below the second, it certainly has not.
 NAMED_FROM, NOT_BELOW = 0.6, 0.03
 #: Hues (0 to 180, OpenCV's) of the colours that are unambiguous in photographs.
@@ -81,6 +83,15 @@ class Crop:
     doubtful: set[str]
 
 
+def needed(shape: tuple[int, int], size: tuple[int, int]) -> float:
+    """The scale to which a photograph can be reduced without any of its crops losing detail, up to 1.
+
+    Args:
+        shape: its height and width. size: width and height of a crop.
+    """
+    return min(1.0, max(size[0] / shape[1], size[1] / shape[0]) / LEAST_PART)
+
+
 def whole(photograph: Labelled, size: tuple[int, int], kinds: Sequence[str]) -> Crop:
     """All of a photograph, with its border extended to the aspect ratio of `size` (width, height).
 
@@ -112,7 +123,7 @@ def _part(photograph: Labelled, size: tuple[int, int], rng: np.random.Generator)
     height, width = photograph.rgb.shape[:2]
     aspect = size[0] / size[1]
     most = min(width, height * aspect)
-    wide = rng.uniform(min(most, max(LEAST_WIDTH, 0.4 * most)), most)
+    wide = rng.uniform(min(most, max(LEAST_WIDTH, LEAST_PART * most)), most)
     tall = wide / aspect
     x, y = _named_middle(photograph, rng)
     x, y = x + rng.uniform(-0.35, 0.35) * wide, y + rng.uniform(-0.35, 0.35) * tall

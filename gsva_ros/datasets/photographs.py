@@ -14,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,7 +26,7 @@ from ..scenes import LINES, META, Expression, begun, new_arrays
 from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import crop_expressions
-from .crops import Crop, CropThing, Labelled, closer, whole
+from .crops import Crop, CropThing, Labelled, closer, needed, whole
 from .files import DatasetError, annotated_as_shown, read_annotated, read_json
 from .refer import segmentation_mask
 
@@ -128,7 +129,7 @@ def write_photographs(
         rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
         lines: list[str] = []
         for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
-            labelled = _labelled(photographs, info, found, shown)
+            labelled = _labelled(photographs, info, found, shown, size)
             for why, where in _doubts(info, found, labelled.masks):
                 doubts[why].append(where)
             outlined = all(_outline(a) for a in found)
@@ -189,14 +190,23 @@ def _check_images(photographs: Photographs, names: Sequence[str]) -> None:
 
 
 def _labelled(
-    photographs: Photographs, info: dict[str, Any], found: Sequence[dict[str, Any]], shown: bool
+    photographs: Photographs,
+    info: dict[str, Any],
+    found: Sequence[dict[str, Any]],
+    shown: bool,
+    size: tuple[int, int],
 ) -> Labelled:
-    path, size = photographs.images / info["file_name"], (info["height"], info["width"])
-    rgb = read_annotated(path, size, str(photographs.annotations), shown)
+    """A photograph in the resolution that crops of this size (width, height) need."""
+    path, shape = photographs.images / info["file_name"], (info["height"], info["width"])
+    rgb = read_annotated(path, shape, str(photographs.annotations), shown)
     called = [photographs.names.names.get(a["category"], []) for a in found]
     crowd = [str(a.get("iscrowd")).lower() not in NO_CROWD for a in found]
+    scale = needed(shape, size)
+    small = (round(shape[0] * scale), round(shape[1] * scale))
+    if small != shape:
+        rgb = np.asarray(cv2.resize(rgb, small[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     try:
-        masks = _masks(found, size)
+        masks = _masks(found, shape, small)
     except DatasetError as error:
         raise DatasetError(f"{photographs.annotations}: {info['file_name']}: {error}") from error
     return Labelled(rgb, masks, called, crowd)
@@ -218,16 +228,25 @@ def _doubts(
                 yield BEYOND, where
 
 
-def _masks(found: Sequence[dict[str, Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The annotations' masks, bool [K, H, W]."""
-    masks = np.zeros((len(found), *shape), bool)
+def _masks(
+    found: Sequence[dict[str, Any]], shape: tuple[int, int], small: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """The annotations' masks, reduced to `small` one by one: bool [K, *small]."""
+    masks = np.zeros((len(found), *small), bool)
     for mask, a in zip(masks, found, strict=True):
         try:
             given = _outline(a)
-            mask[:] = segmentation_mask(given, *shape) if given else _box(a, shape)
+            full = segmentation_mask(given, *shape) if given else _box(a, shape)
         except DatasetError as error:
             raise DatasetError(f"annotation {a.get('id')}: {error}") from error
+        mask[:] = _reduced(full, small) if small != shape else full
     return masks
+
+
+def _reduced(mask: npt.NDArray[np.bool_], small: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """A mask at a lower resolution; not empty unless it was."""
+    share = cv2.resize(mask.astype(np.float32), small[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(share > min(0.5, share.max() / 2), bool)
 
 
 def _outline(annotation: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ import torch
 from PIL import ExifTags, Image
 
 from gsva_ros.cli import main
+from gsva_ros.datasets import photographs
 from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted
@@ -187,6 +188,22 @@ def test_all_of_a_photograph_first_and_then_parts_of_it(maker):
     )
     again = maker.write(crops=5)
     assert np.array_equal(again.rgb[np.arange(2)], scenes.rgb[np.arange(2)])
+
+
+def test_large_photographs_are_reduced_to_what_their_crops_show(maker):
+    maker.picture(("bottle", RED, (400, 240, 240, 600)), width=1600, height=1200)
+    maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    maker.annotations.append(maker.annotations[0] | {"segmentation": [[9, 9, 13, 9, 13, 13]]})
+    maker.write()
+    maker.command(1, (120, 90))
+    scenes = SceneSet(maker.folder / "scenes", "train")
+    large, small = scenes.instances
+    assert (large != small).mean() < 0.01
+    assert np.abs(scenes.rgb[0].astype(int) - scenes.rgb[1]).mean() < 2
+    assert not any("bottle" in text for text in asked(scenes))  # of the other one only a few pixels
+    reduced = photographs._reduced(np.eye(1200, 1600, dtype=bool), (225, 300))
+    assert reduced.shape == (225, 300)
+    assert np.array_equal(reduced.nonzero()[0], reduced.nonzero()[1])
 
 
 def test_nothing_named_is_cropped_once(maker):
