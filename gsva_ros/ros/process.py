@@ -46,12 +46,16 @@ class Executor(MultiThreadedExecutor):
 
 
 class Stop:
-    """Whether the process is to stop: SIGINT and SIGTERM say so, and interrupt the start-up."""
+    """Whether the process is to stop: SIGINT, SIGTERM and SIGHUP say so, and interrupt the start-up.
+
+    SIGHUP stays ignored if it is, as under nohup.
+    """
 
     def __init__(self) -> None:
         self._asked, self._interrupts = threading.Event(), False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     @property
     def asked(self) -> bool:
@@ -77,7 +81,7 @@ class Stop:
 
 
 def run(argv: Sequence[str] | None = None, loader: Loader = load_engine) -> int:
-    """Run the node until SIGINT or SIGTERM, or until it fails; returns the exit status."""
+    """Run the node until SIGINT, SIGTERM or SIGHUP, or until it fails; returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
     # Own signal handlers: rclpy's would shut the context down before the last answers are sent.
     try:

@@ -328,23 +328,38 @@ def test_it_can_be_stopped_while_it_loads(by_itself):
         manager.client.close()
 
 
-def test_a_signal_before_it_loads_is_not_forgotten(monkeypatch):
-    """It comes while the node is made."""
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_it_loads_is_not_forgotten(monkeypatch, ending):
+    """It comes while the node is made. A terminal that is closed sends SIGHUP."""
     loaded = []
 
     def make(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), ending)
         return GsvaNode(*arguments)
 
     monkeypatch.setattr(process, "GsvaNode", make)
     monkeypatch.setattr(process, "through_ros", lambda logger: None)  # pytest's logging stays
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    # Otherwise this process ignores what its parent ignores, as under nohup.
+    handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
     try:
         assert process.run([], loader=loaded.append) == 0
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert not loaded
+
+
+def test_under_nohup_it_stays():
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        stop = process.Stop()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.asked
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def test_after_shutdown_it_listens_to_no_camera(start):
