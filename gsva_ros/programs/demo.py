@@ -268,8 +268,8 @@ def _stay_apart() -> str:
     domain = os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
     if os.environ.get("ROS_DISTRO") == "humble":
         os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")  # later distributions warn about it
-    else:
-        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    elif os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF") == "OFF":  # not even each other
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     return domain
 
 

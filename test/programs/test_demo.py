@@ -64,6 +64,16 @@ def test_it_stays_on_this_machine(
     assert asked == {name: value}
 
 
+def test_its_processes_find_each_other_where_discovery_is_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    monkeypatch.setenv("ROS_DOMAIN_ID", "")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF")
+    demo._stay_apart()
+    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+
+
 @pytest.mark.parametrize(
     ("topic", "kind"),
     [("/c/raw", "Image"), ("/c/raw/compressed", "CompressedImage"), ("/c/jpeg", "CompressedImage")],
