@@ -22,6 +22,9 @@ from .schedule import Ending, Schedule, Turn
 
 log = logging.getLogger(__name__)
 
+#: Of the seconds between two calls of `Worker.problem`, how many count as time in which the model worked.
+UNWATCHED = 2.0
+
 
 class Worker(Generic[FrameT]):
     """Runs `engine` in its own thread and passes every Result to `publish` (from any thread).
@@ -52,6 +55,7 @@ class Worker(Generic[FrameT]):
         self._schedule = Schedule(self.limits)
         self._carrier = Carrier(self._deliver, self.limits, clock)
         self._turn_began: float | None = None  # monotonic seconds, while the engine is working
+        self._watched = time.monotonic()  # the last call of `problem`
         self._unread: dict[str, CameraFrame] = {}  # by topic, the last one counted as unreadable
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
 
@@ -82,11 +86,22 @@ class Worker(Generic[FrameT]):
         self._hand_over(endings)
 
     def problem(self) -> str:
-        """Why the inference thread cannot answer ("": it can): dead, or stuck in one inference."""
+        """Why the inference thread cannot answer ("": it can): dead, or stuck in one inference.
+
+        Call this about once a second.
+        """
         if self._thread.ident is not None and not self._thread.is_alive():
             return "" if self._schedule.stopping else "the inference thread has ended"
-        began, limit = self._turn_began, self.limits.inference_timeout
-        if began is not None and 0 < limit < time.monotonic() - began:
+        limit = self.limits.inference_timeout
+        with self._changed:
+            last, self._watched = self._watched, time.monotonic()
+            if self._turn_began is None:
+                return ""
+            # Nobody calls while the whole process is stopped (`docker pause`), and the model does not work.
+            unwatched = self._watched - max(last, self._turn_began)
+            self._turn_began += max(0.0, unwatched - UNWATCHED)
+            spent = self._watched - self._turn_began
+        if 0 < limit < spent:
             return f"the inference thread is stuck: one inference has taken more than {limit:g} s"
         return ""
 

@@ -384,6 +384,23 @@ def test_a_model_that_does_not_answer_is_abandoned_at_the_end(recorder) -> None:
     assert len(r.results) == 1, "what it answers in the end comes too late"
 
 
+def test_a_model_is_not_stuck_because_the_process_was_stopped(recorder) -> None:
+    """As by SIGSTOP or `docker pause`: nobody watched, either."""
+    r = recorder(limits=Limits(inference_timeout=60.0))
+    r.engine.hang = threading.Event()
+    r.frame()
+    r.worker.submit(Request("long", expressions=["hang"]))
+    r.wait_busy()
+    assert r.worker.problem() == ""
+    r.worker._watched -= 1000.0  # as if both had been a thousand seconds ago
+    r.worker._turn_began -= 1001.0
+    assert r.worker.problem() == ""
+    assert 1.0 <= time.monotonic() - r.worker._turn_began < 60.0
+    r.worker._turn_began -= 60.0  # while somebody watched
+    assert "one inference has taken more than 60 s" in r.worker.problem()
+    r.engine.hang.set()
+
+
 def test_a_model_that_is_stuck_is_a_problem_while_it_is(recorder) -> None:
     limits = Limits(inference_timeout=0.05)
     r = recorder(limits=limits)
