@@ -75,11 +75,11 @@ def write_result(path: Path, text: str) -> Path:
         The path that was written.
     """
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return path
     except OSError:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="gsva-", suffix=path.suffix, delete=False
+            "w", encoding="utf-8", prefix="gsva-", suffix=path.suffix, delete=False
         ) as file:
             file.write(text)
         return Path(file.name)

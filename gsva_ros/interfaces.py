@@ -72,6 +72,8 @@ def typestore() -> Typestore:
     store = get_typestore(Stores.ROS2_HUMBLE)
     types = {}
     for path in sorted(message_folder().glob("*.msg")):
-        types.update(get_types_from_msg(path.read_text(), f"{PACKAGE}/msg/{path.stem}"))
+        types.update(
+            get_types_from_msg(path.read_text(encoding="utf-8"), f"{PACKAGE}/msg/{path.stem}")
+        )
     store.register(types)
     return store

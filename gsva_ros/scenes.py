@@ -89,7 +89,7 @@ class SceneSet:
 
     def _read(self, path: Path, split: str, limit: int | None) -> None:
         meta = _meta(path, split)
-        lines = (path / LINES).read_text().splitlines()[:limit]
+        lines = (path / LINES).read_text(encoding="utf-8").splitlines()[:limit]
         if not lines:
             raise InputError(
                 f"{path}: contains no scene yet: run the command that renders it again"
@@ -155,7 +155,7 @@ def _meta(path: Path, split: str) -> dict[str, Any]:
             f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was interrupted while it "
             f"made them: there is no {META}; run the command again"
         )
-    meta: dict[str, Any] = json.loads((path / META).read_text())
+    meta: dict[str, Any] = json.loads((path / META).read_text(encoding="utf-8"))
     if meta["split"] != split:
         raise InputError(
             f"{path}: contains the {meta['split']!r} split, but {split!r} was requested; "

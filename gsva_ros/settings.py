@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> Any:
         InputError: there is no such file, it is not YAML, or a key is given twice; names it.
     """
     try:
-        return yaml.load(path.read_text(), _Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

@@ -188,7 +188,9 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                 annotation |= coco_mask(each.mask)
             annotations.append(annotation)
     lines = (",\n".join(json.dumps(entry) for entry in part) for part in (images, annotations))
-    path.write_text('{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines))
+    path.write_text(
+        '{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines), encoding="utf-8"
+    )
 
 
 def read_truth(path: Path) -> list[FrameTruth]:

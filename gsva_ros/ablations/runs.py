@@ -43,7 +43,7 @@ def _run(
         partial.replace(path)
         print(f"row {name}, seed {seed}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         thresholds = {int(count): value for count, value in found["thresholds"].items()}
         return Answers.of_lists(found["answers"]), thresholds
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

@@ -99,7 +99,7 @@ def around(page: Path, name: str) -> tuple[str, str]:
         InputError: the page has no such markers.
     """
     begin, end = f"<!-- bench {name} -->\n", f"<!-- end bench {name} -->"
-    before, found, rest = page.read_text().partition(begin)
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise InputError(

@@ -203,7 +203,7 @@ def read_calibration(directory: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: cannot be read as JSON ({one_line(error)}); delete it, or run `gsva calibrate`"
@@ -213,7 +213,7 @@ def read_calibration(directory: Path) -> dict[str, Any] | None:
 
 def write_rule(directory: Path, rule: Rule, how: dict[str, Any]) -> None:
     """Write the rule into the model's config.json, and how it was chosen into calibration.json."""
-    config = json.loads((directory / CONFIG_NAME).read_text())
+    config = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))
     config["slot_temperature"] = rule.temperature
     config["slot_bias"] = rule.bias
     config["rejection_threshold"] = rule.threshold

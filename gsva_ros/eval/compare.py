@@ -28,7 +28,7 @@ class Run:
 def read_run(path: Path) -> Run:
     """Read such a file; InputError if it is not one."""
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
     run = validated(Run, data, str(path), "compare files that `gsva eval … --out` wrote")

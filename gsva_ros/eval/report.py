@@ -120,7 +120,9 @@ def gallery(
 def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
     """The page, which needs no other file and no network."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE.read_text()).render(run=numbers, cards=cards)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        run=numbers, cards=cards
+    )
 
 
 def _verdict(query: Referring, slot: MaskedSlot) -> str:

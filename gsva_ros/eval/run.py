@@ -109,7 +109,7 @@ class Records:
 
     def add(self, record: CaseRecord) -> None:
         """Append a record and keep it."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         self.done[record.id] = record
 

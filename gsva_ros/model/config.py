@@ -194,7 +194,7 @@ def read_json(path: Path) -> Any:
         InputError: it cannot be read, or is not valid JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file: copy the whole model directory") from error
     except (OSError, ValueError, RecursionError) as error:

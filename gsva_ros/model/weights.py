@@ -223,7 +223,7 @@ def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
     if whole or not config.is_file():
         return None
     try:
-        data = json.loads(config.read_text())
+        data = json.loads(config.read_text(encoding="utf-8"))
         base, alpha = data["base_model_name_or_path"], float(data["lora_alpha"])
         others = [k for k in ("use_dora", "use_rslora", "alpha_pattern") if data.get(k)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -275,7 +275,7 @@ def _matching(directory: Path, *patterns: str) -> list[Path]:
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     try:
-        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(places.values()))
         missing = [name for name in names if not (index.parent / name).is_file()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -72,7 +72,10 @@ def write_coco(path: Path, name: str, slots: Sequence[Slot]) -> None:
             entry |= {"predicted_iou": slot.predicted_iou} | coco_mask(mask)
         annotations.append(entry)
     image = {"id": 1, "file_name": name, "width": width, "height": height}
-    path.write_text(json.dumps({"images": [image], "annotations": annotations}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"images": [image], "annotations": annotations}, indent=1) + "\n",
+        encoding="utf-8",
+    )
 
 
 def write_labelled(

@@ -112,7 +112,7 @@ def _one(task: tuple[int, int]) -> Rendered:
 
 def _describes(path: Path, meta: dict[str, Any]) -> bool:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return False
     return isinstance(found, dict) and {"world": "v1", **found} == meta
@@ -181,7 +181,7 @@ def write_dataset(
 def _store(scenes: Iterable[Rendered], lines_path: Path, rgb: Array, instances: Array) -> None:
     """Write scenes as they arrive; a scene's line is written last and marks it as complete."""
     pending: list[str] = []
-    with lines_path.open("a") as lines:
+    with lines_path.open("a", encoding="utf-8") as lines:
         for row, (frame, ids, scene) in enumerate(scenes, start=1):
             rgb[row - 1], instances[row - 1] = frame, ids
             pending.append(json.dumps(scene) + "\n")
@@ -208,7 +208,7 @@ def _reopened(out: Path, meta: dict[str, Any]) -> tuple[Array, Array, int]:
     count, shape = meta["count"], (meta["count"], meta["height"], meta["width"])
     try:
         rgb, instances = (np.lib.format.open_memmap(out / name, "r+") for name in (RGB, INSTANCES))
-        kept = (out / LINES).read_text().splitlines(keepends=True)
+        kept = (out / LINES).read_text(encoding="utf-8").splitlines(keepends=True)
         if not are_frames(rgb, instances, shape) or len(kept) > count:
             raise ValueError("images or scenes differ in number or size")
     except (OSError, ValueError) as error:

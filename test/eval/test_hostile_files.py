@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import pickle
 import random
 import resource
@@ -658,3 +659,24 @@ def test_a_command_without_its_packages_names_the_extra(
     assert done.stderr.count("\n") == 1, done.stderr
     assert module in done.stderr
     assert extra in done.stderr
+
+
+def test_files_are_utf_8_whatever_the_locale(tmp_path):
+    code = """
+from contextlib import suppress
+from pathlib import Path
+from jinja2 import UndefinedError
+from gsva_ros.errors import write_result
+from gsva_ros.eval.report import render
+from gsva_ros.settings import read_yaml
+from gsva_ros.truth import read_truth
+path = write_result(Path("words.yaml"), '{"images": [], "annotations": [], "categories": ["T\\xfcr"]}')
+assert path.read_bytes().count(b"\\xc3\\xbc") == 1
+assert read_yaml(path)["categories"] == ["T\\xfcr"]
+read_truth(path)
+with suppress(UndefinedError):  # after the template was read
+    render({}, [])
+"""
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, **locale}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)

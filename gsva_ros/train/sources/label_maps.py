@@ -105,7 +105,7 @@ class CocoStuff(LabelMaps):
         maps = _found(Path(root) / "cocostuff/train2017", "*.png")
         images = Path(root) / "coco/train2017"
         try:
-            lines = Path(classes).read_text().splitlines()[1:]
+            lines = Path(classes).read_text(encoding="utf-8").splitlines()[1:]
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{classes}: cannot be read as text") from error
         names = [line.strip().split(": ")[-1] for line in lines]
