@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-#: The first bytes of a Git LFS pointer, which a clone has in place of a file until that is downloaded.
-#: Source: its specification, "The Pointer".
+#: The first bytes of a Git LFS pointer. Source: its specification, "The Pointer".
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -45,6 +44,12 @@ def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         message = f"{source}: {place}: {first['msg']}{more}"
         raise InputError(f"{message}; {advice}" if advice else message) from error
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is Git LFS's pointer, which a clone has in its place until it is downloaded."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def check_writable(*paths: Path | None) -> None:

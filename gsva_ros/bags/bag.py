@@ -19,13 +19,13 @@ from rosbags.interfaces import Connection
 from rosbags.typesys.store import Typestore
 
 from ..conversions import to_rgb
-from ..errors import InputError, one_line
+from ..errors import InputError, is_lfs_pointer, one_line
 from ..instructions import camera_named, expressions_in
 from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
-from .recovery import bag_files, is_pointer, recover, unpacked
+from .recovery import bag_files, recover, unpacked
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -300,7 +300,7 @@ def _check(path: Path) -> None:
         found = f"bags in it: {inside}" if inside else "give a folder or file that `ros2 bag` wrote"
         raise BagError(f"{path}: no bag: the folder has no metadata.yaml, .mcap or .db3; {found}")
     for file in files:
-        if is_pointer(file):
+        if is_lfs_pointer(file):
             raise BagError(
                 f"{file}: not the recording, but Git LFS's pointer to it: run `git lfs pull` there"
             )

@@ -20,7 +20,7 @@ from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
 
-from ..errors import LFS_POINTER, one_line
+from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
@@ -30,12 +30,6 @@ PACKED = ".zstd"
 CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
 # The profile of files that rosbags reads. Writers other than rosbag2 often give none.
 PROFILE = "ros2"
-
-
-def is_pointer(path: Path) -> bool:
-    """Whether a file is what a clone has in place of a large one until it is downloaded."""
-    with path.open("rb") as file:
-        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def is_cut(path: Path) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from ..errors import LFS_POINTER, InputError, one_line
+from ..errors import InputError, is_lfs_pointer, one_line
 from ..truth import Referring
 
 
@@ -75,15 +75,15 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
     bgr = cv2.imread(str(path), how)
     if bgr is None:
         if path.is_file():
-            _check_fetched(path, path.read_bytes())
+            _check_fetched(path)
         raise DatasetError(f"{path}: missing, or not an image")
     if _is_cut(path):
         raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 
 
-def _check_fetched(path: Path, data: bytes) -> None:
-    if data.startswith(LFS_POINTER):
+def _check_fetched(path: Path) -> None:
+    if is_lfs_pointer(path):
         raise DatasetError(
             f"{path}: not the file, but Git LFS's pointer to it: run `git lfs pull` there"
         )
@@ -183,7 +183,7 @@ def read_json(path: Path) -> Any:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
-    _check_fetched(path, data)
+    _check_fetched(path)
     for encoding in (json.detect_encoding(data), "cp1252"):  # some ReasonSeg files use the latter
         try:
             return json.loads(data.decode(encoding))

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import LFS_POINTER, InputError, one_line
+from ..errors import InputError, is_lfs_pointer, one_line
 
 PEFT_PREFIX = "base_model.model."
 VISION_TOWER = "model.vision_tower.vision_tower."
@@ -295,24 +295,23 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_fetched(path: Path) -> bytes:
-    """Check that a file is not a Git LFS pointer; returns its first bytes.
+def check_fetched(path: Path) -> None:
+    """Check that a file is not a Git LFS pointer.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: it is a Git LFS pointer.
     """
-    with path.open("rb") as file:
-        start = file.read(len(LFS_POINTER))
-    if start == LFS_POINTER:
+    if is_lfs_pointer(path):
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
         )
-    return start
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    start = check_fetched(path)
+    check_fetched(path)
+    with path.open("rb") as file:
+        start = file.read(9)
     try:
         if start[8:9] == b"{":  # safetensors: the length of a JSON header, and the header
             with safe_open(path, "pt") as opened:
