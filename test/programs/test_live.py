@@ -6,6 +6,8 @@ import json
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import harness
@@ -26,6 +28,19 @@ PROGRAMS = Path(REAL[0]).parent
 EVERY = 7  # frames from one that is asked about to the next: 1.75 s
 
 harness.isolate()
+
+
+@contextmanager
+def two_contexts() -> Iterator[tuple[rclpy.Context, rclpy.Context]]:
+    """Two participants for a player: of its images, and of its requests."""
+    contexts = rclpy.Context(), rclpy.Context()
+    for context in contexts:
+        rclpy.init(context=context)
+    try:
+        yield contexts
+    finally:
+        for context in contexts:
+            rclpy.shutdown(context=context)
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +113,8 @@ def test_no_image_shares_a_participant_with_an_instruction(bag: Path) -> None:
     """A large image pushes out what the same participant has in shared memory."""
     from gsva_ros.programs.player import Player
 
-    images, apart = rclpy.Context(), rclpy.Context()
-    for context in (images, apart):
-        rclpy.init(context=context)
-    watcher = rclpy.create_node("watcher", context=images)
-    try:
+    with two_contexts() as (images, apart):
+        watcher = rclpy.create_node("watcher", context=images)
         player = Player(bag, apart, clock=True, context=images)
         playing = threading.Thread(target=player.play, args=(1.0, 3.0))
         playing.start()
@@ -114,9 +126,6 @@ def test_no_image_shares_a_participant_with_an_instruction(bag: Path) -> None:
                 found = watcher.get_publishers_info_by_topic(topic)
                 participants[topic] = {bytes(p.endpoint_gid)[:12] for p in found}
             time.sleep(0.05)
-    finally:
-        for context in (images, apart):
-            rclpy.shutdown(context=context)
     playing.join(20.0)
     image, info, instruction, clock = (participants[topic] for topic in topics)
     assert image
@@ -144,14 +153,8 @@ def test_what_can_be_read_of_a_bag_is_played(
         writer.add_message(channel, at, bytes(types.serialize_cdr(text, kind)), at)
     writer.add_message(channel, 4, b"\x28\xb5\x2f\xfd damaged", 4)
     writer.finish()
-    images, apart = rclpy.Context(), rclpy.Context()
-    for context in (images, apart):
-        rclpy.init(context=context)
-    try:
+    with two_contexts() as (images, apart):
         assert Player(path, apart, clock=False, context=images).play(1.0, 0.0) == 3
-    finally:
-        for context in (images, apart):
-            rclpy.shutdown(context=context)
     assert "/instruction_text at 4 ns: not a" in capfd.readouterr().err
 
 
@@ -167,14 +170,8 @@ def test_a_topic_with_an_impossible_name_costs_itself(
         for topic in ("/arm-1/text", "/2d", "/a//b", "/instruction_text"):
             connection = writer.add_connection(topic, kind, typestore=types)
             writer.write(connection, 1, types.serialize_cdr(types.types[kind]("a"), kind))
-    images, apart = rclpy.Context(), rclpy.Context()
-    for context in (images, apart):
-        rclpy.init(context=context)
-    try:
+    with two_contexts() as (images, apart):
         assert Player(path, apart, clock=False, context=images).play(1.0, 0.0) == 1
-    finally:
-        for context in (images, apart):
-            rclpy.shutdown(context=context)
     told = capfd.readouterr().err
     for topic in ("/arm-1/text", "/2d", "/a//b"):
         assert f"{path}: {topic} is not played: " in told
@@ -193,16 +190,10 @@ def test_one_camera_of_several_is_enough_to_play_to(
     with RosbagWriter(path, version=9) as writer:
         for name, kind in (("a", "CompressedImage"), ("b", "Image"), ("c", "Image")):
             writer.add_connection(f"/{name}", f"sensor_msgs/msg/{kind}", typestore=typestore())
-    images, apart = rclpy.Context(), rclpy.Context()
-    for context in (images, apart):
-        rclpy.init(context=context)
-    viewer = rclpy.create_node("viewer", context=images)
-    viewer.create_subscription(Image, "/b", lambda _: None, qos_profile_sensor_data)
-    try:
+    with two_contexts() as (images, apart):
+        viewer = rclpy.create_node("viewer", context=images)
+        viewer.create_subscription(Image, "/b", lambda _: None, qos_profile_sensor_data)
         Player(path, apart, clock=False, context=images).play(1.0, 4.0)
-    finally:
-        for context in (images, apart):
-            rclpy.shutdown(context=context)
     assert "no subscriber" not in capfd.readouterr().err
 
 
