@@ -18,6 +18,6 @@ def processes() -> PartialState:
 
 @atexit.register
 def _disconnect() -> None:
-    """Close the connections to the other processes: their threads can abort an interpreter that is exiting."""
+    """Close the connections to the other processes: their threads can abort a Python that ends."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
