@@ -35,8 +35,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the weights (default: bfloat16 on CUDA, float32 elsewhere)",
+        choices=("float32", "bfloat16", "float16", "int8", "int4"),
+        help="of the weights; int8, int4: the large ones quantised, the rest bfloat16 "
+        "(default: bfloat16 on CUDA, float32 elsewhere)",
     )
 
 
@@ -156,7 +157,8 @@ def _measure(
     found["times"] = timing.stages(engine, rgb, args.expressions, args.runs)
     yield (
         f"{name}, a picture of {args.frame[1]}x{args.frame[0]}, {timing.machine(engine.device)}, "
-        f"{args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a {engine.precision} product, "
+        f"{engine.precision}, {args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a "
+        f"{str(engine.dtype).removeprefix('torch.')} product, "
         f"{found['ceilings']['copy_gb_s']:.1f} GB/s in a copy:\n\n"
         + report.times_table(found["times"], costs, gflops)
     )
@@ -208,6 +210,7 @@ def _engine(args: argparse.Namespace) -> Any:
     from ..engine import DTYPES, Engine, device_of, usual_dtype
     from ..errors import InputError
     from ..model.host_memory import keep_freed
+    from ..model.quantised import DTYPE, KINDS
     from .sizes import engine_of
 
     how = {"static": args.static, "compiled": args.compile}
@@ -219,7 +222,8 @@ def _engine(args: argparse.Namespace) -> Any:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-        return engine_of(args.size, device, DTYPES[name], free, **how)
+        kind = name if name in KINDS else ""
+        return engine_of(args.size, device, DTYPES.get(name, DTYPE), free, kind, **how)
     engine = gsva_ros.load(args.model, device=args.device, dtype=name, **how)
     if not isinstance(engine, Engine):
         raise InputError(

@@ -91,15 +91,20 @@ def prompt_of(config: GSVAConfig) -> Prompt:
 
 
 def engine_of(
-    size: str, device: torch.device, dtype: torch.dtype, free_bytes: int, **how: bool
+    size: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    free_bytes: int,
+    kind: str = "",
+    **how: bool,
 ) -> Engine:
-    """An engine with random weights; how: static, compiled, as for `Engine`.
+    """An engine with random weights; kind, how (static, compiled): as for `Engine`.
 
     Raises:
         InputError: its weights would not fit into `free_bytes`.
     """
     if size == "mini":
-        return Engine(load_converted(model_directory(MINI)), MINI, device, dtype, **how)
+        return Engine(load_converted(model_directory(MINI)), MINI, device, dtype, kind, **how)
     config = config_of(size)
     with torch.device("meta"):
         needed = sum(p.numel() for p in GSVA(config).parameters()) * dtype.itemsize
@@ -115,7 +120,7 @@ def engine_of(
         model.lm_head.weight[config.im_end_token_id + 1 :] = 0.0
     checkpoint = Checkpoint(model, prompt_of(config), weights_hash="")
     name = f"random weights of size {size}"
-    return Engine(checkpoint, name, device, dtype, **how)
+    return Engine(checkpoint, name, device, dtype, kind, **how)
 
 
 def _of_dtype(config: GSVAConfig, dtype: torch.dtype) -> GSVA:

@@ -245,3 +245,14 @@ def test_the_node_needs_ros(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_fixed_shapes_are_measured_where_asked() -> None:
     assert sizes.engine_of("mini", CPU, torch.float32, 2**40, static=True)._static
     assert not sizes.engine_of("mini", CPU, torch.float32, 2**40)._static
+
+
+def test_quantised_weights_are_measured_where_asked(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "stages", lambda *_: {})
+    monkeypatch.setattr(
+        timing, "ceilings", lambda _, dtype: {"gflops": 1.0 * dtype.itemsize, "copy_gb_s": 3.0}
+    )
+    assert main(["bench", "--dtype", "int4"]) == 0
+    assert "int4, 10 runs; ceilings: 2 GFLOP/s in a bfloat16 product" in capsys.readouterr().out
