@@ -133,6 +133,9 @@ class Config(_Fields):
         0.04,
         description="share of a gsva-mini stage's prompts that ask for an object that no scene contains",
     )
+    masks: PositiveInt = Field(
+        3, description="masks per image, averaged over a batch, that a gsva-mini stage learns from"
+    )
     blend: float = Field(
         1.0,
         gt=0,

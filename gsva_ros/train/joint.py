@@ -46,20 +46,23 @@ class JointStage:
     targets, which the mask decoder already understands, and the error of the predicted IoU.
     """
 
-    #: Maximum masks per image, averaged over the batch: masks of all slots would cost more than they teach.
-    PER_FRAME = 3
-
     def __init__(
-        self, loss: LanguageLoss, questions: Questions, symbolic: SymbolicPrompt, frames: Frames
+        self,
+        loss: LanguageLoss,
+        questions: Questions,
+        symbolic: SymbolicPrompt,
+        frames: Frames,
+        masks: int,
     ) -> None:
+        """Args: masks: most per image, averaged over the batch; those of all slots would cost too much."""
         self._loss, self._questions = loss, questions
-        self._symbolic, self._frames = symbolic, frames
+        self._symbolic, self._frames, self._per_image = symbolic, frames, masks
 
     def draw(self, step: int, batch: int, rng: np.random.Generator) -> JointBatch:
         """The step's scenes, questions and masks."""
         rows = self._questions.rows(rng, batch)
         asked = self._questions.about(rows, rng)
-        masks = self._masks(rows, asked, rng, self.PER_FRAME * batch)
+        masks = self._masks(rows, asked, rng, self._per_image * batch)
         return JointBatch(self._frames.draw(rows, rng), asked, masks)
 
     def _masks(self, rows: np.ndarray, asked: Asked, rng: np.random.Generator, most: int) -> Masks:

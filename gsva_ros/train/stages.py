@@ -212,12 +212,12 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     if config.objective == "clip":
         return ClipStage(model, frames, stage.head, stage.contrast)
     if config.objective == "sam":
-        return SamStage(model, frames, stage.symbolic, stage.head)
+        return SamStage(model, frames, stage.symbolic, stage.head, config.masks)
     branches = Branches(prompt, _vocabulary(scenes), config.unseen)
     questions = Questions(scenes, branches, model.config.patch_grid)
     loss = LanguageLoss(model, prompt, branches.slot_ids, stage.grounding)
     if config.objective == "joint":
-        return JointStage(loss, questions, stage.symbolic, frames)
+        return JointStage(loss, questions, stage.symbolic, frames, config.masks)
     cache = config.out / "clip_tokens.npy" if remembers else None
     passes = config.steps * config.accumulation * processes().num_processes
     return LanguageStage(loss, questions, frames, cache, config.simple * passes)

@@ -112,12 +112,12 @@ class SamBatch(Movable):
 class SamStage:
     """Trains image encoder and mask decoder on symbolic prompts, with dense labels as an extra loss."""
 
-    PER_FRAME = 3
-
     def __init__(
-        self, model: GSVA, frames: Frames, symbolic: SymbolicPrompt, head: DenseHead
+        self, model: GSVA, frames: Frames, symbolic: SymbolicPrompt, head: DenseHead, masks: int
     ) -> None:
+        """Args: masks: per image."""
         self._model, self._frames, self._symbolic, self._head = model, frames, symbolic, head
+        self._per_image = masks
         patch = model.config.sam["patch_size"]
         self._grid = [length // patch for length in frames.resized]
         # A scene may have no named object, or boxes instead of outlines.
@@ -137,7 +137,7 @@ class SamStage:
         picks = [
             (i, *sample_prompt(scenes, int(r), rng))
             for i, r in enumerate(rows)
-            for _ in range(self.PER_FRAME)
+            for _ in range(self._per_image)
         ]
         image, attributes, centroids, targets = zip(*picks, strict=True)
         return SamBatch(

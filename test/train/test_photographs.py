@@ -507,11 +507,22 @@ def test_masks_are_not_learnt_from_boxes(maker):
     del maker.annotations[0]["segmentation"]
     maker.annotations[0]["bbox"] = [100, 60, 60, 150]
     scenes = maker.write()
-    stage = JointStage(None, Ask([["the bottle"], ["the bottle"]]), None, Drawn(scenes))
+    stage = JointStage(None, Ask([["the bottle"], ["the bottle"]]), None, Drawn(scenes), 3)
     for step in range(5):
         masks = stage.draw(step, 2, np.random.default_rng(step)).masks
         assert masks.chosen.tolist() == [1]
         assert torch.equal(masks.truth[0], torch.from_numpy(scenes.instances[1] == 1))
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_as_many_masks_are_learnt_as_configured(maker, most):
+    for _ in range(2):
+        maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    scenes = maker.write()
+    asked = Ask([["the bottle", "the bottle", "the bottle"], []])
+    stage = JointStage(None, asked, None, Drawn(scenes), most)
+    masks = stage.draw(0, 2, np.random.default_rng(0)).masks
+    assert len(masks.chosen) == len(masks.truth) == min(2 * most, 3)
 
 
 def test_features_are_of_the_pictures_that_are_there_now(maker):
@@ -613,7 +624,7 @@ class Drawn:
 
 
 class Ask:
-    """The first thing of each scene, asked for once."""
+    """The first thing of each scene, asked for in these words."""
 
     def __init__(self, texts: list[list[str]]) -> None:
         self.texts = texts
@@ -623,7 +634,7 @@ class Ask:
 
     def about(self, rows: np.ndarray, rng: Any) -> Any:
         packed = SimpleNamespace(
-            slot_targets=[(1,) for _ in rows],
-            slot_at=torch.tensor([[row, 0] for row in rows]),
+            slot_targets=[(1,) for row in rows for _ in self.texts[row]],
+            slot_at=torch.tensor([[row, 0] for row in rows for _ in self.texts[row]]),
         )
         return SimpleNamespace(packed=packed)
