@@ -50,8 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
 def train(config: Config) -> None:
     """Run one training, from its base model to the finished model in the run's folder."""
+    from gsva_ros.engine import model_directory
     from gsva_ros.processes import processes
     from gsva_ros.train import stages, teach
+    from gsva_ros.train.config import Official
     from gsva_ros.train.trainer import MODEL, Trainer
 
     evaluate = evaluation(config)  # its cases are checked before the first step
@@ -60,7 +62,8 @@ def train(config: Config) -> None:
     elif config.model == stages.NEW:
         task = stages.task(config, stages.new_mini(config), None)
     else:
-        task = stages.task(config, base(config), Path(str(config.model)))
+        folder = None if isinstance(config.model, Official) else model_directory(config.model)
+        task = stages.task(config, base(config), folder)
     Trainer(config, task, evaluate).run()
     if processes().is_main_process:
         print(f"trained: {config.out / MODEL}  (gsva_ros.load({str(config.out / MODEL)!r}))")

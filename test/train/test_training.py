@@ -57,10 +57,10 @@ def stage_config(path: Path, scenes: Path, runs: Path, **changes: Any) -> Config
 
 
 def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> None:
-    assert len(CONFIGS) == 11
+    assert len(CONFIGS) == 12
     with pytest.raises(FileNotFoundError, match="no model"):
         train(stage_config(CONFIGS[-1], scenes, tmp_path / "other"))
-    *stages, edges, larger, many = CONFIGS
+    *stages, edges, larger, many, places = CONFIGS
     for path in stages:
         train(stage_config(path, scenes, tmp_path))
     with pytest.raises(
@@ -69,19 +69,20 @@ def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> Non
         train(stage_config(edges, scenes, tmp_path))
     train(stage_config(larger, scenes, tmp_path, model=str(tmp_path / "prints/model")))
     train(stage_config(many, scenes, tmp_path))
-    exported = tmp_path / "many/model"
+    train(stage_config(places, scenes, tmp_path))
+    exported = tmp_path / "places/model"
     assert (exported / "model.safetensors").stat().st_size < 40e6
     engine = gsva_ros.load(exported, device="cpu")
     frame = engine.encode(np.asarray(SceneSet(scenes, "train").rgb[0]))
     assert [s.expression for s in engine.segment(frame, ["the red mug"]).slots] == ["the red mug"]
     assert engine.config.image_tokens == 20**2
     # A stage goes on from the weights and the read-outs of those before it.
-    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "many"))
+    sam, last = (load_file(tmp_path / n / "model/auxiliary.safetensors") for n in ("sam", "places"))
     symbols = [name for name in sam if name.startswith("symbolic.")]
     assert symbols
     assert all(torch.equal(sam[name], last[name]) for name in symbols)
     assert not [name for name in last if name.startswith("model.")]  # not the weights once more
-    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "many"))
+    first, final = (load_file(tmp_path / n / "model/model.safetensors") for n in ("sam", "places"))
     # A step of AdamW moves a weight by no more than about its rate.
     most = 1.1 * sum(read_config(path).parts.get("mask_decoder", 0.0) for path in CONFIGS[2:])
     for name, value in final.items():
@@ -288,6 +289,23 @@ def test_simple_expressions_give_way_as_late_with_several_passes_a_step(
     for number in range(8):
         batches[number]
     assert shares == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_stage_goes_on_from_the_bundled_models_auxiliary_heads(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def asked(_config: object, _checkpoint: object, folder: Path) -> None:
+        raise Asked(folder)
+
+    monkeypatch.setattr(stages, "task", asked)
+    with pytest.raises(Asked) as seen:
+        train(stage_config(CONFIGS[-1], scenes, tmp_path, model="gsva-mini"))
+    (folder,) = seen.value.args
+    heads = load_file(folder / stages.AUXILIARY)
+    assert {name.split(".")[0] for name in heads} == {"symbolic", "grounding"}
 
 
 def test_auxiliary_heads_that_are_damaged_are_told(scenes: Path, tmp_path: Path) -> None:
