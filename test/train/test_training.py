@@ -133,7 +133,7 @@ def test_each_config_goes_on_where_the_one_before_ends() -> None:
         "language",
         *["joint"] * 5,
         "edges",
-        *["joint"] * 2,
+        *["joint"] * 3,
     ]
     assert configs[0].model == "new"
     for before, after in itertools.pairwise(configs):
