@@ -56,6 +56,8 @@ from .model.tokenizer import Special
 from .model.writing import Writer, expected_answer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Dtype of activations by precision: a dtype's name, or a way of quantising large weights.
+PRECISIONS = DTYPES | dict.fromkeys(KINDS, DTYPE)
 # Maximum expressions per pass, and token ids in a pass of several: they bound its memory and its masks'.
 BATCH, IDS = 16, 4096
 # Words of an answer that are not part of an expression.
@@ -112,20 +114,20 @@ class Engine:
         checkpoint: Checkpoint,
         name: str,
         device: torch.device,
-        dtype: torch.dtype,
-        kind: str = "",
+        precision: str,
         static: bool = False,
         compiled: bool = False,
     ) -> None:
         """Load a checkpoint's weights onto a device.
 
         Args:
-            kind: a name in `quantised.KINDS`, to quantise large weights; "": none.
+            precision: a name in `PRECISIONS`.
             static: run with fixed shapes, on a GPU as CUDA graphs (`model/static.py`).
             compiled: run SAM's encoder through torch.compile, where that works.
         """
-        if kind:
-            quantise(checkpoint.model, kind, device)
+        dtype = PRECISIONS[precision]
+        if precision in KINDS:
+            quantise(checkpoint.model, precision, device)
         # Parameters only: rotary frequencies and SAM's position matrix are buffers and stay float32,
         # whose precision they need.
         for parameter in checkpoint.model.parameters():
@@ -140,8 +142,7 @@ class Engine:
         self.prompt = checkpoint.prompt
         self.config = checkpoint.model.config
         self.name, self.weights_hash = name, checkpoint.weights_hash
-        self.device, self.dtype = device, dtype
-        self.precision = kind or str(dtype).removeprefix("torch.")
+        self.device, self.dtype, self.precision = device, dtype, precision
         self.prompt_template = self.config.conversation
         self._clip = ClipPreprocessor(self.config.preprocessor)
         self._sam = SamPreprocessor.of(self.config.sam)
@@ -538,10 +539,9 @@ def load(
     if chosen.type == "cpu":
         keep_freed()
     if dtype == "auto":
-        dtype = usual_dtype(chosen)
-    if dtype not in (*DTYPES, *KINDS):
-        raise InputError(f"dtype is auto, {', '.join((*DTYPES, *KINDS))}, not {dtype!r}")
-    kind = dtype if dtype in KINDS else ""
+        dtype = usual_precision(chosen)
+    if dtype not in PRECISIONS:
+        raise InputError(f"dtype is auto, {', '.join(PRECISIONS)}, not {dtype!r}")
     if official:
         if unknown := sorted(official.keys() - signature(load_official).parameters.keys()):
             raise TypeError(f"load has no argument {', '.join(unknown)}; see help(gsva_ros.load)")
@@ -552,18 +552,18 @@ def load(
     else:
         directory = model_directory(model)
         if own := OWN_ENGINES.get(model_type(directory)):
-            if kind:
+            if dtype in KINDS:
                 raise InputError(
-                    f"{model} cannot be quantised to {kind}; choose {', '.join(DTYPES)}"
+                    f"{model} cannot be quantised to {dtype}; choose {', '.join(DTYPES)}"
                 )
             other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
             return other
         checkpoint = load_converted(directory)
-    return Engine(checkpoint, str(model), chosen, DTYPES.get(dtype, DTYPE), kind, static, compiled)
+    return Engine(checkpoint, str(model), chosen, dtype, static, compiled)
 
 
-def usual_dtype(device: torch.device) -> str:
-    """The dtype that "auto" selects on a device."""
+def usual_precision(device: torch.device) -> str:
+    """The precision that "auto" selects on a device."""
     return "bfloat16" if device.type == "cuda" else "float32"
 
 

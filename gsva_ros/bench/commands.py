@@ -207,24 +207,22 @@ def _engine(args: argparse.Namespace) -> Any:
 
     import gsva_ros
 
-    from ..engine import DTYPES, Engine, device_of, usual_dtype
+    from ..engine import Engine, device_of, usual_precision
     from ..errors import InputError
     from ..model.host_memory import keep_freed
-    from ..model.quantised import DTYPE, KINDS
     from .sizes import engine_of
 
     how = {"static": args.static, "compiled": args.compile}
     device = device_of(args.device)
-    name = args.dtype or usual_dtype(device)
+    precision = args.dtype or usual_precision(device)
     if not args.model:
         if device.type == "cpu":
             keep_freed()  # as `load` does
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-        kind = name if name in KINDS else ""
-        return engine_of(args.size, device, DTYPES.get(name, DTYPE), free, kind, **how)
-    engine = gsva_ros.load(args.model, device=args.device, dtype=name, **how)
+        return engine_of(args.size, device, precision, free, **how)
+    engine = gsva_ros.load(args.model, device=args.device, dtype=precision, **how)
     if not isinstance(engine, Engine):
         raise InputError(
             f"{args.model}: runs in a package of its own; gsva bench measures only GSVA and LISA"

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..engine import Engine, model_directory
+from ..engine import PRECISIONS, Engine, model_directory
 from ..errors import InputError
 from ..model.checkpoint import Checkpoint, load_converted
 from ..model.config import CLIP_PREPROCESSOR, GSVAConfig
@@ -93,19 +93,18 @@ def prompt_of(config: GSVAConfig) -> Prompt:
 def engine_of(
     size: str,
     device: torch.device,
-    dtype: torch.dtype,
+    precision: str,
     free_bytes: int,
-    kind: str = "",
     **how: bool,
 ) -> Engine:
-    """An engine with random weights; kind, how (static, compiled): as for `Engine`.
+    """An engine with random weights; precision, how (static, compiled): as for `Engine`.
 
     Raises:
         InputError: its weights would not fit into `free_bytes`.
     """
     if size == "mini":
-        return Engine(load_converted(model_directory(MINI)), MINI, device, dtype, kind, **how)
-    config = config_of(size)
+        return Engine(load_converted(model_directory(MINI)), MINI, device, precision, **how)
+    config, dtype = config_of(size), PRECISIONS[precision]
     with torch.device("meta"):
         needed = sum(p.numel() for p in GSVA(config).parameters()) * dtype.itemsize
     if needed > 0.8 * free_bytes:
@@ -120,7 +119,7 @@ def engine_of(
         model.lm_head.weight[config.im_end_token_id + 1 :] = 0.0
     checkpoint = Checkpoint(model, prompt_of(config), weights_hash="")
     name = f"random weights of size {size}"
-    return Engine(checkpoint, name, device, dtype, kind, **how)
+    return Engine(checkpoint, name, device, precision, **how)
 
 
 def _of_dtype(config: GSVAConfig, dtype: torch.dtype) -> GSVA:

@@ -28,7 +28,7 @@ ASKED = ["the red mug", "the apple", "all cans"]
 
 @pytest.fixture(scope="module")
 def mini():
-    return sizes.engine_of("mini", CPU, torch.float32, 2**40)
+    return sizes.engine_of("mini", CPU, "float32", 2**40)
 
 
 def counted(size: str, asked: list[str] = ASKED) -> dict[str, counting.Cost]:
@@ -116,7 +116,7 @@ def test_the_plain_path_gives_the_same_masks(mini: Any, monkeypatch: pytest.Monk
 
 
 def test_the_plain_path_answers_in_bfloat16(mini: Any) -> None:
-    half = sizes.engine_of("mini", CPU, torch.bfloat16, 2**40)
+    half = sizes.engine_of("mini", CPU, "bfloat16", 2**40)
     rgb = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     logits, exact = (plain.answer(engine, rgb, ASKED) for engine in (half, mini))
     assert (logits - exact).abs().mean() < 0.02 * exact.abs().mean()
@@ -191,7 +191,7 @@ def test_what_cannot_be_measured_is_one_line(
 
 def test_a_size_that_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="use --count"):
-        sizes.engine_of("7b", CPU, torch.float32, 8 << 30)
+        sizes.engine_of("7b", CPU, "float32", 8 << 30)
 
 
 def test_random_weights_write_words_that_the_tokenizer_knows(
@@ -203,7 +203,7 @@ def test_random_weights_write_words_that_the_tokenizer_knows(
         "sam": sizes._sam(64, 32, 1, 2, [0]),
     }
     monkeypatch.setitem(sizes.SIZES, "mid", tiny)
-    engine = sizes.engine_of("mid", CPU, torch.float32, 8 << 30)
+    engine = sizes.engine_of("mid", CPU, "float32", 8 << 30)
     frame = engine.encode(np.zeros((48, 64, 3), np.uint8))
     for seed in range(3):
         torch.manual_seed(seed)
@@ -243,8 +243,8 @@ def test_the_node_needs_ros(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_fixed_shapes_are_measured_where_asked() -> None:
-    assert sizes.engine_of("mini", CPU, torch.float32, 2**40, static=True)._static
-    assert not sizes.engine_of("mini", CPU, torch.float32, 2**40)._static
+    assert sizes.engine_of("mini", CPU, "float32", 2**40, static=True)._static
+    assert not sizes.engine_of("mini", CPU, "float32", 2**40)._static
 
 
 def test_quantised_weights_are_measured_where_asked(

@@ -512,7 +512,7 @@ def test_a_jpeg_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", ["paper", "deployed"])
 def test_the_gallery_answers_regions_as_they_were_scored(protocol: str) -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
     rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     query = Referring("what is it?", "sentence", 1, LEFT, region="sentence")
     case = Case("a", lambda: (rgb, [query]))
@@ -523,7 +523,7 @@ def test_the_gallery_answers_regions_as_they_were_scored(protocol: str) -> None:
 
 
 def test_a_region_is_asked_for_alike_under_both_protocols() -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
     rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     kinds = ("sentence", "phrase")
     queries = [Referring("what is it?", mask=LEFT, region=kind) for kind in kinds]
@@ -539,7 +539,7 @@ def test_a_region_is_asked_for_alike_under_both_protocols() -> None:
 
 def test_a_region_is_decided_by_the_models_own_rule() -> None:
     """Its temperature and bias, for which its threshold was chosen."""
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
     rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     query = Referring("what is it?", mask=LEFT, region="sentence")
     ((plain,), _) = region_slots(engine, rgb, [query])
@@ -557,7 +557,7 @@ def test_a_region_is_decided_by_the_models_own_rule() -> None:
 
 
 def test_a_changed_rule_decides_regions_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
     rgb = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     for rejected in (False, True):
         monkeypatch.setattr(engine, "decide", lambda *_, rejected=rejected: (0.25, rejected))
@@ -591,7 +591,7 @@ def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint()
     for parameter in checkpoint.model.model.visual_model.mask_decoder.parameters():
         parameter.data.zero_()
-    engine = Engine(checkpoint, "zero", torch.device("cpu"), torch.float32)
+    engine = Engine(checkpoint, "zero", torch.device("cpu"), "float32")
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     query = Referring("left", mask=LEFT)
     for rules, drawn in (("grefcoco", True), ("refzom", True), ("refcoco", False)):

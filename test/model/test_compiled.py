@@ -16,9 +16,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
 
 
 def embeddings(compiled: bool) -> tuple[Engine, torch.Tensor]:
-    engine = Engine(
-        tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32, compiled=compiled
-    )
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32", compiled=compiled)
     return engine, engine.encode(RGB).image_embeddings
 
 

@@ -31,7 +31,7 @@ EXPRESSIONS = ["the red mug", "the can left of the ball on the table", "boxes", 
 
 
 def tiny_engine(**changes) -> Engine:
-    return Engine(tiny_checkpoint(**changes), "tiny", torch.device("cpu"), torch.float32)
+    return Engine(tiny_checkpoint(**changes), "tiny", torch.device("cpu"), "float32")
 
 
 @pytest.fixture(scope="module")
@@ -519,7 +519,7 @@ def test_thin_frames(engine: Engine) -> None:
 
 
 def test_bfloat16_keeps_positions_exact(rgb: np.ndarray) -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.bfloat16)
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "bfloat16")
     answer = engine.segment(engine.encode(rgb), EXPRESSIONS)
     assert len(answer.slots) == len(EXPRESSIONS)
     assert engine.model.dtype == torch.bfloat16
@@ -587,7 +587,7 @@ def test_many_masks_of_a_large_frame_take_little_memory() -> None:
     code = (
         "import resource, numpy as np, torch; from tiny import tiny_checkpoint\n"
         "from gsva_ros.engine import Engine\n"
-        "engine = Engine(tiny_checkpoint(), 'tiny', torch.device('cpu'), torch.float32)\n"
+        "engine = Engine(tiny_checkpoint(), 'tiny', torch.device('cpu'), 'float32')\n"
         "rgb = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)\n"
         "frame = engine.encode(rgb)\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"

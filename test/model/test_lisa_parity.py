@@ -51,7 +51,7 @@ def checkpoint() -> Checkpoint:
 
 
 def engine() -> Engine:
-    return Engine(checkpoint(), "lisa", torch.device("cpu"), torch.float32)
+    return Engine(checkpoint(), "lisa", torch.device("cpu"), "float32")
 
 
 def close(ours: torch.Tensor, golden: torch.Tensor, tolerance: float = 1e-4) -> None:

@@ -51,7 +51,7 @@ def test_an_engine_draws_what_its_configuration_trusts(monkeypatch: pytest.Monke
     for share in (0.0, 0.3):
         checkpoint = tiny_checkpoint()
         checkpoint.model.config.part_confidence = share
-        engine = Engine(checkpoint, "tiny", torch.device("cpu"), torch.float32)
+        engine = Engine(checkpoint, "tiny", torch.device("cpu"), "float32")
         monkeypatch.setattr(
             engine.model,
             "decode_masks",

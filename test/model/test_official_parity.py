@@ -196,7 +196,7 @@ def test_engine_on_converted_weights(run: Run, tmp_path: Path) -> None:
     assert cli.main(["convert", *options, str(tmp_path)]) == 0
     checkpoint = load_converted(tmp_path)
     assert checkpoint.model.config == config
-    engine = Engine(checkpoint, "golden", torch.device("cpu"), torch.float32)
+    engine = Engine(checkpoint, "golden", torch.device("cpu"), "float32")
     for i, case in enumerate(run.data["cases"]):
         frame = engine.encode(run.tensors[f"case{i}.image"].numpy())
         slot = engine.segment(frame, case["expressions"], joint=True).slots[0]
@@ -216,7 +216,7 @@ def test_engine_on_converted_weights(run: Run, tmp_path: Path) -> None:
 
 def test_paper_protocol(run: Run) -> None:
     """The evaluation's slots are the official ones: decisions of the first pass, masks of the second."""
-    engine = Engine(run.checkpoint, "golden", torch.device("cpu"), torch.float32)
+    engine = Engine(run.checkpoint, "golden", torch.device("cpu"), "float32")
     seg = run.checkpoint.model.config.seg_token_id
     for i, case in enumerate(run.data["cases"]):
         rgb = run.tensors[f"case{i}.image"].numpy()

@@ -28,7 +28,7 @@ BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 
 
 def tiny_engine() -> Engine:
-    return Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32)
+    return Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
 
 
 def frame(size: tuple[int, int]) -> Rgb:

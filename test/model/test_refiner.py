@@ -37,7 +37,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 def engine_of(**changes: object) -> Engine:
-    return Engine(tiny_checkpoint(refiner=WIDTHS, **changes), "tiny", CPU, torch.float32)
+    return Engine(tiny_checkpoint(refiner=WIDTHS, **changes), "tiny", CPU, "float32")
 
 
 @pytest.mark.parametrize("size", [(480, 640), (640, 480), (64, 64), (3, 400), (1080, 1920), (1, 1)])
@@ -245,7 +245,7 @@ def test_a_mask_that_the_refiner_loses_stays_the_decoders(value: float) -> None:
 
 
 def test_a_model_without_one_keeps_no_picture() -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", CPU, torch.float32)
+    engine = Engine(tiny_checkpoint(), "tiny", CPU, "float32")
     assert engine.encode(picture(60, 80)).rgb is None
 
 

@@ -23,7 +23,7 @@ WORDS = [
 
 
 def engine(static: bool) -> Engine:
-    return Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), torch.float32, static=static)
+    return Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32", static=static)
 
 
 @pytest.fixture(scope="module")

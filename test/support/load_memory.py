@@ -17,9 +17,8 @@ import wide
 from safetensors.torch import save_file
 from tiny import tiny_config
 
-from gsva_ros.engine import DTYPES
+from gsva_ros.engine import PRECISIONS
 from gsva_ros.model.checkpoint import WEIGHTS_NAME
-from gsva_ros.model.quantised import KINDS
 from gsva_ros.model.tokenizer import TOKENIZER_NAME
 
 # The memory that a process holds before loading is subtracted.
@@ -49,7 +48,7 @@ def measure(folder: Path, size: float) -> None:
     (folder / TOKENIZER_NAME).write_bytes(tokenizer)
     file = (folder / WEIGHTS_NAME).stat().st_size
     print(f"{file / 2**30:.2f} GiB of safetensors in bfloat16")
-    for dtype in sys.argv[3:] or (*DTYPES, *KINDS):
+    for dtype in sys.argv[3:] or PRECISIONS:
         command = [sys.executable, "-c", LOAD, str(folder), dtype]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         peak, held = map(int, output.split())

@@ -35,7 +35,7 @@ def test_an_enlarged_model_still_finds_what_is_there(tmp_path: Path) -> None:
     after = enlarged(before, side)
     assert after.model.config.patch_grid == side // 16
     assert after.model.config.preprocessor["size"] == {"height": side, "width": side}
-    engines = [Engine(c, "mini", torch.device("cpu"), torch.float32) for c in (before, after)]
+    engines = [Engine(c, "mini", torch.device("cpu"), "float32") for c in (before, after)]
     same = []
     for row in range(len(scenes)):
         texts = [e.text for e in scenes.expressions[row]]
