@@ -373,17 +373,20 @@ def test_relations_to_what_is_not_there_alone_teach_no_place(scenes: Path, tmp_p
 
 
 def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path) -> None:
-    """From the bundled model's decoder: its masks come nearer to the truth, all other weights stay."""
+    """From a decoder with coarse edges: its masks come nearer to the truth, all other weights stay."""
     bundled = load_converted(model_directory("gsva-mini"))
     bundled.model.config.refiner = bundled.model.refiner = None
+    for layer in bundled.model.model.visual_model.mask_decoder.modules():
+        if isinstance(layer, torch.nn.ConvTranspose2d):  # equal pixels instead of finer ones
+            layer.weight.data.copy_(layer.weight.data.mean((2, 3), keepdim=True))
     save_pretrained(bundled.model, bundled.prompt.tokenizer, tmp_path / "plain")
     config = stage_config(
         EDGES,
         scenes,
         tmp_path,
         model=str(tmp_path / "plain"),
-        parts={"refiner": 6e-3},
-        steps=150,
+        parts={"refiner": 3e-3},
+        steps=80,
         batch=12,
     )
     with pytest.raises(InputError, match="export: an adapter needs a base with a refiner"):
@@ -402,7 +405,7 @@ def test_edges_are_learnt_and_nothing_else_changes(scenes: Path, tmp_path: Path)
             frame, texts = engine.encode(np.asarray(taught.rgb[row])), [e.text for e in present]
             slots = engine.segment(frame, texts, mask_rejected=True).slots
             found += [iou(slot.mask, t) for slot, t in zip(slots, truth, strict=True)]
-    assert np.mean(refined) > np.mean(plain) + 0.002
+    assert np.mean(refined) > np.mean(plain) + 0.02
 
 
 @pytest.mark.parametrize(
