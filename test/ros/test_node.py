@@ -331,6 +331,11 @@ def test_many_instructions_at_once_all_answered_in_order(start):
     ids = [f"n{number}" for number in range(300)]
     for each in ids:
         client.ask(["red"], id=each)
+    # A frame may overtake what was published before it on another topic.
+    client.wait(
+        lambda: client.health and client.told()["instructions not finished"] == "300",
+        what="300 instructions received",
+    )
     client.frame(rgb)
     client.wait(lambda: len(client.answers) >= 300, timeout=60.0, what="300 answers")
     assert [a.instruction_id for a in client.answers] == ids
