@@ -91,8 +91,13 @@ def test_the_whole_life(start):
     )
     assert manager.change(Transition.TRANSITION_DEACTIVATE)
     assert outcomes(client.answer("later")) == [(Outcome.CANCELLED, Outcome.NONE)] * 2
-    assert outcomes(client.answer("follow", count=2)) != []
-    assert any(outcomes(a) == [(Outcome.CANCELLED, 0)] for a in client.answers)
+    client.wait(
+        lambda: any(
+            a.instruction_id == "follow" and outcomes(a) == [(Outcome.CANCELLED, Outcome.NONE)]
+            for a in client.answers
+        ),
+        what="the end of the repeated instruction",
+    )
     assert not client.call(rgb, ["red"]).success
     client.ask(["red"], id="idle")
     assert outcomes(client.answer("idle")) == [(Outcome.FAILED, Outcome.INACTIVE)]
