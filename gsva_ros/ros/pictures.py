@@ -135,15 +135,21 @@ class Pictures:
         decisions = [d for d in result.decisions if d.outcome in DECIDED]
         opacity = float(self._value("overlay_opacity"))
         shown = Shown(heard, result.rgb, result.frame.header, decisions, opacity)
-        if self._process.poll() is not None:
-            if time.monotonic() < self._started + AGAIN:
+        self._send(shown)
+
+    def _send(self, shown: Shown) -> None:
+        """Write to the other process. One that has ended is started again, after AGAIN seconds."""
+        try:
+            self._write(self._process, shown)
+        except BrokenPipeError:
+            status = self._process.wait()
+            if self._closed or time.monotonic() < self._started + AGAIN:
                 return
-            status = self._process.returncode
             self._warn(
                 "pictures", f"overlay: its process ended with status {status}: starting it again"
             )
             self._process = self._start()
-        self._write(self._process, shown)
+            self._write(self._process, shown)
 
     @staticmethod
     def _write(process: subprocess.Popen[bytes], what: Setup | Shown) -> None:

@@ -100,7 +100,7 @@ def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
         )
         for topic in TOPICS
     }
-    monkeypatch.setattr(Pictures, "_start", lambda self: types.SimpleNamespace(poll=lambda: None))
+    monkeypatch.setattr(Pictures, "_start", lambda self: None)
     monkeypatch.setattr(
         Pictures, "_write", lambda self, process, shown: Painter(publishers).publish(shown)
     )
@@ -183,7 +183,7 @@ def test_pictures_go_on_after_their_process_died(start):
         return "overlay" in client.pictures
 
     client.wait(shown, what="an overlay")
-    assert "its process ended with status -9: starting it again" in node.log
+    node.says("its process ended with status -9: starting it again")
     assert node.interrupt()[0] == 0
 
 
