@@ -1,7 +1,7 @@
 """Broken messages are answered or reported, and the node goes on."""
 
 import array
-import time
+import itertools
 
 import cv2
 import harness
@@ -25,6 +25,7 @@ def broken(**changes):
     return message
 
 
+SECONDS = itertools.count(1)
 BAD_IMAGES = {
     "unknown encoding": (broken(encoding="jpg9"), "jpg9"),
     "encoding without colours": (broken(encoding="32FC1"), "32FC1"),
@@ -49,11 +50,15 @@ def running():
     node.close()
 
 
+def shown(client, message):
+    """Publish an image, stamped with a new second; return its stamp, for `not_before`."""
+    message.header.stamp.sec = next(SECONDS)
+    client.images.publish(message)
+    return message.header.stamp
+
+
 def still_works(node, client, name):
-    rgb, _ = blocks()
-    client.frame(rgb, stamp=50.0)
-    time.sleep(0.1)
-    client.ask(["red"], id=name)
+    client.ask(["red"], id=name, not_before=shown(client, broken()))
     assert outcomes(client.answer(name)) == [(Outcome.SEGMENTED, Outcome.NONE)]
     assert node.process.poll() is None
 
@@ -62,9 +67,7 @@ def still_works(node, client, name):
 def test_bad_image_is_answered_and_survived(running, kind):
     node, client = running
     message, word = BAD_IMAGES[kind]
-    client.images.publish(message)
-    time.sleep(0.1)
-    client.ask(["red", "green"], id=kind)
+    client.ask(["red", "green"], id=kind, not_before=shown(client, message))
     answer = client.answer(kind)
     assert outcomes(answer) == [(Outcome.FAILED, Outcome.BAD_IMAGE)] * 2
     assert word in answer.outcomes[0].reason
@@ -136,9 +139,8 @@ def test_bad_instruction_fails_at_once(running, name, fields, code):
 
 def test_one_bad_expression_does_not_spoil_the_others(running):
     _, client = running
-    client.frame(blocks()[0])
-    time.sleep(0.1)
-    client.ask(["red", "", "x" * 5000, "blue"], id="mixed")
+    words = ["red", "", "x" * 5000, "blue"]
+    client.ask(words, id="mixed", not_before=shown(client, broken()))
     assert outcomes(client.answer("mixed")) == [
         (Outcome.SEGMENTED, Outcome.NONE),
         (Outcome.FAILED, Outcome.EMPTY_INSTRUCTION),
@@ -149,9 +151,7 @@ def test_one_bad_expression_does_not_spoil_the_others(running):
 
 def test_an_engine_that_raises_is_an_answer(running):
     node, client = running
-    client.frame(blocks()[0])
-    time.sleep(0.1)
-    client.ask(["raise"], id="raise")
+    client.ask(["raise"], id="raise", not_before=shown(client, broken()))
     assert outcomes(client.answer("raise")) == [(Outcome.FAILED, Outcome.INTERNAL)]
     client.ask(["too long for the tokenizer"], id="tokens")
     assert outcomes(client.answer("tokens")) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
@@ -162,10 +162,8 @@ def test_an_engine_that_raises_is_an_answer(running):
 
 def test_odd_words_are_words(running):
     node, client = running
-    client.frame(blocks()[0])
-    time.sleep(0.1)
     words = ["[SEG]", "<image>", "</s>", "naïve 茶碗 🍎", "a\x01b\x07", "'; drop table --", "%s {}"]
-    client.ask(words, id="odd")
+    client.ask(words, id="odd", not_before=shown(client, broken()))
     answer = client.answer("odd")
     assert [o.expression for o in answer.outcomes] == words
     assert {o.outcome for o in answer.outcomes} == {Outcome.REJECTED}

@@ -130,11 +130,13 @@ def test_every_accepted_goal_and_call_gets_a_result(start, end):
         handles = [follow.accepted(follow.send()) for _ in range(3)]
         results = [handle.get_result_async() for handle in handles]
         client.wait(lambda: follow.feedback["red"] > 3, what="feedback")
+        client.wait(lambda: client.told()["instructions not finished"] == "3", what="the goals")
+        before = int(client.told()["instructions"])
         calls = [
             client.calls.call_async(Segment.Request(image=harness.image(rgb), expressions=["red"]))
             for _ in range(4)
         ]
-        time.sleep(0.2)
+        client.wait(lambda: int(client.told()["instructions"]) == before + 4, what="the calls")
         if end in ("deactivate", "cleanup"):
             assert manager.change(Transition.TRANSITION_DEACTIVATE)
             if end == "cleanup":
