@@ -25,7 +25,7 @@ DRAWN = 20  # expressions drawn per scene, half of them true
 
 PICKED, REFUSED = "picked", "refused"
 FAULTS = {
-    "rejected": ("model", "rejected, though it is there"),
+    "rejected": ("model", "rejected or not sure enough, though it is there"),
     "accepted": ("model", "accepted, though nothing fits"),
     "wrong mask": ("model", f"a mask whose IoU with the thing is below {RIGHT_MASK}"),
     "missed": ("grasp", "the right mask, but the thing did not rise"),
@@ -110,7 +110,7 @@ def judge(task: Task, trace: Trace) -> str:
     """PICKED or REFUSED if everything is right, otherwise a key of FAULTS."""
     if trace.verdict == "UNANSWERED":
         return "unanswered"
-    refused = trace.verdict == "REJECTED" and trace.looks == 1
+    refused = trace.verdict in ("REJECTED", "UNSURE") and trace.looks == 1
     if refused and trace.strayed > STILL:
         return "moved"
     if not task.target:

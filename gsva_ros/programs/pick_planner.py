@@ -1,8 +1,8 @@
 """An example planner: asks for objects by words, picks up what is present, and keeps still on a rejection.
 
 It runs a simulated table with a gantry (`sim.pick`), publishes its camera to the node, and acts on the
-answers: SEGMENTED leads to a grasp and a lift; on REJECTED and every other outcome the arm stays where it
-is.
+answers: SEGMENTED with a p_seg that is high enough leads to a grasp and a lift; on REJECTED and every other
+outcome the arm stays where it is.
 
 With --episodes it does so in many scenes, and counts by the simulation's ground truth what was lifted.
 """
@@ -57,13 +57,14 @@ HELD = 0.004  # metres: fingers that close further hold nothing
 MARGIN = 0.05  # metres: opening beyond the object's width; a wider one would touch its neighbours
 FLAT = 0.025  # metres: lower objects have no side for the fingers to hold
 FRAME = "camera_optical_frame"
+SURE = 0.9  # p_seg: a wrong move costs an arm more than a wrong mask costs a viewer
 SEED = 20_900_000  # of the test split
 EPISODE_SEED = 20_910_000  # of the test split
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How one request ended: PICKED, REJECTED, or MISSED, UNREACHABLE and UNANSWERED, and why.
+    """How one request ended: PICKED, REJECTED, or UNSURE, MISSED, UNREACHABLE and UNANSWERED, and why.
 
     From the simulation's ground truth, which the planner does not act on: the object that the answer's mask
     shows (`shown`), and the objects that were lifted.
@@ -77,11 +78,16 @@ class Ending:
 
 
 class PickPlanner(Node):
-    """The loop of looking, asking and acting. provenance: of the newest answer, if there was one."""
+    """The loop of looking, asking and acting. provenance: of the newest answer, if there was one.
 
-    def __init__(self, pictures: Path | None) -> None:
+    Args:
+        pictures: folder for images of each step.
+        sure: the arm moves for masks with at least this p_seg, whatever threshold the node decides by.
+    """
+
+    def __init__(self, pictures: Path | None, sure: float = SURE) -> None:
         super().__init__("gsva_pick_planner")
-        self._pictures, self._count = pictures, 0
+        self._pictures, self._count, self._sure = pictures, 0, sure
         self.provenance: Provenance | None = None
         self._own, self._asked = uuid4().hex[:8], 0  # this planner, and how often it has asked
         self._awaited = ""  # the id of the pending instruction
@@ -142,7 +148,11 @@ class PickPlanner(Node):
             return Ending("REJECTED", f"not there (probability {probability:.3f}): no move")
         if outcome.outcome != Outcome.SEGMENTED:
             return Ending("UNANSWERED", f"{outcome.reason}: no move")
-        mask = mask_of(answer.instances[0], answer.width, answer.height)
+        found = answer.instances[0]
+        mask = mask_of(found, answer.width, answer.height)
+        if found.p_seg < self._sure:
+            reason = f"p_seg {found.p_seg:.3f} is below {self._sure:g}: no move"
+            return Ending("UNSURE", reason, found=shown(mask, truth))
         return replace(self._act(world, view, mask), found=shown(mask, truth))
 
     def _act(self, world: PickWorld, view: View, mask: np.ndarray) -> Ending:
@@ -307,6 +317,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--timeout", type=float, default=60.0, help="seconds to wait for each answer"
     )
+    parser.add_argument(
+        "--sure", type=float, default=SURE, help="move only for a p_seg of at least this much"
+    )
     parser.add_argument("--pictures", type=Path, help="output folder for images of each step")
     parser.add_argument("--out", type=Path, help="output JSON file of the episodes")
     args = own_arguments(parser, argv)
@@ -316,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.pictures.mkdir(parents=True, exist_ok=True)
     try:
         init(args=argv)
-        planner = PickPlanner(args.pictures)
+        planner = PickPlanner(args.pictures, args.sure)
         planner.connect(args.timeout)
         return run_episodes(planner, args) if args.episodes else run_words(planner, args)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -74,14 +74,14 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
             [PROGRAMS / "gsva_evaluate", bag, "--out", live, "--wait", "60", "--idle", "30", *ros]
         )
         client.wait(
-            lambda: client.node.count_subscribers("segmentation") == 2, 30.0, "the evaluation"
+            lambda: client.node.count_subscribers("segmentation") == 2, 90.0, "the evaluation"
         )
         # Slower than recorded: a busy machine answers these frames too, and no later ones instead.
         # From its one file, which does not tell that its messages are compressed.
         (file,) = bag.glob("*.mcap")
         play = [PROGRAMS / "gsva_player", file, "--clock", "--rate", "0.25"]
-        subprocess.run(play, check=True, timeout=90)
-        assert evaluator.wait(60) == 0
+        subprocess.run(play, check=True, timeout=180)
+        assert evaluator.wait(120) == 0
     finally:
         if evaluator:
             evaluator.kill()

@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 import rclpy
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
-from gsva_ros.msg import Outcome, Segmentation
+from gsva_ros.msg import InstanceMask, Outcome, Segmentation
 from harness import FAKE, REAL, NodeProcess, blocks
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import Image
 
+from gsva_ros.conversions import fill_image
 from gsva_ros.geometry import organised_points
 from gsva_ros.programs.grasp import top_grasp
 from gsva_ros.programs.pick_episodes import STILL
@@ -155,6 +157,24 @@ def test_a_failed_answer_is_not_drawn_as_a_rejection(tmp_path: Path, monkeypatch
     assert planner.pick(world, "red", 1.0) == Ending("UNANSWERED", "boom: no move")
     (picture,) = tmp_path.glob("*.png")
     assert np.array_equal(cv2.imread(str(picture)), rgb)
+
+
+@pytest.mark.parametrize(("p_seg", "verdict"), [(0.89, "UNSURE"), (0.91, "UNREACHABLE")])
+def test_the_arm_moves_only_for_what_is_sure(monkeypatch, p_seg: float, verdict: str) -> None:
+    """Whatever threshold the node decides by. Without depth, the surer mask cannot be grasped."""
+    view = View(blocks()[0], np.zeros((60, 80), np.float32), np.eye(3), np.eye(4))
+    answer = Segmentation(height=60, width=80)
+    answer.outcomes = [Outcome(expression="red", outcome=Outcome.SEGMENTED)]
+    answer.instances = [InstanceMask(expression="red", p_seg=p_seg)]
+    answer.instances[0].roi.width = answer.instances[0].roi.height = 10
+    answer.instances[0].mask = fill_image(Image(), np.full((10, 10), 255, np.uint8), "mono8")
+    rclpy.init()
+    planner = PickPlanner(None, sure=0.9)
+    rclpy.shutdown()
+    monkeypatch.setattr(planner, "_ask", lambda *_: answer)
+    things = np.full((60, 80), 3)
+    ending = planner.pick(SimpleNamespace(observe=lambda: view, instances=lambda: things), "red", 1)
+    assert (ending.verdict, ending.found[0]) == (verdict, 3)
 
 
 @pytest.mark.parametrize("arguments", [[], ["the red can", "--episodes", "2"]])

@@ -44,6 +44,7 @@ def test_wilson(hits: int, of: int, low: float, high: float) -> None:
         (THERE, WELL, PICKED),
         (THERE, replace(WELL, found=1, iou=0.3), PICKED),  # the right thing rose all the same
         (THERE, KEPT_STILL, "rejected"),
+        (THERE, replace(KEPT_STILL, verdict="UNSURE", found=2, iou=0.9), "rejected"),
         (THERE, replace(WELL, found=1, risen=(1,)), "wrong mask"),
         (THERE, replace(WELL, iou=0.4, risen=()), "wrong mask"),
         (THERE, replace(WELL, verdict="MISSED", risen=()), "missed"),
@@ -55,6 +56,7 @@ def test_wilson(hits: int, of: int, low: float, high: float) -> None:
         (THERE, replace(KEPT_STILL, verdict="UNANSWERED"), "unanswered"),
         (THERE, replace(KEPT_STILL, strayed=0.1), "moved"),
         (ABSENT, KEPT_STILL, REFUSED),
+        (ABSENT, replace(KEPT_STILL, verdict="UNSURE", found=1, iou=0.9), REFUSED),
         (ABSENT, replace(KEPT_STILL, strayed=0.1), "moved"),
         (ABSENT, replace(WELL, verdict="UNREACHABLE", risen=(), strayed=0.0), "accepted"),
         (ABSENT, WELL, "accepted"),
@@ -132,7 +134,7 @@ def test_table() -> None:
     assert "| a wrong thing rose | 5 | 2 | 0.400 | [0.118, 0.769] |" in rows
     assert "| another thing was pushed | 5 | 1 | 0.200 | [0.036, 0.624] |" in rows
     counts = {row.split(" | ")[0][2:]: row.split(" | ")[-1] for row in rows[rows.index("") :]}
-    assert counts["rejected, though it is there"] == "1 |"
+    assert counts["rejected or not sure enough, though it is there"] == "1 |"
     assert counts["accepted, though nothing fits"] == "1 |"
     assert counts["the right mask, but another thing rose"] == "1 |"
     assert counts["the right mask, but the thing did not rise"] == "0 |"

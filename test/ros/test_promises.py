@@ -224,7 +224,7 @@ def test_a_stuck_model_is_said_and_ends_the_node(start):
         assert outcomes(client.answer(name)) == [(Outcome.FAILED, Outcome.INTERNAL)]
     client.wait(call.done, what="the call's answer")
     assert not call.result().success
-    assert node.process.wait(20.0) == 1
+    assert node.process.wait(60.0) == 1
     node._reader.join(1.0)
     assert "stuck" in node.log
 

@@ -78,7 +78,7 @@ class NodeProcess:
             assert time.monotonic() < end, self.log
             time.sleep(0.05)
 
-    def interrupt(self, timeout=20.0, number=signal.SIGINT):
+    def interrupt(self, timeout=60.0, number=signal.SIGINT):
         """Send a signal; return the exit status and the seconds until the process ended."""
         start = time.monotonic()
         self.process.send_signal(number)
@@ -187,7 +187,7 @@ class Client:
         """Values of the newest diagnostics by key."""
         return {v.key: v.value for v in self.status().values} if self.health else {}
 
-    def wait(self, condition, timeout=20.0, what="the condition"):
+    def wait(self, condition, timeout=60.0, what="the condition"):
         """Wait until `condition()` is true; fail with `what` after `timeout` seconds."""
         end = time.monotonic() + timeout
         while not condition():
@@ -238,7 +238,7 @@ class Client:
         """Publish an instruction."""
         self.instructions.publish(Instruction(expressions=list(expressions), **fields))
 
-    def answer(self, instruction_id, timeout=20.0, count=1):
+    def answer(self, instruction_id, timeout=60.0, count=1):
         """Wait for the answers to an instruction; return the last one."""
 
         def mine():
@@ -247,7 +247,7 @@ class Client:
         self.wait(lambda: len(mine()) >= count, timeout, f"answer to {instruction_id!r}")
         return mine()[-1]
 
-    def call(self, rgb, expressions=(), text="", timeout=20.0):
+    def call(self, rgb, expressions=(), text="", timeout=60.0):
         """Call the service."""
         request = Segment.Request(expressions=list(expressions), text=text)
         request.image = rgb if isinstance(rgb, Image) else image(rgb)
@@ -262,7 +262,7 @@ class Client:
         self._actions.append(made.result())
         return made.result()
 
-    def set_parameter(self, name, value, timeout=20.0):
+    def set_parameter(self, name, value, timeout=60.0):
         """Set a parameter of the node; return its SetParametersResult."""
         # Through the service: Humble's rclpy has no parameter client.
         remote = self.node.create_client(SetParameters, "/test/gsva/set_parameters")
