@@ -50,6 +50,22 @@ def duration(text: str) -> float:
     return value
 
 
+def patience(text: str) -> float:
+    """For argparse: how long to wait, seconds, at least 0."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"at least 0, not {text}")
+    return value
+
+
+def probability(text: str) -> float:
+    """For argparse: a probability, 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"0 to 1, not {text}")
+    return value
+
+
 def rate(text: str) -> float:
     """For argparse: a rate per second or a speed factor, from SLOWEST to FASTEST."""
     value = float(text)

@@ -22,7 +22,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from tqdm import tqdm
 
-from gsva_ros.arguments import Parser
+from gsva_ros.arguments import Parser, patience
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, check_writable, one_line, write_result
@@ -255,10 +255,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("live.json"), help="JSON file for numbers and records"
     )
     parser.add_argument(
-        "--wait", type=float, default=120.0, help="seconds to wait for the first answer"
+        "--wait", type=patience, default=120.0, help="seconds to wait for the first answer"
     )
     parser.add_argument(
-        "--idle", type=float, default=10.0, help="end after this many seconds without an answer"
+        "--idle", type=patience, default=10.0, help="end after this many seconds without an answer"
     )
     try:
         return run(own_arguments(parser, argv), argv)

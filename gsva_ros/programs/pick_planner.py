@@ -28,7 +28,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 
-from gsva_ros.arguments import Parser
+from gsva_ros.arguments import Parser, count, duration, probability, seed
 from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.geometry import organised_points
@@ -260,11 +260,11 @@ def run_episodes(planner: PickPlanner, args: argparse.Namespace) -> int:
     """Ask for one object in each of many scenes, alternately a present and an absent one; returns 0."""
     episodes: list[Episode] = []
     renderer = Renderer(args.width, args.height)
-    for seed in itertools.count(args.seed):
+    for number in itertools.count(args.seed):
         if len(episodes) == args.episodes:
             break
-        spec, _, seen = visible_scene(seed, renderer)
-        task = task_of(seed, seen, args.width, present=len(episodes) % 2 == 0)
+        spec, _, seen = visible_scene(number, renderer)
+        task = task_of(number, seen, args.width, present=len(episodes) % 2 == 0)
         if task is None:
             continue
         world = PickWorld(spec, args.width, args.height)
@@ -307,18 +307,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "expressions", nargs="*", default=[], help='what to pick up: "the red can" ...'
     )
     asked.add_argument(
-        "--episodes", type=int, help="ask for one object in each of this many scenes"
+        "--episodes", type=count, help="ask for one object in each of this many scenes"
     )
     parser.add_argument(
-        "--seed", type=int, help="seed of the table's scene, or of the first episode's"
+        "--seed", type=seed, help="seed of the table's scene, or of the first episode's"
     )
-    parser.add_argument("--width", type=int, default=640, help="pixels")
-    parser.add_argument("--height", type=int, default=480, help="pixels")
+    parser.add_argument("--width", type=count, default=640, help="pixels")
+    parser.add_argument("--height", type=count, default=480, help="pixels")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds to wait for each answer"
+        "--timeout", type=duration, default=60.0, help="seconds to wait for each answer"
     )
     parser.add_argument(
-        "--sure", type=float, default=SURE, help="move only for a p_seg of at least this much"
+        "--sure",
+        type=probability,
+        default=SURE,
+        help="move only for a p_seg of at least this much",
     )
     parser.add_argument("--pictures", type=Path, help="output folder for images of each step")
     parser.add_argument("--out", type=Path, help="output JSON file of the episodes")

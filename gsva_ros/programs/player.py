@@ -17,7 +17,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
-from gsva_ros.arguments import Parser, rate
+from gsva_ros.arguments import Parser, patience, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.msg import Instruction
 from gsva_ros.ros import qos
@@ -135,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rate", type=rate, default=1.0, help="playback speed, relative to the recording"
     )
-    parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
+    parser.add_argument(
+        "--wait", type=patience, default=30.0, help="seconds to wait for a subscriber"
+    )
     parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
     args = own_arguments(parser, argv)
     apart = rclpy.Context()

@@ -69,6 +69,8 @@ def test_a_number_out_of_range_is_refused(command, option, number, capsys) -> No
         (arguments.seed, (0, 10**9), (-1,), "at least 0"),
         (arguments.port, (1, 65535), (0, 65536), "1 to 65535"),
         (arguments.duration, (1e-9, 1e9), (0, -1, "inf", "nan"), "more than 0"),
+        (arguments.patience, (0, 1e9), (-1, "inf", "nan"), "at least 0"),
+        (arguments.probability, (0, 0.5, 1), (-0.1, 1.1, "nan"), "0 to 1"),
         (arguments.rate, (0.01, 1000), (0.009, 1001, "nan"), "between 0.01 and 1000"),
     ],
 )

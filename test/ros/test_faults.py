@@ -50,7 +50,7 @@ def test_a_camera_that_never_stops():
     assert not report.twice
     assert report.outcomes == {Outcome.SEGMENTED: 200, Outcome.REJECTED: 200}
     assert report.followed > 20
-    # Not the ten minutes' 50: on a busy machine the transport's buffers still fill up. One frame is 2.6 MiB.
+    # Not the 50 of ten minutes: on a busy machine the transport's buffers still fill up (a frame: 2.6 MiB).
     assert report.growth < 120, report.memory
 
 

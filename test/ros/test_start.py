@@ -45,6 +45,27 @@ def test_an_argument_that_a_program_cannot_pass_on(capsys, program) -> None:
     assert "Couldn't parse parameter override rule: '-p no_value'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("program", "option", "number"),
+    [
+        (pick_planner, "--episodes", "0"),
+        (pick_planner, "--seed", "-1"),
+        (pick_planner, "--width", "0"),
+        (pick_planner, "--timeout", "nan"),
+        (pick_planner, "--sure", "90"),
+        (player, "--wait", "inf"),
+        (live, "--wait", "nan"),
+        (live, "--idle", "-1"),
+    ],
+)
+def test_a_number_out_of_its_range(capsys, program, option, number) -> None:
+    """Or a program would wait, or go on, for ever."""
+    with pytest.raises(SystemExit) as ended:
+        program.main(["program", option, number])
+    assert ended.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err
+
+
 def test_without_a_folder_for_logs() -> None:
     """As in a service or container without a home."""
     environment = {
