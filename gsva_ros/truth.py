@@ -9,8 +9,8 @@ nothing is meant). Source: the COCO data format, with the additional fields `sta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,6 +138,25 @@ class FrameTruth:
         image = Frame(id=1, topic=self.topic, stamp=self.stamp, width=width, height=height)
         annotations = [a.model_copy(update={"image_id": 1}) for a in self.annotations]
         return TruthFile(images=[image], annotations=annotations).model_dump_json(exclude_none=True)
+
+
+def of_camera(truth: Sequence[FrameTruth], topic: str | None) -> list[FrameTruth]:
+    """The truth of one camera's frames: what names its topic or, if nothing does, the only other camera's.
+
+    Args:
+        topic: the camera's; None: the truth as it is.
+
+    Raises:
+        TruthError: all of it names other topics, and more than one.
+    """
+    own = [frame for frame in truth if topic in (None, frame.topic)]
+    others = sorted({frame.topic for frame in truth})
+    if not own and len(others) > 1:
+        raise TruthError(
+            f"no truth of {topic}, but of {', '.join(others)}: give one of these, or keep only one of "
+            "them in the truth"
+        )
+    return own or [replace(frame, topic=topic or frame.topic) for frame in truth]
 
 
 def coco_mask(mask: Mask) -> dict[str, Any]:

@@ -68,15 +68,18 @@ class Script(_Strict):
 
 
 def read_script(path: Path) -> Script:
-    """Read an instruction file.
+    """Read an instruction file; instructions without an id get their number as one.
 
     Raises:
         AskError: not an instruction file; names the entry.
     """
     try:
-        return validated(Script, read_yaml(path), str(path))
+        script = validated(Script, read_yaml(path), str(path))
     except InputError as error:
         raise AskError(str(error)) from error
+    for number, entry in enumerate(script.instructions, start=1):
+        entry.id = entry.id or str(number)
+    return script
 
 
 def read_asks(path: Path, topic: str, frames: Callable[[str], Mapping[int, int]]) -> list[Ask]:
@@ -93,13 +96,13 @@ def read_asks(path: Path, topic: str, frames: Callable[[str], Mapping[int, int]]
     topic = script.image_topic or topic
     received = frames(topic) if topic else {}
     asks = []
-    for number, entry in enumerate(script.instructions, start=1):
+    for entry in script.instructions:
         first = min(received, default=0) + round(entry.at * SECOND)
         # Just before its first frame: the camera's clock may differ from that of the receipt.
         at = min((at - 1 for stamp, at in received.items() if stamp >= first), default=first)
         asks.append(
             Ask(
-                entry.id or str(number),
+                entry.id,
                 topic,
                 at,
                 tuple(entry.expressions),

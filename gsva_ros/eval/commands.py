@@ -221,7 +221,14 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     if not unknown and not args.no_blind:
         unseen = _records(args, engine, gathered, protocol, blind=True)
         blind = evaluate(
-            engine, cases, unseen, protocol, True, "blind baseline", rules, [] if left_out else None
+            engine,
+            cases,
+            unseen,
+            protocol,
+            True,
+            "blind baseline",
+            rules,
+            [] if gathered.skip else None,
         )
     if not processes().is_main_process:
         return 0

@@ -14,9 +14,10 @@ from ..bags.bag import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
 from ..interfaces import typestore, whole_bag
 from ..stamps import SECOND
 from ..truth import FrameTruth
+from .sources.bag import is_usable
 
 INSTRUCTION_TOPIC = "/instruction"
-#: Prefix of the instructions' ids, followed by the frame's stamp.
+#: Prefix of the instructions' ids, followed by the frame's stamp and topic: cameras may share stamps.
 ID_PREFIX = "truth-"
 
 
@@ -67,12 +68,9 @@ def _of_frames(
     by_stamp: dict[tuple[str, int], FrameTruth] = {}
     received: set[tuple[str, int]] = set()
     for frame in truth:
-        stamps = bag.frames(frame.topic)
-        if frame.stamp in stamps:
+        if frame.annotations and is_usable(bag, frame.topic, frame.stamp, frame):
             by_stamp[frame.topic, frame.stamp] = frame
-            received.add((frame.topic, stamps[frame.stamp]))
-        else:
-            bag.problems.append(f"{bag.path}: {frame.topic} at {frame.stamp} ns: no such frame")
+            received.add((frame.topic, bag.frames(frame.topic)[frame.stamp]))
     return by_stamp, received
 
 
@@ -84,7 +82,7 @@ def _instruction(types: Typestore, frame: FrameTruth) -> memoryview:
     instruction = Instruction(
         header=Header(stamp, ""),
         image_topic=frame.topic,
-        id=f"{ID_PREFIX}{frame.stamp}",
+        id=f"{ID_PREFIX}{frame.stamp} {frame.topic}",
         mode=Instruction.ONCE,
         text="",
         expressions=[entry.caption for entry in frame.annotations],

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import Segmenter, Slot, faulty
+from ..answer import ExpressionError, Segmenter, Slot, faulty
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
 from ..masks import mask_box
@@ -155,10 +155,16 @@ def evaluate(
             unread.append(f"{case.id}: {one_line(error)}")
             continue
         shown = np.full_like(rgb, 128) if blind else rgb
-        if case.text:
-            slots, seconds, queries = free_slots(engine, shown, case.text)
-        else:
-            slots, seconds = answer(shown, queries)
+        try:
+            if case.text:
+                slots, seconds, queries = free_slots(engine, shown, case.text)
+            else:
+                slots, seconds, queries = _askable(answer, shown, queries)
+        except ExpressionError as error:
+            if problems is None:
+                raise InputError(f"{case.id}: {one_line(error)}") from error
+            unread.append(f"{case.id}: {one_line(error)}")
+            continue
         recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
         done[case.id] = CaseRecord(case.id, seconds, recorded)
         if records:
@@ -168,6 +174,23 @@ def evaluate(
     finished = gather_object([done[case.id] for case in mine if case.id in done])
     by_id = {record.id: record for record in finished}
     return [by_id[case.id] for case in cases if case.id in by_id]
+
+
+def _askable(
+    answer: Answering, rgb: NDArray[np.uint8], queries: list[Referring]
+) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
+    """The slots of what can be asked, and the expressions: as in the node, each other one fails alone.
+
+    Raises:
+        ExpressionError: none can be asked.
+    """
+    try:
+        return *answer(rgb, queries), queries
+    except ExpressionError as error:
+        left = [query for index, query in enumerate(queries) if index not in error.faults]
+        if not error.faults or not left:
+            raise
+        return *answer(rgb, left), left
 
 
 def _check_names(cases: Sequence[Case]) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,6 +195,11 @@ def process(name: str, arguments: Sequence[str], log: Path) -> Iterator[subproce
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit status."""
     script = read_script(args.script)
+    name, times = Counter(entry.id for entry in script.instructions).most_common(1)[0]
+    if times > 1:
+        raise ValueError(
+            f"{args.script}: {times} instructions have the id {name!r}; they would replace each other"
+        )
     share = Path(get_package_share_directory("gsva_ros"))
     path = args.bag or _found(script.bag, share)
     if path is None or not path.exists():

@@ -84,6 +84,8 @@ def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bo
         return Verdict(mask is None, "the object is not in the image")
     if mask is None:
         return Verdict(False, "the object is in the image")
+    if mask.shape != truth.mask.shape:
+        return Verdict(None, "the ground truth is of another size")
     union = np.count_nonzero(mask | truth.mask)
     iou = np.count_nonzero(mask & truth.mask) / max(union, 1)
     least = SMALLEST_PART * np.count_nonzero(truth.mask)

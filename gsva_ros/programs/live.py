@@ -54,7 +54,7 @@ class LiveEvaluation(Node):
         self.failed: list[str] = []
         # Answers on frames without ground truth: the reason, or the topic.
         self.elsewhere: Counter[str] = Counter()
-        self._truth = {(frame.topic, frame.stamp): frame for frame in truth}
+        self._truth = {(frame.topic, frame.stamp): frame for frame in truth if frame.annotations}
         self._unanswered = set(self._truth)
         self.later: set[str] = (
             set()
@@ -72,7 +72,8 @@ class LiveEvaluation(Node):
     def _on_answer(self, msg: Segmentation) -> None:
         self.heard = time.monotonic()
         stamp = nanoseconds(msg.header.stamp)
-        if msg.instruction_id.startswith(ID_PREFIX) and msg.instruction_id != f"{ID_PREFIX}{stamp}":
+        asked_for = msg.instruction_id.partition(" ")[0]
+        if asked_for.startswith(ID_PREFIX) and asked_for != f"{ID_PREFIX}{stamp}":
             self.later.add(msg.instruction_id)
         self._seconds.append(float(msg.timings.total))
         ages = [nanoseconds(o.age) / SECOND for o in msg.outcomes if o.carried]
@@ -86,6 +87,12 @@ class LiveEvaluation(Node):
             if outcome.outcome not in DECIDED:
                 self.failed.append(f"{msg.instruction_id}: {outcome.expression}: {outcome.reason}")
                 return
+        if (msg.height, msg.width) != frame.size:
+            height, width = frame.size
+            self.failed.append(
+                f"{msg.instruction_id}: the frame is {msg.width}x{msg.height}, its truth {width}x{height}"
+            )
+            return
         asked = {each.caption for each in frame.annotations}
         if any(outcome.expression in asked for outcome in msg.outcomes):
             self._unanswered.discard((msg.image_topic, stamp))

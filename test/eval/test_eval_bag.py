@@ -24,14 +24,14 @@ from tiny import tiny_checkpoint
 from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
 from gsva_ros.conversions import to_rgb
-from gsva_ros.eval.asks import Ask, AskError, Recorded, match_frames, read_asks
+from gsva_ros.eval.asks import Ask, AskError, Recorded, match_frames, read_asks, read_script
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
 from gsva_ros.interfaces import mcap_writer, typestore
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.sim.bag import TOPIC, write_bag
 from gsva_ros.stamps import SECOND
-from gsva_ros.truth import FrameTruth, Referring, TruthError, read_truth, write_truth
+from gsva_ros.truth import FrameTruth, Referring, TruthError, of_camera, read_truth, write_truth
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 
@@ -105,7 +105,10 @@ def test_storage_and_transport_do_not_matter(
         Bag(recorded / "bag"),
         Bag(rewritten(recorded, tmp_path / "bag", plugin, compressed)),
     ]
-    cases = [truth_cases(bags[0], truth), truth_cases(bags[1], truth, "/other/name")]
+    cases = [
+        truth_cases(bags[0], truth),
+        truth_cases(bags[1], of_camera(truth, "/other/name")),
+    ]
     assert len(cases[0]) == len(cases[1]) == 3
     for one, other in zip(*cases, strict=True):
         assert np.array_equal(one.read()[0], other.read()[0])
@@ -128,7 +131,7 @@ def test_what_is_missing_is_named_and_the_rest_is_scored(recorded: Path) -> None
         assert f"{TOPIC} at 77 ns: no such frame" in bag.problems[0]
         assert "(120, 160)" in bag.problems[1]
         with pytest.raises(BagError, match=f"image topics: {TOPIC}"):
-            truth_cases(bag, wrong, "/nowhere")
+            truth_cases(bag, of_camera(wrong, "/nowhere"))
 
 
 @pytest.mark.parametrize("with_metadata", [True, False])
@@ -461,3 +464,99 @@ def test_the_command(
     assert "no ground truth" in capsys.readouterr().out
     assert cli.main(["eval", "bag", bag, *common]) == 2
     assert "no instructions in it" in capsys.readouterr().err
+
+
+def two_cameras(folder: Path) -> list[FrameTruth]:
+    """A bag of two cameras that share stamps and times of receipt, and truth about both, as JSON too."""
+    types = typestore()
+    made, kind = types.types, "sensor_msgs/msg/Image"
+    Header, Time = made["std_msgs/msg/Header"], made["builtin_interfaces/msg/Time"]
+    truth = []
+    with Writer(folder / "bag", version=9) as writer:
+        for value, topic in enumerate(("/left", "/right"), start=1):
+            to = writer.add_connection(topic, kind, typestore=types)
+            for second in (1, 2, 3):
+                rgb = np.full(6 * 8 * 3, value, np.uint8)
+                image = made[kind](Header(Time(second, 0), "c"), 6, 8, "rgb8", 0, 24, rgb)
+                writer.write(to, second * SECOND, types.serialize_cdr(image, kind))
+            mask = np.zeros((6, 8), bool)
+            mask[:, :value] = True
+            seconds = [(n * SECOND, [Referring("a thing", "x", 1, mask)]) for n in (1, 2, 3)]
+            write_truth(folder / "one.json", topic, seconds)
+            truth += read_truth(folder / "one.json")
+    return truth
+
+
+def gathered_from(bag: Path, **changes: object) -> argparse.Namespace:
+    return argparse.Namespace(
+        **{"bag": bag, "truth": None, "topic": None, "instructions": None} | changes
+    )
+
+
+@pytest.mark.parametrize("topic", [None, "/left", "/right"])
+def test_cameras_that_share_stamps_keep_their_own_truth(tmp_path: Path, topic: str | None) -> None:
+    """Also where the truth's instructions are answered, each by an id of its own."""
+    truth = two_cameras(tmp_path)
+    with Bag(tmp_path / "bag") as bag:
+        assert record_truth(bag, truth, tmp_path / "own") == 6
+    with gather(gathered_from(tmp_path / "own", topic=topic)) as gathered:
+        assert not gathered.problems
+        read = [case.read() for case in gathered.cases]
+    seen = [(int(rgb[0, 0, 0]), int(queries[0].mask[0].sum())) for rgb, queries in read]
+    values = {None: (1, 2), "/left": (1,), "/right": (2,)}[topic]
+    assert sorted(seen) == [(value, value) for value in values for _ in range(3)]
+    with Bag(tmp_path / "own") as bag:
+        assert len({ask.id for ask in bag.asks("")}) == 6
+
+
+def test_truth_of_other_cameras_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    truth = two_cameras(tmp_path)
+    assert of_camera(truth, None) == truth
+    assert {frame.topic for frame in of_camera(truth, "/left")} == {"/left"}
+    assert {frame.topic for frame in of_camera(truth[:3], "/other")} == {"/other"}
+    with pytest.raises(TruthError, match="no truth of /other, but of /left, /right"):
+        of_camera(truth, "/other")
+
+
+def test_truth_that_cannot_be_of_its_frame_is_not_recorded(tmp_path: Path) -> None:
+    """One of another size, and one that says nothing, which nobody could answer."""
+    first, second, third, *_ = two_cameras(tmp_path)
+    wrong = [first, FrameTruth("/left", second.stamp, (12, 16), second.annotations)]
+    silent = FrameTruth("/left", third.stamp, third.size, [])
+    with Bag(tmp_path / "bag") as bag:
+        assert record_truth(bag, [*wrong, silent], tmp_path / "own") == 1
+        (problem,) = bag.problems
+    assert "the frame is (6, 8), its truth (12, 16)" in problem
+
+
+def test_what_cannot_be_asked_is_left_out_alone(
+    recorded: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asks = tmp_path / "asks.yaml"
+    entries = [{"expressions": [" ", "the can"]}, {"expressions": ["y " * 9000]}]
+    asks.write_text(yaml.safe_dump({"instructions": entries}))
+    common = ["--model", str(tiny), "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    command = ["eval", "bag", str(recorded / "bag"), "--instructions", str(asks), *common]
+    for again in range(2):  # the results do not change what the data is
+        records = tmp_path / "bag.records"
+        assert cli.main([*command, "--records", str(records)]) == 0, again
+        (case,) = json.loads((tmp_path / "out.json").read_text())["records"]
+        assert [slot["expression"] for slot in case["slots"]] == ["the can"]
+    assert "left out: /camera/image" in capsys.readouterr().err
+
+
+def test_results_beside_the_data_are_not_the_data(tmp_path: Path) -> None:
+    two_cameras(tmp_path)
+    found = []
+    for name in ("metadata.yaml", "run.jsonl"):
+        (tmp_path / "bag" / name).touch()
+        with gather(gathered_from(tmp_path / "bag", truth=tmp_path / "one.json")) as gathered:
+            found.append(gathered.fingerprint)
+    assert found[0] == found[1]
+
+
+def test_instructions_without_an_id_are_numbered(tmp_path: Path) -> None:
+    entries = [{"expressions": ["a"]}, {"id": "b", "text": "c"}, {"text": "d"}]
+    (tmp_path / "asks.yaml").write_text(yaml.safe_dump({"instructions": entries}))
+    script = read_script(tmp_path / "asks.yaml")
+    assert [entry.id for entry in script.instructions] == ["1", "b", "3"]

@@ -108,7 +108,7 @@ def test_bit_flips_in_bags(recorded: dict[str, Path], tmp_path: Path, kind: str)
                             pass
                 bag.truth()
                 bag.asks(TOPIC)
-                truth_cases(bag, [], None)
+                truth_cases(bag, [])
         except InputError as error:
             one_line_about(path, error)
     # One bit costs what it hits, not the recording.

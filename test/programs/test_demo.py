@@ -124,6 +124,16 @@ def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Sig
             os.kill(child, 0)
 
 
+def test_instructions_that_would_replace_each_other_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """All are sent before the bag is played."""
+    script = tmp_path / "script.yaml"
+    script.write_text("instructions: [{id: a, text: b}, {id: a, text: c}]")
+    assert demo.main(["--script", str(script), "--output", str(tmp_path / "out")]) == 1
+    assert "2 instructions have the id 'a'" in capsys.readouterr().err
+
+
 def test_a_damaged_bag_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     bag, truth, out = tmp_path / "bag", DEMO / "tabletop_truth.json", tmp_path / "out"
     bag.mkdir()

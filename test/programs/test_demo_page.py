@@ -46,6 +46,7 @@ NOTHING = Referring("the apple", "", 0, np.zeros((40, 100), bool))
         (NOTHING, block(0, 5), False, "the object is not in the image"),
         (None, block(0, 5), None, "no ground truth"),
         (None, None, None, "no ground truth"),
+        (THING, np.ones((80, 200), bool), None, "of another size"),
     ],
 )
 def test_verdicts(

@@ -239,6 +239,33 @@ def test_what_was_counted_is_explained() -> None:
     assert "--rate 0.20" in advice
 
 
+def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
+    """And a frame about which the truth says nothing is not waited for."""
+    from gsva_ros.msg import Outcome, Segmentation
+
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
+    frames = [FrameTruth("/camera", 5, (4, 4), asks), FrameTruth("/camera", 6, (4, 4), [])]
+    evaluation = LiveEvaluation(frames, context=context)
+    try:
+        assert evaluation.waiting == 1
+        msg = Segmentation(
+            image_topic="/camera", width=8, height=6, instruction_id="truth-5 /camera"
+        )
+        msg.header.stamp.nanosec = 5
+        msg.outcomes = [Outcome(expression="can", outcome=Outcome.REJECTED)]
+        evaluation._on_answer(msg)
+        assert evaluation.failed == ["truth-5 /camera: the frame is 8x6, its truth 4x4"]
+        assert not evaluation.later
+        assert not evaluation.records
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+
+
 def test_answers_about_no_frame_of_the_truth_say_why() -> None:
     from gsva_ros.msg import Outcome, Segmentation
 
@@ -246,7 +273,8 @@ def test_answers_about_no_frame_of_the_truth_say_why() -> None:
 
     context = rclpy.Context()
     rclpy.init(context=context)
-    evaluation = LiveEvaluation([FrameTruth("/camera", 5, (4, 4), [])], context=context)
+    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
+    evaluation = LiveEvaluation([FrameTruth("/camera", 5, (4, 4), asks)], context=context)
     try:
         assert evaluation.silence() == "is the node up, and the bag playing?"
         evaluation._on_answer(Segmentation(image_topic="/front"))

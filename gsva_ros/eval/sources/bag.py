@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bags.bag import Bag, BagError
+from ...bags.recovery import bag_files
 from ...errors import InputError, one_line
-from ...truth import FrameTruth, Referring, read_truth
+from ...truth import FrameTruth, Referring, of_camera, read_truth
 from ..asks import Ask, Recorded, match_frames, read_asks
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
@@ -40,18 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     """The bag's cases; it stays open, because images are read on demand."""
     with Bag(args.bag) as bag:
-        truth = read_truth(args.truth) if args.truth else bag.truth()
+        truth = of_camera(read_truth(args.truth) if args.truth else bag.truth(), args.topic)
         cases = _numbered(_cases(args, bag, truth))
         if not cases:
             message = "; ".join(["nothing to answer", *bag.problems[:3]])
             raise BagError(f"{args.bag}: {message}")
         files = [f for f in (args.truth, args.instructions) if f]
-        files += sorted(args.bag.iterdir()) if args.bag.is_dir() else [args.bag]
+        files += bag_files(args.bag) if args.bag.is_dir() else [args.bag]
         yield Gathered(
             cases,
             f"{len(cases)} cases of {args.bag}",
             problems=bag.problems,
-            fingerprint=fingerprint(path for path in files if path.is_file()),
+            fingerprint=fingerprint(files),
+            skip=True,
         )
 
 
@@ -61,10 +63,12 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
         raise BagError(f"{bag.path}: {bag.image_choice}")
     only = topics[0] if len(topics) == 1 else ""
     asks = read_asks(args.instructions, only, bag.frames) if args.instructions else bag.asks(only)
+    if args.topic:  # of several cameras; a bag's only one may be asked about by another name
+        asks = [a for a in asks if a.cancel or a.topic in ("", args.topic)] or asks
     if not asks:
         if not truth:
             raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
-        return truth_cases(bag, truth, args.topic)
+        return truth_cases(bag, truth)
     if any(not ask.topic for ask in asks):
         raise BagError(f"{bag.path}: several image topics, {', '.join(topics)}: give --topic")
     frames = {
@@ -73,7 +77,7 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
     }
     pairs, problems = match_frames(asks, frames)
     bag.problems += [f"{bag.path}: {problem}" for problem in problems]
-    return ask_cases(bag, pairs, truth, args.topic)
+    return ask_cases(bag, pairs, truth)
 
 
 def _numbered(cases: list[Case]) -> list[Case]:
@@ -87,36 +91,27 @@ def _numbered(cases: list[Case]) -> list[Case]:
     return named
 
 
-def truth_cases(bag: Bag, truth: list[FrameTruth], topic: str | None = None) -> list[Case]:
+def truth_cases(bag: Bag, truth: list[FrameTruth]) -> list[Case]:
     """One case for each frame with ground truth; frames that cannot be read go to the bag's problems.
-
-    Args:
-        topic: read the frames from this topic instead of the one that the truth names.
 
     Raises:
         BagError: an image topic is not in the bag.
     """
     cases = []
     for frame in truth:
-        name = topic or frame.topic
-        queries = _queries(frame)
-        if is_usable(bag, name, frame.stamp, frame):
-            cases.append(Case(f"{name} {frame.stamp}", _reader(bag, name, frame.stamp, queries)))
+        topic, stamp = frame.topic, frame.stamp
+        if is_usable(bag, topic, stamp, frame):
+            cases.append(Case(f"{topic} {stamp}", _reader(bag, topic, stamp, _queries(frame))))
     return cases
 
 
-def ask_cases(
-    bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth], topic: str | None
-) -> list[Case]:
+def ask_cases(bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth]) -> list[Case]:
     """One case for each instruction and frame, with the expressions' ground truth where it is known.
-
-    Args:
-        topic: the truth refers to this topic instead of the one that it names.
 
     Raises:
         BagError: an image topic is not in the bag.
     """
-    known = {(topic or frame.topic, frame.stamp): frame for frame in truth}
+    known = {(frame.topic, frame.stamp): frame for frame in truth}
     usable: dict[tuple[str, int], bool] = {}
     cases = []
     for ask, stamp in asked:

@@ -18,7 +18,7 @@ from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
 from ...phrasing.unknown import HELD_OUT as HELD_OUT_NOUNS
 from ...phrasing.unknown import renamed, unknown
 from ...phrasing.words import Vocabulary
-from ...scenes import Expression, SceneSet
+from ...scenes import INSTANCES, LINES, META, RGB, Expression, SceneSet
 from ...truth import Referring
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
@@ -60,7 +60,7 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
             )
         where = f"{folder}, " if len(args.data) > 1 else ""
         cases += scene_cases(scenes, FORMS.get(args.forms), nouns, where)
-        files += sorted(path for path in folder.iterdir() if path.is_file())
+        files += [folder / name for name in sorted((META, RGB, INSTANCES, LINES))]
     data = f"{len(cases)} scenes of split {args.split}"
     data += (
         f", in {args.forms} forms" if args.forms in FORMS else ", unknown nouns" if nouns else ""

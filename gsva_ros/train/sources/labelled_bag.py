@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from ...bags.bag import Bag
 from ...errors import InputError
-from ...truth import FrameTruth, Referring, read_truth
+from ...truth import FrameTruth, Referring, of_camera, read_truth
 from ..config import Share
 from .negatives import Known, Negatives
 from .sample import Segments
@@ -36,7 +36,7 @@ class LabelledBag:
         Args:
             path: a rosbag2 folder, or an mcap file.
             truth: COCO-style JSON; the bag's own if omitted.
-            topic: read the frames from this topic instead of the one that the truth names.
+            topic: the camera, if the truth is of several or names another topic than the bag.
             per_image: maximum number of expressions of a frame in one sample.
             absent: minimum fraction of absent expressions in a sample, 0 to 1.
 
@@ -44,8 +44,8 @@ class LabelledBag:
             InputError: the bag or its truth cannot be used.
         """
         self._bag = Bag(Path(path))
-        known = read_truth(Path(truth)) if truth else self._bag.truth()
-        self._topic, self._per_image, self._absent = topic, per_image, absent
+        known = of_camera(read_truth(Path(truth)) if truth else self._bag.truth(), topic)
+        self._per_image, self._absent = per_image, absent
         self._frames = [frame for frame in known if self._readable(frame) and frame.annotations]
         if not self._frames:
             reasons = "; ".join(self._bag.problems[:3])
@@ -65,7 +65,7 @@ class LabelledBag:
         """A frame with some present and some absent expressions."""
         number = int(rng.integers(len(self._frames)))
         frame = self._frames[number]
-        rgb = self._bag.rgb(self._topic or frame.topic, frame.stamp)
+        rgb = self._bag.rgb(frame.topic, frame.stamp)
         present, absent = [], []
         for each in frame.expressions():
             (present if each.referents else absent).append(each)
@@ -82,7 +82,7 @@ class LabelledBag:
         return Segments(rgb, tuple(each.expression for each in chosen), masks)
 
     def _readable(self, frame: FrameTruth) -> bool:
-        topic = self._topic or frame.topic
+        topic = frame.topic
         if frame.stamp not in self._bag.frames(topic):
             return False
         rgb = self._bag.rgb(topic, frame.stamp)
