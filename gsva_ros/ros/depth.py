@@ -66,6 +66,12 @@ class DepthBuffer:
             self._info = msg
             self._changed.notify_all()
 
+    def forget(self) -> None:
+        """Discard all depth images: they are of another time than the frames to come."""
+        with self._changed:
+            self._images.clear()
+            self._held.clear()
+
     def beside(
         self, stamp: int, tolerance: float, wait: float
     ) -> tuple[Image, CameraInfo, float] | None:

@@ -6,8 +6,11 @@ Callbacks therefore queue endpoints here, and the spinning thread destroys them.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 class Disposal:
@@ -25,9 +28,14 @@ class Disposal:
     def run(self) -> None:
         """Call the queued functions; for the spinning thread, while it does not wait."""
         with self._changed:
-            for destroy in self._destroy:
-                destroy()
-            self._destroy.clear()
+            while self._destroy:
+                destroy = self._destroy.pop(0)
+                try:
+                    destroy()
+                except (
+                    Exception
+                ):  # rclpy's own may race with its callbacks; the others must go, too
+                    log.exception("an endpoint could not be destroyed")
             self._changed.notify_all()
 
     def wait(self, timeout: float) -> bool:

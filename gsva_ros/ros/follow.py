@@ -151,7 +151,10 @@ class FollowServer:
 
     def _accepted(self, handle: Any) -> None:
         self._pending.add()
-        handle.execute()
+        try:
+            handle.execute()
+        except RuntimeError:  # rclpy: a cancel came while it looked; the goal ends in `_execute`
+            self._server.notify_execute(handle, None)
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
         goal = self._goals.setdefault(_id_of(handle), _Goal())

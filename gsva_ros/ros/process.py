@@ -133,7 +133,12 @@ def _spin(node: GsvaNode, executor: Executor, stop: Stop) -> None:
 
 def _end(node: GsvaNode, executor: Executor) -> None:
     """Send every answer, then destroy the node."""
-    node.close()
+    # Beside it, results leave at once: whoever has started this process may not wait for the model.
+    closing = threading.Thread(target=node.close, name="gsva-close")
+    closing.start()
+    while closing.is_alive():
+        _spin_once(node, executor, 0.05)
+        closing.join(0.001)
     drain(node, executor)
     if node.loading:  # in one of the executor's threads, which its shutdown would wait for
         rclpy.try_shutdown()

@@ -68,8 +68,10 @@ class Views:
         self._transforms.close()
 
     def jumped(self) -> None:
-        """The clock jumped: transforms from before are of another time."""
+        """The clock jumped: transforms and depth from before are of another time."""
         self._transforms.clear()
+        for buffer in list(self._buffers.values()):  # cameras may be unsubscribed meanwhile
+            buffer.forget()
 
     def _publish_boxes_and_points(self, answer: Segmentation, topic: str) -> None:
         boxes = self._detections

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from ..errors import one_line
 from ..instances import split
 from ..tracking import Carried, Region, Tracker
 from .requests import (
@@ -120,6 +121,8 @@ class Carrier:
             return
         with self._between_work():
             if result.frame is None:
+                with self._changed:
+                    self._answers.pop(request, None)
                 self._forget(request)
                 self._answered.pop(request, None)
                 self._deliver(result)
@@ -153,9 +156,10 @@ class Carrier:
                 self._changed.notify_all()
 
     def _tells(self, result: Result) -> bool:
-        """Whether the thread itself reports this unreadable frame: it sees frames before the model does."""
-        carried = self._limits.track == "flow" and result.request in self._followed
-        return carried and result.unreadable
+        """Whether the thread itself reports this unreadable frame: it sees it before the model does."""
+        followed, frame = self._followed.get(result.request), result.frame
+        here = followed is not None and frame is not None and followed.topic == frame.topic
+        return self._limits.track == "flow" and here and result.unreadable
 
     # The thread
 
@@ -221,21 +225,24 @@ class Carrier:
         """Answer the requests that have no answer on this frame yet."""
         start = time.monotonic()
         own = next((f.result for f in due if f.result.frame is frame), None)
-        rgb, unreadable = None, ""
+        rgb, fault = None, (Code.NONE, "")
         try:
             rgb = frame.decode() if own is None or own.rgb is None else own.rgb
             self._trackers[frame.topic].observe(frame.stamp, rgb)
-        except BadImageError as error:
-            unreadable = str(error)
+        except Exception as error:  # other cameras' frames must be answered, too
+            fault = _fault(error)
         for followed in due:
             request = followed.result.request
             if self._followed.get(request) is not followed:
                 continue  # it ended when another one's answer was delivered
             self._answered[request] = frame
-            if rgb is None:
-                self._deliver(_unread(followed, frame, unreadable))
+            try:
+                result = None if fault[1] else self._onto(followed, frame, start)
+            except Exception as error:
+                result, fault = None, _fault(error)
+            if result is None:
+                self._deliver(_failed(followed, frame, *fault))
                 continue
-            result = self._onto(followed, frame, start)
             self.carried += followed.result.frame is not frame
             self._deliver(replace(result, rgb=rgb))
 
@@ -298,8 +305,6 @@ class Carrier:
         )
 
     def _forget(self, request: Request) -> None:
-        with self._changed:
-            self._answers.pop(request, None)
         followed = self._followed.pop(request, None)
         if followed is None:
             return
@@ -309,14 +314,22 @@ class Carrier:
             del self._trackers[followed.topic]
 
 
-def _unread(followed: _Followed, frame: CameraFrame, reason: str) -> Result:
-    """The answer on an unreadable frame."""
+def _fault(error: Exception) -> tuple[Code, str]:
+    """What is answered about a frame on which `error` was raised."""
+    if isinstance(error, BadImageError):
+        return Code.BAD_IMAGE, str(error)
+    log.error("masks could not be carried onto a frame", exc_info=error)
+    return Code.INTERNAL, f"masks could not be carried: {type(error).__name__}: {one_line(error)}"
+
+
+def _failed(followed: _Followed, frame: CameraFrame, code: Code, reason: str) -> Result:
+    """The answer on a frame that nothing could be carried onto."""
     decisions = []
     for decision in followed.result.decisions:
         key = _key(decision)
         last = followed.lost.get(key)
         row = followed.lost[key] = Steadiness.after(last, Outcome.FAILED, frame.stamp)
-        failed = Decision(*key, Outcome.FAILED, Code.BAD_IMAGE, reason)
+        failed = Decision(*key, Outcome.FAILED, code, reason)
         failed.since, failed.answers = row.since, row.answers
         decisions.append(failed)
     return Result(followed.result.request, decisions, frame)

@@ -119,6 +119,8 @@ class Schedule:
         self.jumping, self._timer = False, None
         self.forget_frames()
         self._put_off(delta)
+        for request in self._requests.values():
+            request.steadiness = {}  # it counts from a stamp of before
 
     # Requests
 

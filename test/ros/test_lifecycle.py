@@ -584,3 +584,32 @@ def test_a_model_that_fails_its_first_answer_is_let_go():
     finally:
         node.destroy_node()
         rclpy.shutdown()
+
+
+def test_an_endpoint_that_cannot_be_destroyed_does_not_keep_the_others(caplog):
+    disposal, destroyed = Disposal(), []
+    disposal.add(lambda: destroyed.append(1), lambda: [].remove(0), lambda: destroyed.append(2))
+    disposal.run()
+    disposal.run()
+    assert destroyed == [1, 2]
+    assert disposal.wait(0.0)
+    assert "could not be destroyed" in caplog.text
+
+
+def test_calls_that_wait_end_before_the_model_does(start):
+    """Whoever has started the node kills it some seconds after SIGINT: the model may take longer."""
+    node, client = start(delay=4.0)
+    rgb, _ = blocks()
+    calls = [
+        client.calls.call_async(
+            client.calls.srv_type.Request(image=harness.image(rgb), expressions=["red"])
+        )
+        for _ in range(3)
+    ]
+    client.wait(lambda: client.told().get("instructions not finished") == "3", what="the calls")
+    node.process.send_signal(signal.SIGINT)
+    client.wait(lambda: sum(c.done() for c in calls) == 2, what="the results of those that wait")
+    assert node.process.poll() is None, "the third is still being answered"
+    client.wait(lambda: all(c.done() for c in calls), what="the third's result")
+    assert sorted(c.result().success for c in calls) == [False, False, True]
+    assert node.process.wait(60.0) == 0

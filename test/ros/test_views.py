@@ -37,6 +37,7 @@ from gsva_ros.ros.instances_3d import segmentation_3d
 from gsva_ros.ros.picture_process import TOPICS, Painter
 from gsva_ros.ros.pictures import Pictures
 from gsva_ros.ros.transforms import Transform, TransformError, Transforms
+from gsva_ros.ros.views import Views
 from gsva_ros.serving.requests import CameraFrame, Request, Result
 from gsva_ros.stamps import SECOND
 
@@ -808,3 +809,20 @@ def test_a_camera_info_of_another_size_is_refused():
     assert intrinsics_of(info(), 81, 59, "/camera")[0, 0] == 100.0, "rounded elsewhere"
     with pytest.raises(MessageError, match="40x30"):
         intrinsics_of(info(binning_x=2, binning_y=2), 80, 60, "/camera")
+
+
+def test_a_jump_in_time_forgets_the_depth_of_before():
+    """Stamps repeat when a bag starts again: depth of the last round is not that of this one."""
+    buffer, old, new = DepthBuffer(), *(np.full((2, 2), d, np.float32) for d in (1, 2))
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    buffer.add_depth(depth_message(old, 10.0))
+    buffer.hold(10 * SECOND)
+    views = types.SimpleNamespace(
+        _buffers={"/camera": buffer}, _transforms=types.SimpleNamespace(clear=lambda: None)
+    )
+    Views.jumped(views)
+    assert buffer.beside(10 * SECOND, 1.0, 0.0) is None
+    buffer.add_depth(depth_message(new, 10.0))
+    buffer.hold(10 * SECOND)
+    image, _, _ = buffer.beside(10 * SECOND, 1.0, 0.0)
+    assert (depth_of(image, "d") == 2).all()

@@ -413,3 +413,70 @@ def test_unreadable_frames_in_a_row_are_counted(camera) -> None:
     told = [(d.since // STEP, d.answers) for r in c.results[1:4] for d in r.decisions]
     assert told == [(2, 1), (2, 2), (2, 3)]
     assert all(r.threshold is None for r in c.results[1:4])
+
+
+def test_an_unreadable_frame_of_another_camera_is_told() -> None:
+    """Where any will do, and the masks of the other one are carried."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+    good = CameraFrame(None, 1, "left", lambda: picture(40), received=1)
+    carrier.offer(good)
+    found = [Decision(0, "red", Outcome.REJECTED)]
+    carrier.take(Result(request, found, good, good.decode()))
+    carrier._work()
+    broken = [Decision(0, "red", Outcome.FAILED, Code.BAD_IMAGE, "half a picture")]
+    for stamp, topic in ((2, "right"), (3, "left")):
+        frame = CameraFrame(None, stamp, topic, lambda: picture(40), received=stamp)
+        carrier.take(Result(request, broken, frame))
+    assert stamps(results) == [1, 2], "the carrier sees each of the left camera's itself"
+
+
+def test_a_fault_on_one_camera_is_told_and_costs_the_others_nothing(monkeypatch) -> None:
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    requests = {t: Request(t, expressions=["red"], every_frame=True) for t in ("left", "right")}
+
+    def shown(topic: str, stamp: int) -> CameraFrame:
+        frame = CameraFrame(None, stamp, topic, lambda: picture(40), received=stamp)
+        carrier.offer(frame)
+        return frame
+
+    for topic, request in requests.items():
+        frame = shown(topic, 1)
+        found = [Decision(0, "red", Outcome.REJECTED)]
+        carrier.take(Result(request, found, frame, frame.decode()))
+    carrier._work()
+    for method in ("observe", "carried"):
+        results.clear()
+        stamp = 2 if method == "observe" else 3
+        with monkeypatch.context() as patch:
+            tracker = carrier._trackers["left"]
+            patch.setattr(tracker, method, lambda *_: [].remove("too wide"))
+            shown("left", stamp)
+            shown("right", stamp)
+            carrier._work()
+        codes = {r.request.id: r.decisions[0].code for r in results}
+        assert codes == {"left": Code.INTERNAL, "right": Code.NONE}
+        assert "masks could not be carried: ValueError" in results[0].decisions[0].reason
+
+
+def test_an_answer_that_comes_while_another_is_learnt_is_not_lost(monkeypatch) -> None:
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+
+    def answered(stamp: int) -> None:
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
+        carrier.offer(frame)
+        found = [Decision(0, "red", Outcome.REJECTED)]
+        carrier.take(Result(request, found, frame, frame.decode()))
+
+    learn = carrier._learn
+    later = iter([lambda: answered(2)])
+    monkeypatch.setattr(carrier, "_learn", lambda r: (next(later, lambda: None)(), learn(r)))
+    answered(1)
+    carrier._work()
+    assert list(carrier._answers) == [request]
+    carrier._work()
+    assert 2 in stamps(results)

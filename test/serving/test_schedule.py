@@ -8,7 +8,15 @@ from collections import Counter
 
 import pytest
 
-from gsva_ros.serving.requests import CameraFrame, Code, Limits, Outcome, Request, Source
+from gsva_ros.serving.requests import (
+    CameraFrame,
+    Code,
+    Limits,
+    Outcome,
+    Request,
+    Source,
+    Steadiness,
+)
 from gsva_ros.serving.schedule import DEADLINE_WAIT, LONGEST_WAIT, Ending, Schedule, Turn, fits
 
 SECOND = 10**9
@@ -180,6 +188,16 @@ def test_frames_from_before_a_pause_or_a_jump_of_the_clock_answer_nothing() -> N
     schedule.submit(request("d"), 0)
     assert not isinstance(schedule.next(0.3, 0), Turn)
     assert schedule.counts.dropped == 0, "what was forgotten was not replaced by a newer one"
+
+
+def test_steadiness_counts_from_the_jump_of_the_clock() -> None:
+    """Or `since` would be later than the frame, and the last round's outcomes would count."""
+    schedule = Schedule(Limits())
+    steady = request("a", every_frame=True)
+    schedule.submit(steady, 0)
+    steady.steadiness[0, "red"] = Steadiness(Outcome.SEGMENTED, 100 * SECOND, 2)
+    schedule.jumped(-99 * SECOND)
+    assert not steady.steadiness
 
 
 def test_instructions_without_an_id_get_one_each() -> None:
