@@ -125,16 +125,16 @@ def load_official(
         CheckpointError: the weights do not fit.
     """
     weights, llava, vision_tower = Path(weights), Path(llava), Path(vision_tower)
-    base = weights
-    changes: dict[str, Tensor] = {}
-    if found := adapter(weights):
-        name, changes, lora_alpha = found
-        base = _base(weights, name)
+    found = adapter(weights)
+    base = _base(weights, found[0]) if found else weights
     state = read_state(base)  # of mapped files: what follows takes the time
     _check_part(llava, "the LLaVA that GSVA was trained from", CONFIG_NAME, TOKENIZER_NAME)
     _check_part(vision_tower, "CLIP (openai/clip-vit-large-patch14)", CONFIG_NAME)
     with _naming(weights):
-        state = merge_lora(state | changes, lora_alpha)
+        state = merge_lora(state, lora_alpha)
+        if found:  # trained on the merged weights, with an alpha of its own
+            _, changes, alpha = found
+            state = merge_lora(state | changes, alpha)
         sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
     state = with_vision_tower(state, vision_tower)
     config = official_config(llava, vision_tower, sizes, conversation, state)

@@ -111,12 +111,15 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids for display, with special tokens in their usual spelling."""
         spelling = {i: special.value for special, i in self.ids.items()}
+        known = (
+            self.pieces.vocab_size()
+        )  # a model may have rows beyond, which nothing is spelled by
         text, pending = "", []
         for i in (*ids, None):
             if i is not None and i not in spelling:
                 pending.append(i)
                 continue
-            text += self.pieces.decode(pending)
+            text += self.pieces.decode([each for each in pending if each < known])
             pending = []
             if i is not None:
                 text += spelling[i]

@@ -207,6 +207,10 @@ def _shape(state: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
     return found
 
 
+#: Fields of peft's LoraConfig that change the formula of `merge_lora`.
+VARIANTS = ("use_dora", "use_rslora", "use_qalora", "alpha_pattern", "alora_invocation_tokens")
+
+
 def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
     """An adapter directory's (peft) base name, tensors and LoRA alpha; None if it is not an adapter.
 
@@ -225,7 +229,10 @@ def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
     try:
         data = json.loads(config.read_text(encoding="utf-8"))
         base, alpha = data["base_model_name_or_path"], float(data["lora_alpha"])
-        others = [k for k in ("use_dora", "use_rslora", "alpha_pattern") if data.get(k)]
+        others = [k for k in VARIANTS if data.get(k)]
+        # Others change the base's weights, too, which are not in the adapter.
+        if data.get("init_lora_weights", True) not in (True, False, None, "gaussian"):
+            others.append(f"init_lora_weights {data['init_lora_weights']!r}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{config}: not a peft config: {one_line(error)}") from error
     if others or not base:

@@ -28,7 +28,8 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
     """The checkpoint with its model adapted to frames squashed to `side` x `side` pixels.
 
     Raises:
-        InputError: the model keeps a frame's aspect ratio, or its grids do not divide `side`.
+        InputError: the model keeps a frame's aspect ratio, its grids do not divide `side`, or the language
+            model has no positions for that many image tokens.
     """
     before = checkpoint.model.config
     if before.sam["image_size"] == side:
@@ -44,6 +45,12 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
             f"side: {side} must be a multiple of {step} pixels, for SAM's windows and CLIP's patches"
         )
     after = _sized(before, side)
+    most = int(before.llm["max_position_embeddings"])
+    if checkpoint.prompt.prefix_length(after.image_tokens) >= most:
+        raise InputError(
+            f"side: {side} makes {after.image_tokens} image tokens, but the language model has {most} "
+            "positions for them and the words"
+        )
     model = GSVA(after)
     model.load_state_dict(_laid_out(checkpoint.model.state_dict(), before, after))
     return replace(checkpoint, model=model)

@@ -197,14 +197,10 @@ class Trainer:
             with here.accumulate(self.module):
                 loss, figures = self.module(batch)
                 if not loss.isfinite():
-                    raise InputError(
-                        f"step {self.progress.step + 1}: the loss is {loss.item()}: lower the learning "
-                        f"rates in `parts` and `lora`, or train in float32; {self.config.out / STATE}* "
-                        "holds the last good state"
-                    )
+                    raise self._diverged(f"the loss is {loss.item()}")
                 here.backward(loss)
-                if here.sync_gradients:
-                    self._clip()
+                if here.sync_gradients and not self._clip():
+                    raise self._diverged("the gradient is infinite or not a number")
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
             passes.append({name: float(value) for name, value in figures.items()})
@@ -213,12 +209,19 @@ class Trainer:
         means = {name: _mean([p[name] for p in passes if name in p]) for name in names}
         return means | {"lr": factor}
 
-    def _clip(self) -> None:
+    def _diverged(self, what: str) -> InputError:
+        return InputError(
+            f"step {self.progress.step + 1}: {what}: lower the learning rates in `parts` and `lora`, or "
+            f"train in float32; {self.config.out / STATE}* holds the last good state"
+        )
+
+    def _clip(self) -> bool:
+        """Clip the gradients; whether they are finite, as far as accelerate tells (DeepSpeed does not)."""
         groups = [group["params"] for group in self.optimizer.param_groups]
         if not self.config.clip_parts:
             groups = [[p for group in groups for p in group]]
-        for group in groups:
-            self.accelerator.clip_grad_norm_(group, self.config.clip)
+        norms = [self.accelerator.clip_grad_norm_(group, self.config.clip) for group in groups]
+        return all(math.isfinite(norm) for norm in norms if norm is not None)
 
     def _factor(self) -> float:
         """The factor of the peak learning rates at this step."""
@@ -344,6 +347,8 @@ class Trainer:
                 f"{state}: not a state of this run: {one_line(error)}; choose another `out`, or "
                 "delete the folder to start over"
             ) from error
+        # States are saved between steps; accelerate would go on within one of another `accumulation`.
+        self.accelerator.step = 0
         # Learning rates are those of the current config, not of the one that wrote the state.
         for group, own in zip(self.optimizer.param_groups, rates, strict=True):
             group.update(own)

@@ -32,6 +32,14 @@ def test_hostile_text_survives_a_round_trip(prompt, text: str) -> None:
     assert words in prompt.tokenizer.decode(prompt.ask(text))
 
 
+def test_an_id_that_nothing_is_spelled_by_is_left_out(prompt) -> None:
+    """A model may have rows beyond sentencepiece's pieces and the special tokens, and may write one."""
+    ids = prompt.ask("the red mug")
+    beyond = max(prompt.tokenizer.pieces.vocab_size(), *prompt.tokenizer.ids.values()) + 1
+    decode = prompt.tokenizer.decode
+    assert decode([*ids, beyond, *ids]) == decode([*ids, *ids])
+
+
 @pytest.mark.parametrize("words", ["THE RED MUG", "The Red Mug", "tHE rEd muG"])
 def test_letters_are_read_as_the_weights_know_them(prompt, words: str) -> None:
     same = prompt.conversation.lower

@@ -636,6 +636,37 @@ def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_an_adapter_on_official_weights_with_factors_of_their_own(tmp_path: Path) -> None:
+    """Each with its own alpha: the base's factors are merged first, as they were when it was trained."""
+    base = GOLDEN / "gsva_tiny_lora.bin"
+    torch.save({}, tmp_path / "adapter_model.bin")
+    said = {"base_model_name_or_path": str(base), "lora_alpha": 8, "r": 1}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    alone, same = load(base), load(tmp_path)
+    assert all(torch.equal(value, same[name]) for name, value in alone.items())
+    target = "model.layers.0.self_attn.q_proj"
+    a, b = torch.randn(2, 64), torch.randn(64, 2)
+    factors = {f"base_model.model.{target}.lora_{n}.weight": v for n, v in (("A", a), ("B", b))}
+    torch.save(factors, tmp_path / "adapter_model.bin")
+    assert torch.allclose(
+        load(tmp_path)[f"{target}.weight"], alone[f"{target}.weight"] + 4 * (b @ a), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("init_lora_weights", "pissa"), ("init_lora_weights", "olora"), ("use_qalora", True)],
+)
+def test_an_adapter_that_the_formula_does_not_fit_is_refused(
+    field: str, value: object, tmp_path: Path
+) -> None:
+    torch.save({}, tmp_path / "adapter_model.bin")
+    said = {"base_model_name_or_path": str(GOLDEN / "gsva_tiny.bin"), "lora_alpha": 8, field: value}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    with pytest.raises(CheckpointError, match=f"{field}.* is not supported; merge it with peft"):
+        load(tmp_path)
+
+
 def test_the_convert_command_of_the_documentation(tmp_path: Path) -> None:
     """As docs/weights.md writes it, with the recorded model's parts in the places of the official ones."""
     text = (Path(__file__).resolve().parents[2] / "docs/weights.md").read_text()

@@ -46,7 +46,8 @@ def test_an_enlarged_model_still_finds_what_is_there(tmp_path: Path) -> None:
 
 
 def test_places_are_laid_out_over_the_new_grid() -> None:
-    before = tiny_checkpoint(**SQUASHED)
+    positions = _TINY.llm | {"max_position_embeddings": 512}
+    before = tiny_checkpoint(**SQUASHED, llm=positions)
     table = before.model.state_dict()[TOKEN_POSITIONS]
     columns = torch.arange(8.0).repeat(8)  # of each place
     with torch.no_grad():
@@ -68,5 +69,9 @@ def test_a_model_of_that_size_stays_as_it_is() -> None:
 def test_what_cannot_be_enlarged_is_refused() -> None:
     with pytest.raises(InputError, match="side: 80 must be a multiple of 32"):
         enlarged(tiny_checkpoint(**SQUASHED), 80)
+    with pytest.raises(
+        InputError, match=r"side: 512 makes 1024 image tokens, but .* 1024 positions"
+    ):
+        enlarged(load_converted(model_directory("gsva-mini")), 512)
     with pytest.raises(InputError, match="the same squashed frame"):
         enlarged(tiny_checkpoint(), 128)

@@ -523,6 +523,38 @@ def test_diverging_stops_with_the_last_good_state(tmp_path: Path) -> None:
     gsva_ros.load(tmp_path / "model")
 
 
+def test_an_infinite_gradient_is_no_step(tmp_path: Path) -> None:
+    """Though the loss is finite: clipping would make it NaN, and the next state would be lost."""
+    settings = config(tmp_path, steps=4, save_every=2)
+    made = task(settings, tiny_checkpoint())
+    trainer = Trainer(settings, made)
+
+    class Steep(torch.nn.Module):
+        def forward(self, _: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+            loss = made.module.model.lm_head.weight.sum()
+            if trainer.progress.step == 3:
+                loss.register_hook(lambda gradient: gradient * math.inf)
+            return loss, {"loss": loss.detach()}
+
+    trainer.module = Steep()
+    with pytest.raises(InputError, match="step 4: the gradient is infinite or not a number"):
+        trainer.run()
+    assert [path.name for path in states(tmp_path)] == ["state-000002"]
+
+
+def test_a_resumed_run_steps_after_whole_accumulations(tmp_path: Path) -> None:
+    settings = config(tmp_path, steps=3, accumulation=2, save_every=3)
+    run(settings)
+    more = config(tmp_path, steps=4, accumulation=4, save_every=3)
+    trainer = Trainer(more, task(more, tiny_checkpoint()))
+    trainer._resume()
+    stepped = []
+    for _ in range(4):
+        with trainer.accelerator.accumulate(trainer.module):
+            stepped.append(trainer.accelerator.sync_gradients)
+    assert stepped == [False, False, False, True]
+
+
 def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     run(config(tmp_path, steps=4))
     with pytest.raises(InputError, match="choose another `out`"):
