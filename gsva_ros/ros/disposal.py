@@ -32,9 +32,7 @@ class Disposal:
                 destroy = self._destroy.pop(0)
                 try:
                     destroy()
-                except (
-                    Exception
-                ):  # rclpy's own may race with its callbacks; the others must go, too
+                except Exception:  # rclpy's own may race with callbacks; the others must go, too
                     log.exception("an endpoint could not be destroyed")
             self._changed.notify_all()
 

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import one_line
 from ..instances import split
 from ..tracking import Carried, Region, Tracker
@@ -35,6 +38,7 @@ from .schedule import too_old
 log = logging.getLogger(__name__)
 
 Key = tuple[int, str]  # slot, expression
+Fault = tuple[Code, str]  # and its reason
 
 
 @dataclass(eq=False)
@@ -225,26 +229,29 @@ class Carrier:
         """Answer the requests that have no answer on this frame yet."""
         start = time.monotonic()
         own = next((f.result for f in due if f.result.frame is frame), None)
-        rgb, fault = None, (Code.NONE, "")
+        rgb: NDArray[np.uint8] | None = None
+        seen: Fault | None = None
         try:
             rgb = frame.decode() if own is None or own.rgb is None else own.rgb
             self._trackers[frame.topic].observe(frame.stamp, rgb)
         except Exception as error:  # other cameras' frames must be answered, too
-            fault = _fault(error)
+            seen = _fault(error)
         for followed in due:
             request = followed.result.request
             if self._followed.get(request) is not followed:
                 continue  # it ended when another one's answer was delivered
             self._answered[request] = frame
-            try:
-                result = None if fault[1] else self._onto(followed, frame, start)
-            except Exception as error:
-                result, fault = None, _fault(error)
-            if result is None:
+            fault = seen
+            if fault is None:
+                try:
+                    result = replace(self._onto(followed, frame, start), rgb=rgb)
+                except Exception as error:  # other requests must be answered, too
+                    fault = _fault(error)
+            if fault is not None:
                 self._deliver(_failed(followed, frame, *fault))
                 continue
             self.carried += followed.result.frame is not frame
-            self._deliver(replace(result, rgb=rgb))
+            self._deliver(result)
 
     def _onto(self, followed: _Followed, frame: CameraFrame, start: float) -> Result:
         """The model's last answer, on a frame that its tracker has observed."""
@@ -314,7 +321,7 @@ class Carrier:
             del self._trackers[followed.topic]
 
 
-def _fault(error: Exception) -> tuple[Code, str]:
+def _fault(error: Exception) -> Fault:
     """What is answered about a frame on which `error` was raised."""
     if isinstance(error, BadImageError):
         return Code.BAD_IMAGE, str(error)
