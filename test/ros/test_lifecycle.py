@@ -399,10 +399,10 @@ def test_instructions_are_answered_while_the_model_goes(start):
     finally:
         stop.set()
         thread.join()
-    client.wait(
-        lambda: len({a.instruction_id for a in client.answers}) > len(asked) / 2,
-        what=f"answers to most of {len(asked)}",
-    )
+    client.wait(lambda: len(client.answers) >= 3, what=f"some answers to {len(asked)}")
+    answered = [a.instruction_id for a in client.answers]
+    # In order, and none left out before the last one that is answered.
+    assert answered == asked[: len(answered)], asked
 
 
 def test_a_goal_ends_after_its_client_has_gone(start):
