@@ -23,7 +23,7 @@ from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import add_arguments, gather
 from gsva_ros.stamps import SECOND
-from gsva_ros.truth import FrameTruth
+from gsva_ros.truth import Annotation, FrameTruth
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 STRING = "std_msgs/msg/String"
@@ -88,7 +88,8 @@ def test_topics_and_types_have_their_full_names(tmp_path: Path, topic: str, kind
         assert bag.rgb("/camera/image", SECOND)[0, 0].tolist() == [250, 0, 10]
         assert bag.published("/camera/image", SECOND) == (IMAGE, image(1))
         assert {c.topic for c, _, _ in bag.raw()} == {"/camera/image"}
-        record_truth(bag, [FrameTruth("/camera/image", SECOND, (4, 6), [])], tmp_path / "asked")
+        said = [Annotation(image_id=1, caption="a can", category="", referents=0)]
+        record_truth(bag, [FrameTruth("/camera/image", SECOND, (4, 6), said)], tmp_path / "asked")
         assert bag.problems == []
     with Bag(tmp_path / "asked") as copy:
         assert np.array_equal(
