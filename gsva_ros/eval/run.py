@@ -131,7 +131,8 @@ def evaluate(
     Args:
         protocol: "deployed": each expression decided independently; "paper": see `paper.paper_slots`.
         rules: the data set's, see `metrics.metric`.
-        problems: receives a line for each case that cannot be read and is left out; None: raise instead.
+        problems: receives a line for each case that cannot be read, and each expression that cannot be
+            asked, which are left out; None: raise instead.
         blind: show the engine a grey image of the same size, to measure what the words alone reveal.
 
     Raises:
@@ -158,8 +159,10 @@ def evaluate(
         try:
             if case.text:
                 slots, seconds, queries = free_slots(engine, shown, case.text)
+            elif problems is None:
+                slots, seconds = answer(shown, queries)
             else:
-                slots, seconds, queries = _askable(answer, shown, queries)
+                slots, seconds, queries = _askable(answer, shown, queries, case.id, unread)
         except ExpressionError as error:
             if problems is None:
                 raise InputError(f"{case.id}: {one_line(error)}") from error
@@ -177,9 +180,16 @@ def evaluate(
 
 
 def _askable(
-    answer: Answering, rgb: NDArray[np.uint8], queries: list[Referring]
+    answer: Answering,
+    rgb: NDArray[np.uint8],
+    queries: list[Referring],
+    case: str,
+    unread: list[str],
 ) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
     """The slots of what can be asked, and the expressions: as in the node, each other one fails alone.
+
+    Args:
+        unread: receives a line for each expression that is left out.
 
     Raises:
         ExpressionError: none can be asked.
@@ -190,6 +200,7 @@ def _askable(
         left = [query for index, query in enumerate(queries) if index not in error.faults]
         if not error.faults or not left:
             raise
+        unread += [f"{case}: expression {i + 1}: {fault}" for i, fault in error.faults.items()]
         return *answer(rgb, left), left
 
 
