@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from typing import Any
 
 SLOWEST, FASTEST = 0.01, 1000.0
@@ -42,35 +43,31 @@ def port(text: str) -> int:
     return _whole(text, 1, 65535)
 
 
-def duration(text: str) -> float:
-    """For argparse: a duration in seconds, greater than 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"more than 0, not {text}")
-    return value
+def positive(text: str) -> float:
+    """For argparse: a number greater than 0."""
+    return _real(text, lambda value: 0 < value < math.inf, "more than 0")
 
 
 def patience(text: str) -> float:
     """For argparse: how long to wait, seconds, at least 0."""
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"at least 0, not {text}")
-    return value
+    return _real(text, lambda value: 0 <= value < math.inf, "at least 0")
 
 
 def probability(text: str) -> float:
     """For argparse: a probability, 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"0 to 1, not {text}")
-    return value
+    return _real(text, lambda value: 0 <= value <= 1, "0 to 1")
 
 
 def rate(text: str) -> float:
     """For argparse: a rate per second or a speed factor, from SLOWEST to FASTEST."""
+    allowed = f"between {SLOWEST} and {FASTEST:.0f}"
+    return _real(text, lambda value: SLOWEST <= value <= FASTEST, allowed)
+
+
+def _real(text: str, holds: Callable[[float], bool], allowed: str) -> float:
     value = float(text)
-    if not SLOWEST <= value <= FASTEST:
-        raise argparse.ArgumentTypeError(f"between {SLOWEST} and {FASTEST:.0f}, not {text}")
+    if not holds(value):
+        raise argparse.ArgumentTypeError(f"{allowed}, not {text}")
     return value
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .answer import ExpressionError, Rejection, Slot, no_rejection
-from .arguments import Parser, add_model_arguments
+from .arguments import Parser, add_model_arguments, positive
 from .errors import InputError, check_writable, extras, one_line
 
 #: Modules with a function `register(subparsers)`: the extra that provides their packages, their commands.
@@ -105,7 +105,7 @@ def register(subparsers: Any) -> None:
         type=Path,
         help="JSON file of SAM's sizes, if they cannot be inferred from the weights",
     )
-    parser.add_argument("--lora-alpha", type=float, default=16.0, help="LoRA's alpha")
+    parser.add_argument("--lora-alpha", type=positive, default=16.0, help="LoRA's alpha")
     parser.add_argument("out", type=Path, help="output directory")
     parser.set_defaults(run=convert)
 

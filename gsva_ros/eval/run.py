@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -103,8 +104,10 @@ class Records:
                 raise InputError(
                     f"{file} holds records of {first}, not of {run}; give another file"
                 )
-            if file == self.path:
-                file.write_bytes(whole or head)
+            if file == self.path and data != whole:
+                os.truncate(file, len(whole))
+            if file == self.path and not whole:
+                file.write_bytes(head)
             self.done |= {record.id: record for record in read}
 
     def add(self, record: CaseRecord) -> None:

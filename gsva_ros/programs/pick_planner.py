@@ -28,7 +28,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 
-from gsva_ros.arguments import Parser, count, duration, probability, seed
+from gsva_ros.arguments import Parser, count, positive, probability, seed
 from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.errors import InputError, write_result
 from gsva_ros.geometry import organised_points
@@ -315,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=count, default=640, help="pixels")
     parser.add_argument("--height", type=count, default=480, help="pixels")
     parser.add_argument(
-        "--timeout", type=duration, default=60.0, help="seconds to wait for each answer"
+        "--timeout", type=positive, default=60.0, help="seconds to wait for each answer"
     )
     parser.add_argument(
         "--sure",
@@ -326,6 +326,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pictures", type=Path, help="output folder for images of each step")
     parser.add_argument("--out", type=Path, help="output JSON file of the episodes")
     args = own_arguments(parser, argv)
+    if args.out is not None and not args.episodes:
+        parser.error("--out is the file of the episodes: give --episodes as well")
     if args.seed is None:
         args.seed = EPISODE_SEED if args.episodes else SEED
     if args.pictures is not None:

@@ -83,18 +83,19 @@ def _read(model: str | Official, export: str) -> Checkpoint:
     from gsva_ros.model.weights import adapter
     from gsva_ros.train.config import Official
 
+    directory = model.weights if isinstance(model, Official) else model_directory(model)
+    if export == "adapter" and adapter(directory):
+        raise InputError(
+            f"export: {directory} is an adapter itself, and adapters cannot be stacked: use export: merged"
+        )
     if not isinstance(model, Official):
-        directory = model_directory(model)
-        if export == "adapter" and adapter(directory):
-            raise InputError(
-                f"export: {model} is an adapter itself, and adapters cannot be stacked: use export: merged"
-            )
         return load_converted(directory)
     return load_official(
         model.llava,
         model.weights,
         vision_tower=model.vision_tower,
         conversation=model.conversation,
+        lora_alpha=model.lora_alpha,
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..arguments import count, duration, rate, seed
+from ..arguments import count, positive, rate, seed
 from ..errors import InputError, check_writable
 from .splits import SPLITS
 from .worlds import WORLDS
@@ -85,7 +85,7 @@ def _add_video(sim: Any) -> None:
     )
     video.add_argument("--seeds", type=seed, nargs="+", required=True, help="one scene each")
     video.add_argument("--out", type=Path, required=True, help="output bag")
-    video.add_argument("--seconds", type=duration, default=8.0, help="duration of each scene")
+    video.add_argument("--seconds", type=positive, default=8.0, help="duration of each scene")
     video.add_argument("--rate", type=rate, default=30.0, help="frames per second")
     video.add_argument("--width", type=count, default=640, help="pixels")
     video.add_argument("--height", type=count, default=480, help="pixels")

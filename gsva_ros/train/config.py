@@ -52,6 +52,9 @@ class Official(_Fields):
     conversation: Literal["llava_v1", "llava_llama_2"] = Field(
         "llava_v1", description="the conversation template"
     )
+    lora_alpha: PositiveFloat = Field(
+        16.0, allow_inf_nan=False, description="of LoRA factors that the weights hold unmerged"
+    )
 
 
 class Lora(_Fields):

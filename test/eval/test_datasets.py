@@ -226,6 +226,15 @@ def model(tmp_path: Path) -> str:
     return str(tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("refcoco", ["--count-ignored"]), ("reasonseg", ["--split-by", "unc"])],
+)
+def test_an_option_of_other_data_sets(tmp_path: Path, capsys, name: str, option: list[str]) -> None:
+    assert cli.main(["eval", "dataset", name, "val", "--root", str(tmp_path), *option]) == 2
+    assert f"{option[0]} is for " in capsys.readouterr().err
+
+
 def test_ignored_pixels_do_not_count_or_are_the_targets(tmp_path: Path) -> None:
     shapes = [square("target", 5, 5, 20), square("ignore", 10, 10, 5)]
     entry = {"shapes": shapes, "text": ["what is it?"], "is_sentence": True}

@@ -475,6 +475,20 @@ def test_what_are_no_records_is_not_overwritten(tmp_path: Path, content: str) ->
     assert path.read_text() == content
     path.write_text(json.dumps(RUN)[:5])  # killed while it wrote its first line
     assert not Records(path, RUN).done
+    assert path.read_text() == json.dumps(RUN) + "\n"
+
+
+def test_records_lose_only_the_line_that_a_kill_cut(cases: list[Case], tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    evaluate(ScriptedEngine(cases, perfect), cases[:2], Records(path, RUN))
+    whole = path.read_text()
+    path.write_text(whole[:-9])
+    assert Records(path, RUN).done.keys() == {"scene 0"}
+    assert path.read_text() == "".join(whole.splitlines(keepends=True)[:2])
+    path.write_text(whole)
+    os.utime(path, (0, 0))
+    assert Records(path, RUN).done.keys() == {"scene 0", "scene 1"}
+    assert path.stat().st_mtime == 0, "nothing was cut, so nothing is written"
 
 
 def test_what_is_no_number_is_told_and_not_scored(cases: list[Case]) -> None:

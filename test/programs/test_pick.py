@@ -177,7 +177,9 @@ def test_the_arm_moves_only_for_what_is_sure(monkeypatch, p_seg: float, verdict:
     assert (ending.verdict, ending.found[0]) == (verdict, 3)
 
 
-@pytest.mark.parametrize("arguments", [[], ["the red can", "--episodes", "2"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["a can", "--episodes", "2"], ["a can", "--out", "a.json"]]
+)
 def test_words_or_episodes(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["gsva_pick_planner", *arguments])

@@ -26,8 +26,8 @@ import gsva_ros
 from gsva_ros import cli
 from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
-from gsva_ros.model.checkpoint import save_pretrained
-from gsva_ros.programs.train import evaluation, train
+from gsva_ros.model.checkpoint import Checkpoint, save_pretrained
+from gsva_ros.programs.train import base, evaluation, train
 from gsva_ros.train.batches import Batcher
 from gsva_ros.train.config import Config, read_config
 from gsva_ros.train.conversations import Conversations
@@ -382,8 +382,23 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
     first = config(tmp_path / "1", model=str(tmp_path / "base"), export="adapter", steps=1)
     train(first)
-    with pytest.raises(InputError, match=r"is an adapter itself.*export: merged"):
-        train(config(tmp_path / "2", model=str(tmp_path / "1/model"), export="adapter"))
+    parts = {"llava": "/llava", "weights": str(tmp_path / "1/model"), "vision_tower": "/clip"}
+    for model in (str(tmp_path / "1/model"), parts):
+        with pytest.raises(InputError, match=r"is an adapter itself.*export: merged"):
+            train(config(tmp_path / "2", model=model, export="adapter"))
+
+
+def test_official_weights_are_merged_with_the_alpha_that_is_given(tmp_path, monkeypatch) -> None:
+    def load(*parts: Path, **how: object) -> Checkpoint:
+        merged.append(how["lora_alpha"])
+        return tiny_checkpoint()
+
+    merged: list[object] = []
+    monkeypatch.setattr(gsva_ros.model.checkpoint, "load_official", load)
+    parts = {"llava": "/llava", "weights": "/gsva.bin", "vision_tower": "/clip"}
+    for model in (parts, parts | {"lora_alpha": 32}):
+        base(config(tmp_path, model=model))
+    assert merged == [16.0, 32.0]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that contains refer_seg/ or, for ReasonSeg, reason_seg/",
     )
     parser.add_argument("--limit", type=count, help="only the first LIMIT images")
-    parser.add_argument("--split-by", default="", help="unc, umd, google or berkeley")
+    parser.add_argument(
+        "--split-by", default="", help="refer data sets: unc, umd, google or berkeley"
+    )
     parser.add_argument(
         "--skip", action="store_true", help="leave out data that cannot be used, and count it"
     )
@@ -89,6 +91,8 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     skip = Skip(args.skip)
     if args.count_ignored and args.name != reasonseg.NAME:
         raise InputError(f"--count-ignored is for {reasonseg.NAME}, not for {args.name}")
+    if args.split_by and args.name == reasonseg.NAME:
+        raise InputError(f"--split-by is for the refer data sets, not for {args.name}")
     chosen = Chosen(args.root, args.split, skip, args.split_by, args.count_ignored)
     cases = dataset_cases(args.name, chosen)[: args.limit]
     data = f"{len(cases)} pictures of {args.name} {args.split}"
