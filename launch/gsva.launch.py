@@ -12,6 +12,8 @@ from gsva_ros.ros.launch_arguments import OTHERS, PARAMETERS, is_true, overrides
 from launch import LaunchDescription
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
+#: Seconds from Ctrl-C to SIGTERM: the answer under way gets 10, the last results 5. SIGKILL follows 5 later.
+STOPPING = "15"
 
 
 def nodes(context: LaunchContext) -> list[Node]:
@@ -29,6 +31,7 @@ def nodes(context: LaunchContext) -> list[Node]:
             parameters=[value["params_file"], overrides(value)],
             remappings=[("image", image), ("image/compressed", f"{image}/compressed")],
             additional_env=transport.environment(CONFIG / "fastdds.xml", os.environ),
+            sigterm_timeout=STOPPING,
         )
     ]
     if is_true("rviz", value["rviz"]):
