@@ -12,7 +12,7 @@ from gsva_ros.ros.launch_arguments import OTHERS, PARAMETERS, is_true, overrides
 from launch import LaunchDescription
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
-#: Seconds from Ctrl-C to SIGTERM: the answer under way gets 10, the last results 5. SIGKILL follows 5 later.
+#: Seconds from Ctrl-C to SIGTERM: 10 for the answer under way, 5 for the last results.
 STOPPING = "15"
 
 

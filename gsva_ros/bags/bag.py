@@ -25,7 +25,7 @@ from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
-from .recovery import bag_files, recover, unpacked
+from .recovery import bag_files, recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -58,7 +58,7 @@ class Bag:
         _check(path)
         self._paths, self.problems = recover(path, Path(self._folder.name))
         try:
-            self._opened, self._process = self._open(self._paths), os.getpid()
+            self._opened, self._process = self._first(), os.getpid()
         except Exception as error:  # on damaged files rosbags raises any exception
             self._folder.cleanup()
             message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
@@ -72,30 +72,32 @@ class Bag:
     def _reader(self) -> AnyReader:
         """This process's own reader: forked processes (DataLoader) would share its file position."""
         if self._process != os.getpid():
-            self._opened, self._process = self._open(self._paths), os.getpid()
+            self._opened, self._process = self._open(), os.getpid()
         return self._opened
 
-    def _open(self, paths: list[Path]) -> AnyReader:
-        ours = typestore()  # older bags do not contain their types
-        reader = AnyReader(paths, default_typestore=ours)
-        files = [f for folder in paths if folder.is_dir() for f in bag_files(folder)]
+    def _first(self) -> AnyReader:
+        """The reader by the bag's metadata.yaml; where that cannot be used, of each file by itself."""
+        if not self._paths[0].is_dir():
+            return self._open()
         try:
-            reader.open()
-            problem = _misdescribed(reader) if files else ""
-        except Exception as error:
-            if not files:
-                raise
+            reader = self._open()
+            problem = _misdescribed(reader)
+            if not problem:
+                return reader
+            reader.close()
+        except Exception as error:  # see __init__
             problem = one_line(error)
-        if problem:
-            with suppress(Exception):  # if it did not open
-                reader.close()
-            self.problems.append(
-                f"{self.path}: metadata.yaml cannot be used ({problem}); the bag's files are "
-                "read individually"
-            )
-            files = [unpacked(file, Path(self._folder.name)) for file in files]
-            reader = AnyReader(files, default_typestore=ours)
-            reader.open()
+        folder = Path(self._folder.name) / "files"
+        folder.mkdir()
+        self._paths, problems = recover(self.path, folder, described=False)
+        told = f"metadata.yaml cannot be used ({problem}); the bag's files are read individually"
+        self.problems = [f"{self.path}: {told}", *problems]
+        return self._open()
+
+    def _open(self) -> AnyReader:
+        ours = typestore()  # older bags do not contain their types
+        reader = AnyReader(self._paths, default_typestore=ours)
+        reader.open()
         # If a bag contains types, the reader knows only those, even where they refer to others.
         known = reader.typestore.fielddefs
         reader.typestore.register({n: d for n, d in ours.fielddefs.items() if n not in known})

@@ -12,9 +12,11 @@ from collections import Counter
 from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 import zstandard
 from mcap.exceptions import EndOfFile
+from mcap.reader import SeekingReader
 from mcap.records import Channel, Chunk, ChunkIndex, Header, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
@@ -128,14 +130,15 @@ def unpacked(file: Path, folder: Path) -> Path:
     return target
 
 
-def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
+def recover(source: Path, folder: Path, described: bool = True) -> tuple[list[Path], list[str]]:
     """Replace the `unfit` mcap files of a bag, and sqlite3 files with a log, by copies that can be read.
 
     If metadata.yaml is missing, its files (mcap or sqlite3) are read individually, as are those that need
-    another name.
+    another name. Of several, sqlite3 files that cannot be opened are left out.
 
     Args:
         source: a bag's folder, or one of its files. folder: an empty folder for the replacements.
+        described: use metadata.yaml if it exists.
 
     Returns:
         The paths to open instead of `source`, and for each replaced file why, from which byte on it is lost
@@ -144,31 +147,52 @@ def recover(source: Path, folder: Path) -> tuple[list[Path], list[str]]:
     files = bag_files(source) if source.is_dir() else [source]
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
     renamed = any(_plain(str(file)) != str(file) for file in files)
-    described = has_metadata and not renamed
+    described = described and has_metadata and not renamed
+    problems = []
+    if source.is_dir() and not has_metadata:
+        problems.append(f"{source}: no metadata.yaml; its files are read individually")
+    named = {file: file for file in files}  # what a file is called in `problems`
     if not described:
-        files = [unpacked(file, folder) for file in files]
+        named = {unpacked(file, folder): file for file in files}
+        files = list(named)
+        lost = {f: why for f in files if f.suffix == ".db3" and (why := _unopened(f))}
+        if len(lost) < len(files):
+            files = [file for file in files if file not in lost]
+            problems += [f"{named[file]}: left out: {why}" for file, why in lost.items()]
     cut = {f: why for f in files if f.suffix == ".mcap" and (why := unfit(f))}
     logged = [file for file in files if file.suffix == ".db3" and _has_log(file)]
     # rosbags takes any path with this suffix for a ROS 1 bag.
     if not (cut or logged or renamed or source.suffix == ".bag") and (
         described or not source.is_dir()
     ):
-        return [source] if described else files, []
-    problems = []
-    if source.is_dir() and not has_metadata:
-        problems.append(f"{source}: no metadata.yaml; its files are read individually")
+        return [source] if described else files, problems
     targets = [folder / _plain(file.name) for file in files]
     for file, target in zip(files, targets, strict=True):
         if file in cut:
-            problems.append(_copy_whole_records(file, target, cut[file]))
+            problems.append(f"{named[file]}: {_copy_whole_records(file, target, cut[file])}")
         elif file in logged:
-            problems.append(_copy_with_log(file, target))
+            problems.append(f"{named[file]}: {_copy_with_log(file, target)}")
         else:
             target.symlink_to(file.resolve())
     if described:
         shutil.copy(source / "metadata.yaml", folder)
         return [folder], problems
     return targets, problems
+
+
+def _unopened(file: Path) -> str:
+    """Why an sqlite3 file cannot be opened ("": it can, or will be with its log)."""
+    if _has_log(file):
+        return ""
+    # As rosbags opens it, without a trace in its folder.
+    address = f"{file.absolute().as_uri()}?immutable=1"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.execute("SELECT COUNT(*) FROM topics").fetchone()
+            database.execute("SELECT * FROM messages LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        return one_line(error)
+    return ""
 
 
 def _log(file: Path) -> Path:
@@ -188,8 +212,8 @@ def _copy_with_log(source: Path, target: Path) -> str:
         with closing(sqlite3.connect(target)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
-        return f"{source}: its log cannot be read: {one_line(error)}"
-    return f"{source}: the recording was not closed; its log ({_log(source).name}) is read, too"
+        return f"its log cannot be read: {one_line(error)}"
+    return f"the recording was not closed; its log ({_log(source).name}) is read, too"
 
 
 def _copy_whole_records(source: Path, target: Path, why: str) -> str:
@@ -199,6 +223,8 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
     damaged: list[str] = []
     reason = ""
     with source.open("rb") as file:
+        copy.define(file)
+        file.seek(0)
         try:
             for record in StreamReader(file, emit_chunks=True).records:
                 if problem := copy.take(record):  # this one is lost, the next may be intact
@@ -210,11 +236,16 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
             reason = one_line(error)
     lost = [f"lost from byte {whole} on ({reason})"] if reason else []
     lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
-    return f"{source}: {'; '.join(lost) or why}. Read: {copy.finish() or 'nothing'}"
+    lost += [f"{copy.unknown} messages whose topic's record is damaged"] if copy.unknown else []
+    return f"{'; '.join(lost) or why}. Read: {copy.finish() or 'nothing'}"
 
 
 class _Copy:
-    """A new, uncompressed mcap file for records of another one."""
+    """A new, uncompressed mcap file for records of another one.
+
+    Attributes:
+        unknown: how many messages are left out, because no record defines their channels.
+    """
 
     def __init__(self, target: Path) -> None:
         self._writer = Writer(str(target), compression=CompressionType.NONE)
@@ -225,6 +256,14 @@ class _Copy:
         self._topics: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
         self._ends: dict[str, int] = {}  # nanoseconds, by topic
+        self.unknown = 0
+
+    def define(self, file: IO[bytes]) -> None:
+        """Take the definitions that a file repeats at its end: the chunk with the others may be damaged."""
+        with suppress(Exception):  # the library raises whatever struct raises; there may be none
+            summary = SeekingReader(file, validate_crcs=True).get_summary()
+            for each in (*summary.schemas.values(), *summary.channels.values()) if summary else ():
+                self.take(each)
 
     def take(self, record: McapRecord) -> str:
         """Copy a record, or a chunk's records; returns why one cannot be read to its end ("": it can)."""
@@ -261,7 +300,8 @@ class _Copy:
             )
         elif isinstance(record, Message):
             at, published = record.log_time, record.publish_time
-            channel = self._channels[record.channel_id]
+            channel = self._channels.get(record.channel_id)
+            self.unknown += channel is None
             if not channel:
                 return
             self._writer.add_message(channel, at, record.data, published, record.sequence)

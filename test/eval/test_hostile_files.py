@@ -18,6 +18,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import yaml
+import zstandard
 from mcap.writer import IndexType
 from mcap.writer import Writer as McapWriter
 from PIL import Image
@@ -128,13 +130,65 @@ def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
             data = bytes(store.serialize_cdr(string(f"word {number}" * 5), "std_msgs/msg/String"))
             writer.add_message(channel, number, data, number)
         writer.finish()
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 255
-    path.write_bytes(data)
-    with Bag(path) as bag:
-        words = [raw for _, _, raw in bag.raw()]
-        assert 30 <= len(words) < 50
-        assert any("damaged" in problem for problem in bag.problems)
+    whole = path.read_bytes()
+    first = whole.index(b"word 0")  # beside the records that define the topic
+    for place in (len(whole) // 3, first):
+        data = bytearray(whole)
+        data[place] ^= 255
+        path.write_bytes(data)
+        with Bag(path) as bag:
+            words = [raw for _, _, raw in bag.raw()]
+            assert 30 <= len(words) < 50
+            assert any("1 damaged records" in problem for problem in bag.problems)
+    path.write_bytes(data[: whole.rindex(b"word")])  # what repeats the definitions is lost, too
+    with pytest.raises(BagError, match="messages whose topic's record is damaged"):
+        Bag(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 0.5])
+@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize("kind", ["MCAP", "SQLITE3"])
+def test_a_bad_file_does_not_take_the_others_along(
+    recorded: dict[str, Path], tmp_path: Path, kind: str, described: bool, kept: float
+) -> None:
+    """As where the disk is full: of a bag's last file nothing, a few bytes or half was written."""
+    (file,) = (f for f in recorded[kind].iterdir() if f.suffix != ".yaml")
+    data = file.read_bytes()
+    names = [f"{number}{file.suffix}" for number in range(3)]
+    for name in names:
+        (tmp_path / name).write_bytes(data)
+    bad = tmp_path / names[-1]
+    bad.write_bytes(data[: round(kept * len(data)) if kept < 1 else int(kept)])
+    if described:
+        metadata = yaml.safe_load((recorded[kind] / "metadata.yaml").read_text())
+        told = metadata["rosbag2_bagfile_information"]
+        told["relative_file_paths"] = names
+        told["files"] = [told["files"][0] | {"path": name} for name in names]
+        (tmp_path / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    with Bag(tmp_path) as bag:
+        assert 16 <= sum(1 for _ in bag.raw()) < 24
+        assert any(problem.startswith(f"{bad}: ") for problem in bag.problems)
+
+
+def test_of_a_packed_file_everything_before_the_cut_is_read(
+    recorded: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of rosbag2's file compression, with metadata.yaml."""
+    (file,) = recorded["MCAP"].glob("*.mcap")
+    data, packer, packed = file.read_bytes(), zstandard.ZstdCompressor().compressobj(), b""
+    for start in range(0, len(data) // 2, 5000):
+        packed += packer.compress(data[start : start + 5000])
+        packed += packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    cut = tmp_path / f"{file.name}.zstd"
+    cut.write_bytes(packed)
+    metadata = yaml.safe_load((recorded["MCAP"] / "metadata.yaml").read_text())
+    told = metadata["rosbag2_bagfile_information"]
+    told |= {"compression_format": "zstd", "compression_mode": "FILE"}
+    told["relative_file_paths"] = [cut.name]
+    (tmp_path / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    with Bag(tmp_path) as bag:
+        assert 1 < sum(1 for _ in bag.raw()) < 8
+        assert any(problem.startswith(f"{cut}: lost from byte ") for problem in bag.problems)
 
 
 @pytest.mark.parametrize(
