@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import yaml
 import zstandard
-from mcap.writer import IndexType
+from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
 from PIL import Image
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
@@ -117,28 +117,31 @@ def test_bit_flips_in_bags(recorded: dict[str, Path], tmp_path: Path, kind: str)
     assert read > 0.6 * 200 * 8
 
 
-def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
-    path = tmp_path / "chunks.mcap"
+def words() -> bytes:
+    """An mcap file of fifty messages in many chunks."""
     store = get_typestore(Stores.ROS2_HUMBLE)
     string = store.types["std_msgs/msg/String"]
-    with path.open("wb") as file:
-        writer = McapWriter(file, chunk_size=200)
-        writer.start("ros2")
-        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
-        channel = writer.register_channel("/words", "cdr", schema)
-        for number in range(50):
-            data = bytes(store.serialize_cdr(string(f"word {number}" * 5), "std_msgs/msg/String"))
-            writer.add_message(channel, number, data, number)
-        writer.finish()
-    whole = path.read_bytes()
+    file = io.BytesIO()
+    writer = McapWriter(file, chunk_size=200, compression=CompressionType.NONE)
+    writer.start("ros2")
+    schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+    channel = writer.register_channel("/words", "cdr", schema)
+    for number in range(50):
+        data = bytes(store.serialize_cdr(string(f"word {number}" * 5), "std_msgs/msg/String"))
+        writer.add_message(channel, number, data, number)
+    writer.finish()
+    return file.getvalue()
+
+
+def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
+    path, whole = tmp_path / "chunks.mcap", words()
     first = whole.index(b"word 0")  # beside the records that define the topic
     for place in (len(whole) // 3, first):
         data = bytearray(whole)
         data[place] ^= 255
         path.write_bytes(data)
         with Bag(path) as bag:
-            words = [raw for _, _, raw in bag.raw()]
-            assert 30 <= len(words) < 50
+            assert 30 <= sum(1 for _ in bag.raw()) < 50
             assert any("1 damaged records" in problem for problem in bag.problems)
     path.write_bytes(data[: whole.rindex(b"word")])  # what repeats the definitions is lost, too
     with pytest.raises(BagError, match="messages whose topic's record is damaged"):
@@ -174,20 +177,17 @@ def test_of_a_packed_file_everything_before_the_cut_is_read(
     recorded: dict[str, Path], tmp_path: Path
 ) -> None:
     """Of rosbag2's file compression, with metadata.yaml."""
-    (file,) = recorded["MCAP"].glob("*.mcap")
-    data, packer, packed = file.read_bytes(), zstandard.ZstdCompressor().compressobj(), b""
-    for start in range(0, len(data) // 2, 5000):
-        packed += packer.compress(data[start : start + 5000])
-        packed += packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-    cut = tmp_path / f"{file.name}.zstd"
-    cut.write_bytes(packed)
+    whole, packer = words(), zstandard.ZstdCompressor().compressobj()
+    packed = packer.compress(whole[: len(whole) // 2])
+    cut = tmp_path / "words.mcap.zstd"
+    cut.write_bytes(packed + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
     metadata = yaml.safe_load((recorded["MCAP"] / "metadata.yaml").read_text())
     told = metadata["rosbag2_bagfile_information"]
     told |= {"compression_format": "zstd", "compression_mode": "FILE"}
     told["relative_file_paths"] = [cut.name]
     (tmp_path / "metadata.yaml").write_text(yaml.safe_dump(metadata))
     with Bag(tmp_path) as bag:
-        assert 1 < sum(1 for _ in bag.raw()) < 8
+        assert 10 < sum(1 for _ in bag.raw()) < 40
         assert any(problem.startswith(f"{cut}: lost from byte ") for problem in bag.problems)
 
 
