@@ -28,6 +28,7 @@ from .answer import (
     Slot,
     check_listed,
     decided,
+    faulty,
     text_fault,
     thresholds_of,
 )
@@ -222,13 +223,16 @@ class Sam3Engine:
         output = self.model(vision_embeds=frame.vision, input_ids=ids)
         p_seg = float(output.presence_logits.float().sigmoid()[0, 0])
         rejected = not p_seg >= threshold
-        if rejected and not mask_rejected and np.isfinite(p_seg):
-            return decided(expression, p_seg, True, frame.size)
+        if not np.isfinite(p_seg) or (rejected and not mask_rejected):
+            return decided(expression, p_seg, rejected, frame.size)
         scores = output.pred_logits[0].float().sigmoid() * p_seg
         # A rejected phrase has no instance above the score; its mask was requested, so take the likeliest.
         chosen = scores == scores.max() if rejected else scores > INSTANCE_SCORE
+        masks = output.pred_masks[0][chosen].float()
+        if not (scores.isfinite().all() and masks.isfinite().all()):
+            return faulty(expression, p_seg, frame.size, "mask")
         union = np.zeros(frame.size, bool)
-        for mask in output.pred_masks[0][chosen][:, None].float().sigmoid():
+        for mask in masks[:, None].sigmoid():
             # Resized one by one, in the way of transformers' post-processing.
             drawn = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
             union |= drawn.cpu().numpy()

@@ -201,13 +201,24 @@ def test_a_full_device_is_pythons_error(
         engine.encode(rgb)
 
 
-def test_numbers_that_are_none_are_a_fault(directory: Path, rgb: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("detr_decoder.presence_head.layer3", "the model's decision for 'mug'"),
+        ("dot_product_scoring.query_proj", "the model's mask for 'mug'"),
+        ("mask_decoder.instance_projection", "the model's mask for 'mug'"),
+    ],
+)
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_numbers_that_are_none_are_a_fault(
+    threshold: float, part: str, said: str, directory: Path, rgb: np.ndarray
+) -> None:
     engine = gsva_ros.load(directory)
     frame = engine.encode(rgb)
-    engine.model.detr_decoder.presence_head.layer3.bias.data.fill_(float("nan"))
-    (slot,) = engine.segment(frame, ["mug"]).slots
-    assert slot.fault
-    assert slot.rejection is None
+    engine.model.get_submodule(part).bias.data.fill_(float("nan"))
+    (slot,) = engine.segment(frame, ["mug"], threshold=threshold, mask_rejected=True).slots
+    assert slot.fault.startswith(said)
+    assert (slot.rejection, slot.mask) == (None, None)
 
 
 def test_half_precision_answers_too(directory: Path, rgb: np.ndarray) -> None:
