@@ -74,10 +74,13 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file({name: value.cpu().contiguous() for name, value in state.items()}, path)
     except SafetensorError as error:  # a full disk, for one
         raise OSError(f"{path}: {one_line(error)}") from error
+    path.chmod(mode)  # safetensors 0.8 puts a file in its place that only its owner may read
 
 
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:

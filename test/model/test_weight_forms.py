@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -734,6 +735,19 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     checkpoint = tiny_checkpoint()
     with pytest.raises(OSError, match=r"model\.safetensors: No space left"):
         save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
+
+
+def test_others_may_read_all_files_or_none(tmp_path: Path) -> None:
+    """As the umask says; safetensors itself writes files for their owner alone."""
+    checkpoint = tiny_checkpoint()
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / str(umask))
+        finally:
+            os.umask(before)
+        modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / str(umask)).iterdir()}
+        assert set(modes.values()) == {mode}, modes
 
 
 @pytest.mark.parametrize(
