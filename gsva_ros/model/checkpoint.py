@@ -31,6 +31,7 @@ from .gsva import GSVA
 from .prompt import Prompt
 from .tokenizer import TOKENIZER_NAME, Special, Tokenizer, read_pieces
 from .weights import (
+    Adapter,
     CheckpointError,
     adapter,
     merge_lora,
@@ -85,7 +86,7 @@ def load_converted(directory: str | Path) -> Checkpoint:
     """
     directory = Path(directory)
     found = adapter(directory)
-    base = directory if found is None else _base(directory, found[0])
+    base = _base(directory, found)
     config = GSVAConfig.load(base)
     path = base / WEIGHTS_NAME
     state, hashed = read_state(path), [path]
@@ -126,7 +127,7 @@ def load_official(
     """
     weights, llava, vision_tower = Path(weights), Path(llava), Path(vision_tower)
     found = adapter(weights)
-    base = _base(weights, found[0]) if found else weights
+    base = _base(weights, found)
     state = read_state(base)  # of mapped files: what follows takes the time
     _check_part(llava, "the LLaVA that GSVA was trained from", CONFIG_NAME, TOKENIZER_NAME)
     _check_part(vision_tower, "CLIP (openai/clip-vit-large-patch14)", CONFIG_NAME)
@@ -339,19 +340,25 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
     """Write official weights as a directory that `load_converted` reads; see `load_official`.
 
     Raises:
-        InputError: the directory cannot be written, or is one of the inputs.
+        InputError: the directory cannot be written, or is or holds one of the inputs.
     """
-    to = Path(directory)
-    read = (llava, official["vision_tower"], official["weights"])
-    if to.resolve() in [Path(place).resolve() for place in read]:
+    to, weights = Path(directory), Path(official["weights"])
+    read = (Path(llava), Path(official["vision_tower"]), weights, _base(weights, adapter(weights)))
+    if to.resolve() in [(p.parent if p.is_file() else p).resolve() for p in read]:
         raise InputError(f"{to} is an input, whose files would be overwritten: choose another")
     check_writable(to / CONFIG_NAME)
     checkpoint = load_official(llava, **official)
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
 
 
-def _base(directory: Path, name: str) -> Path:
-    """An adapter's base: a bundled name, or a path relative to the working directory or the adapter's."""
+def _base(directory: Path, found: Adapter | None) -> Path:
+    """An adapter's base: a bundled name, or a path relative to the working directory or the adapter's.
+
+    Without an adapter, the weights themselves.
+    """
+    if found is None:
+        return directory
+    name, *_ = found
     for place in (name, directory / name):
         if Path(place).is_file():
             return Path(place)

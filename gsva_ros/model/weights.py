@@ -214,8 +214,12 @@ def _shape(state: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
 VARIANTS = ("use_dora", "use_rslora", "use_qalora", "alpha_pattern", "alora_invocation_tokens")
 
 
-def adapter(directory: Path) -> tuple[str, dict[str, Tensor], float] | None:
-    """An adapter directory's (peft) base name, tensors and LoRA alpha; None if it is not an adapter.
+#: An adapter (peft): its base's name, its tensors, and LoRA's alpha.
+Adapter = tuple[str, dict[str, Tensor], float]
+
+
+def adapter(directory: Path) -> Adapter | None:
+    """The adapter (peft) in a directory; None if it holds none.
 
     Raises:
         CheckpointError: the adapter is of a kind that cannot be merged.

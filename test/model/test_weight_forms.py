@@ -24,6 +24,7 @@ from gsva_ros import cli
 from gsva_ros.errors import InputError
 from gsva_ros.model import weights as weights_module
 from gsva_ros.model.checkpoint import (
+    convert,
     load_converted,
     load_official,
     official_config,
@@ -725,6 +726,34 @@ def test_converting_overwrites_nothing_and_says_so_before_it_reads(
     said = "cannot be written" if which == "file" else "would be overwritten"
     assert said in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in llava.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("7b/model.safetensors", ""),
+        ("7b/model.safetensors.index.json", ""),
+        ("adapter", ""),
+        ("adapter", "model.safetensors"),
+    ],
+)
+def test_converting_overwrites_no_weights_in_its_folder(
+    given: str, base: str, state: State, llava: Path, tmp_path: Path
+) -> None:
+    """A file of weights, their index, and an adapter's base: a folder, or a file in it."""
+    folder, adapter = tmp_path / "7b", tmp_path / "adapter"
+    folder.mkdir()
+    adapter.mkdir()
+    save_file(state, folder / "model.safetensors")
+    index = {"weight_map": dict.fromkeys(state, "model.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    torch.save({}, adapter / "adapter_model.bin")
+    said = {"base_model_name_or_path": str(folder / base), "lora_alpha": 8, "r": 2}
+    (adapter / "adapter_config.json").write_text(json.dumps(said))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match="7b is an input, whose files would be overwritten"):
+        convert(folder, llava, weights=tmp_path / given, vision_tower=GOLDEN / "clip-vit-tiny")
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
