@@ -45,6 +45,7 @@ def load(
         ValueError: an unknown device or dtype, official weights without one of their parts, or weights that
             do not fit.
         TypeError: an unknown keyword.
+        MemoryError: the device has too little memory.
     """
     from .engine import load as load_engine
 

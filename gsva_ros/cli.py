@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status, 2 if the user's input cannot be used."""
+    """Run the command; returns the exit status, 2 if the input cannot be used or memory is full."""
     parser = Parser(
         prog="gsva", description="Segment images by words, with explicit rejections (GSVA)."
     )
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (error.name or "").partition(".")[0] == "gsva_ros":
             raise
         problem = f"needs the package {error.name}: {extras('eval,sim,train')}"
-    except (InputError, ExpressionError, OSError) as error:
+    except (InputError, ExpressionError, OSError, MemoryError) as error:
         problem = one_line(error)
     except KeyboardInterrupt:
         return 130

@@ -526,6 +526,7 @@ class Engine:
 OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
 
 
+@memory_errors
 def load(
     model: str | Path,
     device: str = "auto",

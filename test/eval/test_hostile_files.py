@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 import zstandard
 from mcap.writer import CompressionType, IndexType
@@ -632,6 +633,19 @@ def test_commands_say_in_one_line_what_is_wrong(
         ),
     ):
         assert str(named) in ran(capsys, *arguments)
+
+
+def test_a_model_that_does_not_fit_into_memory_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def large(_: object) -> object:
+        return torch.empty(1 << 60, dtype=torch.uint8)
+
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), np.zeros((20, 30, 3), np.uint8))
+    monkeypatch.setattr("gsva_ros.engine.load_converted", large)
+    said = ran(capsys, "segment", picture, "x", "--device", "cpu")
+    assert "choose another device, or a dtype of fewer bits (bfloat16, int8, int4)" in said
 
 
 def test_an_overlay_that_its_format_cannot_hold_is_told(tmp_path: Path, capsys) -> None:

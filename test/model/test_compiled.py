@@ -57,7 +57,14 @@ def test_a_compiler_that_fails_is_told_of_once(monkeypatch, caplog):
     assert torch.equal(ours, embeddings(False)[1])
 
 
-def test_a_full_device_is_no_fault_of_the_compiler(monkeypatch):
-    compiler(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_full_device_is_no_fault_of_the_compiler(error, monkeypatch):
+    compiler(monkeypatch, error)
     with pytest.raises(MemoryError):
         embeddings(True)

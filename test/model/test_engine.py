@@ -563,14 +563,29 @@ def test_import_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
+def full_gpu(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+
+def full_cpu(*_: object, **__: object) -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("full", "said"),
+    [
+        (full_gpu, r"^CUDA out of memory; choose another device"),
+        (full_cpu, r"can't allocate memory.*; choose another device"),
+    ],
+)
 def test_a_full_device_is_a_memory_error(
-    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    full: Callable[..., None],
+    said: str,
+    engine: Engine,
+    rgb: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What callers without torch can tell from other errors."""
-
-    def full(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
-
     frame = engine.encode(rgb)
     monkeypatch.setattr(engine, "_read", full)
     for call in (
@@ -578,8 +593,19 @@ def test_a_full_device_is_a_memory_error(
         lambda: engine.segment(frame, ["the mug"]),
         lambda: engine.ask(frame, "the mug"),
     ):
-        with pytest.raises(MemoryError, match=r"^CUDA out of memory\.$"):
+        with pytest.raises(MemoryError, match=said):
             call()
+
+
+def test_an_error_that_is_not_of_memory_stays_what_it_is(
+    engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(engine, "_read", wrong)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        engine.encode(rgb)
 
 
 def test_many_masks_of_a_large_frame_take_little_memory() -> None:
