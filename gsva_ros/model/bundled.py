@@ -13,14 +13,11 @@ def model_directory(model: str | Path) -> Path:
     Raises:
         FileNotFoundError: it is neither; the message lists the bundled models.
     """
-    bundled = CHECKPOINTS / model
-    if isinstance(model, str) and Path(model).name == model and bundled.is_dir():
-        return bundled
-    if Path(model).is_dir():
+    bundled = {p.name: p for p in sorted(CHECKPOINTS.glob("*")) if p.is_dir()}
+    if isinstance(model, str) and model in bundled:
+        return bundled[model]
+    if model != "" and Path(model).is_dir():
         return Path(model)
-    names = (
-        sorted(p.name for p in CHECKPOINTS.iterdir() if p.is_dir()) if CHECKPOINTS.is_dir() else []
-    )
     raise FileNotFoundError(
-        f"no model {str(model)!r}: neither a directory nor bundled ({', '.join(names) or 'none'})"
+        f"no model {str(model)!r}: neither a directory nor bundled ({', '.join(bundled) or 'none'})"
     )

@@ -352,14 +352,14 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
 
 
 def _base(directory: Path, found: Adapter | None) -> Path:
-    """An adapter's base: a bundled name, or a path relative to the working directory or the adapter's.
+    """An adapter's base: a path relative to its own folder or the working directory, or a bundled name.
 
     Without an adapter, the weights themselves.
     """
     if found is None:
         return directory
     name, *_ = found
-    for place in (name, directory / name):
+    for place in (directory / name, name):
         if Path(place).is_file():
             return Path(place)
         try:

@@ -21,6 +21,7 @@ import gsva_ros
 from gsva_ros.answer import Answer, ExpressionError, Rejection
 from gsva_ros.engine import BATCH, Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
+from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
 from gsva_ros.model.prefix import ROOM, Branches
@@ -552,6 +553,17 @@ def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"missing model\.layers\.2\."):
         load_converted(tmp_path)
+
+
+def test_only_names_of_bundled_folders_are_bundled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    for place, name in ((tmp_path, "."), (tmp_path / "inner", ".."), (tmp_path, "inner/..")):
+        monkeypatch.chdir(place)
+        assert model_directory(name).samefile(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no model ''.*gsva-mini"):
+        model_directory("")
 
 
 def test_import_is_light() -> None:

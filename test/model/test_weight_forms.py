@@ -621,6 +621,22 @@ def test_an_adapter_loads_on_its_base(base: str, state: State, tmp_path: Path) -
         gsva_ros.load(adapter)
 
 
+@pytest.mark.parametrize("base", ["..", "./whole", "whole"])
+def test_a_relative_base_is_sought_first_from_the_adapters_folder(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, adapter = tiny_checkpoint(), tmp_path / "above/adapter"
+    adapter.mkdir(parents=True)
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, adapter / base)
+    torch.save({}, adapter / "adapter_model.bin")
+    said = {"base_model_name_or_path": base, "lora_alpha": 8, "r": 2}
+    (adapter / "adapter_config.json").write_text(json.dumps(said))
+    (tmp_path / "work/whole").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    loaded = gsva_ros.load(adapter).model.state_dict()
+    assert all(torch.equal(v, loaded[k]) for k, v in checkpoint.model.state_dict().items())
+
+
 def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
     """It names the state dict that it belongs on, and brings its own alpha."""
     target = "model.layers.0.self_attn.q_proj"
