@@ -164,7 +164,8 @@ def llama_floor(config: GSVAConfig, positions: int, pairs: float, wanted: int) -
     width, inner, layers = (
         llm[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers")
     )
-    shared = width * llm["num_key_value_heads"] // llm["num_attention_heads"]
+    heads = llm["num_attention_heads"]
+    shared = width * (llm.get("num_key_value_heads") or heads) // heads
     keys, others = 2 * width * shared, 2 * width * width + 3 * width * inner
     weights = layers * keys * positions + others * ((layers - 1) * positions + wanted)
     attended = pairs * (layers - 1 + wanted / positions)

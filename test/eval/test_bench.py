@@ -64,6 +64,15 @@ def test_floors_are_what_is_computed_where_nothing_else_is() -> None:
     assert counting.sam_floor(config) - windows == more
 
 
+def test_heads_that_a_config_leaves_out_are_not_shared() -> None:
+    config = sizes.config_of("7b")
+    whole = counting.llama_floor(config, 600, 180_300, 3)
+    config.llm["num_key_value_heads"] = None
+    assert counting.llama_floor(config, 600, 180_300, 3) == whole
+    del config.llm["num_key_value_heads"]
+    assert counting.llama_floor(config, 600, 180_300, 3) == whole
+
+
 def test_edges_cost_what_their_convolutions_do() -> None:
     config = sizes.config_of("mini")
     config.refiner = [24, 32, 48]
