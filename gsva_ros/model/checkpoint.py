@@ -31,6 +31,7 @@ from .gsva import GSVA
 from .prompt import Prompt
 from .tokenizer import TOKENIZER_NAME, Special, Tokenizer, read_pieces
 from .weights import (
+    ADAPTER_CONFIG,
     Adapter,
     CheckpointError,
     adapter,
@@ -94,7 +95,8 @@ def load_converted(directory: str | Path) -> Checkpoint:
         _, changes, alpha = found
         with _naming(directory):
             state = merge_lora(state | changes, alpha)
-        path, hashed = directory, [path, *sorted(directory.glob("adapter_model.*"))]
+        own = [*sorted(directory.glob("adapter_model.*")), directory / ADAPTER_CONFIG]
+        path, hashed = directory, [path, *own]
     model = _fill(config, state, path)
     prompt = Prompt.load(base / TOKENIZER_NAME, config)
     return Checkpoint(model, prompt, sha256(hashed))
@@ -166,6 +168,8 @@ def _check_part(directory: Path, part: str, *names: str) -> None:
 
 
 def _files(path: Path) -> list[Path]:
+    """A file of weights, or all files of a folder; an index of shards stands for its folder."""
+    path = path.parent if path.name.endswith(".index.json") else path
     return [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
 
 

@@ -24,6 +24,7 @@ from gsva_ros import cli
 from gsva_ros.errors import InputError
 from gsva_ros.model import weights as weights_module
 from gsva_ros.model.checkpoint import (
+    Checkpoint,
     convert,
     load_converted,
     load_official,
@@ -45,10 +46,14 @@ def state() -> State:
     return {k: v.clone() for k, v in read_state(GOLDEN / "gsva_tiny.bin").items()}
 
 
-def load(weights: Path, **more: Any) -> State:
+def official(weights: Path, **more: Any) -> Checkpoint:
     sam = {"decoder_heads": json.loads((GOLDEN / "sam_tiny.json").read_text())["decoder_heads"]}
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": sam} | more
-    return load_official(GOLDEN / "llava", weights, **official).model.state_dict()
+    others = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": sam} | more
+    return load_official(GOLDEN / "llava", weights, **others)
+
+
+def load(weights: Path, **more: Any) -> State:
+    return official(weights, **more).model.state_dict()
 
 
 def torch_file(state: State, to: Path) -> Path:
@@ -619,6 +624,28 @@ def test_an_adapter_loads_on_its_base(base: str, state: State, tmp_path: Path) -
     )
     with pytest.raises(CheckpointError, match="neither bundled nor a path"):
         gsva_ros.load(adapter)
+
+
+@pytest.mark.parametrize("suffix", ["bin", "safetensors"])
+def test_an_index_has_the_hash_of_its_shards(suffix: str, state: State, tmp_path: Path) -> None:
+    form, found = FORMS[f"{suffix} shards"], []
+    for more in (0.0, 1.0):
+        head = state["lm_head.weight"] + more
+        form(state | {"lm_head.weight": head}, tmp_path)
+        (index,) = tmp_path.glob("*.index.json")
+        found.append(official(index).weights_hash)
+        assert official(tmp_path).weights_hash == found[-1]
+    assert found[0] != found[1]
+
+
+def test_an_adapters_hash_is_of_its_alpha_too(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "adapter_model.bin")
+    found = set()
+    for alpha in (8, 64):
+        said = {"base_model_name_or_path": "gsva-mini", "lora_alpha": alpha}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+        found.add(load_converted(tmp_path).weights_hash)
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("base", ["..", "./whole", "whole"])
