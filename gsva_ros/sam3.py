@@ -207,7 +207,7 @@ class Sam3Engine:
             if fault := text_fault(expression, "an expression"):
                 faults[index] = fault
                 continue
-            ids = self._tokenizer(expression.strip())["input_ids"]
+            ids = self._tokenizer(expression.strip(), split_special_tokens=True)["input_ids"]
             if len(ids) > self._phrase_tokens:
                 faults[index] = (
                     f"an expression takes {len(ids)} tokens of {self._phrase_tokens}; shorten it"

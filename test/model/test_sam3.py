@@ -68,6 +68,16 @@ def test_expressions_do_not_change_each_other(directory: Path, rgb: np.ndarray) 
         assert alone.p_seg == pytest.approx(slot.p_seg, abs=1e-6)
 
 
+def test_special_tokens_in_expressions_are_plain_text(directory: Path) -> None:
+    engine = gsva_ros.load(directory)
+    assert isinstance(engine, Sam3Engine)
+    (tokens,) = engine._read(["a<|startoftext|>"])
+    start, *word, _ = tokens[0].tolist()
+    assert start not in word
+    letters = engine._tokenizer.convert_tokens_to_ids(list("startoftex"))
+    assert word[3:13] == letters  # after "a", "<" and "|"
+
+
 def test_what_it_cannot_do_is_said(directory: Path, rgb: np.ndarray) -> None:
     engine = gsva_ros.load(directory)
     frame = engine.encode(rgb)
