@@ -21,8 +21,9 @@ def one_line(error: BaseException) -> str:
 
 
 def extras(names: str) -> str:
-    """How to install the packages of extras ("a" or "a,b", see setup.py)."""
-    return f"pip install '.[{names}]' in a clone of gsva_ros"
+    """How to install the package named before, with its extras ("a" or "a,b", see setup.py)."""
+    # In a robot's environment, `pip install .` would put a newer NumPy before the distribution's.
+    return f"pip install '.[{names}]' in a clone of gsva_ros; on a robot, that package alone"
 
 
 def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:

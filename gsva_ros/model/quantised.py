@@ -92,7 +92,7 @@ def _torchao() -> Any:
         from torchao import quantization
     except ImportError as error:
         names = " and ".join(KINDS)
-        raise InputError(f"{names} need torchao: {extras('small')}") from error
+        raise InputError(f"{names} need torchao 0.18: {extras('small')}") from error
     return quantization
 
 

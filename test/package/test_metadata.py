@@ -124,6 +124,13 @@ def test_every_program_is_documented() -> None:
     assert [name for name in names if name not in text] == []
 
 
+def test_what_a_robot_gets_alone_is_what_pip_would_install() -> None:
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    alone = re.findall(r"~/gsva_env/bin/pip install '([^']+)'", pages)
+    assert sorted(Requirement(each).name for each in alone) == ["gradio", "torchao"]
+    assert [each for each in alone if f'"{each}"' not in (ROOT / "setup.py").read_text()] == []
+
+
 def test_a_robot_gets_no_older_packages_than_pip_would() -> None:
     asked = [
         Requirement(node.value)
