@@ -343,6 +343,19 @@ def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
         read_truth(path)
 
 
+def test_a_caption_is_one_annotation(tmp_path: Path) -> None:
+    """Two objects by one caption: as two annotations only one of them would be scored."""
+    path, data = tmp_path / "truth.json", json.loads(TRUTH.read_text())
+    entry = next(e for e in data["annotations"] if e["referents"] == 1)
+    data["annotations"] = [entry, entry]
+    path.write_text(json.dumps(data))
+    assert len(next(f for f in read_truth(path) if f.annotations).annotations) == 2
+    data["annotations"] = [entry, entry | {"segmentation": [[0, 0, 9, 0, 9, 9]]}]
+    path.write_text(json.dumps(data))
+    with pytest.raises(TruthError, match=r"annotation 2 .*annotation 1 has the same .*under one"):
+        read_truth(path)
+
+
 def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
     """A stamp is what a frame is known by: a driver that leaves it 0 makes one of all."""
     store = get_typestore(Stores.ROS2_HUMBLE)
