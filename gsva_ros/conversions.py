@@ -196,11 +196,25 @@ def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), how)
     except cv2.error as error:
         raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
-    if pixels is None:
+    if pixels is None or is_cut(bytes(msg.data)):
         raise MessageError(
             topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes cannot be decoded"
         )
     return pixels
+
+
+def is_cut(data: bytes) -> bool:
+    """Whether a JPEG file ends before its image, the rest of which OpenCV makes up, except in new versions."""
+    if not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        return False
+    # Other data may follow the image, as a phone's video does: only decoding tells.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.open(io.BytesIO(data)).load()
+    except OSError:
+        return True
+    return False
 
 
 def _check_header(msg: Any, topic: str) -> tuple[str, bool]:

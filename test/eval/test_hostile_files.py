@@ -523,6 +523,20 @@ def test_a_small_file_of_a_huge_picture_takes_no_memory() -> None:
     assert grown < 50_000  # KiB; decoded it would be 1,200,000
 
 
+@pytest.mark.parametrize("kept", [0.4, 0.9])
+def test_a_compressed_picture_that_is_cut_short_is_none(
+    monkeypatch: pytest.MonkeyPatch, kept: float
+) -> None:
+    """OpenCV 4.6, of Ubuntu 24.04, repeats the last rows instead, as is done here in its place."""
+    whole = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    data = cv2.imencode(".jpg", whole)[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: whole)
+    for padding in (b"", b"\0\0\0", b"a phone's video"):
+        assert to_rgb(SimpleNamespace(format="jpeg", data=data + padding), "camera").shape
+    with pytest.raises(MessageError, match=r"camera: .* cannot be decoded"):
+        to_rgb(SimpleNamespace(format="jpeg", data=data[: round(kept * len(data))]), "camera")
+
+
 @pytest.mark.parametrize(
     ("form", "shape", "complaint"),
     [
