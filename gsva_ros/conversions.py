@@ -204,7 +204,7 @@ def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
 
 
 def is_cut(data: bytes) -> bool:
-    """Whether a JPEG file ends before its image, the rest of which OpenCV makes up, except in new versions."""
+    """Whether a JPEG file ends before its image, the rest of which older OpenCV makes up."""
     if not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9"):
         return False
     # Other data may follow the image, as a phone's video does: only decoding tells.
