@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .errors import InputError
+from .errors import InputError, extras
 
 try:
     from cv_bridge import CvBridge
@@ -84,6 +84,9 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     pixels = _pixels(msg, topic)
     try:
         return np.ascontiguousarray(_convert(pixels, msg.encoding))
+    except ModuleNotFoundError as error:
+        problem = f"{msg.encoding} needs the package {error.name}: {extras('eval')}"
+        raise MessageError(topic, problem) from error
     except Exception as error:  # cv2.error and the libraries' own: all mean "cannot convert"
         problem = f"cannot convert {msg.width}x{msg.height} {msg.encoding} to rgb8: {error}"
         raise MessageError(topic, problem) from error

@@ -26,7 +26,7 @@ from PIL import Image
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from gsva_ros import cli
+from gsva_ros import cli, conversions
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, to_rgb
 from gsva_ros.datasets import files
@@ -582,6 +582,16 @@ def test_what_was_compressed_as_colour_is_colour_whatever_the_camera_sent(sent: 
     data = cv2.imencode(".png", np.full((20, 30, 3), (30, 100, 200), np.uint8))[1].tobytes()
     said = SimpleNamespace(format=f"{sent}; png compressed bgr8", data=data)
     assert (to_rgb(said) == (200, 100, 30)).all()
+
+
+def test_what_converts_encodings_is_named_where_it_is_missing(monkeypatch) -> None:
+    monkeypatch.setattr(conversions, "_BRIDGE", None)
+    monkeypatch.setitem(sys.modules, "rosbags.image", None)
+    raw = SimpleNamespace(
+        height=2, width=2, encoding="bgr8", is_bigendian=0, step=6, data=bytes(12)
+    )
+    with pytest.raises(MessageError, match=r"camera: bgr8 needs the package .*'\.\[eval\]'"):
+        to_rgb(raw, "camera")
 
 
 def test_exif_turns_files_and_no_messages() -> None:

@@ -771,7 +771,7 @@ def test_a_transform_that_is_missing_is_said():
     answer, _ = red_at_two_metres()
     with pytest.raises(TransformError, match=r"'camera' to 'map'.*not connected to camera"):
         Transforms(Buffer()).between("map", answer.header)
-    with pytest.raises(TransformError, match="tf2_ros is not installed"):
+    with pytest.raises(TransformError, match="tf2_ros_py is not installed"):
         Transforms().between("base", answer.header)
     assert not Transforms().wanted("", answer.header)
     assert not Transforms().wanted("camera", answer.header)
