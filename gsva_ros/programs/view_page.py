@@ -91,14 +91,14 @@ class ViewPage:
             choice = gr.update(choices=topics, value=camera)
         elif len(topics) > 1:
             choice = gr.update(choices=topics)
-        answered, stamp = self.watcher.answered(camera or "")
+        answered, *stamps = self.watcher.answered(camera or "")
         newest, age = self.watcher.newest(camera or "")
         silent = f"No frame on {camera} yet." if camera else "No camera yet."
         rows = [_row(ended) for ended in self.watcher.outcomes()[:12]]
         return (
             health(*self.watcher.health()),
             choice,
-            picture(answered, f"Last answer, frame at {stamp:.3f} s", "No answer yet."),
+            picture(answered, *captions(*stamps)),
             picture(newest, f"Newest frame, received {age:.1f} s ago", silent),
             outcomes(rows, "No outcome yet."),
         )
@@ -145,6 +145,16 @@ def health(level: str, message: str, values: Mapping[str, str], age: float) -> s
         if key in values and (key, values[key]) != ("last error", message)
     )
     return f'{head}<dl class="values">{rows}</dl>'
+
+
+def captions(stamp: float, undrawn: float) -> tuple[str, str]:
+    """What is said of an answer's picture, and instead of one; stamps: from `Watcher.answered`."""
+    if math.isnan(undrawn):
+        return f"Last answer, frame at {stamp:.3f} s", "No answer yet."
+    told = (
+        f"last answer, frame at {undrawn:.3f} s, is not drawn: this page does not hold that frame"
+    )
+    return f"Answer on the frame at {stamp:.3f} s; the {told}", f"The {told}."
 
 
 def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
