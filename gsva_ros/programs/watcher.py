@@ -10,7 +10,6 @@ import math
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +45,7 @@ DEPTH = ("16UC1", "32FC1")
 #: A camera's frames are held for their answers: at least FRAMES, and for up to AGE seconds in HELD bytes.
 FRAMES, AGE, HELD = 15, 30.0, 256 * 2**20
 #: Outcomes kept for the list.
-OUTCOMES = 60
+OUTCOMES = 1000
 #: Pixels of the longer side of an answer's image.
 LONGEST = 960
 #: Seconds between two searches for cameras.
@@ -110,7 +109,7 @@ class Watcher:
         self.node = Node("gsva_view", namespace=namespace or None, context=self._context)
         self._lock = threading.Lock()
         self._cameras: dict[str, Camera] = {}
-        self._outcomes: deque[Ended] = deque(maxlen=OUTCOMES)
+        self._outcomes: dict[tuple[str, str, int], Ended] = {}  # the newest last
         self._health: tuple[DiagnosticStatus, float] | None = None
         self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
         self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
@@ -170,7 +169,7 @@ class Watcher:
         ended = [_ended(msg, outcome) for outcome in msg.outcomes]
         stamp, targets = nanoseconds(msg.header.stamp), targets_in(msg)
         with self._lock:
-            self._outcomes.extendleft(reversed(ended))
+            self._list(ended)
             camera = self._cameras.get(camera_named(msg.image_topic, self._cameras))
             if camera is None or not targets:
                 return
@@ -184,6 +183,20 @@ class Watcher:
             return  # the node itself reports such a frame
         with self._lock:
             camera.answered, camera.answered_stamp, camera.undrawn = picture, stamp, None
+
+    def _list(self, ended: Sequence[Ended]) -> None:
+        """Replace the outcomes of the same slots; one that stays the same keeps its place in the list.
+
+        So the answers to a repeated instruction do not crowd out others.
+        """
+        for each in reversed(ended):
+            slot = each.instruction, each.camera, each.slot
+            known = self._outcomes.get(slot, each)
+            if (known.expression, known.outcome) != (each.expression, each.outcome):
+                del self._outcomes[slot]
+            self._outcomes[slot] = each
+        while len(self._outcomes) > OUTCOMES:
+            del self._outcomes[next(iter(self._outcomes))]
 
     def _on_health(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
@@ -240,9 +253,9 @@ class Watcher:
             return camera.answered, camera.answered_stamp / SECOND, undrawn
 
     def outcomes(self) -> list[Ended]:
-        """The newest outcomes, newest first."""
+        """The last outcome of each slot of each instruction on each camera; what is new comes first."""
         with self._lock:
-            return list(self._outcomes)
+            return list(reversed(self._outcomes.values()))
 
     def health(self) -> tuple[str, str, Mapping[str, str], float]:
         """The node's level ("": never received), message, values, and the seconds since they arrived."""

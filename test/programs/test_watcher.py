@@ -90,3 +90,26 @@ def test_frames_are_held_within_bounds(
     picture, stamp, undrawn = watcher.answered("/image")
     assert picture is not None
     assert (stamp, undrawn) == (99e-9, 2e-9)
+
+
+def test_a_single_answer_is_seen_beside_a_repeated_instruction(watcher: Watcher) -> None:
+    """One row for each slot: the newest outcome, in its place unless it is news."""
+
+    def seen() -> list[tuple[str, str]]:
+        return [(each.instruction, each.expression) for each in watcher.outcomes()]
+
+    many = [f"thing {number}" for number in range(20)]
+    watcher._on_answer(answer(1, many, "repeated"))
+    repeated = [("repeated", words) for words in many]
+    assert seen() == repeated
+    watcher._on_answer(answer(2, ["apple"], "once"))
+    for stamp in range(3, 100):
+        watcher._on_answer(answer(stamp, many, "repeated"))
+    assert seen() == [("once", "apple"), *repeated]
+    failed = answer(100, many, "repeated")
+    failed.outcomes[1].outcome = Outcome.FAILED
+    watcher._on_answer(failed)
+    assert seen()[:3] == [repeated[1], ("once", "apple"), repeated[0]]
+    watcher._on_answer(answer(101, ["pear"], "once"))
+    assert seen()[:2] == [("once", "pear"), repeated[1]], "an id is used again"
+    assert len(seen()) == 21
