@@ -22,7 +22,7 @@ from gsva_ros.programs.page import REQUEST, notice, outcomes, problem, row_of
 EXPRESSIONS = "Expressions, one per line"
 NOTHING = "No answer yet."
 UNLABELLED = "No expression of this frame is labelled."
-#: Seconds that a visitor's images are kept after the last visit.
+#: Seconds that uploaded and saved files are kept.
 KEPT = 3600
 #: The brush's colours, RGB; told apart by whether red or blue is stronger.
 ADDS, REMOVES = "#e69f00", "#0072b2"
@@ -54,7 +54,8 @@ class Page:
     # What is on the page
 
     def _build(self) -> None:
-        self.session = gr.State(Session(), time_to_live=KEPT, delete_callback=Session.close)
+        # Gradio deletes it an hour after the page was closed; with a time to live, in an open page, too.
+        self.session = gr.State(Session(), delete_callback=Session.close)
         rejects = "each one whose object is not in the image gets a rejection"
         gr.Markdown(
             "# Segment an image by words\nEach expression whose object is in the image gets a mask; "

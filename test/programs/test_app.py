@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import zipfile
 from collections.abc import Iterator
@@ -413,6 +414,13 @@ def test_the_page_is_for_every_reader(app: App, chromium: browser.Browser) -> No
         for pair in colours:
             low, high = sorted(luminance(colour) for colour in pair)
             assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_labels_outlive_an_idle_hour() -> None:
+    """A state with a time to live is deleted even if its page is open."""
+    with own_folder() as own:
+        page = Page(PageEngine(), [], own)
+        assert page.session.time_to_live == math.inf
 
 
 def test_it_listens_to_this_machine_alone(app: App) -> None:
