@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import ExpressionError, Segmenter, no_rejection
+from gsva_ros.answer import Answer, ExpressionError, Segmenter, no_rejection
 from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, draw
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
@@ -307,17 +307,8 @@ class Page:
         else:
             session.segment(self.engine, lines)
         assert session.answer is not None
-        seconds = session.answer.timings
-        encode, took = seconds.get("encode", 0.0), sum(seconds.values())
-        done = f"Answered in {took:.2f} s, {encode:.2f} s of it to read the image."
-        if known:  # for an earlier answer
-            done = f"Answered in {took - encode:.2f} s."
-        slots = session.answer.slots
-        if faults := sum(bool(slot.fault) for slot in slots):
-            done += f" {faults} of {len(slots)} expressions FAILED: the list says why."
-        if not slots:
-            done = "The model's answer names nothing to segment."
-        return self._all(session, threshold) | {self.status: notice(done, spoken=True)}
+        done = notice(answered(session.answer, known), spoken=True)
+        return self._all(session, threshold) | {self.status: done}
 
     def redrawn(self, session: Session, threshold: float, shown: Sequence[int]) -> Updates:
         """The threshold moved, or a mask was shown or hidden: decide and draw again, not ask again."""
@@ -456,6 +447,25 @@ def number(value: Any, low: float, high: float, what: str) -> float:
 def referents(value: Any) -> int:
     """The number of objects that a person says an expression refers to; InputError if it is below 1."""
     return int(number(value, 1, MOST_REFERENTS, "the number of objects"))
+
+
+def answered(answer: Answer, known: bool) -> str:
+    """How long an answer took, and what is missing in it.
+
+    Args:
+        known: the image had been read for an earlier answer.
+    """
+    seconds, slots = answer.timings, answer.slots
+    encode, took = seconds.get("encode", 0.0), sum(seconds.values())
+    done = f"Answered in {took:.2f} s, {encode:.2f} s of it to read the image."
+    if known:
+        done = f"Answered in {took - encode:.2f} s."
+    if faults := sum(bool(slot.fault) for slot in slots):
+        done += f" {faults} of {len(slots)} expressions FAILED: the list says why."
+    if not answer.complete:
+        cut = f"The answer was cut after {answer.tokens} tokens"
+        return f"{done} {cut}: what it would have named after that is unknown."
+    return done if slots else "The model's answer names nothing to segment."
 
 
 def _told(session: Session, more: str = "") -> str:

@@ -7,6 +7,7 @@ import math
 import socket
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import browser
@@ -16,9 +17,10 @@ import pytest
 from contrast import luminance
 from page_engine import PageEngine, picture
 
+from gsva_ros.answer import Answer
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
-from gsva_ros.programs.app_page import Page
+from gsva_ros.programs.app_page import Page, answered
 from gsva_ros.programs.app_session import Session
 from gsva_ros.programs.page import own_folder, serve
 
@@ -162,6 +164,14 @@ def test_a_free_request_is_answered(app: App, visitor: browser.Visitor) -> None:
     assert [row.split()[0] for row in rows(visitor)] == ["red", "green"]
     ask(visitor, "tell me a story")
     told(visitor, "names nothing to segment")
+
+
+def test_an_answer_that_was_cut_is_told() -> None:
+    """What the model had not written yet is not absent."""
+    cut = Answer([], "", {"encode": 1.0, "decide": 0.5}, complete=False, tokens=256)
+    told = "The answer was cut after 256 tokens: what it would have named after that is unknown."
+    assert answered(cut, known=True) == f"Answered in 0.50 s. {told}"
+    assert "names nothing to segment" in answered(replace(cut, complete=True), known=True)
 
 
 def test_what_goes_wrong_is_told_in_the_page(app: App, visitor: browser.Visitor) -> None:
