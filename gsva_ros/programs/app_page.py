@@ -215,6 +215,7 @@ class Page:
 
         Args:
             aside: a success ends only its own problem: it may come late, when another event has had one.
+                So does a return to what is open, for which there is nothing to do.
         """
 
         @wraps(does)
@@ -228,10 +229,10 @@ class Page:
                 self.engine.release()
                 told = problem("too little memory on the device: ask for fewer expressions")
             else:
-                if not done or (aside and session.failed != does.__name__):
+                if (aside or not done) and session.failed != does.__name__:
                     return updates | done
                 session.failed = ""
-                return updates | {self.status: notice("")} | done
+                return updates | {self.status: notice("") if done else _told(session)} | done
             session.failed = does.__name__
             return updates | {self.status: told}
 
@@ -469,10 +470,10 @@ def answered(answer: Answer, known: bool) -> str:
 
 
 def _told(session: Session, more: str = "") -> str:
-    """What is open, or why nothing can be shown."""
+    """What is open, or why nothing can be shown; "" if nothing is open."""
     if session.problem:
         return problem(session.problem)
-    return notice(f"{session.name} is open.{more}", spoken=True)
+    return notice(f"{session.name} is open.{more}", spoken=True) if session.name else ""
 
 
 def painted_mask(
