@@ -225,10 +225,8 @@ class Sam3Engine:
         if rejected and not mask_rejected and np.isfinite(p_seg):
             return decided(expression, p_seg, True, frame.size)
         scores = output.pred_logits[0].float().sigmoid() * p_seg
-        # A rejected phrase has no instance above the score; its mask was requested, so take the likeliest.
-        chosen = scores == scores.max() if rejected else scores > INSTANCE_SCORE
         union = np.zeros(frame.size, bool)
-        for mask in output.pred_masks[0][chosen][:, None].float().sigmoid():
+        for mask in output.pred_masks[0][scores > INSTANCE_SCORE][:, None].float().sigmoid():
             # Resized one by one, in the way of transformers' post-processing.
             drawn = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
             union |= drawn.cpu().numpy()
