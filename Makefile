@@ -26,7 +26,7 @@ BUILD_STAMP := install/.build.stamp
 
 REQUIREMENTS := requirements.txt requirements-ros.txt requirements-dev.txt
 SOURCES := CMakeLists.txt package.xml entry_points.cfg $(wildcard cmake/*) \
-	$(shell find gsva_ros msg srv action launch config demo -type f -not -path '*/__pycache__/*' | sed 's/ /\\ /g')
+	$(shell find gsva_ros msg srv action launch config demo examples -type f -not -path '*/__pycache__/*' | sed 's/ /\\ /g')
 
 # A venv with the ROS wheels is an ament prefix, like /opt/ros/DISTRO.
 ENVIRONMENT := source $(VENV)/bin/activate && export AMENT_PREFIX_PATH=$(VENV) CMAKE_PREFIX_PATH=$(VENV)

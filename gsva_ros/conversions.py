@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .errors import InputError
+from .errors import InputError, extras
 
 try:
     from cv_bridge import CvBridge
@@ -84,6 +84,9 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     pixels = _pixels(msg, topic)
     try:
         return np.ascontiguousarray(_convert(pixels, msg.encoding))
+    except ModuleNotFoundError as error:
+        problem = f"{msg.encoding} needs the package {error.name}: {extras('eval')}"
+        raise MessageError(topic, problem) from error
     except Exception as error:  # cv2.error and the libraries' own: all mean "cannot convert"
         problem = f"cannot convert {msg.width}x{msg.height} {msg.encoding} to rgb8: {error}"
         raise MessageError(topic, problem) from error
@@ -196,11 +199,25 @@ def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), how)
     except cv2.error as error:
         raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
-    if pixels is None:
+    if pixels is None or is_cut(bytes(msg.data)):
         raise MessageError(
             topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes cannot be decoded"
         )
     return pixels
+
+
+def is_cut(data: bytes) -> bool:
+    """Whether a JPEG file ends before its image, the rest of which older OpenCV makes up."""
+    if not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        return False
+    # Other data may follow the image, as a phone's video does: only decoding tells.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.open(io.BytesIO(data)).load()
+    except OSError:
+        return True
+    return False
 
 
 def _check_header(msg: Any, topic: str) -> tuple[str, bool]:

@@ -226,9 +226,7 @@ class Sam3Engine:
         if not np.isfinite(p_seg) or (rejected and not mask_rejected):
             return decided(expression, p_seg, rejected, frame.size)
         scores = output.pred_logits[0].float().sigmoid() * p_seg
-        # A rejected phrase has no instance above the score; its mask was requested, so take the likeliest.
-        chosen = scores == scores.max() if rejected else scores > INSTANCE_SCORE
-        masks = output.pred_masks[0][chosen].float()
+        masks = output.pred_masks[0][scores > INSTANCE_SCORE].float()
         if not (scores.isfinite().all() and masks.isfinite().all()):
             return faulty(expression, p_seg, frame.size, "mask")
         union = np.zeros(frame.size, bool)

@@ -239,6 +239,7 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
     except (ValueError, RecursionError) as error:  # a number too long to read is a plain ValueError
         raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
     frames = _frames(data.images, source)
+    met: dict[tuple[int, str], tuple[int, Annotation]] = {}
     for number, annotation in enumerate(data.annotations, start=1):
         where = f"{source}: annotation {number} ({annotation.caption[:40]!r})"
         frame = frames.get(annotation.image_id)
@@ -246,6 +247,13 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
             raise TruthError(f"{where}: no image has the id {annotation.image_id}")
         if not annotation.caption.strip():
             raise TruthError(f"{where}: its caption is empty")
+        place = annotation.image_id, annotation.caption
+        first, other = met.setdefault(place, (number, annotation))
+        if other != annotation:
+            raise TruthError(
+                f"{where}: annotation {first} has the same image and caption: an annotation is one "
+                "expression, so put all that it refers to under one"
+            )
         try:
             _decoded(annotation, frame.size)
         except TruthError as error:

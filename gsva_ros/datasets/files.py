@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from ..conversions import is_cut
 from ..errors import InputError, is_lfs_pointer, one_line
 from ..truth import Referring
 
@@ -77,7 +76,7 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
         if path.is_file():
             _check_fetched(path)
         raise DatasetError(f"{path}: missing, or not an image")
-    if _is_cut(path):
+    if is_cut(path.read_bytes()):
         raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 
@@ -87,23 +86,6 @@ def _check_fetched(path: Path) -> None:
         raise DatasetError(
             f"{path}: not the file, but Git LFS's pointer to it: run `git lfs pull` there"
         )
-
-
-def _is_cut(path: Path) -> bool:
-    """Whether a JPEG file ends before its image, the rest of which OpenCV leaves grey."""
-    with path.open("rb") as file:
-        begins = file.read(2)
-        file.seek(-2, os.SEEK_END)
-        if begins != b"\xff\xd8" or file.read(2) == b"\xff\xd9":
-            return False
-        # Other data may follow the image, as a phone's video does: only decoding tells.
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                Image.open(file).load()
-        except OSError:
-            return True
-    return False
 
 
 def read_annotated(

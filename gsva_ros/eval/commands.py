@@ -380,11 +380,16 @@ def _compare(args: argparse.Namespace) -> int:
     if rules[0] != rules[1]:
         raise InputError(f"{args.a} is {rules[0]}, {args.b} {rules[1]}: compare runs of one kind")
     try:
-        a, b = common_cases(runs[0].records, runs[1].records)
+        a, b, differing = common_cases(runs[0].records, runs[1].records)
         table = paired_differences(Slots.of(a), Slots.of(b), rules[0])
     except (ValueError, OverflowError) as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
     print(f"{len(a)} cases in both; a has {len(runs[0].records)}, b has {len(runs[1].records)}")
+    if differing:
+        print(
+            f"{len(differing)} left out, of which other expressions were asked: {differing[0]} ...",
+            file=sys.stderr,
+        )
     print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")
     for name, row in table.items():
         low, high = row["interval"]

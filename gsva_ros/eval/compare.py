@@ -39,19 +39,28 @@ def read_run(path: Path) -> Run:
 
 def common_cases(
     a: Sequence[CaseRecord], b: Sequence[CaseRecord]
-) -> tuple[list[CaseRecord], list[CaseRecord]]:
+) -> tuple[list[CaseRecord], list[CaseRecord], list[str]]:
     """The cases that both runs have, in the first one's order: a live run may have missed frames.
 
+    Returns:
+        The first run's records, the second's, and the names of cases that are left out, because the runs
+        asked different expressions: one of them may be too long for one model.
+
     Raises:
-        ValueError: the runs asked different expressions about a case.
+        ValueError: the runs asked different expressions of every case.
     """
     other = {record.id: record for record in b}
     pairs = [(record, other[record.id]) for record in a if record.id in other]
-    for pair in pairs:
-        first, second = ([slot.expression for slot in record.slots] for record in pair)
-        if first != second:
-            raise ValueError(f"the runs did not ask the same expressions of {pair[0].id!r}")
-    return [first for first, _ in pairs], [second for _, second in pairs]
+    same = [(first, second) for first, second in pairs if _judged(first) == _judged(second)]
+    differing = [first.id for first, second in pairs if _judged(first) != _judged(second)]
+    if differing and not same:
+        raise ValueError(f"the runs did not ask the same expressions of {differing[0]!r}")
+    return [first for first, _ in same], [second for _, second in same], differing
+
+
+def _judged(record: CaseRecord) -> list[str]:
+    """The expressions that are scored: what a model wrote to a free-form request has no truth."""
+    return [slot.expression for slot in record.slots if slot.referents is not None]
 
 
 def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:

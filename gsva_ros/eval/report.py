@@ -99,6 +99,8 @@ def gallery(
     cards = []
     for pick in picks:
         rgb, queries = by_id[records[pick.case].id].read()
+        asked = {slot.expression for slot in records[pick.case].slots}
+        queries = [query for query in queries if query.expression in asked]  # others were left out
         record, query = records[pick.case].slots[pick.slot], queries[pick.slot]
         slot = answer(rgb, queries)[0][pick.slot]
         iou = record.intersection / max(record.union, 1)

@@ -232,7 +232,7 @@ def deployed_slots(
     engine: Segmenter[Any], rgb: NDArray[np.uint8], queries: Sequence[Referring]
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
     """Each expression decided independently, as in the node, with a mask even if it is rejected."""
-    if queries and queries[0].region:
+    if isinstance(engine, Engine) and queries and queries[0].region:
         return region_slots(engine, rgb, queries)
     frame = engine.encode(rgb)
     answer = engine.segment(frame, [q.expression for q in queries], mask_rejected=True)

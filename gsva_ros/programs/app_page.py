@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import ExpressionError, Segmenter, no_rejection
+from gsva_ros.answer import Answer, ExpressionError, Segmenter, no_rejection
 from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, draw
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
@@ -22,7 +22,7 @@ from gsva_ros.programs.page import REQUEST, notice, outcomes, problem, row_of
 EXPRESSIONS = "Expressions, one per line"
 NOTHING = "No answer yet."
 UNLABELLED = "No expression of this frame is labelled."
-#: Seconds that a visitor's images are kept after the last visit.
+#: Seconds that uploaded and saved files are kept.
 KEPT = 3600
 #: The brush's colours, RGB; told apart by whether red or blue is stronger.
 ADDS, REMOVES = "#e69f00", "#0072b2"
@@ -54,7 +54,8 @@ class Page:
     # What is on the page
 
     def _build(self) -> None:
-        self.session = gr.State(Session(), time_to_live=KEPT, delete_callback=Session.close)
+        # Gradio deletes it an hour after the page was closed; with a time to live, in an open page, too.
+        self.session = gr.State(Session(), delete_callback=Session.close)
         rejects = "each one whose object is not in the image gets a rejection"
         gr.Markdown(
             "# Segment an image by words\nEach expression whose object is in the image gets a mask; "
@@ -214,6 +215,7 @@ class Page:
 
         Args:
             aside: a success ends only its own problem: it may come late, when another event has had one.
+                So does a return to what is open, for which there is nothing to do.
         """
 
         @wraps(does)
@@ -227,10 +229,10 @@ class Page:
                 self.engine.release()
                 told = problem("too little memory on the device: ask for fewer expressions")
             else:
-                if not done or (aside and session.failed != does.__name__):
+                if (aside or not done) and session.failed != does.__name__:
                     return updates | done
                 session.failed = ""
-                return updates | {self.status: notice("")} | done
+                return updates | {self.status: notice("") if done else _told(session)} | done
             session.failed = does.__name__
             return updates | {self.status: told}
 
@@ -306,17 +308,8 @@ class Page:
         else:
             session.segment(self.engine, lines)
         assert session.answer is not None
-        seconds = session.answer.timings
-        encode, took = seconds.get("encode", 0.0), sum(seconds.values())
-        done = f"Answered in {took:.2f} s, {encode:.2f} s of it to read the image."
-        if known:  # for an earlier answer
-            done = f"Answered in {took - encode:.2f} s."
-        slots = session.answer.slots
-        if faults := sum(bool(slot.fault) for slot in slots):
-            done += f" {faults} of {len(slots)} expressions FAILED: the list says why."
-        if not slots:
-            done = "The model's answer names nothing to segment."
-        return self._all(session, threshold) | {self.status: notice(done, spoken=True)}
+        done = notice(answered(session.answer, known), spoken=True)
+        return self._all(session, threshold) | {self.status: done}
 
     def redrawn(self, session: Session, threshold: float, shown: Sequence[int]) -> Updates:
         """The threshold moved, or a mask was shown or hidden: decide and draw again, not ask again."""
@@ -457,11 +450,30 @@ def referents(value: Any) -> int:
     return int(number(value, 1, MOST_REFERENTS, "the number of objects"))
 
 
+def answered(answer: Answer, known: bool) -> str:
+    """How long an answer took, and what is missing in it.
+
+    Args:
+        known: the image had been read for an earlier answer.
+    """
+    seconds, slots = answer.timings, answer.slots
+    encode, took = seconds.get("encode", 0.0), sum(seconds.values())
+    done = f"Answered in {took:.2f} s, {encode:.2f} s of it to read the image."
+    if known:
+        done = f"Answered in {took - encode:.2f} s."
+    if faults := sum(bool(slot.fault) for slot in slots):
+        done += f" {faults} of {len(slots)} expressions FAILED: the list says why."
+    if not answer.complete:
+        cut = f"The answer was cut after {answer.tokens} tokens"
+        return f"{done} {cut}: what it would have named after that is unknown."
+    return done if slots else "The model's answer names nothing to segment."
+
+
 def _told(session: Session, more: str = "") -> str:
-    """What is open, or why nothing can be shown."""
+    """What is open, or why nothing can be shown; "" if nothing is open."""
     if session.problem:
         return problem(session.problem)
-    return notice(f"{session.name} is open.{more}", spoken=True)
+    return notice(f"{session.name} is open.{more}", spoken=True) if session.name else ""
 
 
 def painted_mask(

@@ -313,14 +313,15 @@ def _named(message: str, path: Path) -> str:
 def decided_at(slot: Slot, threshold: float) -> Slot:
     """A slot decided by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
 
-    A rejected slot has no mask. One that was rejected without a mask stays rejected.
+    A rejected slot has no mask. One that was rejected before a mask was drawn stays rejected.
     """
     if slot.fault:
         return slot
     if slot.p_seg < threshold:
         return replace(slot, rejection=Rejection.MODEL, box=None, crop=None)
     if slot.box is None:
-        return replace(slot, rejection=slot.rejection or Rejection.EMPTY_MASK)
+        drawn = slot.predicted_iou is not None
+        return replace(slot, rejection=Rejection.EMPTY_MASK if drawn else slot.rejection)
     return replace(slot, rejection=None)
 
 

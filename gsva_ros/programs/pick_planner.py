@@ -239,7 +239,8 @@ class PickPlanner(Node):
         if self._pictures is not None:
             self._count += 1
             path = self._pictures / f"{self._count:02d}_{what}.png"
-            cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+            if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
+                raise InputError(f"{path}: cannot be written; choose another folder for --pictures")
 
 
 def run_words(planner: PickPlanner, args: argparse.Namespace) -> int:
@@ -298,6 +299,16 @@ def _report(planner: PickPlanner, episodes: Sequence[Episode]) -> dict[str, Any]
     }
 
 
+def create_folder(pictures: Path) -> None:
+    """Create the folder of --pictures; InputError if that fails."""
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--pictures {pictures}: cannot be created ({error.strerror}); choose another folder"
+        ) from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with these arguments (`pick.main` starts it); returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
@@ -330,9 +341,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--out is the file of the episodes: give --episodes as well")
     if args.seed is None:
         args.seed = EPISODE_SEED if args.episodes else SEED
-    if args.pictures is not None:
-        args.pictures.mkdir(parents=True, exist_ok=True)
     try:
+        if args.pictures is not None:
+            create_folder(args.pictures)
         init(args=argv)
         planner = PickPlanner(args.pictures, args.sure)
         planner.connect(args.timeout)

@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from gsva_ros.programs.page import own_folder, serve
         from gsva_ros.programs.view_page import ViewPage
     except ModuleNotFoundError as error:
-        print(f"gsva_view: needs the package {error.name}: pip install gradio", file=sys.stderr)
+        how = "pip install 'gradio>=6,<7' 'numpy<2'"  # a newer NumPy breaks ROS 2's OpenCV
+        print(f"gsva_view: needs the package {error.name}: {how}", file=sys.stderr)
         return 1
     try:
         watcher = Watcher(args.node, argv)

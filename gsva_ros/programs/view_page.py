@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -21,6 +21,8 @@ from gsva_ros.programs.watcher import Ended, Watcher
 PERIOD = 0.5
 #: Maximum width, in pixels, of images sent to the page.
 WIDTH = 960
+#: Outcomes in the list.
+ROWS = 24
 #: Seconds without diagnostics, which the node sends every second, after which it counts as gone.
 GONE = 5.0
 ONCE, FOLLOW = "Once", "On every frame"
@@ -91,16 +93,15 @@ class ViewPage:
             choice = gr.update(choices=topics, value=camera)
         elif len(topics) > 1:
             choice = gr.update(choices=topics)
-        answered, stamp = self.watcher.answered(camera or "")
+        answered, *stamps = self.watcher.answered(camera or "")
         newest, age = self.watcher.newest(camera or "")
         silent = f"No frame on {camera} yet." if camera else "No camera yet."
-        rows = [_row(ended) for ended in self.watcher.outcomes()[:12]]
         return (
             health(*self.watcher.health()),
             choice,
-            picture(answered, f"Last answer, frame at {stamp:.3f} s", "No answer yet."),
+            picture(answered, *captions(*stamps)),
             picture(newest, f"Newest frame, received {age:.1f} s ago", silent),
-            outcomes(rows, "No outcome yet."),
+            listed(self.watcher.outcomes()),
         )
 
     def ask(
@@ -147,6 +148,16 @@ def health(level: str, message: str, values: Mapping[str, str], age: float) -> s
     return f'{head}<dl class="values">{rows}</dl>'
 
 
+def captions(stamp: float, undrawn: float) -> tuple[str, str]:
+    """What is said of an answer's picture, and instead of one; stamps: from `Watcher.answered`."""
+    if math.isnan(undrawn):
+        return f"Last answer, frame at {stamp:.3f} s", "No answer yet."
+    told = (
+        f"last answer, frame at {undrawn:.3f} s, is not drawn: this page does not hold that frame"
+    )
+    return f"Answer on the frame at {stamp:.3f} s; the {told}", f"The {told}."
+
+
 def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
     """An image with its caption as HTML, embedded as JPEG."""
     if rgb is None:
@@ -159,6 +170,13 @@ def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
         f'<figure><img alt="{text}" src="data:image/jpeg;base64,{jpeg_text(rgb)}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
+
+
+def listed(ended: Sequence[Ended]) -> str:
+    """The first ROWS outcomes as HTML, and how many more there are."""
+    more = len(ended) - ROWS
+    rows = outcomes([_row(each) for each in ended[:ROWS]], "No outcome yet.")
+    return rows + notice(f"and {more} more" * (more > 0))
 
 
 def _row(ended: Ended) -> Row:

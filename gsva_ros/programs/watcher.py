@@ -10,7 +10,6 @@ import math
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +42,10 @@ LEVELS = {
 }
 #: Encodings of depth images (REP 118), which are not shown. mono16 is shown: thermal cameras use it.
 DEPTH = ("16UC1", "32FC1")
-#: Frames kept for each camera until their answer comes, and outcomes kept for the list.
-FRAMES, OUTCOMES = 15, 60
+#: A camera's frames are held for their answers: at least FRAMES, and for up to AGE seconds in HELD bytes.
+FRAMES, AGE, HELD = 15, 30.0, 256 * 2**20
+#: Outcomes kept for the list.
+OUTCOMES = 1000
 #: Pixels of the longer side of an answer's image.
 LONGEST = 960
 #: Seconds between two searches for cameras.
@@ -70,13 +71,30 @@ class Ended:
 
 @dataclass
 class Camera:
-    """A camera's newest frames by stamp (nanoseconds), and the last answered one with its answer drawn."""
+    """A camera's newest frames, and the last one that an answer could be drawn on, with that answer.
 
-    frames: dict[int, Any] = field(default_factory=dict)
-    received: float = 0.0  # monotonic seconds
+    frames: by stamp (nanoseconds), each with the monotonic seconds of its arrival. undrawn: the stamp of
+    the last answer, if its frame was not held.
+    """
+
+    frames: dict[int, tuple[float, Any]] = field(default_factory=dict)
     depth: bool = False  # a frame showed that this is a depth topic: not offered as a camera
     answered: NDArray[np.uint8] | None = None
     answered_stamp: int = 0
+    undrawn: int | None = None
+
+    def hold(self, stamp: int, msg: Any) -> None:
+        """Hold a frame, and let go of the oldest ones that are too many."""
+        now = time.monotonic()
+        self.frames.pop(stamp, None)  # a bag played again: the newest frame goes last
+        self.frames[stamp] = now, msg
+        size = sum(len(held.data) for _, held in self.frames.values())
+        while len(self.frames) > FRAMES:
+            oldest, (arrived, held) = next(iter(self.frames.items()))
+            if size <= HELD and now - arrived <= AGE:
+                return
+            size -= len(held.data)
+            del self.frames[oldest]
 
 
 class Watcher:
@@ -91,7 +109,7 @@ class Watcher:
         self.node = Node("gsva_view", namespace=namespace or None, context=self._context)
         self._lock = threading.Lock()
         self._cameras: dict[str, Camera] = {}
-        self._outcomes: deque[Ended] = deque(maxlen=OUTCOMES)
+        self._outcomes: dict[tuple[str, str, int], Ended] = {}  # the newest last
         self._health: tuple[DiagnosticStatus, float] | None = None
         self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
         self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
@@ -144,32 +162,41 @@ class Watcher:
         with self._lock:
             camera = self._cameras[topic]
             camera.depth = getattr(msg, "encoding", "") in DEPTH
-            if camera.depth:
-                return
-            stamp = nanoseconds(msg.header.stamp)
-            camera.frames.pop(stamp, None)  # a bag played again: the newest frame goes last
-            camera.frames[stamp] = msg
-            camera.received = time.monotonic()
-            while len(camera.frames) > FRAMES:
-                del camera.frames[next(iter(camera.frames))]
+            if not camera.depth:
+                camera.hold(nanoseconds(msg.header.stamp), msg)
 
     def _on_answer(self, msg: Segmentation) -> None:
         ended = [_ended(msg, outcome) for outcome in msg.outcomes]
-        stamp = nanoseconds(msg.header.stamp)
+        stamp, targets = nanoseconds(msg.header.stamp), targets_in(msg)
         with self._lock:
-            self._outcomes.extendleft(reversed(ended))
-            topic = camera_named(msg.image_topic, self._cameras)
-            frame = self._cameras[topic].frames.get(stamp) if topic else None
-        targets = targets_in(msg)
-        if frame is None or not targets:
-            return
+            self._list(ended)
+            camera = self._cameras.get(camera_named(msg.image_topic, self._cameras))
+            if camera is None or not targets:
+                return
+            if stamp not in camera.frames:
+                camera.undrawn = stamp
+                return
+            _, frame = camera.frames[stamp]
         try:
             picture = poster(*fitted(to_rgb(frame, msg.image_topic), targets, LONGEST))
         except (MessageError, ValueError):
             return  # the node itself reports such a frame
         with self._lock:
-            camera = self._cameras[topic]
-            camera.answered, camera.answered_stamp = picture, stamp
+            camera.answered, camera.answered_stamp, camera.undrawn = picture, stamp, None
+
+    def _list(self, ended: Sequence[Ended]) -> None:
+        """Replace the outcomes of the same slots; one that stays the same keeps its place in the list.
+
+        So the answers to a repeated instruction do not crowd out others.
+        """
+        for each in reversed(ended):
+            slot = each.instruction, each.camera, each.slot
+            known = self._outcomes.get(slot, each)
+            if (known.expression, known.outcome) != (each.expression, each.outcome):
+                del self._outcomes[slot]
+            self._outcomes[slot] = each
+        while len(self._outcomes) > OUTCOMES:
+            del self._outcomes[next(iter(self._outcomes))]
 
     def _on_health(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
@@ -208,24 +235,27 @@ class Watcher:
             camera = self._cameras.get(topic)
             if camera is None or not camera.frames:
                 return None, math.nan
-            msg, age = list(camera.frames.values())[-1], time.monotonic() - camera.received
+            arrived, msg = next(reversed(camera.frames.values()))
+        age = time.monotonic() - arrived
         try:
             return to_rgb(msg, topic), age
         except MessageError:
             return None, age
 
-    def answered(self, topic: str) -> tuple[NDArray[np.uint8] | None, float]:
-        """A camera's last answered frame with its answer, and its stamp in seconds."""
+    def answered(self, topic: str) -> tuple[NDArray[np.uint8] | None, float, float]:
+        """A camera's last frame with its answer (None: none yet), and stamps in seconds.
+
+        The stamps are that frame's, and the last answer's, if its frame was not held (NaN: it was).
+        """
         with self._lock:
-            camera = self._cameras.get(topic)
-            if camera is None or camera.answered is None:
-                return None, math.nan
-            return camera.answered, camera.answered_stamp / SECOND
+            camera = self._cameras.get(topic, Camera())
+            undrawn = math.nan if camera.undrawn is None else camera.undrawn / SECOND
+            return camera.answered, camera.answered_stamp / SECOND, undrawn
 
     def outcomes(self) -> list[Ended]:
-        """The newest outcomes, newest first."""
+        """The last outcome of each slot of each instruction on each camera; what is new comes first."""
         with self._lock:
-            return list(self._outcomes)
+            return list(reversed(self._outcomes.values()))
 
     def health(self) -> tuple[str, str, Mapping[str, str], float]:
         """The node's level ("": never received), message, values, and the seconds since they arrived."""

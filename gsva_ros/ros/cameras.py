@@ -179,8 +179,8 @@ class Cameras:
             ) from error
 
     def _subscribe_to_depth(self, image: str, depth: str) -> None:
-        buffer = self.depth[image] = DepthBuffer()
         info = image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+        buffer = self.depth[image] = DepthBuffer(self._node.resolve_topic_name(depth), info)
         for kind, topic, keep in (
             (Image, depth, buffer.add_depth),
             (CameraInfo, info, buffer.add_info),

@@ -29,9 +29,13 @@ class DepthBuffer:
 
     Keeps the last `KEPT` depth images to choose from, and in addition the one that `hold` chose for each
     frame being answered, however long the answer takes.
+
+    Args:
+        depth, info: the topics, for errors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, depth: str, info: str) -> None:
+        self._topics = depth, info
         self._changed = threading.Condition()
         self._images: deque[Image] = deque(maxlen=KEPT)
         self._held: dict[int, Image | None] = {}  # by the frame's stamp, most recently held last
@@ -43,7 +47,9 @@ class DepthBuffer:
         stamp = nanoseconds(msg.header.stamp)
         with self._changed:
             self._images.append(msg)
-            self._vain = 0
+            # Depth alone ends no wait: without camera_info every one is in vain.
+            if self._info is not None:
+                self._vain = 0
             for picture, best in self._held.items():
                 if best is None or abs(stamp - picture) < abs(_stamp(best) - picture):
                     self._held[picture] = msg
@@ -82,25 +88,34 @@ class DepthBuffer:
                 after `PATIENCE` timeouts in a row there is no wait until the camera sends something.
 
         Returns:
-            None if no depth image arrives in time, or there is no camera_info.
+            None if no depth image arrives in time, or there is no camera_info: see `missing`.
         """
-
-        def best() -> Image | None:
-            return self._held.get(stamp) or self._nearest(stamp)
-
-        def there() -> bool:
-            image = best()
-            near = image is not None and abs(_stamp(image) - stamp) <= tolerance * SECOND
-            return near and self._info is not None
-
         with self._changed:
-            if not self._changed.wait_for(there, wait if self._vain < PATIENCE else 0.0):
+            patience = wait if self._vain < PATIENCE else 0.0
+            if not self._changed.wait_for(lambda: not self.missing(stamp, tolerance), patience):
                 self._vain += 1
                 return None
-            image, info = best(), self._info
+            image, info = self._best(stamp), self._info
         assert image is not None
         assert info is not None
         return image, info, (_stamp(image) - stamp) / SECOND
+
+    def missing(self, stamp: int, tolerance: float) -> str:
+        """What a frame lacks for 3D points ("": nothing); arguments as those of `beside`."""
+        with self._changed:
+            image, info = self._best(stamp), self._info
+        if image is None:
+            return f"no depth image on {self._topics[0]}"
+        if info is None:
+            return f"no camera_info on {self._topics[1]}"
+        offset = abs(_stamp(image) - stamp) / SECOND
+        if offset > tolerance:
+            where = f"the nearest image on {self._topics[0]}"
+            return f"{where} is {offset:.3g} s away (depth_tolerance {tolerance:g})"
+        return ""
+
+    def _best(self, stamp: int) -> Image | None:
+        return self._held.get(stamp) or self._nearest(stamp)
 
     def _nearest(self, stamp: int) -> Image | None:
         """The recent depth image nearest to a frame in time."""

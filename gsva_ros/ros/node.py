@@ -31,6 +31,7 @@ from gsva_ros.instructions import expressions_in
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.serving.requests import (
     DECIDED,
+    NEVER,
     CameraFrame,
     Limits,
     Outcome,
@@ -178,7 +179,9 @@ class GsvaNode(LifecycleNode):
         self._cameras.subscribe()
         initial = [e for e in self._value("instructions") if e]
         if initial:
-            self._worker.submit(Request("initial", expressions=initial, every_frame=True))
+            # However long the camera takes to start: nobody would ask again.
+            request = Request("initial", expressions=initial, every_frame=True, within=NEVER)
+            self._worker.submit(request)
         self.get_logger().info(
             f"ready: {self._provenance.model} on {self._provenance.device}, "
             f"frames from {', '.join(self._cameras.topics)}"

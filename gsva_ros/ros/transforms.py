@@ -155,7 +155,7 @@ class Transforms:
         """
         wanted = f"no transform from {header.frame_id!r} to {target!r} at the image's stamp"
         if self._buffer is None:
-            raise TransformError(f"{wanted}: tf2_ros is not installed")
+            raise TransformError(f"{wanted}: tf2_ros_py is not installed")
         if not header.frame_id:
             raise TransformError(f"{wanted}: set frame_id in the camera's driver")
         frames = (target, header.frame_id)

@@ -85,15 +85,16 @@ class Views:
 
     def _in_3d(self, answer: Segmentation, topic: str) -> Segmentation3D | None:
         buffer = self._buffers.get(topic)
+        if buffer is None:
+            self._warn("no depth", f"segmentation_3d: {topic}: no depth topic (depth_topics)")
+            return None
         tolerance = float(self._value("depth_tolerance"))
         wait = float(self._value("depth_wait"))
         stamp = nanoseconds(answer.header.stamp)
-        found = buffer.beside(stamp, tolerance, wait) if buffer else None
+        found = buffer.beside(stamp, tolerance, wait)
         if found is None:
-            message = f"no depth image and camera_info within {tolerance} s of the image"
-            self._warn(
-                "no depth", f"segmentation_3d: {topic}: {message if buffer else 'no depth topic'}"
-            )
+            problem = buffer.missing(stamp, tolerance) or "depth came later than depth_wait"
+            self._warn("no depth", f"segmentation_3d: {topic}: {problem}")
             return None
         image, info, offset = found
         target = str(self._value("target_frame"))

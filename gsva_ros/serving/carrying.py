@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import one_line
 from ..instances import split
+from ..stamps import SECOND
 from ..tracking import Carried, Region, Tracker
 from .requests import (
     DECIDED,
@@ -43,7 +44,7 @@ Fault = tuple[Code, str]  # and its reason
 
 @dataclass(eq=False)
 class _Followed:
-    """A repeated request: the model's last answer, its camera, and how long its expressions are lost."""
+    """A repeated request on one camera: the model's last answer, and how long its expressions are lost."""
 
     result: Result
     topic: str
@@ -75,7 +76,7 @@ class Carrier:
         self._working = threading.RLock()  # guards the fields below and the order of results
         self._ids = count(1)
         self._trackers: dict[str, Tracker] = {}  # by topic
-        self._followed: dict[Request, _Followed] = {}
+        self._followed: dict[tuple[Request, str], _Followed] = {}  # by topic, too
         self._answered: dict[Request, CameraFrame] = {}  # the last frame each was answered on
         self._thread = threading.Thread(target=self._run, name="gsva-tracking", daemon=True)
 
@@ -161,8 +162,8 @@ class Carrier:
 
     def _tells(self, result: Result) -> bool:
         """Whether the thread itself reports this unreadable frame: it sees it before the model does."""
-        followed, frame = self._followed.get(result.request), result.frame
-        here = followed is not None and frame is not None and followed.topic == frame.topic
+        frame = result.frame
+        here = frame is not None and (result.request, frame.topic) in self._followed
         return self._limits.track == "flow" and here and result.unreadable
 
     # The thread
@@ -193,8 +194,8 @@ class Carrier:
             return
         for result in answers.values():
             self._learn(result)
-        for topic, frame in frames.items():
-            due = [f for f in self._followed.values() if f.topic == topic]
+        for frame in sorted(frames.values(), key=lambda frame: frame.received):
+            due = [f for f in self._followed.values() if f.topic == frame.topic]
             due = [f for f in due if self._follows(f.result.request, frame)]
             if too_old(frame, self._clock(), self._limits):
                 # The schedule judged the model's own frame when its turn came.
@@ -209,10 +210,8 @@ class Carrier:
         assert rgb is not None
         if request.ended or request.cancelled:
             return
-        followed = self._followed.get(request)
-        if followed is None or followed.topic != frame.topic:
-            self._forget(request)
-            followed = self._followed[request] = _Followed(result, frame.topic)
+        new = _Followed(result, frame.topic)
+        followed = self._followed.setdefault((request, frame.topic), new)
         followed.result = result
         tracker = self._trackers.setdefault(frame.topic, Tracker(self._ids))
         regions = {_key(d): self._regions(d) for d in result.decisions}
@@ -238,8 +237,9 @@ class Carrier:
             seen = _fault(error)
         for followed in due:
             request = followed.result.request
-            if self._followed.get(request) is not followed:
-                continue  # it ended when another one's answer was delivered
+            # Ended when another one's answer was delivered, or withdrawn while the model works on it.
+            if self._followed.get((request, frame.topic)) is not followed or request.cancelled:
+                continue
             self._answered[request] = frame
             fault = seen
             if fault is None:
@@ -288,6 +288,8 @@ class Carrier:
         ]
         key = _key(decision)
         now = replace(decision, instances=tuple(seen), carried=carried, age=max(0, age))
+        if carried and decision.outcome is Outcome.REJECTED:
+            now.reason = f"{decision.reason}; it looked {now.age / SECOND:.1f} s earlier"
         reason = unlike if decision.outcome in DECIDED else ""
         if decision.outcome is Outcome.SEGMENTED and not seen:
             reason = reason or found[0].lost
@@ -312,13 +314,12 @@ class Carrier:
         )
 
     def _forget(self, request: Request) -> None:
-        followed = self._followed.pop(request, None)
-        if followed is None:
-            return
-        tracker = self._trackers[followed.topic]
-        tracker.forget(request)
-        if not len(tracker):
-            del self._trackers[followed.topic]
+        for topic in [topic for other, topic in self._followed if other is request]:
+            del self._followed[request, topic]
+            tracker = self._trackers[topic]
+            tracker.forget(request)
+            if not len(tracker):
+                del self._trackers[topic]
 
 
 def _fault(error: Exception) -> Fault:

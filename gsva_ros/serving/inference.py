@@ -3,15 +3,15 @@
 Where frames come from, what is asked next, and where the result goes are the worker's concern.
 
 Each camera's last encoded frame is kept, so that further requests on it need no second encoding. If device
-memory runs out, the kept frames are freed first; then the expressions are asked in halves.
+memory runs out, the other cameras' are freed first; then the expressions are asked in halves.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import Generic
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from .requests import (
 from .schedule import text_problem
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 REASONS = {
     Rejection.MODEL: "the model finds no referent in the image (p([SEG]) {:.3f})",
@@ -89,7 +90,7 @@ class Inference(Generic[FrameT]):
         encoded, seconds = self._encode(frame, result.rgb, request.source)
         result.threshold = threshold = self.limits.threshold(self.engine.rejection_threshold)
         ask = self._segment if request.expressions else self._ask
-        answers = ask(encoded, request, threshold, faults, slots)
+        answers = ask(encoded, request, frame.topic, threshold, faults, slots)
         result.text = " ".join(answer.text for answer in answers if answer.text)
         for answer in answers:
             for stage, spent in answer.timings.items():
@@ -102,28 +103,36 @@ class Inference(Generic[FrameT]):
         self,
         encoded: FrameT,
         request: Request,
+        topic: str,
         threshold: float,
         faults: dict[int, tuple[Code, str]],
         slots: dict[int, Slot],
     ) -> list[Answer]:
         """Fill `slots` for every expression that can be asked, and `faults` for the others."""
         asked = [i for i in range(len(request.expressions)) if i not in faults]
+
+        def segment(asked: Sequence[int]) -> Answer:
+            words = [request.expressions[i] for i in asked]
+            thresholds = [self._threshold_for(request, i, threshold) for i in asked]
+            return self._freeing(
+                lambda: self.engine.segment(encoded, words, threshold=thresholds), topic
+            )
+
         try:
-            answers = self._within_memory(encoded, request, threshold, asked)
+            return self._within_memory(segment, asked, faults, slots)
         except ExpressionError as error:
             if not error.faults:
                 raise
             for place, reason in error.faults.items():
                 faults[asked[place]] = (Code.INVALID_INSTRUCTION, reason)
             asked = [i for i in asked if i not in faults]
-            answers = self._within_memory(encoded, request, threshold, asked)
-        slots.update(zip(asked, (s for a in answers for s in a.slots), strict=True))
-        return answers
+            return self._within_memory(segment, asked, faults, slots)
 
     def _ask(
         self,
         encoded: FrameT,
         request: Request,
+        topic: str,
         threshold: float,
         faults: dict[int, tuple[Code, str]],
         slots: dict[int, Slot],
@@ -131,32 +140,55 @@ class Inference(Generic[FrameT]):
         """Fill `slots` with what the model writes for a text, and `faults` if it did not finish."""
         if faults:  # its limit has changed since it was taken
             return []
-        answer = self.engine.ask(encoded, request.text, threshold=threshold)
+        answer = self._freeing(
+            lambda: self.engine.ask(encoded, request.text, threshold=threshold), topic
+        )
         slots.update(enumerate(answer.slots))
         if not answer.complete:
             faults[len(slots)] = (Code.NO_SLOT, CUT)
         return [answer]
 
     def _within_memory(
-        self, encoded: FrameT, request: Request, threshold: float, asked: Sequence[int]
+        self,
+        segment: Callable[[Sequence[int]], Answer],
+        asked: Sequence[int],
+        faults: dict[int, tuple[Code, str]],
+        slots: dict[int, Slot],
     ) -> list[Answer]:
-        """The engine's answers: one, or several if all expressions at once need too much memory."""
+        """The engine's answers: one, or several if all expressions at once need too much memory.
+
+        What needs too much by itself gets a fault.
+        """
         if not asked:
             return []
-        words = [request.expressions[i] for i in asked]
-        thresholds = [self._threshold_for(request, i, threshold) for i in asked]
         try:
-            return [self.engine.segment(encoded, words, threshold=thresholds)]
-        except MemoryError:
-            if len(words) == 1:
-                raise
-            log.warning("out of memory with %d expressions at once: retrying in halves", len(words))
+            answer = segment(asked)
+        except MemoryError as error:
+            if len(asked) == 1:
+                faults[asked[0]] = self._explain(error)
+                return []
+            log.warning("out of memory with %d expressions at once: retrying in halves", len(asked))
+        else:
+            slots.update(zip(asked, answer.slots, strict=True))
+            return [answer]
         self.engine.release()
         half = len(asked) // 2
-        return [
-            *self._within_memory(encoded, request, threshold, asked[:half]),
-            *self._within_memory(encoded, request, threshold, asked[half:]),
-        ]
+        first = self._within_memory(segment, asked[:half], faults, slots)
+        return [*first, *self._within_memory(segment, asked[half:], faults, slots)]
+
+    def _freeing(self, ask: Callable[[], T], topic: str) -> T:
+        """What `ask` returns; if memory runs out, once more without the frames of other cameras."""
+        try:
+            return ask()
+        except MemoryError:
+            others = [other for other in self.encoded if other != topic]
+            if not others:
+                raise
+            log.warning("out of memory with %d other frames kept: freeing them", len(others))
+        for other in others:
+            del self.encoded[other]
+        self.engine.release()
+        return ask()
 
     def _threshold_for(self, request: Request, index: int, threshold: float) -> float:
         """The threshold, shifted by the hysteresis so that an expression tends to keep its last outcome."""
@@ -185,15 +217,7 @@ class Inference(Generic[FrameT]):
         if (kept := self.encoded.get(frame.topic)) is not None:
             return kept[2], 0.0
         start = time.monotonic()
-        try:
-            encoded = self.engine.encode(rgb)
-        except MemoryError:
-            if not self.encoded:
-                raise
-            log.warning("out of memory with %d frames kept: freeing them", len(self.encoded))
-            self.encoded.clear()
-            self.engine.release()
-            encoded = self.engine.encode(rgb)
+        encoded = self._freeing(lambda: self.engine.encode(rgb), frame.topic)
         if source is not Source.SERVICE:  # a call's own image is never asked about again
             self.encoded[frame.topic] = (frame, rgb, encoded)
         return encoded, time.monotonic() - start

@@ -90,6 +90,9 @@ class Steadiness:
         return cls(outcome, row.since, row.answers + 1, decided)
 
 
+NEVER = -1
+
+
 @dataclass(eq=False)
 class Request:
     """One instruction: `text`, or `expressions` with one slot each."""
@@ -101,7 +104,7 @@ class Request:
     every_frame: bool = False
     not_before: int = 0  # nanoseconds, compared with frame stamps
     topic: str = ""  # image topic of the camera; "": any camera
-    within: int = 0  # nanoseconds until its deadline; 0: `Limits.default_deadline`
+    within: int = 0  # nanoseconds until its deadline; 0: `Limits.default_deadline`; NEVER: none
     deadline: int | None = None  # nanoseconds on the worker's `timer`; cleared by the first answer
     frame: CameraFrame | None = None  # its own image (service call); None: a camera's newest
     done: Callable[[Result], None] | None = None  # called with the answer instead of `publish`

@@ -74,12 +74,13 @@ def scene_at(start: SceneSpec, now: float, phase: np.ndarray) -> SceneSpec:
     width, period = CROSS
     across = width * math.cos(2 * math.pi * now / period)
     near = min(things, key=lambda t: t.x * ahead[0] + t.y * ahead[1])
+    turning = 1 if things[0] is near else 0
     for number, thing in enumerate(things):
         if thing is near:
             back = near.x * ahead[0] + near.y * ahead[1]
             x, y = (back * a + across * s for a, s in zip(ahead, side, strict=True))
             things[number] = replace(thing, x=x, y=y)
-        elif number == 0 or (things[0] is near and number == 1):
+        elif number == turning:
             turned = TURN * now
             things[number] = replace(
                 thing,

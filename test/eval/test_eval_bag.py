@@ -532,19 +532,55 @@ def test_truth_that_cannot_be_of_its_frame_is_not_recorded(tmp_path: Path) -> No
 def test_what_cannot_be_asked_is_left_out_alone(
     recorded: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    known = read_truth(recorded / "truth.json")[0].annotations[0].caption
     asks = tmp_path / "asks.yaml"
-    entries = [{"expressions": [" ", "the can"]}, {"expressions": ["y " * 9000]}]
+    entries = [{"expressions": [" ", known]}, {"expressions": ["y " * 9000]}]
     asks.write_text(yaml.safe_dump({"instructions": entries}))
+    page = tmp_path / "report.html"
     common = ["--model", str(tiny), "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    common += ["--truth", str(recorded / "truth.json"), "--report", str(page)]
     command = ["eval", "bag", str(recorded / "bag"), "--instructions", str(asks), *common]
     for again in range(2):
         records = tmp_path / "bag.records"
         assert cli.main([*command, "--records", str(records)]) == 0, again
         (case,) = json.loads((tmp_path / "out.json").read_text())["records"]
-        assert [slot["expression"] for slot in case["slots"]] == ["the can"]
+        assert [slot["expression"] for slot in case["slots"]] == [known]
+        assert page.read_text().count(f"“{known}”") == 1
+        page.unlink()
     said = capsys.readouterr().err
     assert re.search(r"left out: /camera/image \d+ 1: expression 1: an expression is empty", said)
     assert re.search(r"left out: /camera/image \d+ 2: ", said)
+
+
+def test_of_several_cameras_one_instruction_does_not_take_the_others_along(tmp_path: Path) -> None:
+    """A CANCEL need not name a camera, and one may be named that was not recorded."""
+    two_cameras(tmp_path)
+    types = typestore()
+    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
+    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
+    asked = [(1, "/left", "a", 1), (1, "/right", "b", 1), (1, "/wrist", "c", 1), (2, "", "a", 2)]
+    with Bag(tmp_path / "bag") as bag, Writer(tmp_path / "asked", version=9) as writer:
+        cameras = {
+            topic: writer.add_connection(topic, kind, typestore=types)
+            for topic, kind in bag.topics.items()
+        }
+        to = writer.add_connection("/instruction", INSTRUCTION_TYPE, typestore=types)
+        for connection, at, raw in bag.raw():
+            writer.write(cameras[connection.topic], at, raw)
+        for second, topic, name, mode in asked:
+            words = ["a thing"] if mode != 2 else []
+            moment, after = Time(0, 0), Duration(0, 0)
+            msg = Instruction(Header(moment, ""), topic, name, mode, "", words, moment, after)
+            raw = types.serialize_cdr(msg, INSTRUCTION_TYPE)
+            writer.write(to, second * SECOND + 1, raw)
+    with gather(gathered_from(tmp_path / "asked")) as gathered:
+        names = [case.id.split() for case in gathered.cases]
+        assert [(topic, name) for topic, _, name in names] == [
+            ("/left", "a"), ("/left", "a"), ("/right", "b"), ("/right", "b"), ("/right", "b"),
+        ]  # fmt: skip
+        (problem,) = gathered.problems
+    assert "'c'" in problem
+    assert "no frame of /wrist" in problem
 
 
 def test_results_beside_the_data_are_not_the_data(tmp_path: Path) -> None:

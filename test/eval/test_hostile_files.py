@@ -27,7 +27,7 @@ from PIL import Image
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from gsva_ros import cli
+from gsva_ros import cli, conversions
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, to_rgb
 from gsva_ros.datasets import files
@@ -344,6 +344,19 @@ def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
         read_truth(path)
 
 
+def test_a_caption_is_one_annotation(tmp_path: Path) -> None:
+    """Two objects by one caption: as two annotations only one of them would be scored."""
+    path, data = tmp_path / "truth.json", json.loads(TRUTH.read_text())
+    entry = next(e for e in data["annotations"] if e["referents"] == 1)
+    data["annotations"] = [entry, entry]
+    path.write_text(json.dumps(data))
+    assert len(next(f for f in read_truth(path) if f.annotations).annotations) == 2
+    data["annotations"] = [entry, entry | {"segmentation": [[0, 0, 9, 0, 9, 9]]}]
+    path.write_text(json.dumps(data))
+    with pytest.raises(TruthError, match=r"annotation 2 .*annotation 1 has the same .*under one"):
+        read_truth(path)
+
+
 def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
     """A stamp is what a frame is known by: a driver that leaves it 0 makes one of all."""
     store = get_typestore(Stores.ROS2_HUMBLE)
@@ -511,6 +524,20 @@ def test_a_small_file_of_a_huge_picture_takes_no_memory() -> None:
     assert grown < 50_000  # KiB; decoded it would be 1,200,000
 
 
+@pytest.mark.parametrize("kept", [0.4, 0.9])
+def test_a_compressed_picture_that_is_cut_short_is_none(
+    monkeypatch: pytest.MonkeyPatch, kept: float
+) -> None:
+    """OpenCV 4.6, of Ubuntu 24.04, repeats the last rows instead, as is done here in its place."""
+    whole = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    data = cv2.imencode(".jpg", whole)[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: whole)
+    for padding in (b"", b"\0\0\0", b"a phone's video"):
+        assert to_rgb(SimpleNamespace(format="jpeg", data=data + padding), "camera").shape
+    with pytest.raises(MessageError, match=r"camera: .* cannot be decoded"):
+        to_rgb(SimpleNamespace(format="jpeg", data=data[: round(kept * len(data))]), "camera")
+
+
 @pytest.mark.parametrize(
     ("form", "shape", "complaint"),
     [
@@ -556,6 +583,16 @@ def test_what_was_compressed_as_colour_is_colour_whatever_the_camera_sent(sent: 
     data = cv2.imencode(".png", np.full((20, 30, 3), (30, 100, 200), np.uint8))[1].tobytes()
     said = SimpleNamespace(format=f"{sent}; png compressed bgr8", data=data)
     assert (to_rgb(said) == (200, 100, 30)).all()
+
+
+def test_what_converts_encodings_is_named_where_it_is_missing(monkeypatch) -> None:
+    monkeypatch.setattr(conversions, "_BRIDGE", None)
+    monkeypatch.setitem(sys.modules, "rosbags.image", None)
+    raw = SimpleNamespace(
+        height=2, width=2, encoding="bgr8", is_bigendian=0, step=6, data=bytes(12)
+    )
+    with pytest.raises(MessageError, match=r"camera: bgr8 needs the package .*'\.\[eval\]'"):
+        to_rgb(raw, "camera")
 
 
 def test_exif_turns_files_and_no_messages() -> None:

@@ -97,10 +97,9 @@ def test_cards_are_of_their_own_pictures_where_a_case_was_left_out() -> None:
     assert said == {(f"picture {n}", f"thing {n}") for n in (0, 2, 3)}
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rendered(how: Scoring) -> str:
     run = records()
-    numbers = summary(run, run, 0.5, Scoring())
+    numbers = summary(run, run, 0.5, how)
     numbers |= {"model": "m", "weights_hash": "0" * 64, "device": "cpu", "data": "30 scenes"}
     numbers["calibrated"] = {
         "before": {"threshold": 0.5, "N_acc": 0.8, "T_acc": 0.9, "gIoU": 0.7},
@@ -114,9 +113,28 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for p in choose(run, 0.5)
         for s in [run[p.case].slots[p.slot]]
     ]
+    return render(numbers, cards)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render(numbers, cards))
+    path.write_text(rendered(Scoring()))
     return path
+
+
+def test_each_protocol_states_its_own_rule() -> None:
+    deployed, paper = (" ".join(rendered(Scoring(p)).split()) for p in ("deployed", "paper"))
+    for said in (
+        "is lower than 0.500",
+        "gIoU at every rejection threshold. The dot is",
+        "encode: ",
+    ):
+        assert said in deployed
+        assert said not in paper
+    assert "if [SEG] is not the likeliest token" in paper
+    assert 'r="5"' in paper, "its decisions among those of all thresholds"
+    assert deployed.count('r="5"') - paper.count('r="5"') == 1
 
 
 def test_the_worst_come_first_and_pictures_differ() -> None:

@@ -491,6 +491,14 @@ def test_records_lose_only_the_line_that_a_kill_cut(cases: list[Case], tmp_path:
     assert path.stat().st_mtime == 0, "nothing was cut, so nothing is written"
 
 
+def test_regions_are_asked_of_any_engine() -> None:
+    """ReasonSeg's, which GSVA itself is asked in other words than the node's."""
+    rgb, mask = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), bool)
+    case = Case("a", lambda: (rgb, [Referring("what is edible?", "x", 1, mask, region="sentence")]))
+    (record,) = evaluate(ScriptedEngine([case], perfect), [case])
+    assert (record.slots[0].intersection, record.slots[0].kept) == (48, True)
+
+
 def test_what_is_no_number_is_told_and_not_scored(cases: list[Case]) -> None:
     for model in (lambda q: (np.nan, q.mask), lambda q: (np.inf, q.mask)):
         with pytest.raises(InputError, match="not made of finite numbers: its weights are damaged"):
@@ -498,13 +506,19 @@ def test_what_is_no_number_is_told_and_not_scored(cases: list[Case]) -> None:
 
 
 def test_runs_that_asked_other_things_are_not_compared() -> None:
-    def run(expression: str) -> list[CaseRecord]:
-        slot = SlotRecord(expression, "x", 0, 0.1, False, 0.0, 0, 0, 0, 0, 0.0)
-        return [CaseRecord("a", {}, [slot])]
+    def run(expression: str, case: str = "a", referents: int | None = 0) -> CaseRecord:
+        slot = SlotRecord(expression, "x", referents, 0.1, False, 0.0, 0, 0, 0, 0, 0.0)
+        return CaseRecord(case, {}, [slot])
 
-    assert common_cases(run("the mug"), run("the mug")) == (run("the mug"), run("the mug"))
+    mug, can = run("the mug"), run("the can")
+    assert common_cases([mug], [mug]) == ([mug], [mug], [])
     with pytest.raises(ValueError, match="same expressions of 'a'"):
-        common_cases(run("the mug"), run("the can"))
+        common_cases([mug], [can])
+    rest = run("the bowl", "b")
+    assert common_cases([mug, rest], [can, rest]) == ([rest], [rest], ["a"])
+    # What each model wrote by itself: nobody knows whether it is true.
+    free = run("the red mug", referents=None), run("a mug", referents=None)
+    assert common_cases([free[0]], [free[1]]) == ([free[0]], [free[1]], [])
 
 
 def test_processes_of_one_run_may_all_look_whether_its_file_can_be_written(

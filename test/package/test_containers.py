@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -29,6 +31,14 @@ def test_dockerfile() -> None:
                 assert (ROOT / source).exists(), source
     assert lines[0].startswith("ARG ROS_DISTRO="), "an argument of FROM stands before it"
     assert re.findall(r"ros:\$\{ROS_DISTRO\}-ros-base", text)
+
+
+def test_the_shell_of_the_image_can_source_a_workspace() -> None:
+    """Whose setup.bash reads variables that may be unset."""
+    (shell,) = re.findall(r"^SHELL (.*)", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)
+    command = [*json.loads(shell), f"source '{ROOT}/install/setup.bash'"]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, check=False)
+    assert done.returncode == 0
 
 
 def test_containers_reach_programs_outside() -> None:

@@ -49,6 +49,7 @@ def test_help_says_each_default_once(command, said, capsys, monkeypatch) -> None
         *[("bench", f"--{name}", 0) for name in ("runs", "threads", "expressions")],
         *[("app", "--port", n) for n in (0, 99_999_999)],
         ("train", "--threads", -1),
+        ("convert", "--lora-alpha", 0),
     ],
 )
 def test_a_number_out_of_range_is_refused(command, option, number, capsys) -> None:
@@ -68,7 +69,7 @@ def test_a_number_out_of_range_is_refused(command, option, number, capsys) -> No
         (arguments.count, (1, 10**9), (0, -1), "at least 1"),
         (arguments.seed, (0, 10**9), (-1,), "at least 0"),
         (arguments.port, (1, 65535), (0, 65536), "1 to 65535"),
-        (arguments.duration, (1e-9, 1e9), (0, -1, "inf", "nan"), "more than 0"),
+        (arguments.positive, (1e-9, 1e9), (0, -1, "inf", "nan"), "more than 0"),
         (arguments.patience, (0, 1e9), (-1, "inf", "nan"), "at least 0"),
         (arguments.probability, (0, 0.5, 1), (-0.1, 1.1, "nan"), "0 to 1"),
         (arguments.rate, (0.01, 1000), (0.009, 1001, "nan"), "between 0.01 and 1000"),

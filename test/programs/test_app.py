@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import browser
@@ -15,9 +17,10 @@ import pytest
 from contrast import luminance
 from page_engine import PageEngine, picture
 
+from gsva_ros.answer import Answer
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
-from gsva_ros.programs.app_page import Page
+from gsva_ros.programs.app_page import Page, answered
 from gsva_ros.programs.app_session import Session
 from gsva_ros.programs.page import own_folder, serve
 
@@ -163,6 +166,14 @@ def test_a_free_request_is_answered(app: App, visitor: browser.Visitor) -> None:
     told(visitor, "names nothing to segment")
 
 
+def test_an_answer_that_was_cut_is_told() -> None:
+    """What the model had not written yet is not absent."""
+    cut = Answer([], "", {"encode": 1.0, "decide": 0.5}, complete=False, tokens=256)
+    told = "The answer was cut after 256 tokens: what it would have named after that is unknown."
+    assert answered(cut, known=True) == f"Answered in 0.50 s. {told}"
+    assert "names nothing to segment" in answered(replace(cut, complete=True), known=True)
+
+
 def test_what_goes_wrong_is_told_in_the_page(app: App, visitor: browser.Visitor) -> None:
     ask(visitor, "red")
     told(visitor, "Problem: no image is open")
@@ -195,6 +206,9 @@ def test_a_bag_is_scrubbed(app: App, visitor: browser.Visitor) -> None:
     field = visitor.page.locator("#number input[type=number]")
     field.fill("28")
     told(visitor, "the frame is a number from 0 to 27, not 28")
+    field.fill("0")
+    field.press("Enter")
+    told(visitor, "/camera/image at 1.000 s is open")  # as it was
     field.fill("27")
     field.press("Enter")
     told(visitor, "/camera/image at 7.750 s is open")
@@ -413,6 +427,13 @@ def test_the_page_is_for_every_reader(app: App, chromium: browser.Browser) -> No
         for pair in colours:
             low, high = sorted(luminance(colour) for colour in pair)
             assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_labels_outlive_an_idle_hour() -> None:
+    """A state with a time to live is deleted even if its page is open."""
+    with own_folder() as own:
+        page = Page(PageEngine(), [], own)
+        assert page.session.time_to_live == math.inf
 
 
 def test_it_listens_to_this_machine_alone(app: App) -> None:

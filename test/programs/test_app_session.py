@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from page_engine import PageEngine, picture, recorded
 from pycocotools import mask as rle
+from tiny_sam3 import tiny_directory
 
 from gsva_ros.answer import Answer, Rejection, Slot
 from gsva_ros.bags.bag import Bag
@@ -59,6 +60,23 @@ def test_the_rule_is_the_engines() -> None:
         theirs = engine.segment(frame, words, threshold=threshold).slots
         decided = [decided_at(slot, threshold) for slot in ours]
         assert [s.rejection for s in decided] == [s.rejection for s in theirs]
+
+
+@pytest.mark.parametrize("presence", [1.0, -1.0])
+def test_the_rule_is_sam_3s(tmp_path: Path, presence: float) -> None:
+    """Its masks are of all instances above a score; where the object is unlikely, there is none."""
+    from gsva_ros import load
+
+    engine = load(tiny_directory(tmp_path))
+    engine.model.detr_decoder.presence_head.layer3.bias.data.fill_(presence)
+    engine.rejection_threshold = 1.0
+    frame = engine.encode(picture())
+    (ours,) = engine.segment(frame, ["red mug"], mask_rejected=True).slots
+    (theirs,) = engine.segment(frame, ["red mug"], threshold=0.0).slots
+    assert theirs.rejection is (None if presence > 0 else Rejection.EMPTY_MASK)
+    decided = decided_at(ours, 0.0)
+    assert decided.rejection is theirs.rejection
+    assert np.array_equal(decided.mask, theirs.mask)
 
 
 def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:

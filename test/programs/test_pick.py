@@ -26,6 +26,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image
 
 from gsva_ros.conversions import fill_image
+from gsva_ros.errors import InputError
 from gsva_ros.geometry import organised_points
 from gsva_ros.programs.grasp import top_grasp
 from gsva_ros.programs.pick_episodes import STILL
@@ -184,6 +185,22 @@ def test_words_or_episodes(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["gsva_pick_planner", *arguments])
     assert ended.value.code == 2
+
+
+def test_a_file_in_place_of_the_pictures_folder_is_told(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "pick.png"
+    path.touch()
+    assert main(["gsva_pick_planner", "the red can", "--pictures", str(path)]) == 1
+    told = f"--pictures {path}: cannot be created (File exists); choose another folder"
+    assert capsys.readouterr().err == f"gsva_pick_planner: {told}\n"
+
+
+def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    rclpy.init()
+    planner = PickPlanner(tmp_path / "removed")
+    rclpy.shutdown()
+    with pytest.raises(InputError, match=r"removed/01_answer\.png: cannot be written"):
+        planner._keep(blocks()[0], "answer")
 
 
 def planned(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

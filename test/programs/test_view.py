@@ -19,8 +19,8 @@ from sensor_msgs.msg import Image
 
 from gsva_ros.conversions import fill_image
 from gsva_ros.programs.page import own_folder, serve
-from gsva_ros.programs.view_page import ViewPage, health
-from gsva_ros.programs.watcher import Watcher
+from gsva_ros.programs.view_page import ROWS, ViewPage, captions, health, listed
+from gsva_ros.programs.watcher import Ended, Watcher
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -183,6 +183,22 @@ def test_a_silent_node_is_told() -> None:
     assert "<dd>active" in health("OK", "active", {"state": "active"}, 0.1)
     assert health("WARN", "stuck", {"last error": "stuck"}, 0.1).count("stuck") == 1, "told once"
     assert "role=" not in health("ERROR", "stuck", {}, 0.1), "it would be announced every second"
+
+
+def test_an_answer_without_its_frame_is_told() -> None:
+    assert captions(2.0, float("nan")) == ("Last answer, frame at 2.000 s", "No answer yet.")
+    told = "last answer, frame at 3.000 s, is not drawn: this page does not hold that frame"
+    assert captions(2.0, 3.0) == (f"Answer on the frame at 2.000 s; the {told}", f"The {told}.")
+
+
+def test_outcomes_beyond_the_list_are_counted() -> None:
+    ended = [
+        Ended("a", "/image", slot, f"thing {slot}", "REJECTED", "", 0.1, 0.1)
+        for slot in range(ROWS + 3)
+    ]
+    assert "No outcome yet" in listed([])
+    assert (listed(ended[:ROWS]).count("<li>"), "more" in listed(ended[:ROWS])) == (ROWS, False)
+    assert (listed(ended).count("<li>"), "and 3 more" in listed(ended)) == (ROWS, True)
 
 
 @pytest.mark.parametrize("width", [1280, 400])

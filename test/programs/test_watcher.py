@@ -1,29 +1,115 @@
-"""What `gsva_view` takes for a camera."""
+"""What `gsva_view` takes for a camera, and what it keeps of frames and answers."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import harness
 import numpy as np
+import pytest
+from gsva_ros.msg import Outcome, Rejection, Segmentation
 from sensor_msgs.msg import Image
 
 from gsva_ros.conversions import fill_image
-from gsva_ros.programs.watcher import Camera, Watcher
+from gsva_ros.programs import watcher as module
+from gsva_ros.programs.watcher import FRAMES, Camera, Watcher
+from gsva_ros.stamps import fill
 
 harness.isolate()
 
+SMALL = np.full((6, 8, 3), 120, np.uint8)
 
-def test_a_thermal_camera_is_shown() -> None:
+
+@pytest.fixture
+def watcher() -> Iterator[Watcher]:
+    """One with a camera, beside no node."""
+    made = Watcher("/test/nobody")
+    made._cameras["/image"] = Camera()
+    yield made
+    made.close()
+
+
+def film(watcher: Watcher, stamps: range) -> None:
+    for stamp in stamps:
+        frame = fill_image(Image(), SMALL, "rgb8")
+        fill(frame.header.stamp, stamp)
+        watcher._on_frame("/image", frame)
+
+
+def answer(stamp: int, expressions: list[str], instruction: str = "a") -> Segmentation:
+    """Expressions rejected on the frame of that stamp."""
+    msg = Segmentation(instruction_id=instruction, image_topic="/image", height=6, width=8)
+    fill(msg.header.stamp, stamp)
+    for slot, words in enumerate(expressions):
+        rejected = Outcome(slot=slot, expression=words, outcome=Outcome.REJECTED)
+        msg.outcomes.append(rejected)
+        msg.rejections.append(Rejection(slot=slot, expression=words, probability=0.9))
+    return msg
+
+
+def test_a_thermal_camera_is_shown(watcher: Watcher) -> None:
     """Its images are mono16; depth images are told by their encodings (REP 118)."""
-    watcher = Watcher("/test/nobody")
-    try:
-        for encoding in ("mono16", "16UC1"):
-            topic = f"/{encoding}"
-            watcher._cameras[topic] = Camera()
-            pixels = np.full((6, 8), 30_000, np.uint16)
-            watcher._on_frame(topic, fill_image(Image(), pixels, encoding))
-        assert watcher.cameras() == ["/mono16"]
-        rgb, _ = watcher.newest("/mono16")
-        assert rgb is not None
-        assert rgb.shape == (6, 8, 3)
-    finally:
-        watcher.close()
+    del watcher._cameras["/image"]
+    for encoding in ("mono16", "16UC1"):
+        topic = f"/{encoding}"
+        watcher._cameras[topic] = Camera()
+        pixels = np.full((6, 8), 30_000, np.uint16)
+        watcher._on_frame(topic, fill_image(Image(), pixels, encoding))
+    assert watcher.cameras() == ["/mono16"]
+    rgb, age = watcher.newest("/mono16")
+    assert rgb is not None
+    assert rgb.shape == (6, 8, 3)
+    assert 0 <= age < 60
+
+
+def test_an_answer_is_drawn_however_many_frames_later(watcher: Watcher) -> None:
+    film(watcher, range(1, 20 * FRAMES))
+    assert watcher.answered("/image")[0] is None
+    watcher._on_answer(answer(1, ["red"]))
+    picture, stamp, undrawn = watcher.answered("/image")
+    assert picture is not None
+    assert stamp == 1e-9
+    assert math.isnan(undrawn)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("HELD", 20 * SMALL.size), ("AGE", -1.0)])
+def test_frames_are_held_within_bounds(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, bound: str, value: float
+) -> None:
+    """And an answer on one that is not is told, beside the picture before."""
+    monkeypatch.setattr(module, bound, value)
+    film(watcher, range(1, 100))
+    held = list(watcher._cameras["/image"].frames)
+    assert held == list(range(100 - (20 if bound == "HELD" else FRAMES), 100))
+    watcher._on_answer(answer(1, ["red"]))
+    picture, _, undrawn = watcher.answered("/image")
+    assert (picture, undrawn) == (None, 1e-9)
+    watcher._on_answer(answer(99, ["red"]))
+    watcher._on_answer(answer(2, ["red"]))
+    picture, stamp, undrawn = watcher.answered("/image")
+    assert picture is not None
+    assert (stamp, undrawn) == (99e-9, 2e-9)
+
+
+def test_a_single_answer_is_seen_beside_a_repeated_instruction(watcher: Watcher) -> None:
+    """One row for each slot: the newest outcome, in its place unless it is news."""
+
+    def seen() -> list[tuple[str, str]]:
+        return [(each.instruction, each.expression) for each in watcher.outcomes()]
+
+    many = [f"thing {number}" for number in range(20)]
+    watcher._on_answer(answer(1, many, "repeated"))
+    repeated = [("repeated", words) for words in many]
+    assert seen() == repeated
+    watcher._on_answer(answer(2, ["apple"], "once"))
+    for stamp in range(3, 100):
+        watcher._on_answer(answer(stamp, many, "repeated"))
+    assert seen() == [("once", "apple"), *repeated]
+    failed = answer(100, many, "repeated")
+    failed.outcomes[1].outcome = Outcome.FAILED
+    watcher._on_answer(failed)
+    assert seen()[:3] == [repeated[1], ("once", "apple"), repeated[0]]
+    watcher._on_answer(answer(101, ["pear"], "once"))
+    assert seen()[:2] == [("once", "pear"), repeated[1]], "an id is used again"
+    assert len(seen()) == 21

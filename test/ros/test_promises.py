@@ -94,6 +94,15 @@ class Followers:
         return future.result() if future.result().accepted else None
 
 
+def test_expressions_of_the_parameter_wait_for_a_late_camera(start):
+    """However short the deadline of what others ask: nobody would ask for these again."""
+    _, client = start({"instructions": "[red]", "default_deadline": 0.2})
+    client.ask(["red"], id="hurried")
+    assert client.answer("hurried").outcomes[0].outcome == Outcome.EXPIRED
+    with camera(client):
+        assert client.answer("initial", count=5).outcomes[0].outcome == Outcome.SEGMENTED
+
+
 def test_every_cancel_ends_the_goal_canceled(start):
     """At once, while it is being accepted, or later, on a node that is busy."""
     _, client = start(delay=0.05)

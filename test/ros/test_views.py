@@ -319,7 +319,7 @@ def test_instances_in_space(start):
 
 def test_depth_nearest_in_time():
     """Held is the nearest of what was there and of what comes later, however much follows."""
-    buffer = DepthBuffer()
+    buffer = DepthBuffer("/depth", "/camera_info")
     stamp = 10 * SECOND
     buffer.hold(stamp)
     assert buffer.beside(stamp, 1.0, 0.0) is None
@@ -341,7 +341,7 @@ def test_depth_nearest_in_time():
 
 
 def test_depth_is_held_for_the_newest_frames_only():
-    buffer = DepthBuffer()
+    buffer = DepthBuffer("/depth", "/camera_info")
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
 
     def seen(second):
@@ -359,7 +359,7 @@ def test_depth_is_held_for_the_newest_frames_only():
 
 
 def test_depth_that_is_on_its_way_is_waited_for():
-    buffer = DepthBuffer()
+    buffer = DepthBuffer("/depth", "/camera_info")
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
     buffer.hold(10 * SECOND)
     late = depth_message(np.ones((2, 2), np.float32), 10.0)
@@ -373,7 +373,7 @@ def test_depth_that_is_on_its_way_is_waited_for():
 
 def test_camera_info_that_is_on_its_way_is_waited_for():
     """Also after waits in vain, up to the first one that comes."""
-    buffer = DepthBuffer()
+    buffer = DepthBuffer("/depth", "/camera_info")
     late = CameraInfo(k=K.reshape(-1))
     buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 10.0))
     for _ in range(PATIENCE - 1):
@@ -389,7 +389,7 @@ def test_camera_info_that_is_on_its_way_is_waited_for():
 
 
 def test_a_camera_whose_first_camera_info_comes_late_is_waited_for():
-    buffer = DepthBuffer()
+    buffer = DepthBuffer("/depth", "/camera_info")
     for _ in range(PATIENCE):
         assert buffer.beside(10 * SECOND, 0.05, 0.0) is None
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
@@ -403,7 +403,7 @@ def test_a_camera_whose_first_camera_info_comes_late_is_waited_for():
 
 def test_a_silent_depth_camera_is_not_waited_for():
     """Each answer would be, and everybody behind it."""
-    buffer = DepthBuffer()
+    buffer = DepthBuffer("/depth", "/camera_info")
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
     for _ in range(PATIENCE):
         assert buffer.beside(10 * SECOND, 0.05, 0.01) is None
@@ -420,6 +420,25 @@ def test_a_silent_depth_camera_is_not_waited_for():
         found = buffer.beside(second * SECOND, 0.05, 20.0)
         timer.join()
         assert found is not None
+
+
+def test_what_a_frame_lacks_is_named_and_not_waited_for():
+    """Depth without camera_info, which may be published next to another topic."""
+    buffer = DepthBuffer("/depth", "/camera/camera_info")
+    assert buffer.missing(10 * SECOND, 0.05) == "no depth image on /depth"
+    for number in range(PATIENCE):
+        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 10.0 + number))
+        assert buffer.beside((10 + number) * SECOND, 0.05, 0.01) is None
+        assert buffer.missing(10 * SECOND, 0.05) == "no camera_info on /camera/camera_info"
+    buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 20.0))
+    start = time.monotonic()
+    assert buffer.beside(20 * SECOND, 0.05, 20.0) is None
+    assert time.monotonic() - start < 10.0
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    assert buffer.beside(20 * SECOND, 0.05, 0.0) is not None
+    assert not buffer.missing(20 * SECOND, 0.05)
+    said = buffer.missing(20 * SECOND + SECOND // 8, 0.05)
+    assert said == "the nearest image on /depth is 0.125 s away (depth_tolerance 0.05)"
 
 
 def test_depth_encodings():
@@ -752,7 +771,7 @@ def test_a_transform_that_is_missing_is_said():
     answer, _ = red_at_two_metres()
     with pytest.raises(TransformError, match=r"'camera' to 'map'.*not connected to camera"):
         Transforms(Buffer()).between("map", answer.header)
-    with pytest.raises(TransformError, match="tf2_ros is not installed"):
+    with pytest.raises(TransformError, match="tf2_ros_py is not installed"):
         Transforms().between("base", answer.header)
     assert not Transforms().wanted("", answer.header)
     assert not Transforms().wanted("camera", answer.header)
@@ -813,7 +832,8 @@ def test_a_camera_info_of_another_size_is_refused():
 
 def test_a_jump_in_time_forgets_the_depth_of_before():
     """Stamps repeat when a bag starts again: depth of the last round is not that of this one."""
-    buffer, old, new = DepthBuffer(), *(np.full((2, 2), d, np.float32) for d in (1, 2))
+    buffer = DepthBuffer("/depth", "/camera_info")
+    old, new = (np.full((2, 2), d, np.float32) for d in (1, 2))
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
     buffer.add_depth(depth_message(old, 10.0))
     buffer.hold(10 * SECOND)

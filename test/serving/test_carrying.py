@@ -12,6 +12,7 @@ import pytest
 from fake_engine import FakeEngine
 from moving import picture
 
+from gsva_ros.masks import trimmed
 from gsva_ros.serving.carrying import Carrier
 from gsva_ros.serving.requests import (
     BadImageError,
@@ -157,6 +158,60 @@ def test_nothing_comes_after_the_end(camera) -> None:
     c.show(3)
     time.sleep(0.4)  # the model's last answer comes as well
     assert len(c.results) == count
+
+
+def test_nothing_comes_after_a_withdrawal_while_the_model_works(camera) -> None:
+    """As where the same id is asked about something else: the old words get no answer any more."""
+    c = camera(delay=0.6)
+    c.ask("red")
+    c.first()
+    c.show(2)
+    assert c.worker.busy
+    c.ask("blue")
+    c.results.clear()
+    c.show(3)
+    c.wait(lambda: len(c.results) > 1)
+    first, second = (r.decisions[0] for r in c.results[:2])
+    assert (first.expression, first.outcome) == ("red", Outcome.CANCELLED)
+    assert (second.expression, second.outcome) == ("blue", Outcome.REJECTED)
+
+
+def test_a_rejection_says_when_the_model_looked(camera) -> None:
+    c = camera()
+    c.ask("blue")
+    c.first()
+    c.show(3)
+    reasons = [r.decisions[0].reason for r in c.results]
+    assert "looked" not in reasons[0]
+    assert reasons[3].endswith("; it looked 0.1 s earlier")
+
+
+def test_any_camera_may_mean_several() -> None:
+    """An instruction that names none is answered on every frame of each, with ids that stay."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+    mask = picture(40)[..., 1] == 0
+
+    def shown(topic: str, number: int, asked: bool = False) -> None:
+        frame = CameraFrame(None, number, topic, lambda: picture(40), received=number)
+        carrier.offer(frame)
+        if asked:
+            box, crop = trimmed(mask)
+            found = [Decision(0, "red", Outcome.SEGMENTED, box=box, crop=crop)]
+            carrier.take(Result(request, found, frame, frame.decode()))
+        carrier._work()
+
+    for number in range(1, 9):
+        shown("right" if number % 2 else "left", number, asked=number in (1, 2, 5))
+    assert stamps(results) == list(range(1, 9))
+    ids = {r.frame.topic: set() for r in results}
+    for result in results:
+        ids[result.frame.topic] |= {each.id for each in result.decisions[0].instances}
+    assert [len(each) for each in ids.values()] == [1, 1]
+    carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
+    assert not carrier._followed
+    assert not carrier._trackers
 
 
 def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from gsva_ros.serving.requests import (
+    NEVER,
     CameraFrame,
     Code,
     Limits,
@@ -256,6 +257,12 @@ def test_deadlines_follow_the_given_clock() -> None:
     schedule.jumped(-90 * SECOND)
     assert schedule.expire(11 * SECOND) == []
     assert outcomes(schedule.expire(12 * SECOND)) == [("a", Outcome.EXPIRED)]
+
+
+def test_a_request_may_have_no_deadline_whatever_the_default() -> None:
+    schedule = Schedule(Limits(default_deadline=2.0))
+    schedule.submit(Request("a", expressions=["x"], every_frame=True, within=NEVER), SECOND)
+    assert schedule.expire(10**6 * SECOND) == []
 
 
 def test_a_pending_deadline_is_looked_at_often() -> None:

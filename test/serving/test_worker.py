@@ -226,10 +226,11 @@ def test_out_of_memory_is_retried_smaller(recorder) -> None:
     assert [d.expression for d in decisions] == words
     assert [d.outcome for d in decisions] == [Outcome.SEGMENTED, Outcome.REJECTED] * 5
     assert r.engine.released > 0
-    r.worker.submit(Request("huge", expressions=["too big"]))
+    r.worker.submit(Request("huge", expressions=["red", "blue", "too big", "red"]))
     r.wait(2)
-    (huge,) = r.results[1].decisions
-    assert (huge.outcome, huge.code) == (Outcome.FAILED, Code.OUT_OF_MEMORY)
+    codes = [d.code for d in r.results[1].decisions]
+    assert codes == [Code.NONE, Code.NONE, Code.OUT_OF_MEMORY, Code.NONE]
+    assert r.of("huge")[0][2] is Outcome.FAILED
     r.worker.submit(Request("after", expressions=["red"]))
     r.wait(3)
     assert r.of("after") == [[Outcome.SEGMENTED]]
@@ -253,6 +254,25 @@ def test_memory_of_other_cameras_is_given_up_for_a_frame(recorder) -> None:
     assert failed
     assert r.engine.released == 1
     assert r.of("left") == r.of("right") == [[Outcome.SEGMENTED]]
+
+
+@pytest.mark.parametrize("fields", [{"expressions": ["red"]}, {"text": "the red one"}])
+def test_memory_of_other_cameras_is_given_up_for_an_expression(recorder, fields) -> None:
+    r = recorder()
+    segment = r.engine.segment
+
+    def short_of_memory(*arguments, **options):
+        if len(r.worker._inference.encoded) > 1:
+            raise MemoryError("device memory is spent")
+        return segment(*arguments, **options)
+
+    r.engine.segment = short_of_memory
+    for number, topic in enumerate(("left", "right", "left")):
+        r.frame(stamp=1 + number, topic=topic)
+        r.worker.submit(Request(f"{number}", topic=topic, **fields))
+        r.wait(number + 1)
+        assert r.of(f"{number}") == [[Outcome.SEGMENTED]]
+    assert r.engine.released == 2
 
 
 def test_paused_is_said_and_resumed(recorder) -> None:

@@ -28,6 +28,7 @@ from gsva_ros.sim.render import Renderer
 from gsva_ros.sim.scene import TABLES, SceneObject, sample_scene
 from gsva_ros.sim.shapes import COLOURS, KINDS
 from gsva_ros.sim.splits import SPLITS, seeds
+from gsva_ros.sim.video import scene_at
 
 SEEDS = range(20_000_000, 20_000_012)
 
@@ -262,6 +263,18 @@ def test_more_scenes_than_a_split_has_are_refused(
     said = refused(capsys, *many, "--out", tmp_path / "new")
     assert "'test' has 1000000 seeds" in said
     assert not (tmp_path / "new").exists()
+
+
+def test_one_thing_crosses_and_another_turns_in_every_video() -> None:
+    first_crosses = 0
+    for seed in range(20_000_000, 20_000_100):
+        start = sample_scene(seed)
+        before, after = start.objects, scene_at(start, 2.0, np.zeros(3)).objects
+        turns = [b.yaw != a.yaw for b, a in zip(before, after, strict=True)]
+        moves = [(b.x, b.y) != (a.x, a.y) for b, a in zip(before, after, strict=True)]
+        assert (turns.count(True), moves.count(True)) == (1, 2), seed
+        first_crosses += moves[0] and not turns[0]
+    assert first_crosses
 
 
 def test_the_shortest_video_has_a_frame(tmp_path: Path) -> None:

@@ -69,11 +69,12 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
         if not truth:
             raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
         return truth_cases(bag, truth)
-    if any(not ask.topic for ask in asks):
+    named = {ask.topic for ask in asks if not ask.cancel}  # the node ends a request by its id alone
+    if "" in named:
         raise BagError(f"{bag.path}: several image topics, {', '.join(topics)}: give --topic")
     frames = {
         topic: [Recorded(stamp, at) for stamp, at in bag.frames(topic).items()]
-        for topic in {ask.topic for ask in asks}
+        for topic in named & set(bag.image_topics)
     }
     pairs, problems = match_frames(asks, frames)
     bag.problems += [f"{bag.path}: {problem}" for problem in problems]
