@@ -117,6 +117,11 @@ class GSVAConfig:
         return int(self.llm["hidden_size"])
 
     @property
+    def positions(self) -> int:
+        """Length of the longest prompt with its answer, image tokens included."""
+        return schema.Llm(**self.llm).max_position_embeddings
+
+    @property
     def patch_grid(self) -> int:
         """CLIP's patches along each side of the image."""
         return int(self.clip["image_size"] // self.clip["patch_size"])

@@ -62,7 +62,7 @@ class Batcher:
         self._sam = SamPreprocessor.of(config.sam)
         self._slots = {config.seg_token_id, config.rej_token_id}
         self._prefix = conversations.prompt.prefix_length(config.image_tokens)
-        self._longest = int(config.llm["max_position_embeddings"]) - self._prefix
+        self._longest = config.positions - self._prefix
 
     def __call__(self, drawn: Sequence[tuple[Sample, np.random.Generator]]) -> Batch:
         """Build a batch of samples, each with the random generator for its wording and jitter."""

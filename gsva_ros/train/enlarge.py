@@ -45,7 +45,7 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
             f"side: {side} must be a multiple of {step} pixels, for SAM's windows and CLIP's patches"
         )
     after = _sized(before, side)
-    most = int(before.llm["max_position_embeddings"])
+    most = before.positions
     if checkpoint.prompt.prefix_length(after.image_tokens) >= most:
         raise InputError(
             f"side: {side} makes {after.image_tokens} image tokens, but the language model has {most} "

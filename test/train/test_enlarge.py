@@ -75,3 +75,10 @@ def test_what_cannot_be_enlarged_is_refused() -> None:
         enlarged(load_converted(model_directory("gsva-mini")), 512)
     with pytest.raises(InputError, match="the same squashed frame"):
         enlarged(tiny_checkpoint(), 128)
+
+
+def test_a_config_may_leave_out_how_many_positions_there_are() -> None:
+    checkpoint = tiny_checkpoint(**SQUASHED)
+    del checkpoint.model.config.llm["max_position_embeddings"]
+    assert checkpoint.model.config.positions == 2048
+    assert enlarged(checkpoint, 128).model.config.clip["image_size"] == 128
