@@ -10,7 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -86,6 +86,8 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """Fold LoRA factors into their weights, W + alpha / r * B A, one weight at a time.
 
+    The result has the widest of the three dtypes: in bfloat16 most of a small update would be lost.
+
     Raises:
         CheckpointError: factors are incomplete, do not fit their weight, or belong to a variant of LoRA
             that this formula does not cover; none is silently ignored.
@@ -111,7 +113,8 @@ def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
                 f"{tuple(weight.shape)}"
             )
         update = (b.float() @ a.float()) * (alpha / a.shape[0])
-        merged[target] = (weight.float() + update).to(weight.dtype)
+        kinds = (weight.dtype, a.dtype, b.dtype)
+        merged[target] = (weight.float() + update).to(reduce(torch.promote_types, kinds))
     return merged
 
 

@@ -32,7 +32,7 @@ from gsva_ros.model.checkpoint import (
     save_pretrained,
 )
 from gsva_ros.model.config import SAM_DEFAULTS, GSVAConfig
-from gsva_ros.model.weights import CheckpointError, read_state, sam_sizes
+from gsva_ros.model.weights import CheckpointError, merge_lora, read_state, sam_sizes
 
 TOWER = "model.vision_tower."
 
@@ -679,6 +679,18 @@ def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps(said))
     with pytest.raises(CheckpointError, match="its base is needed here"):
         load(tmp_path)
+
+
+def test_a_small_update_of_a_16_bit_weight_is_kept() -> None:
+    """As where training stored the frozen weights in bfloat16 and the factors in float32."""
+    torch.manual_seed(0)
+    weight, a, b = torch.randn(64, 64), torch.randn(2, 64), torch.randn(64, 2) * 1e-3
+    frozen = weight.bfloat16()
+    state = {"q.weight": frozen, "q.lora_A.weight": a, "q.lora_B.weight": b}
+    update = merge_lora(state, alpha=2.0)["q.weight"] - frozen.float()
+    torch.testing.assert_close(update, b @ a, rtol=0.0, atol=1e-6)
+    state |= {name: state[name].bfloat16() for name in state}
+    assert merge_lora(state, alpha=2.0)["q.weight"].dtype is torch.bfloat16
 
 
 def test_an_adapter_on_official_weights_with_factors_of_their_own(tmp_path: Path) -> None:
