@@ -715,6 +715,54 @@ def test_labels_that_leave_open_what_else_is_there_make_no_absence() -> None:
     assert cans == {"all red bottles"}  # there is one on the right here, too
 
 
+def absents(labels: dict[str, int], others: dict[str, int]) -> set[str]:
+    """All that is drawn as absent for the first of two frames with these labels and their referents."""
+    frames = [[Known(*label) for label in of.items()] for of in (labels, others)]
+    return set(Negatives(frames).draw(0, 100, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "others"),
+    [
+        ({"the red one": 1, "the blue one": 1}, {}),
+        ({"the red mug": 1, "the mug on the left": 1}, {}),
+        ({"the red mug": 1, "the left mug": 1}, {}),
+        ({"the red mug": 1, "the mug behind the blue can": 1}, {}),
+        ({"the light red mug": 1, "the blue mug": 1}, {}),
+        ({"all red mugs": 2, "the blue mug": 1, "all mugs": 4}, {}),
+        ({"the red mug": 1, "the mug that is not red": 1}, {}),
+        ({"the mug": 1}, {"the cup": 1}),
+        ({"the box": 1}, {"anything to drink from": 1, "a thing to open": 1}),
+        ({"the box": 1}, {"everything but the can": 3, "the leftmost object": 1}),
+    ],
+)
+def test_what_may_be_true_of_a_frame_is_not_absent(
+    labels: dict[str, int], others: dict[str, int]
+) -> None:
+    assert not absents(labels, others)
+
+
+@pytest.mark.parametrize(
+    ("labels", "absent", "true"),
+    [
+        ({"the orange": 1, "the red mug": 1}, "the blue mug", "the orange"),
+        ({"the red thing": 1, "the blue mug": 1}, "the green mug", "the blue thing"),
+        ({"the red mug": 1, "the gray mug": 1}, "the blue mug", "the grey mug"),
+        ({"the red mug": 1, "the blue cup": 1}, "the green mug", "the blue mug"),
+        ({"the red mug": 1, "the can behind the blue mug": 1}, "the green mug", "the blue mug"),
+        ({"the red mug": 1, "the mug": 1}, "the blue mug", "the mug"),
+        ({"all red mugs": 2, "both mugs": 2}, "all blue mugs", "both mugs"),
+        ({"杯子": 1, "the red mug": 1}, "the blue mug", "杯子"),
+    ],
+)
+def test_a_colour_is_swapped_for_one_that_nothing_of_the_name_has(
+    labels: dict[str, int], absent: str, true: str
+) -> None:
+    drawn = absents(labels, {})
+    assert absent in drawn
+    assert true not in drawn
+
+
 def test_as_many_as_are_asked_and_none_twice() -> None:
     negatives = Negatives(FRAMES)
     elsewhere = {"the blue can", "all cans", "the yellow ball"}
