@@ -410,6 +410,20 @@ def test_boxes_teach_what_is_there_and_no_outlines(maker, segmentation):
     assert asked(scenes)["the bottle"] == (1,)
 
 
+def test_a_box_does_not_tell_the_colour_of_what_is_in_it(maker):
+    balls = ("ball", RED, (40, 60, 60, 60)), ("ball", GREEN, (140, 60, 60, 60))
+    for _ in range(2):
+        maker.picture(*balls, ("bottle", GREEN, (250, 60, 60, 150)))
+    for annotation, box in ((1, [140, 60, 60, 60]), (2, [250, 60, 60, 150])):
+        maker.annotations[annotation] |= {"segmentation": [], "bbox": box}
+    scenes = maker.write()
+    said = [{word for text in asked(scenes, row) for word in text.split()} for row in range(2)]
+    boxed, outlined = (words & {*scenes.colours} for words in said)
+    assert {"red", "green"} <= outlined
+    assert not boxed  # the red ball's neither: the other one may be red, too
+    assert [scenes.colours[k] for k in scenes.colour[0] if k >= 0] == ["red"]
+
+
 def test_annotations_that_may_mean_something_else_are_told(maker, capsys):
     maker.picture(("bottle", RED, (200, 60, 60, 150)), ("bottle", RED, (20, 60, 60, 150)))
     maker.write()
