@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from gsva_ros.cli import main
 from gsva_ros.datasets import photographs
 from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
+from gsva_ros.eval.sources.scenes import add_arguments, gather
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.scenes import SceneSet
 from gsva_ros.train.config import Config
@@ -24,6 +26,7 @@ from gsva_ros.train.dense import DenseHead, dense_labels
 from gsva_ros.train.frames import Frames
 from gsva_ros.train.joint import JointStage
 from gsva_ros.train.kept import key_of
+from gsva_ros.train.sources.table import make
 from gsva_ros.train.stages import task
 
 NAMES = {
@@ -602,6 +605,37 @@ def test_boxes_alone_teach_the_joint_stage_no_masks(maker):
     loss, figures = made.module(made.batches[0])
     assert loss.isfinite()
     assert "mask" not in figures
+
+
+def test_boxes_are_not_learnt_as_masks_from_a_source_of_scenes(maker, capsys):
+    (source,) = boxed(maker).sources
+    with pytest.raises(
+        InputError, match=r"scenes: no scene has outlines, .*photographs with masks"
+    ):
+        make(source, "sources.0")
+    maker.picture(("bottle", GREEN, (100, 60, 60, 150)))
+    outlined = maker.write().rgb[1]
+    made = make(source, "sources.0")
+    assert "scenes: scenes with boxes, no outlines: 1" in capsys.readouterr().err
+    for seed in range(5):
+        assert np.array_equal(made.draw(np.random.default_rng(seed)).image, outlined)
+
+
+def test_an_evaluation_tells_where_masks_are_compared_with_boxes(maker):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, "train")
+    args = parser.parse_args(["--data", str(maker.folder / "scenes")])
+
+    def data() -> str:
+        maker.write()
+        with gather(args) as gathered:
+            return gathered.data
+
+    for _ in range(2):
+        maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    assert data() == "2 scenes of split train"
+    maker.annotations[0] |= {"segmentation": [], "bbox": [100, 60, 60, 150]}
+    assert data().startswith("2 scenes of split train, 1 of them with boxes, with which gIoU")
 
 
 def test_boxes_alone_cannot_teach_the_stage_sam(maker):
