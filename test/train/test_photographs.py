@@ -601,7 +601,8 @@ def boxed(maker: Maker, **more: Any) -> Config:
 
 def test_boxes_alone_teach_the_joint_stage_no_masks(maker):
     config = boxed(maker, objective="joint", parts={"lm_head": 1e-4}, precision="float32")
-    made = task(config, load_converted(model_directory("gsva-mini")), None)
+    folder = model_directory("gsva-mini")
+    made = task(config, load_converted(folder), folder)
     loss, figures = made.module(made.batches[0])
     assert loss.isfinite()
     assert "mask" not in figures
