@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -629,6 +630,32 @@ def test_references_that_are_left_out_are_told(
     made = make(Data(**data.model_dump() | {"skip": True}), "sources.0")
     assert {sample.expressions for sample in draws(made, 5)} == {("the left one",)}
     assert re.fullmatch("left out: .*99.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("kind", ["refer_seg", "reason_seg"])
+def test_a_picture_that_cannot_be_read_is_left_out_of_every_draw(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Data(kind=kind, root=str(tmp_path), skip=True, **LAYOUTS[kind](tmp_path))
+    broken = tmp_path / "refer_seg/images/mscoco/images/train2014/2.jpg"
+    if kind == "reason_seg":
+        folder = tmp_path / "reason_seg/ReasonSeg/train"
+        shutil.copy(folder / "0.json", folder / "1.json")
+        broken = folder / "1.jpg"
+    broken.write_bytes(b"\xff\xd8broken")
+    made = make(data, "sources.0")
+    samples, again = draws(made, 20), draws(make(data, "sources.0"), 20)
+    for first, other in zip(samples, again, strict=True):
+        assert np.array_equal(first.image, other.image)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2  # each source names it once
+    assert f"{broken}: missing, or not an image" in told[0]
+    with pytest.raises(InputError, match=r"not an image; --skip \(skip: true in the file of a"):
+        draws(make(Data(**data.model_dump() | {"skip": False}), "sources.0"), 20)
+    for path in broken.parent.glob("*.jpg"):
+        path.write_bytes(b"broken")
+    with pytest.raises(InputError, match="a thousand pictures in a row cannot be read"):
+        draws(made, 1)
 
 
 def test_referring_expressions_of_an_unknown_data_set(tmp_path: Path) -> None:
