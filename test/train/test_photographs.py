@@ -20,6 +20,8 @@ from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
 from gsva_ros.eval.sources.scenes import add_arguments, gather
 from gsva_ros.model.checkpoint import load_converted
+from gsva_ros.phrasing.unknown import NAMED, unknown
+from gsva_ros.phrasing.words import Vocabulary, plural
 from gsva_ros.scenes import SceneSet
 from gsva_ros.train.config import Config
 from gsva_ros.train.dense import DenseHead, dense_labels
@@ -637,6 +639,18 @@ def test_an_evaluation_tells_where_masks_are_compared_with_boxes(maker):
     assert data() == "2 scenes of split train"
     maker.annotations[0] |= {"segmentation": [], "bbox": [100, 60, 60, 150]}
     assert data().startswith("2 scenes of split train, 1 of them with boxes, with which gIoU")
+
+
+def test_what_photographs_may_show_without_a_label_is_not_taught_as_absent(maker):
+    """Of a thing that no scene contains, they are asked for in words that name nothing."""
+    config = boxed(maker, objective="language", simple=0.0, unseen=1.0, jitter=0.1)
+    batches = task(config, load_converted(model_directory("gsva-mini")), None).batches
+    texts = [text for step in range(3) for text in batches[step].asked.packed.slot_texts]
+    scenes = SceneSet(maker.folder / "scenes", "train")
+    words = Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
+    named = {*unknown(NAMED, words)} - {*words.colours}
+    assert len(texts) > 30
+    assert not {word for text in texts for word in text.split()} & {*named, *map(plural, named)}
 
 
 def test_boxes_alone_cannot_teach_the_stage_sam(maker):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ...arguments import count
 from ...chance import pick
-from ...datasets.photographs import WORLD as PHOTOGRAPHS
 from ...errors import InputError
 from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
 from ...phrasing.unknown import HELD_OUT as HELD_OUT_NOUNS
@@ -53,7 +52,7 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     cases, files, boxed = [], [], 0
     for folder in args.data:
         scenes = SceneSet(folder, args.split, args.limit)
-        if nouns and scenes.world == PHOTOGRAPHS:
+        if nouns and scenes.photograph.any():
             raise InputError(
                 f"{folder}: photographs contain unlabelled objects, possibly a {nouns[0]}: --forms "
                 f"{UNKNOWN} is for rendered scenes"
