@@ -60,7 +60,6 @@ class SceneSet:
 
     Attributes:
         folders: their folders, and the number of scenes in each: one folder, unless `joined`.
-        world: what they show, as named in the first folder's meta.json.
         rgb: uint8 [N, H, W, 3], memory-mapped.
         instances: uint8 [N, H, W], 0 for background and k for the scene's object k (1-based).
         kind, colour, size: int64 [N, MAX_OBJECTS + 1], class indices; index 0, unused places and
@@ -68,6 +67,7 @@ class SceneSet:
         position: float32 [N, MAX_OBJECTS + 1, 3], centroid x and y as a fraction of the width and the
             height, and distance from the camera in metres.
         outlined: bool [N], whether `instances` are outlines; boxes around the objects otherwise.
+        photograph: bool [N], whether it is a photograph, which also shows objects without a label.
         expressions: N lists of `Expression`.
     """
 
@@ -95,7 +95,6 @@ class SceneSet:
                 f"{path}: contains no scene yet: run the command that renders it again"
             )
         self.folders = [(path, len(lines))]
-        self.world = str(meta.get("world", "v1"))
         self.kinds: list[str] = list(meta["kinds"])
         self.colours: list[str] = list(meta["colours"])
         self.sizes: list[str] = ["small", "large"]
@@ -103,7 +102,7 @@ class SceneSet:
         table = (len(lines), MAX_OBJECTS + 1)
         self.kind, self.colour, self.size = (np.full(table, -1, np.int64) for _ in range(3))
         self.position = np.zeros((*table, 3), np.float32)
-        self.outlined = np.ones(len(lines), bool)
+        self.outlined, self.photograph = np.ones(len(lines), bool), np.zeros(len(lines), bool)
         self.expressions: list[list[Expression]] = []
         for row, line in enumerate(lines):
             self._add(row, json.loads(line))
@@ -112,6 +111,7 @@ class SceneSet:
         """Take over a scene's line."""
         height, width = self.instances.shape[1:]
         self.outlined[row] = scene.get("outlined", True)
+        self.photograph[row] = "photograph" in scene
         for thing in scene["objects"]:
             k = thing["id"]
             if not 1 <= k <= MAX_OBJECTS:
@@ -203,6 +203,7 @@ def joined(sets: Sequence[SceneSet]) -> SceneSet:
         setattr(whole, name, np.concatenate([_renumbered(each, name, names) for each in sets]))
     whole.position = np.concatenate([each.position for each in sets])
     whole.outlined = np.concatenate([each.outlined for each in sets])
+    whole.photograph = np.concatenate([each.photograph for each in sets])
     whole.expressions = [expressions for each in sets for expressions in each.expressions]
     return whole
 

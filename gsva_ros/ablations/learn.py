@@ -104,11 +104,13 @@ class Learner(nn.Module):
         tokens = self.model.config.image_tokens
         prefix = self.prompt.prefix_length(tokens)
         rows = rng.integers(len(self._data.scenes), size=self._config.batch)
+        device = self.model.device
         packed = pack(prefix, [self._branches(int(r), number, rng) for r in rows])
-        layers, hidden = read(self.model, self.prompt, self._data.clip(rows), packed)
+        truth = known(self._data.scenes, isqrt(tokens), rows, packed).to(device)
+        packed = packed.to(device)
+        layers, hidden = read(self.model, self.prompt, self._data.clip(rows).to(device), packed)
         start = len(self.prompt.before_image)
         patches = slice(start, start + tokens)
-        truth = known(self._data.scenes, isqrt(tokens), rows, packed)
         looking, figures = self.grounding(Read(layers, packed, truth, patches, prefix))
         text, decided = self._words(hidden, packed)
         figures |= {"text": text, "slot": decided}
@@ -139,7 +141,7 @@ class Learner(nn.Module):
     def _words(self, hidden: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the answers' text, and of their slots."""
         ids = self.prompt.tokenizer.ids
-        slot_ids = torch.tensor([ids[Special.SEG], ids[Special.REJ]])
+        slot_ids = torch.tensor([ids[Special.SEG], ids[Special.REJ]], device=hidden.device)
         spoken = packed.labels != IGNORE
         labels = packed.labels[spoken]
         each = F.cross_entropy(self.model.lm_head(hidden[spoken]), labels, reduction="none")
@@ -154,13 +156,12 @@ class Learner(nn.Module):
         drawn = rng.permutation(len(packed.slot_targets))[:MASKS]
         chosen = [int(k) for k in drawn if packed.slot_targets[k] or not rejects]
         image, place = packed.slot_at[chosen].unbind(1)
-        embeddings = self._data.sam(rows)[image]
+        embeddings = self._data.sam(rows).to(hidden.device)[image]
         prompts = self.model.mask_prompts(hidden[image, place])
         low_res, _ = self.model.decode_masks(embeddings, prompts)
         targets = [packed.slot_targets[k] for k in chosen]
-        truth = torch.from_numpy(
-            self._data.scenes.target_masks(rows[image.numpy()], targets)
-        ).float()
+        masks = self._data.scenes.target_masks(rows[image.cpu().numpy()], targets)
+        truth = torch.from_numpy(masks).float().to(hidden.device)
         logits = mask_logits(low_res, self.model.config.sam, truth.shape[1:])
         loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, len(drawn))
         loss = loss + DICE_WEIGHT * dice_loss(logits, truth, len(drawn))
@@ -172,8 +173,10 @@ def read(
     model: Any, prompt: Prompt, clip_tokens: Tensor, packed: Packed
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """States of packed branches: every layer's [B, P + L, D], and the branches' last ones [B, L, D]."""
-    x = embedded(model, around(prompt), clip_tokens, packed.ids)
-    bias = torch.zeros(packed.allowed.shape).masked_fill_(~packed.allowed, float("-inf"))
+    before, after = (ids.to(model.device) for ids in around(prompt))
+    x = embedded(model, (before, after), clip_tokens, packed.ids)
+    bias = torch.zeros(packed.allowed.shape, device=x.device)
+    bias.masked_fill_(~packed.allowed, float("-inf"))
     out = model.language(
         x, attention_mask=bias, position_ids=packed.position_ids, hidden_layers=True
     )

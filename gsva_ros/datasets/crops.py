@@ -1,7 +1,8 @@
 """Crops of photographs, and the objects of each: a training scene's image and instances.
 
 Objects that are too small, cut off, or part of a crowd do not count as the crop's objects, and must not be
-asked for. Colours are determined from the pixels, if most of an object is clearly of one colour.
+asked for. Colours are determined from the pixels within an object's outline, if most of them are clearly of
+one colour; a box also contains what is around the object.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ HUES = {
     "green": (42, 85),
     "blue": (98, 124),
 }
+#: All colours that pixels can have.
+_NAMED = frozenset({*HUES, "white", "black"})
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Labelled:
 
     masks: of K objects, bool [K, H, W]. called: possible nouns of each, the best first ('' for an object
     without a name), empty for what is not an object. crowd: whether it is one of many under one mask.
+    outlined: whether its mask is its outline; otherwise a box.
     """
 
     rgb: Rgb
     masks: Masks
     called: Sequence[Sequence[str]]
     crowd: Sequence[bool]
+    outlined: Sequence[bool]
 
     @property
     def named(self) -> list[int]:
@@ -62,7 +67,7 @@ class CropThing:
     """An object of a crop.
 
     number: in the instances. noun: '' for none. others: other nouns it could be called. colour: '' if none
-    is certain; colours: those of some of its pixels. centroid: x and y in pixels.
+    is certain; colours: those that some of it may have. centroid: x and y in pixels.
     """
 
     number: int
@@ -162,7 +167,8 @@ def _cropped(photograph: Labelled, box: Box, size: tuple[int, int], kinds: Seque
             doubtful |= set(called[k])
             ids[mask] = 0
         else:
-            things.append(_crop_thing(number, called[k], rgb, mask))
+            colours = _colours(rgb[mask]) if photograph.outlined[k] else ("", _NAMED)
+            things.append(_crop_thing(number, called[k], colours, mask))
     return Crop(rgb, ids, things, doubtful - {""})
 
 
@@ -185,19 +191,22 @@ def _fair(photograph: Labelled, box: Box) -> tuple[list[tuple[int, int]], set[st
 
 
 def _crop_thing(
-    number: int, names: Sequence[str], shown: Rgb, mask: npt.NDArray[np.bool_]
+    number: int,
+    names: Sequence[str],
+    colours: tuple[str, frozenset[str]],
+    mask: npt.NDArray[np.bool_],
 ) -> CropThing:
     rows, columns = np.nonzero(mask)
-    shares = _colour_shares(shown[mask])
+    centroid = float(columns.mean()) + 0.5, float(rows.mean()) + 0.5
+    return CropThing(number, names[0], tuple(names[1:]), *colours, centroid)
+
+
+def _colours(pixels: npt.NDArray[np.uint8]) -> tuple[str, frozenset[str]]:
+    """An object's colour ('' if none is certain), and those of some of its pixels [N, 3]."""
+    shares = _colour_shares(pixels)
     colour = max(shares, key=lambda name: shares[name])
-    return CropThing(
-        number,
-        names[0],
-        tuple(names[1:]),
-        colour if shares[colour] >= NAMED_FROM else "",
-        frozenset(name for name, share in shares.items() if share >= NOT_BELOW),
-        (float(columns.mean()) + 0.5, float(rows.mean()) + 0.5),
-    )
+    some = frozenset(name for name, share in shares.items() if share >= NOT_BELOW)
+    return colour if shares[colour] >= NAMED_FROM else "", some
 
 
 def _colour_shares(pixels: npt.NDArray[np.uint8]) -> dict[str, float]:

@@ -132,15 +132,14 @@ def write_photographs(
             labelled = _labelled(photographs, info, found, shown, size)
             for why, where in _doubts(info, found, labelled.masks):
                 doubts[why].append(where)
-            outlined = all(_outline(a) for a in found)
             for turn in range(crops if labelled.named else 1):
                 rng = np.random.default_rng([number, turn])
                 crop = closer(labelled, size, kinds, rng) if turn else whole(labelled, size, kinds)
                 expressions = crop_expressions(crop, known, kinds, rng)
                 if expressions:
                     rgb[len(lines)], instances[len(lines)] = crop.rgb, crop.instances
-                    line = _line(info, crop, expressions, kinds) | {"outlined": outlined}
-                    lines.append(json.dumps(line))
+                    line = _line(info, crop, expressions, kinds)
+                    lines.append(json.dumps(line | {"outlined": all(labelled.outlined)}))
         if not lines:
             raise DatasetError(f"{photographs.annotations}: nothing can be asked about its images")
         meta = {
@@ -209,7 +208,7 @@ def _labelled(
         masks = _masks(found, shape, small)
     except DatasetError as error:
         raise DatasetError(f"{photographs.annotations}: {info['file_name']}: {error}") from error
-    return Labelled(rgb, masks, called, crowd)
+    return Labelled(rgb, masks, called, crowd, [bool(_outline(a)) for a in found])
 
 
 def _doubts(

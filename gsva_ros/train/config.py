@@ -126,7 +126,8 @@ class Config(_Fields):
     )
     heads: LearningRate = Field(
         1e-3,
-        description="learning rate of the auxiliary heads that a gsva-mini stage trains and then discards",
+        description="learning rate of the auxiliary heads that a gsva-mini stage trains: not part of the "
+        "model, but saved next to it (auxiliary.safetensors) for the next stage",
     )
     simple: Share = Field(
         0.5,

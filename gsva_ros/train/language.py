@@ -57,12 +57,13 @@ class Questions:
         Args:
             simple: fraction of the scenes with simple expressions only (`Branches.sample`).
         """
+        scenes, sample = self.scenes, self.branches.sample
         images = [
-            self.branches.sample(self.scenes.expressions[int(r)], rng, bool(rng.random() < simple))
+            sample(scenes.expressions[r], rng, bool(rng.random() < simple), scenes.photograph[r])
             for r in rows
         ]
         packed = pack(self._prefix, images)
-        return Asked(packed, known(self.scenes, self._grid, rows, packed))
+        return Asked(packed, known(scenes, self._grid, rows, packed))
 
 
 @dataclass

@@ -117,16 +117,16 @@ class Stage(nn.Module):
         loss, figures = self.lesson.losses(batch)
         return loss, {name: value.detach() for name, value in (figures | {"loss": loss}).items()}
 
-    def load_auxiliary(self, path: Path) -> None:
-        """Load the auxiliary heads that the previous stage saved, where shapes match.
+    def load_auxiliary(self, path: Path) -> set[str]:
+        """Load the auxiliary heads that the previous stage saved, where shapes match; returns their names.
 
         Raises:
             InputError: the file is damaged.
         """
-        if path.is_file():
-            own, left = self.state_dict(), read_state(path)
-            fitting = {k: v for k, v in left.items() if k in own and v.shape == own[k].shape}
-            self.load_state_dict(fitting, strict=False)
+        own, left = self.state_dict(), read_state(path) if path.is_file() else {}
+        fitting = {k: v for k, v in left.items() if k in own and v.shape == own[k].shape}
+        self.load_state_dict(fitting, strict=False)
+        return set(fitting)
 
 
 def new_mini(config: Config) -> Checkpoint:
@@ -154,7 +154,8 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
         base: the folder of the previous stage, if any.
 
     Raises:
-        InputError: a source is not of kind scenes, or the scenes do not match.
+        InputError: a source is not of kind scenes, the scenes do not match, or `base` lacks an auxiliary
+            head that the stage does not train.
     """
     processes()  # makes this process's GPU the current one
     scenes, model = _scenes(config), checkpoint.model
@@ -162,8 +163,9 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     if config.objective == "edges" and model.refiner is None:
         _add_refiner(model, config)
     stage = Stage(checkpoint, scenes, config.objective)
-    if base:
-        stage.load_auxiliary(base / AUXILIARY)
+    loaded = stage.load_auxiliary(base / AUXILIARY) if base else set()
+    if config.objective == "joint":
+        _check_symbolic(stage, loaded, base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     groups = [*select(model, config), *_head_groups(stage, config)]
     stage.lesson = _lesson(config, stage.to(device), scenes, checkpoint.prompt)
@@ -178,6 +180,16 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
 
     batches = Steps(stage.lesson, config.batch, config.seed)
     return Task(stage, groups, batches, write, base_of(checkpoint))
+
+
+def _check_symbolic(stage: Stage, loaded: set[str], base: Path | None) -> None:
+    """Check that the symbolic prompts, which the stage learns from as they are, are not random."""
+    if not loaded >= {f"symbolic.{name}" for name in stage.symbolic.state_dict()}:
+        raise InputError(
+            f"{base or 'model'}: no {AUXILIARY} with symbolic prompts for the kinds and colours of these "
+            "scenes, which the objective joint needs: start from the model that an earlier stage wrote, or "
+            "from gsva-mini, and give scenes with its kinds and colours"
+        )
 
 
 def _add_refiner(model: GSVA, config: Config) -> None:

@@ -61,11 +61,13 @@ class Branches:
         expressions: list[Expression],
         rng: np.random.Generator,
         simple: bool = False,
+        photograph: bool = False,
         tokens: int = 320,
     ) -> list[Branch]:
         """Branches that fill `tokens` positions: most with one expression, some with several or free text.
 
         Args:
+            photograph: see `SceneSet.photograph`.
             simple: only expressions by kind and colour, one per branch, in the generator's wording; if the
                 scene has none, all its expressions.
         """
@@ -84,7 +86,7 @@ class Branches:
             size = how_many(rng) if asked else 1 if draw < 0.8 else int(rng.integers(2, 4))
             chosen = [order[(number + k) % len(order)] for k in range(size)]
             if rng.random() < self.unseen:
-                chosen[0] = self._unseen(chosen[0], expressions, rng)
+                chosen[0] = self._unseen(chosen[0], expressions, rng, photograph)
             chosen = [self._reworded(e, rng) for e in chosen]
             branch = self._ask(chosen, rng) if asked else self._segment(chosen)
             room -= len(branch.ids)
@@ -101,14 +103,18 @@ class Branches:
         return replace(expression, text=reworded(expression.text, self.vocabulary, rng))
 
     def _unseen(
-        self, like: Expression, expressions: list[Expression], rng: np.random.Generator
+        self,
+        like: Expression,
+        expressions: list[Expression],
+        rng: np.random.Generator,
+        photograph: bool = False,
     ) -> Expression:
         """An expression for a thing that no scene contains, in a fixed form or in the form of `like`.
 
-        Photographs may show such things, so nouns that a present expression of the same image uses are
-        excluded.
+        A photograph may show anything that has a name, so its nouns are all invented. Elsewhere, words of
+        the same scene's present expressions are excluded: there may be an orange mug.
         """
-        if rng.random() < 2 / 3:
+        if rng.random() < 2 / 3 and not photograph:
             there = {word for e in expressions if e.targets for word in e.text.split()}
             noun = str(rng.choice([n for n in self.unknown if not there & {n, plural(n)}]))
         else:

@@ -217,7 +217,7 @@ def test_random_weights_write_words_that_the_tokenizer_knows(
     for seed in range(3):
         torch.manual_seed(seed)
         torch.nn.init.normal_(engine.model.model.embed_tokens.weight)
-        engine.ask(frame, "where is the mug?", max_new_tokens=16)
+        assert engine.ask(frame, "where is the mug?", max_new_tokens=16).text
 
 
 def test_times_are_taken_in_turn_after_a_warm_up() -> None:

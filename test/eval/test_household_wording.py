@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import household
+import numpy as np
 import pytest
 
 from gsva_ros.eval.sources.scenes import FORMS, HELD_OUT_NOUNS, UNKNOWN, scene_cases
@@ -30,11 +31,12 @@ def test_other_forms_keep_their_truth(scenes: SceneSet, name: str, among: set[st
     said = set()
     for row, case in enumerate(scene_cases(scenes, FORMS[name])):
         _, asked = case.read()
-        plain = [len(e.targets) for e in scenes.expressions[row]]
+        plain = scenes.expressions[row]
         assert len(asked) == len(plain), "some form fits each expression"
-        for referring, targets in zip(asked, plain, strict=True):
-            assert referring.referents == targets
-            assert referring.mask.any() == bool(targets)
+        truth = scenes.target_masks(np.full(len(plain), row), [e.targets for e in plain])
+        for referring, expression, mask in zip(asked, plain, truth, strict=True):
+            assert referring.referents == len(expression.targets)
+            assert np.array_equal(referring.mask, mask)
             said.add(referring.category)
     assert among <= said <= set(FORMS[name])
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import re
 
+import household
 import numpy as np
 import pytest
 import torch
+from elsewhere import Elsewhere
 
 from gsva_ros.ablations import learn, runs, score
 from gsva_ros.ablations.report import difference, page
 from gsva_ros.ablations.rows import ROWS, branches
 from gsva_ros.ablations.score import Answers
+from gsva_ros.ablations.shared import EncodedScenes
 from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.model.tokenizer import Special
-from gsva_ros.scenes import Expression
+from gsva_ros.scenes import Expression, SceneSet
+from gsva_ros.train.config import Config
 
 ASKED = [
     Expression("the red mug", "single", (1,)),
@@ -73,6 +77,25 @@ def test_every_row_draws_the_same_and_the_first_no_absents():
         assert [a for b, a in zip(before, after, strict=True) if b.targets] == [
             b for b in before if b.targets
         ]
+
+
+@pytest.mark.parametrize("name", [None, "B", "E"])
+def test_a_row_learns_where_its_model_is(checkpoint, tmp_path, name):
+    """The trainer moves the model to a GPU, and the scenes and their features are read on the CPU."""
+    household.write(tmp_path / "scenes", 3)
+    scenes, sizes = SceneSet(tmp_path / "scenes", "test"), checkpoint.model.config
+    rng = np.random.default_rng(0)
+    clip = rng.normal(size=(3, sizes.image_tokens, sizes.clip["hidden_size"])).astype(np.float16)
+    sam = rng.normal(size=(3, sizes.sam["prompt_embed_dim"], *[sizes.sam_grid] * 2))
+    data = EncodedScenes(scenes, clip, sam.astype(np.float16))
+    config = Config(out=tmp_path, model="gsva-mini", sources=[{"kind": "scenes"}], batch=2)
+    row = ROWS[name] if name else None
+    learner = learn.Learner(checkpoint, data, row, config)
+    here, _ = learner(torch.tensor(3))
+    with Elsewhere() as gpu:
+        gpu.move(learner)
+        there, _ = learner(torch.tensor(3))
+    assert there.item() == here.item()
 
 
 def made_up(sureness, seed=0):

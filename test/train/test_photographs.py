@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +18,17 @@ from gsva_ros.cli import main
 from gsva_ros.datasets import photographs
 from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
+from gsva_ros.eval.sources.scenes import add_arguments, gather
 from gsva_ros.model.checkpoint import load_converted
+from gsva_ros.phrasing.unknown import NAMED, unknown
+from gsva_ros.phrasing.words import Vocabulary, plural
 from gsva_ros.scenes import SceneSet
 from gsva_ros.train.config import Config
 from gsva_ros.train.dense import DenseHead, dense_labels
 from gsva_ros.train.frames import Frames
 from gsva_ros.train.joint import JointStage
 from gsva_ros.train.kept import key_of
+from gsva_ros.train.sources.table import make
 from gsva_ros.train.stages import task
 
 NAMES = {
@@ -410,6 +415,20 @@ def test_boxes_teach_what_is_there_and_no_outlines(maker, segmentation):
     assert asked(scenes)["the bottle"] == (1,)
 
 
+def test_a_box_does_not_tell_the_colour_of_what_is_in_it(maker):
+    balls = ("ball", RED, (40, 60, 60, 60)), ("ball", GREEN, (140, 60, 60, 60))
+    for _ in range(2):
+        maker.picture(*balls, ("bottle", GREEN, (250, 60, 60, 150)))
+    for annotation, box in ((1, [140, 60, 60, 60]), (2, [250, 60, 60, 150])):
+        maker.annotations[annotation] |= {"segmentation": [], "bbox": box}
+    scenes = maker.write()
+    said = [{word for text in asked(scenes, row) for word in text.split()} for row in range(2)]
+    boxed, outlined = (words & {*scenes.colours} for words in said)
+    assert {"red", "green"} <= outlined
+    assert not boxed  # the red ball's neither: the other one may be red, too
+    assert [scenes.colours[k] for k in scenes.colour[0] if k >= 0] == ["red"]
+
+
 def test_annotations_that_may_mean_something_else_are_told(maker, capsys):
     maker.picture(("bottle", RED, (200, 60, 60, 150)), ("bottle", RED, (20, 60, 60, 150)))
     maker.write()
@@ -584,10 +603,54 @@ def boxed(maker: Maker, **more: Any) -> Config:
 
 def test_boxes_alone_teach_the_joint_stage_no_masks(maker):
     config = boxed(maker, objective="joint", parts={"lm_head": 1e-4}, precision="float32")
-    made = task(config, load_converted(model_directory("gsva-mini")), None)
+    folder = model_directory("gsva-mini")
+    made = task(config, load_converted(folder), folder)
     loss, figures = made.module(made.batches[0])
     assert loss.isfinite()
     assert "mask" not in figures
+
+
+def test_boxes_are_not_learnt_as_masks_from_a_source_of_scenes(maker, capsys):
+    (source,) = boxed(maker).sources
+    with pytest.raises(
+        InputError, match=r"scenes: no scene has outlines, .*photographs with masks"
+    ):
+        make(source, "sources.0")
+    maker.picture(("bottle", GREEN, (100, 60, 60, 150)))
+    outlined = maker.write().rgb[1]
+    made = make(source, "sources.0")
+    assert "scenes: scenes with boxes, no outlines: 1" in capsys.readouterr().err
+    for seed in range(5):
+        assert np.array_equal(made.draw(np.random.default_rng(seed)).image, outlined)
+
+
+def test_an_evaluation_tells_where_masks_are_compared_with_boxes(maker):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, "train")
+    args = parser.parse_args(["--data", str(maker.folder / "scenes")])
+
+    def data() -> str:
+        maker.write()
+        with gather(args) as gathered:
+            return gathered.data
+
+    for _ in range(2):
+        maker.picture(("bottle", RED, (100, 60, 60, 150)))
+    assert data() == "2 scenes of split train"
+    maker.annotations[0] |= {"segmentation": [], "bbox": [100, 60, 60, 150]}
+    assert data().startswith("2 scenes of split train, 1 of them with boxes, with which gIoU")
+
+
+def test_what_photographs_may_show_without_a_label_is_not_taught_as_absent(maker):
+    """Of a thing that no scene contains, they are asked for in words that name nothing."""
+    config = boxed(maker, objective="language", simple=0.0, unseen=1.0, jitter=0.1)
+    batches = task(config, load_converted(model_directory("gsva-mini")), None).batches
+    texts = [text for step in range(3) for text in batches[step].asked.packed.slot_texts]
+    scenes = SceneSet(maker.folder / "scenes", "train")
+    words = Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
+    named = {*unknown(NAMED, words)} - {*words.colours}
+    assert len(texts) > 30
+    assert not {word for text in texts for word in text.split()} & {*named, *map(plural, named)}
 
 
 def test_boxes_alone_cannot_teach_the_stage_sam(maker):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -631,6 +632,32 @@ def test_references_that_are_left_out_are_told(
     assert re.fullmatch("left out: .*99.*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("kind", ["refer_seg", "reason_seg"])
+def test_a_picture_that_cannot_be_read_is_left_out_of_every_draw(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Data(kind=kind, root=str(tmp_path), skip=True, **LAYOUTS[kind](tmp_path))
+    broken = tmp_path / "refer_seg/images/mscoco/images/train2014/2.jpg"
+    if kind == "reason_seg":
+        folder = tmp_path / "reason_seg/ReasonSeg/train"
+        shutil.copy(folder / "0.json", folder / "1.json")
+        broken = folder / "1.jpg"
+    broken.write_bytes(b"\xff\xd8broken")
+    made = make(data, "sources.0")
+    samples, again = draws(made, 20), draws(make(data, "sources.0"), 20)
+    for first, other in zip(samples, again, strict=True):
+        assert np.array_equal(first.image, other.image)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2  # each source names it once
+    assert f"{broken}: missing, or not an image" in told[0]
+    with pytest.raises(InputError, match=r"not an image; --skip \(skip: true in the file of a"):
+        draws(make(Data(**data.model_dump() | {"skip": False}), "sources.0"), 20)
+    for path in broken.parent.glob("*.jpg"):
+        path.write_bytes(b"broken")
+    with pytest.raises(InputError, match="a thousand pictures in a row cannot be read"):
+        draws(made, 1)
+
+
 def test_referring_expressions_of_an_unknown_data_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no data set 'refcocoo'; there are grefcoco, "):
         source("refer_seg", tmp_path, name="refcocoo")
@@ -713,6 +740,54 @@ def test_labels_that_leave_open_what_else_is_there_make_no_absence() -> None:
     # All bottles that are red are known; one of the two cans is not.
     assert {"all blue bottles", "the blue can", "the nearest can"} <= bottles
     assert cans == {"all red bottles"}  # there is one on the right here, too
+
+
+def absents(labels: dict[str, int], others: dict[str, int]) -> set[str]:
+    """All that is drawn as absent for the first of two frames with these labels and their referents."""
+    frames = [[Known(*label) for label in of.items()] for of in (labels, others)]
+    return set(Negatives(frames).draw(0, 100, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "others"),
+    [
+        ({"the red one": 1, "the blue one": 1}, {}),
+        ({"the red mug": 1, "the mug on the left": 1}, {}),
+        ({"the red mug": 1, "the left mug": 1}, {}),
+        ({"the red mug": 1, "the mug behind the blue can": 1}, {}),
+        ({"the light red mug": 1, "the blue mug": 1}, {}),
+        ({"all red mugs": 2, "the blue mug": 1, "all mugs": 4}, {}),
+        ({"the red mug": 1, "the mug that is not red": 1}, {}),
+        ({"the mug": 1}, {"the cup": 1}),
+        ({"the box": 1}, {"anything to drink from": 1, "a thing to open": 1}),
+        ({"the box": 1}, {"everything but the can": 3, "the leftmost object": 1}),
+    ],
+)
+def test_what_may_be_true_of_a_frame_is_not_absent(
+    labels: dict[str, int], others: dict[str, int]
+) -> None:
+    assert not absents(labels, others)
+
+
+@pytest.mark.parametrize(
+    ("labels", "absent", "true"),
+    [
+        ({"the orange": 1, "the red mug": 1}, "the blue mug", "the orange"),
+        ({"the red thing": 1, "the blue mug": 1}, "the green mug", "the blue thing"),
+        ({"the red mug": 1, "the gray mug": 1}, "the blue mug", "the grey mug"),
+        ({"the red mug": 1, "the blue cup": 1}, "the green mug", "the blue mug"),
+        ({"the red mug": 1, "the can behind the blue mug": 1}, "the green mug", "the blue mug"),
+        ({"the red mug": 1, "the mug": 1}, "the blue mug", "the mug"),
+        ({"all red mugs": 2, "both mugs": 2}, "all blue mugs", "both mugs"),
+        ({"杯子": 1, "the red mug": 1}, "the blue mug", "杯子"),
+    ],
+)
+def test_a_colour_is_swapped_for_one_that_nothing_of_the_name_has(
+    labels: dict[str, int], absent: str, true: str
+) -> None:
+    drawn = absents(labels, {})
+    assert absent in drawn
+    assert true not in drawn
 
 
 def test_as_many_as_are_asked_and_none_twice() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny import tiny_checkpoint
 from tiny_datasets import ref, write_root
+from torch.utils.data import Dataset
 
 import gsva_ros
 from gsva_ros import cli
@@ -147,7 +149,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
             seen |= {p.name for p in killed.glob("state-*") if p.suffix != ".partial"}
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, "it had ended before"
         gsva_ros.load(killed / "model")  # whole, whenever the kill came
     assert start(killed).wait() == 0
     whole, resumed = (
@@ -523,19 +525,23 @@ def test_a_family_without_rejection_is_refused(tmp_path: Path) -> None:
 
 
 def test_diverging_stops_with_the_last_good_state(tmp_path: Path) -> None:
-    how = {"cases": "bag of nothing", "every": 4}
-    settings = config(tmp_path, steps=20, evaluation=how)
-    checkpoint = tiny_checkpoint()
+    settings, checkpoint = config(tmp_path, steps=20), tiny_checkpoint()
+    made = task(settings, checkpoint)
 
-    def evaluate(_: Path) -> dict[str, float]:
-        if trainer.progress.step == 8:
-            checkpoint.model.lm_head.weight.data.fill_(float("inf"))
-        return {"gIoU": 0.0}
+    class Damaging(Dataset[Any]):
+        def __getitem__(self, number: int) -> Any:
+            if number == 8:  # the first step after a state was saved
+                checkpoint.model.lm_head.weight.data.fill_(math.inf)
+            return made.batches[number]
 
-    trainer = Trainer(settings, task(settings, checkpoint), evaluate)
     with pytest.raises(InputError, match="step 9: the loss is nan: lower the learning"):
-        trainer.run()
+        Trainer(settings, replace(made, batches=Damaging())).run()
+    assert [path.name for path in states(tmp_path)] == ["state-000008"]
+    for folder in ("state-000008", "model"):
+        (weights,) = (tmp_path / folder).glob("*.safetensors")
+        assert all(value.isfinite().all() for value in load_file(weights).values())
     gsva_ros.load(tmp_path / "model")
+    run(settings)  # goes on from there
 
 
 def test_an_infinite_gradient_is_no_step(tmp_path: Path) -> None:

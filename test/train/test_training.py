@@ -325,6 +325,21 @@ def test_auxiliary_heads_that_are_damaged_are_told(scenes: Path, tmp_path: Path)
         load()
 
 
+def test_the_joint_stage_does_not_learn_from_random_symbolic_prompts(
+    scenes: Path, tmp_path: Path
+) -> None:
+    config = stage_config(CONFIGS[3], scenes, tmp_path, model="gsva-mini", jitter=0.1)
+    bundled = model_directory("gsva-mini")  # it knows more kinds than these scenes
+    for base, named in ((None, "model"), (tmp_path, tmp_path), (bundled, bundled)):
+        with pytest.raises(InputError, match=r"symbolic prompts for .* start from") as said:
+            task(config, load_converted(bundled), base)
+        assert str(said.value).startswith(f"{named}: no auxiliary.safetensors")
+    own = stages.Stage(load_converted(bundled), SceneSet(scenes, "train"), "joint").state_dict()
+    symbols = {name: value for name, value in own.items() if name.startswith("symbolic.")}
+    save_file(symbols, tmp_path / stages.AUXILIARY)
+    task(config, load_converted(bundled), tmp_path)
+
+
 def test_a_rendered_scene_is_asked_for_some_of_its_expressions(scenes: Path) -> None:
     source, whole = RenderedScenes(str(scenes), per_image=5), SceneSet(scenes, "train")
     assert set(source.expressions()) == {e.text for asked in whole.expressions for e in asked}

@@ -45,7 +45,6 @@ def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
 
 
 def test_what_a_picture_shows_is_not_asked_for_as_absent() -> None:
-    """Photographs show things that no scene holds."""
     prompt = SimpleNamespace(tokenizer=SimpleNamespace(ids=dict.fromkeys(Special, 0)))
     branches = Branches(prompt, Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
     branches.unknown = ["person", "chair", "clock"]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ...arguments import count
 from ...chance import pick
-from ...datasets.photographs import WORLD as PHOTOGRAPHS
 from ...errors import InputError
 from ...phrasing.forms import HELD_OUT, TAUGHT, Form, in_form
 from ...phrasing.unknown import HELD_OUT as HELD_OUT_NOUNS
@@ -50,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     """The scenes' cases; InputError if a folder does not contain them."""
     nouns = HELD_OUT_NOUNS if args.forms == UNKNOWN else ()
-    cases, files = [], []
+    cases, files, boxed = [], [], 0
     for folder in args.data:
         scenes = SceneSet(folder, args.split, args.limit)
-        if nouns and scenes.world == PHOTOGRAPHS:
+        if nouns and scenes.photograph.any():
             raise InputError(
                 f"{folder}: photographs contain unlabelled objects, possibly a {nouns[0]}: --forms "
                 f"{UNKNOWN} is for rendered scenes"
@@ -61,10 +60,13 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
         where = f"{folder}, " if len(args.data) > 1 else ""
         cases += scene_cases(scenes, FORMS.get(args.forms), nouns, where)
         files += [folder / name for name in sorted((META, RGB, INSTANCES, LINES))]
+        boxed += int((~scenes.outlined).sum())
     data = f"{len(cases)} scenes of split {args.split}"
     data += (
         f", in {args.forms} forms" if args.forms in FORMS else ", unknown nouns" if nouns else ""
     )
+    if boxed:
+        data += f", {boxed} of them with boxes, with which gIoU and cIoU compare the masks"
     yield Gathered(cases, data, fingerprint=fingerprint(files))
 
 

@@ -7,12 +7,13 @@ frame contradicts that. Unlabelled things may still be there: label frames compl
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
-from ...phrasing.words import singulars
+from ...phrasing.words import SYNONYMS, singulars
 
 COLOURS = (
     "red",
@@ -28,12 +29,21 @@ COLOURS = (
     "grey",
 )
 _WORDS = re.compile(r"[a-z]+")
-_IS_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)})\b")
+_IS_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}|gray)\b")
+#: A thing is named after one of these.
+_DETERMINER = re.compile(r"\b(?:a|all|an|any|both|each|every|some|the)\b")
 #: Words of an expression that do not name a thing.
 _SMALL = frozenset(
-    "a all an and at behind between big both farthest four front in is large largest left "  # noqa: SIM905
-    "leftmost nearest next of on one or right rightmost small smallest that the three to two with".split()
+    "a all an and any at behind between big both but each every except farthest four front in is "  # noqa: SIM905
+    "large largest left leftmost nearest next of on or right rightmost small smallest some that the "
+    "three to two with".split()
 )
+#: Words that name a thing of any kind.
+_GENERIC = frozenset(
+    "anything everything item items object objects one ones something thing things".split()  # noqa: SIM905
+)
+#: Nouns for the same things; those of several words by the last one.
+_SYNONYMS = [{kind, *(name.split()[-1] for name in names)} for kind, names in SYNONYMS.items()]
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,38 @@ class Known:
     referents: int
 
 
+@dataclass(frozen=True)
+class _Mention:
+    """A thing that an expression names.
+
+    colours: those before its noun. nouns: none if it may be of any kind. words: the expression from here
+    on, without colours. count: the least number of such things.
+    """
+
+    colours: frozenset[str]
+    nouns: frozenset[str]
+    words: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A present expression: all its nouns, and what it names, its referents first."""
+
+    text: str
+    nouns: frozenset[str]
+    mentions: list[_Mention]
+
+
 class Negatives:
     """Draws absent expressions for frames whose present ones are known."""
 
     def __init__(self, present: Sequence[Sequence[Known]]) -> None:
         """Args: present: for each frame, its present expressions."""
-        frames = [[Known(k.text.lower(), k.referents) for k in frame] for frame in present]
-        texts = sorted({known.text for frame in frames for known in frame})
-        self._made = [(_elsewhere(texts, frame), _swapped(frame)) for frame in frames]
+        frames = [[_label(known) for known in frame] for frame in present]
+        named = [label for frame in frames for label in frame if label.mentions[0].nouns]
+        labels = {label.text: label for label in named}.values()
+        self._made = [(_elsewhere(labels, frame), _swapped(frame)) for frame in frames]
 
     def draw(self, frame: int, count: int, rng: np.random.Generator) -> list[str]:
         """Up to `count` different expressions, about half of them at most with a swapped colour."""
@@ -61,27 +95,73 @@ class Negatives:
         return [*some, *others]
 
 
-def _elsewhere(texts: Sequence[str], frame: Sequence[Known]) -> list[str]:
-    """Expressions of other frames that share no noun with this frame's."""
-    here = {noun for known in frame for noun in _nouns(known.text)}
-    return [text for text in texts if _nouns(text) and not _nouns(text) & here]
+def _elsewhere(labels: Iterable[_Label], frame: Sequence[_Label]) -> list[str]:
+    """Those labels that share no noun with this frame's."""
+    here = frozenset().union(*(label.nouns for label in frame))
+    return sorted(label.text for label in labels if not label.nouns & here)
 
 
-def _swapped(frame: Sequence[Known]) -> list[str]:
+def _swapped(frame: Sequence[_Label]) -> list[str]:
     """Present expressions with their only colour replaced by one that no thing of the same name has."""
+    mentions = [mention for label in frame for mention in label.mentions]
+    of_any_colour = [m for m in mentions if not m.colours and m.count > _coloured(m, mentions)]
+    unsure = {noun for mention in of_any_colour for noun in mention.nouns}
     found = set()
-    for known in frame:
-        nouns = _nouns(known.text)
-        same = [other for other in frame if _nouns(other.text) & nouns]
-        colours = {c for other in same for c in _IS_COLOUR.findall(other.text)}
-        # If "all mugs" has three referents but only two colours are known, the third may have any colour.
-        uncoloured = [o.referents for o in same if not _IS_COLOUR.search(o.text)]
-        if len(_IS_COLOUR.findall(known.text)) == 1 and max(uncoloured, default=0) <= len(colours):
-            found |= {_IS_COLOUR.sub(c, known.text) for c in COLOURS if c not in colours}
+    for label in frame:
+        named = label.mentions[0]
+        alone = len(named.colours) == len(_IS_COLOUR.findall(label.text)) == 1
+        if alone and named.nouns and not named.nouns & unsure:
+            # "The red thing" may be of this name, too.
+            same = [m for m in mentions if m.nouns & named.nouns or not m.nouns]
+            colours = {colour for mention in same for colour in mention.colours}
+            found |= {_IS_COLOUR.sub(c, label.text) for c in COLOURS if c not in colours}
     return sorted(found)
 
 
-def _nouns(text: str) -> set[str]:
-    """The nouns of an expression, in every possible singular: two names of one thing share one."""
-    words = {w for w in _WORDS.findall(text) if w not in _SMALL and w not in COLOURS}
-    return {noun for word in words for noun in singulars(word)}
+def _coloured(mention: _Mention, mentions: Sequence[_Mention]) -> int:
+    """The least number of things of this description whose colour is known.
+
+    If "all mugs" has three referents but only two colours are known, the third may have any colour.
+    """
+    counts: dict[frozenset[str], int] = {}
+    for other in mentions:
+        if len(other.colours) == 1 and _begins(other.words, mention.words):
+            counts[other.colours] = max(counts.get(other.colours, 0), other.count)
+    return sum(counts.values())
+
+
+def _begins(words: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether the words begin with the others, singular or plural."""
+    pairs = zip(words, others, strict=False)
+    return len(words) >= len(others) and all(singulars(a) & singulars(b) for a, b in pairs)
+
+
+def _label(known: Known) -> _Label:
+    text = known.text.lower()
+    parts = [words for part in _DETERMINER.split(text) if (words := _words(part))] or [[]]
+    counts = [known.referents] + [1] * (len(parts) - 1)
+    mentions = [_mention(parts[number:], count) for number, count in enumerate(counts)]
+    return _Label(text, _nouns(_words(text)), mentions)
+
+
+def _mention(parts: Sequence[Sequence[str]], count: int) -> _Mention:
+    """The first thing of an expression that was split at its determiners."""
+    before = list(takewhile(lambda word: word in _SMALL or word in COLOURS, parts[0]))
+    name = parts[0][len(before) :]
+    return _Mention(
+        colours=frozenset(before) & frozenset(COLOURS),
+        nouns=_nouns(name if name and name[0] not in _GENERIC else ()),
+        words=tuple(word for part in parts for word in part if word not in COLOURS),
+        count=count,
+    )
+
+
+def _words(text: str) -> list[str]:
+    return _WORDS.findall(text.replace("gray", "grey"))
+
+
+def _nouns(words: Iterable[str]) -> frozenset[str]:
+    """The nouns among words, with every possible singular and synonym: two names of one thing share one."""
+    others = {*_SMALL, *_GENERIC, *COLOURS}
+    nouns = {noun for word in words if word not in others for noun in singulars(word)}
+    return frozenset(nouns.union(*(group for group in _SYNONYMS if group & nouns)))

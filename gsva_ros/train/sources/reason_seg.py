@@ -14,7 +14,7 @@ import numpy as np
 from ...datasets import reasonseg
 from ...datasets.files import DatasetError, Skip, read_json
 from ...errors import one_line
-from .sample import Reasoning, tell_left_out
+from .sample import Reasoning, read_one, tell_left_out
 
 
 class ReasonSeg:
@@ -25,13 +25,14 @@ class ReasonSeg:
 
         Args:
             root: the folder with reason_seg/ReasonSeg/ in it; explanations in explanatory/train.json there.
+            skip: leave out images that cannot be used.
 
         Raises:
             InputError: there are no images, or their labels are invalid.
         """
-        skipping = Skip(skip)
-        self._pictures = reasonseg.pictures(Path(root), split, skipping, all_texts=True)
-        tell_left_out(skipping)
+        self._skip = Skip(skip)
+        self._pictures = reasonseg.pictures(Path(root), split, self._skip, all_texts=True)
+        tell_left_out(self._skip)
         path = Path(root) / "reason_seg/ReasonSeg/explanatory/train.json"
         self._explained = _explanations(path) if path.exists() else {}
 
@@ -41,8 +42,7 @@ class ReasonSeg:
 
     def draw(self, rng: np.random.Generator) -> Reasoning:
         """An image with one of its questions."""
-        picture = self._pictures[int(rng.integers(len(self._pictures)))]
-        rgb, queries = picture.read()
+        picture, rgb, queries = read_one(self._pictures, self._skip, rng)
         query = queries[int(rng.integers(len(queries)))]
         assert query.mask is not None
         stem = picture.id.rpartition(" ")[2]

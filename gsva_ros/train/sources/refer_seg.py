@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 from ...datasets import refer
 from ...datasets.files import Skip
 from ...errors import InputError
-from .sample import Segments, redrawn, tell_left_out
+from .sample import Segments, read_one, redrawn, tell_left_out
 
 
 class ReferSeg:
@@ -37,16 +37,16 @@ class ReferSeg:
             name: refcoco, refcoco+, refcocog, refclef, grefcoco or refzom.
             split_by: unc, umd, google or berkeley; "": the usual one.
             per_image: maximum number of expressions of an image in one sample; for gRefCOCO 5 is advised.
-            skip: leave out references that cannot be used.
+            skip: leave out references and images that cannot be used.
 
         Raises:
             InputError: unknown data set, a missing file, or a reference that cannot be used.
         """
         if name not in refer.LAYOUTS:
             raise InputError(f"{root}: no data set {name!r}; there are {', '.join(refer.LAYOUTS)}")
-        skipping = Skip(skip)
-        self._pictures = refer.pictures(Path(root), name, split, skipping, split_by, lower=False)
-        tell_left_out(skipping)
+        self._skip = Skip(skip)
+        self._pictures = refer.pictures(Path(root), name, split, self._skip, split_by, lower=False)
+        tell_left_out(self._skip)
         self._per_image, self._place = per_image, f"{root}: {name} {split}"
 
     def expressions(self) -> Iterable[str]:
@@ -58,7 +58,7 @@ class ReferSeg:
         return redrawn(self._draw, rng, self._place)
 
     def _draw(self, rng: np.random.Generator) -> Segments:
-        rgb, queries = self._pictures[int(rng.integers(len(self._pictures)))].read()
+        _, rgb, queries = read_one(self._pictures, self._skip, rng)
         chosen = [queries[k] for k in rng.permutation(len(queries))[: self._per_image]]
         masks = np.stack([q.mask for q in chosen if q.mask is not None])
         return Segments(rgb, tuple(q.expression for q in chosen), masks)

@@ -1,13 +1,15 @@
-"""Rendered scenes (`gsva sim render`), whose ground truth is complete."""
+"""Rendered scenes (`gsva sim render`), whose ground truth is complete, and photographs with masks."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from pydantic import PositiveInt
 
+from ...errors import InputError
 from ...scenes import SceneSet
 from .sample import Segments
 
@@ -22,7 +24,7 @@ class RenderedScenes:
         per_image: PositiveInt = 8,
         limit: PositiveInt | None = None,
     ) -> None:
-        """Open a folder of scenes.
+        """Open a folder of scenes; those with boxes (`SceneSet.outlined`) are left out, and counted.
 
         Args:
             split: the split that the folder must contain.
@@ -30,10 +32,18 @@ class RenderedScenes:
             limit: use only the first `limit` scenes.
 
         Raises:
-            InputError: the folder does not contain such scenes, or none with an expression.
+            InputError: the folder does not contain such scenes, or none with an expression and outlines.
         """
         self._scenes, self._per_image = SceneSet(Path(path), split, limit), per_image
-        self._asked = self._scenes.asked()
+        asked = self._scenes.asked()
+        self._asked = asked[self._scenes.outlined[asked]]
+        if not len(self._asked):
+            raise InputError(
+                f"{path}: no scene has outlines, and boxes would be learnt as masks: give rendered scenes, "
+                "or photographs with masks instead of boxes"
+            )
+        if boxed := len(asked) - len(self._asked):
+            print(f"left out: {path}: scenes with boxes, no outlines: {boxed}", file=sys.stderr)
 
     def expressions(self) -> Iterable[str]:
         """All expressions of the scenes."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.files import DatasetError, Skip
+from ...datasets.files import DatasetError, Picture, Skip
+from ...truth import Referring
+
+#: A source gives up after this many draws in a row that cannot be used.
+TRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,38 @@ def redrawn(
     """Draw until a mask is not empty: rejections alone train no mask, and the official code skips them.
 
     Raises:
-        DatasetError: 1000 draws had only empty masks; names `place`, where they come from.
+        DatasetError: TRIES draws had only empty masks; names `place`, where they come from.
     """
-    for _ in range(1000):
+    for _ in range(TRIES):
         sample = draw(rng)
         if sample.masks.any():
             return sample
     raise DatasetError(
         f"{place}: a thousand samples in a row without a present expression: use other data"
+    )
+
+
+def read_one(
+    pictures: Sequence[Picture], skip: Skip, rng: np.random.Generator
+) -> tuple[Picture, NDArray[np.uint8], list[Referring]]:
+    """A random picture, uint8 [H, W, 3] RGB, with its expressions.
+
+    Args:
+        skip: what is done with one that cannot be read: it is named once, and another one is drawn.
+
+    Raises:
+        DatasetError: it cannot be read and is not skipped, or none of TRIES can be.
+    """
+    for _ in range(TRIES):
+        picture = pictures[int(rng.integers(len(pictures)))]
+        with skip(picture.id):
+            return picture, *picture.read()
+        problem = skip.problems.pop()
+        if problem not in skip.problems:
+            skip.problems.append(problem)
+            print(f"left out: {problem}", file=sys.stderr)
+    raise DatasetError(
+        f"{skip.problems[-1]}; a thousand pictures in a row cannot be read: use other data"
     )
 
 
