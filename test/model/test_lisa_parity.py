@@ -177,6 +177,17 @@ def test_published_protocol_asks_one_at_a_time() -> None:
         assert slot.rejection in (None, Rejection.EMPTY_MASK)
 
 
+def test_published_protocol_asks_for_phrases() -> None:
+    image = recorded()[1]["case0.image"].numpy()
+    mask = np.ones(image.shape[:2], bool)
+    queries = [
+        Referring("is she the left one?", mask=mask, region=region)
+        for region in ("", "phrase", "sentence")
+    ]
+    plain, phrase, sentence = (s.predicted_iou for s in paper_slots(engine(), image, queries)[0])
+    assert plain == phrase != sentence
+
+
 def test_convert_and_load(tmp_path: Path) -> None:
     options = ["--llava", str(GOLDEN / "llava"), "--weights", str(GOLDEN / "lisa_tiny.bin")]
     options += [
