@@ -105,6 +105,8 @@ def test_refzom(tmp_path: Path) -> None:
     root = write_root(tmp_path, "refzom", "Ref_ZOM.p", references)
     (case,) = cases(root, "refzom", "val")
     assert [q.referents for q in case.read()[1]] == [0, 2, 1]
+    with pytest.raises(DatasetError, match="refzom has one split only: leave out its author, 'x'"):
+        cases(root, "refzom", "val", split_by="x")
 
 
 def test_reason_seg(tmp_path: Path) -> None:
