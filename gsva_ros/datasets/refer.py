@@ -181,9 +181,9 @@ def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[A
 
 
 def _instances(ref: dict[str, Any]) -> list[int]:
-    """Annotation ids of the targets; no target is [-1] in gRefCOCO, [] in Ref-ZOM."""
+    """Annotation ids of the targets; no target is [-1], [None] or None in gRefCOCO, [] in Ref-ZOM."""
     ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
-    return [i for i in ids if i != -1]
+    return [i for i in ids if i not in (-1, None)]
 
 
 def _box(
