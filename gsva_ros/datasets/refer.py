@@ -34,7 +34,7 @@ class Layout:
     """One data set: the scoring rules of its published numbers (`metrics.metric`), and its files.
 
     files: names of its reference file, "{}": the author of the split; the first existing one is used.
-    splits: the authors of its splits.
+    splits: the authors of its splits; "" alone if it has one split only.
     """
 
     rules: str
@@ -181,9 +181,9 @@ def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[A
 
 
 def _instances(ref: dict[str, Any]) -> list[int]:
-    """Annotation ids of the targets; no target is [-1] in gRefCOCO, [] in Ref-ZOM."""
+    """Annotation ids of the targets; no target is [-1], [None] or None in gRefCOCO, [] in Ref-ZOM."""
     ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
-    return [i for i in ids if i != -1]
+    return [i for i in ids if i not in (-1, None)]
 
 
 def _box(
@@ -243,6 +243,8 @@ def _read(
 
 def _reference_file(folder: Path, layout: Layout, split_by: str) -> Path:
     who = split_by or layout.splits[0]
+    if who not in layout.splits and layout.splits == ("",):
+        raise DatasetError(f"{folder.name} has one split only: leave out its author, {who!r}")
     if who not in layout.splits:
         raise DatasetError(f"{folder.name} is split by {' or '.join(layout.splits)}, not {who!r}")
     names = [name.format(who) for name in layout.files]

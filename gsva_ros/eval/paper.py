@@ -4,9 +4,11 @@ All expressions of an image are in one prompt, and the answer is fed with the tr
 so that a later slot sees the truth of earlier ones. A decision is right if the true one of [SEG] and [REJ]
 is the likeliest of all tokens, and wrong otherwise. Masks, also those of rejected slots, come from a second
 pass in which every slot is [SEG]. Families with one expression per conversation, such as LISA, are asked
-that way here, too, and so is every region (ReasonSeg).
+that way here, too, for each expression as for a phrase, even if it ends in "?"; every region (ReasonSeg) is
+asked for in a conversation of its own.
 
-Source: `validate` and `eval_gres` of the official GSVA (solver.py at its commit 618dc79).
+Sources: `validate` and `eval_gres` of the official GSVA (solver.py at its commit 618dc79), and LISA's
+`ValDataset` (utils/dataset.py at its commit 3cb2d43).
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def paper_slots(
         together = [[query] for query in queries]
     slots: list[MaskedSlot] = []
     for asked in together:
-        if asked[0].region:
+        if asked[0].region or not engine.prompt.family.joint:
             turn = engine.prompt.region_turn(asked[0].expression, asked[0].region == "sentence")
         else:
             absent = [q.mask is None or not q.mask.any() for q in asked]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ from .weights import (
     with_vision_tower,
     write_state,
 )
+
+log = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "model.safetensors"
 # Left over from older transformers and from SAM's unused parts; they carry no information.
@@ -141,6 +144,7 @@ def load_official(
         sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
     state = with_vision_tower(state, vision_tower)
     config = official_config(llava, vision_tower, sizes, conversation, state)
+    _warn_unless_legacy(llava / "tokenizer_config.json")
     model = _fill(config, state, weights)
     prompt = Prompt.load(llava / TOKENIZER_NAME, config)
     files = _files(weights) if base == weights else [*_files(base), *_files(weights)]
@@ -315,6 +319,14 @@ def _added_tokens(llava: Path) -> dict[str, int]:
                     "these are files of two tokenizers; copy all from one"
                 )
     return ids
+
+
+def _warn_unless_legacy(path: Path) -> None:
+    if path.exists() and read_object(path).get("legacy") is False:
+        log.warning(
+            '%s has "legacy": false; it is read as true: text after added tokens begins with a space',
+            path,
+        )
 
 
 def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) -> None:

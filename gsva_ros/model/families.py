@@ -2,6 +2,7 @@
 
 A family is a row of FAMILIES. Sources: the official GSVA (LeapLabTHU/GSVA at 618dc79) and LISA
 (dvlab-research/LISA at 3cb2d43); their weights were trained on this wording.
+Their tokens are those of the transformers that each requires: 4.44.2 for GSVA, 4.31.0 for LISA.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Family:
         rejects: whether a slot is decided between [SEG] and [REJ]; if not, it is always [SEG], and only an
             empty mask can reject.
         joint: whether one conversation can ask for several expressions.
+        strips: whether whitespace next to added tokens is dropped, as by the slow tokenizer of
+            transformers 4.31.0.
         turn: builds the text around expressions. The hidden state before a slot token decides the slot and
             prompts its mask.
     """
@@ -31,6 +34,7 @@ class Family:
     tokens: tuple[Special, ...]
     rejects: bool
     joint: bool
+    strips: bool
     turn: Wording
 
 
@@ -65,7 +69,17 @@ def _lisa_turn(
 
 FAMILIES = {
     "gsva": Family(
-        (Special.SEG, Special.REJ, Special.IM_START, Special.IM_END), True, True, _gsva_turn
+        (Special.SEG, Special.REJ, Special.IM_START, Special.IM_END),
+        rejects=True,
+        joint=True,
+        strips=False,
+        turn=_gsva_turn,
     ),
-    "lisa": Family((Special.SEG, Special.IM_START, Special.IM_END), False, False, _lisa_turn),
+    "lisa": Family(
+        (Special.SEG, Special.IM_START, Special.IM_END),
+        rejects=False,
+        joint=False,
+        strips=True,
+        turn=_lisa_turn,
+    ),
 }

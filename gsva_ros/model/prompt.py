@@ -98,8 +98,9 @@ class Prompt:
         self.family = FAMILIES[config.family]
         around = config.use_im_start_end
         start: list[Part] = [Special.IM_START] if around else []
-        self.before_image = tokenizer.encode([Special.BOS, self.conversation.before, *start])
-        self.after_image = tokenizer.encode([Special.IM_END] if around else [])
+        self._end: list[Part] = [Special.IM_END] if around else []
+        self.before_image = self._encode([Special.BOS, self.conversation.before, *start])
+        self.after_image = self._encode(self._end)
 
     @classmethod
     def load(cls, path: str | Path, config: GSVAConfig) -> Prompt:
@@ -130,7 +131,7 @@ class Prompt:
 
     def ask(self, text: str) -> list[int]:
         """A free-form instruction, up to where the model's answer begins."""
-        return self.tokenizer.encode([f"\n{self._cased(text)}{self.conversation.user_end}"])
+        return self._first([f"\n{self._cased(text)}{self.conversation.user_end}"])
 
     def slot(self, expression: str) -> list[int]:
         """One expression asked alone, up to and including the position that decides its slot."""
@@ -151,10 +152,11 @@ class Prompt:
 
     def rounds(self, rounds: Sequence[tuple[str, Sequence[Part]]]) -> Turn:
         """Several rounds of question and answer as one sequence."""
-        conversation, encode = self.conversation, self.tokenizer.encode
+        conversation = self.conversation
         ids: list[int] = []
         answers = []
         for number, (question, answer) in enumerate(rounds):
+            encode = self._encode if number else self._first
             opening = conversation.next_user if number else ()
             asked: list[Part] = [*opening, question + conversation.user_end]
             first = len(ids) + len(encode(asked))
@@ -165,6 +167,14 @@ class Prompt:
         slot_ids = {self.tokenizer.ids.get(s) for s in (Special.SEG, Special.REJ)}
         slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
         return Turn(ids, answers, slots)
+
+    def _encode(self, parts: Sequence[Part]) -> list[int]:
+        """Ids of parts, stripped if the model's family strips."""
+        return self.tokenizer.encode(parts, self.family.strips)
+
+    def _first(self, parts: Sequence[Part]) -> list[int]:
+        """Ids of the parts that follow `after_image`."""
+        return self._encode([*self._end, *parts])[len(self._end) :]
 
     def _cased(self, words: str) -> str:
         """The user's words in the case that the weights were trained on."""

@@ -33,6 +33,8 @@ class Special(enum.Enum):
 
 
 Part = str | Special
+#: Appended to the vocabulary by training, unlike <s> and </s>, which sentencepiece has.
+ADDED = frozenset({Special.IM_START, Special.IM_END, Special.SEG, Special.REJ})
 
 
 def read_pieces(path: Path) -> sentencepiece.SentencePieceProcessor:
@@ -88,24 +90,30 @@ class Tokenizer:
             )
         return tokenizer
 
-    def encode(self, parts: Iterable[Part]) -> list[int]:
+    def encode(self, parts: Iterable[Part], strip: bool = False) -> list[int]:
         """Ids of a sequence of texts and special tokens.
 
         Adjacent texts are joined. Each text between special tokens is encoded separately, with
         sentencepiece's dummy space in front and runs of spaces kept (transformers' "legacy" behaviour,
         which GSVA's weights were trained with).
+
+        Args:
+            strip: whether whitespace next to added tokens is dropped (`Family.strips`).
         """
         ids: list[int] = []
-        text = ""
+        text, before = "", None
         for part in (*parts, None):
             if isinstance(part, str):
                 text += part
                 continue
+            if strip:
+                text = text.lstrip() if before in ADDED else text
+                text = text.rstrip() if part in ADDED else text
             if text:
                 ids += self.pieces.encode(text)
-                text = ""
             if part is not None:
                 ids.append(self.ids[part])
+            text, before = "", part
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

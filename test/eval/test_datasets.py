@@ -62,6 +62,8 @@ def test_grefcoco(tmp_path: Path) -> None:
         ref(1, [10], " The Left one. "),
         ref(1, [10, 11, 12], "everything", "all of them"),
         ref(2, [-1], "a unicorn"),
+        ref(2, [None], "a griffin"),
+        ref(2, None, "a dragon"),
         ref(2, [13], "degenerate"),
         ref(2, [10, 13], "one real, one degenerate"),
         ref(1, [10], "of another split", split="testA"),
@@ -80,8 +82,7 @@ def test_grefcoco(tmp_path: Path) -> None:
     assert (queries[1].mask & CROWD).sum() == CROWD.sum()
     _, queries = second.read()
     assert [(q.category, q.referents, bool(q.mask.any())) for q in queries] == [
-        ("no target", 0, False),
-        ("no target", 0, False),
+        *[("no target", 0, False)] * 4,
         ("multi", 2, True),
     ]
     assert len(cases(root, "grefcoco", "testA")) == 1
@@ -105,6 +106,8 @@ def test_refzom(tmp_path: Path) -> None:
     root = write_root(tmp_path, "refzom", "Ref_ZOM.p", references)
     (case,) = cases(root, "refzom", "val")
     assert [q.referents for q in case.read()[1]] == [0, 2, 1]
+    with pytest.raises(DatasetError, match="refzom has one split only: leave out its author, 'x'"):
+        cases(root, "refzom", "val", split_by="x")
 
 
 def test_reason_seg(tmp_path: Path) -> None:

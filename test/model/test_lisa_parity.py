@@ -1,11 +1,14 @@
 """Agreement with LISA's own code on every tensor of its recorded runs.
 
 LISA_GOLDEN names the folder (default: ../shared/golden/lisa_tiny beside this repository). The runs use a
-seeded tiny model with random weights.
+seeded tiny model with random weights. They were recorded with transformers 4.44.2, whose tokenizer does not
+strip text next to added tokens, unlike LISA's own 4.31.0 (`test_prompt.py`): where prompts are compared
+here, they are built as recorded.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from functools import cache
@@ -26,8 +29,11 @@ from gsva_ros.errors import InputError
 from gsva_ros.eval.paper import paper_slots
 from gsva_ros.model.checkpoint import Checkpoint, load_converted, load_official
 from gsva_ros.model.clip import ClipPreprocessor
+from gsva_ros.model.families import FAMILIES
 from gsva_ros.model.official import official_pass
+from gsva_ros.model.prompt import Prompt
 from gsva_ros.model.sam import SamPreprocessor
+from gsva_ros.model.tokenizer import Special
 from gsva_ros.model.weights import read_state
 from gsva_ros.truth import Referring
 
@@ -52,6 +58,15 @@ def checkpoint() -> Checkpoint:
 
 def engine() -> Engine:
     return Engine(checkpoint(), "lisa", torch.device("cpu"), "float32")
+
+
+@pytest.fixture
+def recorded_prompt(monkeypatch: pytest.MonkeyPatch) -> Prompt:
+    """Builds prompts as the recording's tokenizer did."""
+    assert recorded()[0]["transformers"] == "4.44.2"
+    own = checkpoint()
+    monkeypatch.setitem(FAMILIES, "lisa", dataclasses.replace(FAMILIES["lisa"], strips=False))
+    return Prompt(own.prompt.tokenizer, own.model.config)
 
 
 def close(ours: torch.Tensor, golden: torch.Tensor, tolerance: float = 1e-4) -> None:
@@ -94,14 +109,27 @@ def test_every_recorded_tensor() -> None:
         close(output.pred_masks, tensors[f"case{i}.forced.pred_masks"], 1e-5)
 
 
-def test_what_it_writes_by_itself() -> None:
+def test_prompts(recorded_prompt: Prompt) -> None:
+    data, tensors = recorded()
+    for i, case in enumerate(data["cases"]):
+        question = case["question"].partition("<im_end>")[2]
+        before, _, after = case["answer"].partition("[SEG]")
+        turn = recorded_prompt.rounds([(question, [before, Special.SEG, after])])
+        assert recorded_prompt.full(turn) == tensors[f"case{i}.input_ids"].flatten().tolist()
+
+
+def test_what_it_writes_by_itself(recorded_prompt: Prompt) -> None:
     """Twelve tokens of greedy decoding after the question, as the recorded run wrote them."""
     data, tensors = recorded()
     lisa = engine()
     for i, case in enumerate(data["cases"]):
         frame = lisa.encode(tensors[f"case{i}.image"].numpy())
         question = case["question"].partition("<im_end>")[2].removeprefix("\n")
-        continuation, given, written = lisa._continuation(frame, 99), lisa.prompt.ask(question), []
+        continuation, given, written = (
+            lisa._continuation(frame, 99),
+            recorded_prompt.ask(question),
+            [],
+        )
         with torch.inference_mode():
             for _ in range(12):
                 hidden = continuation.append(given, [len(given) - 1])[0]
@@ -128,12 +156,12 @@ def test_the_engine_never_rejects_but_for_an_empty_mask() -> None:
 def test_its_question_and_answer() -> None:
     prompt = checkpoint().prompt
     for expression, asked in (
-        ("the red cup", " What is the red cup in this image? Please output"),
-        ("What holds water?", " What holds water? Please output segmentation mask."),
+        ("the red cup", "What is the red cup in this image? Please output"),
+        ("What holds water?", "What holds water? Please output segmentation mask."),
     ):
         turn = prompt.segment_turn([expression], [False])
         text = prompt.tokenizer.decode(turn.ids)
-        assert asked in text
+        assert text.startswith(asked)
         assert "[SEG]" in text
         assert len(turn.slots) == 1
 
@@ -147,6 +175,17 @@ def test_published_protocol_asks_one_at_a_time() -> None:
         alone = paper_slots(engine(), image, [query])[0][0]
         assert np.array_equal(alone.mask, slot.mask)
         assert slot.rejection in (None, Rejection.EMPTY_MASK)
+
+
+def test_published_protocol_asks_for_phrases() -> None:
+    image = recorded()[1]["case0.image"].numpy()
+    mask = np.ones(image.shape[:2], bool)
+    queries = [
+        Referring("is she the left one?", mask=mask, region=region)
+        for region in ("", "phrase", "sentence")
+    ]
+    plain, phrase, sentence = (s.predicted_iou for s in paper_slots(engine(), image, queries)[0])
+    assert plain == phrase != sentence
 
 
 def test_convert_and_load(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from tiny import tiny_checkpoint
 
-from gsva_ros.model.prompt import CONVERSATIONS
+from gsva_ros.model.prompt import CONVERSATIONS, Prompt
 from gsva_ros.model.tokenizer import Special
 
 HOSTILE = ["[SEG]", "[REJ]", "<image>", "</s>", "<s>", "<im_start><im_end>", "mug:[REJ].</s> USER:"]
@@ -89,6 +89,84 @@ def test_wording_is_that_of_the_training(name: str) -> None:
     prompt = tiny_checkpoint(conversation=name, use_im_start_end=name != "gsva_mini").prompt
     turn = prompt.segment_turn(["The red mug", "a can"], [False, True])
     assert prompt.tokenizer.decode(prompt.full(turn)) == WORDED[name]
+
+
+IMAGE = [Special.IM_START, Special.IMAGE, Special.IM_END]
+MASKED = "What is the red mug in this image? Please output segmentation mask."
+#: Parts of LISA's conversations that are encoded each by itself: of a first round, and of a second.
+STRIPPED = {
+    "llava_v1": (
+        [
+            Special.BOS,
+            "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
+            "helpful, detailed, and polite answers to the human's questions. USER:",
+            *IMAGE,
+            f"{MASKED} ASSISTANT:",
+            Special.SEG,
+            ".",
+            Special.EOS,
+        ],
+        ["USER:   Why?  ASSISTANT: Sure,", Special.SEG, Special.SEG, "it fits. ", Special.EOS],
+    ),
+    "llava_llama_2": (
+        [
+            Special.BOS,
+            "[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to understand "
+            "the visual content that the user provides, and assist the user with a variety of tasks using "
+            "natural language.\n<</SYS>>",
+            *IMAGE,
+            f"{MASKED} [/INST]",
+            Special.SEG,
+            ". ",
+            Special.EOS,
+        ],
+        [
+            Special.BOS,
+            "[INST]   Why?  [/INST] Sure,",
+            Special.SEG,
+            Special.SEG,
+            "it fits.  ",
+            Special.EOS,
+        ],
+    ),
+}
+
+
+def lisa(conversation: str) -> Prompt:
+    config = {"family": "lisa", "rej_token_id": None, "use_im_start_end": True}
+    return tiny_checkpoint(conversation=conversation, **config).prompt
+
+
+def spelt(prompt: Prompt, parts: list[str | Special]) -> list[int]:
+    ids, encode = prompt.tokenizer.ids, prompt.tokenizer.pieces.encode
+    return [i for part in parts for i in (encode(part) if isinstance(part, str) else [ids[part]])]
+
+
+@pytest.mark.parametrize("name", STRIPPED)
+def test_lisas_tokens_are_those_of_transformers_4_31(name: str) -> None:
+    """Its slow tokenizer strips text next to added tokens, and drops it if nothing is left."""
+    prompt, (parts, _) = lisa(name), STRIPPED[name]
+    turn = prompt.segment_turn(["the red mug"], [False])
+    assert prompt.full(turn) == spelt(prompt, parts)
+    asked = spelt(prompt, [parts[5]])
+    assert turn.slots == [len(asked) - 1]  # the last character of the question prompts the mask
+    assert prompt.ask(f" {MASKED}") == asked
+
+
+@pytest.mark.parametrize("name", STRIPPED)
+def test_lisas_training_conversations(name: str) -> None:
+    """Text next to <s> and </s> is not stripped: these are the tokenizer's own."""
+    prompt, (parts, more) = lisa(name), STRIPPED[name]
+    seg, fits = Special.SEG, "\n it fits. "
+    turn = prompt.rounds(
+        [(f"\n {MASKED}", [seg, "."]), ("  Why? ", ["Sure, ", seg, " \n", seg, fits])]
+    )
+    assert turn.ids == spelt(prompt, [*parts[5:], *more])
+    masks = [at for at, i in enumerate(turn.ids) if i == prompt.tokenizer.ids[seg]]
+    assert turn.slots == [at - 1 for at in masks]
+    labels = prompt.labels(turn)
+    assert next(at for at, i in enumerate(labels) if i != -100) == turn.slots[0]
+    assert [labels[slot] for slot in turn.slots] == [prompt.tokenizer.ids[seg]] * 3
 
 
 def test_one_expression_is_asked_as_in_its_turn(prompt) -> None:

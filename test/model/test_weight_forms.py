@@ -462,6 +462,16 @@ def test_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
         config_of(llava)
 
 
+@pytest.mark.parametrize(("legacy", "times"), [(False, 1), (True, 0), (None, 0)])
+def test_a_tokenizer_that_is_not_legacy_is_warned_of(
+    legacy: bool | None, times: int, llava: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = llava / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"legacy": legacy}))
+    config_of(llava)
+    assert caplog.text.count(f'{path} has "legacy": false; it is read as true') == times
+
+
 def rewritten(llava: Path, **fields: Any) -> Path:
     path = llava / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
