@@ -25,6 +25,13 @@ class Rejection(Enum):
     EMPTY_MASK = "empty_mask"  # the model said [SEG], but its mask has no pixel
 
 
+#: Why, for humans; to be formatted with p_seg.
+REASONS = {
+    Rejection.MODEL: "the model finds no referent in the image (p([SEG]) {:.3f})",
+    Rejection.EMPTY_MASK: "the model finds a referent (p([SEG]) {:.3f}), but its mask has no pixel",
+}
+
+
 class ExpressionError(ValueError):
     """An expression or instruction that cannot be asked: empty, not text, or too long for the model.
 
@@ -66,8 +73,13 @@ class Slot:
 
     @property
     def rejected(self) -> bool:
-        """Whether the slot is rejected, for either reason."""
+        """Whether the slot is rejected, for any reason."""
         return self.rejection is not None
+
+    @property
+    def reason(self) -> str:
+        """Why the slot is rejected, in one sentence; "" if it is not."""
+        return "" if self.rejection is None else REASONS[self.rejection].format(self.p_seg)
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
