@@ -253,8 +253,7 @@ class Engine:
         start = time.perf_counter()
         decide = self._decide_jointly if joint else self._decide_alone
         decisions = decide(frame, asked, thresholds) if asked else []
-        spoken = (f"{d.expression}: {'[REJ]' if d.rejected else '[SEG]'}" for d in decisions)
-        text = f"Sure, {', '.join(spoken)}." if decisions else ""
+        text = _readable(self.prompt.answered(asked, [d.rejected for d in decisions]))
         for decision, expression in zip(decisions, expressions, strict=True):
             decision.expression = expression
         seconds = time.perf_counter() - start
