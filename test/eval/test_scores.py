@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_lisa
+from tiny_sam3 import tiny_directory
 
 import gsva_ros
 from gsva_ros import cli
@@ -366,6 +368,25 @@ def test_the_bundled_model_is_not_calibrated(
     with pytest.raises(SystemExit):
         cli.main(["calibrate", "--data", str(tmp_path)])
     assert "--model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (partial(tiny_lisa, sees=True), "writes no [REJ]"),
+        (tiny_directory, "not read from config.json"),
+    ],
+)
+def test_a_model_that_cannot_be_calibrated_is_told_why(
+    model: Callable[..., Path],
+    why: str,
+    scenes: SceneSet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["--data", str(scenes.folders[0][0]), "--split", "test", "--limit", "1"]
+    assert cli.main(["calibrate", *given, "--model", str(model(tmp_path))]) == 2
+    assert why in capsys.readouterr().err
 
 
 def test_scenes_of_several_folders_are_asked_together(scenes: SceneSet, tmp_path: Path) -> None:
