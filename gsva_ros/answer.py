@@ -6,7 +6,7 @@ Depends on numpy alone, so that consumers of answers need neither torch nor ROS.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -210,6 +210,21 @@ def decided(
         rejection = Rejection.EMPTY_MASK
     box, crop = drawn.pixels or (None, None)
     return Slot(expression, p_seg, rejection, size, box, crop, drawn.predicted_iou)
+
+
+def decided_at(slot: Slot, threshold: float) -> Slot:
+    """A slot decided by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
+
+    A rejected slot has no mask. One that was rejected before a mask was drawn stays rejected.
+    """
+    if slot.fault:
+        return slot
+    if slot.p_seg < threshold:
+        return replace(slot, rejection=Rejection.MODEL, box=None, crop=None)
+    if slot.box is None:
+        drawn = slot.predicted_iou is not None
+        return replace(slot, rejection=Rejection.EMPTY_MASK if drawn else slot.rejection)
+    return replace(slot, rejection=None)
 
 
 def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> Slot:

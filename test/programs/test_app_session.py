@@ -17,11 +17,11 @@ from pycocotools import mask as rle
 from tiny_sam3 import tiny_directory
 
 from gsva_ros import cli
-from gsva_ros.answer import Answer, Rejection, Slot
+from gsva_ros.answer import Answer, Rejection, Slot, decided_at
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
-from gsva_ros.programs.app_session import Correction, Label, Session, decided_at
+from gsva_ros.programs.app_session import Correction, Label, Session
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "tabletop"
 
