@@ -107,7 +107,8 @@ class Answer:
 class Segmenter(Protocol[FrameT]):
     """What serving and evaluation need from an engine. FrameT: its encoded frame.
 
-    `encode`, `segment` and `ask` raise MemoryError if the device has too little memory.
+    `encode`, `segment` and `ask` raise MemoryError if the device has too little memory, which torch's own
+    errors are turned into by the decorator `model.memory.memory_errors`: serving then asks in halves.
 
     Attributes:
         rejection_threshold: the model's own; a slot with p_seg below it is rejected.
