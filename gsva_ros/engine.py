@@ -46,7 +46,7 @@ from .model.mask_parts import sure_parts
 from .model.mask_pixels import enlarger
 from .model.memory import give_back, memory_errors
 from .model.prefix import Branches, Prefix
-from .model.quantised import DTYPE, KINDS, quantise
+from .model.quantised import DTYPE, QUANTISED, quantise
 from .model.reading import Reader
 from .model.refiner import filled
 from .model.sam import SamPreprocessor
@@ -57,7 +57,7 @@ from .model.writing import Writer, expected_answer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Dtype of activations by precision: a dtype's name, or a way of quantising large weights.
-PRECISIONS = DTYPES | dict.fromkeys(KINDS, DTYPE)
+PRECISIONS = DTYPES | dict.fromkeys(QUANTISED, DTYPE)
 # Maximum expressions per pass, and token ids in a pass of several: they bound its memory and its masks'.
 BATCH, IDS = 16, 4096
 # Words of an answer that are not part of an expression.
@@ -126,7 +126,7 @@ class Engine:
             compiled: run SAM's encoder through torch.compile, where that works.
         """
         dtype = PRECISIONS[precision]
-        if precision in KINDS:
+        if precision in QUANTISED:
             quantise(checkpoint.model, precision, device)
         # Parameters only: rotary frequencies and SAM's position matrix are buffers and stay float32,
         # whose precision they need.
@@ -552,7 +552,7 @@ def load(
     else:
         directory = model_directory(model)
         if own := OWN_ENGINES.get(model_type(directory)):
-            if dtype in KINDS:
+            if dtype in QUANTISED:
                 raise InputError(
                     f"{model} cannot be quantised to {dtype}; choose {', '.join(DTYPES)}"
                 )

@@ -1,4 +1,4 @@
-"""SAM 3 as a third model family: noun phrases in; masks of all their instances and a presence score out.
+"""SAM 3, an engine of its own: noun phrases in; masks of all their instances and a presence score out.
 
 It uses transformers' classes. The presence score serves as p_seg, so that it can reject; a mask is the
 union of all instances. There is no language model, so free-form text is refused.
