@@ -122,7 +122,7 @@ def test_every_program_is_documented() -> None:
     text = "\n".join(page.read_text() for page in pages)
     names = [name for section in programs.sections() for name in programs[section]]
     assert len(names) >= 7
-    assert [name for name in names if name not in text] == []
+    assert [n for n in names if n not in text] == [], "name it in README.md or on a page of docs/"
 
 
 def test_what_a_robot_gets_alone_is_what_pip_would_install() -> None:
