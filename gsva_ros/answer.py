@@ -260,9 +260,13 @@ def check_listed(expressions: Sequence[str]) -> None:
         raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
 
 
-def thresholds_of(given: float | Sequence[float], count: int) -> list[float]:
-    """One threshold per expression; ValueError if one is not a probability or their number differs."""
-    found = np.asarray(given, np.float64)
+def thresholds_of(given: float | Sequence[float] | None, count: int, own: float) -> list[float]:
+    """One threshold per expression: as given, or the model's own if None is.
+
+    Raises:
+        ValueError: one is not a probability, or their number is not `count`.
+    """
+    found = np.asarray(own if given is None else given, np.float64)
     values: list[float] = found.tolist() if found.ndim else [float(found)] * count
     if len(values) != count:
         raise ValueError(f"{len(values)} thresholds for {count} expressions: give one, or one each")

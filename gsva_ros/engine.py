@@ -247,8 +247,7 @@ class Engine:
             raise InputError(
                 f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
-        own = self.rejection_threshold
-        thresholds = thresholds_of(own if threshold is None else threshold, len(expressions))
+        thresholds = thresholds_of(threshold, len(expressions), self.rejection_threshold)
         asked = self._check_expressions(frame, expressions)
         start = time.perf_counter()
         decide = self._decide_jointly if joint else self._decide_alone
@@ -291,8 +290,7 @@ class Engine:
         text = text.strip()
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is at least 1, not {max_new_tokens}")
-        own = self.rejection_threshold
-        (limit,) = thresholds_of(own if threshold is None else threshold, 1)
+        (limit,) = thresholds_of(threshold, 1, self.rejection_threshold)
         start = time.perf_counter()
         asked = self.prompt.ask(text)
         room = self._room(frame) - len(asked)

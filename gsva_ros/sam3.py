@@ -181,8 +181,7 @@ class Sam3Engine:
             raise InputError(
                 f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
-        own = self.rejection_threshold
-        limits = thresholds_of(own if threshold is None else threshold, len(expressions))
+        limits = thresholds_of(threshold, len(expressions), self.rejection_threshold)
         tokens = self._read(expressions)
         start = time.perf_counter()
         slots = [
