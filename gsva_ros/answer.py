@@ -6,7 +6,7 @@ Depends on numpy alone, so that consumers of answers need neither torch nor ROS.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +23,13 @@ class Rejection(Enum):
 
     MODEL = "model"  # p([SEG]) is below the threshold: the model said [REJ]
     EMPTY_MASK = "empty_mask"  # the model said [SEG], but its mask has no pixel
+
+
+#: Why, for humans; to be formatted with p_seg.
+REASONS = {
+    Rejection.MODEL: "the model finds no referent in the image (p([SEG]) {:.3f})",
+    Rejection.EMPTY_MASK: "the model finds a referent (p([SEG]) {:.3f}), but its mask has no pixel",
+}
 
 
 class ExpressionError(ValueError):
@@ -66,8 +73,13 @@ class Slot:
 
     @property
     def rejected(self) -> bool:
-        """Whether the slot is rejected, for either reason."""
+        """Whether the slot is rejected, for any reason."""
         return self.rejection is not None
+
+    @property
+    def reason(self) -> str:
+        """Why the slot is rejected, in one sentence; "" if it is not."""
+        return "" if self.rejection is None else REASONS[self.rejection].format(self.p_seg)
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
@@ -95,7 +107,8 @@ class Answer:
 class Segmenter(Protocol[FrameT]):
     """What serving and evaluation need from an engine. FrameT: its encoded frame.
 
-    `encode`, `segment` and `ask` raise MemoryError if the device has too little memory.
+    `encode`, `segment` and `ask` raise MemoryError if the device has too little memory, which torch's own
+    errors are turned into by the decorator `model.memory.memory_errors`: serving then asks in halves.
 
     Attributes:
         rejection_threshold: the model's own; a slot with p_seg below it is rejected.
@@ -200,6 +213,21 @@ def decided(
     return Slot(expression, p_seg, rejection, size, box, crop, drawn.predicted_iou)
 
 
+def decided_at(slot: Slot, threshold: float) -> Slot:
+    """A slot decided by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
+
+    A rejected slot has no mask. One that was rejected before a mask was drawn stays rejected.
+    """
+    if slot.fault:
+        return slot
+    if slot.p_seg < threshold:
+        return replace(slot, rejection=Rejection.MODEL, box=None, crop=None)
+    if slot.box is None:
+        drawn = slot.predicted_iou is not None
+        return replace(slot, rejection=Rejection.EMPTY_MASK if drawn else slot.rejection)
+    return replace(slot, rejection=None)
+
+
 def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> Slot:
     """A slot that could not be decided, because the model's `what` is not finite."""
     fault = (
@@ -232,9 +260,13 @@ def check_listed(expressions: Sequence[str]) -> None:
         raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
 
 
-def thresholds_of(given: float | Sequence[float], count: int) -> list[float]:
-    """One threshold per expression; ValueError if one is not a probability or their number differs."""
-    found = np.asarray(given, np.float64)
+def thresholds_of(given: float | Sequence[float] | None, count: int, own: float) -> list[float]:
+    """One threshold per expression: as given, or the model's own if None is.
+
+    Raises:
+        ValueError: one is not a probability, or their number is not `count`.
+    """
+    found = np.asarray(own if given is None else given, np.float64)
     values: list[float] = found.tolist() if found.ndim else [float(found)] * count
     if len(values) != count:
         raise ValueError(f"{len(values)} thresholds for {count} expressions: give one, or one each")

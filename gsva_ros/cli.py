@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .answer import ExpressionError, Rejection, Slot, no_rejection
+from .answer import ExpressionError, Slot, no_rejection
 from .arguments import Parser, add_model_arguments, positive
 from .errors import InputError, check_writable, extras, one_line
 
@@ -152,10 +152,9 @@ def segment(args: argparse.Namespace) -> int:
 def _line(slot: Slot) -> str:
     if slot.fault:
         return f"{slot.expression}: FAILED: {slot.fault}"
-    if slot.rejection is Rejection.MODEL:
-        return f"{slot.expression}: REJECTED (probability {1.0 - slot.p_seg:.3f})"
-    if slot.crop is None:
-        return f"{slot.expression}: REJECTED (its mask is empty, p([SEG]) {slot.p_seg:.3f})"
+    if slot.rejected:
+        return f"{slot.expression}: REJECTED: {slot.reason}"
+    assert slot.crop is not None
     return (
         f"{slot.expression}: {int(slot.crop.sum())} pixels, box {slot.box}, "
         f"probability {slot.p_seg:.3f}, predicted IoU {slot.predicted_iou:.2f}"

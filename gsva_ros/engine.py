@@ -46,7 +46,7 @@ from .model.mask_parts import sure_parts
 from .model.mask_pixels import enlarger
 from .model.memory import give_back, memory_errors
 from .model.prefix import Branches, Prefix
-from .model.quantised import DTYPE, KINDS, quantise
+from .model.quantised import DTYPE, QUANTISED, quantise
 from .model.reading import Reader
 from .model.refiner import filled
 from .model.sam import SamPreprocessor
@@ -57,7 +57,7 @@ from .model.writing import Writer, expected_answer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Dtype of activations by precision: a dtype's name, or a way of quantising large weights.
-PRECISIONS = DTYPES | dict.fromkeys(KINDS, DTYPE)
+PRECISIONS = DTYPES | dict.fromkeys(QUANTISED, DTYPE)
 # Maximum expressions per pass, and token ids in a pass of several: they bound its memory and its masks'.
 BATCH, IDS = 16, 4096
 # Words of an answer that are not part of an expression.
@@ -126,7 +126,7 @@ class Engine:
             compiled: run SAM's encoder through torch.compile, where that works.
         """
         dtype = PRECISIONS[precision]
-        if precision in KINDS:
+        if precision in QUANTISED:
             quantise(checkpoint.model, precision, device)
         # Parameters only: rotary frequencies and SAM's position matrix are buffers and stay float32,
         # whose precision they need.
@@ -247,14 +247,12 @@ class Engine:
             raise InputError(
                 f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
-        own = self.rejection_threshold
-        thresholds = thresholds_of(own if threshold is None else threshold, len(expressions))
+        thresholds = thresholds_of(threshold, len(expressions), self.rejection_threshold)
         asked = self._check_expressions(frame, expressions)
         start = time.perf_counter()
         decide = self._decide_jointly if joint else self._decide_alone
         decisions = decide(frame, asked, thresholds) if asked else []
-        spoken = (f"{d.expression}: {'[REJ]' if d.rejected else '[SEG]'}" for d in decisions)
-        text = f"Sure, {', '.join(spoken)}." if decisions else ""
+        text = _readable(self.prompt.answered(asked, [d.rejected for d in decisions]))
         for decision, expression in zip(decisions, expressions, strict=True):
             decision.expression = expression
         seconds = time.perf_counter() - start
@@ -292,8 +290,7 @@ class Engine:
         text = text.strip()
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is at least 1, not {max_new_tokens}")
-        own = self.rejection_threshold
-        (limit,) = thresholds_of(own if threshold is None else threshold, 1)
+        (limit,) = thresholds_of(threshold, 1, self.rejection_threshold)
         start = time.perf_counter()
         asked = self.prompt.ask(text)
         room = self._room(frame) - len(asked)
@@ -553,7 +550,7 @@ def load(
     else:
         directory = model_directory(model)
         if own := OWN_ENGINES.get(model_type(directory)):
-            if dtype in KINDS:
+            if dtype in QUANTISED:
                 raise InputError(
                     f"{model} cannot be quantised to {dtype}; choose {', '.join(DTYPES)}"
                 )

@@ -1,4 +1,4 @@
-"""SAM 3 as a third model family: noun phrases in; masks of all their instances and a presence score out.
+"""SAM 3, an engine of its own: noun phrases in; masks of all their instances and a presence score out.
 
 It uses transformers' classes. The presence score serves as p_seg, so that it can reject; a mask is the
 union of all instances. There is no language model, so free-form text is refused.
@@ -181,8 +181,7 @@ class Sam3Engine:
             raise InputError(
                 f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
-        own = self.rejection_threshold
-        limits = thresholds_of(own if threshold is None else threshold, len(expressions))
+        limits = thresholds_of(threshold, len(expressions), self.rejection_threshold)
         tokens = self._read(expressions)
         start = time.perf_counter()
         slots = [

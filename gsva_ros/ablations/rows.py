@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..model.families import FAMILIES
 from ..model.prompt import Prompt
 from ..model.tokenizer import Part, Special
 from ..scenes import Expression
@@ -66,13 +67,8 @@ def _branch(prompt: Prompt, row: Row, asked: Sequence[Expression], kept: Sequenc
 
 
 def _answer(row: Row, asked: Sequence[Expression], kept: Sequence[bool]) -> list[Part]:
-    def slot(seen: bool) -> Special:
-        return Special.SEG if seen or not row.rejects else Special.REJ
-
-    if not (row.together and row.own_slots):
-        return [slot(any(kept)), "."]
-    answer: list[Part] = ["Sure,"]
-    for number, (expression, seen) in enumerate(zip(asked, kept, strict=True)):
-        answer += [", "] if number else []
-        answer += [f"{expression.text}:", slot(seen)]
-    return [*answer, "."]
+    rejected = [row.rejects and not seen for seen in kept]
+    if row.together and row.own_slots:
+        _, answer = FAMILIES["gsva"].turn("", [e.text for e in asked], rejected)
+        return answer
+    return [Special.REJ if all(rejected) else Special.SEG, "."]

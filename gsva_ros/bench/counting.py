@@ -23,7 +23,7 @@ from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
 from ..model.prefix import Branches, Prefix, empty
 from ..model.prompt import Prompt
-from ..model.quantised import DTYPE, KINDS, large, stored_bytes
+from ..model.quantised import DTYPE, QUANTISED, large, stored_bytes
 from ..model.reading import Reader
 from ..model.refiner import SIDE
 
@@ -83,7 +83,7 @@ def weight_bytes(config: GSVAConfig) -> dict[str, int]:
         model = GSVA(config)
     numbers = sum(p.numel() for p in model.parameters())
     found = {"float32": 4 * numbers, "bfloat16": 2 * numbers}
-    for kind in KINDS:
+    for kind in QUANTISED:
         stored = list(large(model, kind))
         small = numbers - sum(linear.weight.numel() for linear, _ in stored)
         found[kind] = DTYPE.itemsize * small + sum(stored_bytes(*layer) for layer in stored)

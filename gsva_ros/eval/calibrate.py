@@ -50,7 +50,7 @@ class Rule:
         """The p_seg [N] of scores [N]."""
         return np.asarray(1.0 / (1.0 + np.exp(-(scores / self.temperature + self.bias))))
 
-    def honest(self, slots: Slots) -> Rule:
+    def calibrated(self, slots: Slots) -> Rule:
         """The rule with the same decisions whose temperature and bias minimise the cross-entropy of p_seg.
 
         Args:

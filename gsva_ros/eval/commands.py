@@ -421,8 +421,13 @@ def _calibrate(args: argparse.Namespace) -> int:
     with scenes.gather(args) as gathered:
         cases = gathered.cases
     engine = _engine(args)
-    if not isinstance(engine, Engine) or not engine.can_reject:
+    if not engine.can_reject:
         raise InputError(f"{args.model}: writes no [REJ], so there is no threshold to choose")
+    if not isinstance(engine, Engine):
+        raise InputError(
+            f"{args.model}: its engine has a threshold of its own, which is not read from config.json; "
+            "give the node another one (rejection_threshold)"
+        )
     kept = _records(args, engine, gathered, "deployed")
     slots = Slots.of(evaluate(engine, cases, kept, label="model"))
     if not processes().is_main_process:
@@ -431,7 +436,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     slots = replace(slots, p_seg=unrounded(slots.p_seg))
     threshold, goal = _chosen(args, slots, engine.rejection_threshold)
     before = Rule(engine.slot_temperature, engine.slot_bias, engine.rejection_threshold)
-    chosen = replace(before, threshold=threshold).honest(slots)
+    chosen = replace(before, threshold=threshold).calibrated(slots)
     how = calibration_result(slots, chosen, before)
     how |= {"goal": goal, "split": args.split, "scenes": len(cases)}
     write_rule(directory, chosen, how)

@@ -129,6 +129,16 @@ class Prompt:
         _, answer = self.family.turn("", [self._cased(e) for e in expressions], rejected)
         return self.rounds([(f"\n{self._cased(text)}", answer)])
 
+    def answered(self, expressions: Sequence[str], rejected: Sequence[bool]) -> str:
+        """What the model answers about expressions; without a joint prompt, one answer after the other."""
+        several = max(1, len(expressions)) if self.family.joint else 1
+        said = []
+        for first in range(0, len(expressions), several):
+            words = [self._cased(e) for e in expressions[first : first + several]]
+            _, answer = self.family.turn("", words, rejected[first : first + several])
+            said.append("".join(p.value if isinstance(p, Special) else p for p in answer))
+        return " ".join(said)
+
     def ask(self, text: str) -> list[int]:
         """A free-form instruction, up to where the model's answer begins."""
         return self._first([f"\n{self._cased(text)}{self.conversation.user_end}"])

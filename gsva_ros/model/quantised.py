@@ -19,7 +19,7 @@ from .gsva import GSVA
 from .host_memory import drop_pages
 
 #: Bits of the language model's layers and of the encoders', by dtype name.
-KINDS = {"int8": (8, 8), "int4": (4, 8)}
+QUANTISED = {"int8": (8, 8), "int4": (4, 8)}
 #: Dtype of activations and other weights: torchao's 4-bit CPU kernel is fast in it, slow in float32.
 DTYPE = torch.bfloat16
 #: Number of 4-bit weights that share a scale and a zero point; divides the widths of gsva-mini and Llama.
@@ -30,7 +30,7 @@ def quantise(model: GSVA, kind: str, device: torch.device) -> None:
     """Move a model's large weights to the device and quantise them, one layer at a time.
 
     Args:
-        kind: a name in `KINDS`.
+        kind: a name in `QUANTISED`.
 
     Raises:
         InputError: torchao is not installed.
@@ -48,7 +48,7 @@ def quantise(model: GSVA, kind: str, device: torch.device) -> None:
 
 def large(model: GSVA, kind: str) -> Iterator[tuple[nn.Linear, int]]:
     """The layers to quantise, with the bits for each."""
-    language, towers = KINDS[kind]
+    language, towers = QUANTISED[kind]
     parts = model.model
     for module, bits in (
         (parts.layers, language),
@@ -91,7 +91,7 @@ def _torchao() -> Any:
     try:
         from torchao import quantization
     except ImportError as error:
-        names = " and ".join(KINDS)
+        names = " and ".join(QUANTISED)
         raise InputError(f"{names} need torchao 0.18: {extras('small')}") from error
     return quantization
 

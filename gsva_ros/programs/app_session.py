@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import Answer, ExpressionError, Rejection, Segmenter, Slot
+from gsva_ros.answer import Answer, ExpressionError, Segmenter, Slot, decided_at
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
@@ -308,21 +308,6 @@ def _segmented(
 def _named(message: str, path: Path) -> str:
     """A message with a file's name instead of its path: an upload's folder means nothing to its sender."""
     return message.replace(str(path), path.name)
-
-
-def decided_at(slot: Slot, threshold: float) -> Slot:
-    """A slot decided by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
-
-    A rejected slot has no mask. One that was rejected before a mask was drawn stays rejected.
-    """
-    if slot.fault:
-        return slot
-    if slot.p_seg < threshold:
-        return replace(slot, rejection=Rejection.MODEL, box=None, crop=None)
-    if slot.box is None:
-        drawn = slot.predicted_iou is not None
-        return replace(slot, rejection=Rejection.EMPTY_MASK if drawn else slot.rejection)
-    return replace(slot, rejection=None)
 
 
 def _truth(expression: str, correction: Correction, size: tuple[int, int]) -> Referring:

@@ -17,7 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gradio as gr
 
-from gsva_ros.answer import Rejection, Slot
+from gsva_ros.answer import Slot
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.masks import box_text
 from gsva_ros.overlay import Colour, colour_of
@@ -50,21 +50,11 @@ def row_of(number: int, slot: Slot) -> Row:
     place = number + 1
     if slot.fault:
         return Row(place, slot.expression, "FAILED", slot.fault)
-    p_seg = f"p([SEG]) {slot.p_seg:.3f}"
-    if slot.rejection is Rejection.MODEL:
-        return Row(
-            place, slot.expression, "REJECTED", f"not in the image according to the model · {p_seg}"
-        )
-    if slot.rejection is Rejection.EMPTY_MASK:
-        return Row(
-            place,
-            slot.expression,
-            "REJECTED",
-            f"in the image according to the model, but its mask is empty · {p_seg}",
-        )
+    if slot.rejected:
+        return Row(place, slot.expression, "REJECTED", slot.reason)
     iou = "" if slot.predicted_iou is None else f" · predicted IoU {slot.predicted_iou:.2f}"
-    box = box_text(slot.box or (0, 0, 0, 0))
-    return Row(place, slot.expression, "SEGMENTED", f"{p_seg}{iou} · {box}", colour_of(number))
+    said = f"p([SEG]) {slot.p_seg:.3f}{iou} · {box_text(slot.box or (0, 0, 0, 0))}"
+    return Row(place, slot.expression, "SEGMENTED", said, colour_of(number))
 
 
 def outcomes(rows: Sequence[Row], nothing: str) -> str:

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-
 from gsva_ros.msg import Segmentation, Segmentation3D
 
 from . import qos
@@ -17,12 +15,6 @@ try:
 except ImportError:
     vision = None
 
-#: Late-joining subscribers receive the labels too.
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
 #: Maximum number of expressions in `label_info`: free-form requests keep adding new ones.
 LABELS = 256
 #: The largest VisionClass.class_id, a uint16.
@@ -43,7 +35,7 @@ class Detections:
         self._detections_3d = node.create_publisher(
             vision.Detection3DArray, "detections_3d", qos.RELIABLE
         )
-        self._labels = node.create_publisher(vision.LabelInfo, "label_info", LATCHED)
+        self._labels = node.create_publisher(vision.LabelInfo, "label_info", qos.LATCHED)
         self._numbering = threading.Lock()  # answers come from more than one thread
         self._numbers: dict[str, int] = {}  # least recently found first
         self._last = 0

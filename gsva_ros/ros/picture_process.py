@@ -83,10 +83,10 @@ class Painter:
         """Draw what is subscribed to, and publish it."""
         while not all(map(self._heard, shown.topics)) and time.monotonic() < self._discovered:
             time.sleep(0.01)
-        overlay, compressed = self._heard("overlay"), self._heard("overlay/compressed")
-        if not (overlay or compressed or self._heard("label_image")):
+        if not any(map(self._heard, TOPICS)):
             return
         targets = _targets(shown)
+        overlay, compressed = self._heard("overlay"), self._heard("overlay/compressed")
         if overlay or compressed:
             picture = draw(shown.rgb, targets, shown.opacity)
             if compressed and max(picture.shape) <= JPEG_SIDE:

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answer import Answer, ExpressionError, FrameT, Rejection, Segmenter, Slot
+from ..answer import Answer, ExpressionError, FrameT, Segmenter, Slot
 from .requests import (
     BadImageError,
     CameraFrame,
@@ -34,10 +34,6 @@ from .schedule import text_problem
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-REASONS = {
-    Rejection.MODEL: "the model finds no referent in the image (p([SEG]) {:.3f})",
-    Rejection.EMPTY_MASK: "the model finds a referent (p([SEG]) {:.3f}), but its mask has no pixel",
-}
 CUT = "the model's answer reached its maximum length: anything it would have named after that is unknown"
 
 
@@ -245,7 +241,7 @@ def _decision(index: int, slot: Slot) -> Decision:
         )
     elif slot.rejection is not None:
         decision.outcome, decision.rejection = Outcome.REJECTED, slot.rejection
-        decision.reason = REASONS[slot.rejection].format(slot.p_seg)
+        decision.reason = slot.reason
     else:
         decision.box, decision.crop = slot.box, slot.crop
         decision.predicted_iou = float(slot.predicted_iou or 0.0)

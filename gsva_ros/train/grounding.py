@@ -31,6 +31,8 @@ ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
 ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
 # In the first layer, words attend to what they name.
 WORD_HEADS = {"kind": (0, 1), "colour": (2, 3)}
+# Width of a matcher's queries and keys.
+CHANNELS = 64
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ def names_of(prompt: Prompt, scenes: SceneSet) -> dict[int, Name]:
 class Matcher(nn.Module):
     """Predicts which image patches a position refers to."""
 
-    def __init__(self, width: int, channels: int = 64) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.query = nn.Linear(width, channels)
-        self.key = nn.Linear(width, channels)
+        self.query = nn.Linear(width, CHANNELS)
+        self.key = nn.Linear(width, CHANNELS)
         self.bias = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, positions: Tensor, patches: Tensor, image: Tensor) -> Tensor:
@@ -215,13 +217,13 @@ def _guide_loss(
     return -(wanted * shares).sum(-1).mean()
 
 
-def give_places(positions: nn.Embedding, grid: int, seed: int = 0) -> None:
+def give_places(positions: nn.Embedding, grid: int) -> None:
     """Initialise the image tokens' position embeddings as a 2-D code.
 
     The code is a random vector per row and per column, plus a linear slope along each axis. Initialised
     near zero, positions would be weak next to patch features, and relations would not be learnt.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     width = positions.embedding_dim
 
     def normal(*shape: int) -> Tensor:

@@ -230,9 +230,11 @@ def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> L
     loss = LanguageLoss(model, prompt, branches.slot_ids, stage.grounding)
     if config.objective == "joint":
         return JointStage(loss, questions, stage.symbolic, frames, config.masks)
-    cache = config.out / "clip_tokens.npy" if remembers else None
-    passes = config.steps * config.accumulation * processes().num_processes
-    return LanguageStage(loss, questions, frames, cache, config.simple * passes)
+    if config.objective == "language":
+        cache = config.out / "clip_tokens.npy" if remembers else None
+        passes = config.steps * config.accumulation * processes().num_processes
+        return LanguageStage(loss, questions, frames, cache, config.simple * passes)
+    raise NotImplementedError(f"objective {config.objective}: stages._lesson has no lesson for it")
 
 
 def _scenes(config: Config) -> SceneSet:

@@ -48,7 +48,7 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
         # Otherwise missing images of a rarely drawn source would only be found hours into a run.
         batcher([(source.draw(rng), rng)])
     groups = select(model, config)
-    _check_memory(memory(groups, model), config)
+    _check_memory(memory(groups, model))
     if config.gradient_checkpointing:
         model.model.activation_checkpointing_enable({"use_reentrant": False})
 
@@ -62,7 +62,7 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     return Task(GSVAObjective(model), groups, mixture, write, base_of(checkpoint))
 
 
-def _check_memory(needed: int, config: Config) -> None:
+def _check_memory(needed: int) -> None:
     if torch.cuda.is_available():
         device, have = "the GPU", torch.cuda.get_device_properties(0).total_memory
     else:

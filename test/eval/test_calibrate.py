@@ -39,7 +39,7 @@ def best_targets(present: np.ndarray) -> np.ndarray:
 
 def test_a_score_that_says_nothing_becomes_the_mean_of_platts_targets() -> None:
     said = slots([0.7] * 3, [0.5, None, None])
-    found = PLAIN.honest(said)
+    found = PLAIN.calibrated(said)
     p_seg = found.p_seg(PLAIN.scores(said.p_seg))
     assert p_seg == pytest.approx([(2 / 3 + 1 / 4 + 1 / 4) / 3] * 3, abs=1e-4)
 
@@ -57,7 +57,7 @@ def test_temperature_and_bias_are_the_best_within_bounds(
     wide = 0.5 if temperature is None else 0.005
     scores = np.where(there, present, absent) + rng.normal(0, 1, 300) * wide
     before = Rule(1.0, 0.0, 0.0 if temperature == 1 else float(sigmoid(scores[there].min())))
-    found = before.honest(slots(sigmoid(scores), [0.5 if t else None for t in there]))
+    found = before.calibrated(slots(sigmoid(scores), [0.5 if t else None for t in there]))
     error = found.p_seg(scores) - best_targets(there)
     assert error.mean() == pytest.approx(0.0, abs=1e-4)
     if temperature is None:
@@ -70,7 +70,7 @@ def test_temperature_and_bias_are_the_best_within_bounds(
 def test_a_rule_that_decides_all_alike_still_does_and_only_just(keeps: bool) -> None:
     said = slots([0.3, 0.4, 0.6, 0.7], [None, 0.5, None, 0.5])
     before = Rule(1.0, 0.0, 0.0 if keeps else 1.0)
-    found = before.honest(said)
+    found = before.calibrated(said)
     p_seg = found.p_seg(before.scores(said.p_seg))
     assert ((p_seg >= found.threshold) == keeps).all()
     nearest = p_seg.min() if keeps else p_seg.max()

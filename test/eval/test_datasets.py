@@ -42,7 +42,7 @@ from gsva_ros.eval.cases import Case
 from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import SlotRecord, answering, evaluate, slot_record
-from gsva_ros.eval.sources.dataset import Chosen, dataset_cases
+from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_cases
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.truth import Referring
@@ -231,9 +231,17 @@ def model(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("name", "option"),
-    [("refcoco", ["--count-ignored"]), ("reasonseg", ["--split-by", "unc"])],
+    [
+        ("refcoco", ["--count-ignored"]),
+        ("reasonseg", ["--split-by", "unc"]),
+        ("new", ["--count-ignored"]),
+        ("new", ["--split-by", "unc"]),
+    ],
 )
-def test_an_option_of_other_data_sets(tmp_path: Path, capsys, name: str, option: list[str]) -> None:
+def test_an_option_of_other_data_sets(
+    tmp_path: Path, capsys, monkeypatch, name: str, option: list[str]
+) -> None:
+    monkeypatch.setitem(DATASETS, "new", DATASETS[reasonseg.NAME])
     assert cli.main(["eval", "dataset", name, "val", "--root", str(tmp_path), *option]) == 2
     assert f"{option[0]} is for " in capsys.readouterr().err
 

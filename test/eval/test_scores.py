@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_lisa
+from tiny_sam3 import tiny_directory
 
 import gsva_ros
 from gsva_ros import cli
@@ -256,7 +258,7 @@ def test_a_temperature_and_a_bias_make_p_seg_honest(cases: list[Case]) -> None:
     p_seg = 1 / (1 + np.exp(-(1.5 * (scores_true - 0.6) / 0.5 + 0.25)))
     sure = Slots(**columns | {"present": present, "p_seg": p_seg})
     before = Rule(0.5, 0.25, 0.7)
-    found = before.honest(sure)
+    found = before.calibrated(sure)
     assert found.temperature == pytest.approx(1.5, rel=0.05)
     assert found.bias == pytest.approx(0.6, abs=0.05)
     how = calibration_result(sure, found, before)
@@ -273,7 +275,7 @@ def test_slots_that_a_threshold_divides_keep_a_rule_of_numbers(cases: list[Case]
     """Their best temperature is 0: what is found is the lowest allowed, and decides the same."""
     slots = slots_of(cases, careless)
     sure = replace(slots, p_seg=np.where(slots.present, 0.9, 0.2))
-    found = Rule(1.0, 0.0, 0.5).honest(sure)
+    found = Rule(1.0, 0.0, 0.5).calibrated(sure)
     assert TEMPERATURES[0] <= found.temperature < 1
     assert np.isfinite([found.bias, found.threshold]).all()
     p_seg = found.p_seg(Rule(1.0, 0.0, 0.5).scores(sure.p_seg))
@@ -294,7 +296,7 @@ def test_clusters_far_from_zero_are_divided_as_before(
     """A temperature at its bound has a bias of its own, and the threshold stays inside 0 to 1."""
     slots = clusters(slots_of(cases, careless), absent, present)
     before = Rule(1.0, 0.0, threshold_for_giou(slots))
-    found = before.honest(slots)
+    found = before.calibrated(slots)
     assert 0.1 < found.threshold < 0.99
     p_seg = found.p_seg(before.scores(slots.p_seg))
     assert ((p_seg >= found.threshold) == slots.present).all()
@@ -307,7 +309,7 @@ def test_clusters_far_from_zero_are_divided_as_before(
 
 def test_a_rule_that_rejects_nothing_here_still_can(cases: list[Case]) -> None:
     slots = clusters(slots_of(cases, careless), -2.0, 2.0)
-    assert Rule(1.0, 0.0, 0.0).honest(slots).threshold > 0.0
+    assert Rule(1.0, 0.0, 0.0).calibrated(slots).threshold > 0.0
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -315,7 +317,7 @@ def test_one_class_alone_is_no_calibration(cases: list[Case], there: bool) -> No
     slots = slots_of(cases, careless)
     same = replace(slots, present=np.full(len(slots.present), there))
     with pytest.raises(InputError, match="both present and absent"):
-        Rule(1.0, 0.0, 0.5).honest(same)
+        Rule(1.0, 0.0, 0.5).calibrated(same)
 
 
 def test_a_rule_that_cannot_be_written_leaves_the_model_whole(tmp_path: Path, monkeypatch) -> None:
@@ -340,7 +342,7 @@ def test_no_rule_is_written_that_decides_otherwise(cases: list[Case]) -> None:
     high[np.flatnonzero(slots.present)[:3]] = 12.0, 12.001, 12.002
     sure = replace(slots, p_seg=1 / (1 + np.exp(-high)))
     with pytest.raises(InputError, match="decisions would change"):
-        Rule(1.0, 0.0, float(np.sort(sure.p_seg)[-2])).honest(sure)
+        Rule(1.0, 0.0, float(np.sort(sure.p_seg)[-2])).calibrated(sure)
 
 
 def test_an_equal_t_acc_of_nothing_is_refused(cases: list[Case]) -> None:
@@ -366,6 +368,25 @@ def test_the_bundled_model_is_not_calibrated(
     with pytest.raises(SystemExit):
         cli.main(["calibrate", "--data", str(tmp_path)])
     assert "--model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (partial(tiny_lisa, sees=True), "writes no [REJ]"),
+        (tiny_directory, "not read from config.json"),
+    ],
+)
+def test_a_model_that_cannot_be_calibrated_is_told_why(
+    model: Callable[..., Path],
+    why: str,
+    scenes: SceneSet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["--data", str(scenes.folders[0][0]), "--split", "test", "--limit", "1"]
+    assert cli.main(["calibrate", *given, "--model", str(model(tmp_path))]) == 2
+    assert why in capsys.readouterr().err
 
 
 def test_scenes_of_several_folders_are_asked_together(scenes: SceneSet, tmp_path: Path) -> None:

@@ -28,6 +28,17 @@ def test_an_empty_mask_is_its_only_no(sees: bool, tmp_path: Path) -> None:
     assert [(s.p_seg, s.rejection) for s in slots] == [(1.0, expected)] * 2
 
 
+def test_the_text_is_worded_as_the_family_answers(tmp_path: Path) -> None:
+    frame = np.zeros((40, 60, 3), np.uint8)
+    lisa = gsva_ros.load(tiny_lisa(tmp_path, True))
+    assert lisa.segment(lisa.encode(frame), ["a mug", "a zebra"]).text == "[SEG]. [SEG]."
+    mini = gsva_ros.load()
+    frame = mini.encode(frame)
+    said = mini.segment(frame, ["a mug", " a [REJ] can "], threshold=[0.0, 1.0])
+    assert said.text == "Sure, a mug: [SEG], a [rej] can: [REJ]."
+    assert mini.segment(frame, []).text == ""
+
+
 @pytest.mark.parametrize(("sees", "n_acc", "t_acc"), [(True, 0.0, 1.0), (False, 1.0, 0.0)])
 def test_the_evaluation_counts_it_as_a_no(
     sees: bool, n_acc: float, t_acc: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,7 +18,7 @@ import gsva_ros
 from gsva_ros.bench import counting
 from gsva_ros.errors import InputError
 from gsva_ros.model.host_memory import drop_pages
-from gsva_ros.model.quantised import KINDS, large, nbytes
+from gsva_ros.model.quantised import QUANTISED, large, nbytes
 
 SCENE = Path(__file__).resolve().parents[1] / "data/scene.png"
 ASKED = ["the mug", "the red box", "the ball", "all cans", "the bottle", "the farthest box"]
@@ -29,7 +29,7 @@ def whole():
     return gsva_ros.load("gsva-mini", device="cpu", dtype="float32")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=QUANTISED)
 def few(request):
     return gsva_ros.load("gsva-mini", device="cpu", dtype=request.param)
 
@@ -54,7 +54,7 @@ def test_answers_stay_close(whole, few, rgb):
 
 def test_what_is_stored_in_few_bits(whole, few):
     layers = list(large(few.model, few.precision))
-    language, towers = KINDS[few.precision]
+    language, towers = QUANTISED[few.precision]
     inside = {id(linear) for linear in few.model.model.layers.modules()}
     for linear, bits in layers:
         assert bits == (language if id(linear) in inside else towers)

@@ -1,4 +1,4 @@
-"""SAM 3 on a tiny random configuration: the third family answers as the others do."""
+"""SAM 3 on a tiny random configuration: it answers as the other engine does."""
 
 from __future__ import annotations
 

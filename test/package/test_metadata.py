@@ -9,10 +9,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from packaging.requirements import Requirement
+from ros_packages import is_of_ros
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Packages of ROS that Python code imports, beside those of messages.
-ROS = {"ament_index_python", "cv_bridge", "launch", "launch_ros", "rclpy", "tf2_ros"}
 #: Those that are called otherwise than their module.
 PACKAGES = {"tf2_ros": "tf2_ros_py"}
 #: What the standard library has got since Python 3.10, as far as it tempts; "": the whole module.
@@ -55,7 +54,7 @@ def test_every_imported_package_of_ros_is_declared() -> None:
     declared = {each.text for kind in ("depend", "exec_depend") for each in package.findall(kind)}
     files = [f for n in ("gsva_ros", "launch", "examples") for f in (ROOT / n).rglob("*.py")]
     found = {name.partition(".")[0] for file in files for name in imported(file)}
-    of_ros = {n for n in found if n in ROS or n.endswith(("_msgs", "_interfaces"))}
+    of_ros = {name for name in found if is_of_ros(name)}
     assert {"rclpy", "sensor_msgs"} <= of_ros
     assert {PACKAGES.get(name, name) for name in of_ros} <= declared
 
@@ -123,7 +122,7 @@ def test_every_program_is_documented() -> None:
     text = "\n".join(page.read_text() for page in pages)
     names = [name for section in programs.sections() for name in programs[section]]
     assert len(names) >= 7
-    assert [name for name in names if name not in text] == []
+    assert [n for n in names if n not in text] == [], "name it in README.md or on a page of docs/"
 
 
 def test_what_a_robot_gets_alone_is_what_pip_would_install() -> None:

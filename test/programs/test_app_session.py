@@ -16,11 +16,12 @@ from page_engine import PageEngine, picture, recorded
 from pycocotools import mask as rle
 from tiny_sam3 import tiny_directory
 
-from gsva_ros.answer import Answer, Rejection, Slot
+from gsva_ros import cli
+from gsva_ros.answer import Answer, Rejection, Slot, decided_at
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
-from gsva_ros.programs.app_session import Correction, Label, Session, decided_at
+from gsva_ros.programs.app_session import Correction, Label, Session
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "tabletop"
 
@@ -89,6 +90,26 @@ def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:
     assert decided_at(empty, 0.95).rejection is Rejection.MODEL
     masked = Slot("d", 0.9, None, (4, 4), (0, 0, 2, 2), np.ones((2, 2), bool), 0.8)
     assert decided_at(masked, 0.95).mask is None
+
+
+def rejected(kind: Rejection) -> list[Slot]:
+    """Slots rejected in one way: without a mask, and with one that was drawn all the same."""
+    mask = (0, 0, 2, 2), np.ones((2, 2), bool)
+    return [Slot("a", 0.25, kind, (4, 4)), Slot("a", 0.25, kind, (4, 4), *mask, 0.8)]
+
+
+@pytest.mark.parametrize("kind", Rejection)
+def test_the_command_says_why_a_slot_is_rejected(kind: Rejection) -> None:
+    for slot in rejected(kind):
+        assert "(p([SEG]) 0.250)" in slot.reason
+        assert cli._line(slot) == f"a: REJECTED: {slot.reason}"
+
+
+@pytest.mark.parametrize("kind", Rejection)
+def test_the_page_says_why_a_slot_is_rejected(kind: Rejection) -> None:
+    page = pytest.importorskip("gsva_ros.programs.page", reason="the page needs Gradio")
+    for slot in rejected(kind):
+        assert page.row_of(0, slot) == page.Row(1, "a", "REJECTED", slot.reason)
 
 
 def test_an_expression_that_cannot_be_asked_fails_alone(

@@ -25,6 +25,7 @@ from std_msgs.msg import Header
 from gsva_ros.conversions import MessageError, fill_image, mask_of
 from gsva_ros.geometry import organised_points, quaternion, rotation_of, shape_of, to_metres
 from gsva_ros.instances import split
+from gsva_ros.ros import picture_process
 from gsva_ros.ros.depth import (
     HELD,
     PATIENCE,
@@ -34,7 +35,7 @@ from gsva_ros.ros.depth import (
     is_distorted,
 )
 from gsva_ros.ros.instances_3d import segmentation_3d
-from gsva_ros.ros.picture_process import TOPICS, Painter
+from gsva_ros.ros.picture_process import TOPICS, Painter, Shown
 from gsva_ros.ros.pictures import Pictures
 from gsva_ros.ros.transforms import Transform, TransformError, Transforms
 from gsva_ros.ros.views import Views
@@ -120,6 +121,23 @@ def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
     assert sorted(sent[3:]) == ["label_image", "overlay"]
     assert len(warned) == 1
     assert "65501x1 is too large for a JPEG" in warned[0][1]
+
+
+@pytest.mark.parametrize("heard", [*TOPICS, "heat", None])
+def test_a_picture_is_drawn_for_any_of_the_topics(heard, monkeypatch):
+    """Also for one that is added to them."""
+    monkeypatch.setitem(TOPICS, "heat", Image)
+    drawn = []
+    monkeypatch.setattr(picture_process, "_targets", lambda shown: drawn.append(shown) or [])
+    publishers = {
+        topic: types.SimpleNamespace(
+            publish=lambda msg: None, get_subscription_count=lambda topic=topic: topic == heard
+        )
+        for topic in TOPICS
+    }
+    shown = Shown([], np.zeros((8, 8, 3), np.uint8), Header(), [], 0.5)
+    Painter(publishers).publish(shown)
+    assert drawn == [shown] * (heard is not None)
 
 
 def painter_of(node):

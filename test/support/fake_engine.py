@@ -50,9 +50,7 @@ class FakeEngine:
                 self.hang.wait()
         if len(expressions) > self.most_expressions or "too big" in expressions:
             raise MemoryError("device memory is spent")
-        if threshold is None:
-            threshold = self.rejection_threshold
-        limits = thresholds_of(threshold, len(expressions))
+        limits = thresholds_of(threshold, len(expressions), self.rejection_threshold)
         slots = [self._slot(frame, e, t) for e, t in zip(expressions, limits, strict=True)]
         return Answer(slots, timings={"decide": 0.001})
 

@@ -25,12 +25,12 @@ from gsva_ros.model.tokenizer import TOKENIZER_NAME
 LOAD = """
 import re, sys
 import gsva_ros, gsva_ros.engine
-from gsva_ros.model.quantised import KINDS, nbytes
+from gsva_ros.model.quantised import QUANTISED, nbytes
 
 def resident(name):
     return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 
-if sys.argv[2] in KINDS:
+if sys.argv[2] in QUANTISED:
     import torchao.prototype.quantization.int4
 before = resident("VmRSS")
 engine = gsva_ros.load(sys.argv[1], device="cpu", dtype=sys.argv[2])

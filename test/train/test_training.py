@@ -225,6 +225,16 @@ def test_a_stage_does_not_pass_over_an_option(
         new_mini(stage_config(CONFIGS[0], scenes, tmp_path, sources=[source]))
 
 
+def test_an_objective_without_a_lesson_is_not_taken_for_another(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stages.TRAINED, "depth", ())
+    config = stage_config(CONFIGS[0], scenes, tmp_path, model="gsva-mini")
+    config = config.model_copy(update={"objective": "depth"})
+    with pytest.raises(NotImplementedError, match="objective depth"):
+        task(config, load_converted(model_directory("gsva-mini")), None)
+
+
 def rewritten(scenes: Path, out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
     """The scenes with each one's lists changed."""
     shutil.copytree(scenes, out)

@@ -91,7 +91,7 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     skip = Skip(args.skip)
     if args.count_ignored and args.name != reasonseg.NAME:
         raise InputError(f"--count-ignored is for {reasonseg.NAME}, not for {args.name}")
-    if args.split_by and args.name == reasonseg.NAME:
+    if args.split_by and args.name not in refer.LAYOUTS:
         raise InputError(f"--split-by is for the refer data sets, not for {args.name}")
     chosen = Chosen(args.root, args.split, skip, args.split_by, args.count_ignored)
     cases = dataset_cases(args.name, chosen)[: args.limit]
