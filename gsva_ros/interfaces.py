@@ -41,7 +41,8 @@ def mcap_writer(folder: Path) -> Writer:
     Raises:
         rosbags.rosbag2.WriterError: the folder exists.
     """
-    writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+    # Version 9 of metadata.yaml cannot be read by Humble's rosbag2.
+    writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
     return writer
 

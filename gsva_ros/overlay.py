@@ -354,11 +354,13 @@ def _best(
     covered = _inside(things, label, step)
     xs, ys = (np.arange(n, dtype=np.float32) * step for n in covered.shape[::-1])
     left, top, right, bottom = anchor
-    # Distance from the label's rectangle to the object's box; above and centred if several are as near.
+    # Distance from the label's rectangle to the object's box; above and centred if several are as near,
+    # to the step.
     dx = np.maximum(np.maximum(left - xs - label.width, xs - right), 0)[None, :]
     dy = np.maximum(np.maximum(top - ys - label.height, ys - bottom), 0)[:, None]
     aside = np.abs(xs + label.width / 2 - (left + right) / 2)[None, :]
     cost = np.hypot(dx, dy) + 0.05 * aside + 0.02 * np.maximum(ys - top, 0)[:, None]
+    cost[ys > top] += step
     cost += covered * float(max(things.shape))
     cost[blocked] = np.inf
     row, column = np.unravel_index(int(cost.argmin()), cost.shape)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -11,6 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
 # Message fields of the wrong Python type raise, as in Humble; read when messages are imported, here and in
 # the nodes that tests start.
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+
+# Its test runs inside a launch: `launch_test` starts it (CMakeLists.txt).
+collect_ignore = ["launch"] if find_spec("launch_testing") else []
 
 
 def pytest_collection_modifyitems(items):

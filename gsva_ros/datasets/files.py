@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from ..conversions import is_cut
 from ..errors import InputError, is_lfs_pointer, one_line
@@ -61,6 +61,8 @@ class Skip:
             self.problems.append(message)
 
 
+#: EXIF's tag of how an image is turned; Pillow has a name for it from 9.4 on.
+ORIENTATION = 0x0112
 #: How an image is read: rotated as its EXIF says, or with its pixels as stored.
 SHOWN, STORED = cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -141,7 +143,7 @@ def _orientation(path: Path) -> tuple[int, tuple[int, int]]:
     """An image file's EXIF orientation, from 5 on with width and height exchanged; those as stored."""
     try:
         with Image.open(path) as image:
-            return int(image.getexif().get(ExifTags.Base.Orientation, 1)), image.size
+            return int(image.getexif().get(ORIENTATION, 1)), image.size
     except Exception:  # damaged EXIF data can raise any exception; without it, nothing is turned
         return 1, (0, 0)
 

@@ -50,7 +50,9 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     groups = select(model, config)
     _check_memory(memory(groups, model))
     if config.gradient_checkpointing:
-        model.model.activation_checkpointing_enable({"use_reentrant": False})
+        # The transformers that Python 3.10 gets has only the older name.
+        new = getattr(model.model, "activation_checkpointing_enable", None)
+        (new or model.model.gradient_checkpointing_enable)({"use_reentrant": False})
 
     blend = partway(model, config.blend)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -339,6 +340,8 @@ class Trainer:
         """Load a state; InputError if it does not belong to this run."""
         groups = self.optimizer.param_groups
         rates = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        # The type of NumPy's random state, which accelerate leaves out before NumPy 1.25.
+        torch.serialization.add_safe_globals([type(np.dtype(np.uint32))])
         try:
             self.accelerator.load_state(str(state), strict=False)
             self._check_random(state)

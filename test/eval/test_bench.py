@@ -259,6 +259,7 @@ def test_fixed_shapes_are_measured_where_asked() -> None:
 def test_quantised_weights_are_measured_where_asked(
     capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("torchao", reason="int4 needs torchao (extra small)")
     monkeypatch.setattr(timing, "stages", lambda *_: {})
     monkeypatch.setattr(
         timing, "ceilings", lambda _, dtype: {"gflops": 1.0 * dtype.itemsize, "copy_gb_s": 3.0}

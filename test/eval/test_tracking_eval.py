@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 
 from gsva_ros.bags.bag import Bag
 from gsva_ros.cli import main

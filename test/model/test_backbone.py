@@ -103,7 +103,8 @@ def test_a_checkpoint_does_not_hold_it_and_a_loaded_model_has_it(tmp_path: Path)
     save_pretrained(model, Prompt.load(tokenizer, config).tokenizer, tmp_path / "model")
     loaded = load_converted(tmp_path / "model").model
     frame = np.full((48, 64, 3), 90, np.uint8)
-    for dtype in ("float32", "bfloat16", "int8"):  # the backbone stays what it is
+    few = ["int8"] if util.find_spec("torchao") else []
+    for dtype in ("float32", "bfloat16", *few):  # the backbone stays what it is
         engine = gsva_ros.load(tmp_path / "model", device="cpu", dtype=dtype)
         (slot,) = engine.segment(engine.encode(frame), ["the red mug"]).slots
         assert slot.expression == "the red mug"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,9 @@ from gsva_ros.errors import InputError
 from gsva_ros.model.host_memory import drop_pages
 from gsva_ros.model.quantised import QUANTISED, large, nbytes
 
+pytestmark = pytest.mark.skipif(
+    find_spec("torchao") is None, reason="int8 and int4 need torchao (extra small)"
+)
 SCENE = Path(__file__).resolve().parents[1] / "data/scene.png"
 ASKED = ["the mug", "the red box", "the ball", "all cans", "the bottle", "the farthest box"]
 
