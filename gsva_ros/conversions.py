@@ -199,14 +199,17 @@ def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), how)
     except cv2.error as error:
         raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
-    if pixels is None or is_cut(bytes(msg.data)):
+    problem = "cannot be decoded" if pixels is None else ""
+    if not problem and is_cut_jpeg(bytes(msg.data)):
+        problem = "ends before the image, or without JPEG's end marker"
+    if problem:
         raise MessageError(
-            topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes cannot be decoded"
+            topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes {problem}"
         )
     return pixels
 
 
-def is_cut(data: bytes) -> bool:
+def is_cut_jpeg(data: bytes) -> bool:
     """Whether a JPEG file ends before its image, the rest of which older OpenCV makes up."""
     if not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9"):
         return False

@@ -184,12 +184,15 @@ def _unopened(file: Path) -> str:
     """Why an sqlite3 file cannot be opened ("": it can, or will be with its log)."""
     if _has_log(file):
         return ""
-    # As rosbags opens it, without a trace in its folder.
+    # As rosbags opens it, which reads all of the tables, and without a trace in its folder.
     address = f"{file.absolute().as_uri()}?immutable=1"
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
-            database.execute("SELECT COUNT(*) FROM topics").fetchone()
-            database.execute("SELECT * FROM messages LIMIT 1").fetchone()
+            database.execute(
+                "SELECT COUNT(m.id), MIN(m.timestamp), MAX(m.timestamp) FROM topics t LEFT JOIN messages m "
+                "ON t.id = m.topic_id"
+            ).fetchone()
+            database.execute("SELECT MIN(timestamp), MAX(timestamp) FROM messages").fetchone()
     except sqlite3.Error as error:
         return one_line(error)
     return ""

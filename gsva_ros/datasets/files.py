@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..conversions import is_cut
+from ..conversions import is_cut_jpeg
 from ..errors import InputError, is_lfs_pointer, one_line
 from ..truth import Referring
 
@@ -78,7 +78,7 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
         if path.is_file():
             _check_fetched(path)
         raise DatasetError(f"{path}: missing, or not an image")
-    if is_cut(path.read_bytes()):
+    if is_cut_jpeg(path.read_bytes()):
         raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 

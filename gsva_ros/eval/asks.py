@@ -137,7 +137,7 @@ def match_frames(
     """Each instruction with each frame that it refers to, and what is wrong with the other instructions.
 
     Args:
-        frames: those of every topic that an instruction refers to.
+        frames: those of the image topics that instructions refer to.
     """
     pairs: list[tuple[Ask, int]] = []
     problems = []

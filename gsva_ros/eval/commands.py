@@ -384,7 +384,8 @@ def _compare(args: argparse.Namespace) -> int:
         table = paired_differences(Slots.of(a), Slots.of(b), rules[0])
     except (ValueError, OverflowError) as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
-    print(f"{len(a)} cases in both; a has {len(runs[0].records)}, b has {len(runs[1].records)}")
+    counts = [len(run.records) for run in runs]
+    print(f"{len(a) + len(differing)} cases in both; a has {counts[0]}, b has {counts[1]}")
     if differing:
         print(
             f"{len(differing)} left out, of which other expressions were asked: {differing[0]} ...",

@@ -26,6 +26,7 @@ from ..answer import Drawn, Rejection, decided
 from ..engine import Engine
 from ..masks import trimmed
 from ..model.clip import ClipPreprocessor
+from ..model.memory import memory_errors
 from ..model.official import official_pass
 from ..model.prompt import Turn
 from ..model.sam import SamPreprocessor
@@ -42,6 +43,7 @@ class MaskedSlot:
     mask: NDArray[np.bool_]
 
 
+@memory_errors
 @torch.inference_mode()
 def paper_slots(
     engine: Engine,
@@ -72,6 +74,7 @@ def paper_slots(
     return slots, {"total": time.perf_counter() - start}
 
 
+@memory_errors
 @torch.inference_mode()
 def region_slots(
     engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]

@@ -11,8 +11,8 @@ import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
-#: In the text of the plain RuntimeError that torch raises on a CPU.
-CPU_FULL = "DefaultCPUAllocator: can't allocate memory"
+#: In the texts of other errors that torch raises: on a CPU, and on a GPU that other processes fill.
+FULL = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory")
 
 
 def memory_errors(method: Callable[P, R]) -> Callable[P, R]:
@@ -23,7 +23,8 @@ def memory_errors(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except RuntimeError as error:  # torch.OutOfMemoryError is one, too
-            if not isinstance(error, torch.OutOfMemoryError) and CPU_FULL not in str(error):
+            said = any(words in str(error) for words in FULL)
+            if not isinstance(error, torch.OutOfMemoryError) and not said:
                 raise
             what = str(error).partition("\n")[0].rstrip(".")
             raise MemoryError(

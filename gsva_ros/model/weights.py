@@ -74,13 +74,16 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path.touch()
-    mode = path.stat().st_mode
+    # safetensors 0.8 puts a file in its place that only its owner may read.
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.touch()
+    mode = fresh.stat().st_mode
+    fresh.unlink()
     try:
         save_file({name: value.cpu().contiguous() for name, value in state.items()}, path)
     except SafetensorError as error:  # a full disk, for one
         raise OSError(f"{path}: {one_line(error)}") from error
-    path.chmod(mode)  # safetensors 0.8 puts a file in its place that only its owner may read
+    path.chmod(mode)
 
 
 def merge_lora(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:

@@ -264,7 +264,7 @@ class Session:
         said: dict[str, Referring] = {}
         for each in truth:
             other = said.setdefault(each.expression, each)
-            if not np.array_equal(other.mask, each.mask):
+            if other.referents != each.referents or not np.array_equal(other.mask, each.mask):
                 raise InputError(f"{each.expression!r} is labelled in two ways: give it one label")
         self.labelled[self._key(self.rgb)] = (self.rgb, truth)
         return len(truth)

@@ -191,6 +191,11 @@ class Watcher:
         """
         for each in reversed(ended):
             slot = each.instruction, each.camera, each.slot
+            if (
+                not each.camera
+            ):  # it ended without a frame, whichever camera it was answered on before
+                for camera in self._cameras:
+                    self._outcomes.pop((each.instruction, camera, each.slot), None)
             known = self._outcomes.get(slot, each)
             if (known.expression, known.outcome) != (each.expression, each.outcome):
                 del self._outcomes[slot]

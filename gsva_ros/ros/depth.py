@@ -17,7 +17,7 @@ from gsva_ros.stamps import SECOND, nanoseconds
 
 #: Recent depth images kept to choose from: one second at 30 Hz.
 KEPT = 30
-#: Timed-out waits in a row, with nothing received from the depth camera, after which waiting stops.
+#: Waits in vain in a row, with nothing received that could end one, after which waiting stops.
 PATIENCE = 3
 #: Frames whose depth is kept until their answers are published: the most recently held ones.
 HELD = 8
@@ -85,7 +85,7 @@ class DepthBuffer:
 
         Args:
             tolerance: the largest accepted offset, seconds. wait: seconds to wait for a late depth image;
-                after `PATIENCE` timeouts in a row there is no wait until the camera sends something.
+                after `PATIENCE` timeouts in a row there is no wait until what was missing arrives.
 
         Returns:
             None if no depth image arrives in time, or there is no camera_info: see `missing`.

@@ -123,7 +123,8 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "default_deadline": (
         0.0,
         _real(
-            "Seconds after which an instruction without its own deadline is EXPIRED; 0: never.",
+            "Seconds after which an instruction without its own deadline is EXPIRED; 0: never. Not for the "
+            "parameter `instructions`.",
             0,
             1e6,
         ),

@@ -113,6 +113,9 @@ class Request:
     # State kept by the schedule.
     assigned: CameraFrame | None = None  # the frame it is to be answered on
     answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
+    looked: dict[str, float] = field(
+        default_factory=dict
+    )  # by topic, when its last one was received
     last_start: float = float("-inf")
     last_end: float = float("-inf")
     cancelled: str = ""  # the reason, once cancelled

@@ -215,6 +215,7 @@ class Schedule:
         self._finish[_lane(request)] = self._virtual + seconds
         request.last_end = request.last_start + seconds
         request.answered_frame, request.assigned = turn.frame, None
+        request.looked[turn.frame.topic] = turn.frame.received
         if request.ended:
             return []
         late = request.deadline is not None and timer > request.deadline and not self.jumping
@@ -329,12 +330,16 @@ class Schedule:
         return request.frame or self._assigned(request, clock) or self._frame_for(request, clock)
 
     def _frame_for(self, request: Request, clock: int) -> CameraFrame | None:
-        """The newest suitable frame, unless the request was already answered on it or a newer one."""
+        """The newest suitable frame, unless the request was already answered on it or a newer one.
+
+        Of several cameras, a repeated request looks at each in turn.
+        """
         last = request.answered_frame
-        for topic in [request.topic] if request.topic else reversed(self._newest):
+        topics = [request.topic] if request.topic else reversed(self._newest)
+        for topic in sorted(topics, key=lambda topic: request.looked.get(topic, float("-inf"))):
             frame = self._newest.get(topic)
             if frame is None or frame is last or (last and frame.received < last.received):
-                return None
+                continue
             if answers(frame, request, self.limits) and not self._too_old(frame, clock):
                 return frame
         return None

@@ -122,6 +122,7 @@ def test_what_it_writes_by_itself(recorded_prompt: Prompt) -> None:
     """Twelve tokens of greedy decoding after the question, as the recorded run wrote them."""
     data, tensors = recorded()
     lisa = engine()
+    lisa.prompt = recorded_prompt
     for i, case in enumerate(data["cases"]):
         frame = lisa.encode(tensors[f"case{i}.image"].numpy())
         question = case["question"].partition("<im_end>")[2].removeprefix("\n")

@@ -835,6 +835,8 @@ def test_others_may_read_all_files_or_none(tmp_path: Path) -> None:
     """As the umask says; safetensors itself writes files for their owner alone."""
     checkpoint = tiny_checkpoint()
     for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        (tmp_path / str(umask)).mkdir()
+        (tmp_path / str(umask) / "model.safetensors").touch(0o600)  # left there by such a version
         before = os.umask(umask)
         try:
             save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / str(umask))

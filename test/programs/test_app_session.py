@@ -320,6 +320,9 @@ def test_one_expression_labelled_in_two_ways_is_refused(shown: tuple[Session, Pa
     session.correct(0, Correction(Label.RIGHT), 0.5)
     session.correct(1, Correction(Label.RIGHT), 0.5)
     assert session.keep() == 2
+    session.correct(1, Correction(Label.RIGHT, referents=2), 0.5)
+    with pytest.raises(InputError, match="'red' is labelled in two ways"):
+        session.keep()
     session.correct(1, Correction(Label.ABSENT), 0.5)
     with pytest.raises(InputError, match="'red' is labelled in two ways"):
         session.keep()

@@ -113,3 +113,10 @@ def test_a_single_answer_is_seen_beside_a_repeated_instruction(watcher: Watcher)
     watcher._on_answer(answer(101, ["pear"], "once"))
     assert seen()[:2] == [("once", "pear"), repeated[1]], "an id is used again"
     assert len(seen()) == 21
+    ended = answer(0, many, "repeated")
+    ended.image_topic = ""  # of no frame
+    for outcome in ended.outcomes:
+        outcome.outcome = Outcome.CANCELLED
+    watcher._on_answer(ended)
+    told = [each.outcome for each in watcher.outcomes() if each.instruction == "repeated"]
+    assert told == ["CANCELLED"] * 20

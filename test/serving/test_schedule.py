@@ -477,6 +477,21 @@ def answered(schedule: Schedule, now: float, seconds: float) -> None:
     assert schedule.finish(turn, 0, seconds) is None
 
 
+def test_of_several_cameras_a_repeated_request_looks_at_each_in_turn() -> None:
+    """However their frames follow each other: without tracking, or carried from old looks otherwise."""
+    schedule = Schedule(Limits())
+    schedule.submit(request("any", every_frame=True), 0)
+    looked = []
+    for number in range(1, 10):
+        for place, topic in enumerate(("a", "b", "c")):
+            schedule.offer(frame(number, topic, received=number + 0.01 * place))
+        turn = schedule.next(float(number), 0)
+        assert isinstance(turn, Turn)
+        looked.append(turn.frame.topic)
+        assert schedule.finish(turn, 0, 0.1) is None
+    assert looked == ["c", "b", "a"] * 3
+
+
 def test_who_waits_for_a_camera_and_since_when() -> None:
     """Not for the model, nor for its own rate; on every frame since the last answer."""
     schedule = Schedule(Limits())

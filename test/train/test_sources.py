@@ -764,6 +764,11 @@ def absents(labels: dict[str, int], others: dict[str, int]) -> set[str]:
         ({"the mug": 1}, {"the cup": 1}),
         ({"the box": 1}, {"anything to drink from": 1, "a thing to open": 1}),
         ({"the box": 1}, {"everything but the can": 3, "the leftmost object": 1}),
+        ({"the red one": 1, "the can": 1}, {"the red mug": 1, "the bowl": 1}),
+        ({"the orange": 1}, {"all oranges": 2}),
+        ({"the leftmost object": 1}, {"the middle object": 1, "the tall thing": 1}),
+        ({"the red mug": 1, "the red mug and the can": 2, "all mugs": 2}, {}),
+        ({"the black mug and the can": 2}, {}),
     ],
 )
 def test_what_may_be_true_of_a_frame_is_not_absent(

@@ -74,7 +74,7 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
         raise BagError(f"{bag.path}: several image topics, {', '.join(topics)}: give --topic")
     frames = {
         topic: [Recorded(stamp, at) for stamp, at in bag.frames(topic).items()]
-        for topic in named & set(bag.image_topics)
+        for topic in named & {*bag.image_topics, only}
     }
     pairs, problems = match_frames(asks, frames)
     bag.problems += [f"{bag.path}: {problem}" for problem in problems]

@@ -30,6 +30,8 @@ COLOURS = (
 )
 _WORDS = re.compile(r"[a-z]+")
 _IS_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}|gray)\b")
+#: What an expression with several things may have between them.
+_JOINS = re.compile(r"\b(?:and|or)\b|,")
 #: A thing is named after one of these.
 _DETERMINER = re.compile(r"\b(?:a|all|an|any|both|each|every|some|the)\b")
 #: Words of an expression that do not name a thing.
@@ -98,7 +100,15 @@ class Negatives:
 def _elsewhere(labels: Iterable[_Label], frame: Sequence[_Label]) -> list[str]:
     """Those labels that share no noun with this frame's."""
     here = frozenset().union(*(label.nouns for label in frame))
-    return sorted(label.text for label in labels if not label.nouns & here)
+    # "The red one" may be a red mug; "the one on the left", without a colour, has a label by name, too.
+    unnamed = [label.mentions[0] for label in frame if not label.mentions[0].nouns]
+    colours = {colour for mention in unnamed for colour in mention.colours}
+
+    def contradicted(label: _Label) -> bool:
+        own = label.mentions[0].colours
+        return not label.nouns & here and not (colours and (not own or own & colours))
+
+    return sorted(label.text for label in labels if contradicted(label))
 
 
 def _swapped(frame: Sequence[_Label]) -> list[str]:
@@ -110,7 +120,7 @@ def _swapped(frame: Sequence[_Label]) -> list[str]:
     for label in frame:
         named = label.mentions[0]
         alone = len(named.colours) == len(_IS_COLOUR.findall(label.text)) == 1
-        if alone and named.nouns and not named.nouns & unsure:
+        if alone and not _JOINS.search(label.text) and named.nouns and not named.nouns & unsure:
             # "The red thing" may be of this name, too.
             same = [m for m in mentions if m.nouns & named.nouns or not m.nouns]
             colours = {colour for mention in same for colour in mention.colours}
@@ -139,18 +149,25 @@ def _begins(words: Sequence[str], others: Sequence[str]) -> bool:
 def _label(known: Known) -> _Label:
     text = known.text.lower()
     parts = [words for part in _DETERMINER.split(text) if (words := _words(part))] or [[]]
-    counts = [known.referents] + [1] * (len(parts) - 1)
+    # Of "the red mug and the can" one is known to be a mug.
+    first = 1 if _JOINS.search(text) and _IS_COLOUR.search(text) else known.referents
+    counts = [first] + [1] * (len(parts) - 1)
     mentions = [_mention(parts[number:], count) for number, count in enumerate(counts)]
-    return _Label(text, _nouns(_words(text)), mentions)
+    return _Label(text, _nouns(_words(text)) | mentions[0].nouns, mentions)
 
 
 def _mention(parts: Sequence[Sequence[str]], count: int) -> _Mention:
     """The first thing of an expression that was split at its determiners."""
     before = list(takewhile(lambda word: word in _SMALL or word in COLOURS, parts[0]))
     name = parts[0][len(before) :]
+    if not name and before[-1:] == ["orange"]:  # the fruit
+        before, nouns = before[:-1], frozenset({"orange"})
+    else:
+        head = list(takewhile(lambda word: word not in _SMALL, name))
+        nouns = frozenset() if {*head[:1], *head[-1:]} & _GENERIC else _nouns(name)
     return _Mention(
         colours=frozenset(before) & frozenset(COLOURS),
-        nouns=_nouns(name if name and name[0] not in _GENERIC else ()),
+        nouns=nouns,
         words=tuple(word for part in parts for word in part if word not in COLOURS),
         count=count,
     )
