@@ -12,6 +12,8 @@ from __future__ import annotations
 import array
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -215,12 +217,20 @@ def is_cut_jpeg(data: bytes) -> bool:
         return False
     # Other data may follow the image, as a phone's video does: only decoding tells.
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.open(io.BytesIO(data)).load()
+        with _undecoded(data) as picture:
+            picture.load()
     except OSError:
         return True
     return False
+
+
+@contextmanager
+def _undecoded(data: bytes) -> Iterator[Image.Image]:
+    """Pillow's view of an image file, of which it decodes no pixels until it is asked to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data)) as picture:
+            yield picture
 
 
 def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
@@ -240,12 +250,9 @@ def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
             topic, f"compressed image of unknown encoding {encoding!r}; this node reads {known}"
         )
     try:
-        # Pillow decodes no pixels until it is asked to.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(bytes(msg.data))) as picture:
-                width, height = picture.size
-                grey = len(picture.getbands()) == 1 and picture.mode != "P"
+        with _undecoded(bytes(msg.data)) as picture:
+            width, height = picture.size
+            grey = len(picture.getbands()) == 1 and picture.mode != "P"
     except Image.DecompressionBombError as error:
         raise MessageError(topic, f"compressed image: {error}") from error
     except Exception as error:  # Pillow's plugins raise what struct and zlib raise
