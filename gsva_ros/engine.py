@@ -171,7 +171,7 @@ class Engine:
         return float(self.config.slot_bias)
 
     @torch.inference_mode()
-    @memory_errors
+    @memory_errors()
     def encode(self, rgb: Rgb) -> EncodedFrame:
         """Run both vision towers and the prompt's prefix on a frame, once.
 
@@ -213,7 +213,7 @@ class Engine:
         give_back(self.device)
 
     @torch.inference_mode()
-    @memory_errors
+    @memory_errors()
     def segment(
         self,
         frame: EncodedFrame,
@@ -259,7 +259,7 @@ class Engine:
         return self._answer(frame, decisions, text, seconds, mask_rejected=mask_rejected)
 
     @torch.inference_mode()
-    @memory_errors
+    @memory_errors()
     def ask(
         self,
         frame: EncodedFrame,
@@ -523,7 +523,7 @@ class Engine:
 OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
 
 
-@memory_errors
+@memory_errors()
 def load(
     model: str | Path,
     device: str = "auto",

@@ -145,7 +145,7 @@ class Sam3Engine:
         self.weights_hash = sha256(sorted(directory.glob("*.safetensors")))
 
     @torch.inference_mode()
-    @memory_errors
+    @memory_errors()
     def encode(self, rgb: Rgb) -> Sam3Frame:
         """Run the vision encoder on a frame, uint8 [H, W, 3] RGB, once."""
         start = time.perf_counter()
@@ -157,7 +157,7 @@ class Sam3Engine:
         return Sam3Frame(self, rgb.shape[:2], vision, time.perf_counter() - start)
 
     @torch.inference_mode()
-    @memory_errors
+    @memory_errors()
     def segment(
         self,
         frame: Sam3Frame,

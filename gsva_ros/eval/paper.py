@@ -43,7 +43,7 @@ class MaskedSlot:
     mask: NDArray[np.bool_]
 
 
-@memory_errors
+@memory_errors()
 @torch.inference_mode()
 def paper_slots(
     engine: Engine,
@@ -74,7 +74,7 @@ def paper_slots(
     return slots, {"total": time.perf_counter() - start}
 
 
-@memory_errors
+@memory_errors()
 @torch.inference_mode()
 def region_slots(
     engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]

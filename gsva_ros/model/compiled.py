@@ -19,7 +19,7 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._plain, self._name = function, name
-        self._fast: Callable[..., Any] | None = memory_errors(
+        self._fast: Callable[..., Any] | None = memory_errors()(
             torch.compile(function, dynamic=False)
         )
 

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
 def train(config: Config) -> None:
     """Run one training, from its base model to the finished model in the run's folder."""
     from gsva_ros.engine import model_directory
+    from gsva_ros.model.memory import memory_errors
     from gsva_ros.processes import processes
     from gsva_ros.train import stages, teach
     from gsva_ros.train.config import Official
@@ -64,7 +65,8 @@ def train(config: Config) -> None:
     else:
         folder = None if isinstance(config.model, Official) else model_directory(config.model)
         task = stages.task(config, base(config), folder)
-    Trainer(config, task, evaluate).run()
+    with memory_errors("lower `batch` and raise `accumulation` as much, or train fewer `parts`"):
+        Trainer(config, task, evaluate).run()
     if processes().is_main_process:
         print(f"trained: {config.out / MODEL}  (gsva_ros.load({str(config.out / MODEL)!r}))")
 

@@ -472,6 +472,29 @@ def test_what_cannot_work_is_said_before_the_first_step(
     assert not (tmp_path / "out/state-000001").exists()
 
 
+def test_a_full_device_is_told_with_what_to_lower(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nDetails")
+
+    monkeypatch.setattr(Trainer, "_step", full)
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    fields = {
+        "model": str(tmp_path / "base"),
+        "out": str(tmp_path / "out"),
+        "sources": [{"kind": "squares"}],
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    assert cli.main(["train", str(path)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(
+        "allocate 2 GiB; lower `batch` and raise `accumulation` as much, or train fewer `parts`"
+    )
+
+
 def test_the_command_scores_with_the_metrics_of_gsva_eval(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
