@@ -51,11 +51,16 @@ def common_cases(
     """
     other = {record.id: record for record in b}
     pairs = [(record, other[record.id]) for record in a if record.id in other]
-    same = [(first, second) for first, second in pairs if _judged(first) == _judged(second)]
-    differing = [first.id for first, second in pairs if _judged(first) != _judged(second)]
-    if differing and not same:
+    kept_a, kept_b, differing = [], [], []
+    for first, second in pairs:
+        if _judged(first) == _judged(second):
+            kept_a.append(first)
+            kept_b.append(second)
+        else:
+            differing.append(first.id)
+    if differing and not kept_a:
         raise ValueError(f"the runs did not ask the same expressions of {differing[0]!r}")
-    return [first for first, _ in same], [second for _, second in same], differing
+    return kept_a, kept_b, differing
 
 
 def _judged(record: CaseRecord) -> list[str]:

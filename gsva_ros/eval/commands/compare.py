@@ -1,0 +1,49 @@
+"""`gsva eval compare`: two runs on the same cases."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+
+
+def add(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare", help="compare two runs on the same cases, with paired differences"
+    )
+    compare.add_argument("a", type=Path, help="JSON file written by `gsva eval … --out`")
+    compare.add_argument("b", type=Path, help="JSON file of the other run")
+    compare.set_defaults(run=_compare)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ..compare import common_cases, paired_differences, read_run
+    from ..summary import Scoring, Slots
+
+    runs = [read_run(path) for path in (args.a, args.b)]
+    rules = [Scoring(run.protocol, run.rules) for run in runs]
+    if rules[0] != rules[1]:
+        raise InputError(f"{args.a} is {rules[0]}, {args.b} {rules[1]}: compare runs of one kind")
+    try:
+        a, b, differing = common_cases(runs[0].records, runs[1].records)
+        table = paired_differences(Slots.of(a), Slots.of(b), rules[0])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{args.a}, {args.b}: {error}") from error
+    counts = [len(run.records) for run in runs]
+    print(f"{len(a) + len(differing)} cases in both; a has {counts[0]}, b has {counts[1]}")
+    if differing:
+        print(
+            f"{len(differing)} left out, of which other expressions were asked: {differing[0]} ...",
+            file=sys.stderr,
+        )
+    print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")
+    for name, row in table.items():
+        low, high = row["interval"]
+        print(
+            f"{name:8}{row['a']:8.3f}{row['b']:8.3f}{row['difference']:+9.3f}"
+            f"  [{low:+.3f}, {high:+.3f}]"
+        )
+    return 0

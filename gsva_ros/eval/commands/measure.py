@@ -1,0 +1,190 @@
+"""`gsva eval scenes`, `bag` and `dataset`: a model and its baselines, scored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError, check_writable, write_result
+from ..metrics import NAMES
+from ..sources import bag, dataset, scenes
+from .shared import add_run_arguments, load_engine, print_left_out, records_file
+
+if TYPE_CHECKING:
+    from ..cases import Gathered
+    from ..run import CaseRecord
+
+Gather = Callable[[argparse.Namespace], AbstractContextManager["Gathered"]]
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the subparsers of `gsva eval`."""
+    for add_one in (_add_scenes, _add_bag, _add_dataset):
+        add_one(commands)
+
+
+def _add_scenes(commands: Any) -> None:
+    parser = commands.add_parser(
+        "scenes",
+        help="evaluate on held-out rendered scenes, with two baselines",
+        description="Every slot is decided by the model alone, each expression by itself. The baselines "
+        "are a model that always answers [REJ], and the same model shown a grey frame.",
+    )
+    scenes.add_arguments(parser, "test")
+    _measured(parser, scenes.gather)
+
+
+def _add_bag(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bag",
+        help="evaluate on the frames of a rosbag2, scored where ground truth is known",
+        description="Read a rosbag2 (mcap or sqlite3, raw or compressed images) directly from disk. The "
+        "instructions come from the instruction file; without one, from the bag (gsva_ros/Instruction, "
+        "strings on instruction_text); without those, the expressions of the ground truth are used.",
+    )
+    bag.add_arguments(parser)
+    _measured(parser, bag.gather)
+
+
+def _add_dataset(commands: Any) -> None:
+    parser = commands.add_parser(
+        "dataset",
+        help="evaluate on gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, RefClef, Ref-ZOM or ReasonSeg",
+        description="The data is read from the official folders. Protocol paper is that of published "
+        "numbers: one prompt with all expressions, the ground-truth answers of earlier turns, masks from "
+        "a second pass. Protocol deployed is what a robot gets: every expression decided by itself.",
+    )
+    dataset.add_arguments(parser)
+    parser.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
+    _measured(parser, dataset.gather)
+
+
+def _measured(parser: argparse.ArgumentParser, gather: Gather) -> None:
+    add_run_arguments(parser)
+    parser.add_argument("--out", type=Path, help="write numbers and records to this JSON file")
+    parser.add_argument("--report", type=Path, help="write the report to this HTML file")
+    parser.add_argument(
+        "--no-blind",
+        action="store_true",
+        help="omit the baseline that is shown a grey image, which takes as long as the model",
+    )
+    parser.set_defaults(run=lambda args: _measure(args, gather))
+
+
+def _measure(args: argparse.Namespace, gather: Gather) -> int:
+    """Run the model and the blind baseline on the cases; print, and write the requested files."""
+    check_writable(args.out, args.report, args.records)
+    files = [path.resolve() for path in (args.out, args.report, args.records) if path]
+    if len(set(files)) < len(files):
+        raise InputError("--out, --report and --records name one file twice: give each its own")
+    protocol = getattr(args, "protocol", "deployed")
+    with gather(args) as gathered:
+        return _run(args, gathered, protocol)
+
+
+def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
+    from ...engine import model_directory
+    from ...processes import processes
+    from ..calibrate import read_calibration
+    from ..report import choose, gallery, render
+    from ..run import answering, evaluate
+    from ..summary import Scoring, summary
+
+    cases, data, rules = gathered.cases, gathered.data, gathered.rules
+    engine = load_engine(args)
+    calibrated = read_calibration(model_directory(args.model))
+    kept = records_file(args, engine, gathered, protocol)
+    left_out = gathered.problems if gathered.skip else None
+    records = evaluate(engine, cases, kept, protocol, False, "model", rules, left_out)
+    print_left_out(gathered.problems)
+    if not records:
+        raise InputError(f"{data}: none of its cases can be read")
+    run = {
+        "model": args.model,
+        "weights_hash": engine.weights_hash,
+        "device": str(engine.device),
+        "dtype": engine.precision,
+        "data": data,
+        "fingerprint": gathered.fingerprint,
+        "left_out": len(gathered.problems),
+        "calibrated": calibrated,
+    }
+    unknown = all(slot.referents is None for record in records for slot in record.slots)
+    blind = []
+    if not unknown and not args.no_blind:
+        unseen = records_file(args, engine, gathered, protocol, blind=True)
+        blind = evaluate(
+            engine,
+            cases,
+            unseen,
+            protocol,
+            True,
+            "blind baseline",
+            rules,
+            [] if gathered.skip else None,
+        )
+    if not processes().is_main_process:
+        return 0
+    if unknown:
+        return _answers(args, run | {"protocol": protocol, "rules": rules}, records)
+    numbers = summary(records, blind, engine.rejection_threshold, Scoring(protocol, rules)) | run
+    # Numbers first: nothing that fails later can lose them.
+    _write(args, numbers, records)
+    _print_numbers(numbers)
+    if args.report:
+        picks = choose(records, engine.rejection_threshold)
+        page = render(numbers, gallery(answering(engine, protocol, rules), cases, records, picks))
+        print(f"written: {write_result(args.report, page)}")
+    return 0
+
+
+def _print_numbers(numbers: dict[str, Any]) -> None:
+    print(f"{numbers['data']}, protocol {numbers['protocol']}, 95 % CI")
+    # A list, since a model may be called as a baseline is.
+    _table([(numbers["model"], numbers["scores"]["all"]), *numbers["baselines"].items()])
+    print()
+    _table([(k, v) for k, v in numbers["scores"].items() if k != "all"])
+    boxes = numbers["scores"]["all"]["box_precision_0.5"]
+    if boxes is not None:
+        print(f"boxes of present targets with an IoU of at least 0.5 (REC): {boxes:.3f}")
+    kinds = ", ".join(f"{kind} {count}" for kind, count in numbers["rejections"].items())
+    print(f"rejections: {kinds or 'none'}")
+    if numbers["unscored"]:
+        print(f"answered without known truth, not scored: {numbers['unscored']}")
+
+
+def _table(rows: Sequence[tuple[str, Any]]) -> None:
+    print(f"{'':20}" + "".join(f"{name:>24}" for name in NAMES) + f"{'n':>8}")
+    for name, row in rows:
+        cells = (
+            "-"
+            if row[m] is None
+            else f"{row[m]:.3f} [{row['interval'][m][0]:.3f}, {row['interval'][m][1]:.3f}]"
+            for m in NAMES
+        )
+        print(f"{name:20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['n']:8d}")
+
+
+def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:
+    """Print and write answers without ground truth."""
+    print(f"{numbers['data']}: no ground truth, so only answers and no scores")
+    for record in records:
+        for slot in record.slots:
+            what = f"{slot.area} pixels" if slot.kept else "REJECTED"
+            print(f"{record.id}  {slot.expression:32}  {what}, p([SEG]) {slot.p_seg:.3f}")
+    if args.report:
+        print("no report: it compares with ground truth", file=sys.stderr)
+    _write(args, numbers | {"cases": len(records)}, records)
+    return 0
+
+
+def _write(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> None:
+    if args.out:
+        whole = numbers | {"records": [asdict(record) for record in records]}
+        print(f"written: {write_result(args.out, json.dumps(whole, allow_nan=False) + chr(10))}")

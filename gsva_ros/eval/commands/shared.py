@@ -1,0 +1,74 @@
+"""What several of the commands need: options of a run, its engine and records, what was left out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...answer import no_rejection
+from ...arguments import add_model_arguments
+
+if TYPE_CHECKING:
+    from ...answer import Segmenter
+    from ..cases import Gathered
+    from ..run import Records
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
+    add_model_arguments(parser, changed)
+    parser.add_argument(
+        "--records",
+        type=Path,
+        help="keep records in this file while running; a run that was killed resumes from it",
+    )
+
+
+def load_engine(args: argparse.Namespace) -> Segmenter[Any]:
+    """Load the model; if several processes run on one machine, each on its own GPU."""
+    from ... import load
+    from ...processes import processes
+
+    here = processes()
+    own = args.device == "auto" and here.num_processes > 1
+    device = str(here.device) if own else args.device
+    engine = load(args.model, device=device, dtype=args.dtype)
+    notice = no_rejection(engine)
+    if notice and here.is_main_process:
+        print(notice, file=sys.stderr)
+    return engine
+
+
+def records_file(
+    args: argparse.Namespace,
+    engine: Segmenter[Any],
+    gathered: Gathered,
+    protocol: str,
+    blind: bool = False,
+) -> Records | None:
+    from ...processes import processes
+    from ..run import Records
+
+    if args.records is None:
+        return None
+    run = {
+        "weights_hash": engine.weights_hash,
+        "dtype": engine.precision,
+        "data": gathered.data,
+        "fingerprint": gathered.fingerprint,
+        "protocol": protocol,
+        "rejection_threshold": engine.rejection_threshold,
+        "slot_temperature": engine.slot_temperature,
+        "slot_bias": engine.slot_bias,
+    }
+    path = args.records
+    if blind:
+        path, run = path.with_name(f"{path.name}.blind"), run | {"baseline": "blind"}
+    return Records(path, run, processes().process_index)
+
+
+def print_left_out(problems: Sequence[str]) -> None:
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
