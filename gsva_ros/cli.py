@@ -1,4 +1,4 @@
-"""The `gsva` command. Each layer provides its own subcommands in a module `commands`."""
+"""The `gsva` command. The modules that `COMMANDS` names add its subcommands."""
 
 from __future__ import annotations
 

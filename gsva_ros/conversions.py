@@ -140,7 +140,7 @@ def _pixels(msg: Any, topic: str) -> np.ndarray:
     """View the data as height x width [x channels] in native byte order, without row padding."""
     check_layout(msg, topic)
     bytes_per_pixel = BYTES_PER_PIXEL[msg.encoding]
-    sample = np.dtype(np.uint8)
+    sample: np.dtype[Any] = np.dtype(np.uint8)
     if msg.encoding.endswith("16"):
         sample = np.dtype(">u2" if msg.is_bigendian else "<u2")
     data = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height)
@@ -159,7 +159,7 @@ def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
         pixels, encoding = cv2.convertScaleAbs(pixels, alpha=255 / 65535), f"{encoding[:-2]}8"
     if encoding == "rgb8":
         return pixels
-    packed = SimpleNamespace(
+    packed: Any = SimpleNamespace(
         height=pixels.shape[0],
         width=pixels.shape[1],
         encoding=_OLDER_NAMES.get(encoding, encoding),
@@ -201,14 +201,14 @@ def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), how)
     except cv2.error as error:
         raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
-    problem = "cannot be decoded" if pixels is None else ""
-    if not problem and is_cut_jpeg(bytes(msg.data)):
+    problem = "cannot be decoded"
+    if pixels is not None:
+        if not is_cut_jpeg(bytes(msg.data)):
+            return pixels
         problem = "ends before the image, or without JPEG's end marker"
-    if problem:
-        raise MessageError(
-            topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes {problem}"
-        )
-    return pixels
+    raise MessageError(
+        topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes {problem}"
+    )
 
 
 def is_cut_jpeg(data: bytes) -> bool:
@@ -286,6 +286,6 @@ def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
     msg.step = pixels.nbytes // max(1, msg.height)
     # rclpy accepts an array.array as it is, and checks anything else byte by byte.
     data = array.array("B")
-    data.frombytes(memoryview(pixels).cast("B") if pixels.size else b"")
+    data.frombytes(pixels.data.cast("B") if pixels.size else b"")
     msg.data = data
     return msg

@@ -56,13 +56,15 @@ def load(directory: Path, device: torch.device, dtype: torch.dtype) -> Sam3Engin
     return Sam3Engine(directory, device, dtype)
 
 
-def _model(directory: Path, dtype: torch.dtype) -> Sam3Model:
+def _model(
+    directory: Path, dtype: torch.dtype
+) -> Any:  # a Sam3Model, whose `to` transformers types wrongly
     """The model with the directory's weights; none may be missing, unexpected or of another shape."""
     for path in directory.glob("*.safetensors"):
         check_fetched(path)
     try:
         # Whatever the directory holds, nothing is downloaded and none of its code is run.
-        model, found = Sam3Model.from_pretrained(
+        loaded: Any = Sam3Model.from_pretrained(
             directory,
             dtype=dtype,
             local_files_only=True,
@@ -72,6 +74,7 @@ def _model(directory: Path, dtype: torch.dtype) -> Sam3Model:
         )
     except Exception as error:  # transformers, safetensors and torch raise their own types
         raise InputError(f"{directory}: cannot be loaded as SAM 3: {one_line(error)}") from error
+    model, found = loaded
     # transformers would initialise missing weights randomly.
     problems = [f"missing {name}" for name in sorted(found["missing_keys"])]
     problems += [f"unexpected {name}" for name in sorted(found["unexpected_keys"])]
@@ -120,8 +123,9 @@ class Sam3Engine:
     def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.device, self.dtype = str(directory), device, dtype
         self.precision = str(dtype).removeprefix("torch.")
-        self.model = _model(directory, dtype)
-        self._phrase_tokens = self.model.config.text_config.max_position_embeddings
+        self.model: Any = _model(directory, dtype)
+        words: Any = self.model.config.text_config
+        self._phrase_tokens, rows = words.max_position_embeddings, words.vocab_size
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
             fields = _preprocessor(directory)
@@ -135,10 +139,9 @@ class Sam3Engine:
             np.array(values, np.float32)
             for values in (preprocessor.image_mean, preprocessor.image_std)
         )
-        words, rows = len(self._tokenizer), self.model.config.text_config.vocab_size
-        if words > rows:
+        if (tokens := len(self._tokenizer)) > rows:
             raise InputError(
-                f"{directory}: its tokenizer has {words} tokens, but its weights have rows for {rows}: "
+                f"{directory}: its tokenizer has {tokens} tokens, but its weights have rows for {rows}: "
                 "the files belong to different models"
             )
         self.model.to(device).eval()
@@ -231,7 +234,7 @@ class Sam3Engine:
         union = np.zeros(frame.size, bool)
         for mask in masks[:, None].sigmoid():
             # Resized one by one, in the way of transformers' post-processing.
-            drawn = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
-            union |= drawn.cpu().numpy()
+            instance = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
+            union |= instance.cpu().numpy()
         drawn = Drawn(trimmed(union), float(scores.max()))
         return decided(expression, p_seg, rejected, frame.size, drawn)

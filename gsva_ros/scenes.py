@@ -47,7 +47,7 @@ class Stacked:
     def __getitem__(self, rows: int | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """The row, or the rows [K, ...]."""
         of = np.searchsorted(self._starts, rows, "right") - 1
-        if np.ndim(rows) == 0:
+        if not isinstance(rows, np.ndarray):
             return self.parts[of][rows - self._starts[of]]
         found = np.empty((len(of), *self.shape[1:]), self.parts[0].dtype)
         for number, part in enumerate(self.parts):

@@ -163,4 +163,4 @@ def gain(
         return {name: second[name] - first[name] for name in METRICS}
 
     value, interval = compute(table.sum(0)), bootstrap(table, scenes, compute)
-    return {name: (float(value[name]), *map(float, interval[name])) for name in METRICS}
+    return {name: (float(value[name]), *interval[name]) for name in METRICS}

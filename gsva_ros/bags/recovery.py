@@ -58,7 +58,11 @@ def unfit(path: Path) -> str:
                 if isinstance(record, Header):
                     profile = record.profile
                 whole = not isinstance(record, Chunk)
-                parts = [record] if whole else breakup_chunk(record, validate_crc=True)
+                parts = (
+                    breakup_chunk(record, validate_crc=True)
+                    if isinstance(record, Chunk)
+                    else [record]
+                )
                 foreign = foreign or any(map(is_foreign, parts))
                 times = [each.log_time for each in parts if isinstance(each, Message)]
                 chunks += bool(times) and not whole
@@ -271,9 +275,9 @@ class _Copy:
     def take(self, record: McapRecord) -> str:
         """Copy a record, or a chunk's records; returns why one cannot be read to its end ("": it can)."""
         try:
-            whole = not isinstance(record, Chunk)
-            parts = [record] if whole else breakup_chunk(record, validate_crc=True)
-            for each in parts:
+            for each in (
+                breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
+            ):
                 self._add(each)
         except Exception as error:  # the library raises whatever struct, lz4 and zstd raise
             return one_line(error)

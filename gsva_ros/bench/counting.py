@@ -137,12 +137,12 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
         mask_floor(config, slots),
         lambda: _masks(model, embeddings, model.mask_prompts(hidden)),
     )
-    if config.refiner:
+    if config.refiner and (refiner := model.refiner):
         windows = torch.empty(slots, 4, SIDE, SIDE, device="meta")
         stage(
             "edges",
             refiner_floor(config.refiner, slots),
-            lambda: model.refiner(windows[:, :3], windows[:, 3]),
+            lambda: refiner(windows[:, :3], windows[:, 3]),
         )
     return costs
 

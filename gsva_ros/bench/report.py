@@ -48,10 +48,9 @@ def costs_table(costs: Mapping[str, Cost]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     whole = Cost(
-        *(
-            sum(getattr(c, name) for c in costs.values())
-            for name in ("flops", "operators", "moved")
-        ),
+        sum(c.flops for c in costs.values()),
+        sum(c.operators for c in costs.values()),
+        sum(c.moved for c in costs.values()),
         max(c.largest for c in costs.values()),
         sum(c.floor for c in costs.values()),
     )

@@ -74,7 +74,9 @@ def config_of(size: str) -> GSVAConfig:
         return GSVAConfig.load(model_directory(MINI))
     tokens = GSVAConfig.load(model_directory(MINI))
     return GSVAConfig(
-        **SIZES[size],
+        llm=SIZES[size]["llm"],
+        clip=SIZES[size]["clip"],
+        sam=SIZES[size]["sam"],
         # Text is tokenised by gsva-mini's tokenizer, so the slots' ids are its, too.
         seg_token_id=tokens.seg_token_id,
         rej_token_id=tokens.rej_token_id,

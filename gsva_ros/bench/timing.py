@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,15 @@ def against_plain(
         asked = [EXPRESSIONS[k % len(EXPRESSIONS)] for k in range(count)]
         found[count] = alternating(
             runs,
-            ours=lambda asked=asked: engine.segment(engine.encode(rgb), asked, threshold=0.0),
-            plain=lambda asked=asked: plain.answer(engine, rgb, asked),
-            first=lambda asked=asked: plain.answer(engine, rgb, asked, passes=1),
+            ours=partial(_whole, engine, rgb, asked),
+            plain=partial(plain.answer, engine, rgb, asked),
+            first=partial(plain.answer, engine, rgb, asked, passes=1),
         )
     return found
+
+
+def _whole(engine: Engine, rgb: NDArray[np.uint8], asked: Sequence[str]) -> object:
+    return engine.segment(engine.encode(rgb), asked, threshold=0.0)
 
 
 @torch.inference_mode()

@@ -64,7 +64,8 @@ def _present(noun: str, things: Sequence[CropThing], apart: float) -> Iterator[E
     yield Expression(f"all {plural(noun)}", "multiple", numbers)
     yield Expression(f"the {plural(noun)}", "multiple", numbers)
     across = sorted(things, key=lambda thing: thing.centroid[0])
-    for word, thing, beside in (("leftmost", *across[:2]), ("rightmost", *across[:-3:-1])):
+    ends = (("leftmost", across[0], across[1]), ("rightmost", across[-1], across[-2]))
+    for word, thing, beside in ends:
         if abs(thing.centroid[0] - beside.centroid[0]) >= apart:
             yield Expression(f"the {word} {noun}", "relative", (thing.number,))
     for thing in things:

@@ -106,8 +106,8 @@ def _labelled(shapes: list[dict[str, Any]], size: tuple[int, ...]) -> tuple[Mask
     for shape in shapes:
         canvas = np.zeros(size, np.uint8)
         points = _points(shape)
-        cv2.polylines(canvas, points, True, 1, 1)
-        cv2.fillPoly(canvas, points, 1)
+        cv2.polylines(canvas, [*points], True, 1, 1)
+        cv2.fillPoly(canvas, [*points], 1)
         drawn.append(("ignore" in shape["label"].lower(), canvas > 0))
     truth, ignore = np.zeros(size, bool), np.zeros(size, bool)
     for at in np.argsort([pixels.sum() for _, pixels in drawn])[::-1]:

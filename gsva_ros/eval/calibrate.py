@@ -112,10 +112,10 @@ def _least_cross_entropy(scores: NDArray[np.float64], present: NDArray[np.bool_]
             search.zero_grad()
             logits = said * (found[0] if steepness is None else steepness) + found[-1]
             entropy = F.binary_cross_entropy_with_logits(logits, truth)
-            entropy.backward()  # type: ignore[no-untyped-call]
+            entropy.backward()
             return entropy
 
-        search.step(loss)  # type: ignore[no-untyped-call]
+        search.step(loss)
         return [float(value) for value in found.detach()]
 
     steepness, bias = fitted([1.0, 0.0])

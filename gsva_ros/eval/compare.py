@@ -76,8 +76,8 @@ def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, 
     """
     if not len(a.case):
         raise ValueError("the runs are not of the same cases: none is in both")
-    truths = [np.stack([run.case, run.present, run.truth_area]) for run in (a, b)]
-    if not np.array_equal(*truths):
+    first, second = (np.stack([run.case, run.present, run.truth_area]) for run in (a, b))
+    if not np.array_equal(first, second):
         raise ValueError("the runs are not of the same cases and expressions")
     terms_a, terms_b = a.terms(~a.kept, how), b.terms(~b.kept, how)
     width, compute = terms_a.shape[1], metric(how.rules)
@@ -87,13 +87,13 @@ def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, 
         return {name: second[name] - first[name] for name in first}
 
     intervals = bootstrap(np.concatenate([terms_a, terms_b], 1), a.case, difference)
-    first, second = compute(terms_a.sum(0)), compute(terms_b.sum(0))
+    of_a, of_b = compute(terms_a.sum(0)), compute(terms_b.sum(0))
     return {
         name: {
-            "a": float(first[name]),
-            "b": float(second[name]),
-            "difference": float(second[name] - first[name]),
+            "a": float(of_a[name]),
+            "b": float(of_b[name]),
+            "difference": float(of_b[name] - of_a[name]),
             "interval": list(intervals[name]),
         }
-        for name in first
+        for name in of_a
     }

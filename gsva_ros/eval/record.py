@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import TypesysError
 from rosbags.typesys.store import Typestore
@@ -76,7 +77,8 @@ def _of_frames(
 
 def _instruction(types: Typestore, frame: FrameTruth) -> memoryview:
     """The serialised instruction that asks for all of a frame's expressions."""
-    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
+    Instruction: Any = types.types[INSTRUCTION_TYPE]
+    Header = types.types["std_msgs/msg/Header"]
     Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
     stamp = Time(*divmod(frame.stamp, SECOND))
     instruction = Instruction(
@@ -99,6 +101,7 @@ def _copy(writer: Writer, connection: Connection, bag: Bag) -> Connection | None
     """
     described = connection.msgdef.format is not MessageDefinitionFormat.NONE
     described = described and bool(connection.digest)
+    assert isinstance(connection.ext, ConnectionExtRosbag2), "Bag refuses those of ROS 1"
     try:
         return writer.add_connection(
             connection.topic,

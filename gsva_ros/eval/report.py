@@ -137,14 +137,15 @@ def _verdict(query: Referring, slot: MaskedSlot) -> str:
 def _pictures(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> tuple[str, str]:
     factor = PANEL_WIDTH / rgb.shape[1]
     size = (PANEL_WIDTH, max(1, round(rgb.shape[0] * factor)))
-    large = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    large = np.asarray(cv2.resize(rgb, size, interpolation=way), np.uint8)
 
     def scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
-    truth = draw(
-        large, [Target(2, "ground truth", scaled(query.mask), 1.0)] if query.referents else []
-    )
+    there = query.mask if query.referents else None
+    found = [] if there is None else [Target(2, "ground truth", scaled(there), 1.0)]
+    truth = draw(large, found)
     answer = large
     mask = scaled(slot.mask) if slot.rejection is None else None
     if mask is not None and not query.referents:

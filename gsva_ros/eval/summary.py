@@ -127,8 +127,10 @@ def rejection_curve(slots: Slots, how: Scoring) -> list[dict[str, float | None]]
     thresholds = np.unique(np.quantile(slots.p_seg, np.linspace(0, 1, CURVE_POINTS)))
     compute = metric(how.rules)
     return [
-        {"threshold": float(t)}
-        | _plain(compute(slots.terms(slots.rejected_below(float(t)), how).sum(0)))
+        {
+            "threshold": float(t),
+            **_plain(compute(slots.terms(slots.rejected_below(float(t)), how).sum(0))),
+        }
         for t in thresholds
     ]
 

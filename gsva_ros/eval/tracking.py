@@ -93,8 +93,8 @@ class _Scores:
             held = look.held[word]
             off.ious.append(_score(held, there))
             off.shown += held is not None
-            (now,) = look.carried[word] or (None,)
-            flow.ious.append(_score(now and now.region, there))
+            now = next(iter(look.carried[word]), None)
+            flow.ious.append(_score(None if now is None else now.region, there))
             if now is not None:
                 flow.lost += now.region is None
                 flow.shown += now.region is not None

@@ -188,7 +188,7 @@ class Page:
             on(trigger, self.asked, asked, everything, concurrency_id="engine", concurrency_limit=1)
         seen = [*look, self.shown]
         drawn = [self.session, self.status, self.picture, self.rows, self.labels, self.saved]
-        live = {"trigger_mode": "always_last", "show_progress": "hidden"}
+        live: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden"}
         on(self.threshold.change, self.redrawn, seen, drawn, aside=True, **live)
         on(self.shown.input, self.redrawn, seen, drawn, aside=True, **live)
         saved = [self.session, self.status, self.saved]

@@ -264,6 +264,8 @@ class Session:
         said: dict[str, Referring] = {}
         for each in truth:
             other = said.setdefault(each.expression, each)
+            assert other.mask is not None, "see `_truth`"
+            assert each.mask is not None
             if other.referents != each.referents or not np.array_equal(other.mask, each.mask):
                 raise InputError(f"{each.expression!r} is labelled in two ways: give it one label")
         self.labelled[self._key(self.rgb)] = (self.rgb, truth)

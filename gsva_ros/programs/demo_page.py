@@ -87,7 +87,7 @@ def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bo
     if mask.shape != truth.mask.shape:
         return Verdict(None, "the ground truth is of another size")
     union = np.count_nonzero(mask | truth.mask)
-    iou = np.count_nonzero(mask & truth.mask) / max(union, 1)
+    iou = np.count_nonzero(mask & truth.mask) / max(int(union), 1)
     least = SMALLEST_PART * np.count_nonzero(truth.mask)
     faults = [
         words

@@ -179,7 +179,7 @@ class FollowServer:
         self._submit(handle, answers)
         if goal.cancelled:
             self._worker.cancel(_id_of(handle), CANCELLED)
-        reason = await answers.ended
+        reason = str(await answers.ended)
         self._worker.cancel(_id_of(handle), reason)
         with goal.lock:
             goal.ending = True

@@ -320,9 +320,14 @@ class GsvaNode(LifecycleNode):
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
+    @property
+    def _sim_time(self) -> bool:
+        clock: Any = self.get_clock()  # a ROSClock, which rclpy's signature does not say
+        return bool(clock.ros_time_is_active)
+
     def _timer(self) -> int:
         """What deadlines are measured on: /clock under sim time, otherwise a clock that nobody sets."""
-        return self._now() if self.get_clock().ros_time_is_active else time.monotonic_ns()
+        return self._now() if self._sim_time else time.monotonic_ns()
 
     def _offer(self, frame: CameraFrame) -> None:
         if self._worker is not None:
@@ -346,7 +351,7 @@ class GsvaNode(LifecycleNode):
         """Notice that the computer's clock was set, which rclpy does not report."""
         before, self._set_ahead = self._set_ahead, _set_ahead()
         moved = (self._set_ahead - before) / SECOND
-        if abs(moved) < SET or self.get_clock().ros_time_is_active:
+        if abs(moved) < SET or self._sim_time:
             return
         self._views.jumped()
         if self._worker is not None:
@@ -405,7 +410,7 @@ class GsvaNode(LifecycleNode):
                     done=answered.set_result,
                 )
             )
-            result: Result = await answered
+            result: Any = await answered
         self._report(result)
         reply.segmentation = self._message(result)
         problems = [d for d in result.decisions if d.outcome not in DECIDED]

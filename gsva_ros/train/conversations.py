@@ -120,7 +120,7 @@ class Conversations:
             words: list[Part] = [sample.explanation]
             return self._rounds([(f"\n{sample.query}", words)], sample.mask[None][:0])
         region: list[Part] = [REGION_ANSWERS[answered], Special.SEG, "."]
-        forms = SENTENCE_QUESTIONS if sample.sentence else PHRASE_QUESTIONS
+        forms: tuple[str, ...] = SENTENCE_QUESTIONS if sample.sentence else PHRASE_QUESTIONS
         query = sample.query if sample.sentence else sample.query.lower()
         if sample.explanation and form:
             forms, query = EXPLAIN_QUESTIONS, sample.query

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +101,7 @@ class EdgeStage:
         grid = 4 * config.sam_grid
         for row in rows:
             asked = [self._frames.scenes.expressions[row][n].text for n in self._asked[row]]
-            masks = self._masks_of(row, asked, read) if asked else []
+            masks: Iterable[Tensor] = self._masks_of(row, asked, read) if asked else ()
             padded = torch.full((self.PER_SCENE, grid, grid), -1.0)
             for number, mask in enumerate(masks):
                 padded[number] = sure_parts(mask, config.part_confidence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -106,8 +107,8 @@ class Seen(nn.Module):
         self.backbone = backbone
         self.last: list[Tensor] = []
 
-        def look(rows: npt.NDArray[np.int64]) -> list[Tensor]:
-            pixels = frames.sam(rows).contiguous(memory_format=torch.channels_last)
+        def look(first: int, rows: npt.NDArray[np.int64]) -> list[Tensor]:
+            pixels = frames.sam(rows + first).contiguous(memory_format=torch.channels_last)
             with torch.autocast(pixels.device.type, torch.bfloat16):
                 return [scale.permute(0, 2, 3, 1) for scale in backbone(pixels)]
 
@@ -115,9 +116,7 @@ class Seen(nn.Module):
         for folder, count in frames.scenes.folders:
             paths = [folder / f"backbone_{side}_{stride}.npy" for stride, _ in SCALES]
             key = key_of(backbone, [(folder, count)])
-            files.append(
-                kept(paths, key, count, BATCH, lambda rows, first=first: look(rows + first))
-            )
+            files.append(kept(paths, key, count, BATCH, partial(look, first)))
             first += count
         self._scales = [Stacked(parts) for parts in zip(*files, strict=True)]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -184,7 +185,7 @@ class Grounding(nn.Module):
     def _attention(self, read: Read, number: int) -> Attention:
         """A layer's queries and keys, with rotary positions applied."""
         inner = self._model[0].model
-        layer = inner.layers[number]
+        layer: Any = inner.layers[number]
         states = layer.input_layernorm(read.layers[number])
         attention = layer.self_attn
         split = (*states.shape[:2], -1, attention.head_dim)

@@ -76,7 +76,7 @@ def _found(paths: Sequence[Path], key: str) -> list[npt.NDArray[np.float16]] | N
 def _computed(paths: Sequence[Path], count: int, batch: int, compute: Compute) -> list[Path]:
     """Compute the features into temporary files."""
     partial = [path.with_suffix(".partial") for path in paths]
-    files: list[np.memmap] = []
+    files: list[npt.NDArray[np.float16]] = []
     for start in tqdm(range(0, count, batch), desc=paths[0].stem, mininterval=5.0):
         rows = np.arange(start, min(start + batch, count))
         with torch.no_grad():

@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from .batches import Batch, Batcher
-from .sources.sample import Source
+from .sources.sample import Sample, Source
 
 
 class Mixture(Dataset[Batch]):
@@ -33,7 +33,7 @@ class Mixture(Dataset[Batch]):
         rngs = [np.random.default_rng([self._seed, first + k]) for k in range(self._size)]
         return self._batcher([(self._draw(rng), rng) for rng in rngs])
 
-    def _draw(self, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+    def _draw(self, rng: np.random.Generator) -> Sample:
         return self.sources[int(rng.choice(len(self.sources), p=self._shares))].draw(rng)
 
 

@@ -28,10 +28,11 @@ class GSVAObjective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and for logging its terms and the slots' accuracies."""
         config = self.model.config
+        assert config.rej_token_id is not None, "`teach.task` refuses families without it"
         hidden = read(self.model, batch)
         logits = self.model.lm_head(hidden)
         ids = batch.laid.ids
-        is_seg, is_rej = ids == config.seg_token_id, ids == config.rej_token_id
+        is_seg, is_rej = ids.eq(config.seg_token_id), ids.eq(config.rej_token_id)
         pred_masks = [
             self._masks(batch, image, hidden[image], is_seg[image], is_rej[image])
             for image in range(len(batch.masks))
@@ -82,6 +83,7 @@ def _figures(
     loss: GSVALoss, logits: Tensor, is_seg: Tensor, is_rej: Tensor, config: GSVAConfig
 ) -> dict[str, Tensor]:
     """The loss terms, and N_acc and T_acc of the batch's slots by argmax."""
+    assert config.rej_token_id is not None
     terms = {
         "loss": loss.total,
         "ce_loss": loss.ce,
@@ -90,7 +92,7 @@ def _figures(
         "mask_loss": loss.mask,
     }
     accuracies = {
-        name: (logits[deciding(slots)].argmax(-1) == token).float().mean()
+        name: logits[deciding(slots)].argmax(-1).eq(token).float().mean()
         for name, slots, token in (
             ("N_acc", is_rej, config.rej_token_id),
             ("T_acc", is_seg, config.seg_token_id),

@@ -143,11 +143,14 @@ def read_packed(
             for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         query, key = apply_rotary_pos_emb(query, key, cos, sin)
-        how = {"scale": attention.scaling, "enable_gqa": key.shape[1] != query.shape[1]}
-        first = (t[:, :, :prefix] for t in (query, key, value))
+        how: dict[str, Any] = {
+            "scale": attention.scaling,
+            "enable_gqa": key.shape[1] != query.shape[1],
+        }
+        q, k, v = (t[:, :, :prefix] for t in (query, key, value))
         mixed = torch.cat(
             [
-                F.scaled_dot_product_attention(*first, is_causal=True, **how),
+                F.scaled_dot_product_attention(q, k, v, is_causal=True, **how),
                 F.scaled_dot_product_attention(query[:, :, prefix:], key, value, bias, **how),
             ],
             2,

@@ -57,7 +57,7 @@ class Task:
 
     module: nn.Module
     groups: list[dict[str, Any]]
-    batches: Dataset[Movable]
+    batches: Dataset[Any]  # of `Movable` or tensors
     export: Callable[[dict[str, Tensor], Path], None]
     base: str = ""
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def ask_cases(bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth]) -
             usable[place] = is_usable(bag, ask.topic, stamp, frame)
         if usable[place]:
             words = ask.expressions
-            queries = _queries(frame, words) if frame else lambda w=words: [Referring(e) for e in w]
+            queries = _queries(frame, words) if frame else partial(_untold, words)
             name = f"{ask.topic} {stamp} {ask.id}"
             cases.append(Case(name, _reader(bag, ask.topic, stamp, queries), ask.text))
     return cases
@@ -162,6 +163,11 @@ def _queries(
         return [by_words.get(w, Referring(w)) for w in words]
 
     return read
+
+
+def _untold(words: tuple[str, ...]) -> list[Referring]:
+    """Queries without truth."""
+    return [Referring(each) for each in words]
 
 
 def _reader(

@@ -66,7 +66,8 @@ class LabelledBag:
         number = int(rng.integers(len(self._frames)))
         frame = self._frames[number]
         rgb = self._bag.rgb(frame.topic, frame.stamp)
-        present, absent = [], []
+        present: list[Referring] = []
+        absent: list[Referring] = []
         for each in frame.expressions():
             (present if each.referents else absent).append(each)
         wanted = max(round(self._absent * self._per_image), self._per_image - len(present))
