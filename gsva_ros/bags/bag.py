@@ -177,6 +177,29 @@ class Bag:
         _, _, msg = self._frame(topic, stamp)
         return to_rgb(msg, topic)
 
+    def is_usable(self, topic: str, stamp: int, size: tuple[int, int] | None) -> bool:
+        """Whether a frame can be read and has this size, (height, width); if not, `problems` says why.
+
+        Args:
+            size: that of the frame's ground truth; None: any.
+
+        Raises:
+            BagError: no such image topic.
+        """
+        problem = ""
+        if stamp not in self.frames(topic):
+            problem = "no such frame"
+        else:
+            try:
+                found = self.rgb(topic, stamp).shape[:2]
+                if size not in (None, found):
+                    problem = f"the frame is {found}, its truth {size} (height, width)"
+            except InputError as error:
+                problem = one_line(error)
+        if problem:
+            self.problems.append(f"{self.path}: {topic} at {stamp} ns: {problem}")
+        return not problem
+
     def published(self, topic: str, stamp: int) -> tuple[str, bytes]:
         """The type of one frame's message, and the message as published (CDR)."""
         kind, raw, _ = self._frame(topic, stamp)

@@ -15,7 +15,6 @@ from ..bags.bag import INSTRUCTION_TYPE, STRING_TYPE, TRUTH_TOPIC, Bag
 from ..interfaces import typestore, whole_bag
 from ..stamps import SECOND
 from ..truth import FrameTruth
-from .sources.bag import is_usable
 
 INSTRUCTION_TOPIC = "/instruction"
 #: Prefix of the instructions' ids, followed by the frame's stamp and topic: cameras may share stamps.
@@ -69,7 +68,7 @@ def _of_frames(
     by_stamp: dict[tuple[str, int], FrameTruth] = {}
     received: set[tuple[str, int]] = set()
     for frame in truth:
-        if frame.annotations and is_usable(bag, frame.topic, frame.stamp, frame):
+        if frame.annotations and bag.is_usable(frame.topic, frame.stamp, frame.size):
             by_stamp[frame.topic, frame.stamp] = frame
             received.add((frame.topic, bag.frames(frame.topic)[frame.stamp]))
     return by_stamp, received

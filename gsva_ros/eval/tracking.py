@@ -23,7 +23,6 @@ from ..errors import InputError
 from ..stamps import SECOND
 from ..tracking import Carried, Region, Tracker, iou
 from ..truth import FrameTruth, Referring
-from .sources.bag import is_usable
 
 Rgb = NDArray[np.uint8]
 #: Masks by expression; None if the model rejects it.
@@ -149,7 +148,7 @@ def evaluate_tracking(
     Raises:
         InputError: no frame counts, or none has expressions.
     """
-    found = {(f.topic, f.stamp): f for f in truth if is_usable(bag, f.topic, f.stamp, f)}
+    found = {(f.topic, f.stamp): f for f in truth if bag.is_usable(f.topic, f.stamp, f.size)}
     truth = [found[place] for place in sorted(found)]
     scores = _Scores()
     bar = tqdm(total=len(truth), unit="frame", desc="tracking", ascii=True)

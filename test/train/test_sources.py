@@ -520,7 +520,9 @@ def test_most_of_a_frame_may_be_there_and_is_by_default(tmp_path: Path) -> None:
         assert found == {(8, wanted)}
 
 
-def test_truth_of_other_frames_is_passed_over_and_of_another_size_told(tmp_path: Path) -> None:
+def test_truth_of_other_frames_or_of_another_size_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bag = labelled_bag(tmp_path)
     size = {"width": 16, "height": 12, "topic": "/image"}
     images = [
@@ -539,13 +541,18 @@ def test_truth_of_other_frames_is_passed_over_and_of_another_size_told(tmp_path:
     options = {"path": str(bag), "truth": str(path), "absent": 0.0}
     made = make(Data(kind="bag", **options), "sources.0")
     assert {(int(s.image[0, 0, 0]), *s.expressions) for s in draws(made, 20)} == {(20, "thing 2")}
+    assert "at 5 ns: no such frame" in capsys.readouterr().err
     data["annotations"] = data["annotations"][1:]
     path.write_text(json.dumps(data))
     with pytest.raises(InputError, match=r"labelled: no frame with truth; see `gsva record-truth`"):
         make(Data(kind="bag", **options), "sources.0")
     data["images"][1] |= {"width": 12, "height": 16}
+    of_its_size = {"size": [16, 12], "counts": [0, 192]}
+    data["annotations"][0] |= {"image_id": 2, "segmentation": of_its_size}
     path.write_text(json.dumps(data))
-    with pytest.raises(InputError, match="2000000000 ns: the image is 16x12, but its truth 12x16"):
+    with pytest.raises(
+        InputError, match=r"no frame with truth.* the frame is \(12, 16\), its truth \(16, 12\)"
+    ):
         make(Data(kind="bag", **options), "sources.0")
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ...bags.bag import Bag, BagError
 from ...bags.recovery import bag_files
-from ...errors import InputError, one_line
 from ...truth import FrameTruth, Referring, of_camera, read_truth
 from ..asks import Ask, Recorded, match_frames, read_asks
 from ..cases import Case, Gathered
@@ -102,7 +101,7 @@ def truth_cases(bag: Bag, truth: list[FrameTruth]) -> list[Case]:
     cases = []
     for frame in truth:
         topic, stamp = frame.topic, frame.stamp
-        if is_usable(bag, topic, stamp, frame):
+        if bag.is_usable(topic, stamp, frame.size):
             cases.append(Case(f"{topic} {stamp}", _reader(bag, topic, stamp, _queries(frame))))
     return cases
 
@@ -120,34 +119,13 @@ def ask_cases(bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth]) -
         place = (ask.topic, stamp)
         frame = known.get(place)
         if place not in usable:
-            usable[place] = is_usable(bag, ask.topic, stamp, frame)
+            usable[place] = bag.is_usable(ask.topic, stamp, frame.size if frame else None)
         if usable[place]:
             words = ask.expressions
             queries = _queries(frame, words) if frame else partial(_untold, words)
             name = f"{ask.topic} {stamp} {ask.id}"
             cases.append(Case(name, _reader(bag, ask.topic, stamp, queries), ask.text))
     return cases
-
-
-def is_usable(bag: Bag, topic: str, stamp: int, truth: FrameTruth | None) -> bool:
-    """Whether a frame can be read and has the size of its truth; the reason goes to the bag's problems.
-
-    Raises:
-        BagError: no such image topic.
-    """
-    problem = None
-    if stamp not in bag.frames(topic):
-        problem = "no such frame"
-    else:
-        try:
-            size = bag.rgb(topic, stamp).shape[:2]
-            if truth and size != truth.size:
-                problem = f"the frame is {size}, its truth {truth.size} (height, width)"
-        except InputError as error:
-            problem = one_line(error)
-    if problem:
-        bag.problems.append(f"{bag.path}: {topic} at {stamp} ns: {problem}")
-    return problem is None
 
 
 def _queries(

@@ -14,10 +14,10 @@ from pydantic import PositiveInt
 
 from ...bags.bag import Bag
 from ...errors import InputError
-from ...truth import FrameTruth, Referring, of_camera, read_truth
+from ...truth import Referring, of_camera, read_truth
 from ..config import Share
 from .negatives import Known, Negatives
-from .sample import Segments
+from .sample import Segments, tell_left_out
 
 
 class LabelledBag:
@@ -31,7 +31,7 @@ class LabelledBag:
         per_image: PositiveInt = 8,
         absent: Share = 0.4,
     ) -> None:
-        """Open the bag and check that every frame of the truth can be read.
+        """Open the bag; frames of the truth that it lacks, cannot give or has in another size are left out.
 
         Args:
             path: a rosbag2 folder, or an mcap file.
@@ -46,10 +46,15 @@ class LabelledBag:
         self._bag = Bag(Path(path))
         known = of_camera(read_truth(Path(truth)) if truth else self._bag.truth(), topic)
         self._per_image, self._absent = per_image, absent
-        self._frames = [frame for frame in known if self._readable(frame) and frame.annotations]
+        self._frames = [
+            frame
+            for frame in known
+            if frame.annotations and self._bag.is_usable(frame.topic, frame.stamp, frame.size)
+        ]
         if not self._frames:
             reasons = "; ".join(self._bag.problems[:3])
             raise InputError(f"{path}: no frame with truth; see `gsva record-truth`. {reasons}")
+        tell_left_out(self._bag.problems)
         self._negatives = Negatives(
             [
                 [Known(a.caption, a.referents) for a in frame.annotations if a.referents]
@@ -81,15 +86,3 @@ class LabelledBag:
         chosen = [chosen[k] for k in rng.permutation(len(chosen))]
         masks = np.stack([each.mask for each in chosen if each.mask is not None])
         return Segments(rgb, tuple(each.expression for each in chosen), masks)
-
-    def _readable(self, frame: FrameTruth) -> bool:
-        topic = frame.topic
-        if frame.stamp not in self._bag.frames(topic):
-            return False
-        rgb = self._bag.rgb(topic, frame.stamp)
-        if rgb.shape[:2] != frame.size:
-            raise InputError(
-                f"{self._bag.path}: {topic} at {frame.stamp} ns: the image is {rgb.shape[1]}x"
-                f"{rgb.shape[0]}, but its truth {frame.size[1]}x{frame.size[0]}: label it again"
-            )
-        return True

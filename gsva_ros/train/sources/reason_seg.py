@@ -32,7 +32,7 @@ class ReasonSeg:
         """
         self._skip = Skip(skip)
         self._pictures = reasonseg.pictures(Path(root), split, self._skip, all_texts=True)
-        tell_left_out(self._skip)
+        tell_left_out(self._skip.problems)
         path = Path(root) / "reason_seg/ReasonSeg/explanatory/train.json"
         self._explained = _explanations(path) if path.exists() else {}
 

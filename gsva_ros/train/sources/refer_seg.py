@@ -46,7 +46,7 @@ class ReferSeg:
             raise InputError(f"{root}: no data set {name!r}; there are {', '.join(refer.LAYOUTS)}")
         self._skip = Skip(skip)
         self._pictures = refer.pictures(Path(root), name, split, self._skip, split_by, lower=False)
-        tell_left_out(self._skip)
+        tell_left_out(self._skip.problems)
         self._per_image, self._place = per_image, f"{root}: {name} {split}"
 
     def expressions(self) -> Iterable[str]:

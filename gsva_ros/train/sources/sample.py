@@ -118,13 +118,13 @@ def read_one(
         problem = skip.problems.pop()
         if problem not in skip.problems:
             skip.problems.append(problem)
-            print(f"left out: {problem}", file=sys.stderr)
+            tell_left_out([problem])
     raise DatasetError(
         f"{skip.problems[-1]}; a thousand pictures in a row cannot be read: use other data"
     )
 
 
-def tell_left_out(skip: Skip) -> None:
+def tell_left_out(problems: Sequence[str]) -> None:
     """Print what a source has left out."""
-    for problem in skip.problems:
+    for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
