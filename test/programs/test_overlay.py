@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from contrast import luminance
 
-from gsva_ros import overlay
-from gsva_ros.overlay import COLOURS, Target, _placed, colour_of, draw, fitted, label_image, poster
+from gsva_ros.overlay import COLOURS, Target, colour_of, draw, fitted, label_image, labels, poster
+from gsva_ros.overlay.labels import LINES, placed_labels
+from gsva_ros.overlay.marks import marked
 
 
 def noise(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
@@ -37,7 +38,7 @@ def scattered(seed: int) -> list[Target]:
 @pytest.mark.parametrize("seed", range(12))
 def test_labels_cover_neither_things_nor_each_other(seed: int) -> None:
     targets = scattered(seed)
-    placed = _placed((240, 320), targets)
+    placed = placed_labels((240, 320), targets)
     cover = np.zeros((240, 320), int)
     for each in placed:
         label = each.label
@@ -52,7 +53,7 @@ def test_labels_cover_neither_things_nor_each_other(seed: int) -> None:
 def test_every_label_of_a_usual_picture_has_a_place() -> None:
     spots = ((60, 60), (160, 60), (260, 60), (60, 160), (160, 160), (260, 160))
     things = [Target(i, f"the mug number {i}", disc(*at, 22), 0.9) for i, at in enumerate(spots)]
-    placed = _placed((240, 320), [*things, Target(6, "the apple", None, 0.1)])
+    placed = placed_labels((240, 320), [*things, Target(6, "the apple", None, 0.1)])
     assert len(placed) == 7
     assert all(each.free for each in placed)
 
@@ -76,7 +77,7 @@ def test_expressions_on_one_thing_are_told_apart() -> None:
         assert inside == pytest.approx(1 / 3, abs=0.08)
         ring = disc(160, 120, 56) & ~mask
         assert (picture[ring] == colour_of(slot)).all(1).sum() > 200
-    assert [each.label.lines for each in _placed((240, 320), targets)] == [
+    assert [each.label.lines for each in placed_labels((240, 320), targets)] == [
         (f"name {slot}",) for slot in range(3)
     ]
 
@@ -88,9 +89,7 @@ def test_outlines_are_nested_and_closed(scale: int, line: int) -> None:
     mask = np.zeros(shape, bool)
     top, bottom, left, right = 60 * scale, 90 * scale, 100 * scale, 160 * scale
     mask[top:bottom, left:right] = True
-    picture = overlay._marked(
-        noise(*shape), [Target(0, "a", mask, 0.9), Target(1, "b", mask, 0.9)], 0.0
-    )
+    picture = marked(noise(*shape), [Target(0, "a", mask, 0.9), Target(1, "b", mask, 0.9)], 0.0)
     for slot, near, far in ((0, 0, line), (1, line, 2 * line)):
         for side in (
             picture[top - far : top - near, left:right],
@@ -106,7 +105,7 @@ def test_outlines_are_nested_and_closed(scale: int, line: int) -> None:
 def test_a_label_is_above_its_object_and_centred(x: int, y: int) -> None:
     mask = np.zeros((240, 320), bool)
     mask[y - 20 : y + 20, x - 50 : x + 50] = True
-    (placed,) = _placed((240, 320), [Target(0, "the mug", mask, 0.9)])
+    (placed,) = placed_labels((240, 320), [Target(0, "the mug", mask, 0.9)])
     assert placed.free
     assert placed.x + placed.label.width / 2 == pytest.approx(x, abs=2)
     assert 0 <= y - 20 - (placed.y + placed.label.height) <= 6
@@ -114,15 +113,15 @@ def test_a_label_is_above_its_object_and_centred(x: int, y: int) -> None:
 
 def test_a_long_label_has_three_lines_that_leave_room_beside_them() -> None:
     words = " ".join(f"word{n}" for n in range(60))
-    (placed,) = _placed((240, 320), [Target(0, words, disc(160, 120, 20), 0.9)])
+    (placed,) = placed_labels((240, 320), [Target(0, words, disc(160, 120, 20), 0.9)])
     label = placed.label
-    assert len(label.lines) == overlay.LINES == 3
+    assert len(label.lines) == LINES == 3
     assert label.lines[-1].endswith(" ...")
     assert 0.4 * 320 < label.width < 0.7 * 320
 
 
 def test_a_label_without_room_above_is_beside_its_object() -> None:
-    (placed,) = _placed((240, 320), [Target(0, "the mug", disc(160, 20, 20), 0.9)])
+    (placed,) = placed_labels((240, 320), [Target(0, "the mug", disc(160, 20, 20), 0.9)])
     assert placed.free
     label = placed.label
     near = disc(160, 20, 30)[placed.y : placed.y + label.height, placed.x : placed.x + label.width]
@@ -247,7 +246,7 @@ def test_letters_are_as_thick_as_they_are_large(
     shown = cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA)
     assert (shown[..., 0] > 180).sum() > 20, "white letters are white"
     drawn = []
-    monkeypatch.setattr(overlay, "DRAWN_AS_LINES", True)
+    monkeypatch.setattr(labels, "DRAWN_AS_LINES", True)
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append((a[4], a[6])))
     draw(picture, [mug])
     ((scale, thickness),) = drawn
@@ -258,7 +257,7 @@ def test_letters_are_as_thick_as_they_are_large(
 def test_every_label_has_contrast(slot: int) -> None:
     """At least 4.5 to 1 (WCAG AA)."""
     ((label,), (rejected,)) = (
-        [p.label for p in _placed((240, 320), [Target(slot, "a mug", mask, 0.5)])]
+        [p.label for p in placed_labels((240, 320), [Target(slot, "a mug", mask, 0.5)])]
         for mask in (disc(99, 99, 9), None)
     )
     for each in (label, rejected):
