@@ -54,7 +54,9 @@ class Cameras:
         self._node, self._offer, self._warn, self._dispose = node, offer, warn, dispose
         self.topics: list[str] = []
         self.depth: dict[str, DepthBuffer] = {}
-        self._depth_topics: list[str] = []  # parallel to `topics`; "": none
+        # As create_subscription takes them, which remaps them once more. Parallel to `topics`.
+        self._names: list[str] = []
+        self._depth_names: list[str] = []  # "": none
         self._pictures: list[Any] = []
         self._beside: list[Any] = []  # subscriptions to depth and camera_info
 
@@ -69,31 +71,35 @@ class Cameras:
         Raises:
             ParameterError: an invalid topic name, a duplicate camera, or more depth topics than cameras.
         """
-        suffix = "/compressed" if self._compressed else ""
-        topics = [self._resolved("image_topics", t) for t in self._value("image_topics")]
-        # The compressed topic is next to the raw one, wherever that is remapped to.
-        topics = [self._resolved("image_topics", t + suffix) for t in topics]
+        names = list(self._value("image_topics"))
+        topics = [self._resolved("image_topics", name) for name in names]
+        if self._compressed:
+            # The compressed topic is next to the raw one, wherever that is remapped to.
+            names = [f"{topic}/compressed" for topic in topics]
+            topics = [self._resolved("image_topics", name) for name in names]
         if len(set(topics)) < len(topics):
             named = ", ".join(topics)
             raise ParameterError(
                 f"parameter image_topics: duplicate camera ({named}); name each once"
             )
-        depth = [t and self._resolved("depth_topics", t) for t in self._value("depth_topics")]
+        depth = list(self._value("depth_topics"))
+        for name in filter(None, depth):
+            self._resolved("depth_topics", name)
         if len(depth) > len(topics):
             raise ParameterError(
                 f"parameter depth_topics: {len(depth)} topics for {len(topics)} image_topics; give one "
                 "per camera, '' for a camera without depth"
             )
-        self.topics, self._depth_topics = topics, depth
+        self.topics, self._names, self._depth_names = topics, names, depth
 
     def subscribe(self) -> None:
         """Create the subscriptions."""
         kind = CompressedImage if self._compressed else Image
-        for number, topic in enumerate(self.topics):
+        for number, (topic, name) in enumerate(zip(self.topics, self._names, strict=True)):
             self._pictures.append(
                 self._node.create_subscription(
                     kind,
-                    topic,
+                    name,
                     partial(self._on_image, topic=topic),
                     qos.IMAGES_IN[self._value("image_reliability")],
                     # A callback group per camera: a burst of instructions must not delay frames.
@@ -103,8 +109,8 @@ class Cameras:
                     ),
                 )
             )
-            if number < len(self._depth_topics) and self._depth_topics[number]:
-                self._subscribe_to_depth(topic, self._depth_topics[number])
+            if number < len(self._depth_names) and self._depth_names[number]:
+                self._subscribe_to_depth(topic, self._depth_names[number])
 
     def unsubscribe(self) -> None:
         """Destroy the subscriptions; what callbacks still running deliver is discarded."""
@@ -115,13 +121,16 @@ class Cameras:
         self._dispose(*(partial(self._node.destroy_subscription, s) for s in subscriptions))
 
     def named(self, name: str) -> tuple[str, str]:
-        """The image topic that a client's name refers to, and what is wrong with it ("": nothing)."""
+        """The image topic that a client's name refers to, and what is wrong with it ("": nothing).
+
+        It may be the topic's full name, as `ros2 topic list` shows it, or a name that is remapped to it.
+        """
         if not name:
             return "", ""
         resolved = ""
         with suppress(Exception):  # rcl's error has no public name; no camera has an invalid name
             resolved = self._node.resolve_topic_name(name)
-        if topic := camera_named(resolved, self.topics):
+        if topic := camera_named(name, self.topics) or camera_named(resolved, self.topics):
             return topic, ""
         return name, f"no camera {short(name)}; image_topics: {', '.join(self.topics)}"
 
@@ -143,18 +152,20 @@ class Cameras:
 
     def silence(self, topic: str, seconds: float) -> str:
         """Explain why an instruction has waited `seconds` for a frame from a camera."""
-        publishers = self._node.count_publishers(topic)
+        kind = _type_name(CompressedImage if self._compressed else Image)
+        published = [p.topic_type for p in self._node.get_publishers_info_by_topic(topic)]
         message = f"{topic}: an instruction has waited {seconds:.0f} s for a frame"
-        if publishers:
+        if kind in published:
             return (
-                f"{message}; the topic has {publishers} publisher(s), but no frame arrives, or none is "
-                "recent enough (not_before, max_frame_age, max_frame_lead)"
+                f"{message}; the topic has {published.count(kind)} publisher(s), but no frame arrives, or "
+                "none is recent enough (not_before, max_frame_age, max_frame_lead)"
             )
-        kind = "CompressedImage" if topic.endswith("/compressed") else "Image"
+        if published:
+            return f"{message}; {self._instead(sorted(set(published)))}"
         others = [
             name
             for name, kinds in self._node.get_topic_names_and_types()
-            if f"sensor_msgs/msg/{kind}" in kinds and self._node.count_publishers(name)
+            if kind in kinds and self._node.count_publishers(name)
         ]
         return (
             f"{message}; it has no publisher; published image topics: {', '.join(others) or 'none'}"
@@ -165,6 +176,15 @@ class Cameras:
     @property
     def _compressed(self) -> bool:
         return bool(self._value("image_transport") == "compressed")
+
+    def _instead(self, published: list[str]) -> str:
+        """What a topic has instead of the images that the node expects, and what to do."""
+        what = f"it is published as {', '.join(published)}"
+        if self._compressed and _type_name(Image) in published:
+            return f"{what}: set image_transport to raw"
+        if not self._compressed and _type_name(CompressedImage) in published:
+            return f"{what}: set image_transport to compressed, and name the camera without /compressed"
+        return f"{what}, which is no image"
 
     def _value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -180,7 +200,8 @@ class Cameras:
 
     def _subscribe_to_depth(self, image: str, depth: str) -> None:
         info = image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
-        buffer = self.depth[image] = DepthBuffer(self._node.resolve_topic_name(depth), info)
+        resolved = self._node.resolve_topic_name
+        buffer = self.depth[image] = DepthBuffer(resolved(depth), resolved(info))
         for kind, topic, keep in (
             (Image, depth, buffer.add_depth),
             (CameraInfo, info, buffer.add_info),
@@ -205,3 +226,7 @@ class Cameras:
             f"({qos_policy_name_from_kind(event.last_policy_kind)}): set image_reliability to "
             "best_effort, or make the publisher reliable",
         )
+
+
+def _type_name(kind: type) -> str:
+    return f"sensor_msgs/msg/{kind.__name__}"

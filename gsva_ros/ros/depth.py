@@ -6,6 +6,7 @@ It knows no masks; `instances_3d` puts the two together.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 
 import numpy as np
@@ -15,10 +16,10 @@ from gsva_ros.conversions import MessageError
 from gsva_ros.geometry import to_metres
 from gsva_ros.stamps import SECOND, nanoseconds
 
+from .patience import AGAIN, Patience
+
 #: Recent depth images kept to choose from: one second at 30 Hz.
 KEPT = 30
-#: Waits in vain in a row, with nothing received that could end one, after which waiting stops.
-PATIENCE = 3
 #: Frames whose depth is kept until their answers are published: the most recently held ones.
 HELD = 8
 _TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
@@ -40,16 +41,19 @@ class DepthBuffer:
         self._images: deque[Image] = deque(maxlen=KEPT)
         self._held: dict[int, Image | None] = {}  # by the frame's stamp, most recently held last
         self._info: CameraInfo | None = None
-        self._vain = 0  # timed-out waits since the last message
+        self._patience = Patience()
+        self._heard = float("-inf")  # seconds, when the last depth image was received
 
     def add_depth(self, msg: Image) -> None:
         """Keep a depth image, also for held frames whose current match is further away in time."""
-        stamp = nanoseconds(msg.header.stamp)
+        stamp, now = nanoseconds(msg.header.stamp), time.monotonic()
         with self._changed:
             self._images.append(msg)
-            # Depth alone ends no wait: without camera_info every one is in vain.
-            if self._info is not None:
-                self._vain = 0
+            # Depth that arrives all the time, but too late or too far away, does not end waits. Nor does
+            # any without camera_info.
+            if self._info is not None and now - self._heard > AGAIN:
+                self._patience.renew()
+            self._heard = now
             for picture, best in self._held.items():
                 if best is None or abs(stamp - picture) < abs(_stamp(best) - picture):
                     self._held[picture] = msg
@@ -68,7 +72,7 @@ class DepthBuffer:
         with self._changed:
             # Only the first one resets the count: a camera that sends no depth sends camera_info, too.
             if self._info is None:
-                self._vain = 0
+                self._patience.renew()
             self._info = msg
             self._changed.notify_all()
 
@@ -84,17 +88,21 @@ class DepthBuffer:
         """Depth image (held or recent), camera_info and offset in seconds for a frame.
 
         Args:
-            tolerance: the largest accepted offset, seconds. wait: seconds to wait for a late depth image;
-                after `PATIENCE` timeouts in a row there is no wait until what was missing arrives.
+            tolerance: the largest accepted offset, seconds. wait: seconds to wait for a late depth image,
+                with `Patience`.
 
         Returns:
             None if no depth image arrives in time, or there is no camera_info: see `missing`.
         """
         with self._changed:
-            patience = wait if self._vain < PATIENCE else 0.0
-            if not self._changed.wait_for(lambda: not self.missing(stamp, tolerance), patience):
-                self._vain += 1
+            waiting = self._patience.left
+            if not self._changed.wait_for(
+                lambda: not self.missing(stamp, tolerance), wait if waiting else 0.0
+            ):
+                if waiting:
+                    self._patience.spend()
                 return None
+            self._patience.renew()
             image, info = self._best(stamp), self._info
         assert image is not None
         assert info is not None
@@ -118,8 +126,11 @@ class DepthBuffer:
         return self._held.get(stamp) or self._nearest(stamp)
 
     def _nearest(self, stamp: int) -> Image | None:
-        """The recent depth image nearest to a frame in time."""
-        return min(self._images, key=lambda m: abs(_stamp(m) - stamp), default=None)
+        """The recent depth image nearest to a frame in time; of several, the last received.
+
+        Where nothing is stamped, all are as near.
+        """
+        return min(reversed(self._images), key=lambda m: abs(_stamp(m) - stamp), default=None)
 
 
 def _stamp(msg: Image) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from rclpy.time import Time
 
 from gsva_ros.geometry import Shape, rotation_of, signed
 
+from .patience import Patience
+
 try:
     import tf2_ros
 except ImportError:
@@ -27,8 +29,6 @@ except ImportError:
 TIMEOUT = 0.1
 #: Seconds that transforms are kept; tf2's 10 s are less than what a large model takes on a CPU.
 KEPT = 60.0
-#: After PATIENCE such waits in vain in a row, there is only one every AGAIN seconds.
-PATIENCE, AGAIN = 3, 1.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Transforms:
     def __init__(self, buffer: Any = None) -> None:
         self._buffer = buffer
         self._listener: Listener | None = None
-        self._vain: dict[tuple[str, str], tuple[int, float]] = {}  # waits in a row, end of the last
+        self._patience: defaultdict[tuple[str, str], Patience] = defaultdict(Patience)  # by frames
 
     @classmethod
     def create(cls) -> Transforms:
@@ -159,20 +159,20 @@ class Transforms:
         if not header.frame_id:
             raise TransformError(f"{wanted}: set frame_id in the camera's driver")
         frames = (target, header.frame_id)
-        waits, last = self._vain.get(frames, (0, 0.0))
-        waiting = waits < PATIENCE or time.monotonic() - last >= AGAIN
+        patience = self._patience[frames]
+        waiting = patience.left
         try:
             found = self._buffer.lookup_transform(
                 *frames, Time.from_msg(header.stamp), Duration(seconds=TIMEOUT if waiting else 0.0)
             ).transform
         except Exception as error:
             if waiting:
-                self._vain[frames] = waits + 1, time.monotonic()
+                patience.spend()
             reason = " ".join(str(error).split()).rstrip(".")
             raise TransformError(
                 f"{wanted}: {reason} (`ros2 run tf2_tools view_frames` draws what is published)"
             ) from error
-        self._vain.pop(frames, None)
+        patience.renew()
         q, t = found.rotation, found.translation
         # tf2 refuses NaN, and makes it of what is infinite.
         if not np.isfinite([t.x, t.y, t.z]).all():

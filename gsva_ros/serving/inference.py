@@ -70,7 +70,7 @@ class Inference(Generic[FrameT]):
         result.decisions = sorted([*decided, *failed], key=lambda d: d.slot)
         result.timings["total"] = time.monotonic() - start
         if request.every_frame:
-            _count(request, result.decisions, frame.stamp)
+            _count(request, result.decisions, frame)
         return result
 
     def _answer(
@@ -109,7 +109,7 @@ class Inference(Generic[FrameT]):
 
         def segment(asked: Sequence[int]) -> Answer:
             words = [request.expressions[i] for i in asked]
-            thresholds = [self._threshold_for(request, i, threshold) for i in asked]
+            thresholds = [self._threshold_for(request, i, threshold, topic) for i in asked]
             return self._freeing(
                 lambda: self.engine.segment(encoded, words, threshold=thresholds), topic
             )
@@ -186,10 +186,13 @@ class Inference(Generic[FrameT]):
         self.engine.release()
         return ask()
 
-    def _threshold_for(self, request: Request, index: int, threshold: float) -> float:
-        """The threshold, shifted by the hysteresis so that an expression tends to keep its last outcome."""
+    def _threshold_for(self, request: Request, index: int, threshold: float, topic: str) -> float:
+        """The threshold, shifted by the hysteresis so that an expression tends to keep its last outcome.
+
+        That is the last one of the same camera.
+        """
         band = self.limits.hysteresis
-        last = request.steadiness.get((index, request.expressions[index]))
+        last = request.steadiness.get((topic, index, request.expressions[index]))
         if last is None or last.decided is None or not band:
             return threshold
         moved = threshold - band if last.decided is Outcome.SEGMENTED else threshold + band
@@ -248,10 +251,12 @@ def _decision(index: int, slot: Slot) -> Decision:
     return decision
 
 
-def _count(request: Request, decisions: Sequence[Decision], stamp: int) -> None:
-    """Update how long each expression's outcome has been the same."""
-    before, request.steadiness = request.steadiness, {}
+def _count(request: Request, decisions: Sequence[Decision], frame: CameraFrame) -> None:
+    """Update how long each expression's outcome has been the same for a camera."""
+    before = request.steadiness
+    request.steadiness = {key: row for key, row in before.items() if key[0] != frame.topic}
     for decision in decisions:
-        key = (decision.slot, decision.expression)
-        now = request.steadiness[key] = Steadiness.after(before.get(key), decision.outcome, stamp)
+        key = (frame.topic, decision.slot, decision.expression)
+        now = Steadiness.after(before.get(key), decision.outcome, frame.stamp)
+        request.steadiness[key] = now
         decision.since, decision.answers = now.since, now.answers

@@ -120,9 +120,9 @@ class Request:
     last_end: float = float("-inf")
     cancelled: str = ""  # the reason, once cancelled
     ended: bool = False
-    steadiness: dict[tuple[int, str], Steadiness] = field(
+    steadiness: dict[tuple[str, int, str], Steadiness] = field(
         default_factory=dict
-    )  # by slot, expression
+    )  # by topic, slot, expression
 
     def words(self) -> list[str]:
         """The texts that get one outcome each: the expressions, or the text."""

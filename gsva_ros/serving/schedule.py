@@ -137,7 +137,7 @@ class Schedule:
     def submit(self, request: Request, timer: int) -> list[Ending]:
         """Accept a request, replacing one with the same id; what cannot be executed ends at once."""
         self._see(timer)
-        request.id = request.id or uuid.uuid4().hex
+        request.id = request.id or _own_id(request)
         self.counts.instructions += 1
         within = request.within or int(self.limits.default_deadline * SECOND)
         if request.deadline is None and within > 0:
@@ -360,6 +360,18 @@ class Schedule:
 
 def _lane(request: Request) -> Lane:
     return request.source, request.every_frame
+
+
+def _own_id(request: Request) -> str:
+    """The id of a request that has none.
+
+    A repeated one has that of its words: published again and again, it replaces itself instead of adding
+    to the load.
+    """
+    if not request.every_frame:
+        return uuid.uuid4().hex
+    content = [request.topic, request.text, *request.expressions]
+    return uuid.uuid5(uuid.NAMESPACE_OID, repr(content)).hex
 
 
 def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:

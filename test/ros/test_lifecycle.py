@@ -451,6 +451,24 @@ def test_compressed_pictures_lie_beside_a_remapped_topic():
         node.close()
 
 
+def test_two_cameras_change_places_by_remapping():
+    """Names are remapped once: an answer names the topic that its image came from."""
+    swapped = {"left": "right", "right": "left"}
+    node = NodeProcess(FAKE, {"image_topics": "['left', 'right']"}, remap=swapped)
+    client = Client(cameras=("left", "right"))
+    try:
+        client.connect(node)
+        for name in ("left", "right"):
+            client.ask(["red"], id=name, image_topic=f"/test/{name}")
+            client.frame(blocks()[0], frame_id=f"of {name}", camera=name)
+            answer = client.answer(name)
+            assert answer.header.frame_id == f"of {name}", answer.outcomes
+            assert answer.image_topic == f"/test/{name}"
+    finally:
+        client.close()
+        node.close()
+
+
 def test_an_activation_that_fails_says_why():
     node = NodeProcess(FAKE, {"image_topics": "['segmentation']"})
     try:

@@ -277,6 +277,17 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
     assert client.answers[0].header.stamp.sec == 2
 
 
+def test_a_camera_of_another_type_is_named_with_what_to_set(start):
+    node, client = start()
+    client.node.destroy_publisher(client.images)
+    client.images = client.node.create_publisher(
+        harness.CompressedImage, "image", harness.qos.IMAGES_OUT
+    )
+    client.ask(["red"], id="waiting")
+    client.wait(lambda: "it is published as" in node.log, 30.0, what="a word about the type")
+    assert "sensor_msgs/msg/CompressedImage: set image_transport to compressed" in node.log
+
+
 def test_outcomes_say_how_steady_they_are(start):
     """And with hysteresis they stay until the probability has left the band."""
     _, client = start()

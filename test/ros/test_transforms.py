@@ -19,9 +19,10 @@ from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header, String
 
-from gsva_ros.ros import transforms
+from gsva_ros.ros import patience, transforms
 from gsva_ros.ros.node import GsvaNode
-from gsva_ros.ros.transforms import AGAIN, PATIENCE, TransformError, Transforms
+from gsva_ros.ros.patience import AGAIN, PATIENCE
+from gsva_ros.ros.transforms import TransformError, Transforms
 
 harness.isolate()
 
@@ -109,7 +110,7 @@ def test_tf_is_heard_beside_the_node_and_only_for_a_target_frame(monkeypatch) ->
 def test_a_transform_that_does_not_come_is_not_waited_for_every_time(monkeypatch) -> None:
     """Or an answer a tenth of a second is the most that anybody gets."""
     now = 100.0
-    monkeypatch.setattr(transforms, "time", types.SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(patience, "time", types.SimpleNamespace(monotonic=lambda: now))
     buffer = Buffer()
     found = Transforms(buffer)
 

@@ -28,13 +28,13 @@ from gsva_ros.instances import split
 from gsva_ros.ros import picture_process
 from gsva_ros.ros.depth import (
     HELD,
-    PATIENCE,
     DepthBuffer,
     depth_of,
     intrinsics_of,
     is_distorted,
 )
 from gsva_ros.ros.instances_3d import segmentation_3d
+from gsva_ros.ros.patience import PATIENCE
 from gsva_ros.ros.picture_process import TOPICS, Painter, Shown
 from gsva_ros.ros.pictures import Pictures
 from gsva_ros.ros.transforms import Transform, TransformError, Transforms
@@ -438,6 +438,30 @@ def test_a_silent_depth_camera_is_not_waited_for():
         found = buffer.beside(second * SECOND, 0.05, 20.0)
         timer.join()
         assert found is not None
+
+
+def test_depth_that_always_comes_too_late_is_not_waited_for():
+    """As over a slow network: it would delay every answer, and bring none its points."""
+    buffer = DepthBuffer("/depth", "/camera_info")
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    for second in range(10, 10 + PATIENCE):
+        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), second - 1.0))
+        assert buffer.beside(second * SECOND, 0.05, 0.01) is None
+    buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 19.0))
+    start = time.monotonic()
+    assert buffer.beside(20 * SECOND, 0.05, 20.0) is None
+    assert time.monotonic() - start < 10.0
+
+
+def test_of_depth_without_stamps_the_last_one_counts():
+    buffer = DepthBuffer("/depth", "/camera_info")
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    for metres in (2.0, 1.5, 1.0):
+        buffer.add_depth(depth_message(np.full((2, 2), metres, np.float32), 0.0))
+        buffer.hold(0)
+        found = buffer.beside(0, 0.05, 0.0)
+        assert found is not None
+        assert depth_of(found[0], "/depth")[0, 0] == metres
 
 
 def test_what_a_frame_lacks_is_named_and_not_waited_for():

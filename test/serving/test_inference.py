@@ -41,6 +41,19 @@ def test_an_unreadable_frame_does_not_move_the_threshold(first: int, within: Out
     assert [r.decisions[0].since for r in told] == [0, 0, 2, 2, 4]
 
 
+def test_each_camera_has_its_own_outcomes() -> None:
+    """What one of them sees neither holds the other's outcome nor ends its run."""
+    inference = Inference(FakeEngine(), Limits(hysteresis=0.1))
+    request = Request("a", expressions=["wavering"], every_frame=True)
+    told = []
+    for number in range(6):
+        camera, pixel = (("left", 70), ("right", 45))[number % 2]
+        seen = replace(frame((pixel, 0, 0), number), topic=camera)
+        (decision,) = inference.answer(request, seen, 0.0).decisions
+        told.append((decision.outcome, decision.since, decision.answers))
+    assert told == [(YES, 0, 1), (NO, 1, 1), (YES, 0, 2), (NO, 1, 2), (YES, 0, 3), (NO, 1, 3)]
+
+
 def test_what_a_text_names_is_not_steady_over_frames_that_failed() -> None:
     inference = Inference(FakeEngine(), Limits())
     request = Request("a", text="find red", every_frame=True)

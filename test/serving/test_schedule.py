@@ -196,9 +196,21 @@ def test_steadiness_counts_from_the_jump_of_the_clock() -> None:
     schedule = Schedule(Limits())
     steady = request("a", every_frame=True)
     schedule.submit(steady, 0)
-    steady.steadiness[0, "red"] = Steadiness(Outcome.SEGMENTED, 100 * SECOND, 2)
+    steady.steadiness["camera", 0, "red"] = Steadiness(Outcome.SEGMENTED, 100 * SECOND, 2)
     schedule.jumped(-99 * SECOND)
     assert not steady.steadiness
+
+
+def test_a_repeated_instruction_without_an_id_does_not_pile_up() -> None:
+    """As `ros2 topic pub` sends it every second; other words are another instruction."""
+    schedule = Schedule(Limits())
+    ended = []
+    for words in ("red", "red", "blue", "red"):
+        repeated = Request(expressions=[words], every_frame=True)
+        ended += [(e.request.expressions[0], e.outcome) for e in schedule.submit(repeated, 0)]
+    assert ended == [("red", Outcome.CANCELLED), ("red", Outcome.CANCELLED)]
+    other = Request(expressions=["red"], every_frame=True, topic="left")
+    assert schedule.submit(other, 0) == []
 
 
 def test_instructions_without_an_id_get_one_each() -> None:
