@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and write the requested files."""
     import torch
 
-    from ..errors import InputError, check_writable
+    from ..errors import InputError
+    from ..files import check_writable
     from . import counting, report, sizes, timing
 
     if (args.count or args.node) and (args.picture or args.against):
@@ -147,7 +148,7 @@ def _measure(
     """Time the stages; adds the measurements to `found`, and yields the texts about them."""
     import numpy as np
 
-    from ..errors import write_result
+    from ..files import write_result
     from . import report, timing
     from .picture import svg
 

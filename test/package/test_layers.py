@@ -38,6 +38,7 @@ SHARED = {
     "arguments",
     "chance",
     "errors",
+    "files",
     "settings",
     "stamps",
     "truth",
