@@ -8,6 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 SLOWEST, FASTEST = 0.01, 1000.0
+#: The names in `engine.PRECISIONS`, where torch is not imported.
+PRECISIONS = ("float32", "bfloat16", "float16", "int8", "int4")
+#: What a model's dtype may be, in words.
+PRECISION_TEXT = f"auto, {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
 
 
 class Help(argparse.HelpFormatter):
@@ -83,6 +87,17 @@ def add_model_arguments(parser: argparse.ArgumentParser, changed: bool = False) 
     """Add --model, --device and --dtype, the arguments of `gsva_ros.load`.
 
     Args:
+        changed: as for `add_model`.
+    """
+    add_model(parser, changed)
+    add_device(parser)
+    add_dtype(parser)
+
+
+def add_model(parser: argparse.ArgumentParser, changed: bool = False) -> None:
+    """Add --model.
+
+    Args:
         changed: the command modifies the model, so that its directory must be given.
     """
     if changed:
@@ -95,10 +110,19 @@ def add_model_arguments(parser: argparse.ArgumentParser, changed: bool = False) 
         parser.add_argument(
             "--model", default="gsva-mini", help="bundled name or checkpoint directory"
         )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+    """Add --device."""
+    parser.add_argument("--device", default=default, help="auto, cpu, cuda or cuda:N")
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add --dtype."""
     parser.add_argument(
         "--dtype",
         default="auto",
-        help="auto (bfloat16 on CUDA, float32 elsewhere), float32, bfloat16, float16, int8 or int4; "
-        "published scores are for float32",
+        choices=("auto", *PRECISIONS),
+        help="auto: bfloat16 on CUDA, float32 elsewhere; int8, int4: large weights quantised, the rest "
+        "bfloat16; published scores are for float32",
     )

@@ -11,7 +11,8 @@ from typing import Any
 
 from .answer import ExpressionError, Slot, no_rejection
 from .arguments import Parser, add_model_arguments, positive
-from .errors import InputError, check_writable, extras, one_line
+from .errors import InputError, extras, one_line
+from .files import check_writable
 
 #: Modules with a function `register(subparsers)`: the extra that provides their packages, their commands.
 COMMANDS = {

@@ -536,10 +536,7 @@ def load(
     chosen = device_of(device)
     if chosen.type == "cpu":
         keep_freed()
-    if dtype == "auto":
-        dtype = usual_precision(chosen)
-    if dtype not in PRECISIONS:
-        raise InputError(f"dtype is auto, {', '.join(PRECISIONS)}, not {dtype!r}")
+    dtype = precision_of(dtype, chosen)
     if official:
         if unknown := sorted(official.keys() - signature(load_official).parameters.keys()):
             raise TypeError(f"load has no argument {', '.join(unknown)}; see help(gsva_ros.load)")
@@ -560,9 +557,13 @@ def load(
     return Engine(checkpoint, str(model), chosen, dtype, static, compiled)
 
 
-def usual_precision(device: torch.device) -> str:
-    """The precision that "auto" selects on a device."""
-    return "bfloat16" if device.type == "cuda" else "float32"
+def precision_of(name: str, device: torch.device) -> str:
+    """The precision of this name, or the one that "auto" selects on the device; InputError if unknown."""
+    if name == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    if name not in PRECISIONS:
+        raise InputError(f"dtype is auto, {', '.join(PRECISIONS)}, not {name!r}")
+    return name
 
 
 def device_of(name: str) -> torch.device:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-#: The first bytes of a Git LFS pointer. Source: its specification, "The Pointer".
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class InputError(ValueError):
@@ -45,47 +41,3 @@ def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         message = f"{source}: {place}: {first['msg']}{more}"
         raise InputError(f"{message}; {advice}" if advice else message) from error
-
-
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is Git LFS's pointer, which a clone has in its place until it is downloaded."""
-    with path.open("rb") as file:
-        return file.read(len(LFS_POINTER)) == LFS_POINTER
-
-
-def check_writable(*paths: Path | None) -> None:
-    """Check that files can be written, before the work that produces them; creates their folders.
-
-    Raises:
-        InputError: a file cannot be written; names it.
-    """
-    for path in paths:
-        if path is None:
-            continue
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not path.exists()
-            path.open("ab").close()
-            if fresh:
-                path.unlink(missing_ok=True)  # another process of this run may have removed it
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written ({error.strerror}); choose another"
-            ) from error
-
-
-def write_result(path: Path, text: str) -> Path:
-    """Write a result; if that fails after all, into a temporary file, so that it is not lost.
-
-    Returns:
-        The path that was written.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-        return path
-    except OSError:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", prefix="gsva-", suffix=path.suffix, delete=False
-        ) as file:
-            file.write(text)
-        return Path(file.name)

@@ -33,13 +33,14 @@ from .answer import (
     thresholds_of,
 )
 from .errors import InputError, one_line, validated
+from .files import check_fetched
 from .masks import trimmed
 from .model import schema
 from .model.checkpoint import sha256, unfit
-from .model.config import PREPROCESSOR_NAME, read_json
+from .model.config import PREPROCESSOR_NAME, read_model_json
 from .model.images import Rgb, check_rgb, normalise, resize, upload
 from .model.memory import give_back, memory_errors
-from .model.weights import CheckpointError, check_fetched
+from .model.weights import CheckpointError
 
 #: Instances above this score are drawn: the default of transformers' post-processing.
 INSTANCE_SCORE = 0.3
@@ -61,7 +62,7 @@ def _model(
 ) -> Any:  # a Sam3Model, whose `to` transformers types wrongly
     """The model with the directory's weights; none may be missing, unexpected or of another shape."""
     for path in directory.glob("*.safetensors"):
-        check_fetched(path)
+        check_fetched(path, CheckpointError)
     try:
         # Whatever the directory holds, nothing is downloaded and none of its code is run.
         loaded: Any = Sam3Model.from_pretrained(
@@ -96,9 +97,9 @@ def _model(
 def _preprocessor(directory: Path) -> Any:
     """The image processor's fields, from their own file or from the whole processor's."""
     own = directory / PREPROCESSOR_NAME
-    return (
-        read_json(own) if own.exists() else read_json(directory / PROCESSOR_NAME)["image_processor"]
-    )
+    if own.exists():
+        return read_model_json(own)
+    return read_model_json(directory / PROCESSOR_NAME)["image_processor"]
 
 
 @dataclass(frozen=True, eq=False)

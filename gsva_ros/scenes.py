@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, one_line
+from .files import parse_json, read_json
 
 MAX_OBJECTS = 12
 #: The files of a scene folder: metadata; images; the object at each pixel; one line per scene.
@@ -105,7 +105,7 @@ class SceneSet:
         self.outlined, self.photograph = np.ones(len(lines), bool), np.zeros(len(lines), bool)
         self.expressions: list[list[Expression]] = []
         for row, line in enumerate(lines):
-            self._add(row, json.loads(line))
+            self._add(row, parse_json(line))
 
     def _add(self, row: int, scene: dict[str, Any]) -> None:
         """Take over a scene's line."""
@@ -155,7 +155,7 @@ def _meta(path: Path, split: str) -> dict[str, Any]:
             f"{path}: not scenes of `gsva sim render`, or `gsva photographs` was interrupted while it "
             f"made them: there is no {META}; run the command again"
         )
-    meta: dict[str, Any] = json.loads((path / META).read_text(encoding="utf-8"))
+    meta: dict[str, Any] = read_json(path / META)
     if meta["split"] != split:
         raise InputError(
             f"{path}: contains the {meta['split']!r} split, but {split!r} was requested; "

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
+from .files import parse_json
 
 Mask = NDArray[np.bool_]
 Polygon = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=6)]
@@ -233,10 +234,10 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
         TruthError: as `read_truth`.
     """
     try:
-        data = validated(TruthFile, json.loads(text), source)
+        data = validated(TruthFile, parse_json(text), source)
     except InputError as error:
         raise TruthError(str(error)) from error
-    except (ValueError, RecursionError) as error:  # a number too long to read is a plain ValueError
+    except ValueError as error:
         raise TruthError(f"{source}: not JSON: {one_line(error)}") from error
     frames = _frames(data.images, source)
     met: dict[tuple[int, str], tuple[int, Annotation]] = {}

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Run whatever is not finished yet, and write the page."""
     import torch
 
-    from ..errors import check_writable, write_result
+    from ..files import check_writable, write_result
     from .report import page
     from .runs import run_all
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ..errors import InputError, one_line
+from ..files import parse_json, write_whole
 from ..model.checkpoint import load_converted
 from . import learn
 from .report import Runs
@@ -38,15 +39,13 @@ def _run(
             "thresholds": answers(checkpoint, row, data["val"]).thresholds(),
             "answers": answers(checkpoint, row, data["test"]).to_lists(),
         }
-        partial = path.with_suffix(".partial")  # a kill or a full disk leaves no half of it
-        partial.write_text(json.dumps(found) + "\n")
-        partial.replace(path)
+        write_whole(path, (json.dumps(found) + "\n").encode())
         print(f"row {name}, seed {seed}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         thresholds = {int(count): value for count, value in found["thresholds"].items()}
         return Answers.of_lists(found["answers"]), thresholds
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not answers of `gsva ablate`: {one_line(error)}; delete it to have them again"
         ) from error

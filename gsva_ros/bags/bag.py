@@ -19,7 +19,8 @@ from rosbags.interfaces import Connection
 from rosbags.typesys.store import Typestore
 
 from ..conversions import to_rgb
-from ..errors import InputError, is_lfs_pointer, one_line
+from ..errors import InputError, one_line
+from ..files import check_fetched
 from ..instructions import camera_named, expressions_in
 from ..interfaces import typestore
 from ..stamps import nanoseconds
@@ -325,10 +326,7 @@ def _check(path: Path) -> None:
         found = f"bags in it: {inside}" if inside else "give a folder or file that `ros2 bag` wrote"
         raise BagError(f"{path}: no bag: the folder has no metadata.yaml, .mcap or .db3; {found}")
     for file in files:
-        if is_lfs_pointer(file):
-            raise BagError(
-                f"{file}: not the recording, but Git LFS's pointer to it: run `git lfs pull` there"
-            )
+        check_fetched(file, BagError, "recording")
     if path.suffix == ".bag" and path.is_file():
         source, target = (shlex.quote(str(each)) for each in (path, path.with_suffix("")))
         raise BagError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..arguments import count
+from ..arguments import add_device, add_dtype, count
 
 
 def register(subparsers: Any) -> None:
@@ -32,13 +32,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="gsva-mini, or random weights of this size; 7b-small: the 7B's proportions at a size for CPUs",
     )
     what.add_argument("--model", help="bundled name or checkpoint directory instead of a size")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16", "int8", "int4"),
-        help="of the weights; int8, int4: the large ones quantised, the rest bfloat16 "
-        "(default: bfloat16 on CUDA, float32 elsewhere)",
-    )
+    add_device(parser, "cpu")
+    add_dtype(parser)
 
 
 def _add_measured(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and write the requested files."""
     import torch
 
-    from ..errors import InputError, check_writable
+    from ..errors import InputError
+    from ..files import check_writable
     from . import counting, report, sizes, timing
 
     if (args.count or args.node) and (args.picture or args.against):
@@ -147,7 +143,7 @@ def _measure(
     """Time the stages; adds the measurements to `found`, and yields the texts about them."""
     import numpy as np
 
-    from ..errors import write_result
+    from ..files import write_result
     from . import report, timing
     from .picture import svg
 
@@ -207,14 +203,14 @@ def _engine(args: argparse.Namespace) -> Any:
 
     import gsva_ros
 
-    from ..engine import Engine, device_of, usual_precision
+    from ..engine import Engine, device_of, precision_of
     from ..errors import InputError
     from ..model.host_memory import keep_freed
     from .sizes import engine_of
 
     how = {"static": args.static, "compiled": args.compile}
     device = device_of(args.device)
-    precision = args.dtype or usual_precision(device)
+    precision = precision_of(args.dtype, device)
     if not args.model:
         if device.type == "cpu":
             keep_freed()  # as `load` does

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, write_result
+from ..errors import InputError
+from ..files import write_result
 from .counting import Cost
 from .timing import Time
 

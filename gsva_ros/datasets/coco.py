@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import one_line
-from .files import DatasetError, by_id, read_json
+from .files import DatasetError, by_id, read_dataset_json
 
 #: An image's entry, with at least `file_name`, `height` and `width`, and its annotations.
 Annotated = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -34,7 +34,7 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
         DatasetError: not COCO's annotations, two images or categories with one id, an annotation with a
             category that the file does not define, or annotations of none of the images.
     """
-    data, where = read_json(path), ""
+    data, where = read_dataset_json(path), ""
     try:
         named = by_id(data["categories"], f"{path}: categories")
         categories = {number: category["name"] for number, category in named.items()}

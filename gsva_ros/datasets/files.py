@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..conversions import is_cut_jpeg
-from ..errors import InputError, is_lfs_pointer, one_line
+from ..errors import InputError, one_line
+from ..files import check_fetched, parse_json
 from ..truth import Referring
 
 
@@ -76,18 +77,11 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
     bgr = cv2.imread(str(path), how)
     if bgr is None:
         if path.is_file():
-            _check_fetched(path)
+            check_fetched(path, DatasetError)
         raise DatasetError(f"{path}: missing, or not an image")
     if is_cut_jpeg(path.read_bytes()):
         raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-
-
-def _check_fetched(path: Path) -> None:
-    if is_lfs_pointer(path):
-        raise DatasetError(
-            f"{path}: not the file, but Git LFS's pointer to it: run `git lfs pull` there"
-        )
 
 
 def read_annotated(
@@ -161,18 +155,18 @@ def by_id(entries: Sequence[dict[str, Any]], where: str) -> dict[Any, dict[str, 
     return found
 
 
-def read_json(path: Path) -> Any:
+def read_dataset_json(path: Path) -> Any:
     """The contents of a JSON file, UTF-8, UTF-16 or CP-1252; DatasetError if it is not JSON."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
-    _check_fetched(path)
+    check_fetched(path, DatasetError)
     for encoding in (json.detect_encoding(data), "cp1252"):  # some ReasonSeg files use the latter
         try:
-            return json.loads(data.decode(encoding))
+            return parse_json(data.decode(encoding))
         except UnicodeDecodeError:
             continue
-        except (ValueError, RecursionError) as error:  # also for a number too long to read
+        except ValueError as error:
             raise DatasetError(f"{path}: not JSON: {one_line(error)}") from error
     raise DatasetError(f"{path}: neither UTF-8, UTF-16 nor CP-1252 text")

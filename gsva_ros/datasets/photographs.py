@@ -27,7 +27,7 @@ from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import crop_expressions
 from .crops import Crop, CropThing, Labelled, closer, needed, whole
-from .files import DatasetError, annotated_as_shown, read_annotated, read_json
+from .files import DatasetError, annotated_as_shown, read_annotated, read_dataset_json
 from .refer import segmentation_mask
 
 #: The world of these scenes in meta.json.
@@ -162,7 +162,7 @@ def _check_free(out: Path) -> None:
     meta = out / META
     if not meta.exists():
         return
-    told = read_json(meta)
+    told = read_dataset_json(meta)
     if not isinstance(told, dict) or told.get("world") != WORLD:
         raise DatasetError(f"{out} contains other scenes: choose another folder")
 

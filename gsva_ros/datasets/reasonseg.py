@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import one_line
 from ..truth import Mask, Referring
-from .files import DatasetError, Picture, Skip, read_json, read_picture
+from .files import DatasetError, Picture, Skip, read_dataset_json, read_picture
 
 NAME = "reasonseg"
 RULES = "refcoco"
@@ -56,7 +56,7 @@ def files(root: Path, split: str) -> list[Path]:
 
 def _labels(path: Path) -> dict[str, Any]:
     """An image's labels, validated as far as its cases need them."""
-    data = read_json(path)
+    data = read_dataset_json(path)
     try:
         if not isinstance(data["text"], list):
             raise DatasetError(f"{path}: its text is not a list")

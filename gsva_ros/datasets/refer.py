@@ -24,7 +24,7 @@ from pycocotools import mask as rle
 
 from ..errors import one_line
 from ..truth import Mask, Referring, TruthError, run_lengths_mask
-from .files import DatasetError, Picture, Skip, by_id, read_annotated, read_json
+from .files import DatasetError, Picture, Skip, by_id, read_annotated, read_dataset_json
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 
@@ -75,7 +75,7 @@ def pictures(
     if not references:
         known = sorted({str(ref.get("split")) for ref in _references(path)})
         raise DatasetError(f"{path}: no split {split!r}; there are {', '.join(known)}")
-    instances, where = read_json(folder / "instances.json"), f"{folder}/instances.json"
+    instances, where = read_dataset_json(folder / "instances.json"), f"{folder}/instances.json"
     try:
         annotations = by_id(instances["annotations"], f"{where}: annotations")
         infos = by_id(instances["images"], f"{where}: images")
@@ -256,7 +256,7 @@ def _reference_file(folder: Path, layout: Layout, split_by: str) -> Path:
 
 def _references(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".json":
-        plain = read_json(path)
+        plain = read_dataset_json(path)
     else:
         try:
             with path.open("rb") as file:

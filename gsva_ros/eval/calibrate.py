@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ..errors import InputError, one_line, validated
+from ..errors import InputError, validated
+from ..files import read_json, write_whole
 from ..model.config import CONFIG_NAME
 from .metrics import metric
 from .summary import Scoring, Slots, calibration
@@ -203,22 +204,17 @@ def read_calibration(directory: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: cannot be read as JSON ({one_line(error)}); delete it, or run `gsva calibrate`"
-        ) from error
+        data = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}; delete it, or run `gsva calibrate`") from error
     return validated(dict[str, Any], data, str(path), "delete it, or run `gsva calibrate`")
 
 
 def write_rule(directory: Path, rule: Rule, how: dict[str, Any]) -> None:
     """Write the rule into the model's config.json, and how it was chosen into calibration.json."""
-    config = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))
+    config = read_json(directory / CONFIG_NAME)
     config["slot_temperature"] = rule.temperature
     config["slot_bias"] = rule.bias
     config["rejection_threshold"] = rule.threshold
     for name, data in ((CONFIG_NAME, config), (CALIBRATION_NAME, how)):
-        # A full disk must not destroy the model's own file.
-        fresh = directory / f"{name}.partial"
-        fresh.write_text(json.dumps(data, indent=2) + "\n")
-        fresh.replace(directory / name)
+        write_whole(directory / name, (json.dumps(data, indent=2) + "\n").encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, one_line, validated
+from ..errors import InputError, validated
+from ..files import read_json
 from .metrics import RULES, bootstrap, metric
 from .run import CaseRecord
 from .summary import Scoring, Slots
@@ -27,11 +27,7 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """Read such a file; InputError if it is not one."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
-    run = validated(Run, data, str(path), "compare files that `gsva eval … --out` wrote")
+    run = validated(Run, read_json(path), str(path), "compare files that `gsva eval … --out` wrote")
     if run.rules not in RULES:
         raise InputError(f"{path}: rules {run.rules!r}; known are {', '.join(RULES)}")
     return run

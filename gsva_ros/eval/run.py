@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..answer import ExpressionError, Segmenter, Slot, faulty
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
+from ..files import parse_json
 from ..masks import mask_box
 from ..processes import processes
 from ..truth import Referring
@@ -90,13 +91,13 @@ class Records:
             # A kill may have truncated the last line.
             whole = data[: data.rfind(b"\n") + 1]
             try:
-                lines = [json.loads(line) for line in whole.splitlines()]
+                lines = [parse_json(line) for line in whole.splitlines()]
                 first = lines[0] if lines else run
                 own_kind = isinstance(first, dict) and run.keys() <= first.keys()
                 if not own_kind or not (whole or head.startswith(data)):
                     raise ValueError("it does not begin with a run")
                 read = validated(list[CaseRecord], lines[1:], str(file))
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise InputError(
                     f"{file}: not records of `gsva eval`: {one_line(error)}; give another file"
                 ) from error

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig
 
-from ..errors import InputError, check_writable, one_line, validated
+from ..errors import InputError, one_line, validated
+from ..files import check_writable
 from . import schema
 from .bundled import model_directory
 from .config import (
@@ -24,7 +25,7 @@ from .config import (
     PREPROCESSOR_NAME,
     SAM_DEFAULTS,
     GSVAConfig,
-    read_json,
+    read_model_json,
     read_object,
 )
 from .families import FAMILIES
@@ -188,7 +189,7 @@ def official_config(
     preprocessor_path = Path(vision_tower) / PREPROCESSOR_NAME
     preprocessor = CLIP_PREPROCESSOR
     if preprocessor_path.exists():
-        preprocessor = read_json(preprocessor_path)
+        preprocessor = read_model_json(preprocessor_path)
     words = state.get("model.embed_tokens.weight")
     if words is None or words.dim() != 2:
         raise CheckpointError(
@@ -305,7 +306,7 @@ def _added_tokens(llava: Path) -> dict[str, int]:
         path = llava / name
         if not path.exists():
             continue
-        data = read_json(path)
+        data = read_model_json(path)
         try:
             found = tokens(data)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

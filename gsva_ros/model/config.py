@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, one_line, validated
+from ..errors import InputError, validated
+from ..files import read_json
 from . import schema
 
 CONFIG_NAME = "config.json"
@@ -161,7 +162,7 @@ class GSVAConfig:
                 f"{directory} is not a model directory: it has no {CONFIG_NAME}; give one that "
                 "`gsva convert` or `gsva train` wrote, or a bundled model's name"
             )
-        data = read_json(path)
+        data = read_model_json(path)
         if not isinstance(data, dict) or data.get("model_type") != "gsva":
             raise InputError(
                 f"{path} is not a converted GSVA's config; for official weights pass weights= too"
@@ -169,7 +170,7 @@ class GSVAConfig:
         if isinstance(data.get("sam"), dict):
             data["sam"] = {**SAM_DEFAULTS, **data["sam"]}
         fields = {name: value for name, value in data.items() if name != "model_type"}
-        preprocessor = read_json(path.with_name(PREPROCESSOR_NAME))
+        preprocessor = read_model_json(path.with_name(PREPROCESSOR_NAME))
         try:
             return cls(**fields, preprocessor=preprocessor, source=str(path))
         except TypeError:  # a key is unknown or missing: the schema says which
@@ -187,29 +188,25 @@ def _completed(preprocessor: Any) -> Any:
 def model_type(directory: Path) -> str:
     """The model_type in a directory's config.json; "" if there is none."""
     path = directory / CONFIG_NAME
-    data = read_json(path) if path.is_file() else {}
+    data = read_model_json(path) if path.is_file() else {}
     return str(data.get("model_type", "")) if isinstance(data, dict) else ""
 
 
-def read_json(path: Path) -> Any:
+def read_model_json(path: Path) -> Any:
     """Parse a JSON file of a model directory.
 
     Raises:
         FileNotFoundError: there is no such file.
         InputError: it cannot be read, or is not valid JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such file: copy the whole model directory") from error
-    except (OSError, ValueError, RecursionError) as error:
-        # ValueError: not UTF-8, not JSON, or too long a number.
-        raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file: copy the whole model directory")
+    return read_json(path)
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """Parse a JSON file of a model directory; InputError unless it holds an object."""
-    data = read_json(path)
+    data = read_model_json(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: is not a JSON object ({{...}}): is it the wrong file?")
     return data

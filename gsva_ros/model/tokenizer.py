@@ -13,8 +13,9 @@ from pathlib import Path
 import sentencepiece
 
 from ..errors import InputError, one_line
+from ..files import check_fetched
 from .config import GSVAConfig
-from .weights import check_fetched
+from .weights import CheckpointError
 
 IMAGE_TOKEN_ID = -200  # LLaVA's IMAGE_TOKEN_INDEX: a placeholder for all tokens of an image
 TOKENIZER_NAME = "tokenizer.model"
@@ -44,7 +45,7 @@ def read_pieces(path: Path) -> sentencepiece.SentencePieceProcessor:
         FileNotFoundError: the file does not exist.
         InputError: it is not a sentencepiece model.
     """
-    check_fetched(path)
+    check_fetched(path, CheckpointError)
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (RuntimeError, ValueError) as error:  # ValueError: a piece is not UTF-8

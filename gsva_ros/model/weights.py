@@ -6,7 +6,6 @@ the format allows it, so that reading a large checkpoint takes no memory of its 
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -20,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import InputError, is_lfs_pointer, one_line
+from ..errors import InputError, one_line
+from ..files import check_fetched, parse_json
 
 PEFT_PREFIX = "base_model.model."
 VISION_TOWER = "model.vision_tower.vision_tower."
@@ -240,13 +240,13 @@ def adapter(directory: Path) -> Adapter | None:
     if whole or not config.is_file():
         return None
     try:
-        data = json.loads(config.read_text(encoding="utf-8"))
+        data = parse_json(config.read_text(encoding="utf-8"))
         base, alpha = data["base_model_name_or_path"], float(data["lora_alpha"])
         others = [k for k in VARIANTS if data.get(k)]
         # Others change the base's weights, too, which are not in the adapter.
         if data.get("init_lora_weights", True) not in (True, False, None, "gaussian"):
             others.append(f"init_lora_weights {data['init_lora_weights']!r}")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{config}: not a peft config: {one_line(error)}") from error
     if others or not base:
         problem = f"{others[0]} is not supported" if others else "names no base_model_name_or_path"
@@ -295,10 +295,10 @@ def _matching(directory: Path, *patterns: str) -> list[Path]:
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     try:
-        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places: dict[str, str] = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(places.values()))
         missing = [name for name in names if not (index.parent / name).is_file()]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index}: not an index of shards (weight_map): {one_line(error)}"
         ) from error
@@ -315,21 +315,8 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_fetched(path: Path) -> None:
-    """Check that a file is not a Git LFS pointer.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is a Git LFS pointer.
-    """
-    if is_lfs_pointer(path):
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
-        )
-
-
 def _read_file(path: Path) -> dict[str, Tensor]:
-    check_fetched(path)
+    check_fetched(path, CheckpointError)
     with path.open("rb") as file:
         start = file.read(9)
     try:

@@ -25,7 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
-from gsva_ros.arguments import Parser, rate
+from gsva_ros.arguments import Parser, add_device, add_model, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.eval.asks import Script, read_script
 from gsva_ros.masks import box_text, mask_box
@@ -317,8 +317,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--rate", type=rate, default=1.0, help="playback speed, relative to the recording"
     )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="output folder")
-    parser.add_argument("--model", default="gsva-mini", help="bundled name or checkpoint directory")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_model(parser)
+    add_device(parser)
     args = parser.parse_args(argv)
     try:
         return run(args)

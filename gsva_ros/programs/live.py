@@ -25,12 +25,13 @@ from tqdm import tqdm
 from gsva_ros.arguments import Parser, patience
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
-from gsva_ros.errors import InputError, check_writable, one_line, write_result
+from gsva_ros.errors import InputError, one_line
 from gsva_ros.eval.metrics import NAMES
 from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.record import ID_PREFIX
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Scoring, Slots, latency, scores
+from gsva_ros.files import check_writable, write_result
 from gsva_ros.msg import Outcome, Segmentation
 from gsva_ros.ros import answers, qos
 from gsva_ros.ros.start import init, own_arguments

@@ -30,7 +30,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from gsva_ros.arguments import Parser, count, positive, probability, seed
 from gsva_ros.conversions import fill_image, mask_of
-from gsva_ros.errors import InputError, write_result
+from gsva_ros.errors import InputError
+from gsva_ros.files import write_result
 from gsva_ros.geometry import organised_points
 from gsva_ros.msg import Instruction, Outcome, Provenance, Segmentation
 from gsva_ros.overlay import draw

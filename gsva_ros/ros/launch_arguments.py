@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gsva_ros.arguments import PRECISION_TEXT
+
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -28,7 +30,7 @@ def _boolean(text: str) -> bool:
 PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
     "model": ("model", str, "a text", "bundled model name, or a converted directory"),
     "device": ("device", str, "a text", "auto, cpu, cuda or cuda:N"),
-    "dtype": ("dtype", str, "a text", "auto, float32, bfloat16, float16, int8 or int4"),
+    "dtype": ("dtype", str, "a text", PRECISION_TEXT),
     "image_transport": ("image_transport", str, "a text", "raw or compressed"),
     "image_reliability": (
         "image_reliability",

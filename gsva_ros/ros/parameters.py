@@ -11,6 +11,7 @@ from rcl_interfaces.msg import (
     ParameterType,
 )
 
+from gsva_ros.arguments import PRECISION_TEXT
 from gsva_ros.overlay import TINT
 from gsva_ros.serving.requests import Limits
 
@@ -49,6 +50,7 @@ def _real(text: str, low: float, high: float) -> ParameterDescriptor:
     )
 
 
+_LIMITS = Limits()
 #: name -> default, descriptor
 TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "model": (
@@ -56,10 +58,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         _fixed("Name of a bundled model, or a directory written by `gsva convert`."),
     ),
     "device": ("auto", _fixed("Device that the model runs on.", "auto, cpu, cuda or cuda:N")),
-    "dtype": (
-        "auto",
-        _fixed("Precision of the model.", "auto, float32, bfloat16, float16, int8 or int4"),
-    ),
+    "dtype": ("auto", _fixed("Precision of the model.", PRECISION_TEXT)),
     "autostart": (
         True,
         ParameterDescriptor(
@@ -103,16 +102,19 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "max_rate": (
-        0.0,
+        _LIMITS.max_rate,
         _real("Frames per second that a repeated instruction is answered on; 0: all.", 0, 1e3),
     ),
-    "max_expressions": (32, _whole("Maximum number of expressions in one instruction.", 1, 1000)),
+    "max_expressions": (
+        _LIMITS.max_expressions,
+        _whole("Maximum number of expressions in one instruction.", 1, 1000),
+    ),
     "max_expression_length": (
-        256,
+        _LIMITS.max_expression_length,
         _whole("Maximum number of characters in one expression or text.", 1, 10000),
     ),
     "max_instructions": (
-        1000,
+        _LIMITS.max_instructions,
         _whole(
             "Maximum number of waiting or repeated instructions; the same limit applies to goals and to "
             "service calls.",
@@ -121,7 +123,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "default_deadline": (
-        0.0,
+        _LIMITS.default_deadline,
         _real(
             "Seconds after which an instruction without its own deadline is EXPIRED; 0: never. Not for the "
             "parameter `instructions`.",
@@ -130,7 +132,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "max_frame_age": (
-        0.0,
+        _LIMITS.max_frame_age,
         _real(
             "Maximum age of a frame, in seconds by the node's clock; older ones are not answered; 0: any.",
             0,
@@ -138,7 +140,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "max_frame_lead": (
-        1.0,
+        _LIMITS.max_frame_lead,
         _real(
             "How long before an instruction a frame may have been received in order to answer it, in "
             "wall-clock seconds; for an earlier one, the instruction waits for a new frame; 0: any.",
@@ -147,7 +149,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "inference_timeout": (
-        300.0,
+        _LIMITS.inference_timeout,
         _real(
             "Time limit for one inference, in wall-clock seconds; when it is exceeded, the node answers "
             "everything with FAILED and exits with status 1, so that its supervisor can restart it; "
@@ -157,7 +159,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "hysteresis": (
-        0.0,
+        _LIMITS.hysteresis,
         _real(
             "Half the width of the band around the threshold in which a repeated expression keeps its "
             "previous outcome; 0: every frame is decided by itself.",
@@ -166,7 +168,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "rejection_threshold": (
-        -1.0,
+        _LIMITS.rejection_threshold,
         _real(
             "Reject expressions with a probability below this; negative: the model's own value.",
             -1,
@@ -174,14 +176,14 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ),
     ),
     "split_instances": (
-        False,
+        _LIMITS.split_instances,
         ParameterDescriptor(
             description="Return one InstanceMask for each connected part of an expression's mask, so that "
             '"all cans" gives one per can, as long as they do not touch in the image.'
         ),
     ),
     "track": (
-        "off",
+        _LIMITS.track,
         ParameterDescriptor(
             description="Which frames repeated instructions and goals are answered on: off (those that the "
             "model processes), or flow (every frame: between two answers of the model, its masks are "

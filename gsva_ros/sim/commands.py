@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import count, positive, rate, seed
-from ..errors import InputError, check_writable
+from ..errors import InputError
+from ..files import check_writable
 from .splits import SPLITS
 from .worlds import WORLDS
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
+from ..files import parse_json
 from ..scenes import INSTANCES, LINES, META, RGB, are_frames, begun, new_arrays
 from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
@@ -112,7 +113,7 @@ def _one(task: tuple[int, int]) -> Rendered:
 
 def _describes(path: Path, meta: dict[str, Any]) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         return False
     return isinstance(found, dict) and {"world": "v1", **found} == meta

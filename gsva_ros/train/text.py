@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
+from ..files import write_whole
 from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Special
 from ..phrasing.forms import reworded
@@ -40,10 +40,8 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) ->
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    # In one step: each process of a run writes it, while another may already read it.
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_bytes(model.getvalue())
-    partial.replace(path)
+    # Each process of a run writes it, while another may already read it.
+    write_whole(path, model.getvalue())
 
 
 class Branches:

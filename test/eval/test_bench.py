@@ -256,13 +256,24 @@ def test_fixed_shapes_are_measured_where_asked() -> None:
     assert not sizes.engine_of("mini", CPU, "float32", 2**40)._static
 
 
-def test_quantised_weights_are_measured_where_asked(
-    capsys: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("dtype", "precision", "product", "gflops"),
+    [("auto", "float32", "float32", 4), ("int4", "int4", "bfloat16", 2)],
+)
+def test_the_precision_is_the_one_asked_for(
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    precision: str,
+    product: str,
+    gflops: int,
 ) -> None:
-    pytest.importorskip("torchao", reason="int4 needs torchao (extra small)")
+    if dtype == "int4":
+        pytest.importorskip("torchao", reason="int4 needs torchao (extra small)")
     monkeypatch.setattr(timing, "stages", lambda *_: {})
     monkeypatch.setattr(
         timing, "ceilings", lambda _, dtype: {"gflops": 1.0 * dtype.itemsize, "copy_gb_s": 3.0}
     )
-    assert main(["bench", "--dtype", "int4"]) == 0
-    assert "int4, 10 runs; ceilings: 2 GFLOP/s in a bfloat16 product" in capsys.readouterr().out
+    assert main(["bench", "--dtype", dtype]) == 0
+    ceilings = f"{precision}, 10 runs; ceilings: {gflops} GFLOP/s in a {product} product"
+    assert ceilings in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import json
 import os
@@ -31,11 +32,12 @@ from gsva_ros import cli, conversions
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, to_rgb
 from gsva_ros.datasets import files
-from gsva_ros.errors import InputError, write_result
+from gsva_ros.errors import InputError
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import truth_cases
+from gsva_ros.files import write_result, write_whole
 from gsva_ros.model import config
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
@@ -397,7 +399,7 @@ def test_numbers_of_thousands_of_digits_are_no_json(tmp_path: Path) -> None:
     """Python refuses to read them, in an error of its own."""
     path = tmp_path / "long.json"
     path.write_text("9" * 5000)
-    for read in (config.read_json, files.read_json):
+    for read in (config.read_model_json, files.read_dataset_json):
         with pytest.raises(InputError, match="digits") as error:
             read(path)
         one_line_about(path, error.value)
@@ -748,6 +750,23 @@ def test_a_result_is_not_lost_at_the_last_step(tmp_path: Path) -> None:
     written.unlink()
 
 
+def test_a_full_disk_leaves_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.json"
+    write_whole(path, b"old")
+
+    def full(self: Path, data: bytes) -> int:
+        self.open("wb").close()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"new")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
 @pytest.mark.parametrize(
     ("module", "command", "extra"),
     [
@@ -788,7 +807,7 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
 from contextlib import suppress
 from pathlib import Path
 from jinja2 import UndefinedError
-from gsva_ros.errors import write_result
+from gsva_ros.files import write_result
 from gsva_ros.eval.report import render
 from gsva_ros.settings import read_yaml
 from gsva_ros.truth import read_truth

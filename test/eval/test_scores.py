@@ -23,7 +23,7 @@ from tiny_sam3 import tiny_directory
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.answer import Rejection, Slot
-from gsva_ros.errors import InputError, check_writable
+from gsva_ros.errors import InputError
 from gsva_ros.eval.calibrate import (
     TEMPERATURES,
     Rule,
@@ -39,6 +39,7 @@ from gsva_ros.eval.metrics import bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, SlotRecord, evaluate
 from gsva_ros.eval.sources.scenes import gather, scene_cases
 from gsva_ros.eval.summary import Scoring, Slots, calibration, rejection_curve, scores, summary
+from gsva_ros.files import check_writable
 from gsva_ros.masks import trimmed
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.scenes import SceneSet

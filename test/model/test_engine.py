@@ -18,8 +18,9 @@ import torch
 from tiny import tiny_checkpoint
 
 import gsva_ros
+from gsva_ros import arguments
 from gsva_ros.answer import Answer, ExpressionError, Rejection
-from gsva_ros.engine import BATCH, Engine, _expression_in, _readable
+from gsva_ros.engine import BATCH, PRECISIONS, Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
 from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
@@ -653,3 +654,7 @@ def test_an_argument_that_there_is_not() -> None:
         gsva_ros.load("gsva-mini", colour="red")
     with pytest.raises(ValueError, match="vision_tower"):
         gsva_ros.load("gsva-mini", weights="gsva.bin")
+
+
+def test_the_precisions_that_help_names_are_the_engines() -> None:
+    assert tuple(PRECISIONS) == arguments.PRECISIONS

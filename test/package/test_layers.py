@@ -39,6 +39,7 @@ SHARED = {
     "arguments",
     "chance",
     "errors",
+    "files",
     "settings",
     "stamps",
     "truth",

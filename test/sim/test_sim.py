@@ -53,6 +53,16 @@ def test_training_refuses_another_split(tmp_path: Path) -> None:
         SceneSet(tmp_path / "val", "train")
 
 
+def test_a_meta_json_that_is_nested_too_deeply_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = tmp_path / "meta.json"
+    meta.write_text("[" * 100_000)
+    with pytest.raises(InputError, match=f"{meta}: cannot be read as JSON"):
+        SceneSet(tmp_path, "val")
+    assert f"{meta} describes another" in refused(capsys, *RENDER, "--out", tmp_path)
+
+
 def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
         write_dataset(tmp_path / str(workers), "train", 4, workers=workers)
@@ -84,6 +94,8 @@ def test_scenes_that_are_none_are_told(tmp_path: Path) -> None:
         scene["expressions"][0]["text"] = text
         lines_path.write_text(json.dumps(scene) + "\n")
         told(said)
+    lines_path.write_text("[" * 100_000)
+    told("recursion")
     lines_path.write_text("")
     with pytest.raises(InputError, match=f"{tmp_path}: contains no scene yet"):
         SceneSet(tmp_path, "val")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError, check_writable
+from ...errors import InputError
+from ...files import check_writable
 from ..sources import scenes
 from .shared import add_run_arguments, load_engine, records_file
 

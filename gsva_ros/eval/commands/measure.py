@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError, check_writable, write_result
+from ...errors import InputError
+from ...files import check_writable, write_result
 from ..metrics import NAMES
 from ..sources import bag, dataset, scenes
 from .shared import add_run_arguments, load_engine, print_left_out, records_file

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...arguments import add_model_arguments, rate
-from ...errors import InputError, check_writable, write_result
+from ...errors import InputError
+from ...files import check_writable, write_result
 from .shared import load_engine, print_left_out
 
 LONGEST_CARRY = 10_000.0  # milliseconds

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import PositiveInt
 
 from ...conversions import MessageError, check_size
-from ...datasets.files import DatasetError, read_annotated, read_json
+from ...datasets.files import DatasetError, read_annotated, read_dataset_json
 from ...errors import InputError, one_line
 from .sample import Segments, redrawn
 
@@ -89,7 +89,7 @@ class Ade20k(LabelMaps):
         images = _found(Path(root) / "ade20k/images/training", "*.jpg")
         maps = Path(root) / "ade20k/annotations/training"
         pairs = [(image, maps / f"{image.stem}.png") for image in images]
-        super().__init__(pairs, _names(read_json(Path(classes)), classes), per_image)
+        super().__init__(pairs, _names(read_dataset_json(Path(classes)), classes), per_image)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:
         """Classes as in `LabelMaps.labels`: the file counts from 1, and 0 and 255 mean no class."""
@@ -123,7 +123,7 @@ class Mapillary(LabelMaps):
         maps = _found(folder / "training/v2.0/labels", "*.png")
         path = folder / "config_v2.0.json"
         try:
-            names = [label["readable"].lower() for label in read_json(path)["labels"]]
+            names = [label["readable"].lower() for label in read_dataset_json(path)["labels"]]
         except (LookupError, TypeError, AttributeError) as error:
             raise DatasetError(f"{path}: no labels with their readable names") from error
         images = folder / "training/images"

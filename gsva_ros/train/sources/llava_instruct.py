@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...datasets.files import DatasetError, read_json, read_picture
+from ...datasets.files import DatasetError, read_dataset_json, read_picture
 from ...errors import one_line
 from .sample import Talk
 
@@ -25,7 +25,7 @@ class LlavaInstruct:
     def __init__(self, root: str, file: str = "llava_instruct_150k.json") -> None:
         """Args: root: the folder that contains llava_dataset/ and coco/. file: name in llava_dataset/."""
         path = Path(root) / "llava_dataset" / file
-        self._images, items = Path(root) / "coco/train2017", read_json(path)
+        self._images, items = Path(root) / "coco/train2017", read_dataset_json(path)
         try:
             self._talks = [(Path(i["image"]), _rounds(i["conversations"])) for i in items]
         except (LookupError, TypeError, AttributeError, ValueError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...datasets import reasonseg
-from ...datasets.files import DatasetError, Skip, read_json
+from ...datasets.files import DatasetError, Skip, read_dataset_json
 from ...errors import one_line
 from .sample import Reasoning, read_one, tell_left_out
 
@@ -56,7 +56,7 @@ class ReasonSeg:
 
 
 def _explanations(path: Path) -> dict[str, str]:
-    items: Any = read_json(path)
+    items: Any = read_dataset_json(path)
     try:
         return {item["image"]: str(item["outputs"]) for item in items}
     except (LookupError, TypeError) as error:

@@ -1,0 +1,107 @@
+"""Files that are read with errors that name them, and written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, one_line
+
+#: The first bytes of a Git LFS pointer. Source: its specification, "The Pointer".
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, has too long a number, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(one_line(error)) from error
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a JSON file, UTF-8.
+
+    Raises:
+        InputError: it cannot be read, or is not JSON; names it.
+    """
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
+
+
+def check_fetched(path: Path, kind: type[InputError], what: str = "file") -> None:
+    """Check that a file is not Git LFS's pointer, which a clone has in its place until it is downloaded.
+
+    Args:
+        kind: the error's type. what: what the file should be, for the error's text.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it is a pointer; of type `kind`.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise kind(f"{path}: not the {what}, but Git LFS's pointer to it: run `git lfs pull` there")
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Check that files can be written, before the work that produces them; creates their folders.
+
+    Raises:
+        InputError: a file cannot be written; names it.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not path.exists()
+            path.open("ab").close()
+            if fresh:
+                path.unlink(missing_ok=True)  # another process of this run may have removed it
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); choose another"
+            ) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file in one step: a kill or a full disk leaves what was there, and nobody reads half of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # Each process of a run may write it.
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_result(path: Path, text: str) -> Path:
+    """Write a result; if that fails after all, into a temporary file, so that it is not lost.
+
+    Returns:
+        The path that was written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+        return path
+    except OSError:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="gsva-", suffix=path.suffix, delete=False
+        ) as file:
+            file.write(text)
+        return Path(file.name)
