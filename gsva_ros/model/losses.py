@@ -14,14 +14,14 @@ CE_WEIGHT, BCE_WEIGHT, DICE_WEIGHT = 1.0, 2.0, 0.5
 
 
 def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Next-token cross-entropy: logits [B, T, V] at t predict labels int64 [B, T] at t + 1.
+    """Cross-entropy of logits [B, T, V] and the ids to predict at each position, labels int64 [B, T].
 
     0 if all labels are IGNORE, as when a sequence is truncated before its answer.
     """
-    told, labels = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
+    logits, labels = logits.flatten(0, 1).float(), labels.flatten()
     if (labels == IGNORE).all():
-        return told.sum() * 0.0
-    return F.cross_entropy(told, labels, ignore_index=IGNORE)
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits, labels, ignore_index=IGNORE)
 
 
 def sigmoid_bce_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
@@ -65,7 +65,7 @@ def gsva_loss(
     """1.0 cross-entropy + 2.0 BCE + 0.5 dice; the mask terms are averaged over all masks of the batch.
 
     Args:
-        logits: [B, T, V]. labels: int64 [B, T], IGNORE where no loss is computed.
+        logits: [B, T, V]. labels: int64 [B, T], see `token_loss`; IGNORE where no loss is computed.
         pred_masks: for each image, mask logits [K, H, W], all zero at rejected slots.
         gt_masks: for each image, float masks [K, H, W].
     """

@@ -41,12 +41,9 @@ class Branch:
 class Laid(Movable):
     """Branches, one after another, following the prefixes of a batch of images.
 
-    Shapes: ids, labels int64 [B, L], padded with 0 and IGNORE; position_ids int64 [B, P + L]; branch_of
-    int64 [B, P + L], each position's branch, counted from 1; 0 in the prefix and -1 in the padding.
-
-    `labels` follow the convention of what was laid. Of a `Branch`: the id to predict *at* each position, to
-    be compared with the logits there (`language`, `ablations`). Of a `Row`: the id *of* each position that
-    is a training target, which `losses.token_loss` compares with the logits one position before.
+    Shapes: ids, and labels to predict *at* each position, int64 [B, L], padded with 0 and IGNORE;
+    position_ids int64 [B, P + L]; branch_of int64 [B, P + L], each position's branch, counted from 1; 0 in
+    the prefix and -1 in the padding.
     """
 
     ids: Tensor
