@@ -40,6 +40,14 @@ def dice_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
     return loss.sum() / (count + 1e-8)
 
 
+def mask_terms(logits: Tensor, truth: Tensor, count: float) -> tuple[Tensor, Tensor]:
+    """2.0 BCE and 0.5 dice of masks [K, H, W], summed over masks and divided by `count`."""
+    return (
+        BCE_WEIGHT * sigmoid_bce_loss(logits, truth, count),
+        DICE_WEIGHT * dice_loss(logits, truth, count),
+    )
+
+
 @dataclass
 class GSVALoss:
     """The weighted loss terms."""
@@ -72,14 +80,10 @@ def gsva_loss(
     bce, dice, count = logits.new_zeros(()), logits.new_zeros(()), 0
     for predicted, truth in zip(pred_masks, gt_masks, strict=True):
         here = len(truth)
-        bce = bce + sigmoid_bce_loss(predicted, truth, here) * here
-        dice = dice + dice_loss(predicted, truth, here) * here
-        count += here
-    return GSVALoss(
-        CE_WEIGHT * token_loss(logits, labels),
-        BCE_WEIGHT * bce / (count + 1e-8),
-        DICE_WEIGHT * dice / (count + 1e-8),
-    )
+        bce_here, dice_here = mask_terms(predicted, truth, here)
+        bce, dice, count = bce + bce_here * here, dice + dice_here * here, count + here
+    ce = CE_WEIGHT * token_loss(logits, labels)
+    return GSVALoss(ce, bce / (count + 1e-8), dice / (count + 1e-8))
 
 
 def place_masks(pred_masks: Tensor, slots_seg: Tensor) -> Tensor:
