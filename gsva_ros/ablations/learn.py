@@ -174,11 +174,8 @@ def read(
     """States of packed branches: every layer's [B, P + L, D], and the branches' last ones [B, L, D]."""
     before, after = (ids.to(model.device) for ids in around(prompt))
     x = embedded(model, (before, after), clip_tokens, packed.ids)
-    bias = torch.zeros(packed.allowed.shape, device=x.device)
-    bias.masked_fill_(~packed.allowed, float("-inf"))
-    out = model.language(
-        x, attention_mask=bias, position_ids=packed.position_ids, hidden_layers=True
-    )
+    bias, places = packed.bias(x.dtype), packed.position_ids
+    out = model.language(x, attention_mask=bias, position_ids=places, hidden_layers=True)
     return out.hidden_layers, out.hidden_last[:, -packed.ids.shape[1] :]
 
 

@@ -60,6 +60,11 @@ class Laid(Movable):
         same = branch[:, :, None] == branch[:, None, :]
         return (causal & (same | (branch == 0)[:, None, :]))[:, None]
 
+    def bias(self, dtype: torch.dtype) -> Tensor:
+        """`allowed` as an additive attention mask [B, 1, P + L, P + L]: 0, or -inf where it is False."""
+        bias = torch.zeros(self.allowed.shape, dtype=dtype, device=self.allowed.device)
+        return bias.masked_fill_(~self.allowed, float("-inf"))
+
 
 @dataclass
 class Packed(Laid):
