@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from ..chance import pick
 from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
-from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, IGNORE, dice_loss, sigmoid_bce_loss
+from ..model.losses import IGNORE, mask_terms
 from ..model.prompt import Prompt
 from ..model.tokenizer import Special
 from ..model.weights import write_state
@@ -31,10 +31,10 @@ from ..train.batches import around, embedded
 from ..train.config import Config
 from ..train.grounding import Grounding, Read
 from ..train.known import known
+from ..train.mask_losses import iou_of, mask_logits
 from ..train.packing import Branch, Packed, pack
 from ..train.parts import export, select
 from ..train.trainer import MODEL, Task, Trainer
-from ..train.vision import iou_of, mask_logits
 from .rows import ROWS, Row, branches
 from .shared import BASE_MODEL, EncodedScenes, initial_checkpoint
 
@@ -163,10 +163,9 @@ class Learner(nn.Module):
         masks = self._data.scenes.target_masks(rows[image.cpu().numpy()], targets)
         truth = torch.from_numpy(masks).float().to(hidden.device)
         logits = mask_logits(low_res, self.model.config.sam, truth.shape[1:])
-        loss = BCE_WEIGHT * sigmoid_bce_loss(logits, truth, len(drawn))
-        loss = loss + DICE_WEIGHT * dice_loss(logits, truth, len(drawn))
+        bce, dice = mask_terms(logits, truth, len(drawn))
         there = truth.flatten(1).any(1)
-        return loss, float(iou_of(logits, truth)[there].mean())
+        return bce + dice, float(iou_of(logits, truth)[there].mean())
 
 
 def read(
@@ -175,11 +174,8 @@ def read(
     """States of packed branches: every layer's [B, P + L, D], and the branches' last ones [B, L, D]."""
     before, after = (ids.to(model.device) for ids in around(prompt))
     x = embedded(model, (before, after), clip_tokens, packed.ids)
-    bias = torch.zeros(packed.allowed.shape, device=x.device)
-    bias.masked_fill_(~packed.allowed, float("-inf"))
-    out = model.language(
-        x, attention_mask=bias, position_ids=packed.position_ids, hidden_layers=True
-    )
+    bias, places = packed.bias(x.dtype), packed.position_ids
+    out = model.language(x, attention_mask=bias, position_ids=places, hidden_layers=True)
     return out.hidden_layers, out.hidden_last[:, -packed.ids.shape[1] :]
 
 

@@ -23,8 +23,8 @@ from ..eval.metrics import gres, gres_terms
 from ..model.checkpoint import Checkpoint
 from ..model.tokenizer import Special
 from ..scenes import Expression
+from ..train.mask_losses import mask_logits
 from ..train.packing import pack
-from ..train.vision import mask_logits
 from .learn import read
 from .rows import Row, branches
 from .shared import EncodedScenes

@@ -14,14 +14,14 @@ CE_WEIGHT, BCE_WEIGHT, DICE_WEIGHT = 1.0, 2.0, 0.5
 
 
 def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Next-token cross-entropy: logits [B, T, V] at t predict labels int64 [B, T] at t + 1.
+    """Cross-entropy of logits [B, T, V] and the ids to predict at each position, labels int64 [B, T].
 
     0 if all labels are IGNORE, as when a sequence is truncated before its answer.
     """
-    told, labels = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
+    logits, labels = logits.flatten(0, 1).float(), labels.flatten()
     if (labels == IGNORE).all():
-        return told.sum() * 0.0
-    return F.cross_entropy(told, labels, ignore_index=IGNORE)
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits, labels, ignore_index=IGNORE)
 
 
 def sigmoid_bce_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
@@ -38,6 +38,14 @@ def dice_loss(logits: Tensor, truth: Tensor, count: float) -> Tensor:
     denominator = (predicted / scale).sum(-1) + (truth / scale).sum(-1)
     loss = 1 - (numerator + eps) / (denominator + eps)
     return loss.sum() / (count + 1e-8)
+
+
+def mask_terms(logits: Tensor, truth: Tensor, count: float) -> tuple[Tensor, Tensor]:
+    """2.0 BCE and 0.5 dice of masks [K, H, W], summed over masks and divided by `count`."""
+    return (
+        BCE_WEIGHT * sigmoid_bce_loss(logits, truth, count),
+        DICE_WEIGHT * dice_loss(logits, truth, count),
+    )
 
 
 @dataclass
@@ -65,21 +73,17 @@ def gsva_loss(
     """1.0 cross-entropy + 2.0 BCE + 0.5 dice; the mask terms are averaged over all masks of the batch.
 
     Args:
-        logits: [B, T, V]. labels: int64 [B, T], IGNORE where no loss is computed.
+        logits: [B, T, V]. labels: int64 [B, T], see `token_loss`; IGNORE where no loss is computed.
         pred_masks: for each image, mask logits [K, H, W], all zero at rejected slots.
         gt_masks: for each image, float masks [K, H, W].
     """
     bce, dice, count = logits.new_zeros(()), logits.new_zeros(()), 0
     for predicted, truth in zip(pred_masks, gt_masks, strict=True):
         here = len(truth)
-        bce = bce + sigmoid_bce_loss(predicted, truth, here) * here
-        dice = dice + dice_loss(predicted, truth, here) * here
-        count += here
-    return GSVALoss(
-        CE_WEIGHT * token_loss(logits, labels),
-        BCE_WEIGHT * bce / (count + 1e-8),
-        DICE_WEIGHT * dice / (count + 1e-8),
-    )
+        bce_here, dice_here = mask_terms(predicted, truth, here)
+        bce, dice, count = bce + bce_here * here, dice + dice_here * here, count + here
+    ce = CE_WEIGHT * token_loss(logits, labels)
+    return GSVALoss(ce, bce / (count + 1e-8), dice / (count + 1e-8))
 
 
 def place_masks(pred_masks: Tensor, slots_seg: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ class Prompt:
         return [*self.before_image, image, *self.after_image, *turn.ids]
 
     def labels(self, turn: Turn) -> list[int]:
-        """The target id at each position of the turn; IGNORE inside questions."""
+        """The id to predict at each position of the turn: the next one of an answer, else IGNORE."""
         labels = [IGNORE] * len(turn.ids)
         for first, end in turn.answers:
             labels[first - 1 : end - 1] = turn.ids[first:end]

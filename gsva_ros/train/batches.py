@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
+from ..model.losses import IGNORE
 from ..model.prompt import Prompt
 from ..model.sam import SamPreprocessor
 from .conversations import Conversations, Row
@@ -94,7 +95,9 @@ class Batcher:
 
     def _cut(self, row: Row) -> Row:
         """Truncate a row to the model's context; InputError if that would remove a slot."""
-        cut = Row(row.ids[: self._longest], row.labels[: self._longest], row.masks)
+        end = min(len(row.ids), self._longest)
+        # The last position predicts nothing, or what is cut off.
+        cut = Row(row.ids[:end], [*row.labels[: end - 1], IGNORE], row.masks)
         if sum(token in self._slots for token in cut.ids) < len(row.masks):
             many = "lower the source's per_image, or set joint: false"
             raise InputError(

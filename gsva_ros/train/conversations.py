@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.losses import IGNORE
 from ..model.prompt import Prompt, Turn
 from ..model.tokenizer import Part, Special
 from .sources.sample import Reasoning, Sample, Segments, Talk
@@ -63,7 +62,7 @@ class Row:
 
     Attributes:
         ids: token ids.
-        labels: for each id, the id itself if it is a training target, else IGNORE.
+        labels: the id to predict at each position, or IGNORE (`Prompt.labels`).
         masks: bool [K, H, W], one for each slot in `ids`; empty (no pixel) if the slot is [REJ].
     """
 
@@ -141,7 +140,4 @@ class Conversations:
         return self._row(self.prompt.rounds(rounds), masks)
 
     def _row(self, turn: Turn, masks: NDArray[np.bool_]) -> Row:
-        labels = [IGNORE] * len(turn.ids)
-        for first, end in turn.answers:
-            labels[first:end] = turn.ids[first:end]
-        return Row(turn.ids, labels, masks)
+        return Row(turn.ids, self.prompt.labels(turn), masks)

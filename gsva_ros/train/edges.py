@@ -24,8 +24,8 @@ from ..model.refiner import SIDE, filled, stretched, window
 from .batches import jittered
 from .frames import Frames
 from .kept import kept, key_of
+from .mask_losses import drawn_losses, iou_of
 from .movable import Movable
-from .vision import drawn_losses, iou_of
 
 BATCH = 32
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .frames import Frames, Pictures
 from .language import Asked, LanguageLoss, Questions
+from .mask_losses import mask_losses
 from .movable import Movable
 from .prompts import SymbolicPrompt, attributes_of
-from .vision import mask_losses
 
 
 @dataclass

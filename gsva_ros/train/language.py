@@ -97,9 +97,7 @@ class LanguageLoss:
         prefix = start + patches + len(after)
         with torch.autocast(clip_tokens.device.type, torch.bfloat16):
             x = embedded(model, self._around, clip_tokens, packed.ids)
-            allowed = packed.allowed[:, :, prefix:]
-            bias = torch.zeros(allowed.shape, device=x.device, dtype=torch.bfloat16)
-            bias.masked_fill_(~allowed, float("-inf"))
+            bias = packed.bias(torch.bfloat16)[:, :, prefix:]
             *layers, last = read_packed(model.model, x, packed.position_ids, prefix, bias)
             hidden = last[:, prefix:]
             spoken = packed.labels != IGNORE

@@ -63,10 +63,8 @@ def read(model: GSVA, batch: Batch) -> Tensor:
         clip_tokens = model.encode_clip(batch.pixel_values)
     laid = batch.laid
     x = embedded(model, (batch.before, batch.after), clip_tokens, laid.ids)
-    bias = torch.zeros(laid.allowed.shape, device=x.device, dtype=x.dtype)
-    bias.masked_fill_(~laid.allowed, torch.finfo(x.dtype).min)
-    hidden = model.language(x, attention_mask=bias, position_ids=laid.position_ids).hidden_last
-    return hidden[:, -laid.ids.shape[1] :]
+    out = model.language(x, attention_mask=laid.bias(x.dtype), position_ids=laid.position_ids)
+    return out.hidden_last[:, -laid.ids.shape[1] :]
 
 
 def deciding(slots: Tensor) -> Tensor:

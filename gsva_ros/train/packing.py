@@ -41,12 +41,9 @@ class Branch:
 class Laid(Movable):
     """Branches, one after another, following the prefixes of a batch of images.
 
-    Shapes: ids, labels int64 [B, L], padded with 0 and IGNORE; position_ids int64 [B, P + L]; branch_of
-    int64 [B, P + L], each position's branch, counted from 1; 0 in the prefix and -1 in the padding.
-
-    `labels` follow the convention of what was laid. Of a `Branch`: the id to predict *at* each position, to
-    be compared with the logits there (`language`, `ablations`). Of a `Row`: the id *of* each position that
-    is a training target, which `losses.token_loss` compares with the logits one position before.
+    Shapes: ids, and labels to predict *at* each position, int64 [B, L], padded with 0 and IGNORE;
+    position_ids int64 [B, P + L]; branch_of int64 [B, P + L], each position's branch, counted from 1; 0 in
+    the prefix and -1 in the padding.
     """
 
     ids: Tensor
@@ -62,6 +59,11 @@ class Laid(Movable):
         causal = order[:, None] >= order[None, :]
         same = branch[:, :, None] == branch[:, None, :]
         return (causal & (same | (branch == 0)[:, None, :]))[:, None]
+
+    def bias(self, dtype: torch.dtype) -> Tensor:
+        """`allowed` as an additive attention mask [B, 1, P + L, P + L]: 0, or -inf where it is False."""
+        bias = torch.zeros(self.allowed.shape, dtype=dtype, device=self.allowed.device)
+        return bias.masked_fill_(~self.allowed, float("-inf"))
 
 
 @dataclass

@@ -19,12 +19,12 @@ from gsva_ros.model.losses import (
 SURE = 30.0  # a logit whose sigmoid is 1
 
 
-def test_a_token_is_predicted_by_the_position_before_it() -> None:
+def test_a_label_is_predicted_at_its_position() -> None:
     logits = torch.zeros(1, 4, 5)
     logits[0, 0, 3] = logits[0, 2, 1] = SURE
-    assert float(token_loss(logits, torch.tensor([[2, 3, IGNORE, 1]]))) == pytest.approx(0.0)
+    assert float(token_loss(logits, torch.tensor([[3, IGNORE, 1, IGNORE]]))) == pytest.approx(0.0)
     # The mean is over what is learnt, wherever it stands in the batch.
-    wrong = token_loss(logits, torch.tensor([[2, 3, 4, IGNORE]]))
+    wrong = token_loss(logits, torch.tensor([[3, 4, IGNORE, IGNORE]]))
     assert float(wrong) == pytest.approx(math.log(5) / 2)
 
 

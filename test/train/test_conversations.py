@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tiny import tiny_checkpoint
 
 from gsva_ros.errors import InputError
@@ -29,9 +30,10 @@ def texts(sample: Sample, words: str = "official", joint: bool = True) -> set[st
 
 def checked(row: Row) -> str:
     """A row's text; what is learnt of it is what the assistant says, to its end."""
-    assert len(row.ids) == len(row.labels)
     learnt = [i for i in row.labels if i != IGNORE]
-    assert [i for i, label in zip(row.ids, row.labels, strict=True) if label != IGNORE] == learnt
+    following = zip(row.ids[1:], row.labels[:-1], strict=True)
+    assert [i for i, label in following if label != IGNORE] == learnt
+    assert row.labels[-1] == IGNORE
     text = PROMPT.tokenizer.decode(row.ids)
     said = "".join(
         part.partition("ASSISTANT:")[2].partition("USER:")[0] for part in text.split("</s>")
@@ -61,18 +63,13 @@ def test_names_of_classes_stand_without_spaces_in_answers() -> None:
 def test_one_by_one_in_the_words_of_the_node() -> None:
     found = texts(Segments(IMAGE, ("The Mug", "a can"), MASKS), "deployed", joint=False)
     expected = {
-        checked(Row(turn.ids, labels(turn.ids, turn.answers), MASKS[:1]))
+        checked(Row(turn.ids, PROMPT.labels(turn), MASKS[:1]))
         for turn in (
             PROMPT.segment_turn(["The Mug"], [False]),
             PROMPT.segment_turn(["a can"], [True]),
         )
     }
     assert found == expected
-
-
-def labels(ids: list[int], answers: list[tuple[int, int]]) -> list[int]:
-    (first, end) = answers[0]
-    return [IGNORE] * first + ids[first:end]
 
 
 @pytest.mark.parametrize("sentence", [True, False])
@@ -119,6 +116,9 @@ def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
     longest = max(batch.laid.ids.shape[1] for batch in batches)
     prefix = len(PROMPT.before_image) + config.image_tokens + len(PROMPT.after_image)
     assert prefix + longest == config.llm["max_position_embeddings"]
+    cut = next(batch.laid for batch in batches if batch.laid.ids.shape[1] == longest)
+    assert torch.equal(cut.labels[0, -9:-1], cut.ids[0, -8:])
+    assert cut.labels[0, -1] == IGNORE  # what follows is cut off
     lost = Reasoning(IMAGE, "why " * 1000, True, MASKS[0])
     with pytest.raises(InputError, match="the model reads at most"):
         batcher([(lost, np.random.default_rng(0))])

@@ -120,7 +120,8 @@ def golden_batch(run: Run) -> Batch:
         tensors["train.attention_masks"],
         strict=True,
     ):
-        ids, labels = padded[kept].tolist(), targets[kept].tolist()
+        # A recorded label is the id of its own position; the official loss shifts them.
+        ids, labels = padded[kept].tolist(), targets[kept].roll(-1).tolist()
         at = ids.index(IMAGE_TOKEN_ID) + 1
         assert ids[:at] == [*prompt.before_image, IMAGE_TOKEN_ID]
         at += len(prompt.after_image)

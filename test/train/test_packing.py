@@ -25,7 +25,7 @@ def test_branches_neither_see_nor_shift_each_other(key_heads: int) -> None:
     packed = pack(PREFIX, [[first, second], [second]])
     prefix = torch.randn(2, PREFIX, 32)
     x = torch.cat([prefix, llama.embed_tokens(packed.ids)], 1)
-    bias = torch.zeros(packed.allowed.shape).masked_fill(~packed.allowed, float("-inf"))
+    bias = packed.bias(torch.float32)
     hidden = llama(
         inputs_embeds=x, attention_mask=bias, position_ids=packed.position_ids
     ).last_hidden_state[:, PREFIX:]
