@@ -5,7 +5,7 @@ Depends on numpy alone, so that consumers of answers need neither torch nor ROS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from .masks import Box, Pixels, placed
 
 FrameT = TypeVar("FrameT")
+AskedT = TypeVar("AskedT")
+FoundT = TypeVar("FoundT")
 
 
 class Rejection(Enum):
@@ -254,10 +256,73 @@ def text_fault(text: object, what: str) -> str:
     return ""
 
 
+class _Encoded(Protocol):
+    """An encoded frame that knows its engine."""
+
+    @property
+    def engine(self) -> object: ...
+
+
+def check_frame(frame: object, kind: type[_Encoded], engine: object) -> None:
+    """Check that a frame is of this kind and from this engine's `encode`.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: it is another engine's.
+    """
+    if not isinstance(frame, kind):
+        raise TypeError(f"frame must be from engine.encode(rgb), not {type(frame).__name__}")
+    if frame.engine is not engine:
+        raise ValueError("this frame was encoded by another engine; encode it with this one")
+
+
 def check_listed(expressions: Sequence[str]) -> None:
     """Raise TypeError if expressions is a single str, each letter of which would be asked for."""
     if isinstance(expressions, str):
         raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
+
+
+def checked(expressions: Sequence[str], fault_of: Callable[[str], str]) -> list[str]:
+    """The expressions without surrounding white space; raises once for all that are at fault.
+
+    Args:
+        fault_of: why the model cannot read one of them, given without white space around it; "": it can.
+
+    Raises:
+        ExpressionError: some cannot be asked; its `faults` name them.
+        TypeError: an expression is not a str.
+    """
+    faults = {}
+    for index, expression in enumerate(expressions):
+        if fault := text_fault(expression, "an expression") or fault_of(expression.strip()):
+            faults[index] = fault
+    if faults:
+        raise ExpressionError(next(iter(faults.values())), faults)
+    return [expression.strip() for expression in expressions]
+
+
+def ask_possible(
+    ask: Callable[[Sequence[AskedT]], FoundT], asked: Sequence[AskedT]
+) -> tuple[FoundT, Sequence[AskedT], dict[int, str]]:
+    """Ask for everything or, if some of it cannot be asked, for the rest, which may be nothing.
+
+    Args:
+        ask: asks for what it is given; the `faults` of its ExpressionError are indices into that.
+
+    Returns:
+        What `ask` returned, what it was asked for, and why the others cannot be asked, by index in `asked`.
+
+    Raises:
+        ExpressionError: the request as a whole is at fault.
+    """
+    try:
+        return ask(asked), asked, {}
+    except ExpressionError as error:
+        if not error.faults:
+            raise
+        faults = error.faults
+    left = [each for index, each in enumerate(asked) if index not in faults]
+    return ask(left), left, faults
 
 
 def thresholds_of(given: float | Sequence[float] | None, count: int, own: float) -> list[float]:

@@ -27,7 +27,9 @@ from .requests import (
     CameraFrame,
     Code,
     Decision,
+    Fault,
     Instance,
+    Key,
     Limits,
     Outcome,
     Request,
@@ -37,9 +39,6 @@ from .requests import (
 from .schedule import too_old
 
 log = logging.getLogger(__name__)
-
-Key = tuple[int, str]  # slot, expression
-Fault = tuple[Code, str]  # and its reason
 
 
 @dataclass(eq=False)

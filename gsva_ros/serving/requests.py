@@ -90,6 +90,10 @@ class Steadiness:
         return cls(outcome, row.since, row.answers + 1, decided)
 
 
+#: Slot and expression.
+Key = tuple[int, str]
+#: Why an expression FAILED, and the reason in words.
+Fault = tuple[Code, str]
 NEVER = -1
 
 
@@ -120,9 +124,7 @@ class Request:
     last_end: float = float("-inf")
     cancelled: str = ""  # the reason, once cancelled
     ended: bool = False
-    steadiness: dict[tuple[int, str], Steadiness] = field(
-        default_factory=dict
-    )  # by slot, expression
+    steadiness: dict[Key, Steadiness] = field(default_factory=dict)
 
     def words(self) -> list[str]:
         """The texts that get one outcome each: the expressions, or the text."""
