@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .masks import Box, Pixels, placed
+from .masks import Box, Region
 
 FrameT = TypeVar("FrameT")
 AskedT = TypeVar("AskedT")
@@ -56,9 +56,7 @@ class Slot:
         p_seg: probability of [SEG] against [REJ], 0 to 1.
         rejection: why the slot is rejected; None if it is not.
         size: (height, width) of the frame.
-        box: bounding box of the mask, (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None if there is no
-            mask or it is empty.
-        crop: bool [y1 - y0, x1 - x0], the mask inside its box; None if box is None.
+        region: the mask; None if there is none or it is empty.
         predicted_iou: the mask decoder's own estimate of the mask's IoU; None without a mask.
         fault: why the slot could not be decided; "" if it was. A slot at fault is neither rejected nor
             masked.
@@ -68,8 +66,7 @@ class Slot:
     p_seg: float
     rejection: Rejection | None = None
     size: tuple[int, int] = (0, 0)
-    box: Box | None = None
-    crop: NDArray[np.bool_] | None = None
+    region: Region | None = None
     predicted_iou: float | None = None
     fault: str = ""
 
@@ -84,11 +81,19 @@ class Slot:
         return "" if self.rejection is None else REASONS[self.rejection].format(self.p_seg)
 
     @property
+    def box(self) -> Box | None:
+        """The mask's bounding box, (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None without one."""
+        return None if self.region is None else self.region.box
+
+    @property
+    def crop(self) -> NDArray[np.bool_] | None:
+        """The mask inside its box, bool [y1 - y0, x1 - x0]; None without one."""
+        return None if self.region is None else self.region.crop
+
+    @property
     def mask(self) -> NDArray[np.bool_] | None:
         """The mask, bool [H, W] at the frame's size, built at each access; None if there is none."""
-        if self.box is None or self.crop is None:
-            return None
-        return placed(self.crop, self.box, self.size)
+        return None if self.region is None else self.region.placed(self.size)
 
 
 @dataclass(frozen=True)
@@ -186,9 +191,9 @@ def no_rejection(engine: Segmenter[Any]) -> str:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mask: its box and the pixels in it (None: no pixel is set), and its predicted IoU."""
+    """A mask (None: no pixel is set), and its predicted IoU."""
 
-    pixels: Pixels | None
+    region: Region | None
     predicted_iou: float
 
 
@@ -209,10 +214,9 @@ def decided(
     rejection = Rejection.MODEL if rejected else None
     if drawn is None:
         return Slot(expression, p_seg, rejection, size)
-    if rejection is None and drawn.pixels is None:
+    if rejection is None and drawn.region is None:
         rejection = Rejection.EMPTY_MASK
-    box, crop = drawn.pixels or (None, None)
-    return Slot(expression, p_seg, rejection, size, box, crop, drawn.predicted_iou)
+    return Slot(expression, p_seg, rejection, size, drawn.region, drawn.predicted_iou)
 
 
 def decided_at(slot: Slot, threshold: float) -> Slot:
@@ -223,8 +227,8 @@ def decided_at(slot: Slot, threshold: float) -> Slot:
     if slot.fault:
         return slot
     if slot.p_seg < threshold:
-        return replace(slot, rejection=Rejection.MODEL, box=None, crop=None)
-    if slot.box is None:
+        return replace(slot, rejection=Rejection.MODEL, region=None)
+    if slot.region is None:
         drawn = slot.predicted_iou is not None
         return replace(slot, rejection=Rejection.EMPTY_MASK if drawn else slot.rejection)
     return replace(slot, rejection=None)

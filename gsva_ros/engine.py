@@ -36,7 +36,7 @@ from .answer import (
     thresholds_of,
 )
 from .errors import InputError
-from .masks import Pixels
+from .masks import Region
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
@@ -454,12 +454,12 @@ class Engine:
             else:
                 yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
 
-    def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Pixels | None]:
+    def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Region | None]:
         """Masks [K, h, w] at the frame's resolution."""
         height, width = low_res_masks.shape[1:]
         side, sure = self.config.sam["image_size"], self.config.part_confidence
         masks = [sure_parts(mask, sure) for mask in low_res_masks]
-        refined: list[Pixels | None] = [None] * len(masks)
+        refined: list[Region | None] = [None] * len(masks)
         if self.model.refiner and frame.rgb is not None:
             inside = filled(low_res_masks, side, frame.resized)
             refined = self.model.refiner.refine(frame.rgb, masks, inside)

@@ -227,7 +227,7 @@ def _decision(index: int, slot: Slot) -> Decision:
         decision.outcome, decision.rejection = Outcome.REJECTED, slot.rejection
         decision.reason = slot.reason
     else:
-        decision.box, decision.crop = slot.box, slot.crop
+        decision.region = slot.region
         decision.predicted_iou = float(slot.predicted_iou or 0.0)
     return decision
 

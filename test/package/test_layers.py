@@ -19,7 +19,7 @@ ALLOWED = {
     "sam3": {"model", "answer"},
     "tracking": set(),
     "serving": {"answer", "tracking"},
-    "ros": {"serving", "answer", "tracking", "overlay"},
+    "ros": {"serving", "answer", "overlay"},
     "bags": set(),
     "datasets": {"phrasing"},
     "eval": {
