@@ -5,7 +5,7 @@ Depends on numpy alone, so that consumers of answers need neither torch nor ROS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -13,9 +13,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .masks import Box, Pixels, placed
+from .masks import Box, Region
 
 FrameT = TypeVar("FrameT")
+AskedT = TypeVar("AskedT")
+FoundT = TypeVar("FoundT")
 
 
 class Rejection(Enum):
@@ -54,9 +56,7 @@ class Slot:
         p_seg: probability of [SEG] against [REJ], 0 to 1.
         rejection: why the slot is rejected; None if it is not.
         size: (height, width) of the frame.
-        box: bounding box of the mask, (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None if there is no
-            mask or it is empty.
-        crop: bool [y1 - y0, x1 - x0], the mask inside its box; None if box is None.
+        region: the mask; None if there is none or it is empty.
         predicted_iou: the mask decoder's own estimate of the mask's IoU; None without a mask.
         fault: why the slot could not be decided; "" if it was. A slot at fault is neither rejected nor
             masked.
@@ -66,8 +66,7 @@ class Slot:
     p_seg: float
     rejection: Rejection | None = None
     size: tuple[int, int] = (0, 0)
-    box: Box | None = None
-    crop: NDArray[np.bool_] | None = None
+    region: Region | None = None
     predicted_iou: float | None = None
     fault: str = ""
 
@@ -82,11 +81,19 @@ class Slot:
         return "" if self.rejection is None else REASONS[self.rejection].format(self.p_seg)
 
     @property
+    def box(self) -> Box | None:
+        """The mask's bounding box, (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None without one."""
+        return None if self.region is None else self.region.box
+
+    @property
+    def crop(self) -> NDArray[np.bool_] | None:
+        """The mask inside its box, bool [y1 - y0, x1 - x0]; None without one."""
+        return None if self.region is None else self.region.crop
+
+    @property
     def mask(self) -> NDArray[np.bool_] | None:
         """The mask, bool [H, W] at the frame's size, built at each access; None if there is none."""
-        if self.box is None or self.crop is None:
-            return None
-        return placed(self.crop, self.box, self.size)
+        return None if self.region is None else self.region.placed(self.size)
 
 
 @dataclass(frozen=True)
@@ -184,9 +191,9 @@ def no_rejection(engine: Segmenter[Any]) -> str:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mask: its box and the pixels in it (None: no pixel is set), and its predicted IoU."""
+    """A mask (None: no pixel is set), and its predicted IoU."""
 
-    pixels: Pixels | None
+    region: Region | None
     predicted_iou: float
 
 
@@ -207,10 +214,9 @@ def decided(
     rejection = Rejection.MODEL if rejected else None
     if drawn is None:
         return Slot(expression, p_seg, rejection, size)
-    if rejection is None and drawn.pixels is None:
+    if rejection is None and drawn.region is None:
         rejection = Rejection.EMPTY_MASK
-    box, crop = drawn.pixels or (None, None)
-    return Slot(expression, p_seg, rejection, size, box, crop, drawn.predicted_iou)
+    return Slot(expression, p_seg, rejection, size, drawn.region, drawn.predicted_iou)
 
 
 def decided_at(slot: Slot, threshold: float) -> Slot:
@@ -221,8 +227,8 @@ def decided_at(slot: Slot, threshold: float) -> Slot:
     if slot.fault:
         return slot
     if slot.p_seg < threshold:
-        return replace(slot, rejection=Rejection.MODEL, box=None, crop=None)
-    if slot.box is None:
+        return replace(slot, rejection=Rejection.MODEL, region=None)
+    if slot.region is None:
         drawn = slot.predicted_iou is not None
         return replace(slot, rejection=Rejection.EMPTY_MASK if drawn else slot.rejection)
     return replace(slot, rejection=None)
@@ -254,10 +260,73 @@ def text_fault(text: object, what: str) -> str:
     return ""
 
 
+class _Encoded(Protocol):
+    """An encoded frame that knows its engine."""
+
+    @property
+    def engine(self) -> object: ...
+
+
+def check_frame(frame: object, kind: type[_Encoded], engine: object) -> None:
+    """Check that a frame is of this kind and from this engine's `encode`.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: it is another engine's.
+    """
+    if not isinstance(frame, kind):
+        raise TypeError(f"frame must be from engine.encode(rgb), not {type(frame).__name__}")
+    if frame.engine is not engine:
+        raise ValueError("this frame was encoded by another engine; encode it with this one")
+
+
 def check_listed(expressions: Sequence[str]) -> None:
     """Raise TypeError if expressions is a single str, each letter of which would be asked for."""
     if isinstance(expressions, str):
         raise TypeError(f"expressions is a list of phrases; pass [{expressions!r}]")
+
+
+def checked(expressions: Sequence[str], fault_of: Callable[[str], str]) -> list[str]:
+    """The expressions without surrounding white space; raises once for all that are at fault.
+
+    Args:
+        fault_of: why the model cannot read one of them, given without white space around it; "": it can.
+
+    Raises:
+        ExpressionError: some cannot be asked; its `faults` name them.
+        TypeError: an expression is not a str.
+    """
+    faults = {}
+    for index, expression in enumerate(expressions):
+        if fault := text_fault(expression, "an expression") or fault_of(expression.strip()):
+            faults[index] = fault
+    if faults:
+        raise ExpressionError(next(iter(faults.values())), faults)
+    return [expression.strip() for expression in expressions]
+
+
+def ask_possible(
+    ask: Callable[[Sequence[AskedT]], FoundT], asked: Sequence[AskedT]
+) -> tuple[FoundT, Sequence[AskedT], dict[int, str]]:
+    """Ask for everything or, if some of it cannot be asked, for the rest, which may be nothing.
+
+    Args:
+        ask: asks for what it is given; the `faults` of its ExpressionError are indices into that.
+
+    Returns:
+        What `ask` returned, what it was asked for, and why the others cannot be asked, by index in `asked`.
+
+    Raises:
+        ExpressionError: the request as a whole is at fault.
+    """
+    try:
+        return ask(asked), asked, {}
+    except ExpressionError as error:
+        if not error.faults:
+            raise
+        faults = error.faults
+    left = [each for index, each in enumerate(asked) if index not in faults]
+    return ask(left), left, faults
 
 
 def thresholds_of(given: float | Sequence[float] | None, count: int, own: float) -> list[float]:

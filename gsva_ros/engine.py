@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -26,14 +27,16 @@ from .answer import (
     ExpressionError,
     Segmenter,
     Slot,
+    check_frame,
     check_listed,
+    checked,
     decided,
     faulty,
     text_fault,
     thresholds_of,
 )
 from .errors import InputError
-from .masks import Pixels
+from .masks import Region
 from .model.bundled import model_directory
 from .model.checkpoint import Checkpoint, load_converted, load_official
 from .model.clip import ClipPreprocessor
@@ -241,14 +244,14 @@ class Engine:
                 not that of the expressions; `joint` with a model that has no joint prompt (InputError).
             MemoryError: the device has too little memory.
         """
-        self._check_frame(frame)
+        check_frame(frame, EncodedFrame, self)
         check_listed(expressions)
         if joint and not self.prompt.family.joint:
             raise InputError(
                 f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
         thresholds = thresholds_of(threshold, len(expressions), self.rejection_threshold)
-        asked = self._check_expressions(frame, expressions)
+        asked = checked(expressions, partial(self._fault, frame))
         start = time.perf_counter()
         decide = self._decide_jointly if joint else self._decide_alone
         decisions = decide(frame, asked, thresholds) if asked else []
@@ -284,7 +287,7 @@ class Engine:
                 is below 1.
             MemoryError: the device has too little memory.
         """
-        self._check_frame(frame)
+        check_frame(frame, EncodedFrame, self)
         if fault := text_fault(text, "an instruction"):
             raise ExpressionError(fault)
         text = text.strip()
@@ -451,12 +454,12 @@ class Engine:
             else:
                 yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
 
-    def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Pixels | None]:
+    def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Region | None]:
         """Masks [K, h, w] at the frame's resolution."""
         height, width = low_res_masks.shape[1:]
         side, sure = self.config.sam["image_size"], self.config.part_confidence
         masks = [sure_parts(mask, sure) for mask in low_res_masks]
-        refined: list[Pixels | None] = [None] * len(masks)
+        refined: list[Region | None] = [None] * len(masks)
         if self.model.refiner and frame.rgb is not None:
             inside = filled(low_res_masks, side, frame.resized)
             refined = self.model.refiner.refine(frame.rgb, masks, inside)
@@ -484,26 +487,12 @@ class Engine:
 
     # Checks
 
-    def _check_frame(self, frame: EncodedFrame) -> None:
-        if not isinstance(frame, EncodedFrame):
-            raise TypeError(f"frame must be from engine.encode(rgb), not {type(frame).__name__}")
-        if frame.engine is not self:
-            raise ValueError("this frame was encoded by another engine; encode it with this one")
-
-    def _check_expressions(self, frame: EncodedFrame, expressions: Sequence[str]) -> list[str]:
-        """The expressions without surrounding white space; raises once for all that are at fault."""
-        faults = {}
-        for index, expression in enumerate(expressions):
-            fault = text_fault(expression, "an expression")
-            if not fault:
-                length = len(self.prompt.slot(expression.strip()))
-                if length > self._room(frame):
-                    fault = self._too_long("an expression", expression, length, frame)
-            if fault:
-                faults[index] = fault
-        if faults:
-            raise ExpressionError(next(iter(faults.values())), faults)
-        return [e.strip() for e in expressions]
+    def _fault(self, frame: EncodedFrame, expression: str) -> str:
+        """What is wrong with an expression's length; "" if nothing is."""
+        length = len(self.prompt.slot(expression))
+        if length <= self._room(frame):
+            return ""
+        return self._too_long("an expression", expression, length, frame)
 
     def _room(self, frame: EncodedFrame) -> int:
         """Positions that the model's context has left after the prefix."""

@@ -8,8 +8,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .masks import Region
+
 #: A component smaller than this fraction of the largest is merged into the nearest larger one.
 CRUMB = 0.05
+
+
+def parts(region: Region | None, connected: bool) -> list[Region]:
+    """A mask's instances: all of it or, if `connected`, each of its components; none if it is None."""
+    if region is None:
+        return []
+    if not connected:
+        return [region]
+    return [Region.within(region.box, mask) for mask in split(region.crop)]
 
 
 def split(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:

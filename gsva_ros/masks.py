@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: (x0, y0, x1, y1) in pixels; x1 and y1 exclusive.
 Box = tuple[int, int, int, int]
-#: A mask's bounding box, and the mask inside it, bool [y1 - y0, x1 - x0].
-Pixels = tuple[Box, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A mask with at least one pixel: bool [y1 - y0, x1 - x0] inside its bounding box in the frame."""
+
+    box: Box
+    crop: NDArray[np.bool_]
+
+    @classmethod
+    def within(cls, box: Box, mask: NDArray[np.bool_]) -> Region:
+        """Crop a mask with at least one pixel, bool of the box's size."""
+        found = trimmed(mask, *box[:2])
+        assert found is not None
+        return found
+
+    @classmethod
+    def around(cls, parts: Sequence[Region]) -> Region:
+        """The union of at least one region."""
+        corners = np.array([part.box for part in parts])
+        (x0, y0), (x1, y1) = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
+        whole = np.zeros((y1 - y0, x1 - x0), np.bool_)
+        for part in parts:
+            left, top, right, bottom = part.box
+            whole[top - y0 : bottom - y0, left - x0 : right - x0] |= part.crop
+        return cls((x0, y0, x1, y1), whole)
+
+    def placed(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """The mask at the frame's size (height, width)."""
+        x0, y0, x1, y1 = self.box
+        mask = np.zeros(size, bool)
+        mask[y0:y1, x0:x1] = self.crop
+        return mask
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:
@@ -27,8 +59,8 @@ def box_text(box: Box) -> str:
     return f"box x {x0}, y {y0}, width {x1 - x0}, height {y1 - y0} px"
 
 
-def trimmed(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> Pixels | None:
-    """A mask's bounding box and the mask inside it; None if no pixel is set.
+def trimmed(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> Region | None:
+    """A mask as a region; None if no pixel is set.
 
     The crop is a copy, so that the whole mask can be freed.
 
@@ -39,22 +71,19 @@ def trimmed(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> Pixels | None:
     if box is None:
         return None
     x0, y0, x1, y1 = box
-    return (x + x0, y + y0, x + x1, y + y1), np.ascontiguousarray(mask[y0:y1, x0:x1])
+    crop = np.ascontiguousarray(mask[y0:y1, x0:x1])
+    return Region((x + x0, y + y0, x + x1, y + y1), crop)
 
 
-def joined(parts: Sequence[Pixels]) -> Pixels:
-    """The union of the parts, of which there is at least one."""
-    corners = np.array([box for box, _ in parts])
-    (x0, y0), (x1, y1) = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
-    whole = np.zeros((y1 - y0, x1 - x0), np.bool_)
-    for (left, top, right, bottom), crop in parts:
-        whole[top - y0 : bottom - y0, left - x0 : right - x0] |= crop
-    return (x0, y0, x1, y1), whole
-
-
-def placed(crop: NDArray[np.bool_], box: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask of the frame's size (height, width) from the crop inside its box."""
-    x0, y0, x1, y1 = box
-    mask = np.zeros(size, bool)
-    mask[y0:y1, x0:x1] = crop
-    return mask
+def iou(a: Region, b: Region) -> float:
+    """Intersection over union of two masks of one frame."""
+    x0, y0 = max(a.box[0], b.box[0]), max(a.box[1], b.box[1])
+    x1, y1 = min(a.box[2], b.box[2]), min(a.box[3], b.box[3])
+    if x0 >= x1 or y0 >= y1:
+        return 0.0
+    common = [
+        each.crop[y0 - each.box[1] : y1 - each.box[1], x0 - each.box[0] : x1 - each.box[0]]
+        for each in (a, b)
+    ]
+    both = int((common[0] & common[1]).sum())
+    return both / (int(a.crop.sum()) + int(b.crop.sum()) - both)

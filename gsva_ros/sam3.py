@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 from transformers import AutoTokenizer, Sam3Model
 
 from .answer import (
@@ -26,10 +25,11 @@ from .answer import (
     Drawn,
     ExpressionError,
     Slot,
+    check_frame,
     check_listed,
+    checked,
     decided,
     faulty,
-    text_fault,
     thresholds_of,
 )
 from .errors import InputError, one_line, validated
@@ -176,21 +176,21 @@ class Sam3Engine:
         Raises:
             InputError: `joint` is set: phrases are read one by one.
             ExpressionError: expressions are empty or too long; its `faults` say which.
-            TypeError: `expressions` is a str.
+            TypeError: `frame` is not from `encode`, `expressions` is a str, or one of them is not a str.
+            ValueError: the frame is another engine's, or a threshold is not a probability.
         """
-        if frame.engine is not self:
-            raise ValueError("this frame was encoded by another engine; encode it with this one")
+        check_frame(frame, Sam3Frame, self)
         check_listed(expressions)
         if joint:
             raise InputError(
                 f"{self.name} has no joint prompt: ask for expressions one at a time, without joint"
             )
         limits = thresholds_of(threshold, len(expressions), self.rejection_threshold)
-        tokens = self._read(expressions)
+        asked = checked(expressions, self._fault)
         start = time.perf_counter()
         slots = [
-            self._slot(frame, expression, ids, limit, mask_rejected)
-            for expression, ids, limit in zip(expressions, tokens, limits, strict=True)
+            self._slot(frame, expression, self._ids(phrase), limit, mask_rejected)
+            for expression, phrase, limit in zip(expressions, asked, limits, strict=True)
         ]
         return Answer(slots, "", {"encode": frame.seconds, "decide": time.perf_counter() - start})
 
@@ -204,26 +204,28 @@ class Sam3Engine:
         """Release unused device memory."""
         give_back(self.device)
 
-    def _read(self, expressions: Sequence[str]) -> list[Tensor]:
-        faults, tokens = {}, []
-        for index, expression in enumerate(expressions):
-            if fault := text_fault(expression, "an expression"):
-                faults[index] = fault
-                continue
-            ids = self._tokenizer(expression.strip(), split_special_tokens=True)["input_ids"]
-            if len(ids) > self._phrase_tokens:
-                faults[index] = (
-                    f"an expression takes {len(ids)} tokens of {self._phrase_tokens}; shorten it"
-                )
-            tokens.append(torch.tensor([ids], device=self.device))
-        if faults:
-            raise ExpressionError(next(iter(faults.values())), faults)
-        return tokens
+    def _ids(self, phrase: str) -> list[int]:
+        """The phrase's token ids; special tokens in it are plain text."""
+        ids: list[int] = self._tokenizer(phrase, split_special_tokens=True)["input_ids"]
+        return ids
+
+    def _fault(self, phrase: str) -> str:
+        """What is wrong with a phrase's length; "" if nothing is."""
+        length = len(self._ids(phrase))
+        if length <= self._phrase_tokens:
+            return ""
+        return f"an expression takes {length} tokens of {self._phrase_tokens}; shorten it"
 
     def _slot(
-        self, frame: Sam3Frame, expression: str, ids: Tensor, threshold: float, mask_rejected: bool
+        self,
+        frame: Sam3Frame,
+        expression: str,
+        ids: Sequence[int],
+        threshold: float,
+        mask_rejected: bool,
     ) -> Slot:
-        output = self.model(vision_embeds=frame.vision, input_ids=ids)
+        tokens = torch.tensor([ids], device=self.device)
+        output = self.model(vision_embeds=frame.vision, input_ids=tokens)
         p_seg = float(output.presence_logits.float().sigmoid()[0, 0])
         rejected = not p_seg >= threshold
         if not np.isfinite(p_seg) or (rejected and not mask_rejected):

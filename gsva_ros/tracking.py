@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .masks import Box, joined, mask_box, trimmed
+from .masks import Box, Region, iou, mask_box
 
 #: Longer side, and minimum of the shorter side, of the reduced frames that flow is computed on, pixels.
 LONG_SIDE, SHORTEST_SIDE = 320, 32
@@ -51,26 +51,6 @@ RESIZED = "the image's size has changed since the model's answer"
 BACKWARDS = "the image stamps have not increased since the model's answer"
 HIDDEN = "it has left the image or been hidden since the model's answer"
 DRIFTED = "confidence in its carried mask has dropped to {:.2f} since the model's answer"
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """A mask: bool [y1 - y0, x1 - x0] inside its box, in full-image pixels."""
-
-    box: Box
-    crop: NDArray[np.bool_]
-
-    @classmethod
-    def within(cls, box: Box, mask: NDArray[np.bool_]) -> Region:
-        """Crop a mask with at least one pixel, bool of the box's size."""
-        found = trimmed(mask, *box[:2])
-        assert found is not None
-        return cls(*found)
-
-    @classmethod
-    def around(cls, parts: Sequence[Region]) -> Region:
-        """The union of at least one region."""
-        return cls(*joined([(part.box, part.crop) for part in parts]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,20 +290,6 @@ def reduced(rgb: NDArray[np.uint8]) -> Grey:
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(rgb, size, interpolation=way)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def iou(a: Region, b: Region) -> float:
-    """Intersection over union of two masks of one frame."""
-    x0, y0 = max(a.box[0], b.box[0]), max(a.box[1], b.box[1])
-    x1, y1 = min(a.box[2], b.box[2]), min(a.box[3], b.box[3])
-    if x0 >= x1 or y0 >= y1:
-        return 0.0
-    common = [
-        each.crop[y0 - each.box[1] : y1 - each.box[1], x0 - each.box[0] : x1 - each.box[0]]
-        for each in (a, b)
-    ]
-    both = int((common[0] & common[1]).sum())
-    return both / (int(a.crop.sum()) + int(b.crop.sum()) - both)
 
 
 def _name(new: Sequence[_Instance], old: Sequence[_Instance], ids: Iterator[int]) -> None:

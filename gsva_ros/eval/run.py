@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import ExpressionError, Segmenter, Slot, faulty
+from ..answer import ExpressionError, Segmenter, Slot, ask_possible, faulty
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
 from ..files import parse_json
@@ -186,10 +186,10 @@ def evaluate(
 def _askable(
     answer: Answering,
     rgb: NDArray[np.uint8],
-    queries: list[Referring],
+    queries: Sequence[Referring],
     case: str,
     unread: list[str],
-) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
+) -> tuple[list[MaskedSlot], dict[str, float], Sequence[Referring]]:
     """The slots of what can be asked, and the expressions: as in the node, each other one fails alone.
 
     Args:
@@ -198,14 +198,11 @@ def _askable(
     Raises:
         ExpressionError: none can be asked.
     """
-    try:
-        return *answer(rgb, queries), queries
-    except ExpressionError as error:
-        left = [query for index, query in enumerate(queries) if index not in error.faults]
-        if not error.faults or not left:
-            raise
-        unread += [f"{case}: expression {i + 1}: {fault}" for i, fault in error.faults.items()]
-        return *answer(rgb, left), left
+    (slots, seconds), left, faults = ask_possible(partial(answer, rgb), queries)
+    if faults and not left:
+        raise ExpressionError(next(iter(faults.values())), faults)
+    unread += [f"{case}: expression {i + 1}: {fault}" for i, fault in faults.items()]
+    return slots, seconds, left
 
 
 def _check_names(cases: Sequence[Case]) -> None:

@@ -20,8 +20,9 @@ from tqdm import tqdm
 from ..answer import Segmenter
 from ..bags.bag import Bag
 from ..errors import InputError
+from ..masks import Region, iou, trimmed
 from ..stamps import SECOND
-from ..tracking import Carried, Region, Tracker, iou
+from ..tracking import Carried, Tracker
 from ..truth import FrameTruth, Referring
 
 Rgb = NDArray[np.uint8]
@@ -125,12 +126,7 @@ def segmented(engine: Segmenter[Any]) -> Model:
 
     def answer(rgb: Rgb, asked: Sequence[Referring]) -> Masks:
         slots = engine.segment(engine.encode(rgb), [each.expression for each in asked]).slots
-        return {
-            slot.expression: None
-            if slot.rejected or slot.box is None or slot.crop is None
-            else Region(slot.box, slot.crop)
-            for slot in slots
-        }
+        return {slot.expression: None if slot.rejected else slot.region for slot in slots}
 
     return answer
 
@@ -239,9 +235,7 @@ def _turns(stamps: Sequence[int], seconds: float) -> list[tuple[int, int]]:
 
 
 def _region(mask: NDArray[np.bool_] | None) -> Region | None:
-    if mask is None or not mask.any():
-        return None
-    return Region.within((0, 0, *mask.shape[::-1]), mask)
+    return None if mask is None else trimmed(mask)
 
 
 def _score(shown: Region | None, there: Region | None) -> float:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..masks import Pixels, trimmed
+from ..masks import Region, trimmed
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Enlarger:
     rows: Axis
     columns: Axis
 
-    def __call__(self, low_res_mask: Tensor) -> Pixels | None:
-        """Logits [h, w] to the mask's bounding box and the mask inside it; None if it is empty."""
+    def __call__(self, low_res_mask: Tensor) -> Region | None:
+        """Logits [h, w] to the mask; None if it is empty."""
         logits = low_res_mask.to(self.rows.weights)
         positive = logits > 0
         rows = self.rows.reached(positive.any(1))

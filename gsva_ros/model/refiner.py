@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..masks import Box, Pixels, joined, trimmed
+from ..masks import Box, Region, trimmed
 from .images import Rgb
 
 #: Side of the network's input and output in pixels.
@@ -88,8 +88,8 @@ def stretched(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(found, np.uint8)
 
 
-def drawn(logits: Tensor, box: Box) -> Pixels | None:
-    """A window's logits [SIDE, SIDE] to the mask's bounding box in the frame and the mask inside it."""
+def drawn(logits: Tensor, box: Box) -> Region | None:
+    """A window's logits [SIDE, SIDE] to the mask in the frame; None if it is empty."""
     x0, y0, x1, y1 = box
     pixels = F.interpolate(
         logits[None, None].float(), (y1 - y0, x1 - x0), mode="bilinear", align_corners=False
@@ -212,8 +212,8 @@ class Refiner(nn.Module):
 
     def refine(
         self, rgb: Rgb, low_res_masks: Sequence[Tensor], inside: tuple[float, float]
-    ) -> list[Pixels | None]:
-        """Refine a frame's masks in one batch: each one's box and the mask in it; None if it is empty.
+    ) -> list[Region | None]:
+        """Refine a frame's masks in one batch; None for one that is empty.
 
         Args:
             rgb: uint8 [H, W, 3]. low_res_masks, inside: as for `window`.
@@ -227,5 +227,5 @@ class Refiner(nn.Module):
         logits = torch.stack([w.logits for w in looked_at]).to(weight.dtype)
         refined = iter(self(pixels.permute(0, 3, 1, 2).to(weight.dtype) / 255, logits))
         found = ([drawn(next(refined), w.box) for w in of_mask] for of_mask in each)
-        seen = [[pixels for pixels in of_mask if pixels] for of_mask in found]
-        return [joined(of_mask) if of_mask else None for of_mask in seen]
+        seen = [[region for region in of_mask if region] for of_mask in found]
+        return [Region.around(of_mask) if of_mask else None for of_mask in seen]

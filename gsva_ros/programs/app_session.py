@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import Answer, ExpressionError, Segmenter, Slot, decided_at
+from gsva_ros.answer import Answer, Segmenter, Slot, ask_possible, decided_at
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
@@ -293,14 +294,8 @@ def _segmented(
     Args:
         size: height and width of the frame.
     """
-    try:
-        return engine.segment(frame, expressions, mask_rejected=True)
-    except ExpressionError as error:
-        if not error.faults:
-            raise
-        faults = error.faults
-    possible = [e for n, e in enumerate(expressions) if n not in faults]
-    answer = engine.segment(frame, possible, mask_rejected=True)
+    ask = partial(engine.segment, frame, mask_rejected=True)
+    answer, _, faults = ask_possible(ask, expressions)
     slots = list(answer.slots)
     for number, fault in sorted(faults.items()):
         slots.insert(number, Slot(expressions[number], 0.0, size=size, fault=fault))

@@ -16,13 +16,12 @@ import gsva_ros
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.answer import Segmenter
 from gsva_ros.conversions import fill_image, mask_of
-from gsva_ros.instances import split
+from gsva_ros.instances import parts
 from gsva_ros.msg import InstanceMask, Provenance, Rejection, Segmentation, Timings
 from gsva_ros.msg import Outcome as OutcomeMsg
 from gsva_ros.overlay import Target
 from gsva_ros.serving.requests import Decision, Instance, Outcome, Result
 from gsva_ros.stamps import SECOND, fill
-from gsva_ros.tracking import Region
 
 KINDS = {Kind.MODEL: Rejection.MODEL, Kind.EMPTY_MASK: Rejection.EMPTY_MASK}
 #: Nanoseconds; a stamp further than this from the node's clock was taken from another clock.
@@ -118,17 +117,14 @@ def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejectio
 
 def _instances(decision: Decision, split_instances: bool) -> list[Instance]:
     """A mask's instances, for a decision without tracked ones."""
-    assert decision.box is not None
-    assert decision.crop is not None
-    masks = split(decision.crop) if split_instances else (decision.crop,)
-    regions = [Region.within(decision.box, mask) for mask in masks]
-    return [Instance(0, region.box, region.crop, 1.0) for region in regions]
+    return [Instance(0, region, 1.0) for region in parts(decision.region, split_instances)]
 
 
 def _instance_mask(
     decision: Decision, instance: Instance, number: int, header: Any
 ) -> InstanceMask:
-    x0, y0, x1, y1 = instance.box
+    x0, y0, x1, y1 = instance.region.box
+    crop = instance.region.crop
     msg = InstanceMask()
     msg.slot = decision.slot
     msg.instance = number
@@ -139,7 +135,7 @@ def _instance_mask(
     msg.predicted_iou = decision.predicted_iou
     msg.roi.x_offset, msg.roi.y_offset = x0, y0
     msg.roi.width, msg.roi.height = x1 - x0, y1 - y0
-    msg.mask = fill_image(Image(), instance.crop.view(np.uint8) * np.uint8(255), "mono8")
+    msg.mask = fill_image(Image(), crop.view(np.uint8) * np.uint8(255), "mono8")
     msg.mask.header = header
     return msg
 

@@ -10,6 +10,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
 from gsva_ros.conversions import fill_image, to_rgb
+from gsva_ros.masks import Region
 from gsva_ros.msg import Provenance, Segmentation
 from gsva_ros.serving.requests import CameraFrame, Decision, Outcome, Request, Result
 
@@ -42,11 +43,10 @@ def answered(rgb: np.ndarray) -> Result:
     size = [int(SHARE * n) for n in rgb.shape[:2]]
     y, x = (np.linspace(-1, 1, n) for n in size)
     crop = y[:, None] ** 2 + x**2 <= 1
+    regions = [Region.within((n, n, n + size[1], n + size[0]), crop) for n in range(MASKS)]
     decisions = [
-        Decision(
-            n, f"thing {n}", Outcome.SEGMENTED, box=(n, n, n + size[1], n + size[0]), crop=crop
-        )
-        for n in range(MASKS)
+        Decision(n, f"thing {n}", Outcome.SEGMENTED, region=region)
+        for n, region in enumerate(regions)
     ]
     frame = CameraFrame(Segmentation().header, 0, "image", lambda: rgb)
     return Result(Request(), decisions, frame, rgb)

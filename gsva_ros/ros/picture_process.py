@@ -26,7 +26,6 @@ from std_msgs.msg import Header
 
 from gsva_ros.conversions import fill_image
 from gsva_ros.errors import one_line
-from gsva_ros.masks import placed
 from gsva_ros.overlay import Target, draw, label_image
 from gsva_ros.serving.requests import Decision
 
@@ -141,13 +140,11 @@ def main(stream: BinaryIO | None = None) -> None:
 
 def _targets(shown: Shown) -> list[Target]:
     size = shown.rgb.shape[:2]
-    return [Target(d.slot, d.expression, _mask(d, size), d.p_seg) for d in shown.decisions]
-
-
-def _mask(decision: Decision, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    if decision.box is None or decision.crop is None:
-        return None
-    return placed(decision.crop, decision.box, size)
+    masks = [None if d.region is None else d.region.placed(size) for d in shown.decisions]
+    return [
+        Target(d.slot, d.expression, mask, d.p_seg)
+        for d, mask in zip(shown.decisions, masks, strict=True)
+    ]
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> CompressedImage:

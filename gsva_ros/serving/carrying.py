@@ -18,16 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import one_line
-from ..instances import split
+from ..instances import parts
+from ..masks import Region
 from ..stamps import SECOND
-from ..tracking import Carried, Region, Tracker
+from ..tracking import Carried, Tracker
 from .requests import (
     DECIDED,
     BadImageError,
     CameraFrame,
     Code,
     Decision,
+    Fault,
     Instance,
+    Key,
     Limits,
     Outcome,
     Request,
@@ -37,9 +40,6 @@ from .requests import (
 from .schedule import too_old
 
 log = logging.getLogger(__name__)
-
-Key = tuple[int, str]  # slot, expression
-Fault = tuple[Code, str]  # and its reason
 
 
 @dataclass(eq=False)
@@ -214,15 +214,9 @@ class Carrier:
         followed = self._followed.setdefault((request, frame.topic), new)
         followed.result = result
         tracker = self._trackers.setdefault(frame.topic, Tracker(self._ids))
-        regions = {_key(d): self._regions(d) for d in result.decisions}
+        connected = self._limits.split_instances
+        regions = {_key(d): parts(d.region, connected) for d in result.decisions}
         tracker.answer(request, frame.stamp, rgb, regions)
-
-    def _regions(self, decision: Decision) -> list[Region]:
-        if decision.box is None or decision.crop is None:
-            return []
-        if not self._limits.split_instances:
-            return [Region(decision.box, decision.crop)]
-        return [Region.within(decision.box, mask) for mask in split(decision.crop)]
 
     def _answer(self, due: list[_Followed], frame: CameraFrame) -> None:
         """Answer the requests that have no answer on this frame yet."""
@@ -282,7 +276,7 @@ class Carrier:
     ) -> Decision:
         """The model's decision, updated to a frame `age` nanoseconds later."""
         seen = [
-            Instance(each.id, each.region.box, each.region.crop, each.confidence)
+            Instance(each.id, each.region, each.confidence)
             for each in found
             if each.region is not None
         ]
@@ -296,8 +290,7 @@ class Carrier:
         if not reason:
             lost.pop(key, None)
             if seen:
-                whole = Region.around([Region(each.box, each.crop) for each in seen])
-                now.box, now.crop = whole.box, whole.crop
+                now.region = Region.around([each.region for each in seen])
             return now
         steady = lost[key] = Steadiness.after(lost.get(key), Outcome.FAILED, stamp)
         return replace(
@@ -306,8 +299,7 @@ class Carrier:
             code=Code.LOST,
             reason=f"lost: {reason}",
             rejection=None,
-            box=None,
-            crop=None,
+            region=None,
             instances=(),
             since=steady.since,
             answers=steady.answers,

@@ -11,17 +11,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answer import Answer, ExpressionError, FrameT, Segmenter, Slot
+from ..answer import Answer, ExpressionError, FrameT, Segmenter, Slot, ask_possible
 from .requests import (
     BadImageError,
     CameraFrame,
     Code,
     Decision,
+    Fault,
     Limits,
     Outcome,
     Request,
@@ -35,6 +38,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CUT = "the model's answer reached its maximum length: anything it would have named after that is unknown"
+
+
+@dataclass
+class _Turn:
+    """A request on a frame: each expression's slot or fault so far, by its index."""
+
+    request: Request
+    frame: CameraFrame
+    faults: dict[int, Fault]
+    slots: dict[int, Slot] = field(default_factory=dict)
 
 
 class Inference(Generic[FrameT]):
@@ -55,14 +68,14 @@ class Inference(Generic[FrameT]):
         faults = {i: p for i, w in enumerate(words) if (p := text_problem(w, self.limits))}
         result = Result(request, [], frame)
         result.timings["queue"] = start - max(frame.received, request.submitted)
-        slots: dict[int, Slot] = {}
+        turn = _Turn(request, frame, faults)
         try:
-            self._answer(result, frame, slots, faults)
+            self._answer(turn, result)
         except Exception as error:  # whatever the model raises becomes an answer
-            slots.clear()
+            turn.slots.clear()
             problem = self._explain(error)
             faults.update({i: problem for i in range(len(words)) if i not in faults})
-        decided = [_decision(i, slot) for i, slot in slots.items()]
+        decided = [_decision(i, slot) for i, slot in turn.slots.items()]
         failed = [
             Decision(i, words[min(i, len(words) - 1)], Outcome.FAILED, *fault)
             for i, fault in faults.items()
@@ -73,83 +86,54 @@ class Inference(Generic[FrameT]):
             _count(request, result.decisions, frame)
         return result
 
-    def _answer(
-        self,
-        result: Result,
-        frame: CameraFrame,
-        slots: dict[int, Slot],
-        faults: dict[int, tuple[Code, str]],
-    ) -> None:
-        """Ask the engine; fills the result's image, text and timings, and `slots` or `faults`."""
-        request = result.request
-        result.rgb = self._decode(frame)
-        encoded, seconds = self._encode(frame, result.rgb, request.source)
+    def _answer(self, turn: _Turn, result: Result) -> None:
+        """Ask the engine; fills the result's image, text and timings, and the turn's slots or faults."""
+        request = turn.request
+        result.rgb = self._decode(turn.frame)
+        encoded, seconds = self._encode(turn.frame, result.rgb, request.source)
         result.threshold = threshold = self.limits.threshold(self.engine.rejection_threshold)
         ask = self._segment if request.expressions else self._ask
-        answers = ask(encoded, request, frame.topic, threshold, faults, slots)
+        answers = ask(turn, encoded, threshold)
         result.text = " ".join(answer.text for answer in answers if answer.text)
         for answer in answers:
             for stage, spent in answer.timings.items():
                 result.timings[stage] = result.timings.get(stage, 0.0) + float(spent)
         result.timings["encode"] = seconds
-        if not slots and not faults:
-            faults[0] = (Code.NO_SLOT, "the model's answer names nothing to segment")
+        if not turn.slots and not turn.faults:
+            turn.faults[0] = (Code.NO_SLOT, "the model's answer names nothing to segment")
 
-    def _segment(
-        self,
-        encoded: FrameT,
-        request: Request,
-        topic: str,
-        threshold: float,
-        faults: dict[int, tuple[Code, str]],
-        slots: dict[int, Slot],
-    ) -> list[Answer]:
-        """Fill `slots` for every expression that can be asked, and `faults` for the others."""
-        asked = [i for i in range(len(request.expressions)) if i not in faults]
+    def _segment(self, turn: _Turn, encoded: FrameT, threshold: float) -> list[Answer]:
+        """Fill the slots of every expression that can be asked, and the faults of the others."""
+        request = turn.request
+        asked = [i for i in range(len(request.expressions)) if i not in turn.faults]
 
         def segment(asked: Sequence[int]) -> Answer:
             words = [request.expressions[i] for i in asked]
-            thresholds = [self._threshold_for(request, i, threshold, topic) for i in asked]
+            thresholds = [self._threshold_for(turn, i, threshold) for i in asked]
             return self._freeing(
-                lambda: self.engine.segment(encoded, words, threshold=thresholds), topic
+                lambda: self.engine.segment(encoded, words, threshold=thresholds), turn.frame.topic
             )
 
-        try:
-            return self._within_memory(segment, asked, faults, slots)
-        except ExpressionError as error:
-            if not error.faults:
-                raise
-            for place, reason in error.faults.items():
-                faults[asked[place]] = (Code.INVALID_INSTRUCTION, reason)
-            asked = [i for i in asked if i not in faults]
-            return self._within_memory(segment, asked, faults, slots)
+        answers, _, faults = ask_possible(partial(self._within_memory, turn, segment), asked)
+        for place, reason in faults.items():
+            turn.faults[asked[place]] = (Code.INVALID_INSTRUCTION, reason)
+        return answers
 
-    def _ask(
-        self,
-        encoded: FrameT,
-        request: Request,
-        topic: str,
-        threshold: float,
-        faults: dict[int, tuple[Code, str]],
-        slots: dict[int, Slot],
-    ) -> list[Answer]:
-        """Fill `slots` with what the model writes for a text, and `faults` if it did not finish."""
-        if faults:  # its limit has changed since it was taken
+    def _ask(self, turn: _Turn, encoded: FrameT, threshold: float) -> list[Answer]:
+        """Fill the slots with what the model writes for a text; a fault says that it did not finish."""
+        if turn.faults:  # its limit has changed since it was taken
             return []
+        text = turn.request.text
         answer = self._freeing(
-            lambda: self.engine.ask(encoded, request.text, threshold=threshold), topic
+            lambda: self.engine.ask(encoded, text, threshold=threshold), turn.frame.topic
         )
-        slots.update(enumerate(answer.slots))
+        turn.slots.update(enumerate(answer.slots))
         if not answer.complete:
-            faults[len(slots)] = (Code.NO_SLOT, CUT)
+            turn.faults[len(turn.slots)] = (Code.NO_SLOT, CUT)
         return [answer]
 
     def _within_memory(
-        self,
-        segment: Callable[[Sequence[int]], Answer],
-        asked: Sequence[int],
-        faults: dict[int, tuple[Code, str]],
-        slots: dict[int, Slot],
+        self, turn: _Turn, segment: Callable[[Sequence[int]], Answer], asked: Sequence[int]
     ) -> list[Answer]:
         """The engine's answers: one, or several if all expressions at once need too much memory.
 
@@ -161,16 +145,16 @@ class Inference(Generic[FrameT]):
             answer = segment(asked)
         except MemoryError as error:
             if len(asked) == 1:
-                faults[asked[0]] = self._explain(error)
+                turn.faults[asked[0]] = self._explain(error)
                 return []
             log.warning("out of memory with %d expressions at once: retrying in halves", len(asked))
         else:
-            slots.update(zip(asked, answer.slots, strict=True))
+            turn.slots.update(zip(asked, answer.slots, strict=True))
             return [answer]
         self.engine.release()
         half = len(asked) // 2
-        first = self._within_memory(segment, asked[:half], faults, slots)
-        return [*first, *self._within_memory(segment, asked[half:], faults, slots)]
+        first = self._within_memory(turn, segment, asked[:half])
+        return [*first, *self._within_memory(turn, segment, asked[half:])]
 
     def _freeing(self, ask: Callable[[], T], topic: str) -> T:
         """What `ask` returns; if memory runs out, once more without the frames of other cameras."""
@@ -186,13 +170,14 @@ class Inference(Generic[FrameT]):
         self.engine.release()
         return ask()
 
-    def _threshold_for(self, request: Request, index: int, threshold: float, topic: str) -> float:
+    def _threshold_for(self, turn: _Turn, index: int, threshold: float) -> float:
         """The threshold, shifted by the hysteresis so that an expression tends to keep its last outcome.
 
         That is the last one of the same camera.
         """
-        band = self.limits.hysteresis
-        last = request.steadiness.get((topic, index, request.expressions[index]))
+        request, band = turn.request, self.limits.hysteresis
+        before = request.steadiness.get(turn.frame.topic, {})
+        last = before.get((index, request.expressions[index]))
         if last is None or last.decided is None or not band:
             return threshold
         moved = threshold - band if last.decided is Outcome.SEGMENTED else threshold + band
@@ -221,7 +206,7 @@ class Inference(Generic[FrameT]):
             self.encoded[frame.topic] = (frame, rgb, encoded)
         return encoded, time.monotonic() - start
 
-    def _explain(self, error: Exception) -> tuple[Code, str]:
+    def _explain(self, error: Exception) -> Fault:
         if isinstance(error, BadImageError):
             return Code.BAD_IMAGE, str(error)
         if isinstance(error, ExpressionError):
@@ -246,17 +231,16 @@ def _decision(index: int, slot: Slot) -> Decision:
         decision.outcome, decision.rejection = Outcome.REJECTED, slot.rejection
         decision.reason = slot.reason
     else:
-        decision.box, decision.crop = slot.box, slot.crop
+        decision.region = slot.region
         decision.predicted_iou = float(slot.predicted_iou or 0.0)
     return decision
 
 
 def _count(request: Request, decisions: Sequence[Decision], frame: CameraFrame) -> None:
     """Update how long each expression's outcome has been the same for a camera."""
-    before = request.steadiness
-    request.steadiness = {key: row for key, row in before.items() if key[0] != frame.topic}
+    before = request.steadiness.get(frame.topic, {})
+    now = request.steadiness[frame.topic] = {}
     for decision in decisions:
-        key = (frame.topic, decision.slot, decision.expression)
-        now = Steadiness.after(before.get(key), decision.outcome, frame.stamp)
-        request.steadiness[key] = now
-        decision.since, decision.answers = now.since, now.answers
+        key = (decision.slot, decision.expression)
+        row = now[key] = Steadiness.after(before.get(key), decision.outcome, frame.stamp)
+        decision.since, decision.answers = row.since, row.answers

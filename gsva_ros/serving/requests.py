@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..answer import Rejection
-from ..masks import Box
+from ..masks import Region
 
 
 class Outcome(IntEnum):
@@ -90,6 +90,10 @@ class Steadiness:
         return cls(outcome, row.since, row.answers + 1, decided)
 
 
+#: Slot and expression.
+Key = tuple[int, str]
+#: Why an expression FAILED, and the reason in words.
+Fault = tuple[Code, str]
 NEVER = -1
 
 
@@ -120,9 +124,7 @@ class Request:
     last_end: float = float("-inf")
     cancelled: str = ""  # the reason, once cancelled
     ended: bool = False
-    steadiness: dict[tuple[str, int, str], Steadiness] = field(
-        default_factory=dict
-    )  # by topic, slot, expression
+    steadiness: dict[str, dict[Key, Steadiness]] = field(default_factory=dict)  # by topic
 
     def words(self) -> list[str]:
         """The texts that get one outcome each: the expressions, or the text."""
@@ -134,8 +136,7 @@ class Instance:
     """An instance of an expression; its mask is all of the expression's, or a connected part of it."""
 
     id: int  # the same from frame to frame; 0: not tracked
-    box: Box
-    crop: NDArray[np.bool_]  # the mask inside its box
+    region: Region
     confidence: float  # 0 to 1, that the mask still fits
 
 
@@ -151,8 +152,7 @@ class Decision:
     rejection: Rejection | None = None
     p_seg: float = 0.0
     predicted_iou: float = 0.0
-    box: Box | None = None
-    crop: NDArray[np.bool_] | None = None  # the mask inside its box
+    region: Region | None = None  # the mask; None if it is not SEGMENTED
     since: int = 0  # stamp of the first consecutive answer with this outcome, nanoseconds
     answers: int = 1  # number of those
     instances: tuple[Instance, ...] = ()  # tracked instances, if tracking is on

@@ -19,7 +19,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from ..stamps import SECOND
-from .requests import CameraFrame, Code, Counts, Limits, Outcome, Request, Source
+from .requests import CameraFrame, Code, Counts, Fault, Limits, Outcome, Request, Source
 
 #: Maximum seconds that a caller waits before it asks again, whatever it waits for.
 LONGEST_WAIT = 1.0
@@ -42,7 +42,7 @@ class Ending:
     outcome: Outcome
     reason: str
     code: Code = Code.NONE
-    each: tuple[tuple[Code, str], ...] = ()
+    each: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -396,7 +396,7 @@ def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
     return 0 < limits.max_frame_age < (clock - frame.stamp) / SECOND
 
 
-def text_problem(words: str, limits: Limits) -> tuple[Code, str] | None:
+def text_problem(words: str, limits: Limits) -> Fault | None:
     """Why one expression cannot be asked; checked before the model is asked, so that only it fails."""
     if not words.strip():
         return Code.EMPTY_INSTRUCTION, "an empty expression"

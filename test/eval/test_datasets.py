@@ -43,6 +43,7 @@ from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import SlotRecord, answering, evaluate, slot_record
 from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_cases
+from gsva_ros.masks import Region
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.truth import Referring
@@ -624,7 +625,8 @@ def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
 
 def test_what_a_model_answers_freely_is_recorded_as_it_wrote_it() -> None:
     """Of unknown truth; a rejected slot has no mask."""
-    kept = Slot("the mug", 0.75, None, (4, 6), (1, 1, 3, 4), np.ones((3, 2), bool), 0.5)
+    region = Region((1, 1, 3, 4), np.ones((3, 2), bool))
+    kept = Slot("the mug", 0.75, None, (4, 6), region, 0.5)
     gone = Slot("a can", 0.25, Rejection.MODEL, (4, 6))
     answer = Answer([kept, gone], timings={"decide": 0.5})
     free = SimpleNamespace(encode=lambda rgb: rgb, ask=lambda frame, text: answer)

@@ -19,6 +19,7 @@ from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.report import Card, Pick, choose, gallery, kind_of, render
 from gsva_ros.eval.run import CaseRecord, SlotRecord, answering, evaluate
 from gsva_ros.eval.summary import Scoring, summary
+from gsva_ros.masks import Region
 from gsva_ros.truth import Referring
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -74,9 +75,8 @@ class Blocks:
         return rgb.shape[:2]
 
     def segment(self, size: tuple[int, int], expressions: list[str], **_: bool) -> Answer:
-        box = (0, 0, size[1], size[0])
-        crop = np.ones(size, bool)
-        return Answer([Slot(e, 0.9, None, size, box, crop, 0.5) for e in expressions])
+        everywhere = Region((0, 0, size[1], size[0]), np.ones(size, bool))
+        return Answer([Slot(e, 0.9, None, size, everywhere, 0.5) for e in expressions])
 
 
 def test_cards_are_of_their_own_pictures_where_a_case_was_left_out() -> None:

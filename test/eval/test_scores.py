@@ -72,11 +72,11 @@ class ScriptedEngine:
         slots = []
         for query in queries:
             p_seg, mask = self.model(query)
-            box, crop = trimmed(mask) or (None, None)
-            rejection = None if box else Rejection.EMPTY_MASK
+            region = trimmed(mask)
+            rejection = None if region else Rejection.EMPTY_MASK
             if p_seg < self.rejection_threshold:
                 rejection = Rejection.MODEL
-            slots.append(Slot(query.expression, p_seg, rejection, mask.shape, box, crop, 0.5))
+            slots.append(Slot(query.expression, p_seg, rejection, mask.shape, region, 0.5))
         return SimpleNamespace(slots=slots, timings={"encode": 0.1, "mask": 0.2})
 
 

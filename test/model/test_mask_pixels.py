@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsva_ros.masks import box_text, joined, mask_box, placed, trimmed
+from gsva_ros.masks import Region, box_text, mask_box, trimmed
 from gsva_ros.model.mask_pixels import enlarger
 from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
 
@@ -34,10 +34,9 @@ def test_equal_to_the_whole_frame(size: tuple[int, int], low: int, side: int, ki
     found = enlarger((low, low), side, resized, size, CPU)(logits)
     mask = np.zeros(size, bool)
     if found is not None:
-        (x0, y0, x1, y1), crop = found
-        mask[y0:y1, x0:x1] = crop
-        assert crop.any(0)[[0, -1]].all()
-        assert crop.any(1)[[0, -1]].all()
+        mask = found.placed(size)
+        assert found.crop.any(0)[[0, -1]].all()
+        assert found.crop.any(1)[[0, -1]].all()
     sure = golden.abs().numpy() > 1e-4
     assert np.array_equal(mask[sure], (golden > 0).numpy()[sure])
     assert (found is None) == (not mask.any())
@@ -65,19 +64,19 @@ def test_a_small_thing_on_a_large_frame_is_all_that_is_computed(
 def test_a_crop_lies_where_its_mask_does() -> None:
     mask = np.zeros((6, 8), bool)
     mask[2, 3] = mask[4, 5] = True
-    box, crop = trimmed(mask) or pytest.fail("nothing found")
-    assert box == mask_box(mask) == (3, 2, 6, 5)
-    assert np.array_equal(placed(crop, box, mask.shape), mask)
-    moved, same = trimmed(mask, 10, 20) or pytest.fail("nothing found")
-    assert moved == (13, 22, 16, 25)
-    assert np.array_equal(same, crop)
-    assert box_text(moved) == "box x 13, y 22, width 3, height 3 px"
+    found = trimmed(mask) or pytest.fail("nothing found")
+    assert found.box == mask_box(mask) == (3, 2, 6, 5)
+    assert np.array_equal(found.placed(mask.shape), mask)
+    moved = trimmed(mask, 10, 20) or pytest.fail("nothing found")
+    assert moved.box == (13, 22, 16, 25)
+    assert np.array_equal(moved.crop, found.crop)
+    assert box_text(moved.box) == "box x 13, y 22, width 3, height 3 px"
     mask[:] = True
-    assert crop.sum() == 2  # it is a copy
+    assert found.crop.sum() == 2  # it is a copy
     assert trimmed(~mask) is mask_box(~mask) is None
 
 
-def test_parts_that_are_joined_keep_their_places() -> None:
+def test_parts_of_a_union_keep_their_places() -> None:
     rng = np.random.default_rng(0)
     for _ in range(30):
         masks = [np.zeros((20, 30), bool) for _ in range(3)]
@@ -85,7 +84,6 @@ def test_parts_that_are_joined_keep_their_places() -> None:
             y, x = rng.integers(1, 12), rng.integers(1, 20)
             mask[y : y + 7, x : x + 9] = rng.random((7, 9)) < 0.3
         parts = [part for mask in masks if (part := trimmed(mask))]
-        box, crop = joined(parts)
-        union = np.any(masks, 0)
-        assert box == mask_box(union)
-        assert np.array_equal(placed(crop, box, (20, 30)), union)
+        found, union = Region.around(parts), np.any(masks, 0)
+        assert found.box == mask_box(union)
+        assert np.array_equal(found.placed((20, 30)), union)

@@ -140,10 +140,10 @@ def test_parts_that_lie_apart_have_windows_of_their_own(count: int, wanted: int)
     assert len(found) == wanted
     (refined,) = Refiner(WIDTHS).eval().refine(rgb, [logits], (64, 64))
     assert refined
-    (x0, _, x1, _), crop = refined
+    x0, _, x1, _ = refined.box
     assert x0 <= 25
     assert x1 >= 80 * (count - 1) + 45
-    columns = np.any(crop, 0).astype(int)
+    columns = np.any(refined.crop, 0).astype(int)
     assert (np.diff(columns) == 1).sum() == count - 1  # gaps stay
 
 
@@ -164,9 +164,7 @@ def test_an_untaught_refiner_leaves_masks_where_the_decoder_drew_them(
     golden = (postprocess_masks(logits[None], side, resized, size)[0] > 0).numpy()
     (found,) = Refiner(WIDTHS).eval().refine(picture(*size), [logits], inside)
     assert found
-    (x0, y0, x1, y1), crop = found
-    mask = np.zeros(size, bool)
-    mask[y0:y1, x0:x1] = crop
+    mask = found.placed(size)
     assert (mask & golden).sum() / (mask | golden).sum() > 0.97
 
 
@@ -175,10 +173,9 @@ def test_logits_of_a_window_become_pixels_of_its_box() -> None:
     logits[: SIDE // 2] = 1.0
     found = drawn(logits, (10, 20, 50, 40))
     assert found
-    box, crop = found
-    assert box == (10, 20, 50, 30)
-    assert crop.shape == (10, 40)
-    assert crop.all()
+    assert found.box == (10, 20, 50, 30)
+    assert found.crop.shape == (10, 40)
+    assert found.crop.all()
     assert drawn(torch.full((SIDE, SIDE), -1.0), (10, 20, 50, 40)) is None
 
 

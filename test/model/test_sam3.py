@@ -71,8 +71,7 @@ def test_expressions_do_not_change_each_other(directory: Path, rgb: np.ndarray) 
 def test_special_tokens_in_expressions_are_plain_text(directory: Path) -> None:
     engine = gsva_ros.load(directory)
     assert isinstance(engine, Sam3Engine)
-    (tokens,) = engine._read(["a<|startoftext|>"])
-    start, *word, _ = tokens[0].tolist()
+    start, *word, _ = engine._ids("a<|startoftext|>")
     assert start not in word
     letters = engine._tokenizer.convert_tokens_to_ids(list("startoftex"))
     assert word[3:13] == letters  # after "a", "<" and "|"
@@ -89,6 +88,10 @@ def test_what_it_cannot_do_is_said(directory: Path, rgb: np.ndarray) -> None:
         engine.segment(frame, ["a", "b"], joint=True)
     with pytest.raises(TypeError, match="a list of phrases"):
         engine.segment(frame, "mug")
+    with pytest.raises(TypeError, match=r"frame must be from engine.encode\(rgb\), not ndarray"):
+        engine.segment(rgb, ["mug"])
+    with pytest.raises(ValueError, match="another engine"):
+        gsva_ros.load(directory).segment(frame, ["mug"])
     with pytest.raises(ExpressionError) as error:
         engine.segment(frame, ["mug", "", "x" * 70])
     assert set(error.value.faults) == {1, 2}

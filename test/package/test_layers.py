@@ -19,7 +19,7 @@ ALLOWED = {
     "sam3": {"model", "answer"},
     "tracking": set(),
     "serving": {"answer", "tracking"},
-    "ros": {"engine", "serving", "answer", "tracking", "overlay"},  # the node loads its engine
+    "ros": {"engine", "serving", "answer", "overlay"},  # the node loads its engine
     "bags": set(),
     "datasets": {"phrasing"},
     "eval": {

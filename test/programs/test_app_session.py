@@ -20,6 +20,7 @@ from gsva_ros import cli
 from gsva_ros.answer import Answer, Rejection, Slot, decided_at
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
+from gsva_ros.masks import Region
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
 from gsva_ros.programs.app_session import Correction, Label, Session
 
@@ -88,14 +89,14 @@ def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:
     empty = Slot("c", 0.9, Rejection.EMPTY_MASK, (4, 4))
     assert decided_at(empty, 0.1).rejection is Rejection.EMPTY_MASK
     assert decided_at(empty, 0.95).rejection is Rejection.MODEL
-    masked = Slot("d", 0.9, None, (4, 4), (0, 0, 2, 2), np.ones((2, 2), bool), 0.8)
+    masked = Slot("d", 0.9, None, (4, 4), Region((0, 0, 2, 2), np.ones((2, 2), bool)), 0.8)
     assert decided_at(masked, 0.95).mask is None
 
 
 def rejected(kind: Rejection) -> list[Slot]:
     """Slots rejected in one way: without a mask, and with one that was drawn all the same."""
-    mask = (0, 0, 2, 2), np.ones((2, 2), bool)
-    return [Slot("a", 0.25, kind, (4, 4)), Slot("a", 0.25, kind, (4, 4), *mask, 0.8)]
+    region = Region((0, 0, 2, 2), np.ones((2, 2), bool))
+    return [Slot("a", 0.25, kind, (4, 4)), Slot("a", 0.25, kind, (4, 4), region, 0.8)]
 
 
 @pytest.mark.parametrize("kind", Rejection)

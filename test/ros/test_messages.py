@@ -20,6 +20,7 @@ import gsva_ros
 from gsva_ros import msg as messages
 from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import fill_image, mask_of
+from gsva_ros.masks import Region
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.ros.answers import outcome_name, provenance_of, segmentation, targets_in
 from gsva_ros.serving.requests import (
@@ -53,8 +54,7 @@ def answer():
                 Outcome.SEGMENTED,
                 p_seg=0.875,
                 predicted_iou=0.5,
-                box=box,
-                crop=mask[5:9, 7:20],
+                region=Region(box, mask[5:9, 7:20]),
             ),
             Decision(
                 1, "b", Outcome.REJECTED, reason="not there", rejection=Kind.MODEL, p_seg=0.25
@@ -150,10 +150,11 @@ def test_an_answer_tells_all_that_is_known():
 
 def test_a_carried_answer_tells_what_was_followed():
     header, one = Header(frame_id="camera"), np.ones((2, 3), bool)
-    tracked = (Instance(7, (1, 2, 4, 4), one, 0.5), Instance(9, (8, 2, 11, 4), one, 0.75))
+    regions = Region((1, 2, 4, 4), one), Region((8, 2, 11, 4), one)
+    tracked = (Instance(7, regions[0], 0.5), Instance(9, regions[1], 0.75))
     decision = Decision(
         3, "all", Outcome.SEGMENTED, p_seg=0.5, instances=tracked, carried=True, age=SECOND // 2,
-        since=-5, answers=4, box=(1, 2, 11, 4), crop=np.ones((2, 10), bool),
+        since=-5, answers=4, region=Region.around(regions),
     )  # fmt: skip
     frame = CameraFrame(header, 0, "/camera", lambda: None)
     rgb = np.zeros((6, 12, 3), np.uint8)
@@ -171,8 +172,8 @@ def test_a_carried_answer_tells_what_was_followed():
 
 
 def test_a_mask_is_one_instance_unless_its_parts_are_asked_for():
-    crop = np.array([[True, False, True]])
-    decision = Decision(0, "all", Outcome.SEGMENTED, box=(5, 1, 8, 2), crop=crop)
+    region = Region((5, 1, 8, 2), np.array([[True, False, True]]))
+    decision = Decision(0, "all", Outcome.SEGMENTED, region=region)
     result = Result(Request("look"), [decision])
     for split, expected in ((False, [(0, 5, 3)]), (True, [(0, 5, 1), (1, 7, 1)])):
         found = segmentation(result, Provenance(), 0, split_instances=split).instances

@@ -16,9 +16,8 @@ def test_a_picture_arrives_and_an_answer_leaves():
     message = run["message"]
     assert len(message.instances) == MASKS
     for instance, decision in zip(message.instances, answered(RGB).decisions, strict=True):
-        x0, y0, x1, y1 = decision.box
-        assert np.array_equal(mask_of(instance, 64, 48)[y0:y1, x0:x1], decision.crop)
-        assert 0 < decision.crop.mean() < 1
+        assert np.array_equal(mask_of(instance, 64, 48), decision.region.placed((48, 64)))
+        assert 0 < decision.region.crop.mean() < 1
     assert run["message to bytes (rclpy)"]
 
 

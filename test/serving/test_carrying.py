@@ -109,9 +109,7 @@ def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camer
     assert {each.id for d in found for each in d.instances} == {1}
     for result, d in zip(c.results, found, strict=True):
         truth = result.rgb[..., 1] == 0
-        mask = np.zeros(truth.shape, bool)
-        x0, y0, x1, y1 = d.box
-        mask[y0:y1, x0:x1] = d.crop
+        mask = d.region.placed(truth.shape)
         assert (mask & truth).sum() / (mask | truth).sum() > 0.7
         assert 0 < d.instances[0].confidence <= 1
     assert {r.decisions[1].outcome for r in c.results} == {Outcome.REJECTED}
@@ -197,8 +195,7 @@ def test_any_camera_may_mean_several() -> None:
         frame = CameraFrame(None, number, topic, lambda: picture(40), received=number)
         carrier.offer(frame)
         if asked:
-            box, crop = trimmed(mask)
-            found = [Decision(0, "red", Outcome.SEGMENTED, box=box, crop=crop)]
+            found = [Decision(0, "red", Outcome.SEGMENTED, region=trimmed(mask))]
             carrier.take(Result(request, found, frame, frame.decode()))
         carrier._work()
 
@@ -223,7 +220,7 @@ def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> No
     last = c.results[-1].decisions
     assert [d.outcome for d in last] == [Outcome.FAILED] * 2
     assert [d.code for d in last] == [Code.LOST] * 2
-    assert all(d.reason.startswith("lost:") and d.crop is None and not d.instances for d in last)
+    assert all(d.reason.startswith("lost:") and d.region is None and not d.instances for d in last)
     assert last[0].answers == 2
     assert last[0].since == c.results[-2].frame.stamp
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gsva_ros.masks import placed, trimmed
+from gsva_ros.masks import Region, iou, trimmed
 from gsva_ros.tracking import (
     BACKWARDS,
     DRIFTED,
@@ -14,9 +14,7 @@ from gsva_ros.tracking import (
     KEPT,
     RESIZED,
     SCENE_CUT,
-    Region,
     Tracker,
-    iou,
     reduced,
 )
 
@@ -53,9 +51,9 @@ def picture(
 
 
 def region(mask: np.ndarray) -> Region:
-    pixels = trimmed(mask)
-    assert pixels is not None
-    return Region(*pixels)
+    found = trimmed(mask)
+    assert found is not None
+    return found
 
 
 def started(x: int = 100) -> Tracker:
@@ -82,7 +80,7 @@ def test_regions_together_cover_what_each_covers() -> None:
         parts.append(region(mask))
     union = Region.around(parts)
     assert union.box == (4, 2, 42, 29)
-    assert np.array_equal(placed(union.crop, union.box, (40, 50)), whole)
+    assert np.array_equal(union.placed((40, 50)), whole)
 
 
 def test_the_iou_of_two_regions() -> None:

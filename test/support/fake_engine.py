@@ -74,7 +74,7 @@ class FakeEngine:
             p_seg, mask = rgb[0, 0, 0] / 100, np.ones(size, bool)
         if p_seg < threshold:
             return Slot(expression, p_seg, Rejection.MODEL, size)
-        return Slot(expression, p_seg, None, size, *trimmed(mask), 0.9)
+        return Slot(expression, p_seg, None, size, trimmed(mask), 0.9)
 
 
 def load(model, device, dtype):

@@ -73,9 +73,8 @@ class PageEngine:
             return Slot(expression, p_seg, Rejection.MODEL, size)
         if not mask.any():
             mask[:10, :10] = True
-        pixels = trimmed(mask)
-        assert pixels is not None
-        return Slot(expression, p_seg, Rejection.MODEL if rejected else None, size, *pixels, 0.9)
+        rejection = Rejection.MODEL if rejected else None
+        return Slot(expression, p_seg, rejection, size, trimmed(mask), 0.9)
 
 
 def picture() -> np.ndarray:
