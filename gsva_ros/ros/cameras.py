@@ -153,7 +153,8 @@ class Cameras:
     def silence(self, topic: str, seconds: float) -> str:
         """Explain why an instruction has waited `seconds` for a frame from a camera."""
         kind = _type_name(CompressedImage if self._compressed else Image)
-        published = [p.topic_type for p in self._node.get_publishers_info_by_topic(topic)]
+        name = self._names[self.topics.index(topic)]  # which is remapped once more
+        published = [p.topic_type for p in self._node.get_publishers_info_by_topic(name)]
         message = f"{topic}: an instruction has waited {seconds:.0f} s for a frame"
         if kind in published:
             return (

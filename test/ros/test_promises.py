@@ -278,12 +278,9 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
 
 
 def test_a_camera_of_another_type_is_named_with_what_to_set(start):
-    node, client = start()
-    client.node.destroy_publisher(client.images)
-    client.images = client.node.create_publisher(
-        harness.CompressedImage, "image", harness.qos.IMAGES_OUT
-    )
-    client.ask(["red"], id="waiting")
+    node, client = start({"image_topics": "['image', 'squeezed']"})
+    client.node.create_publisher(harness.CompressedImage, "squeezed", harness.qos.IMAGES_OUT)
+    client.ask(["red"], id="waiting", image_topic="squeezed")
     client.wait(lambda: "it is published as" in node.log, 30.0, what="a word about the type")
     assert "sensor_msgs/msg/CompressedImage: set image_transport to compressed" in node.log
 
