@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "gsva_ros":
             raise
-        problem = f"needs the package {error.name}: {extras('eval,sim,train')}"
+        needed = {name: extra for extra, names in COMMANDS.values() for name in names}
+        problem = f"needs the package {error.name}: {extras(needed.get(args.command, 'eval'))}"
     except (InputError, ExpressionError, OSError, MemoryError) as error:
         problem = one_line(error)
     except KeyboardInterrupt:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import parse_flag_from_env, set_seed
 from torch import Tensor
 
 from ..errors import InputError
 from ..model.checkpoint import Checkpoint
+from ..processes import processes
 from .batches import Batcher
 from .config import Config
 from .conversations import Conversations
@@ -65,6 +66,9 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
 
 
 def _check_memory(needed: int) -> None:
+    """InputError if weights, gradients and moments, `needed` bytes, do not fit one device's share."""
+    if any(parse_flag_from_env(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
+        needed //= processes().num_processes
     if torch.cuda.is_available():
         device, have = "the GPU", torch.cuda.get_device_properties(0).total_memory
     else:

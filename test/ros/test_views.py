@@ -25,6 +25,7 @@ from std_msgs.msg import Header
 from gsva_ros.conversions import MessageError, fill_image, mask_of
 from gsva_ros.geometry import organised_points, quaternion, rotation_of, shape_of, to_metres
 from gsva_ros.instances import split
+from gsva_ros.overlay import colour_of
 from gsva_ros.ros import picture_process
 from gsva_ros.ros.depth import (
     HELD,
@@ -91,6 +92,14 @@ def test_pictures_while_somebody_listens(start):
     client.wait(lambda: client.pictures["overlay"].header.stamp.sec == 3, what="the next overlay")
     dark = np.frombuffer(client.pictures["overlay"].data, np.uint8).reshape(60, 80, 3)
     assert dark[:5, 77:].mean() == pytest.approx(0.5 * rgb[:5, 77:].mean(), abs=1)
+    # A tint that hides the object, from now on.
+    assert client.set_parameter("overlay_opacity", 1.0).successful
+    client.frame(rgb, stamp=4.0)
+    client.ask(["red"], id="covered")
+    client.wait(lambda: client.pictures["overlay"].header.stamp.sec == 4, what="the third overlay")
+    covered = np.frombuffer(client.pictures["overlay"].data, np.uint8).reshape(60, 80, 3)
+    assert tuple(covered[20, 15]) == colour_of(0)
+    assert tuple(whole[20, 15]) != colour_of(0)
 
 
 def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
@@ -333,6 +342,23 @@ def test_instances_in_space(start):
 
     client.wait(complained, what="a word about the depth")
     assert client.pictures["segmentation_3d"].header.stamp.sec == 5
+
+
+def test_late_depth_is_waited_for_as_long_as_the_parameter_says(start):
+    _, client = start(
+        {"depth_topics": "[depth]", "depth_wait": 5.0}, listen={"segmentation_3d": Segmentation3D}
+    )
+    depths = client.node.create_publisher(Image, "depth", harness.qos.IMAGES_OUT)
+    infos = client.node.create_publisher(CameraInfo, "camera_info", harness.qos.IMAGES_OUT)
+    client.wait(lambda: depths.get_subscription_count() and infos.get_subscription_count())
+    infos.publish(CameraInfo(height=60, width=80, k=K.reshape(-1)))
+    client.frame(blocks()[0], stamp=5.0)
+    client.ask(["red"], id="look")
+    client.answer("look")  # which does not wait
+    time.sleep(0.5)
+    depths.publish(depth_message(np.ones((60, 80), np.float32), 5.0))
+    client.wait(lambda: "segmentation_3d" in client.pictures, what="points in space")
+    assert client.pictures["segmentation_3d"].instruction_id == "look"
 
 
 def test_depth_nearest_in_time():

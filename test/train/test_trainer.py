@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import Checkpoint, save_pretrained
 from gsva_ros.programs.train import base, evaluation, train
+from gsva_ros.train import teach
 from gsva_ros.train.batches import Batcher
 from gsva_ros.train.config import Config, read_config
 from gsva_ros.train.conversations import Conversations
@@ -470,6 +473,17 @@ def test_what_cannot_work_is_said_before_the_first_step(
     assert said in captured
     assert captured.count("\n") == 1
     assert not (tmp_path / "out/state-000001").exists()
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_what_is_sharded_takes_its_share_of_each_device(kind, monkeypatch) -> None:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(teach, "processes", lambda: SimpleNamespace(num_processes=8))
+    with pytest.raises(InputError, match=r"shard them over several GPUs \(accelerate's FSDP"):
+        teach._check_memory(2 * machine)
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    teach._check_memory(2 * machine)
 
 
 def test_a_full_device_is_told_with_what_to_lower(
