@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from ..errors import InputError
 from ..model.gsva import GSVA
 from ..model.losses import BCE_WEIGHT, DICE_WEIGHT, dice_loss, sigmoid_bce_loss
 from ..model.sam import SamPreprocessor, postprocess_masks
+from ..model.schema import Sam
 from .contrast import WordContrast
 from .dense import DenseHead, DenseLabels, dense_labels
 from .frames import Frames, Pictures
@@ -22,14 +22,14 @@ from .movable import Movable
 from .prompts import SymbolicPrompt, sample_prompt
 
 
-def mask_logits(low_res: Tensor, sam: dict[str, Any], frame_hw: Sequence[int]) -> Tensor:
+def mask_logits(low_res: Tensor, sam: Sam, frame_hw: Sequence[int]) -> Tensor:
     """Resize mask logits low_res [K, h, w] to the frame's size, [K, H, W]; sam: `GSVAConfig.sam`."""
     height, width = frame_hw
     resized = SamPreprocessor.of(sam).resized(height, width)
-    return postprocess_masks(low_res, sam["image_size"], resized, (height, width))
+    return postprocess_masks(low_res, sam.image_size, resized, (height, width))
 
 
-def mask_losses(low_res: Tensor, truth: Tensor, sam: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def mask_losses(low_res: Tensor, truth: Tensor, sam: Sam) -> tuple[Tensor, Tensor]:
     """GSVA's mask term, 2.0 BCE + 0.5 dice (paper, section 3.3), and each mask's IoU [K].
 
     Args:
@@ -118,7 +118,7 @@ class SamStage:
         """Args: masks: per image."""
         self._model, self._frames, self._symbolic, self._head = model, frames, symbolic, head
         self._per_image = masks
-        patch = model.config.sam["patch_size"]
+        patch = model.config.sam.patch_size
         self._grid = [length // patch for length in frames.resized]
         # A scene may have no named object, or boxes instead of outlines.
         named = (frames.scenes.kind >= 0).any(1)

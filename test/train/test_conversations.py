@@ -118,7 +118,7 @@ def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
         assert (batch.laid.ids == config.seg_token_id).sum() == len(batch.masks[0])
     longest = max(batch.laid.ids.shape[1] for batch in batches)
     prefix = len(PROMPT.before_image) + config.image_tokens + len(PROMPT.after_image)
-    assert prefix + longest == config.llm["max_position_embeddings"]
+    assert prefix + longest == config.llm.max_position_embeddings
     lost = Reasoning(IMAGE, "why " * 1000, True, MASKS[0])
     with pytest.raises(InputError, match="the model reads at most"):
         batcher([(lost, np.random.default_rng(0))])
