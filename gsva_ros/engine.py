@@ -457,7 +457,7 @@ class Engine:
     def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Region | None]:
         """Masks [K, h, w] at the frame's resolution."""
         height, width = low_res_masks.shape[1:]
-        side, sure = self.config.sam["image_size"], self.config.part_confidence
+        side, sure = self.config.sam.image_size, self.config.part_confidence
         masks = [sure_parts(mask, sure) for mask in low_res_masks]
         refined: list[Region | None] = [None] * len(masks)
         if self.model.refiner and frame.rgb is not None:

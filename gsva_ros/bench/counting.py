@@ -95,7 +95,7 @@ def count(config: GSVAConfig, prompt: Prompt, expressions: Sequence[str]) -> dic
     with torch.device("meta"):
         model = GSVA(config).eval()
     model = model.to("meta")  # also a backbone's weights, which are loaded
-    side = {"clip": config.clip["image_size"], "sam": config.sam["image_size"]}
+    side = {"clip": config.clip.image_size, "sam": config.sam.image_size}
     pixels = {name: torch.empty(1, 3, n, n, device="meta") for name, n in side.items()}
     before = prompt.prefix_length(config.image_tokens)
     width, slots = config.hidden_size, len(expressions)
@@ -161,11 +161,8 @@ def llama_floor(config: GSVAConfig, positions: int, pairs: float, wanted: int) -
     The last layer needs only keys and values, and what leads to the `wanted` states.
     """
     llm = config.llm
-    width, inner, layers = (
-        llm[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers")
-    )
-    heads = llm["num_attention_heads"]
-    shared = width * (llm.get("num_key_value_heads") or heads) // heads
+    width, inner, layers = llm.hidden_size, llm.intermediate_size, llm.num_hidden_layers
+    shared = width * llm.key_value_heads // llm.num_attention_heads
     keys, others = 2 * width * shared, 2 * width * width + 3 * width * inner
     weights = layers * keys * positions + others * ((layers - 1) * positions + wanted)
     attended = pairs * (layers - 1 + wanted / positions)
@@ -175,26 +172,26 @@ def llama_floor(config: GSVAConfig, positions: int, pairs: float, wanted: int) -
 def clip_floor(config: GSVAConfig) -> float:
     """Flops of CLIP's layers up to the selected one, and of the projector."""
     clip = config.clip
-    width, inner, tokens = clip["hidden_size"], clip["intermediate_size"], config.image_tokens
-    layers = clip["num_hidden_layers"] + 1 + config.select_layer
+    width, inner, tokens = clip.hidden_size, clip.intermediate_size, config.image_tokens
+    layers = clip.num_hidden_layers + 1 + config.select_layer
     weights = 4 * width * width + 2 * width * inner
     each = 2 * weights * (tokens + 1) + 4 * width * (tokens + 1) ** 2
-    patches = 2 * 3 * clip["patch_size"] ** 2 * width * tokens
+    patches = 2 * 3 * clip.patch_size**2 * width * tokens
     return float(layers * each + patches + 2 * width * config.hidden_size * tokens)
 
 
 def sam_floor(config: GSVAConfig) -> float:
     """Flops of SAM's encoder: windows without padding, relative positions, the neck."""
     sam = config.sam
-    width, grid = sam["embed_dim"], config.sam_grid
-    tokens, out = grid * grid, sam["prompt_embed_dim"]
-    weights = (4 + 2 * sam["mlp_ratio"]) * width * width
-    total = 2.0 * 3 * sam["patch_size"] ** 2 * width * tokens
+    width, grid = sam.embed_dim, config.sam_grid
+    tokens, out = grid * grid, sam.prompt_embed_dim
+    weights = (4 + 2 * sam.mlp_ratio) * width * width
+    total = 2.0 * 3 * sam.patch_size**2 * width * tokens
     total += 2.0 * tokens * (width * out + 9 * out * out)
-    for number in range(sam["depth"]):
-        whole = number in sam["global_attn_indexes"]
-        near = tokens if whole else min(sam["window_size"], grid) ** 2
-        line = grid if whole else min(sam["window_size"], grid)
+    for number in range(sam.depth):
+        whole = number in sam.global_attn_indexes
+        near = tokens if whole else min(sam.window_size, grid) ** 2
+        line = grid if whole else min(sam.window_size, grid)
         total += 2.0 * weights * tokens + 4.0 * width * tokens * near
         total += 2.0 * 2 * tokens * line * width
     return total
@@ -203,7 +200,7 @@ def sam_floor(config: GSVAConfig) -> float:
 def mask_floor(config: GSVAConfig, slots: int) -> float:
     """Flops of the mask decoder's products over image positions, including the prompts' projection."""
     sam = config.sam
-    width, heads = sam["prompt_embed_dim"], sam["decoder_heads"]
+    width, heads = sam.prompt_embed_dim, sam.decoder_heads
     places = config.sam_grid**2
     # Scores and sums over positions of four attentions with six tokens and all heads, and of the last one
     # with the tokens that are read; then both upscalings.

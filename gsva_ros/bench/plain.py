@@ -50,7 +50,7 @@ def answer(
     slots = (expand_image(ids, at, count, 0)[0] == config.seg_token_id).nonzero()[:, 0]
     low_res = stock_masks(engine, embeddings, model.mask_prompts(hidden[slots - 1]))
     height, width = rgb.shape[:2]
-    side = config.sam["image_size"]
+    side = config.sam.image_size
     return postprocess_masks(low_res, side, sam.resized(height, width), (height, width))
 
 

@@ -2,69 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from ..engine import PRECISIONS, Engine, model_directory
 from ..errors import InputError
 from ..model.checkpoint import Checkpoint, load_converted
-from ..model.config import CLIP_PREPROCESSOR, GSVAConfig
+from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
 from ..model.prompt import Prompt
+from ..model.schema import Clip, Llm, Sam
 from ..model.tokenizer import TOKENIZER_NAME
 
 MINI = "gsva-mini"
 
 
-def _llama(width: int, layers: int, heads: int, inner: int) -> dict[str, Any]:
-    return {
-        "vocab_size": 32004,
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "max_position_embeddings": 2048,
-    }
+def _llama(width: int, layers: int, heads: int, inner: int) -> Llm:
+    return Llm(
+        vocab_size=32004,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=2048,
+    )
 
 
-def _clip(width: int, layers: int, heads: int) -> dict[str, Any]:
-    return {
-        "image_size": 224,
-        "patch_size": 14,
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-    }
+def _clip(width: int, layers: int, heads: int) -> Clip:
+    return Clip(
+        image_size=224,
+        patch_size=14,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+    )
 
 
-def _sam(side: int, width: int, depth: int, heads: int, whole: list[int]) -> dict[str, Any]:
-    return {
-        "image_size": side,
-        "patch_size": 16,
-        "embed_dim": width,
-        "depth": depth,
-        "num_heads": heads,
-        "global_attn_indexes": whole,
-        "window_size": 14,
-    }
+def _sam(side: int, width: int, depth: int, heads: int, whole: list[int]) -> Sam:
+    return Sam(
+        image_size=side,
+        patch_size=16,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        global_attn_indexes=whole,
+        window_size=14,
+    )
 
 
 VIT_B = (768, 12, 12, [2, 5, 8, 11])
 VIT_H = (1280, 32, 16, [7, 15, 23, 31])
 CLIP_L = (1024, 24, 16)
-#: Language model, CLIP and SAM of each size. "7b-small": the 7B's distribution of time, on a CPU.
-SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "7b-small": {
-        "llm": _llama(1024, 16, 16, 2752),
-        "clip": _clip(512, 12, 8),
-        "sam": _sam(512, *VIT_B),
-    },
-    "mid": {"llm": _llama(512, 8, 8, 1376), "clip": _clip(512, 12, 8), "sam": _sam(1024, *VIT_B)},
-    "7b": {"llm": _llama(4096, 32, 32, 11008), "clip": _clip(*CLIP_L), "sam": _sam(1024, *VIT_H)},
-    "13b": {"llm": _llama(5120, 40, 40, 13824), "clip": _clip(*CLIP_L), "sam": _sam(1024, *VIT_H)},
+
+
+class Size(NamedTuple):
+    """The parts of a model to measure."""
+
+    llm: Llm
+    clip: Clip
+    sam: Sam
+
+
+#: "7b-small": the 7B's distribution of time, on a CPU.
+SIZES = {
+    "7b-small": Size(_llama(1024, 16, 16, 2752), _clip(512, 12, 8), _sam(512, *VIT_B)),
+    "mid": Size(_llama(512, 8, 8, 1376), _clip(512, 12, 8), _sam(1024, *VIT_B)),
+    "7b": Size(_llama(4096, 32, 32, 11008), _clip(*CLIP_L), _sam(1024, *VIT_H)),
+    "13b": Size(_llama(5120, 40, 40, 13824), _clip(*CLIP_L), _sam(1024, *VIT_H)),
 }
 
 
@@ -74,16 +81,13 @@ def config_of(size: str) -> GSVAConfig:
         return GSVAConfig.load(model_directory(MINI))
     tokens = GSVAConfig.load(model_directory(MINI))
     return GSVAConfig(
-        llm=SIZES[size]["llm"],
-        clip=SIZES[size]["clip"],
-        sam=SIZES[size]["sam"],
+        **SIZES[size]._asdict(),
         # Text is tokenised by gsva-mini's tokenizer, so the slots' ids are its, too.
         seg_token_id=tokens.seg_token_id,
         rej_token_id=tokens.rej_token_id,
         im_start_token_id=tokens.im_start_token_id,
         im_end_token_id=tokens.im_end_token_id,
         conversation="llava_v1",
-        preprocessor=dict(CLIP_PREPROCESSOR),
     )
 
 

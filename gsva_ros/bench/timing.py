@@ -151,7 +151,7 @@ def _whole(engine: Engine, rgb: NDArray[np.uint8], asked: Sequence[str]) -> obje
 @torch.inference_mode()
 def sam_against_stock(engine: Engine, runs: int) -> dict[str, dict[str, float]]:
     """Our forward pass of SAM's encoder and segment-anything's own: milliseconds and peak MiB."""
-    encoder, side = engine.model.model.visual_model.image_encoder, engine.config.sam["image_size"]
+    encoder, side = engine.model.model.visual_model.image_encoder, engine.config.sam.image_size
     # Each has its own pixels: a backbone shared by the towers would answer the second from a cache.
     pixels, others = torch.randn(2, 1, 3, side, side, device=engine.device, dtype=engine.dtype)
     things = {

@@ -20,10 +20,8 @@ from ..files import check_writable
 from . import schema
 from .bundled import model_directory
 from .config import (
-    CLIP_PREPROCESSOR,
     CONFIG_NAME,
     PREPROCESSOR_NAME,
-    SAM_DEFAULTS,
     GSVAConfig,
     read_model_json,
     read_object,
@@ -142,7 +140,7 @@ def load_official(
         if found:  # trained on the merged weights, with an alpha of its own
             _, changes, alpha = found
             state = merge_lora(state | changes, alpha)
-        sizes = SAM_DEFAULTS | sam_sizes(state) | (sam or {})
+        sizes = sam_sizes(state) | (sam or {})
     state = with_vision_tower(state, vision_tower)
     config = official_config(llava, vision_tower, sizes, conversation, state)
     _warn_unless_legacy(llava / "tokenizer_config.json")
@@ -187,9 +185,7 @@ def official_config(
 ) -> GSVAConfig:
     """The config of official weights, from LLaVA's and CLIP's JSON files and the weights' shapes."""
     preprocessor_path = Path(vision_tower) / PREPROCESSOR_NAME
-    preprocessor = CLIP_PREPROCESSOR
-    if preprocessor_path.exists():
-        preprocessor = read_model_json(preprocessor_path)
+    preprocessor = read_model_json(preprocessor_path) if preprocessor_path.exists() else {}
     words = state.get("model.embed_tokens.weight")
     if words is None or words.dim() != 2:
         raise CheckpointError(
@@ -197,25 +193,24 @@ def official_config(
         )
     vocabulary = words.shape[0]
     llama = _language(Path(llava) / CONFIG_NAME)
-    llm = {k: llama[k] for k in LLM_FIELDS if k in llama} | {"vocab_size": vocabulary}
-    validated(schema.Llm, llm, str(Path(llava) / CONFIG_NAME), "give LLaVA's own folder")
+    fields = {k: llama[k] for k in LLM_FIELDS if k in llama} | {"vocab_size": vocabulary}
+    llm = validated(schema.Llm, fields, str(Path(llava) / CONFIG_NAME), "give LLaVA's own folder")
     family, ids = _family(Path(llava), vocabulary)
-    return GSVAConfig(
-        llm=llm,
-        clip=_vision(Path(vision_tower) / CONFIG_NAME),
-        sam=sam,
-        family=family,
-        seg_token_id=ids[Special.SEG],
-        rej_token_id=ids.get(Special.REJ),
-        im_start_token_id=ids[Special.IM_START],
-        im_end_token_id=ids[Special.IM_END],
-        conversation=conversation,
-        select_layer=llama.get("mm_vision_select_layer", -2),
+    stored = {
+        "llm": llm,
+        "clip": _vision(Path(vision_tower) / CONFIG_NAME),
+        "sam": sam,
+        "family": family,
+        "seg_token_id": ids[Special.SEG],
+        "rej_token_id": ids.get(Special.REJ),
+        "im_start_token_id": ids[Special.IM_START],
+        "im_end_token_id": ids[Special.IM_END],
+        "conversation": conversation,
+        "select_layer": llama.get("mm_vision_select_layer", -2),
         # Not LLaVA's own mm_use_im_start_end: the official GSVA and LISA override it when they train.
-        use_im_start_end=True,
-        preprocessor=preprocessor,
-        source=f"{llava} with {vision_tower}",
-    )
+        "use_im_start_end": True,
+    }
+    return GSVAConfig.of(stored, preprocessor, f"{llava} with {vision_tower}")
 
 
 def _language(path: Path) -> dict[str, Any]:
@@ -238,7 +233,7 @@ def _language(path: Path) -> dict[str, Any]:
     return llm | {k: v for k, v in rope.items() if k == "rope_theta"}
 
 
-def _vision(path: Path) -> dict[str, Any]:
+def _vision(path: Path) -> schema.Clip:
     """CLIP's sizes from its config.json, of the whole CLIP or of its vision tower.
 
     transformers leaves out what equals its defaults.
@@ -254,9 +249,7 @@ def _vision(path: Path) -> dict[str, Any]:
     if kind not in ("clip", "clip_vision_model"):
         raise CheckpointError(f"{path} is a {kind!r} model's, not CLIP's: give CLIP's own folder")
     clip = CLIPVisionConfig().to_dict() | clip
-    fields = {k: clip[k] for k in CLIP_FIELDS}
-    validated(schema.Clip, fields, str(path))
-    return fields
+    return validated(schema.Clip, {k: clip[k] for k in CLIP_FIELDS}, str(path))
 
 
 def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:

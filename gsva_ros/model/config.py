@@ -2,64 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
 
 from ..errors import InputError, validated
 from ..files import read_json
-from . import schema
+from .families import FAMILIES
+from .schema import Clip, Finite, Id, Llm, Part, Positive, Preprocessor, Sam, Share, Width
 
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
 
-# segment-anything's values, for keys that a config or a set of weights leaves out.
-SAM_DEFAULTS: dict[str, Any] = {
-    "prompt_embed_dim": 256,
-    "decoder_mlp_dim": 2048,
-    "decoder_heads": 8,
-    "mask_in_chans": 16,
-    "mlp_ratio": 4,
-}
-# Defaults of transformers' CLIPImageProcessor: those of openai/clip-vit-large-patch14.
-CLIP_PREPROCESSOR: dict[str, Any] = {
-    "do_resize": True,
-    "size": {"shortest_edge": 224},
-    "resample": 3,
-    "do_center_crop": True,
-    "crop_size": {"height": 224, "width": 224},
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-    "do_convert_rgb": True,
-}
 
-
-@dataclass
-class GSVAConfig:
-    """Everything that defines a GSVA model except its weights and its tokenizer.
+class Stored(Part):
+    """config.json of a converted directory: a GSVA model without its preprocessor.
 
     Attributes:
-        llm: keyword arguments of `transformers.LlamaConfig`.
-        clip: keyword arguments of `transformers.CLIPVisionConfig`, and optionally `stem`: "patch"
-            (the default, one strided convolution), or a departure from GSVA: "conv" (several small
-            convolutions) or "efficientnet-lite0" (those, and a frozen pre-trained backbone).
-        sam: image_size, patch_size, embed_dim, depth, num_heads, global_attn_indexes, window_size,
-            prompt_embed_dim, decoder_mlp_dim, decoder_heads, mask_in_chans,
-            mlp_ratio, iou_head_hidden_dim, `stem`, and `squash` (a departure: the frame is stretched to
-            the square instead of padded).
-        family: a row of `families.FAMILIES`.
         seg_token_id, rej_token_id (None: the family has none), im_start_token_id, im_end_token_id:
             ids after the text vocabulary.
         conversation: name of a template in `prompt.CONVERSATIONS`.
         select_layer: index into the vision tower's hidden states (-2: second to last layer).
         use_im_start_end: whether <im_start> and <im_end> enclose the image tokens.
-        preprocessor: the fields of CLIPImageProcessor's preprocessor_config.json; those it leaves out, as
-            OpenAI's own files do, get that class's defaults.
         image_token_norm: a departure from GSVA: LayerNorm on the CLIP tokens before the projector.
         image_token_position: a departure: a learned position embedding on the image tokens.
         slot_temperature: divides the logits of [SEG] and [REJ] before the softmax that gives p_seg.
@@ -69,83 +35,137 @@ class GSVAConfig:
             this fraction of the whole mask's (`mask_parts.sure_parts`); 0: all are kept.
         refiner: a departure: widths of the network that redraws masks from the frame's pixels
             (`refiner.Refiner`); None: masks are the decoder's.
-        source: the file it was read from, for error messages.
-
-    Raises:
-        InputError: an impossible value; names the source and the key.
+        family: a row of `families.FAMILIES`.
     """
 
-    llm: dict[str, Any]
-    clip: dict[str, Any]
-    sam: dict[str, Any]
-    seg_token_id: int
-    rej_token_id: int | None
-    im_start_token_id: int
-    im_end_token_id: int
+    llm: Llm
+    clip: Clip
+    sam: Sam
+    seg_token_id: Id
+    rej_token_id: Id | None
+    im_start_token_id: Id
+    im_end_token_id: Id
     conversation: str = "llava_v1"
     select_layer: int = -2
     use_im_start_end: bool = True
-    preprocessor: dict[str, Any] = field(default_factory=lambda: dict(CLIP_PREPROCESSOR))
     image_token_norm: bool = False
     image_token_position: bool = False
-    slot_temperature: float = 1.0
-    slot_bias: float = 0.0
-    rejection_threshold: float = 0.5
-    part_confidence: float = 0.0
-    refiner: list[int] | None = None
+    slot_temperature: Positive = 1.0
+    slot_bias: Finite = 0.0
+    rejection_threshold: Share = 0.5
+    part_confidence: Share = 0.0
+    refiner: Annotated[list[Width], Field(min_length=3, max_length=3)] | None = None
     family: str = "gsva"
-    source: str = field(default="the model's configuration", compare=False)
 
-    def __post_init__(self) -> None:
-        self.sam = {**SAM_DEFAULTS, **self.sam}
-        self.preprocessor = _completed(self.preprocessor)
-        validated(schema.Config, self.to_dict(), self.source)
-        place = f"{self.source}: {PREPROCESSOR_NAME}"
-        fields = validated(schema.Preprocessor, self.preprocessor, place)
-        side = self.clip["image_size"]
-        if fields.made != [side, side]:
-            made = (
-                "as the frame is" if fields.made is None else f"{fields.made[0]}x{fields.made[1]}"
+    @model_validator(mode="after")
+    def _of_its_family(self) -> Stored:
+        if self.family not in FAMILIES:
+            raise ValueError(f"family is {self.family!r}; there are {', '.join(FAMILIES)}")
+        if (has := FAMILIES[self.family].rejects) != (self.rej_token_id is not None):
+            what = "has one" if has else "has none (null)"
+            raise ValueError(f"rej_token_id is {self.rej_token_id}: {self.family} {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _token_ids(self) -> Stored:
+        rows = self.llm.vocab_size
+        ids = {"seg_token_id": self.seg_token_id}
+        if self.rej_token_id is not None:
+            ids["rej_token_id"] = self.rej_token_id
+        if self.use_im_start_end:
+            ids |= {
+                "im_start_token_id": self.im_start_token_id,
+                "im_end_token_id": self.im_end_token_id,
+            }
+        for name, value in ids.items():
+            if value >= rows:
+                raise ValueError(f"{name} is {value}, outside the vocabulary of {rows}")
+        if len(set(ids.values())) < len(ids):
+            raise ValueError(f"the special tokens share an id: {ids}; each has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _layer_exists(self) -> Stored:
+        deepest = self.clip.num_hidden_layers
+        if not -deepest - 1 <= self.select_layer <= deepest:
+            raise ValueError(
+                f"select_layer is {self.select_layer}, and the vision tower has {deepest} layers"
             )
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of config.json; peft calls it, too."""
+        parts = {"llm": self.llm.to_dict(), "clip": self.clip.to_dict(), "sam": self.sam.to_dict()}
+        # Not a field: peft takes a model whose config has one for transformers' own.
+        kind = {"model_type": "gsva"}
+        return kind | self.model_dump(include=set(Stored.model_fields)) | parts
+
+
+class GSVAConfig(Stored):
+    """Everything that defines a GSVA model except its weights and its tokenizer.
+
+    Attributes:
+        preprocessor: preprocessor_config.json.
+        source: the file it was read from, for error messages.
+    """
+
+    preprocessor: Preprocessor = Field(default_factory=Preprocessor)
+    source: str = "the model's configuration"
+
+    @classmethod
+    def of(cls, stored: dict[str, Any], preprocessor: Any, source: str) -> GSVAConfig:
+        """The configuration that the contents of config.json and preprocessor_config.json describe.
+
+        Raises:
+            InputError: an impossible value; names the source and the key.
+        """
+        fields = {name: value for name, value in stored.items() if name != "model_type"}
+        whole = validated(Stored, fields, source)
+        pixels = validated(Preprocessor, preprocessor, f"{source}: {PREPROCESSOR_NAME}")
+        side, made = whole.clip.image_size, pixels.made
+        if made != [side, side]:
+            size = "as the frame is" if made is None else f"{made[0]}x{made[1]}"
             raise InputError(
-                f"{self.source}: clip.image_size is {side}, but its preprocessor makes pictures {made}: "
+                f"{source}: clip.image_size is {side}, but its preprocessor makes pictures {size}: "
                 f"use the {PREPROCESSOR_NAME} that belongs to this model"
             )
+        return cls(**dict(whole), preprocessor=pixels, source=source)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it describes the same model, wherever it was read from."""
+        if not isinstance(other, GSVAConfig):
+            return NotImplemented
+        return (self.to_dict(), self.preprocessor) == (other.to_dict(), other.preprocessor)
 
     @property
     def hidden_size(self) -> int:
         """Width of the language model."""
-        return int(self.llm["hidden_size"])
+        return self.llm.hidden_size
 
     @property
     def positions(self) -> int:
         """Length of the longest prompt with its answer, image tokens included."""
-        return schema.Llm(**self.llm).max_position_embeddings
+        return self.llm.max_position_embeddings
 
     @property
     def patch_grid(self) -> int:
         """CLIP's patches along each side of the image."""
-        return int(self.clip["image_size"] // self.clip["patch_size"])
+        return self.clip.image_size // self.clip.patch_size
 
     @property
     def sam_grid(self) -> int:
         """SAM's patches along each side of its square input."""
-        return int(self.sam["image_size"] // self.sam["patch_size"])
+        return self.sam.image_size // self.sam.patch_size
 
     @property
     def image_tokens(self) -> int:
         """Number of tokens of an image in the prompt."""
         return self.patch_grid**2
 
-    def to_dict(self) -> dict[str, Any]:
-        """The contents of config.json; the preprocessor has a file of its own."""
-        data = dataclasses.asdict(self)
-        del data["preprocessor"], data["source"]
-        return {"model_type": "gsva", **data}
-
     def save(self, directory: str | Path) -> None:
         """Write config.json and preprocessor_config.json."""
-        for name, data in ((CONFIG_NAME, self.to_dict()), (PREPROCESSOR_NAME, self.preprocessor)):
+        files = {CONFIG_NAME: self.to_dict(), PREPROCESSOR_NAME: self.preprocessor.model_dump()}
+        for name, data in files.items():
             (Path(directory) / name).write_text(json.dumps(data, indent=2) + "\n")
 
     @classmethod
@@ -167,22 +187,7 @@ class GSVAConfig:
             raise InputError(
                 f"{path} is not a converted GSVA's config; for official weights pass weights= too"
             )
-        if isinstance(data.get("sam"), dict):
-            data["sam"] = {**SAM_DEFAULTS, **data["sam"]}
-        fields = {name: value for name, value in data.items() if name != "model_type"}
-        preprocessor = read_model_json(path.with_name(PREPROCESSOR_NAME))
-        try:
-            return cls(**fields, preprocessor=preprocessor, source=str(path))
-        except TypeError:  # a key is unknown or missing: the schema says which
-            validated(schema.Config, data, str(path))
-            raise
-
-
-def _completed(preprocessor: Any) -> Any:
-    """Add defaults for fields that are missing or null; anything but an object is returned unchanged."""
-    if not isinstance(preprocessor, dict):
-        return preprocessor
-    return CLIP_PREPROCESSOR | {k: v for k, v in preprocessor.items() if v is not None}
+        return cls.of(data, read_model_json(path.with_name(PREPROCESSOR_NAME)), str(path))
 
 
 def model_type(directory: Path) -> str:

@@ -39,10 +39,10 @@ class GSVAModel(LlamaModel):
     """LlamaModel with GSVA's other modules as attributes, named as in the official state dict."""
 
     def __init__(self, config: GSVAConfig) -> None:
-        llama = LlamaConfig(**config.llm)
+        llama = LlamaConfig(**config.llm.model_dump())
         llama._attn_implementation = "sdpa"
         super().__init__(llama)
-        channels, width = config.clip["hidden_size"], config.hidden_size
+        channels, width = config.clip.hidden_size, config.hidden_size
         self.vision_tower = ClipVisionTower(config.clip, config.select_layer)
         self.mm_projector = nn.Linear(channels, width)
         self.mm_norm = nn.LayerNorm(channels) if config.image_token_norm else None
@@ -51,7 +51,7 @@ class GSVAModel(LlamaModel):
             self.mm_position = nn.Embedding(config.image_tokens, width)
             nn.init.normal_(self.mm_position.weight, std=0.02)
         self.visual_model = VisualModel(config.sam)
-        mask_channels = config.sam["prompt_embed_dim"]
+        mask_channels = config.sam.prompt_embed_dim
         fcs = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, mask_channels), nn.Dropout(0.0)
         )
@@ -66,7 +66,7 @@ class GSVA(nn.Module):
         super().__init__()
         self.config = config
         self.model = GSVAModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.llm["vocab_size"], bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.llm.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=self.model.config.initializer_range)
         self.refiner = Refiner(config.refiner) if config.refiner else None
 

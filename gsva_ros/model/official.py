@@ -103,7 +103,7 @@ def official_pass(
     is_seg = expand_image(ids, at, count, 0)[0] == seg
     prompts = model.mask_prompts(hidden[is_seg.nonzero()[:, 0] - 1])
     low_res_masks, predicted_iou = model.decode_masks(image_embeddings, prompts)
-    pred_masks = postprocess_masks(low_res_masks, model.config.sam["image_size"], resized, original)
+    pred_masks = postprocess_masks(low_res_masks, model.config.sam.image_size, resized, original)
     return OfficialOutput(
         logits, hidden, slot_logits, low_res_masks, predicted_iou, pred_masks, output_ids
     )

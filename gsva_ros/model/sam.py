@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from . import mask_decoder
 from .backbone import DEVIATION, MEAN
 from .images import Rgb, blank, check_rgb, resize_normalised
 from .sam_encoder import ImageEncoder
+from .schema import Sam
 from .segment_anything import modeling
 from .stems import STEMS
 
@@ -33,9 +33,9 @@ class SamPreprocessor:
         self.image_size, self.squash = image_size, squash
 
     @classmethod
-    def of(cls, sizes: dict[str, Any]) -> SamPreprocessor:
-        """The preprocessor for a model of these sizes (`GSVAConfig.sam`)."""
-        return cls(sizes["image_size"], sizes.get("squash", False))
+    def of(cls, sizes: Sam) -> SamPreprocessor:
+        """The preprocessor for a model of these sizes."""
+        return cls(sizes.image_size, sizes.squash)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of a frame inside the padded square."""
@@ -85,46 +85,45 @@ def postprocess_masks(
 class VisualModel(nn.Module):
     """SAM without its predictor: image encoder, prompt encoder and mask decoder."""
 
-    def __init__(self, sizes: dict[str, Any]) -> None:
+    def __init__(self, sizes: Sam) -> None:
         super().__init__()
-        side = sizes["image_size"] // sizes["patch_size"]
-        channels = sizes["prompt_embed_dim"]
+        side = sizes.image_size // sizes.patch_size
+        channels = sizes.prompt_embed_dim
         self.image_encoder = ImageEncoder(
-            img_size=sizes["image_size"],
-            patch_size=sizes["patch_size"],
-            embed_dim=sizes["embed_dim"],
-            depth=sizes["depth"],
-            num_heads=sizes["num_heads"],
-            mlp_ratio=sizes["mlp_ratio"],
+            img_size=sizes.image_size,
+            patch_size=sizes.patch_size,
+            embed_dim=sizes.embed_dim,
+            depth=sizes.depth,
+            num_heads=sizes.num_heads,
+            mlp_ratio=sizes.mlp_ratio,
             out_chans=channels,
             qkv_bias=True,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
             use_rel_pos=True,
-            window_size=sizes["window_size"],
-            global_attn_indexes=tuple(sizes["global_attn_indexes"]),
+            window_size=sizes.window_size,
+            global_attn_indexes=tuple(sizes.global_attn_indexes),
         )
-        stem = sizes.get("stem", "patch")
-        if stem != "patch":
-            self.image_encoder.patch_embed = STEMS[stem](
-                sizes["embed_dim"], sizes["patch_size"], channels_last=True
+        if sizes.stem != "patch":
+            self.image_encoder.patch_embed = STEMS[sizes.stem](
+                sizes.embed_dim, sizes.patch_size, channels_last=True
             )
         self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=channels,
             image_embedding_size=(side, side),
-            input_image_size=(sizes["image_size"], sizes["image_size"]),
-            mask_in_chans=sizes["mask_in_chans"],
+            input_image_size=(sizes.image_size, sizes.image_size),
+            mask_in_chans=sizes.mask_in_chans,
         )
         self.mask_decoder = modeling.MaskDecoder(
             transformer_dim=channels,
             transformer=modeling.TwoWayTransformer(
                 depth=2,
                 embedding_dim=channels,
-                mlp_dim=sizes["decoder_mlp_dim"],
-                num_heads=sizes["decoder_heads"],
+                mlp_dim=sizes.decoder_mlp_dim,
+                num_heads=sizes.decoder_heads,
             ),
             num_multimask_outputs=3,
             iou_head_depth=3,
-            iou_head_hidden_dim=sizes.get("iou_head_hidden_dim") or channels,
+            iou_head_hidden_dim=sizes.iou_head_hidden_dim or channels,
         )
 
     def decode(self, image_embeddings: Tensor, mask_prompts: Tensor) -> tuple[Tensor, Tensor]:

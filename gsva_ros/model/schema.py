@@ -1,28 +1,46 @@
-"""Schemas of config.json and preprocessor_config.json in a converted directory.
+"""The parts of a GSVA model's configuration, and what their files may hold.
 
 Sizes are bounded, so that a typing error is reported before anything is allocated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, WrapValidator, model_validator
+
+
+def _as_written(number: Any, check: Callable[[Any], float]) -> Any:
+    """A number of a file, where 3 stays 3 and is not saved as 3.0."""
+    check(number)
+    return number
+
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=1, le=1_000)]
 Layers = Annotated[int, Field(ge=1, le=1_000)]
-Positive = Annotated[FiniteFloat, Field(gt=0)]
+Finite = Annotated[FiniteFloat, WrapValidator(_as_written)]
+Positive = Annotated[FiniteFloat, Field(gt=0), WrapValidator(_as_written)]
+Share = Annotated[FiniteFloat, Field(ge=0, le=1), WrapValidator(_as_written)]
 Id = Annotated[int, Field(ge=0)]
+#: "patch": one strided convolution. Departures from GSVA: "conv": several small convolutions;
+#: "efficientnet-lite0": those, and a frozen pre-trained backbone.
 Stem = Literal["patch", "conv", "efficientnet-lite0"]
-Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
+Triple = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Fields of config.json."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as they are saved: those that it was made with."""
+        return self.model_dump(exclude_unset=True)
 
-class Llm(_Part):
+
+class Llm(Part):
     """Arguments of `transformers.LlamaConfig`."""
 
     vocab_size: Size
@@ -41,12 +59,17 @@ class Llm(_Part):
     @model_validator(mode="after")
     def _heads(self) -> Llm:
         _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
-        groups = self.num_key_value_heads or self.num_attention_heads
+        groups = self.key_value_heads
         _divides("num_key_value_heads", groups, "num_attention_heads", self.num_attention_heads)
         return self
 
+    @property
+    def key_value_heads(self) -> int:
+        """Heads of keys and values: unless they are fewer, one for each of the queries."""
+        return self.num_key_value_heads or self.num_attention_heads
 
-class Clip(_Part):
+
+class Clip(Part):
     """Arguments of `transformers.CLIPVisionConfig`, and the stem."""
 
     image_size: Size
@@ -67,24 +90,32 @@ class Clip(_Part):
         return self
 
 
-class Sam(_Part):
-    """Sizes of segment-anything's modules, and the stem."""
+class Sam(Part):
+    """Sizes of segment-anything's modules, with its own values as defaults, and the stem.
 
+    squash: a departure: the frame is stretched to the square instead of padded.
+    """
+
+    prompt_embed_dim: Size = 256
+    decoder_mlp_dim: Size = 2048
+    decoder_heads: Size = 8
+    mask_in_chans: Size = 16
+    mlp_ratio: Positive = 4
     image_size: Size
+    squash: bool = False
     patch_size: Size
     embed_dim: Size
     depth: Layers
     num_heads: Size
     global_attn_indexes: list[Id]
     window_size: Annotated[int, Field(ge=0, le=1_000)]
-    prompt_embed_dim: Size
-    decoder_mlp_dim: Size
-    decoder_heads: Size
-    mask_in_chans: Size
     iou_head_hidden_dim: Size | None = None
-    mlp_ratio: Positive
     stem: Stem = "patch"
-    squash: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Part.to_dict`, with all of segment-anything's own sizes."""
+        more = {"squash", "iou_head_hidden_dim", "stem"}
+        return self.model_dump(exclude=more - self.model_fields_set)
 
     @model_validator(mode="after")
     def _fits(self) -> Sam:
@@ -98,38 +129,71 @@ class Sam(_Part):
 
 
 class Preprocessor(BaseModel):
-    """The fields of CLIPImageProcessor's file that are used; others are ignored."""
+    """The fields of CLIPImageProcessor's file; others are kept, and not used.
+
+    Defaults are that class's: those of openai/clip-vit-large-patch14.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    image_mean: Triple
-    image_std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     do_resize: bool = True
-    do_center_crop: bool = True
-    do_rescale: bool = True
-    do_normalize: bool = True
+    size: dict[str, Size] | Size = {"shortest_edge": 224}
     resample: Annotated[int, Field(ge=0, le=5)] = 3
+    do_center_crop: bool = True
+    crop_size: dict[str, Size] | Size = {"height": 224, "width": 224}
+    do_rescale: bool = True
     rescale_factor: Positive = 1 / 255
-    size: dict[str, Size] | Size
-    crop_size: dict[str, Size] | Size
+    do_normalize: bool = True
+    image_mean: Triple = [0.48145466, 0.4578275, 0.40821073]
+    image_std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = [
+        0.26862954,
+        0.26130258,
+        0.27577711,
+    ]
+    do_convert_rgb: Any = True  # not used: frames are RGB
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, data: Any) -> Any:
+        """Without nulls, which stand for defaults as missing fields do."""
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _fits(self) -> Preprocessor:
-        size = {"shortest_edge": self.size} if isinstance(self.size, int) else self.size
-        least = [size["shortest_edge"]] * 2 if "shortest_edge" in size else _sides("size", size)
-        if self.do_center_crop and self.do_resize:
-            crop = _sides("crop_size", self.crop_size)
-            if crop[0] > least[0] or crop[1] > least[1]:
-                raise ValueError(f"crop_size {crop} is larger than the resized image, {least}")
+        edge = self._shortest_edge
+        least = [edge, edge] if edge else _sides("size", self.size)
+        crops = self.do_center_crop and self.do_resize
+        if crops and any(c > r for c, r in zip(self.crop, least, strict=True)):
+            raise ValueError(f"crop_size {self.crop} is larger than the resized image, {least}")
         return self
+
+    @property
+    def _shortest_edge(self) -> int | None:
+        """What the frame's shorter side is resized to; None if both sides are given."""
+        return self.size if isinstance(self.size, int) else self.size.get("shortest_edge")
+
+    @property
+    def crop(self) -> list[int]:
+        """Height and width of the centre crop."""
+        return _sides("crop_size", self.crop_size)
 
     @property
     def made(self) -> list[int] | None:
         """Height and width of the output; None if they depend on the frame."""
         if self.do_center_crop:
-            return _sides("crop_size", self.crop_size)
-        whole = isinstance(self.size, dict) and "shortest_edge" not in self.size
-        return _sides("size", self.size) if whole and self.do_resize else None
+            return self.crop
+        whole = self.do_resize and not self._shortest_edge
+        return _sides("size", self.size) if whole else None
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of a resized frame, before the crop."""
+        edge = self._shortest_edge
+        if edge is None:
+            high, wide = _sides("size", self.size)
+            return high, wide
+        if height <= width:
+            return edge, int(edge * width / height)
+        return int(edge * height / width), edge
 
 
 class Squash(BaseModel):
@@ -144,60 +208,6 @@ class Squash(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Squash:
         _sides("size", self.size)
-        return self
-
-
-class Config(_Part):
-    """`GSVAConfig` as stored in config.json."""
-
-    model_type: Literal["gsva"]
-    llm: Llm
-    clip: Clip
-    sam: Sam
-    seg_token_id: Id
-    rej_token_id: Id | None
-    im_start_token_id: Id
-    im_end_token_id: Id
-    family: str = "gsva"
-    conversation: str = "llava_v1"
-    select_layer: int = -2
-    use_im_start_end: bool = True
-    image_token_norm: bool = False
-    image_token_position: bool = False
-    slot_temperature: Annotated[FiniteFloat, Field(gt=0)] = 1.0
-    slot_bias: FiniteFloat = 0.0
-    rejection_threshold: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.5
-    part_confidence: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
-    refiner: Annotated[list[Width], Field(min_length=3, max_length=3)] | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> Config:
-        from .families import FAMILIES  # here: it imports the tokenizer, which imports the config
-
-        if self.family not in FAMILIES:
-            raise ValueError(f"family is {self.family!r}; there are {', '.join(FAMILIES)}")
-        if (has := FAMILIES[self.family].rejects) != (self.rej_token_id is not None):
-            what = "has one" if has else "has none (null)"
-            raise ValueError(f"rej_token_id is {self.rej_token_id}: {self.family} {what}")
-        rows = self.llm.vocab_size
-        ids = {"seg_token_id": self.seg_token_id}
-        if self.rej_token_id is not None:
-            ids["rej_token_id"] = self.rej_token_id
-        if self.use_im_start_end:
-            ids |= {
-                "im_start_token_id": self.im_start_token_id,
-                "im_end_token_id": self.im_end_token_id,
-            }
-        for name, value in ids.items():
-            if value >= rows:
-                raise ValueError(f"{name} is {value}, outside the vocabulary of {rows}")
-        if len(set(ids.values())) < len(ids):
-            raise ValueError(f"the special tokens share an id: {ids}; each has its own")
-        deepest = self.clip.num_hidden_layers
-        if not -deepest - 1 <= self.select_layer <= deepest:
-            raise ValueError(
-                f"select_layer is {self.select_layer}, and the vision tower has {deepest} layers"
-            )
         return self
 
 
@@ -231,14 +241,14 @@ def _at_least(name: str, value: int, least_name: str, least: int) -> None:
         raise ValueError(f"{name} ({value}) is less than {least_name} ({least})")
 
 
-def parameters(llm: dict[str, Any], clip: dict[str, Any], sam: dict[str, Any]) -> int:
+def parameters(llm: Llm, clip: Clip, sam: Sam) -> int:
     """Approximate number of weights of a model of these sizes: its large matrices only, no biases."""
-    width, rows = llm["hidden_size"], llm["vocab_size"]
-    text = 2 * rows * width + llm["num_hidden_layers"] * (
-        3 * width**2 + 3 * width * llm["intermediate_size"]
+    width = llm.hidden_size
+    text = 2 * llm.vocab_size * width + llm.num_hidden_layers * (
+        3 * width**2 + 3 * width * llm.intermediate_size
     )
-    eyes = clip["num_hidden_layers"] * (
-        4 * clip["hidden_size"] ** 2 + 2 * clip["hidden_size"] * clip["intermediate_size"]
+    eyes = clip.num_hidden_layers * (
+        4 * clip.hidden_size**2 + 2 * clip.hidden_size * clip.intermediate_size
     )
-    ratio = 4 + 2 * sam["mlp_ratio"]
-    return int(text + eyes + sam["depth"] * ratio * sam["embed_dim"] ** 2)
+    ratio = 4 + 2 * sam.mlp_ratio
+    return int(text + eyes + sam.depth * ratio * sam.embed_dim**2)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sentencepiece
 
 from ..errors import InputError, one_line
 from ..files import check_fetched
-from .config import GSVAConfig
 from .weights import CheckpointError
+
+if TYPE_CHECKING:  # the config needs the families, which are made of special tokens
+    from .config import GSVAConfig
 
 IMAGE_TOKEN_ID = -200  # LLaVA's IMAGE_TOKEN_INDEX: a placeholder for all tokens of an image
 TOKENIZER_NAME = "tokenizer.model"

@@ -130,7 +130,7 @@ class EdgeStage:
         """One augmented window: image, logits and truth."""
         scenes, sam = self._frames.scenes, self._model.config.sam
         mask = torch.from_numpy(self._masks[row, number].astype(np.float32))
-        inside = filled(mask, sam["image_size"], self._frames.resized)
+        inside = filled(mask, sam.image_size, self._frames.resized)
         margin = rng.uniform(*self.MARGINS)
         seen = window(np.asarray(scenes.rgb[row]), mask, inside, margin)
         assert seen  # of `_drawn`

@@ -32,14 +32,14 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
             model has no positions for that many image tokens.
     """
     before = checkpoint.model.config
-    if before.sam["image_size"] == side:
+    if before.sam.image_size == side:
         return checkpoint
-    if not before.sam.get("squash") or before.clip["image_size"] != before.sam["image_size"]:
+    if not before.sam.squash or before.clip.image_size != before.sam.image_size:
         raise InputError(
             "side: the size can only be changed for a model whose two towers see the same squashed frame"
         )
-    window = before.sam["patch_size"] * before.sam["window_size"]
-    step = math.lcm(window, before.clip["patch_size"])
+    window = before.sam.patch_size * before.sam.window_size
+    step = math.lcm(window, before.clip.patch_size)
     if side % step:
         raise InputError(
             f"side: {side} must be a multiple of {step} pixels, for SAM's windows and CLIP's patches"
@@ -57,12 +57,11 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
 
 
 def _sized(config: GSVAConfig, side: int) -> GSVAConfig:
-    return replace(
-        config,
-        clip=config.clip | {"image_size": side},
-        sam=config.sam | {"image_size": side},
-        preprocessor=config.preprocessor | {"size": {"height": side, "width": side}},
-    )
+    stored = config.to_dict()
+    for tower in ("clip", "sam"):
+        stored[tower] |= {"image_size": side}
+    pixels = config.preprocessor.model_dump() | {"size": {"height": side, "width": side}}
+    return GSVAConfig.of(stored, pixels, config.source)
 
 
 def _laid_out(state: dict[str, Tensor], before: GSVAConfig, after: GSVAConfig) -> dict[str, Tensor]:
@@ -75,7 +74,7 @@ def _laid_out(state: dict[str, Tensor], before: GSVAConfig, after: GSVAConfig) -
     grid = after.sam_grid
     name = f"{SAM_ENCODER}.pos_embed"
     found[name] = _grid(state[name].permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
-    for number in after.sam["global_attn_indexes"]:  # windows keep their size
+    for number in after.sam.global_attn_indexes:  # windows keep their size
         for axis in ("h", "w"):
             name = f"{SAM_ENCODER}.blocks.{number}.attn.rel_pos_{axis}"
             relative = state[name].T[None]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.losses import mask_terms
 from ..model.sam import SamPreprocessor, postprocess_masks
+from ..model.schema import Sam
 
 
-def mask_logits(low_res: Tensor, sam: dict[str, Any], frame_hw: Sequence[int]) -> Tensor:
+def mask_logits(low_res: Tensor, sam: Sam, frame_hw: Sequence[int]) -> Tensor:
     """Resize mask logits low_res [K, h, w] to the frame's size, [K, H, W]; sam: `GSVAConfig.sam`."""
     height, width = frame_hw
     resized = SamPreprocessor.of(sam).resized(height, width)
-    return postprocess_masks(low_res, sam["image_size"], resized, (height, width))
+    return postprocess_masks(low_res, sam.image_size, resized, (height, width))
 
 
-def mask_losses(low_res: Tensor, truth: Tensor, sam: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def mask_losses(low_res: Tensor, truth: Tensor, sam: Sam) -> tuple[Tensor, Tensor]:
     """GSVA's mask term, 2.0 BCE + 0.5 dice (paper, section 3.3), and each mask's IoU [K].
 
     Args:

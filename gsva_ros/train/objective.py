@@ -53,7 +53,7 @@ class GSVAObjective(nn.Module):
         prompts = model.mask_prompts(hidden[deciding(is_seg)])
         low_res, _ = model.decode_masks(embeddings, prompts)
         size = (truth.shape[1], truth.shape[2])
-        side = model.config.sam["image_size"]
+        side = model.config.sam.image_size
         return place_masks(postprocess_masks(low_res, side, batch.resized[image], size), slots_seg)
 
 

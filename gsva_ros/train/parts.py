@@ -94,7 +94,7 @@ def partway(model: GSVA, share: float) -> Callable[[dict[str, Tensor]], dict[str
 
 def base_of(checkpoint: Checkpoint) -> str:
     """Identifies the weights that training starts from: those of the file, at the size of its frames."""
-    side = checkpoint.model.config.sam["image_size"]  # `side` interpolates position embeddings
+    side = checkpoint.model.config.sam.image_size  # `side` interpolates position embeddings
     return f"{checkpoint.weights_hash} at {side}"
 
 

@@ -101,11 +101,11 @@ class Stage(nn.Module):
         super().__init__()
         model = checkpoint.model
         counts = len(scenes.kinds), len(scenes.colours), len(scenes.sizes)
-        part = model.config.clip["hidden_size"]
+        part = model.config.clip.hidden_size
         if name == "sam":
-            part = model.config.sam["prompt_embed_dim"]
+            part = model.config.sam.prompt_embed_dim
         self.model = model
-        self.symbolic = SymbolicPrompt(*counts, model.config.sam["prompt_embed_dim"])
+        self.symbolic = SymbolicPrompt(*counts, model.config.sam.prompt_embed_dim)
         self.grounding = Grounding(model, names_of(checkpoint.prompt, scenes))
         self.head = DenseHead(part, *counts)
         self.contrast = WordContrast(model, checkpoint.prompt, scenes)

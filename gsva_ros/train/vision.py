@@ -79,7 +79,7 @@ class SamStage:
         """Args: masks: per image."""
         self._model, self._frames, self._symbolic, self._head = model, frames, symbolic, head
         self._per_image = masks
-        patch = model.config.sam["patch_size"]
+        patch = model.config.sam.patch_size
         self._grid = [length // patch for length in frames.resized]
         # A scene may have no named object, or boxes instead of outlines.
         named = (frames.scenes.kind >= 0).any(1)

@@ -48,8 +48,8 @@ def test_a_frame_costs_little_more_than_its_floor(size: str, times: float) -> No
 
 def test_floors_are_what_is_computed_where_nothing_else_is() -> None:
     """SAM's windows without padding; CLIP runs one layer of 24 too many; weights are moved once."""
-    config = sizes.config_of("7b")
-    config.sam |= {"window_size": 16, "global_attn_indexes": []}
+    config = sizes.config_of("7b").model_copy(deep=True)
+    config.sam.window_size, config.sam.global_attn_indexes = 16, []
     costs = counting.count(config, sizes.prompt_of(config), ASKED)
     over = {name: cost.flops / cost.floor for name, cost in costs.items()}
     wanted = {"SAM": 1.0, "CLIP": 24 / 23, "prefix": 1.007, "decide": 1.0033, "masks": 1.0226}
@@ -58,18 +58,16 @@ def test_floors_are_what_is_computed_where_nothing_else_is() -> None:
         29.9e9, rel=0.01
     )  # 7B in float32, and activations
     windows = costs["SAM"].floor
-    config.sam["global_attn_indexes"] = [3]
+    config.sam.global_attn_indexes = [3]
     # 64 x 64 places of 1280 channels each look at all others instead of 16 x 16.
     more = 4 * 1280 * 4096 * (4096 - 256) + 4 * 1280 * 4096 * (64 - 16)
     assert counting.sam_floor(config) - windows == more
 
 
 def test_heads_that_a_config_leaves_out_are_not_shared() -> None:
-    config = sizes.config_of("7b")
+    config = sizes.config_of("7b").model_copy(deep=True)
     whole = counting.llama_floor(config, 600, 180_300, 3)
-    config.llm["num_key_value_heads"] = None
-    assert counting.llama_floor(config, 600, 180_300, 3) == whole
-    del config.llm["num_key_value_heads"]
+    config.llm.num_key_value_heads = None
     assert counting.llama_floor(config, 600, 180_300, 3) == whole
 
 
@@ -206,11 +204,8 @@ def test_a_size_that_does_not_fit_is_refused() -> None:
 def test_random_weights_write_words_that_the_tokenizer_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tiny = {
-        "llm": sizes._llama(64, 2, 2, 96) | {"vocab_size": 32004},
-        "clip": sizes._clip(32, 1, 2),
-        "sam": sizes._sam(64, 32, 1, 2, [0]),
-    }
+    parts = sizes._llama(64, 2, 2, 96), sizes._clip(32, 1, 2), sizes._sam(64, 32, 1, 2, [0])
+    tiny = sizes.Size(*parts)
     monkeypatch.setitem(sizes.SIZES, "mid", tiny)
     engine = sizes.engine_of("mid", CPU, "float32", 8 << 30)
     frame = engine.encode(np.zeros((48, 64, 3), np.uint8))

@@ -567,11 +567,11 @@ def test_a_region_is_decided_by_the_models_own_rule() -> None:
     score = np.log(plain.p_seg) - np.log1p(-plain.p_seg)
     said = 1 / (1 + np.exp(-(score / 2.0 + 1.5)))
     assert abs(said - plain.p_seg) > 0.05
-    engine.config = replace(engine.config, rejection_threshold=plain.p_seg)
+    engine.config.rejection_threshold = plain.p_seg
     assert region_slots(engine, rgb, [query])[0][0].rejection is None  # at the threshold it is kept
     for threshold, rejection in ((said - 0.01, None), (said + 0.01, Rejection.MODEL)):
         rule = {"slot_temperature": 2.0, "slot_bias": 1.5, "rejection_threshold": threshold}
-        engine.config = replace(engine.config, **rule)
+        engine.config = engine.config.model_copy(update=rule)
         ((slot,), _) = region_slots(engine, rgb, [query])
         assert slot.p_seg == pytest.approx(said, abs=1e-5)
         assert slot.rejection is rejection
@@ -618,7 +618,7 @@ def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
     for rules, drawn in (("grefcoco", True), ("refzom", True), ("refcoco", False)):
         ((slot,), _) = answering(engine, "paper", rules)(rgb, [query])
         assert slot.mask.all() == slot.mask.any() == drawn
-    engine.config = replace(engine.config, rejection_threshold=0.0)
+    engine.config.rejection_threshold = 0.0
     ((region,), _) = region_slots(engine, rgb, [replace(query, region="phrase")])
     assert (region.mask.any(), region.rejection) == (False, Rejection.EMPTY_MASK)
 

@@ -109,7 +109,7 @@ def test_a_checkpoint_does_not_hold_it_and_a_loaded_model_has_it(tmp_path: Path)
         (slot,) = engine.segment(engine.encode(frame), ["the red mug"]).slots
         assert slot.expression == "the red mug"
         assert 0.0 <= slot.p_seg <= 1.0
-    pixels = torch.randn(1, 3, config.clip["image_size"], config.clip["image_size"])
+    pixels = torch.randn(1, 3, config.clip.image_size, config.clip.image_size)
     with torch.no_grad():
         torch.testing.assert_close(loaded.encode_clip(pixels), model.encode_clip(pixels))
         torch.testing.assert_close(loaded.encode_sam(pixels), model.encode_sam(pixels))
@@ -167,4 +167,4 @@ def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.Monk
 def test_sizes_that_it_cannot_see_are_refused() -> None:
     sizes = mini_config(300).sam
     with pytest.raises(ValueError, match="multiple of 32"):
-        Sam.model_validate(sizes | {"image_size": 200})
+        Sam(**sizes.to_dict() | {"image_size": 200})

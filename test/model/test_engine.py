@@ -390,7 +390,7 @@ def test_what_fits_the_context_to_the_last_token_is_answered(
     engine: Engine, rgb: np.ndarray
 ) -> None:
     frame = engine.encode(rgb)
-    room = engine.config.llm["max_position_embeddings"] - frame.prefix_length
+    room = engine.config.llm.max_position_embeddings - frame.prefix_length
 
     def long(tokens: int, ids: Callable[[str], list[int]]) -> str:
         texts = (start + "z" * n for start in ("", "the ") for n in range(room))

@@ -83,7 +83,7 @@ def test_it_is_found_to_be_lisa() -> None:
 def test_every_recorded_tensor() -> None:
     data, tensors = recorded()
     model, config = checkpoint().model, checkpoint().model.config
-    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam["image_size"])
+    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam.image_size)
     assert data["cases"]
     for i, case in enumerate(data["cases"]):
         image = tensors[f"case{i}.image"].numpy()

@@ -139,7 +139,7 @@ def test_training_prompts(run: Run) -> None:
 
 def test_preprocessing(run: Run) -> None:
     config = run.checkpoint.model.config
-    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam["image_size"])
+    clip, sam = ClipPreprocessor(config.preprocessor), SamPreprocessor(config.sam.image_size)
     for i, case in enumerate(run.data["cases"]):
         image = run.tensors[f"case{i}.image"].numpy()
         assert list(image.shape[:2]) == case["original"]

@@ -18,10 +18,10 @@ from gsva_ros.engine import Engine
 from gsva_ros.errors import InputError
 from gsva_ros.model import images
 from gsva_ros.model.clip import ClipPreprocessor
-from gsva_ros.model.config import CLIP_PREPROCESSOR
 from gsva_ros.model.images import Rgb, resize, upload
 from gsva_ros.model.resample import FILTERS, strips
 from gsva_ros.model.sam import PIXEL_MEAN, PIXEL_STD, SamPreprocessor
+from gsva_ros.model.schema import Preprocessor
 
 SIZES = [(480, 640), (720, 1280), (37, 500), (64, 64), (256, 144), (5, 7)]
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
@@ -136,18 +136,18 @@ def shortest(edge: int, height: int, width: int) -> tuple[int, int]:
 def test_clip_pixel_values(
     size: tuple[int, int], changes: dict[str, Any], edge: int | None, crop: int | None
 ) -> None:
-    fields = CLIP_PREPROCESSOR | changes
+    fields = Preprocessor(**changes)
     rgb = pixels = frame(size)
-    if fields["do_resize"]:
+    if fields.do_resize:
         target = shortest(edge, *size) if edge else (96, 64)
-        pixels = by_pil(rgb, *target, Image.Resampling(fields["resample"]))
+        pixels = by_pil(rgb, *target, Image.Resampling(fields.resample))
     if crop:
         top, left = (pixels.shape[0] - crop) // 2, (pixels.shape[1] - crop) // 2
         pixels = pixels[top : top + crop, left : left + crop]
-    scale = fields["rescale_factor"] if fields["do_rescale"] else 1.0
+    scale = fields.rescale_factor if fields.do_rescale else 1.0
     wanted = (pixels * scale).astype(np.float32)
-    if fields["do_normalize"]:
-        mean, std = (np.array(fields[f"image_{name}"], np.float32) for name in ("mean", "std"))
+    if fields.do_normalize:
+        mean, std = (np.array(each, np.float32) for each in (fields.image_mean, fields.image_std))
         wanted = (wanted - mean) / std
     clip = ClipPreprocessor(fields)
     for given in (rgb, torch.from_numpy(rgb)):
@@ -155,7 +155,7 @@ def test_clip_pixel_values(
 
 
 def test_a_frame_smaller_than_its_crop_is_named() -> None:
-    clip = ClipPreprocessor(CLIP_PREPROCESSOR | {"do_resize": False})
+    clip = ClipPreprocessor(Preprocessor(do_resize=False))
     with pytest.raises(InputError, match=r"crop of .*224.* does not fit .*\(40, 300\)"):
         clip(frame((40, 300)))
 
@@ -164,11 +164,11 @@ def test_a_frame_that_may_not_be_written_stays_as_it_is_and_is_no_warning() -> N
     """As a message's bytes are."""
     rgb = frame((48, 64))
     held = np.frombuffer(rgb.tobytes(), np.uint8).reshape(rgb.shape)
-    plain = ClipPreprocessor(CLIP_PREPROCESSOR | {"do_resize": False, "do_center_crop": False})
+    plain = ClipPreprocessor(Preprocessor(do_resize=False, do_center_crop=False))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for given in (held, held[:, ::-1]):
-            for preprocess in (SamPreprocessor(64), ClipPreprocessor(CLIP_PREPROCESSOR), plain):
+            for preprocess in (SamPreprocessor(64), ClipPreprocessor(Preprocessor()), plain):
                 preprocess(given)
             assert upload(given, torch.device("meta")).shape == rgb.shape
     assert np.array_equal(held, rgb)
@@ -215,5 +215,5 @@ def test_preprocessing_leaves_the_frame_as_it_is() -> None:
     rgb = frame((64, 64))
     pixels, before = torch.from_numpy(rgb), rgb.copy()
     SamPreprocessor(64)(pixels)
-    ClipPreprocessor(CLIP_PREPROCESSOR)(pixels)
+    ClipPreprocessor(Preprocessor())(pixels)
     assert np.array_equal(rgb, before)

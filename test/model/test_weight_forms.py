@@ -31,7 +31,8 @@ from gsva_ros.model.checkpoint import (
     official_config,
     save_pretrained,
 )
-from gsva_ros.model.config import SAM_DEFAULTS, GSVAConfig
+from gsva_ros.model.config import GSVAConfig
+from gsva_ros.model.schema import Sam
 from gsva_ros.model.weights import CheckpointError, merge_lora, read_state, sam_sizes
 
 TOWER = "model.vision_tower."
@@ -184,7 +185,7 @@ def test_a_state_without_vision_tower_takes_it_from_clip(state: State, tmp_path:
 def test_sam_of_any_size(embed: int, depth: int, heads: int, windows: list[int]) -> None:
     from gsva_ros.model.sam import VisualModel
 
-    sizes = SAM_DEFAULTS | {
+    sizes = {
         "image_size": 128,
         "patch_size": 16,
         "embed_dim": embed,
@@ -197,9 +198,9 @@ def test_sam_of_any_size(embed: int, depth: int, heads: int, windows: list[int])
         "mask_in_chans": 16,
         "mlp_ratio": 4,
     }
-    state = VisualModel(sizes).state_dict()
+    state = VisualModel(Sam(**sizes)).state_dict()
     read = sam_sizes({f"model.visual_model.{name}": value for name, value in state.items()})
-    assert {k: v for k, v in sizes.items() if k != "decoder_heads"}.items() <= read.items()
+    assert sizes.items() <= read.items()
 
 
 @pytest.mark.parametrize(
@@ -216,14 +217,15 @@ def test_the_published_sams(
     """Sizes as segment-anything builds them; shapes alone, without memory for the weights."""
     from gsva_ros.model.sam import VisualModel
 
-    sizes = SAM_DEFAULTS | {"image_size": 1024, "patch_size": 16, "window_size": 14}
+    sizes = {"image_size": 1024, "patch_size": 16, "window_size": 14}
     sizes |= {"embed_dim": embed, "depth": depth, "num_heads": heads}
     sizes |= {"global_attn_indexes": windows}
     with torch.device("meta"):
-        state = VisualModel(sizes).state_dict()
+        state = VisualModel(Sam(**sizes)).state_dict()
     read = sam_sizes({f"model.visual_model.{key}": value for key, value in state.items()})
-    assert SAM_DEFAULTS["decoder_heads"] == 8  # no shape shows it
-    assert SAM_DEFAULTS | read == sizes | {"iou_head_hidden_dim": 256}, name
+    found = Sam(**read)
+    assert found.decoder_heads == 8  # no shape shows it
+    assert found == Sam(**sizes, iou_head_hidden_dim=256), name
 
 
 def deepspeed(to: Path, _: State) -> Path:
@@ -507,10 +509,9 @@ def test_what_a_clip_config_leaves_out_has_transformers_defaults(
     sizes |= {"num_hidden_layers": 24, "patch_size": 14}
     short = {"model_type": "clip", "vision_config": sizes | {"model_type": "clip_vision_model"}}
     (tmp_path / "config.json").write_text(json.dumps(short))
-    sam = SAM_DEFAULTS | sam_sizes(state)
-    clip = official_config(GOLDEN / "llava", tmp_path, sam, "llava_v1", state).clip
+    clip = official_config(GOLDEN / "llava", tmp_path, sam_sizes(state), "llava_v1", state).clip
     defaults = {"image_size": 224, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
-    assert clip == sizes | defaults
+    assert clip.to_dict() == sizes | defaults
 
 
 @pytest.mark.parametrize(
@@ -535,7 +536,7 @@ def test_a_config_of_another_model_is_named(
 def test_positions_as_transformers_5_writes_them(llava: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 500.0}
     config = config_of(rewritten(llava, rope_theta=None, rope_scaling=None, rope_parameters=rope))
-    assert config.llm["rope_theta"] == 500.0
+    assert config.llm.rope_theta == 500.0
 
 
 def test_the_layer_that_llava_sees_with_is_read_and_else_the_last_but_one(llava: Path) -> None:

@@ -17,10 +17,11 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImage
 
 import gsva_ros
 from gsva_ros.errors import InputError
+from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.model.clip import ClipPreprocessor
-from gsva_ros.model.config import CLIP_PREPROCESSOR
-from gsva_ros.model.schema import parameters
+from gsva_ros.model.config import CONFIG_NAME, PREPROCESSOR_NAME, GSVAConfig
+from gsva_ros.model.schema import Preprocessor, parameters
 
 
 @pytest.fixture(scope="module")
@@ -121,19 +122,18 @@ def test_preprocessing_in_the_short_form(folder: Path) -> None:
     path.write_text(json.dumps(short | {"resample": 3, "image_mean": None}))
     config = load_converted(folder).model.config
     rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    fields = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    whole = ClipPreprocessor(CLIP_PREPROCESSOR | fields)
-    assert torch.equal(ClipPreprocessor(config.preprocessor)(rgb), whole(rgb))
+    whole = Preprocessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    assert torch.equal(ClipPreprocessor(config.preprocessor)(rgb), ClipPreprocessor(whole)(rgb))
 
 
 def test_what_openai_leaves_out_of_its_preprocessing_is_its_own() -> None:
-    assert CLIP_PREPROCESSOR["image_mean"] == OPENAI_CLIP_MEAN
-    assert CLIP_PREPROCESSOR["image_std"] == OPENAI_CLIP_STD
-    assert CLIP_PREPROCESSOR["resample"] == PILImageResampling.BICUBIC
+    fields = Preprocessor()
+    assert (fields.image_mean, fields.image_std) == (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    assert fields.resample == PILImageResampling.BICUBIC
 
 
 def test_a_preprocessor_that_says_nothing_makes_of_white_what_openais_does() -> None:
-    white = ClipPreprocessor(CLIP_PREPROCESSOR)(np.full((224, 224, 3), 255, np.uint8))
+    white = ClipPreprocessor(Preprocessor())(np.full((224, 224, 3), 255, np.uint8))
     wanted = (1 - np.array(OPENAI_CLIP_MEAN)) / OPENAI_CLIP_STD
     assert white.amin((1, 2)).tolist() == pytest.approx(wanted)
     assert white.amax((1, 2)).tolist() == pytest.approx(wanted)
@@ -145,7 +145,25 @@ def test_what_a_configuration_leaves_out_is_as_in_llava_and_segment_anything(fol
     del data["select_layer"], data["sam"]["decoder_heads"]
     path.write_text(json.dumps(data))
     config = load_converted(folder).model.config
-    assert (config.select_layer, config.sam["decoder_heads"]) == (-2, 8)
+    assert (config.select_layer, config.sam.decoder_heads) == (-2, 8)
+
+
+def test_a_configuration_is_saved_as_it_was_read(tmp_path: Path) -> None:
+    bundled = model_directory("gsva-mini")
+    GSVAConfig.load(bundled).save(tmp_path)
+    for name in (CONFIG_NAME, PREPROCESSOR_NAME):
+        assert (tmp_path / name).read_bytes() == (bundled / name).read_bytes()
+
+
+def test_what_a_part_leaves_out_stays_out_and_a_whole_number_stays_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    changed(folder, CONFIG_NAME, slot_bias=1, llm__rope_theta=10000)
+    changed(folder, PREPROCESSOR_NAME, image_mean=[0, 0, 1], foreign=[1])
+    GSVAConfig.load(folder).save(tmp_path)
+    for name in (CONFIG_NAME, PREPROCESSOR_NAME):
+        read, saved = (json.loads((place / name).read_text()) for place in (folder, tmp_path))
+        assert json.dumps(saved, sort_keys=True) == json.dumps(read, sort_keys=True)
 
 
 def test_a_model_that_nobody_calibrated_decides_by_its_scores_alone(folder: Path) -> None:

@@ -28,15 +28,15 @@ def measure(folder: Path, size: float) -> None:
     clip.mkdir()
     model, pieces = wide.tokenizer()
     (llava / "tokenizer.model").write_bytes(model)
-    plain = tiny_config(pieces).clip | {"stem": "patch"}
+    plain = tiny_config(pieces).clip.to_dict() | {"stem": "patch"}
     llm = wide.llm(pieces, size)
     config = tiny_config(
         pieces, llm=llm, clip=plain, image_token_norm=False, image_token_position=False
     )
-    config.sam |= {"stem": "patch"}
+    config.sam.stem = "patch"
     (llava / "config.json").write_text(json.dumps(llm))
     (clip / "config.json").write_text(json.dumps(plain))
-    (clip / "preprocessor_config.json").write_text(json.dumps(config.preprocessor))
+    (clip / "preprocessor_config.json").write_text(json.dumps(config.preprocessor.model_dump()))
     (folder / "sam.json").write_text(json.dumps({"decoder_heads": 2}))
     weights = wide.weights_of(config)
     for name in [n for n in weights if n.endswith(("q_proj.weight", "v_proj.weight"))]:

@@ -86,8 +86,8 @@ def test_a_row_learns_where_its_model_is(checkpoint, tmp_path, name):
     household.write(tmp_path / "scenes", 3)
     scenes, sizes = SceneSet(tmp_path / "scenes", "test"), checkpoint.model.config
     rng = np.random.default_rng(0)
-    clip = rng.normal(size=(3, sizes.image_tokens, sizes.clip["hidden_size"])).astype(np.float16)
-    sam = rng.normal(size=(3, sizes.sam["prompt_embed_dim"], *[sizes.sam_grid] * 2))
+    clip = rng.normal(size=(3, sizes.image_tokens, sizes.clip.hidden_size)).astype(np.float16)
+    sam = rng.normal(size=(3, sizes.sam.prompt_embed_dim, *[sizes.sam_grid] * 2))
     data = EncodedScenes(scenes, clip, sam.astype(np.float16))
     config = Config(out=tmp_path, model="gsva-mini", sources=[{"kind": "scenes"}], batch=2)
     row = ROWS[name] if name else None

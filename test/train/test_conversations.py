@@ -115,7 +115,7 @@ def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
         assert (batch.laid.ids == config.seg_token_id).sum() == len(batch.masks[0])
     longest = max(batch.laid.ids.shape[1] for batch in batches)
     prefix = len(PROMPT.before_image) + config.image_tokens + len(PROMPT.after_image)
-    assert prefix + longest == config.llm["max_position_embeddings"]
+    assert prefix + longest == config.llm.max_position_embeddings
     cut = next(batch.laid for batch in batches if batch.laid.ids.shape[1] == longest)
     assert torch.equal(cut.labels[0, -9:-1], cut.ids[0, -8:])
     assert cut.labels[0, -1] == IGNORE  # what follows is cut off

@@ -21,9 +21,9 @@ from gsva_ros.train.enlarge import CLIP_POSITIONS, TOKEN_POSITIONS, enlarged
 _TINY = tiny_checkpoint().model.config
 #: A tiny model whose towers see the same square, as gsva-mini's do.
 SQUASHED = {
-    "clip": _TINY.clip | {"image_size": 64},
-    "sam": _TINY.sam | {"squash": True},
-    "preprocessor": _TINY.preprocessor | {"size": {"height": 64, "width": 64}},
+    "clip": _TINY.clip.to_dict() | {"image_size": 64},
+    "sam": _TINY.sam.to_dict() | {"squash": True},
+    "preprocessor": _TINY.preprocessor.model_dump() | {"size": {"height": 64, "width": 64}},
 }
 
 
@@ -31,10 +31,10 @@ def test_an_enlarged_model_still_finds_what_is_there(tmp_path: Path) -> None:
     write_dataset(tmp_path / "scenes", "val", 4, workers=1)
     scenes = SceneSet(tmp_path / "scenes", "val")
     before = load_converted(model_directory("gsva-mini"))
-    side = before.model.config.sam["image_size"] + 64
+    side = before.model.config.sam.image_size + 64
     after = enlarged(before, side)
     assert after.model.config.patch_grid == side // 16
-    assert after.model.config.preprocessor["size"] == {"height": side, "width": side}
+    assert after.model.config.preprocessor.size == {"height": side, "width": side}
     engines = [Engine(c, "mini", torch.device("cpu"), "float32") for c in (before, after)]
     same = []
     for row in range(len(scenes)):
@@ -46,7 +46,7 @@ def test_an_enlarged_model_still_finds_what_is_there(tmp_path: Path) -> None:
 
 
 def test_places_are_laid_out_over_the_new_grid() -> None:
-    positions = _TINY.llm | {"max_position_embeddings": 512}
+    positions = _TINY.llm.to_dict() | {"max_position_embeddings": 512}
     before = tiny_checkpoint(**SQUASHED, llm=positions)
     table = before.model.state_dict()[TOKEN_POSITIONS]
     columns = torch.arange(8.0).repeat(8)  # of each place
@@ -78,7 +78,7 @@ def test_what_cannot_be_enlarged_is_refused() -> None:
 
 
 def test_a_config_may_leave_out_how_many_positions_there_are() -> None:
-    checkpoint = tiny_checkpoint(**SQUASHED)
-    del checkpoint.model.config.llm["max_position_embeddings"]
+    positions = {k: v for k, v in _TINY.llm.to_dict().items() if k != "max_position_embeddings"}
+    checkpoint = tiny_checkpoint(**SQUASHED, llm=positions)
     assert checkpoint.model.config.positions == 2048
-    assert enlarged(checkpoint, 128).model.config.clip["image_size"] == 128
+    assert enlarged(checkpoint, 128).model.config.clip.image_size == 128

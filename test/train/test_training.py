@@ -202,9 +202,9 @@ def test_towers_that_see_different_pixels_are_refused(scenes: Path, tmp_path: Pa
     config = new_mini(stage_config(CONFIGS[0], scenes, tmp_path)).model.config
     whole, usual = SceneSet(scenes, "train"), config.preprocessor
     Frames(whole, config).check()
-    side = config.clip["image_size"] // 2
+    side = config.clip.image_size // 2
     for other in ({"image_mean": [0.5, 0.5, 0.5]}, {"size": {"height": side, "width": side}}):
-        config.preprocessor = usual | other
+        config.preprocessor = usual.model_copy(update=other)
         with pytest.raises(InputError, match="choose objective: gsva"):
             Frames(whole, config).check()
 
