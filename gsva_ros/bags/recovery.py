@@ -5,9 +5,11 @@ Also handles files that rosbags does not read to the end, such as those without 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
+import zlib
 from collections import Counter
 from contextlib import closing, suppress
 from functools import lru_cache
@@ -16,8 +18,8 @@ from typing import IO
 
 import zstandard
 from mcap.exceptions import EndOfFile
-from mcap.reader import SeekingReader
-from mcap.records import Channel, Chunk, ChunkIndex, Header, McapRecord, Message, Schema
+from mcap.reader import FOOTER_SIZE, SeekingReader
+from mcap.records import Channel, Chunk, ChunkIndex, Footer, Header, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType, Writer
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
@@ -26,6 +28,10 @@ from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
+# The size of the checksum that a file's footer ends with (mcap specification, "Footer").
+CRC_SIZE = 4
+# How much of a file is held in memory at once, bytes.
+BLOCK = 2**20
 # The suffix that rosbag2 appends to the name of a compressed file.
 PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
@@ -68,6 +74,8 @@ def unfit(path: Path) -> str:
                 chunks += bool(times) and not whole
                 ordered = ordered and times == sorted(times) and (not times or times[0] >= at)
                 at = times[-1] if times else at
+            if has_damaged_index(file):
+                return "its index is damaged"
     except Exception:  # the library raises whatever struct, lz4 and zstd raise on damaged bytes
         return "damaged"
     # Without an index, rosbags stops at the first message that is older than the previous one; with an
@@ -77,6 +85,31 @@ def unfit(path: Path) -> str:
     if foreign:
         return "it contains other than ROS 2 messages, or unreadable definitions"
     return "" if profile == PROFILE else f"its profile is {profile!r}, not {PROFILE!r}"
+
+
+def has_damaged_index(file: IO[bytes]) -> bool:
+    """Whether what a file repeats and indexes at its end differs from its checksum, if it has one.
+
+    Raises:
+        Exception: the file ends before its footer does; whatever the library and struct raise.
+    """
+    file.seek(-FOOTER_SIZE - len(MAGIC), os.SEEK_END)
+    footer = next(StreamReader(file, skip_magic=True).records)
+    if not isinstance(footer, Footer):
+        return True
+    if not footer.summary_start or not footer.summary_crc:
+        return False
+    stop = file.seek(-CRC_SIZE - len(MAGIC), os.SEEK_END)
+    return _checksum(file, footer.summary_start, stop) != footer.summary_crc
+
+
+def _checksum(file: IO[bytes], start: int, stop: int) -> int:
+    """The CRC-32 of a part of a file, given by its first byte and the one after its last."""
+    file.seek(start)
+    crc = 0
+    for at in range(start, stop, BLOCK):
+        crc = zlib.crc32(file.read(min(BLOCK, stop - at)), crc)
+    return crc
 
 
 def is_foreign(record: McapRecord) -> bool:
@@ -268,6 +301,9 @@ class _Copy:
     def define(self, file: IO[bytes]) -> None:
         """Take the definitions that a file repeats at its end: the chunk with the others may be damaged."""
         with suppress(Exception):  # the library raises whatever struct raises; there may be none
+            if has_damaged_index(file):
+                return
+            file.seek(0)
             summary = SeekingReader(file, validate_crcs=True).get_summary()
             for each in (*summary.schemas.values(), *summary.channels.values()) if summary else ():
                 self.take(each)

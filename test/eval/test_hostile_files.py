@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import resource
+import struct
 import subprocess
 import sys
 import zlib
@@ -149,6 +150,21 @@ def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
     path.write_bytes(data[: whole.rindex(b"word")])  # what repeats the definitions is lost, too
     with pytest.raises(BagError, match="messages whose topic's record is damaged"):
         Bag(path)
+
+
+def test_a_damaged_index_costs_nothing(tmp_path: Path) -> None:
+    """The messages are all there, wherever the bytes are that repeat the topics and say where they are."""
+    path, whole = tmp_path / "index.mcap", words()
+    (start,) = struct.unpack("<Q", whole[-28:-20])  # in the footer
+    rng = random.Random(0)
+    for place in rng.sample(range(start, len(whole)), 15):
+        data = bytearray(whole)
+        data[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        with Bag(path) as bag:
+            assert {c.topic for c, _, _ in bag.raw()} == {"/words"}
+            assert sum(1 for _ in bag.raw()) == 50
+            assert str(path) in bag.problems[0]
 
 
 @pytest.mark.parametrize("kept", [0, 5, 0.5])
