@@ -28,7 +28,7 @@ from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
-from .recovery import bag_files, recover
+from .recovery import bag_files, is_full, recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -57,19 +57,29 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
+        self.problems: list[str] = []
         _check(path)
-        self._paths, self.problems = recover(path, Path(self._folder.name))
+        self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
         try:
+            self._paths, self.problems = recover(path, Path(self._folder.name))
             self._opened, self._process = self._first(), os.getpid()
         except Exception as error:  # on damaged files rosbags raises any exception
             self._folder.cleanup()
-            message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
-            raise BagError(f"{path} cannot be read as a bag: {message}") from error
+            raise BagError(self._unopened(error)) from error
         self._frames: dict[str, dict[int, int]] = {}
         if not self._reader.connections:
             self.close()
             raise BagError("; ".join([f"{path} holds no messages", *self.problems]))
+
+    def _unopened(self, error: Exception) -> str:
+        """What to say of an error that keeps the bag from being opened."""
+        if is_full(error):
+            place = f"no space for a readable copy in {tempfile.gettempdir()}"
+            return (
+                f"{self.path}: {place} ({one_line(error)}): set TMPDIR to a folder with more space"
+            )
+        message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
+        return f"{self.path} cannot be read as a bag: {message}"
 
     @property
     def _reader(self) -> AnyReader:

@@ -5,6 +5,7 @@ Also handles files that rosbags does not read to the end, such as those without 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from mcap.exceptions import EndOfFile
 from mcap.reader import FOOTER_SIZE, SeekingReader
 from mcap.records import Channel, Chunk, ChunkIndex, Footer, Header, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
-from mcap.writer import CompressionType, Writer
+from mcap.writer import Writer
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
 
 from ..errors import one_line
@@ -38,6 +39,11 @@ PACKED = ".zstd"
 CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
 # The profile of files that rosbags reads. Writers other than rosbag2 often give none.
 PROFILE = "ros2"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no space for a copy."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_cut(path: Path) -> bool:
@@ -180,6 +186,9 @@ def recover(source: Path, folder: Path, described: bool = True) -> tuple[list[Pa
     Returns:
         The paths to open instead of `source`, and for each replaced file why, from which byte on it is lost
         and where its topics end.
+
+    Raises:
+        OSError: a file cannot be read, or its copy not written (`is_full`).
     """
     files = bag_files(source) if source.is_dir() else [source]
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
@@ -273,6 +282,8 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
         except EndOfFile:
             reason = "the file ends inside a record"
         except Exception as error:  # the framing itself: the start of the next record is unknown
+            if is_full(error):
+                raise
             reason = one_line(error)
     lost = [f"lost from byte {whole} on ({reason})"] if reason else []
     lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
@@ -281,14 +292,14 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
 
 
 class _Copy:
-    """A new, uncompressed mcap file for records of another one.
+    """A new mcap file for records of another one.
 
     Attributes:
         unknown: how many messages are left out, because no record defines their channels.
     """
 
     def __init__(self, target: Path) -> None:
-        self._writer = Writer(str(target), compression=CompressionType.NONE)
+        self._writer = Writer(str(target))
         self._writer.start(PROFILE)
         # By ids in the other file; 0: a channel without a schema.
         self._schemas: dict[int, int] = {0: 0}
@@ -309,13 +320,19 @@ class _Copy:
                 self.take(each)
 
     def take(self, record: McapRecord) -> str:
-        """Copy a record, or a chunk's records; returns why one cannot be read to its end ("": it can)."""
+        """Copy a record, or a chunk's records; returns why one cannot be read to its end ("": it can).
+
+        Raises:
+            OSError: there is no space for it (`is_full`).
+        """
         try:
             for each in (
                 breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
             ):
                 self._add(each)
         except Exception as error:  # the library raises whatever struct, lz4 and zstd raise
+            if is_full(error):
+                raise
             return one_line(error)
         return ""
 
