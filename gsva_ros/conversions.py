@@ -267,12 +267,17 @@ def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
 def mask_of(instance: Any, width: int, height: int) -> np.ndarray:
     """Return an InstanceMask's mask as bool, height x width of the whole image."""
     full = np.zeros((height, width), bool)
-    roi, mask = instance.roi, instance.mask
-    cropped = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.step)[:, : mask.width]
+    roi = instance.roi
     full[roi.y_offset : roi.y_offset + roi.height, roi.x_offset : roi.x_offset + roi.width] = (
-        cropped > 0
+        cropped_mask(instance)
     )
     return full
+
+
+def cropped_mask(instance: Any) -> np.ndarray:
+    """Return an InstanceMask's mask as bool, height x width of its `roi`."""
+    mask = instance.mask
+    return np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.step)[:, : mask.width] > 0
 
 
 def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
@@ -284,8 +289,15 @@ def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
     if pixels.dtype.itemsize > 1:
         pixels = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
     msg.step = pixels.nbytes // max(1, msg.height)
-    # rclpy accepts an array.array as it is, and checks anything else byte by byte.
-    data = array.array("B")
-    data.frombytes(pixels.data.cast("B") if pixels.size else b"")
-    msg.data = data
+    msg.data = byte_array(pixels)
     return msg
+
+
+def byte_array(values: np.ndarray) -> array.array[int]:
+    """The bytes of `values` (C-contiguous) for a message's field of type uint8[].
+
+    rclpy accepts an array.array as it is, and checks anything else byte by byte.
+    """
+    data = array.array("B")
+    data.frombytes(values.reshape(-1).view(np.uint8).data)
+    return data

@@ -8,6 +8,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +28,7 @@ from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
-from .recovery import bag_files, recover
+from .recovery import bag_files, is_full, recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -55,19 +57,29 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
+        self.problems: list[str] = []
         _check(path)
-        self._paths, self.problems = recover(path, Path(self._folder.name))
+        self._folder = tempfile.TemporaryDirectory(prefix="gsva-bag-")
         try:
+            self._paths, self.problems = recover(path, Path(self._folder.name))
             self._opened, self._process = self._first(), os.getpid()
         except Exception as error:  # on damaged files rosbags raises any exception
             self._folder.cleanup()
-            message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
-            raise BagError(f"{path} cannot be read as a bag: {message}") from error
+            raise BagError(self._unopened(error)) from error
         self._frames: dict[str, dict[int, int]] = {}
         if not self._reader.connections:
             self.close()
             raise BagError("; ".join([f"{path} holds no messages", *self.problems]))
+
+    def _unopened(self, error: Exception) -> str:
+        """What to say of an error that keeps the bag from being opened."""
+        if is_full(error):
+            place = f"no space for a readable copy in {tempfile.gettempdir()}"
+            return (
+                f"{self.path}: {place} ({one_line(error)}): set TMPDIR to a folder with more space"
+            )
+        message = "; ".join([*self.problems, f"{type(error).__name__}: {one_line(error)}"])
+        return f"{self.path} cannot be read as a bag: {message}"
 
     @property
     def _reader(self) -> AnyReader:
@@ -156,8 +168,7 @@ class Bag:
                 raise BagError(f"{self.path}: no image topic {topic!r}; {self.image_choice}")
             found: dict[int, int] = {}
             hidden: Counter[int] = Counter()
-            for _, at, msg in self._messages(lambda c: _is_camera(c, topic)):
-                stamp = nanoseconds(msg.header.stamp)
+            for _, at, stamp in self._read(lambda c: _is_camera(c, topic), self._stamp):
                 hidden[stamp] += found.pop(stamp, None) is not None
                 found[stamp] = at
             self._frames[topic] = found
@@ -235,25 +246,24 @@ class Bag:
             text = connection.msgtype == STRING_TYPE and connection.topic.endswith(TEXT_TOPIC)
             return text or connection.msgtype == INSTRUCTION_TYPE
 
-        found = []
-        for connection, at, msg in self._messages(asking):
-            if connection.msgtype == STRING_TYPE:
-                words = expressions_in(msg.data)
-                found.append(Ask(f"{connection.topic} {at}", topic, at, tuple(words)))
-                continue
-            found.append(
-                Ask(
-                    msg.id or f"{connection.topic} {at}",
-                    self._camera(msg.image_topic) if msg.image_topic else topic,
-                    at,
-                    tuple(msg.expressions),
-                    msg.text,
-                    nanoseconds(msg.not_before),
-                    every_frame=msg.mode == EVERY_FRAME,
-                    cancel=msg.mode == CANCEL,
-                )
-            )
-        return found
+        found = self._read(asking, partial(self._ask, topic))
+        return [replace(ask, id=ask.id or f"{c.topic} {at}", at=at) for c, at, ask in found]
+
+    def _ask(self, topic: str, connection: Connection, raw: bytes) -> Ask:
+        """An instruction as `asks` returns it, without the time of its receipt."""
+        msg = self._deserialized(connection, raw)
+        if connection.msgtype == STRING_TYPE:
+            return Ask("", topic, 0, tuple(expressions_in(msg.data)))
+        return Ask(
+            msg.id,
+            self._camera(msg.image_topic) if msg.image_topic else topic,
+            0,
+            tuple(msg.expressions),
+            msg.text,
+            nanoseconds(msg.not_before),
+            every_frame=msg.mode == EVERY_FRAME,
+            cancel=msg.mode == CANCEL,
+        )
 
     def _camera(self, name: str) -> str:
         return camera_named(f"/{name.lstrip('/')}", self.image_topics) or name
@@ -265,16 +275,17 @@ class Bag:
             TruthError: a message of the truth topic is not COCO-style JSON.
         """
         frames: list[FrameTruth] = []
-        for _, at, msg in self._messages(
-            lambda c: (c.topic, c.msgtype) == (TRUTH_TOPIC, STRING_TYPE)
+        for _, at, text in self._read(
+            lambda c: (c.topic, c.msgtype) == (TRUTH_TOPIC, STRING_TYPE),
+            lambda c, raw: self._deserialized(c, raw).data,
         ):
-            frames += parse_truth(msg.data, f"{self.path}: {TRUTH_TOPIC} at {at} ns")
+            frames += parse_truth(text, f"{self.path}: {TRUTH_TOPIC} at {at} ns")
         return frames
 
     def stamp(self, connection: Connection, raw: bytes) -> int | None:
         """The header's stamp, nanoseconds, of an image as recorded; None: it cannot be read."""
         try:
-            return nanoseconds(self._deserialized(connection, raw).header.stamp)
+            return self._stamp(connection, raw)
         except Exception:  # as in `_read`
             return None
 
@@ -287,10 +298,8 @@ class Bag:
     def _deserialized(self, connection: Connection, raw: bytes) -> Any:
         return self._reader.deserialize(_plain(raw), connection.msgtype)
 
-    def _messages(
-        self, wanted: Callable[[Connection], bool]
-    ) -> Iterator[tuple[Connection, int, Any]]:
-        return self._read(wanted, self._deserialized)
+    def _stamp(self, connection: Connection, raw: bytes) -> int:
+        return nanoseconds(self._deserialized(connection, raw).header.stamp)
 
     def _read(
         self, wanted: Callable[[Connection], bool], made: Callable[[Connection, bytes], T]

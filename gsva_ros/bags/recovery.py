@@ -5,9 +5,12 @@ Also handles files that rosbags does not read to the end, such as those without 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import sqlite3
+import zlib
 from collections import Counter
 from contextlib import closing, suppress
 from functools import lru_cache
@@ -16,22 +19,31 @@ from typing import IO
 
 import zstandard
 from mcap.exceptions import EndOfFile
-from mcap.reader import SeekingReader
-from mcap.records import Channel, Chunk, ChunkIndex, Header, McapRecord, Message, Schema
+from mcap.reader import FOOTER_SIZE, SeekingReader
+from mcap.records import Channel, Chunk, ChunkIndex, Footer, Header, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
-from mcap.writer import CompressionType, Writer
+from mcap.writer import Writer
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
 
 from ..errors import one_line
 
 # The last bytes of a complete file (mcap specification, "Magic").
 MAGIC = b"\x89MCAP0\r\n"
+# The size of the checksum that a file's footer ends with (mcap specification, "Footer").
+CRC_SIZE = 4
+# How much of a file is held in memory at once, bytes.
+BLOCK = 2**20
 # The suffix that rosbag2 appends to the name of a compressed file.
 PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
 CDR, MSG, IDL = "cdr", "ros2msg", ("ros2idl", "omgidl")
 # The profile of files that rosbags reads. Writers other than rosbag2 often give none.
 PROFILE = "ros2"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no space for a copy."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_cut(path: Path) -> bool:
@@ -68,6 +80,8 @@ def unfit(path: Path) -> str:
                 chunks += bool(times) and not whole
                 ordered = ordered and times == sorted(times) and (not times or times[0] >= at)
                 at = times[-1] if times else at
+            if has_damaged_index(file):
+                return "its index is damaged"
     except Exception:  # the library raises whatever struct, lz4 and zstd raise on damaged bytes
         return "damaged"
     # Without an index, rosbags stops at the first message that is older than the previous one; with an
@@ -77,6 +91,31 @@ def unfit(path: Path) -> str:
     if foreign:
         return "it contains other than ROS 2 messages, or unreadable definitions"
     return "" if profile == PROFILE else f"its profile is {profile!r}, not {PROFILE!r}"
+
+
+def has_damaged_index(file: IO[bytes]) -> bool:
+    """Whether what a file repeats and indexes at its end differs from its checksum, if it has one.
+
+    Raises:
+        Exception: the file ends before its footer does; whatever the library and struct raise.
+    """
+    file.seek(-FOOTER_SIZE - len(MAGIC), os.SEEK_END)
+    footer = next(StreamReader(file, skip_magic=True).records)
+    if not isinstance(footer, Footer):
+        return True
+    if not footer.summary_start or not footer.summary_crc:
+        return False
+    stop = file.seek(-CRC_SIZE - len(MAGIC), os.SEEK_END)
+    return _checksum(file, footer.summary_start, stop) != footer.summary_crc
+
+
+def _checksum(file: IO[bytes], start: int, stop: int) -> int:
+    """The CRC-32 of a part of a file, given by its first byte and the one after its last."""
+    file.seek(start)
+    crc = 0
+    for at in range(start, stop, BLOCK):
+        crc = zlib.crc32(file.read(min(BLOCK, stop - at)), crc)
+    return crc
 
 
 def is_foreign(record: McapRecord) -> bool:
@@ -147,6 +186,9 @@ def recover(source: Path, folder: Path, described: bool = True) -> tuple[list[Pa
     Returns:
         The paths to open instead of `source`, and for each replaced file why, from which byte on it is lost
         and where its topics end.
+
+    Raises:
+        OSError: a file cannot be read, or its copy not written (`is_full`).
     """
     files = bag_files(source) if source.is_dir() else [source]
     has_metadata = source.is_dir() and (source / "metadata.yaml").exists()
@@ -240,6 +282,8 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
         except EndOfFile:
             reason = "the file ends inside a record"
         except Exception as error:  # the framing itself: the start of the next record is unknown
+            if is_full(error):
+                raise
             reason = one_line(error)
     lost = [f"lost from byte {whole} on ({reason})"] if reason else []
     lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
@@ -248,14 +292,14 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
 
 
 class _Copy:
-    """A new, uncompressed mcap file for records of another one.
+    """A new mcap file for records of another one.
 
     Attributes:
         unknown: how many messages are left out, because no record defines their channels.
     """
 
     def __init__(self, target: Path) -> None:
-        self._writer = Writer(str(target), compression=CompressionType.NONE)
+        self._writer = Writer(str(target))
         self._writer.start(PROFILE)
         # By ids in the other file; 0: a channel without a schema.
         self._schemas: dict[int, int] = {0: 0}
@@ -268,18 +312,27 @@ class _Copy:
     def define(self, file: IO[bytes]) -> None:
         """Take the definitions that a file repeats at its end: the chunk with the others may be damaged."""
         with suppress(Exception):  # the library raises whatever struct raises; there may be none
+            if has_damaged_index(file):
+                return
+            file.seek(0)
             summary = SeekingReader(file, validate_crcs=True).get_summary()
             for each in (*summary.schemas.values(), *summary.channels.values()) if summary else ():
                 self.take(each)
 
     def take(self, record: McapRecord) -> str:
-        """Copy a record, or a chunk's records; returns why one cannot be read to its end ("": it can)."""
+        """Copy a record, or a chunk's records; returns why one cannot be read to its end ("": it can).
+
+        Raises:
+            OSError: there is no space for it (`is_full`).
+        """
         try:
             for each in (
                 breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
             ):
                 self._add(each)
         except Exception as error:  # the library raises whatever struct, lz4 and zstd raise
+            if is_full(error):
+                raise
             return one_line(error)
         return ""
 

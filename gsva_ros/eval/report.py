@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..overlay import Target, draw, jpeg_text
+from ..pages import render_page
 from ..truth import Referring
 from .cases import Case
 from .paper import MaskedSlot
@@ -121,10 +121,7 @@ def gallery(
 
 def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
     """The page, which needs no other file and no network."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        run=numbers, cards=cards
-    )
+    return render_page(TEMPLATE, run=numbers, cards=cards)
 
 
 def _verdict(query: Referring, slot: MaskedSlot) -> str:

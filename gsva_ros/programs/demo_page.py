@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from gsva_ros.overlay import jpeg_text
+from gsva_ros.pages import render_page
 from gsva_ros.truth import FrameTruth, Referring
 
 TEMPLATE = Path(__file__).with_name("demo.html")
@@ -125,9 +125,9 @@ def tally(cards: Sequence[Card]) -> tuple[int, int]:
 
 def write_page(path: Path, cards: Sequence[Card], facts: Mapping[str, Any]) -> None:
     """Write the page with its images embedded as JPEG. `facts`: values shown at the top, by name."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     right, known = tally(cards)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    page = render_page(
+        TEMPLATE,
         cards=[
             (card, "" if card.picture is None else jpeg_text(card.picture, 90)) for card in cards
         ],

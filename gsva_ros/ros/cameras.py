@@ -21,6 +21,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.errors import one_line
 from gsva_ros.instructions import camera_named
 from gsva_ros.serving.requests import BadImageError, CameraFrame
 from gsva_ros.stamps import nanoseconds
@@ -194,7 +195,7 @@ class Cameras:
         try:
             return str(self._node.resolve_topic_name(topic))
         except Exception as error:  # rcl's errors share no base class
-            message = " ".join(str(error).split())
+            message = one_line(error)
             raise ParameterError(
                 f"parameter {parameter}: {topic!r} is not a valid topic name: {message}"
             ) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import array
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from sensor_msgs.msg import PointCloud2, PointField
 
-from gsva_ros.conversions import MessageError
+from gsva_ros.conversions import MessageError, byte_array, cropped_mask
 from gsva_ros.geometry import Shape, organised_points, quaternion, shape_of
 from gsva_ros.msg import Instance3D, InstanceMask, Segmentation, Segmentation3D
 
@@ -64,9 +63,8 @@ def _points(instance: InstanceMask, depth: np.ndarray, intrinsics: np.ndarray) -
     roi = instance.roi
     rows = slice(roi.y_offset, roi.y_offset + roi.height)
     columns = slice(roi.x_offset, roi.x_offset + roi.width)
-    mask = np.frombuffer(instance.mask.data, np.uint8).reshape(roi.height, roi.width) > 0
     corner = (roi.x_offset, roi.y_offset)
-    return organised_points(depth[rows, columns], intrinsics, mask, corner)
+    return organised_points(depth[rows, columns], intrinsics, cropped_mask(instance), corner)
 
 
 def _instance(of: InstanceMask, points: np.ndarray, shape: Shape, header: Any) -> Instance3D:
@@ -94,7 +92,5 @@ def _cloud(points: np.ndarray, header: Any) -> PointCloud2:
     msg.height, msg.width = points.shape[:2]
     msg.point_step = 12
     msg.row_step = 12 * msg.width
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(points, "<f4").tobytes())
-    msg.data = data
+    msg.data = byte_array(np.ascontiguousarray(points, "<f4"))
     return msg

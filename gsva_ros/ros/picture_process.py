@@ -6,7 +6,6 @@ that ends.
 
 from __future__ import annotations
 
-import array
 import pickle
 import sys
 import time
@@ -24,7 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from gsva_ros.conversions import fill_image
+from gsva_ros.conversions import byte_array, fill_image
 from gsva_ros.errors import one_line
 from gsva_ros.overlay import Target, draw, label_image
 from gsva_ros.serving.requests import Decision
@@ -150,5 +149,5 @@ def _targets(shown: Shown) -> list[Target]:
 def _jpeg(picture: NDArray[np.uint8]) -> CompressedImage:
     msg = CompressedImage(format="rgb8; jpeg compressed bgr8")
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    msg.data = array.array("B", data.tobytes())
+    msg.data = byte_array(data)
     return msg

@@ -16,6 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.time import Time
 
+from gsva_ros.errors import one_line
 from gsva_ros.geometry import Shape, rotation_of, signed
 
 from .patience import Patience
@@ -168,7 +169,7 @@ class Transforms:
         except Exception as error:
             if waiting:
                 patience.spend()
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = one_line(error).rstrip(".")
             raise TransformError(
                 f"{wanted}: {reason} (`ros2 run tf2_tools view_frames` draws what is published)"
             ) from error

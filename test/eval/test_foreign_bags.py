@@ -146,6 +146,18 @@ def test_definitions_may_lack_what_they_refer_to(tmp_path: Path) -> None:
         assert bag.problems == []
 
 
+def test_a_definition_without_the_fields_that_are_read_is_told(tmp_path: Path) -> None:
+    """As where a bit of it has turned over: the messages are of that type by name only."""
+    text = b"\0\1\0\0" + _text(b"", "the can")
+    recorded = [("/c", IMAGE, image(1)), ("/instruction_text", STRING, text)]
+    recorded.append(("/ground_truth", STRING, text))
+    wrong = {IMAGE: "std_msgs/Header heater\n", STRING: "string date\n"}
+    with Bag(write_mcap(tmp_path / "bag.mcap", recorded, wrong)) as bag:
+        assert (bag.frames("/c"), bag.asks("/c"), bag.truth()) == ({}, [], [])
+        kinds = [problem.split(": ")[2] for problem in bag.problems]
+        assert kinds == [f"not a {kind}" for kind in (IMAGE, STRING, STRING)]
+
+
 def test_a_file_need_not_name_its_profile(tmp_path: Path) -> None:
     with Bag(write_mcap(tmp_path / "bag.mcap", [("/c", IMAGE, image(1))], profile="")) as bag:
         assert bag.rgb("/c", SECOND).shape == (4, 6, 3)

@@ -10,11 +10,14 @@ import os
 import pickle
 import random
 import resource
+import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +32,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros import cli, conversions
+from gsva_ros.bags import recovery
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, to_rgb
 from gsva_ros.datasets import files
@@ -149,6 +153,74 @@ def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
     path.write_bytes(data[: whole.rindex(b"word")])  # what repeats the definitions is lost, too
     with pytest.raises(BagError, match="messages whose topic's record is damaged"):
         Bag(path)
+
+
+def test_a_damaged_index_costs_nothing(tmp_path: Path) -> None:
+    """The messages are all there, wherever the bytes are that repeat the topics and say where they are."""
+    path, whole = tmp_path / "index.mcap", words()
+    (start,) = struct.unpack("<Q", whole[-28:-20])  # in the footer
+    rng = random.Random(0)
+    for place in rng.sample(range(start, len(whole)), 15):
+        data = bytearray(whole)
+        data[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        with Bag(path) as bag:
+            assert {c.topic for c, _, _ in bag.raw()} == {"/words"}
+            assert sum(1 for _ in bag.raw()) == 50
+            assert str(path) in bag.problems[0]
+
+
+def unclosed(path: Path, text: bytes) -> Path:
+    """An mcap file of one message that lacks only its last byte."""
+    with path.open("wb") as file:
+        writer = McapWriter(file)
+        writer.start("ros2")
+        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+        channel = writer.register_channel("/words", "cdr", schema)
+        writer.add_message(channel, 1, b"\0\1\0\0" + struct.pack("<I", len(text)) + text, 1)
+        writer.finish()
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def test_a_copy_takes_no_more_space_than_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = unclosed(tmp_path / "bag.mcap", bytes(2_000_000))
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    with Bag(path) as bag:
+        assert len(list(bag.raw())) == 1
+        (copy,) = copies.glob("*/bag.mcap")
+        assert copy.stat().st_size < 1.1 * path.stat().st_size
+
+
+class AlmostFull(io.BytesIO):
+    """A file on a disk with room for what is small; counts what it refused."""
+
+    refused = 0
+
+    def write(self, data: Any) -> int:
+        if len(data) > 100:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+@pytest.mark.parametrize("size", [20, 2_000_000])
+def test_where_a_copy_has_no_space_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Whether that shows at the end of the copy, or in the middle."""
+    path = unclosed(tmp_path / "bag.mcap", random.Random(0).randbytes(size))
+    disk = AlmostFull()
+    monkeypatch.setattr(recovery, "Writer", lambda _: McapWriter(disk))
+    with pytest.raises(BagError, match=r"no space for a readable copy in .*: set TMPDIR") as error:
+        Bag(path)
+    one_line_about(path, error.value)
+    assert tempfile.gettempdir() in str(error.value)
+    assert disk.refused == 1  # the rest of the recording is not tried
 
 
 @pytest.mark.parametrize("kept", [0, 5, 0.5])

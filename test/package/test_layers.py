@@ -50,6 +50,7 @@ SHARED = {
     "instances",
     "instructions",
     "masks",
+    "pages",
 }
 TOP = {"programs", "cli", "__main__", "__init__"}
 #: Interfaces that the build generates.
