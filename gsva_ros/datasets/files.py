@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..conversions import is_cut_jpeg
+from ..conversions import is_cut
 from ..errors import InputError, one_line
 from ..files import check_fetched, parse_json
 from ..truth import Referring
@@ -72,15 +72,18 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
     """An image file as uint8 [H, W, 3] RGB, SHOWN or STORED.
 
     Raises:
-        DatasetError: it is missing, not an image, or a JPEG file that ends too early.
+        DatasetError: it is missing, not an image, or a PNG or JPEG file that ends too early.
     """
-    bgr = cv2.imread(str(path), how)
-    if bgr is None:
-        if path.is_file():
-            check_fetched(path, DatasetError)
-        raise DatasetError(f"{path}: missing, or not an image")
-    if is_cut_jpeg(path.read_bytes()):
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: missing, or not an image") from error
+    if is_cut(data):
         raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    if bgr is None:
+        check_fetched(path, DatasetError)
+        raise DatasetError(f"{path}: missing, or not an image")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 
 

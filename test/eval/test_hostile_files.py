@@ -32,6 +32,7 @@ from gsva_ros import cli, conversions
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, to_rgb
 from gsva_ros.datasets import files
+from gsva_ros.datasets.files import DatasetError, read_picture
 from gsva_ros.errors import InputError
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
@@ -541,6 +542,30 @@ def test_a_small_file_of_a_huge_picture_takes_no_memory() -> None:
         to_rgb(SimpleNamespace(format="png", data=data), "camera")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 50_000  # KiB; decoded it would be 1,200,000
+
+
+@pytest.mark.parametrize("before", [b"", b"\0\0\0\0IEND\xae\x42\x60\x82"])
+def test_a_png_of_a_huge_chunk_takes_no_memory(before: bytes, tmp_path: Path) -> None:
+    whole = huge_png(8, 8)
+    at = whole.index(b"IDAT") - 4
+    path = tmp_path / "a.png"
+    path.write_bytes(whole[:at] + before + b"\x70\0\0\0" + whole[at + 4 :])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(MessageError, match="is damaged, or ends before the image"):
+        file_rgb(path.read_bytes(), ".png")
+    with pytest.raises(DatasetError, match=r"a\.png: the end of the file is missing"):
+        read_picture(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    assert grown < 50_000  # KiB; OpenCV 5 reserves 1,800,000 of the chunk's length
+
+
+def test_what_follows_a_png_does_not_matter() -> None:
+    data = huge_png(8, 8)
+    for after in (b"\0\0\0", b"\xff" * 20):
+        assert file_rgb(data + after, ".png").shape == (8, 8, 3)
+    for end in range(len(data)):
+        with pytest.raises(MessageError):
+            file_rgb(data[:end], ".png")
 
 
 @pytest.mark.parametrize("kept", [0.4, 0.9])
