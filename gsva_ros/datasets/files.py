@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..conversions import is_cut
 from ..errors import InputError, one_line
 from ..files import check_fetched, parse_json
+from ..image_files import read_bgr
 from ..truth import Referring
 
 
@@ -74,15 +74,10 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
     Raises:
         DatasetError: it is missing, not an image, or a PNG or JPEG file that ends too early.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: missing, or not an image") from error
-    if is_cut(data):
-        raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    bgr = read_bgr(path, how, DatasetError)
     if bgr is None:
-        check_fetched(path, DatasetError)
+        if path.is_file():
+            check_fetched(path, DatasetError)
         raise DatasetError(f"{path}: missing, or not an image")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 

@@ -39,6 +39,7 @@ from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.files import write_result, write_whole
+from gsva_ros.image_files import check_format, write_rgb
 from gsva_ros.model import config
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
@@ -735,6 +736,25 @@ def test_an_overlay_that_its_format_cannot_hold_is_told(tmp_path: Path, capsys) 
     options = ["--device", "cpu", "--output", str(overlay)]
     assert cli.main(["segment", str(picture), "x", *options]) == 2
     assert "wide.webp: the overlay, 16500x" in capsys.readouterr().err
+
+
+def test_file_names_need_not_be_utf_8(tmp_path: Path, capsys) -> None:
+    """OpenCV's bindings end the process if they are handed such a name."""
+    picture = tmp_path / os.fsdecode(b"caf\xe9.png")
+    picture.write_bytes(huge_png(30, 20))
+    assert read_picture(picture).shape == (20, 30, 3)
+    with pytest.raises(InputError, match="an image format that cannot be written"):
+        check_format(tmp_path / os.fsdecode(b"a.pn\xe9"))
+    assert cli.main(["segment", str(picture), "x", "--device", "cpu"]) == 0
+    assert "caf\\udce9.overlay.png" in capsys.readouterr().out
+    assert picture.with_suffix(".overlay.png").read_bytes().startswith(b"\x89PNG")
+    report = write_result(tmp_path / "report.html", f"<p>{picture.name}</p>")
+    assert report.read_text() == "<p>caf\\udce9.png</p>"
+
+
+def test_an_image_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.png: cannot be written \(No such file"):
+        write_rgb(tmp_path / "gone" / "a.png", np.zeros((2, 2, 3), np.uint8))
 
 
 def test_nobody_is_advised_to_run_what_is_given_for_weights(
