@@ -5,6 +5,8 @@ Depends on numpy alone, so that consumers of answers need neither torch nor ROS.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -243,6 +245,16 @@ def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> S
     return Slot(expression, p_seg, None, size, fault=fault)
 
 
+def normalised(text: str) -> str:
+    """Words as a model reads them: each white space is a space, none around them, no invisible characters.
+
+    Runs of spaces stay, as in the tokenisation that the official weights were trained with.
+    """
+    # A tokenizer without a no-break space or a soft hyphen in its vocabulary reads bytes that mean nothing.
+    visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return re.sub(r"\s", " ", visible).strip()
+
+
 def text_fault(text: object, what: str) -> str:
     """What is wrong with `text` as an expression or instruction; "" if nothing is.
 
@@ -251,7 +263,7 @@ def text_fault(text: object, what: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError(f"{what} is a str, not {type(text).__name__}")
-    if not text.strip():
+    if not normalised(text):
         return f"{what} is empty"
     try:
         text.encode()
@@ -287,10 +299,10 @@ def check_listed(expressions: Sequence[str]) -> None:
 
 
 def checked(expressions: Sequence[str], fault_of: Callable[[str], str]) -> list[str]:
-    """The expressions without surrounding white space; raises once for all that are at fault.
+    """The expressions, `normalised`; raises once for all that are at fault.
 
     Args:
-        fault_of: why the model cannot read one of them, given without white space around it; "": it can.
+        fault_of: why the model cannot read one of them, given normalised; "": it can.
 
     Raises:
         ExpressionError: some cannot be asked; its `faults` name them.
@@ -298,11 +310,11 @@ def checked(expressions: Sequence[str], fault_of: Callable[[str], str]) -> list[
     """
     faults = {}
     for index, expression in enumerate(expressions):
-        if fault := text_fault(expression, "an expression") or fault_of(expression.strip()):
+        if fault := text_fault(expression, "an expression") or fault_of(normalised(expression)):
             faults[index] = fault
     if faults:
         raise ExpressionError(next(iter(faults.values())), faults)
-    return [expression.strip() for expression in expressions]
+    return [normalised(expression) for expression in expressions]
 
 
 def ask_possible(

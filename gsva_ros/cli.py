@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     register(subparsers)
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     known = {*subparsers.choices, *(name for _, names in COMMANDS.values() for name in names)}
     for module, (extra, commands) in COMMANDS.items():
         # Importing their packages takes a second: only for their own commands, or to list them all.
@@ -114,9 +117,8 @@ def register(subparsers: Any) -> None:
 
 def segment(args: argparse.Namespace) -> int:
     """Print one line per slot and write the overlay."""
-    import cv2
-
     import gsva_ros
+    from gsva_ros.image_files import check_format, write_rgb
     from gsva_ros.overlay import Target, poster
 
     if bool(args.text) == bool(args.expressions):
@@ -124,8 +126,7 @@ def segment(args: argparse.Namespace) -> int:
     rgb = _picture(args.image)
     output = args.output or args.image.with_suffix(".overlay.png")
     check_writable(output)
-    if not cv2.haveImageWriter(str(output)):
-        raise InputError(f"{output}: an image format that cannot be written; use .png or .jpg")
+    check_format(output)
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
     if notice := no_rejection(engine):
         print(notice, file=sys.stderr)
@@ -139,14 +140,7 @@ def segment(args: argparse.Namespace) -> int:
         print(_line(slot))
         if not slot.fault:
             targets.append(Target.of(number, slot))
-    drawn = poster(rgb, targets)
-    try:
-        written = cv2.imwrite(str(output), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        written = False
-    if not written:  # WebP is limited to 16,383 pixels, JPEG to 65,535; or the disk is full
-        size = f"{drawn.shape[1]}x{drawn.shape[0]}"
-        raise InputError(f"{output}: the overlay, {size}, could not be written; try .png")
+    write_rgb(output, poster(rgb, targets), "overlay")
     print(f"overlay: {output}")
     return 0
 

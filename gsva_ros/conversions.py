@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .errors import InputError, extras
 
@@ -59,6 +59,8 @@ BYTES_PER_PIXEL = {
 #: Older names of the same encodings, the only ones that cv_bridge knows.
 _OLDER_NAMES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 
+#: The first bytes of a PNG file.
+PNG = b"\x89PNG\r\n\x1a\n"
 #: A larger image is attributed to a broken header, not to a camera.
 MAX_PIXELS = 100_000_000
 #: The model resizes the longer side to its input size: nothing would be left of a thinner image.
@@ -197,21 +199,34 @@ def _decompress(
 
 
 def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), how)
-    except cv2.error as error:
-        raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
-    problem = "cannot be decoded"
-    if pixels is not None:
-        if not is_cut_jpeg(bytes(msg.data)):
+    data, problem = bytes(msg.data), "is damaged, or ends before the image"
+    if not is_cut(data):
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+        except cv2.error as error:
+            raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
+        if pixels is not None:
             return pixels
-        problem = "ends before the image, or without JPEG's end marker"
-    raise MessageError(
-        topic, f"compressed image ({msg.format!r}) of {len(msg.data)} bytes {problem}"
-    )
+        problem = "cannot be decoded"
+    raise MessageError(topic, f"compressed image ({msg.format!r}) of {len(data)} bytes {problem}")
 
 
-def is_cut_jpeg(data: bytes) -> bool:
+def is_cut(data: bytes) -> bool:
+    """Whether a PNG or JPEG file ends before its image; to be asked before OpenCV decodes it."""
+    return _is_cut_png(data) if data.startswith(PNG) else _is_cut_jpeg(data)
+
+
+def _is_cut_png(data: bytes) -> bool:
+    """Whether a chunk of a PNG file would end after the file, or none has pixels."""
+    # OpenCV 5 reserves as much memory as a chunk says it is long, up to 4 GB, before it reads the chunk.
+    at, kinds = len(PNG), set()
+    while at < len(data) and b"IEND" not in kinds:
+        kinds.add(data[at + 4 : at + 8])
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return at > len(data) or b"IDAT" not in kinds
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
     """Whether a JPEG file ends before its image, the rest of which older OpenCV makes up."""
     if not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9"):
         return False
@@ -219,6 +234,8 @@ def is_cut_jpeg(data: bytes) -> bool:
     try:
         with _undecoded(data) as picture:
             picture.load()
+    except UnidentifiedImageError:
+        return False
     except OSError:
         return True
     return False

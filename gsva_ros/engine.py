@@ -32,6 +32,7 @@ from .answer import (
     checked,
     decided,
     faulty,
+    normalised,
     text_fault,
     thresholds_of,
 )
@@ -290,7 +291,7 @@ class Engine:
         check_frame(frame, EncodedFrame, self)
         if fault := text_fault(text, "an instruction"):
             raise ExpressionError(fault)
-        text = text.strip()
+        text = normalised(text)
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is at least 1, not {max_new_tokens}")
         (limit,) = thresholds_of(threshold, 1, self.rejection_threshold)

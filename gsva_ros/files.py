@@ -96,12 +96,11 @@ def write_result(path: Path, text: str) -> Path:
     Returns:
         The path that was written.
     """
+    data = text.encode(errors="backslashreplace")  # it may name files whose names are not UTF-8
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
         return path
     except OSError:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", prefix="gsva-", suffix=path.suffix, delete=False
-        ) as file:
-            file.write(text)
+        with tempfile.NamedTemporaryFile(prefix="gsva-", suffix=path.suffix, delete=False) as file:
+            file.write(data)
         return Path(file.name)

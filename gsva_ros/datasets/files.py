@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..conversions import is_cut_jpeg
 from ..errors import InputError, one_line
 from ..files import check_fetched, parse_json
+from ..image_files import read_bgr
 from ..truth import Referring
 
 
@@ -72,15 +72,13 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
     """An image file as uint8 [H, W, 3] RGB, SHOWN or STORED.
 
     Raises:
-        DatasetError: it is missing, not an image, or a JPEG file that ends too early.
+        DatasetError: it is missing, not an image, or a PNG or JPEG file that ends too early.
     """
-    bgr = cv2.imread(str(path), how)
+    bgr = read_bgr(path, how, DatasetError)
     if bgr is None:
         if path.is_file():
             check_fetched(path, DatasetError)
         raise DatasetError(f"{path}: missing, or not an image")
-    if is_cut_jpeg(path.read_bytes()):
-        raise DatasetError(f"{path}: the end of the file is missing: fetch it again")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 
 

@@ -17,7 +17,7 @@ from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, draw
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
 from gsva_ros.programs.app_session import Correction, Label, Session
-from gsva_ros.programs.page import REQUEST, notice, outcomes, problem, row_of
+from gsva_ros.programs.page import REQUEST, notice, outcomes, printable, problem, row_of
 
 EXPRESSIONS = "Expressions, one per line"
 NOTHING = "No answer yet."
@@ -41,7 +41,7 @@ class Page:
     def __init__(self, engine: Segmenter[Any], bags: Sequence[Path], folder: Path) -> None:
         self.engine = engine
         self.folder = folder
-        self.known = {str(path): path for path in bags}
+        self.known = dict(enumerate(bags))
         with gr.Blocks(
             title=f"gsva_ros: {engine.name}",
             analytics_enabled=False,
@@ -78,7 +78,7 @@ class Page:
             label="Image or bag (.png, .jpg, .mcap, .db3)", height=150, elem_id="file"
         )
         self.bag = gr.Dropdown(
-            list(self.known),
+            [(printable(str(path)), number) for number, path in self.known.items()],
             value=None,
             label="Or choose one of these",
             elem_id="bag",
@@ -245,9 +245,9 @@ class Page:
             return {}
         return self._open(session, threshold, Path(path)) | {self.bag: None}
 
-    def chosen(self, session: Session, threshold: float, name: str | None) -> Updates:
+    def chosen(self, session: Session, threshold: float, bag: int | None) -> Updates:
         """One of the known bags was chosen."""
-        path = self.known.get(name or "")
+        path = None if bag is None else self.known.get(bag)
         if path is None or path == session.source:
             return {}
         return self._open(session, threshold, path) | {self.file: None}
@@ -412,7 +412,7 @@ class Page:
         return {
             self.picture: gr.update(
                 value=session.overlay(threshold, shown),
-                alt_text=" · ".join([session.name, *seen]),
+                alt_text=printable(" · ".join([session.name, *seen])),
             ),
             self.rows: outcomes(rows, NOTHING),
             self.labels: self._labels(session),

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import rclpy
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from rclpy.executors import SingleThreadedExecutor
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from gsva_ros.arguments import Parser, add_device, add_model, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.eval.asks import Script, read_script
+from gsva_ros.image_files import write_rgb
 from gsva_ros.masks import box_text, mask_box
 from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
@@ -144,7 +144,7 @@ class Demo:
                 bag.write_raw(self._image_topic, kind, raw, stamp)
             picture = poster(self._bag.rgb(self._image_topic, stamp), targets)
             path = self.output / f"{stamp / SECOND:07.3f}_{_safe(msg.instruction_id)}.png"
-            cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            write_rgb(path, picture)
             self.files.append(path)
         self.cards.append(Card(msg.instruction_id, stamp / SECOND, milliseconds, picture, lines))
 

@@ -75,17 +75,22 @@ def outcomes(rows: Sequence[Row], nothing: str) -> str:
     return f'<ul class="outcomes">{"".join(items)}</ul>'
 
 
+def printable(text: str) -> str:
+    """Text that a page can show: in a file name, what is not UTF-8 becomes a question mark."""
+    return text.encode(errors="replace").decode()
+
+
 def notice(text: str, spoken: bool = False) -> str:
     """A line of information; spoken: screen readers announce it when it appears."""
     role = ' role="status"' if spoken else ""
-    return f'<p class="notice"{role}>{html.escape(text)}</p>' if text else ""
+    return f'<p class="notice"{role}>{html.escape(printable(text))}</p>' if text else ""
 
 
 def problem(error: BaseException | str, spoken: bool = True) -> str:
     """A line with an error message; `spoken` as for `notice`."""
     text = error if isinstance(error, str) else one_line(error)
     role = ' role="alert"' if spoken else ""
-    return f'<p class="notice problem"{role}>Problem: {html.escape(text)}</p>'
+    return f'<p class="notice problem"{role}>Problem: {html.escape(printable(text))}</p>'
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import cv2
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -33,6 +32,7 @@ from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.errors import InputError
 from gsva_ros.files import write_result
 from gsva_ros.geometry import organised_points
+from gsva_ros.image_files import write_rgb
 from gsva_ros.msg import Instruction, Outcome, Provenance, Segmentation
 from gsva_ros.overlay import draw
 from gsva_ros.programs.grasp import Grasp, top_grasp
@@ -240,8 +240,7 @@ class PickPlanner(Node):
         if self._pictures is not None:
             self._count += 1
             path = self._pictures / f"{self._count:02d}_{what}.png"
-            if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
-                raise InputError(f"{path}: cannot be written; choose another folder for --pictures")
+            write_rgb(path, rgb)
 
 
 def run_words(planner: PickPlanner, args: argparse.Namespace) -> int:

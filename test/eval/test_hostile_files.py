@@ -36,12 +36,14 @@ from gsva_ros.bags import recovery
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, to_rgb
 from gsva_ros.datasets import files
+from gsva_ros.datasets.files import DatasetError, read_picture
 from gsva_ros.errors import InputError
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.files import write_result, write_whole
+from gsva_ros.image_files import check_format, write_rgb
 from gsva_ros.model import config
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
@@ -615,6 +617,30 @@ def test_a_small_file_of_a_huge_picture_takes_no_memory() -> None:
     assert grown < 50_000  # KiB; decoded it would be 1,200,000
 
 
+@pytest.mark.parametrize("before", [b"", b"\0\0\0\0IEND\xae\x42\x60\x82"])
+def test_a_png_of_a_huge_chunk_takes_no_memory(before: bytes, tmp_path: Path) -> None:
+    whole = huge_png(8, 8)
+    at = whole.index(b"IDAT") - 4
+    path = tmp_path / "a.png"
+    path.write_bytes(whole[:at] + before + b"\x70\0\0\0" + whole[at + 4 :])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(MessageError, match="is damaged, or ends before the image"):
+        file_rgb(path.read_bytes(), ".png")
+    with pytest.raises(DatasetError, match=r"a\.png: the end of the file is missing"):
+        read_picture(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    assert grown < 50_000  # KiB; OpenCV 5 reserves 1,800,000 of the chunk's length
+
+
+def test_what_follows_a_png_does_not_matter() -> None:
+    data = huge_png(8, 8)
+    for after in (b"\0\0\0", b"\xff" * 20):
+        assert file_rgb(data + after, ".png").shape == (8, 8, 3)
+    for end in range(len(data)):
+        with pytest.raises(MessageError):
+            file_rgb(data[:end], ".png")
+
+
 @pytest.mark.parametrize("kept", [0.4, 0.9])
 def test_a_compressed_picture_that_is_cut_short_is_none(
     monkeypatch: pytest.MonkeyPatch, kept: float
@@ -782,6 +808,25 @@ def test_an_overlay_that_its_format_cannot_hold_is_told(tmp_path: Path, capsys) 
     options = ["--device", "cpu", "--output", str(overlay)]
     assert cli.main(["segment", str(picture), "x", *options]) == 2
     assert "wide.webp: the overlay, 16500x" in capsys.readouterr().err
+
+
+def test_file_names_need_not_be_utf_8(tmp_path: Path, capsys) -> None:
+    """OpenCV's bindings end the process if they are handed such a name."""
+    picture = tmp_path / os.fsdecode(b"caf\xe9.png")
+    picture.write_bytes(huge_png(30, 20))
+    assert read_picture(picture).shape == (20, 30, 3)
+    with pytest.raises(InputError, match="an image format that cannot be written"):
+        check_format(tmp_path / os.fsdecode(b"a.pn\xe9"))
+    assert cli.main(["segment", str(picture), "x", "--device", "cpu"]) == 0
+    assert "caf\\udce9.overlay.png" in capsys.readouterr().out
+    assert picture.with_suffix(".overlay.png").read_bytes().startswith(b"\x89PNG")
+    report = write_result(tmp_path / "report.html", f"<p>{picture.name}</p>")
+    assert report.read_text() == "<p>caf\\udce9.png</p>"
+
+
+def test_an_image_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.png: cannot be written \(No such file"):
+        write_rgb(tmp_path / "gone" / "a.png", np.zeros((2, 2, 3), np.uint8))
 
 
 def test_nobody_is_advised_to_run_what_is_given_for_weights(

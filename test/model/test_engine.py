@@ -19,7 +19,7 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros import arguments
-from gsva_ros.answer import Answer, ExpressionError, Rejection
+from gsva_ros.answer import Answer, ExpressionError, Rejection, normalised
 from gsva_ros.engine import BATCH, PRECISIONS, Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
 from gsva_ros.model.bundled import model_directory
@@ -483,7 +483,27 @@ def test_bad_frames(engine: Engine, bad: object, error: type[Exception]) -> None
         engine.encode(bad)
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "mug " * 500, "\ud800"])
+@pytest.mark.parametrize(
+    "pasted",
+    ["the\xa0red mug", "the\tred\nmug\n", "the\u202fred m\xadug", "\ufeffthe red\u200b mug"],
+)
+def test_pasted_words_are_read_as_typed_ones(engine: Engine, rgb: np.ndarray, pasted: str) -> None:
+    frame = engine.encode(rgb)
+    for joint in (False, True):
+        typed = engine.segment(frame, ["the red mug", "a can"], joint=joint)
+        answer = engine.segment(frame, [pasted, "a can"], joint=joint)
+        assert [s.expression for s in answer.slots] == [pasted, "a can"]
+        assert [s.p_seg for s in answer.slots] == [s.p_seg for s in typed.slots]
+        assert answer.text == typed.text
+    assert engine.ask(frame, pasted).text == engine.ask(frame, "the red mug").text
+
+
+def test_runs_of_spaces_stay() -> None:
+    """Slow LLaMA tokenizers have tokens for them, which the official weights were trained with."""
+    assert normalised(" two  red\r\nmugs ") == "two  red  mugs"
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "\xad\u200b", "mug " * 500, "\ud800"])
 def test_bad_expressions(engine: Engine, rgb: np.ndarray, text: str) -> None:
     frame = engine.encode(rgb)
     for ask in (

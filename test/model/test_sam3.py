@@ -68,6 +68,14 @@ def test_expressions_do_not_change_each_other(directory: Path, rgb: np.ndarray) 
         assert alone.p_seg == pytest.approx(slot.p_seg, abs=1e-6)
 
 
+def test_pasted_words_are_read_as_typed_ones(directory: Path, rgb: np.ndarray) -> None:
+    engine = gsva_ros.load(directory)
+    frame = engine.encode(rgb)
+    (typed,) = engine.segment(frame, ["red mug"]).slots
+    (slot,) = engine.segment(frame, ["red\xa0m\xadug\n"]).slots
+    assert (slot.expression, slot.p_seg) == ("red\xa0m\xadug\n", typed.p_seg)
+
+
 def test_special_tokens_in_expressions_are_plain_text(directory: Path) -> None:
     engine = gsva_ros.load(directory)
     assert isinstance(engine, Sam3Engine)

@@ -40,6 +40,7 @@ SHARED = {
     "chance",
     "errors",
     "files",
+    "image_files",
     "settings",
     "stamps",
     "truth",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,20 @@ def test_the_page_says_why_a_slot_is_rejected(kind: Rejection) -> None:
     page = pytest.importorskip("gsva_ros.programs.page", reason="the page needs Gradio")
     for slot in rejected(kind):
         assert page.row_of(0, slot) == page.Row(1, "a", "REJECTED", slot.reason)
+
+
+def test_a_file_whose_name_is_not_utf_8_can_be_chosen(tmp_path: Path) -> None:
+    """Gradio sends what the page shows as JSON, which has no such characters."""
+    app_page = pytest.importorskip("gsva_ros.programs.app_page", reason="the page needs Gradio")
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(cv2.imencode(".png", picture())[1].tobytes())
+    page, session = app_page.Page(PageEngine(), [path], tmp_path), Session()
+    assert page.bag.choices == [(f"{tmp_path}/caf?.png", 0)]
+    updates = page.chosen(session, 0.5, 0)
+    assert session.source == path
+    assert "caf?.png is open" in updates[page.status]
+    assert updates[page.picture]["alt_text"] == "caf?.png"
+    assert page.chosen(session, 0.5, None) == {}
 
 
 def test_an_expression_that_cannot_be_asked_fails_alone(

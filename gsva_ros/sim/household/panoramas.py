@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
+from ...image_files import read_bgr
 
 SUFFIXES = (".hdr", ".jpg", ".jpeg", ".png")
 #: Panoramas are resized to this width in pixels, and half this height.
@@ -48,7 +49,7 @@ def load_panoramas(folder: Path) -> tuple[Image, ...]:
 
 
 def _panorama(path: Path) -> Image:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    image = read_bgr(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(f"{path}: not a picture that can be read")
     height, width = image.shape[:2]

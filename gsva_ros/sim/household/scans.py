@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, one_line
+from ...image_files import read_bgr
 from .meshes import Mesh
 from .shapes import KINDS, Part, Shape, upright
 
@@ -88,7 +89,7 @@ def _picture(path: Path, material: Any) -> npt.NDArray[np.uint8] | None:
     pictures = sorted(path.parent.glob("*.png"))
     own = [p for p in pictures if p.stem == path.stem] or (pictures if len(pictures) == 1 else [])
     if own:
-        image = cv2.imread(str(own[0]), cv2.IMREAD_COLOR)
+        image = read_bgr(own[0], cv2.IMREAD_COLOR)
         if image is None:
             raise InputError(f"{own[0]}: not a picture that can be read")
         image = image[..., ::-1]
