@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ..errors import InputError, validated
 from ..files import read_json, write_whole
 from ..model.config import CONFIG_NAME
-from .metrics import metric
-from .summary import Scoring, Slots, calibration
+from .metrics import Scoring, metric
+from .summary import Slots, calibration
 
 CALIBRATION_NAME = "calibration.json"
 # Two T-accs that differ by no more than this count as equal.

@@ -9,19 +9,40 @@ Source: `eval_gres` and `validate` of the official GSVA (solver.py at its commit
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..datasets.files import Rules
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], dict[str, Floats]]
+Protocol = Literal["deployed", "paper"]
 
 #: The metrics that are shown, in this order.
 NAMES = ("gIoU", "cIoU", "N_acc", "T_acc")
 #: The available scoring rules, by data set.
-RULES = ("grefcoco", "refzom", "refcoco")
+RULES = get_args(Rules)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How numbers are computed.
+
+    protocol: "deployed" (a rejected target scores IoU 0: there is no mask) or "paper" (its mask still
+    counts, as in the official evaluation). rules: see `metric`.
+    """
+
+    protocol: Protocol = "deployed"
+    rules: Rules = "grefcoco"
+
+    def unmasked(self, rejected: Bools) -> Bools:
+        """The rejected slots that count as having no mask [N]."""
+        return rejected & (self.protocol == "deployed")
 
 
 def overlap(mask: Bools, truth: Bools) -> tuple[int, int]:
@@ -89,14 +110,25 @@ def res(sums: Floats) -> dict[str, Floats]:
 
 
 def terms(
-    intersection: Ints, union: Ints, present: Bools, rejected: Bools, rules: str = "grefcoco"
+    intersection: Ints,
+    union: Ints,
+    truth_area: Ints,
+    present: Bools,
+    rejected: Bools,
+    how: Scoring,
 ) -> Floats:
-    """Terms [N, 12] of `gres_terms` and `res_terms` together, for `metric(rules)`."""
-    generalised = gres_terms(intersection, union, present, rejected, rules != "refzom")
+    """Terms [N, 12] of `gres_terms` and `res_terms` together, for `metric(how.rules)`.
+
+    Args:
+        truth_area: pixels of the true mask [N]. The others: see `gres_terms`.
+    """
+    gone = how.unmasked(rejected)
+    intersection, union = np.where(gone, 0, intersection), np.where(gone, truth_area, union)
+    generalised = gres_terms(intersection, union, present, rejected, how.rules != "refzom")
     return np.concatenate([generalised, res_terms(intersection, union)], 1)
 
 
-def metric(rules: str = "grefcoco") -> Metric:
+def metric(rules: Rules = "grefcoco") -> Metric:
     """The metric of a data set's published numbers: "grefcoco", "refzom" (both GRES) or "refcoco" (RES)."""
     if rules not in RULES:
         raise ValueError(f'rules are "grefcoco", "refzom" or "refcoco", not {rules!r}')

@@ -10,9 +10,9 @@ import pytest
 
 from gsva_ros.errors import InputError
 from gsva_ros.eval.compare import paired_differences, read_run
+from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.run import CaseRecord, SlotRecord
 from gsva_ros.eval.summary import (
-    Scoring,
     Slots,
     calibration,
     latency,
@@ -154,9 +154,18 @@ def test_runs_that_share_nothing_are_not_compared() -> None:
         paired_differences(Slots.of([]), Slots.of([]), Scoring())
 
 
-def test_a_run_by_unknown_rules_is_not_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unknown", "known"),
+    [
+        ({"rules": "coco"}, "rules: .*'grefcoco', 'refzom' or 'refcoco'; compare files"),
+        ({"protocol": "papers"}, "protocol: .*'deployed' or 'paper'; compare files"),
+    ],
+)
+def test_a_run_by_unknown_rules_is_not_compared(
+    tmp_path: Path, unknown: dict[str, str], known: str
+) -> None:
     records = [asdict(record) for record in run([slot(0.9, 0.5)])]
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({"protocol": "paper", "rules": "coco", "records": records}))
-    with pytest.raises(InputError, match=r"run\.json: rules 'coco'; known are grefcoco, refzom"):
+    path.write_text(json.dumps(asdict(Scoring()) | {"records": records} | unknown))
+    with pytest.raises(InputError, match=rf"run\.json: {known}"):
         read_run(path)
