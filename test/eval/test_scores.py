@@ -324,13 +324,13 @@ def test_one_class_alone_is_no_calibration(cases: list[Case], there: bool) -> No
 def test_a_rule_that_cannot_be_written_leaves_the_model_whole(tmp_path: Path, monkeypatch) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"rejection_threshold": 0.5}\n')
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def full(self: Path, text: str) -> int:
-        write(self, text[: len(text) // 2])
+    def full(self: Path, data: bytes) -> int:
+        write(self, data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         write_rule(tmp_path, Rule(1.0, 0.0, 0.7), {})
     assert json.loads(config.read_text()) == {"rejection_threshold": 0.5}
