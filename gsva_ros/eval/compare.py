@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import validated
 from ..files import read_json
-from .metrics import Protocol, Rules, Scoring, bootstrap, metric
+from .metrics import Difference, Protocol, Rules, Scoring, metric, paired
 from .run import CaseRecord
 from .summary import Slots
 
@@ -68,8 +67,8 @@ def _judged(record: CaseRecord) -> list[str]:
     return [slot.expression for slot in record.slots if slot.referents is not None]
 
 
-def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
-    """Metrics of both runs, b minus a, and the difference's 95 % interval.
+def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, Difference]:
+    """`metrics.paired` of the decisions of two runs.
 
     Raises:
         ValueError: the runs asked different expressions, or have no case in common.
@@ -79,21 +78,4 @@ def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, 
     first, second = (np.stack([run.case, run.present, run.truth_area]) for run in (a, b))
     if not np.array_equal(first, second):
         raise ValueError("the runs are not of the same cases and expressions")
-    terms_a, terms_b = a.terms(~a.kept, how), b.terms(~b.kept, how)
-    width, compute = terms_a.shape[1], metric(how.rules)
-
-    def difference(sums: Any) -> dict[str, Any]:
-        first, second = compute(sums[..., :width]), compute(sums[..., width:])
-        return {name: second[name] - first[name] for name in first}
-
-    intervals = bootstrap(np.concatenate([terms_a, terms_b], 1), a.case, difference)
-    of_a, of_b = compute(terms_a.sum(0)), compute(terms_b.sum(0))
-    return {
-        name: {
-            "a": float(of_a[name]),
-            "b": float(of_b[name]),
-            "difference": float(of_b[name] - of_a[name]),
-            "interval": list(intervals[name]),
-        }
-        for name in of_a
-    }
+    return paired(a.terms(~a.kept, how), b.terms(~b.kept, how), a.case, metric(how.rules))

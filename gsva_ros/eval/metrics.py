@@ -163,6 +163,40 @@ def bootstrap(
     }
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two runs, a and b, with the 95 % interval of b minus a."""
+
+    a: float
+    b: float
+    interval: tuple[float, float]
+
+    @property
+    def value(self) -> float:
+        """b minus a."""
+        return self.b - self.a
+
+
+def paired(terms_a: Floats, terms_b: Floats, groups: Ints, metric: Metric) -> dict[str, Difference]:
+    """Each metric of two runs on the same expressions; the same groups are resampled for both.
+
+    Args:
+        terms_a, terms_b: [N, K] from one of the functions above. groups: see `bootstrap`.
+    """
+    width = terms_a.shape[1]
+
+    def difference(sums: Floats) -> dict[str, Floats]:
+        first, second = metric(sums[..., :width]), metric(sums[..., width:])
+        return {name: second[name] - first[name] for name in first}
+
+    intervals = bootstrap(np.concatenate([terms_a, terms_b], 1), groups, difference)
+    of_a, of_b = metric(terms_a.sum(0)), metric(terms_b.sum(0))
+    return {
+        name: Difference(float(of_a[name]), float(of_b[name]), interval)
+        for name, interval in intervals.items()
+    }
+
+
 def _ratio(part: Floats, whole: Floats) -> Floats:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)

@@ -135,18 +135,18 @@ def test_two_runs_differ_by_the_second_minus_the_first() -> None:
     first = Slots.of(run(*([slot(0.9, iou), slot(0.9, None)] for iou in ious)))
     better = Slots.of(run(*([slot(0.9, iou + 0.2), slot(0.1, None)] for iou in ious)))
     found = paired_differences(first, better, Scoring())
-    assert found["gIoU"]["a"] == pytest.approx(0.2)
-    assert found["gIoU"]["b"] == pytest.approx((0.6 + 1) / 2)
-    assert found["gIoU"]["difference"] == pytest.approx(0.6)
-    assert found["gIoU"]["interval"] == pytest.approx([0.6, 0.6])
-    assert found["N_acc"]["difference"] == 1.0
-    assert found["T_acc"]["difference"] == 0.0
+    assert found["gIoU"].a == pytest.approx(0.2)
+    assert found["gIoU"].b == pytest.approx((0.6 + 1) / 2)
+    assert found["gIoU"].value == pytest.approx(0.6)
+    assert found["gIoU"].interval == pytest.approx([0.6, 0.6])
+    assert found["N_acc"].value == 1.0
+    assert found["T_acc"].value == 0.0
     classic = paired_differences(first, better, Scoring("paper", "refcoco"))
-    assert classic["gIoU"]["difference"] == pytest.approx((0.2 + 0) / 2)
-    assert classic["gIoU"]["interval"] == pytest.approx([0.1, 0.1])
+    assert classic["gIoU"].value == pytest.approx((0.2 + 0) / 2)
+    assert classic["gIoU"].interval == pytest.approx([0.1, 0.1])
     back = paired_differences(better, first, Scoring())
-    assert back["gIoU"]["difference"] == pytest.approx(-0.6)
-    assert back["gIoU"]["interval"] == pytest.approx([-0.6, -0.6])
+    assert back["gIoU"].value == pytest.approx(-0.6)
+    assert back["gIoU"].interval == pytest.approx([-0.6, -0.6])
 
 
 def test_runs_that_share_nothing_are_not_compared() -> None:

@@ -41,9 +41,6 @@ def _compare(args: argparse.Namespace) -> int:
         )
     print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")
     for name, row in table.items():
-        low, high = row["interval"]
-        print(
-            f"{name:8}{row['a']:8.3f}{row['b']:8.3f}{row['difference']:+9.3f}"
-            f"  [{low:+.3f}, {high:+.3f}]"
-        )
+        low, high = row.interval
+        print(f"{name:8}{row.a:8.3f}{row.b:8.3f}{row.value:+9.3f}  [{low:+.3f}, {high:+.3f}]")
     return 0
