@@ -50,6 +50,12 @@ def overlap(mask: Bools, truth: Bools) -> tuple[int, int]:
     return int((mask & truth).sum()), int((mask | truth).sum())
 
 
+def iou(intersection: Ints | int, union: Ints | int) -> Floats:
+    """IoU of masks from pixels of their intersection and union [...]; 0 for two empty masks."""
+    # The official evaluation adds 1e-8 to the union instead, which shows in no digit but breaks ties.
+    return np.asarray(intersection / np.maximum(union, 1), np.float64)
+
+
 def gres_terms(
     intersection: Ints, union: Ints, present: Bools, rejected: Bools, false_positives: bool = True
 ) -> Floats:
@@ -66,11 +72,10 @@ def gres_terms(
             rule is yes, Ref-ZOM's no.
     """
     absent = ~present
-    iou = np.where(present, intersection / (union + 1e-8), rejected)
     counted = present | (absent & ~rejected & false_positives)
     columns = (
         np.ones(len(present)),
-        iou,
+        np.where(present, iou(intersection, union), rejected),
         np.where(present, intersection, 0),
         np.where(counted, union, 0),
         absent,
@@ -83,11 +88,11 @@ def gres_terms(
 
 def gres(sums: Floats) -> dict[str, Floats]:
     """gIoU, cIoU, N_acc and T_acc of summed `gres_terms` [..., 8]; NaN if nothing was counted."""
-    n, iou, intersection, union, absent, absent_rejected, present, present_kept = np.moveaxis(
+    n, ious, intersection, union, absent, absent_rejected, present, present_kept = np.moveaxis(
         sums, -1, 0
     )
     return {
-        "gIoU": _ratio(iou, n),
+        "gIoU": _ratio(ious, n),
         "cIoU": _ratio(intersection, union),
         "N_acc": _ratio(absent_rejected, absent),
         "T_acc": _ratio(present_kept, present),
@@ -99,14 +104,15 @@ def res_terms(intersection: Ints, union: Ints) -> Floats:
 
     Rejections do not count; two empty masks count as IoU 1.
     """
-    iou = np.where(union > 0, intersection / (union + 1e-5), 1.0)
-    return np.stack([np.ones(len(union)), iou, intersection, union], 1).astype(np.float64)
+    # The official constant, which a small mask's IoU shows.
+    ious = np.where(union > 0, intersection / (union + 1e-5), 1.0)
+    return np.stack([np.ones(len(union)), ious, intersection, union], 1).astype(np.float64)
 
 
 def res(sums: Floats) -> dict[str, Floats]:
     """gIoU and cIoU of summed `res_terms` [..., 4]."""
-    n, iou, intersection, union = np.moveaxis(sums, -1, 0)
-    return {"gIoU": _ratio(iou, n), "cIoU": _ratio(intersection, union)}
+    n, ious, intersection, union = np.moveaxis(sums, -1, 0)
+    return {"gIoU": _ratio(ious, n), "cIoU": _ratio(intersection, union)}
 
 
 def terms(
