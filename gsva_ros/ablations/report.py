@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ..eval.metrics import NAMES, Difference, gres, paired
+from ..eval.metrics import NAMES, Difference, metric, paired
 from . import learn, score, shared
 from .rows import ROWS
 from .score import Answers, Thresholds
@@ -101,7 +101,7 @@ def _kinds(runs: Runs) -> str:
     lines = ["| row | " + " | ".join(f"{k}: {m}" for k, (m, _) in KINDS.items()) + " |"]
     lines.append("|---" * (len(KINDS) + 1) + "|")
     for name, of_row in runs.items():
-        cells = [_cell(of_row, metric, chosen) for metric, chosen in KINDS.values()]
+        cells = [_cell(of_row, figure, chosen) for figure, chosen in KINDS.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -109,13 +109,13 @@ def _kinds(runs: Runs) -> str:
 def _prompt(runs: Runs, count: int) -> str:
     lines = ["| row | " + " | ".join(NAMES) + " |", "|---" * (len(NAMES) + 1) + "|"]
     for name, of_row in runs.items():
-        cells = [_cell(of_row, metric, lambda a: a.asked == count) for metric in NAMES]
+        cells = [_cell(of_row, figure, lambda a: a.asked == count) for figure in NAMES]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(of_row: list[tuple[Answers, Thresholds]], metric: str, chosen: Chosen) -> str:
-    values = [float(gres(a.terms(t)[chosen(a)].sum(0))[metric]) for a, t in of_row]
+def _cell(of_row: list[tuple[Answers, Thresholds]], figure: str, chosen: Chosen) -> str:
+    values = [float(metric()(a.terms(t)[chosen(a)].sum(0))[figure]) for a, t in of_row]
     return f"{np.mean(values):.3f} ± {(max(values) - min(values)) / 2:.3f}"
 
 
@@ -156,4 +156,4 @@ def gain(
         for of_row in (a, b)
     )
     scenes = np.concatenate([x.scene[x.asked == count] for x, _ in a])
-    return paired(terms_a, terms_b, scenes, gres)
+    return paired(terms_a, terms_b, scenes, metric())
