@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ..eval.metrics import bootstrap, gres
+from ..eval.metrics import NAMES, Difference, metric, paired
 from . import learn, score, shared
 from .rows import ROWS
 from .score import Answers, Thresholds
@@ -29,7 +29,6 @@ CLAIMS = {
     "a slot for each expression": ("D", "E"),
     "both, against LISA": ("B", "E"),
 }
-METRICS = ("gIoU", "cIoU", "N_acc", "T_acc")
 
 
 def page(runs: Runs) -> str:
@@ -89,9 +88,9 @@ def _claims(runs: Runs) -> str:
     ]
     for idea, (without, having) in CLAIMS.items():
         gains = [gain(runs[without], runs[having], count)["gIoU"] for count in score.ASKED]
-        above, below = all(low > 0 for _, low, _ in gains), all(high < 0 for _, _, high in gains)
+        above, below = all(g.interval[0] > 0 for g in gains), all(g.interval[1] < 0 for g in gains)
         verdict = "yes" if above else "the reverse does" if below else "not everywhere"
-        cells = [_signed(*values) for values in gains]
+        cells = [_signed(g) for g in gains]
         lines.append(
             f"| {idea} | {having} over {without} | " + " | ".join(cells) + f" | {verdict} |"
         )
@@ -102,21 +101,21 @@ def _kinds(runs: Runs) -> str:
     lines = ["| row | " + " | ".join(f"{k}: {m}" for k, (m, _) in KINDS.items()) + " |"]
     lines.append("|---" * (len(KINDS) + 1) + "|")
     for name, of_row in runs.items():
-        cells = [_cell(of_row, metric, chosen) for metric, chosen in KINDS.values()]
+        cells = [_cell(of_row, figure, chosen) for figure, chosen in KINDS.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _prompt(runs: Runs, count: int) -> str:
-    lines = ["| row | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    lines = ["| row | " + " | ".join(NAMES) + " |", "|---" * (len(NAMES) + 1) + "|"]
     for name, of_row in runs.items():
-        cells = [_cell(of_row, metric, lambda a: a.asked == count) for metric in METRICS]
+        cells = [_cell(of_row, figure, lambda a: a.asked == count) for figure in NAMES]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(of_row: list[tuple[Answers, Thresholds]], metric: str, chosen: Chosen) -> str:
-    values = [float(gres(a.terms(t)[chosen(a)].sum(0))[metric]) for a, t in of_row]
+def _cell(of_row: list[tuple[Answers, Thresholds]], figure: str, chosen: Chosen) -> str:
+    values = [float(metric()(a.terms(t)[chosen(a)].sum(0))[figure]) for a, t in of_row]
     return f"{np.mean(values):.3f} ± {(max(values) - min(values)) / 2:.3f}"
 
 
@@ -125,8 +124,8 @@ def _differences(runs: Runs) -> str:
     lines = [
         "E minus the row, all seeds together, 95 % bootstrap interval over scenes "
         "(an interval that excludes 0 shows a difference).\n",
-        "| prompt | row | " + " | ".join(METRICS) + " |",
-        "|---" * (len(METRICS) + 2) + "|",
+        "| prompt | row | " + " | ".join(NAMES) + " |",
+        "|---" * (len(NAMES) + 2) + "|",
     ]
     for count in score.ASKED:
         for name in runs:
@@ -139,28 +138,22 @@ def _differences(runs: Runs) -> str:
 def difference(
     a: list[tuple[Answers, Thresholds]], b: list[tuple[Answers, Thresholds]], count: int
 ) -> list[str]:
-    """b minus a in METRICS on prompts of `count` expressions, each with its interval."""
-    return [_signed(*values) for values in gain(a, b, count).values()]
+    """b minus a in NAMES on prompts of `count` expressions, each with its interval."""
+    return [_signed(g) for g in gain(a, b, count).values()]
 
 
-def _signed(value: float, low: float, high: float) -> str:
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+def _signed(gained: Difference) -> str:
+    low, high = gained.interval
+    return f"{gained.value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def gain(
     a: list[tuple[Answers, Thresholds]], b: list[tuple[Answers, Thresholds]], count: int
-) -> dict[str, tuple[float, float, float]]:
-    """b minus a in METRICS on prompts of `count` expressions: value, and both ends of its interval."""
-    pairs = [
-        np.concatenate([x.terms(s), y.terms(t)], 1)[x.asked == count]
-        for (x, s), (y, t) in zip(a, b, strict=True)
-    ]
-    table = np.concatenate(pairs)
+) -> dict[str, Difference]:
+    """`metrics.paired` on prompts of `count` expressions, of all seeds together."""
+    terms_a, terms_b = (
+        np.concatenate([x.terms(limits)[x.asked == count] for x, limits in of_row])
+        for of_row in (a, b)
+    )
     scenes = np.concatenate([x.scene[x.asked == count] for x, _ in a])
-
-    def compute(sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        first, second = gres(sums[..., :8]), gres(sums[..., 8:])
-        return {name: second[name] - first[name] for name in METRICS}
-
-    value, interval = compute(table.sum(0)), bootstrap(table, scenes, compute)
-    return {name: (float(value[name]), *interval[name]) for name in METRICS}
+    return paired(terms_a, terms_b, scenes, metric())

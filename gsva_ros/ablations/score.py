@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..eval.metrics import gres, gres_terms
+from ..eval.metrics import Scoring, metric, overlap, terms
 from ..model.checkpoint import Checkpoint
 from ..model.tokenizer import Special
 from ..scenes import Expression
@@ -56,13 +56,10 @@ class Answers:
     truth_area: npt.NDArray[np.int64]
 
     def terms(self, thresholds: Thresholds) -> npt.NDArray[np.float64]:
-        """`metrics.gres_terms` [N, 8]; rejected expressions have no mask."""
+        """`metrics.terms` [N, 12]; rejected expressions have no mask."""
         rejected = self.sureness < np.array([thresholds[int(count)] for count in self.asked])
-        return gres_terms(
-            np.where(rejected, 0, self.intersection),
-            np.where(rejected, self.truth_area, self.union),
-            self.present,
-            rejected,
+        return terms(
+            self.intersection, self.union, self.truth_area, self.present, rejected, Scoring()
         )
 
     def thresholds(self) -> Thresholds:
@@ -73,7 +70,8 @@ class Answers:
         here = self.asked == count
         tried = np.unique(np.quantile(self.sureness[here], np.linspace(0, 1, 201)))
         every = dict.fromkeys(map(int, np.unique(self.asked)), 0.0)
-        values = [float(gres(self.terms(every | {count: t})[here].sum(0))["gIoU"]) for t in tried]
+        tables = (self.terms(every | {count: t})[here] for t in tried)
+        values = [float(metric()(table.sum(0))["gIoU"]) for table in tables]
         return float(tried[int(np.argmax(values))])
 
     def to_lists(self) -> dict[str, list[Any]]:
@@ -146,8 +144,7 @@ def _lines(
                 expression.category,
                 bool(expression.targets),
                 float(sure[own]),
-                int((mask & truth).sum()),
-                int((mask | truth).sum()),
+                *overlap(mask, truth),
                 int(truth.sum()),
             )
         slot += len(prompt) if row.own_slots else 1

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ..errors import one_line
 from ..truth import Mask, Referring
-from .files import DatasetError, Picture, Skip, read_dataset_json, read_picture
+from .files import DatasetError, Picture, Rules, Skip, read_dataset_json, read_picture
 
 NAME = "reasonseg"
-RULES = "refcoco"
+RULES: Rules = "refcoco"
 
 
 def pictures(

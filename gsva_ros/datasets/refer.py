@@ -24,7 +24,7 @@ from pycocotools import mask as rle
 
 from ..errors import one_line
 from ..truth import Mask, Referring, TruthError, run_lengths_mask
-from .files import DatasetError, Picture, Skip, by_id, read_annotated, read_dataset_json
+from .files import DatasetError, Picture, Rules, Skip, by_id, read_annotated, read_dataset_json
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 
@@ -37,7 +37,7 @@ class Layout:
     splits: the authors of its splits; "" alone if it has one split only.
     """
 
-    rules: str
+    rules: Rules
     files: tuple[str, ...] = ("refs({}).p",)
     splits: tuple[str, ...] = ("unc", "google")
     images: str = COCO

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ..errors import InputError, validated
 from ..files import read_json, write_whole
 from ..model.config import CONFIG_NAME
-from .metrics import metric
-from .summary import Scoring, Slots, calibration
+from .metrics import Scoring, iou, metric
+from .summary import Slots, calibration
 
 CALIBRATION_NAME = "calibration.json"
 # Two T-accs that differ by no more than this count as equal.
@@ -165,9 +165,9 @@ def threshold_for_giou(slots: Slots) -> float:
     """The threshold with the highest gIoU: rejecting more slots would lose more than it gains."""
     order = np.argsort(slots.judged, kind="stable")
     present, p_seg = slots.present[order], slots.judged[order]
-    iou = np.where(present, slots.intersection[order] / np.maximum(slots.union[order], 1), 0.0)
+    ious = np.where(present, iou(slots.intersection, slots.union)[order], 0.0)
     # gain[k]: what rejecting the k least likely slots adds to the sum of IoUs.
-    gain = np.concatenate([[0.0], np.cumsum(~present - iou)])
+    gain = np.concatenate([[0.0], np.cumsum(~present - ious)])
     # Slots with equal probability are kept or rejected together.
     ends = np.flatnonzero(p_seg[1:] > p_seg[:-1]) + 1
     candidates = np.concatenate([[0], ends, [len(p_seg)]])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.files import Rules
 from ..truth import Referring
 
 
@@ -39,7 +40,7 @@ class Gathered:
 
     cases: list[Case]
     data: str
-    rules: str = "grefcoco"
+    rules: Rules = "grefcoco"
     problems: list[str] = field(default_factory=list)
     fingerprint: str = ""
     skip: bool = False

@@ -5,32 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, validated
+from ..errors import validated
 from ..files import read_json
-from .metrics import RULES, bootstrap, metric
+from .metrics import Difference, Protocol, Rules, Scoring, metric, paired
 from .run import CaseRecord
-from .summary import Scoring, Slots
+from .summary import Slots
 
 
 @dataclass(frozen=True)
 class Run:
     """The part of a `gsva eval … --out` file that comparison needs."""
 
-    protocol: str
-    rules: str
+    protocol: Protocol
+    rules: Rules
     records: list[CaseRecord]
+
+    @property
+    def how(self) -> Scoring:
+        """How its numbers were computed."""
+        return Scoring(self.protocol, self.rules)
 
 
 def read_run(path: Path) -> Run:
     """Read such a file; InputError if it is not one."""
-    run = validated(Run, read_json(path), str(path), "compare files that `gsva eval … --out` wrote")
-    if run.rules not in RULES:
-        raise InputError(f"{path}: rules {run.rules!r}; known are {', '.join(RULES)}")
-    return run
+    return validated(
+        Run, read_json(path), str(path), "compare files that `gsva eval … --out` wrote"
+    )
 
 
 def common_cases(
@@ -64,8 +67,8 @@ def _judged(record: CaseRecord) -> list[str]:
     return [slot.expression for slot in record.slots if slot.referents is not None]
 
 
-def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, Any]]:
-    """Metrics of both runs, b minus a, and the difference's 95 % interval.
+def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, Difference]:
+    """`metrics.paired` of the decisions of two runs.
 
     Raises:
         ValueError: the runs asked different expressions, or have no case in common.
@@ -75,21 +78,4 @@ def paired_differences(a: Slots, b: Slots, how: Scoring) -> dict[str, dict[str, 
     first, second = (np.stack([run.case, run.present, run.truth_area]) for run in (a, b))
     if not np.array_equal(first, second):
         raise ValueError("the runs are not of the same cases and expressions")
-    terms_a, terms_b = a.terms(~a.kept, how), b.terms(~b.kept, how)
-    width, compute = terms_a.shape[1], metric(how.rules)
-
-    def difference(sums: Any) -> dict[str, Any]:
-        first, second = compute(sums[..., :width]), compute(sums[..., width:])
-        return {name: second[name] - first[name] for name in first}
-
-    intervals = bootstrap(np.concatenate([terms_a, terms_b], 1), a.case, difference)
-    of_a, of_b = compute(terms_a.sum(0)), compute(terms_b.sum(0))
-    return {
-        name: {
-            "a": float(of_a[name]),
-            "b": float(of_b[name]),
-            "difference": float(of_b[name] - of_a[name]),
-            "interval": list(intervals[name]),
-        }
-        for name in of_a
-    }
+    return paired(a.terms(~a.kept, how), b.terms(~b.kept, how), a.case, metric(how.rules))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..answer import Drawn, Rejection, decided
+from ..datasets.files import Rules
 from ..engine import Engine
 from ..masks import trimmed
 from ..model.clip import ClipPreprocessor
@@ -49,7 +50,7 @@ def paper_slots(
     engine: Engine,
     rgb: NDArray[np.uint8],
     queries: Sequence[Referring],
-    rules: str = "grefcoco",
+    rules: Rules = "grefcoco",
 ) -> tuple[list[MaskedSlot], dict[str, float]]:
     """Slots of one image, and the seconds taken ("total").
 

@@ -15,6 +15,7 @@ from ..overlay import Target, draw, jpeg_text
 from ..pages import render_page
 from ..truth import Referring
 from .cases import Case
+from .metrics import iou
 from .paper import MaskedSlot
 from .run import Answering, CaseRecord, SlotRecord
 
@@ -60,7 +61,7 @@ def deployed_iou(slot: SlotRecord) -> float:
     """The slot's contribution to gIoU: its IoU, 0 for a wrong decision, 1 for a right rejection."""
     if slot.referents == 0:
         return float(not slot.kept)
-    return slot.intersection / max(slot.union, 1) if slot.kept else 0.0
+    return float(iou(slot.intersection, slot.union)) if slot.kept else 0.0
 
 
 def choose(records: Sequence[CaseRecord], threshold: float) -> list[Pick]:
@@ -103,7 +104,7 @@ def gallery(
         queries = [query for query in queries if query.expression in asked]  # others were left out
         record, query = records[pick.case].slots[pick.slot], queries[pick.slot]
         slot = answer(rgb, queries)[0][pick.slot]
-        iou = record.intersection / max(record.union, 1)
+        masked = query.referents and slot.rejection is None
         cards.append(
             Card(
                 pick.why,
@@ -112,7 +113,7 @@ def gallery(
                 query.expression,
                 _verdict(query, slot),
                 slot.p_seg,
-                iou if query.referents and slot.rejection is None else None,
+                float(iou(record.intersection, record.union)) if masked else None,
                 *_pictures(rgb, query, slot),
             )
         )

@@ -25,7 +25,7 @@ from ..masks import mask_box
 from ..processes import processes
 from ..truth import Referring
 from .cases import Case
-from .metrics import overlap
+from .metrics import Scoring, overlap
 from .paper import MaskedSlot, paper_slots, region_slots
 
 Box = tuple[float, float, float, float]
@@ -121,11 +121,11 @@ class Records:
 def evaluate(
     engine: Segmenter[Any],
     cases: Iterable[Case],
+    how: Scoring,
+    *,
     records: Records | None = None,
-    protocol: str = "deployed",
     blind: bool = False,
     label: str = "cases",
-    rules: str = "grefcoco",
     problems: list[str] | None = None,
 ) -> list[CaseRecord]:
     """Run every case that is not in `records` yet; return all records in the order of the cases.
@@ -133,8 +133,7 @@ def evaluate(
     If accelerate started several processes, each runs its share, and all return everything.
 
     Args:
-        protocol: "deployed": each expression decided independently; "paper": see `paper.paper_slots`.
-        rules: the data set's, see `metrics.metric`.
+        how: protocol "deployed": each expression decided independently; "paper": see `paper.paper_slots`.
         problems: receives a line for each case that cannot be read, and each expression that cannot be
             asked, which are left out; None: raise instead.
         blind: show the engine a grey image of the same size, to measure what the words alone reveal.
@@ -147,7 +146,7 @@ def evaluate(
     here = processes()
     mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}
-    answer = answering(engine, protocol, rules)
+    answer = answering(engine, how)
     unread: list[str] = []
     for case in tqdm(mine, desc=label, mininterval=2.0, disable=not here.is_main_process):
         if case.id in done:
@@ -211,19 +210,19 @@ def _check_names(cases: Sequence[Case]) -> None:
         raise InputError(f"{count} cases are called {name!r}: give each picture once")
 
 
-def answering(engine: Segmenter[Any], protocol: str, rules: str) -> Answering:
+def answering(engine: Segmenter[Any], how: Scoring) -> Answering:
     """How an engine answers expressions about an image; see `evaluate`.
 
     Raises:
         InputError: it does not support the protocol.
     """
-    if protocol == "deployed":
+    if how.protocol == "deployed":
         return partial(deployed_slots, engine)
     if not isinstance(engine, Engine):
         raise InputError(
             f"{engine.name} does not support the protocol of GSVA's paper: use deployed"
         )
-    return partial(paper_slots, engine, rules=rules)
+    return partial(paper_slots, engine, rules=how.rules)
 
 
 def deployed_slots(

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import bootstrap, metric, terms
+from .metrics import Scoring, bootstrap, metric, terms
 from .run import CaseRecord
 
 CURVE_POINTS = 101
 CALIBRATION_BINS = 10
 PERCENTILES = (50, 90, 99)
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How numbers are computed.
-
-    protocol: "deployed" (a rejected target scores IoU 0: there is no mask) or "paper" (its mask still
-    counts, as in the official evaluation). rules: see `metrics.metric`.
-    """
-
-    protocol: str = "deployed"
-    rules: str = "grefcoco"
 
 
 @dataclass(frozen=True)
@@ -79,14 +67,7 @@ class Slots:
 
     def terms(self, rejected: NDArray[np.bool_], how: Scoring) -> NDArray[np.float64]:
         """`metrics.terms` of these decisions [N]."""
-        gone = rejected & (how.protocol == "deployed")
-        return terms(
-            np.where(gone, 0, self.intersection),
-            np.where(gone, self.truth_area, self.union),
-            self.present,
-            rejected,
-            how.rules,
-        )
+        return terms(self.intersection, self.union, self.truth_area, self.present, rejected, how)
 
 
 def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str, Any]:
@@ -103,8 +84,7 @@ def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str,
         values = compute(table[chosen].sum(0))
         intervals = bootstrap(table[chosen], slots.case[chosen], compute)
         found = chosen & slots.present
-        gone = rejected & (how.protocol == "deployed")  # as in `terms`
-        right = found & ~gone & (slots.box_iou >= 0.5)
+        right = found & ~how.unmasked(rejected) & (slots.box_iou >= 0.5)
         result[name] = {
             "n": int(chosen.sum()),
             "present": int(found.sum()),
@@ -173,8 +153,7 @@ def summary(
     # A model that rejects everything has no mask under any protocol.
     silent = scores(slots, np.ones(len(slots.kept), bool), replace(how, protocol="deployed"))
     return {
-        "protocol": how.protocol,
-        "rules": how.rules,
+        **asdict(how),
         "cases": len(records),
         "unscored": sum(len(r.slots) for r in records) - len(slots.kept),
         "rejection_threshold": threshold,

@@ -26,11 +26,11 @@ from gsva_ros.arguments import Parser, patience
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, one_line
-from gsva_ros.eval.metrics import NAMES
+from gsva_ros.eval.metrics import NAMES, Scoring
 from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.record import ID_PREFIX
 from gsva_ros.eval.run import CaseRecord, slot_record
-from gsva_ros.eval.summary import Scoring, Slots, latency, scores
+from gsva_ros.eval.summary import Slots, latency, scores
 from gsva_ros.files import check_writable, write_result
 from gsva_ros.msg import Outcome, Segmentation
 from gsva_ros.ros import answers, qos
@@ -186,12 +186,11 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
     Rejection curve and baselines are omitted: they need masks of rejected slots or a second run.
     """
     records = list(evaluation.records.values())
-    how = Scoring("deployed", "grefcoco")
+    how = Scoring()
     slots = Slots.of(records)
     return evaluation.provenance | {
         "data": data,
-        "protocol": how.protocol,
-        "rules": how.rules,
+        **asdict(how),
         "cases": len(records),
         "scores": scores(slots, ~slots.kept, how),
         "latency_ms": latency(records),

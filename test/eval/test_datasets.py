@@ -39,6 +39,7 @@ from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
 from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
+from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import SlotRecord, answering, evaluate, slot_record
@@ -536,9 +537,9 @@ def test_the_gallery_answers_regions_as_they_were_scored(protocol: str) -> None:
     engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
     rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     query = Referring("what is it?", "sentence", 1, LEFT, region="sentence")
-    case = Case("a", lambda: (rgb, [query]))
-    (record,) = evaluate(engine, [case], protocol=protocol, rules="refcoco")
-    answer = answering(engine, protocol, "refcoco")
+    case, how = Case("a", lambda: (rgb, [query])), Scoring(protocol, "refcoco")
+    (record,) = evaluate(engine, [case], how)
+    answer = answering(engine, how)
     (card,) = gallery(answer, [case], [record], [Pick(0, 0, "worst")])
     assert card.p_seg == record.slots[0].p_seg
 
@@ -616,7 +617,7 @@ def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     query = Referring("left", mask=LEFT)
     for rules, drawn in (("grefcoco", True), ("refzom", True), ("refcoco", False)):
-        ((slot,), _) = answering(engine, "paper", rules)(rgb, [query])
+        ((slot,), _) = answering(engine, Scoring("paper", rules))(rgb, [query])
         assert slot.mask.all() == slot.mask.any() == drawn
     engine.config.rejection_threshold = 0.0
     ((region,), _) = region_slots(engine, rgb, [replace(query, region="phrase")])
@@ -631,7 +632,7 @@ def test_what_a_model_answers_freely_is_recorded_as_it_wrote_it() -> None:
     answer = Answer([kept, gone], timings={"decide": 0.5})
     free = SimpleNamespace(encode=lambda rgb: rgb, ask=lambda frame, text: answer)
     case = Case("a", lambda: (np.zeros((4, 6, 3), np.uint8), []), "clear up")
-    (record,) = evaluate(free, [case])
+    (record,) = evaluate(free, [case], Scoring())
     assert record.seconds == {"decide": 0.5}
     assert record.slots == [
         SlotRecord("the mug", "", None, 0.75, True, 0.5, 0, 0, 6, 0, 0.0),
@@ -640,7 +641,7 @@ def test_what_a_model_answers_freely_is_recorded_as_it_wrote_it() -> None:
     faulty = replace(kept, fault="the model's mask is not made of finite numbers")
     answer.slots[0] = faulty
     with pytest.raises(InputError, match="not made of finite numbers"):
-        evaluate(free, [case])
+        evaluate(free, [case], Scoring())
 
 
 def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, model: str) -> None:

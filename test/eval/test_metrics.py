@@ -5,23 +5,41 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsva_ros.eval.metrics import bootstrap, gres, metric, overlap, res, res_terms, terms
+from gsva_ros.eval.metrics import (
+    Scoring,
+    bootstrap,
+    gres,
+    gres_terms,
+    metric,
+    overlap,
+    res,
+    res_terms,
+    terms,
+)
 
 #: A target masked and kept, one masked and rejected, two absent things: one rejected, one masked.
 INTERSECTION = np.array([30, 10, 0, 0])
 UNION = np.array([60, 40, 25, 20])
+TRUTH_AREA = np.array([50, 20, 0, 0])
 PRESENT = np.array([True, True, False, False])
 REJECTED = np.array([False, True, True, False])
 
 
 def scored(rules: str, chosen: slice = slice(None)) -> dict[str, float]:
-    rows = (INTERSECTION[chosen], UNION[chosen], PRESENT[chosen], REJECTED[chosen])
-    return {k: float(v) for k, v in metric(rules)(terms(*rows, rules).sum(0)).items()}
+    rows = (r[chosen] for r in (INTERSECTION, UNION, TRUTH_AREA, PRESENT, REJECTED))
+    sums = terms(*rows, Scoring("paper", rules)).sum(0)
+    return {k: float(v) for k, v in metric(rules)(sums).items()}
 
 
 def test_overlap_counts_pixels() -> None:
     mask, truth = np.array([[True, True, False]]), np.array([[False, True, True]])
     assert overlap(mask, truth) == (1, 3)
+
+
+def test_a_mask_that_equals_its_truth_has_an_iou_of_exactly_one() -> None:
+    present = np.array([True, True])
+    rows = gres_terms(np.array([30, 0]), np.array([30, 0]), present, ~present)
+    assert rows[:, 1].tolist() == [1.0, 0.0]  # the second: two empty masks
 
 
 def test_grefcoco_counts_rejections_and_masks_of_what_is_not_there() -> None:

@@ -15,10 +15,11 @@ from contrast import contrasts
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
+from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.report import Card, Pick, choose, gallery, kind_of, render
 from gsva_ros.eval.run import CaseRecord, SlotRecord, answering, evaluate
-from gsva_ros.eval.summary import Scoring, summary
+from gsva_ros.eval.summary import summary
 from gsva_ros.masks import Region
 from gsva_ros.truth import Referring
 
@@ -90,9 +91,9 @@ def test_cards_are_of_their_own_pictures_where_a_case_was_left_out() -> None:
         return Case(f"picture {number}", read)
 
     cases, problems = [case(number) for number in range(4)], []
-    run = evaluate(Blocks(), cases, problems=problems)
+    run = evaluate(Blocks(), cases, Scoring(), problems=problems)
     assert len(problems) == 1
-    cards = gallery(answering(Blocks(), "deployed", "grefcoco"), cases, run, choose(run, 0.5))
+    cards = gallery(answering(Blocks(), Scoring()), cases, run, choose(run, 0.5))
     said = {(card.case, card.expression) for card in cards}
     assert said == {(f"picture {n}", f"thing {n}") for n in (0, 2, 3)}
 

@@ -35,10 +35,10 @@ from gsva_ros.eval.calibrate import (
 )
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.compare import common_cases
-from gsva_ros.eval.metrics import bootstrap, gres, metric
+from gsva_ros.eval.metrics import Scoring, bootstrap, gres, metric
 from gsva_ros.eval.run import CaseRecord, Records, SlotRecord, evaluate
 from gsva_ros.eval.sources.scenes import gather, scene_cases
-from gsva_ros.eval.summary import Scoring, Slots, calibration, rejection_curve, scores, summary
+from gsva_ros.eval.summary import Slots, calibration, rejection_curve, scores, summary
 from gsva_ros.files import check_writable
 from gsva_ros.masks import trimmed
 from gsva_ros.model.checkpoint import save_pretrained
@@ -93,7 +93,7 @@ def cases(scenes: SceneSet) -> list[Case]:
 
 
 def slots_of(cases: list[Case], model: Model) -> Slots:
-    return Slots.of(evaluate(ScriptedEngine(cases, model), cases))
+    return Slots.of(evaluate(ScriptedEngine(cases, model), cases, Scoring()))
 
 
 def perfect(query: Referring) -> tuple[float, np.ndarray]:
@@ -113,7 +113,7 @@ def test_the_truth_scores_one(cases: list[Case]) -> None:
 
 
 def test_always_rejecting_scores_the_share_of_absent_things(cases: list[Case]) -> None:
-    records = evaluate(ScriptedEngine(cases, careless), cases)
+    records = evaluate(ScriptedEngine(cases, careless), cases, Scoring())
     result = summary(records, records, 0.5, Scoring())["baselines"]["always [REJ]"]
     share = 1 - result["present"] / result["n"]
     assert result["gIoU"] == pytest.approx(share)
@@ -150,17 +150,17 @@ def test_intervals_hold_the_score_and_shrink_with_more_pictures() -> None:
 
 def test_cases_of_one_name_are_refused(cases: list[Case]) -> None:
     with pytest.raises(InputError, match="2 cases are called 'scene 0'"):
-        evaluate(ScriptedEngine(cases, perfect), [*cases, cases[0]])
+        evaluate(ScriptedEngine(cases, perfect), [*cases, cases[0]], Scoring())
 
 
 def test_a_killed_run_goes_on(cases: list[Case], tmp_path) -> None:
-    whole = evaluate(ScriptedEngine(cases, perfect), cases)
+    whole = evaluate(ScriptedEngine(cases, perfect), cases, Scoring())
     path = tmp_path / "records.jsonl"
-    evaluate(ScriptedEngine(cases, perfect), cases[:3], Records(path, RUN))
+    evaluate(ScriptedEngine(cases, perfect), cases[:3], Scoring(), records=Records(path, RUN))
     with path.open("a") as file:
         file.write('{"id": "scene 3", "seco')  # cut short by a kill
     engine = ScriptedEngine(cases, perfect)
-    assert evaluate(engine, cases, Records(path, RUN)) == whole
+    assert evaluate(engine, cases, Scoring(), records=Records(path, RUN)) == whole
     assert engine.calls == len(cases) - 3
     assert list(Records(path, RUN).done.values()) == whole
 
@@ -324,13 +324,13 @@ def test_one_class_alone_is_no_calibration(cases: list[Case], there: bool) -> No
 def test_a_rule_that_cannot_be_written_leaves_the_model_whole(tmp_path: Path, monkeypatch) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"rejection_threshold": 0.5}\n')
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def full(self: Path, text: str) -> int:
-        write(self, text[: len(text) // 2])
+    def full(self: Path, data: bytes) -> int:
+        write(self, data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         write_rule(tmp_path, Rule(1.0, 0.0, 0.7), {})
     assert json.loads(config.read_text()) == {"rejection_threshold": 0.5}
@@ -473,7 +473,7 @@ def test_results_of_two_kinds_need_two_files(tmp_path: Path, capsys, other: str)
 
 def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     records = Records(tmp_path / "r.jsonl", RUN)
-    evaluate(ScriptedEngine(cases, perfect), cases[:1], records)
+    evaluate(ScriptedEngine(cases, perfect), cases[:1], Scoring(), records=records)
     first, second = (tmp_path / "r.jsonl").read_text().splitlines()
     assert json.loads(first) == RUN
     line = json.loads(second)
@@ -502,7 +502,7 @@ def test_what_are_no_records_is_not_overwritten(tmp_path: Path, content: str) ->
 
 def test_records_lose_only_the_line_that_a_kill_cut(cases: list[Case], tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    evaluate(ScriptedEngine(cases, perfect), cases[:2], Records(path, RUN))
+    evaluate(ScriptedEngine(cases, perfect), cases[:2], Scoring(), records=Records(path, RUN))
     whole = path.read_text()
     path.write_text(whole[:-9])
     assert Records(path, RUN).done.keys() == {"scene 0"}
@@ -517,14 +517,14 @@ def test_regions_are_asked_of_any_engine() -> None:
     """ReasonSeg's, which GSVA itself is asked in other words than the node's."""
     rgb, mask = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), bool)
     case = Case("a", lambda: (rgb, [Referring("what is edible?", "x", 1, mask, region="sentence")]))
-    (record,) = evaluate(ScriptedEngine([case], perfect), [case])
+    (record,) = evaluate(ScriptedEngine([case], perfect), [case], Scoring())
     assert (record.slots[0].intersection, record.slots[0].kept) == (48, True)
 
 
 def test_what_is_no_number_is_told_and_not_scored(cases: list[Case]) -> None:
     for model in (lambda q: (np.nan, q.mask), lambda q: (np.inf, q.mask)):
         with pytest.raises(InputError, match="not made of finite numbers: its weights are damaged"):
-            evaluate(ScriptedEngine(cases, model), cases)
+            evaluate(ScriptedEngine(cases, model), cases, Scoring())
 
 
 def test_runs_that_asked_other_things_are_not_compared() -> None:
@@ -595,6 +595,7 @@ def test_what_another_process_could_not_read_is_told(tmp_path: Path) -> None:
         "import sys, numpy as np\n"
         "from gsva_ros.errors import InputError\n"
         "from gsva_ros.eval.cases import Case\n"
+        "from gsva_ros.eval.metrics import Scoring\n"
         "from gsva_ros.eval.run import evaluate\n"
         "from test_report import Blocks\n"
         "def reader(number):\n"
@@ -603,7 +604,8 @@ def test_what_another_process_could_not_read_is_told(tmp_path: Path) -> None:
         "        return np.zeros((4, 4, 3), np.uint8), []\n"
         "    return read\n"
         "told = []\n"
-        "evaluate(Blocks(), [Case(f'c{n}', reader(n)) for n in range(4)], problems=told)\n"
+        "asked = [Case(f'c{n}', reader(n)) for n in range(4)]\n"
+        "evaluate(Blocks(), asked, Scoring(), problems=told)\n"
         "print(*told)\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]

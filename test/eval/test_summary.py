@@ -10,9 +10,9 @@ import pytest
 
 from gsva_ros.errors import InputError
 from gsva_ros.eval.compare import paired_differences, read_run
+from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.run import CaseRecord, SlotRecord
 from gsva_ros.eval.summary import (
-    Scoring,
     Slots,
     calibration,
     latency,
@@ -135,18 +135,18 @@ def test_two_runs_differ_by_the_second_minus_the_first() -> None:
     first = Slots.of(run(*([slot(0.9, iou), slot(0.9, None)] for iou in ious)))
     better = Slots.of(run(*([slot(0.9, iou + 0.2), slot(0.1, None)] for iou in ious)))
     found = paired_differences(first, better, Scoring())
-    assert found["gIoU"]["a"] == pytest.approx(0.2)
-    assert found["gIoU"]["b"] == pytest.approx((0.6 + 1) / 2)
-    assert found["gIoU"]["difference"] == pytest.approx(0.6)
-    assert found["gIoU"]["interval"] == pytest.approx([0.6, 0.6])
-    assert found["N_acc"]["difference"] == 1.0
-    assert found["T_acc"]["difference"] == 0.0
+    assert found["gIoU"].a == pytest.approx(0.2)
+    assert found["gIoU"].b == pytest.approx((0.6 + 1) / 2)
+    assert found["gIoU"].value == pytest.approx(0.6)
+    assert found["gIoU"].interval == pytest.approx([0.6, 0.6])
+    assert found["N_acc"].value == 1.0
+    assert found["T_acc"].value == 0.0
     classic = paired_differences(first, better, Scoring("paper", "refcoco"))
-    assert classic["gIoU"]["difference"] == pytest.approx((0.2 + 0) / 2)
-    assert classic["gIoU"]["interval"] == pytest.approx([0.1, 0.1])
+    assert classic["gIoU"].value == pytest.approx((0.2 + 0) / 2)
+    assert classic["gIoU"].interval == pytest.approx([0.1, 0.1])
     back = paired_differences(better, first, Scoring())
-    assert back["gIoU"]["difference"] == pytest.approx(-0.6)
-    assert back["gIoU"]["interval"] == pytest.approx([-0.6, -0.6])
+    assert back["gIoU"].value == pytest.approx(-0.6)
+    assert back["gIoU"].interval == pytest.approx([-0.6, -0.6])
 
 
 def test_runs_that_share_nothing_are_not_compared() -> None:
@@ -154,9 +154,18 @@ def test_runs_that_share_nothing_are_not_compared() -> None:
         paired_differences(Slots.of([]), Slots.of([]), Scoring())
 
 
-def test_a_run_by_unknown_rules_is_not_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unknown", "known"),
+    [
+        ({"rules": "coco"}, "rules: .*'grefcoco', 'refzom' or 'refcoco'; compare files"),
+        ({"protocol": "papers"}, "protocol: .*'deployed' or 'paper'; compare files"),
+    ],
+)
+def test_a_run_by_unknown_rules_is_not_compared(
+    tmp_path: Path, unknown: dict[str, str], known: str
+) -> None:
     records = [asdict(record) for record in run([slot(0.9, 0.5)])]
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({"protocol": "paper", "rules": "coco", "records": records}))
-    with pytest.raises(InputError, match=r"run\.json: rules 'coco'; known are grefcoco, refzom"):
+    path.write_text(json.dumps(asdict(Scoring()) | {"records": records} | unknown))
+    with pytest.raises(InputError, match=rf"run\.json: {known}"):
         read_run(path)

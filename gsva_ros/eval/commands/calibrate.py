@@ -48,6 +48,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         unrounded,
         write_rule,
     )
+    from ..metrics import Scoring
     from ..run import evaluate
     from ..summary import Slots
 
@@ -65,8 +66,9 @@ def _calibrate(args: argparse.Namespace) -> int:
             f"{args.model}: its engine has a threshold of its own, which is not read from config.json; "
             "give the node another one (rejection_threshold)"
         )
-    kept = records_file(args, engine, gathered, "deployed")
-    slots = Slots.of(evaluate(engine, cases, kept, label="model"))
+    scoring = Scoring()
+    kept = records_file(args, engine, gathered, scoring)
+    slots = Slots.of(evaluate(engine, cases, scoring, records=kept, label="model"))
     if not processes().is_main_process:
         return 0
     check_both_kinds(slots)

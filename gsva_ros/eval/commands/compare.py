@@ -21,15 +21,15 @@ def add(commands: Any) -> None:
 
 def _compare(args: argparse.Namespace) -> int:
     from ..compare import common_cases, paired_differences, read_run
-    from ..summary import Scoring, Slots
+    from ..summary import Slots
 
     runs = [read_run(path) for path in (args.a, args.b)]
-    rules = [Scoring(run.protocol, run.rules) for run in runs]
-    if rules[0] != rules[1]:
-        raise InputError(f"{args.a} is {rules[0]}, {args.b} {rules[1]}: compare runs of one kind")
+    how, other = (run.how for run in runs)
+    if how != other:
+        raise InputError(f"{args.a} is {how}, {args.b} {other}: compare runs of one kind")
     try:
         a, b, differing = common_cases(runs[0].records, runs[1].records)
-        table = paired_differences(Slots.of(a), Slots.of(b), rules[0])
+        table = paired_differences(Slots.of(a), Slots.of(b), how)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
     counts = [len(run.records) for run in runs]
@@ -41,9 +41,6 @@ def _compare(args: argparse.Namespace) -> int:
         )
     print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")
     for name, row in table.items():
-        low, high = row["interval"]
-        print(
-            f"{name:8}{row['a']:8.3f}{row['b']:8.3f}{row['difference']:+9.3f}"
-            f"  [{low:+.3f}, {high:+.3f}]"
-        )
+        low, high = row.interval
+        print(f"{name:8}{row.a:8.3f}{row.b:8.3f}{row.value:+9.3f}  [{low:+.3f}, {high:+.3f}]")
     return 0

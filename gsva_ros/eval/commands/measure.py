@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ...files import check_writable, write_result
-from ..metrics import NAMES
+from ..metrics import NAMES, Protocol, Scoring
 from ..sources import bag, dataset, scenes
 from .shared import add_run_arguments, load_engine, print_left_out, records_file
 
@@ -84,25 +84,25 @@ def _measure(args: argparse.Namespace, gather: Gather) -> int:
     files = [path.resolve() for path in (args.out, args.report, args.records) if path]
     if len(set(files)) < len(files):
         raise InputError("--out, --report and --records name one file twice: give each its own")
-    protocol = getattr(args, "protocol", "deployed")
     with gather(args) as gathered:
-        return _run(args, gathered, protocol)
+        protocol: Protocol = getattr(args, "protocol", "deployed")
+        return _run(args, gathered, Scoring(protocol, gathered.rules))
 
 
-def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
+def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
     from ...engine import model_directory
     from ...processes import processes
     from ..calibrate import read_calibration
     from ..report import choose, gallery, render
     from ..run import answering, evaluate
-    from ..summary import Scoring, summary
+    from ..summary import summary
 
-    cases, data, rules = gathered.cases, gathered.data, gathered.rules
+    cases, data = gathered.cases, gathered.data
     engine = load_engine(args)
     calibrated = read_calibration(model_directory(args.model))
-    kept = records_file(args, engine, gathered, protocol)
+    kept = records_file(args, engine, gathered, how)
     left_out = gathered.problems if gathered.skip else None
-    records = evaluate(engine, cases, kept, protocol, False, "model", rules, left_out)
+    records = evaluate(engine, cases, how, records=kept, label="model", problems=left_out)
     print_left_out(gathered.problems)
     if not records:
         raise InputError(f"{data}: none of its cases can be read")
@@ -119,28 +119,27 @@ def _run(args: argparse.Namespace, gathered: Gathered, protocol: str) -> int:
     unknown = all(slot.referents is None for record in records for slot in record.slots)
     blind = []
     if not unknown and not args.no_blind:
-        unseen = records_file(args, engine, gathered, protocol, blind=True)
+        unseen = records_file(args, engine, gathered, how, blind=True)
         blind = evaluate(
             engine,
             cases,
-            unseen,
-            protocol,
-            True,
-            "blind baseline",
-            rules,
-            [] if gathered.skip else None,
+            how,
+            records=unseen,
+            blind=True,
+            label="blind baseline",
+            problems=[] if gathered.skip else None,
         )
     if not processes().is_main_process:
         return 0
     if unknown:
-        return _answers(args, run | {"protocol": protocol, "rules": rules}, records)
-    numbers = summary(records, blind, engine.rejection_threshold, Scoring(protocol, rules)) | run
+        return _answers(args, run | asdict(how), records)
+    numbers = summary(records, blind, engine.rejection_threshold, how) | run
     # Numbers first: nothing that fails later can lose them.
     _write(args, numbers, records)
     _print_numbers(numbers)
     if args.report:
         picks = choose(records, engine.rejection_threshold)
-        page = render(numbers, gallery(answering(engine, protocol, rules), cases, records, picks))
+        page = render(numbers, gallery(answering(engine, how), cases, records, picks))
         print(f"written: {write_result(args.report, page)}")
     return 0
 

@@ -14,6 +14,7 @@ from ...arguments import add_model_arguments
 if TYPE_CHECKING:
     from ...answer import Segmenter
     from ..cases import Gathered
+    from ..metrics import Scoring
     from ..run import Records
 
 
@@ -45,7 +46,7 @@ def records_file(
     args: argparse.Namespace,
     engine: Segmenter[Any],
     gathered: Gathered,
-    protocol: str,
+    how: Scoring,
     blind: bool = False,
 ) -> Records | None:
     from ...processes import processes
@@ -58,7 +59,7 @@ def records_file(
         "dtype": engine.precision,
         "data": gathered.data,
         "fingerprint": gathered.fingerprint,
-        "protocol": protocol,
+        "protocol": how.protocol,
         "rejection_threshold": engine.rejection_threshold,
         "slot_temperature": engine.slot_temperature,
         "slot_bias": engine.slot_bias,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...arguments import count
 from ...datasets import reasonseg, refer
-from ...datasets.files import DatasetError, Picture, Skip
+from ...datasets.files import DatasetError, Picture, Rules, Skip
 from ...errors import InputError
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
@@ -37,7 +37,7 @@ class Dataset:
         files: returns the files they are read from, whose contents identify the data in a run's records.
     """
 
-    rules: str
+    rules: Rules
     pictures: Callable[[Chosen], Sequence[Picture]]
     files: Callable[[Chosen], Sequence[Path]]
 
