@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,7 @@ class GsvaNode(LifecycleNode):
         self._warned: dict[str, tuple[float, int]] = {}  # kind -> last warning, suppressed since
         self._engine: Segmenter[Any] | None = None
         self._worker: Worker[Any] | None = None
+        self._instance_ids = count(1)  # of all workers: none is used again
         self._pending = Pending()
         self.disposal = Disposal()
         self.failure = ""  # why the node cannot continue
@@ -165,7 +167,9 @@ class GsvaNode(LifecycleNode):
             self.get_logger().warning(notice)
         threshold = self._limits.threshold(engine.rejection_threshold)
         self._provenance = provenance_of(engine, threshold)
-        self._worker = Worker(engine, self._publish, self._limits, self._now, self._timer)
+        self._worker = Worker(
+            engine, self._publish, self._limits, self._now, self._timer, self._instance_ids
+        )
         self._worker.pause(INACTIVE)
         self._worker.start()
         self._serve(self._worker)

@@ -64,6 +64,7 @@ class Carrier:
         deliver: Callable[[Result], None],
         limits: Limits,
         clock: Callable[[], int] = time.time_ns,
+        ids: Iterator[int] | None = None,
     ) -> None:
         self.carried = 0  # carried answers so far
         self._deliver, self._limits, self._clock = deliver, limits, clock
@@ -74,7 +75,7 @@ class Carrier:
         self._queued = 0  # threads waiting for `_working`
         self._stopping = False
         self._working = threading.RLock()  # guards the fields below and the order of results
-        self._ids = count(1)
+        self._ids = ids or count(1)
         self._trackers: dict[str, Tracker] = {}  # by topic
         self._followed: dict[tuple[Request, str], _Followed] = {}  # by topic, too
         self._answered: dict[Request, CameraFrame] = {}  # the last frame each was answered on
@@ -143,7 +144,9 @@ class Carrier:
             self._deliver(result)
 
     def _follows(self, request: Request, frame: CameraFrame) -> bool:
-        """Whether a request was answered neither on this frame nor on a newer one, of any camera."""
+        """Whether a frame may answer a request that has no answer on it or a newer one of any camera."""
+        if frame.stamp < request.not_before:
+            return False
         last = self._answered.get(request)
         return last is None or (frame is not last and frame.received >= last.received)
 

@@ -25,6 +25,7 @@ from .requests import (
     Code,
     Decision,
     Fault,
+    Key,
     Limits,
     Outcome,
     Request,
@@ -47,6 +48,8 @@ class _Turn:
     request: Request
     frame: CameraFrame
     faults: dict[int, Fault]
+    #: As it is at the beginning: a clock that jumps meanwhile puts another in its place.
+    steadiness: dict[str, dict[Key, Steadiness]]
     slots: dict[int, Slot] = field(default_factory=dict)
 
 
@@ -68,7 +71,7 @@ class Inference(Generic[FrameT]):
         faults = {i: p for i, w in enumerate(words) if (p := text_problem(w, self.limits))}
         result = Result(request, [], frame)
         result.timings["queue"] = start - max(frame.received, request.submitted)
-        turn = _Turn(request, frame, faults)
+        turn = _Turn(request, frame, faults, request.steadiness)
         try:
             self._answer(turn, result)
         except Exception as error:  # whatever the model raises becomes an answer
@@ -83,7 +86,7 @@ class Inference(Generic[FrameT]):
         result.decisions = sorted([*decided, *failed], key=lambda d: d.slot)
         result.timings["total"] = time.monotonic() - start
         if request.every_frame:
-            _count(request, result.decisions, frame)
+            _count(turn, result.decisions)
         return result
 
     def _answer(self, turn: _Turn, result: Result) -> None:
@@ -176,7 +179,7 @@ class Inference(Generic[FrameT]):
         That is the last one of the same camera.
         """
         request, band = turn.request, self.limits.hysteresis
-        before = request.steadiness.get(turn.frame.topic, {})
+        before = turn.steadiness.get(turn.frame.topic, {})
         last = before.get((index, request.expressions[index]))
         if last is None or last.decided is None or not band:
             return threshold
@@ -236,10 +239,11 @@ def _decision(index: int, slot: Slot) -> Decision:
     return decision
 
 
-def _count(request: Request, decisions: Sequence[Decision], frame: CameraFrame) -> None:
+def _count(turn: _Turn, decisions: Sequence[Decision]) -> None:
     """Update how long each expression's outcome has been the same for a camera."""
-    before = request.steadiness.get(frame.topic, {})
-    now = request.steadiness[frame.topic] = {}
+    frame = turn.frame
+    before = turn.steadiness.get(frame.topic, {})
+    now = turn.steadiness[frame.topic] = {}
     for decision in decisions:
         key = (decision.slot, decision.expression)
         row = now[key] = Steadiness.after(before.get(key), decision.outcome, frame.stamp)

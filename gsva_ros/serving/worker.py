@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic
 
 from ..answer import FrameT, Segmenter
@@ -35,6 +35,7 @@ class Worker(Generic[FrameT]):
     Args:
         clock: returns the current time in nanoseconds, on the clock that stamps the frames.
         timer: the same on the clock that deadlines are measured on; it may begin anywhere. None: `clock`.
+        ids: the ids of tracked instances; None: from 1 on.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Worker(Generic[FrameT]):
         limits: Limits | None = None,
         clock: Callable[[], int] = time.time_ns,
         timer: Callable[[], int] | None = None,
+        ids: Iterator[int] | None = None,
     ) -> None:
         self.limits = limits or Limits()
         #: Seconds of the last answers by stage, newest last.
@@ -53,7 +55,7 @@ class Worker(Generic[FrameT]):
         self._inference: Inference[FrameT] | None = Inference(engine, self.limits)
         self._changed = threading.Condition()
         self._schedule = Schedule(self.limits)
-        self._carrier = Carrier(self._deliver, self.limits, clock)
+        self._carrier = Carrier(self._deliver, self.limits, clock, ids)
         self._turn_began: float | None = None  # monotonic seconds, while the engine is working
         self._watched = time.monotonic()  # the last call of `problem`
         self._unread: dict[str, CameraFrame] = {}  # by topic, the last one counted as unreadable

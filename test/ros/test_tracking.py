@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
-from harness import FAKE, Client, NodeProcess
+from harness import FAKE, Client, Manager, NodeProcess
+from lifecycle_msgs.msg import Transition
 from moving import picture
 
 from gsva_ros.conversions import mask_of
@@ -46,6 +47,20 @@ def play(client, count, first=1):
 
 def ages(answers):
     return [nanoseconds(a.outcomes[0].age) for a in answers]
+
+
+def test_an_instances_id_is_not_used_again_after_the_model_was_changed(start):
+    _, client = start(track="flow")
+    manager = Manager(client)
+    used = []
+    for number, steps in enumerate(((), ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"))):
+        for step in steps:
+            assert manager.change(getattr(Transition, f"TRANSITION_{step}"))
+        client.ask(["red"], id=f"look {number}", mode=Instruction.EVERY_FRAME)
+        play(client, 1, first=1 + number)
+        (instance,) = client.answer(f"look {number}").instances
+        used.append(instance.id)
+    assert used == [1, 2]
 
 
 def test_every_frame_is_answered_and_marked_as_carried(start):

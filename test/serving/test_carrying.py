@@ -353,6 +353,18 @@ def test_a_clock_that_jumps_back_forgets_what_was_carried(camera) -> None:
     assert c.results[0].decisions[0].age == 0
 
 
+def test_nothing_is_carried_onto_a_frame_from_before_what_was_asked_for(camera) -> None:
+    """A camera whose stamps go back, to before `not_before`."""
+    c = camera()
+    c.shown = 9
+    c.ask("red", not_before=10 * STEP)
+    c.first()
+    c.show(2)
+    c.shown = 3
+    c.show(3)
+    assert [r.frame.stamp // STEP for r in c.results if r.frame.stamp < 10 * STEP] == []
+
+
 def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
     c = camera(split_instances=True)
     c.ask("red")

@@ -41,6 +41,20 @@ def test_an_unreadable_frame_does_not_move_the_threshold(first: int, within: Out
     assert [r.decisions[0].since for r in told] == [0, 0, 2, 2, 4]
 
 
+def test_an_answer_from_before_a_clocks_jump_begins_no_run() -> None:
+    """Or `since` of all that follow would be later than their frames."""
+    inference = Inference(FakeEngine(), Limits())
+    request = Request("a", expressions=["red"], every_frame=True)
+
+    def jumping() -> np.ndarray:
+        request.steadiness = {}  # as `Schedule.jumped` does
+        return np.full((4, 4, 3), RED, np.uint8)
+
+    inference.answer(request, replace(frame(RED, 103), decode=jumping), 0.0)
+    (decision,) = inference.answer(request, frame(RED, 100), 0.0).decisions
+    assert (decision.since, decision.answers) == (100, 1)
+
+
 def test_each_camera_has_its_own_outcomes() -> None:
     """What one of them sees neither holds the other's outcome nor ends its run."""
     inference = Inference(FakeEngine(), Limits(hysteresis=0.1))
