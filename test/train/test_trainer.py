@@ -401,6 +401,27 @@ def test_an_adapter_names_the_official_weights_that_it_belongs_on(tmp_path: Path
     assert said["base_model_name_or_path"] == "/gsva.bin"
 
 
+def test_an_adapter_finds_its_base_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base-000001")
+    (tmp_path / "base").symlink_to("base-000001")  # as `model` in a run's folder
+    monkeypatch.chdir(tmp_path)
+    train(config(Path("out"), model="base", export="adapter", steps=1))
+    said = json.loads(Path("out/model/adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == str(tmp_path / "base")
+    monkeypatch.chdir("/")
+    gsva_ros.load(tmp_path / "out/model")
+
+
+def test_an_adapter_names_a_bundled_base_by_its_name(tmp_path: Path) -> None:
+    settings = config(tmp_path, model="gsva-mini", export="adapter", steps=1)
+    Trainer(settings, task(settings, tiny_checkpoint())).run()
+    said = json.loads((tmp_path / "model/adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == "gsva-mini"
+
+
 def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint()
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
