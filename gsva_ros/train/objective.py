@@ -51,6 +51,8 @@ class GSVAObjective(nn.Module):
         with torch.set_grad_enabled(_trained(model.model.visual_model.image_encoder)):
             embeddings = model.encode_sam(batch.sam_pixel_values[image : image + 1])
         prompts = model.mask_prompts(hidden[deciding(is_seg)])
+        # A trained encoder is in float32, a frozen decoder may not be (as in `batches.embedded`).
+        embeddings = embeddings.to(model.model.visual_model.mask_decoder.iou_token.weight.dtype)
         low_res, _ = model.decode_masks(embeddings, prompts)
         size = (truth.shape[1], truth.shape[2])
         side = model.config.sam.image_size

@@ -11,6 +11,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..model.bundled import bundled
 from ..model.checkpoint import Checkpoint, write_model
 from ..model.gsva import GSVA
 from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, merge_lora, write_state
@@ -119,12 +120,21 @@ def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: P
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     kept = {f"{PEFT_PREFIX}{name}": state[name] for name in trained}
     adapter = _lora_config(config.lora) if config.lora else LoraConfig(r=1, target_modules=[])
-    base = config.model.weights if isinstance(config.model, Official) else config.model
-    adapter.base_model_name_or_path = str(base)
+    adapter.base_model_name_or_path = _base_name(config.model)
     adapter.modules_to_save = sorted(config.parts)
     adapter.save_pretrained(str(to))
     named = {n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}
     write_state(named, to / ADAPTER_FILES[0])
+
+
+def _base_name(model: str | Official) -> str:
+    """An adapter's base, named as it can be found from any working directory."""
+    if isinstance(model, str) and model in bundled():
+        return model
+    path = model.weights if isinstance(model, Official) else Path(model)
+    return str(
+        path.absolute()
+    )  # not resolved: another run's `model` is a link to what it may remove
 
 
 def _lora_config(lora: Lora) -> LoraConfig:

@@ -137,22 +137,37 @@ def test_two_towers_look_once_at_the_same_pixels(monkeypatch: pytest.MonkeyPatch
         assert len(looks) == 2 * len(frames)
 
 
+class Looking(nn.Module):
+    """Keeps the pixels that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: list[Tensor] = []
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        self.looks.append(pixels)
+        return [pixels]
+
+
 def test_elsewhere_than_on_a_cpu_only_the_same_tensor_is_known_again() -> None:
     """What training shows both towers is looked at once there, and no values are compared."""
-    looks: list[Tensor] = []
-
-    class Looking(nn.Module):
-        def forward(self, pixels: Tensor) -> list[Tensor]:
-            looks.append(pixels)
-            return [pixels]
-
-    glance = Glance(Looking())
+    looking = Looking()
+    glance = Glance(looking)
     pixels = torch.empty(1, 3, 64, 64, device="meta")
     assert glance(pixels)[0] is glance(pixels)[0]
-    assert len(looks) == 1
+    assert len(looking.looks) == 1
     glance(pixels.clone())
     glance(pixels.clone())
-    assert len(looks) == 3
+    assert len(looking.looks) == 3
+
+
+def test_pixels_of_another_dtype_are_looked_at_by_themselves() -> None:
+    looking = Looking()
+    glance = Glance(looking)
+    pixels = torch.zeros(1, 3, 64, 64)
+    for shown in (pixels.bfloat16(), pixels):  # the same values
+        assert glance(shown)[0] is shown
+    assert len(looking.looks) == 2
 
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

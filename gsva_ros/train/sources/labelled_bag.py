@@ -79,7 +79,8 @@ class LabelledBag:
         nothing = np.zeros(frame.size, bool)
         said = {each.expression.lower() for each in absent}
         made = self._negatives.draw(number, wanted, rng)
-        absent += [Referring(text, referents=0, mask=nothing) for text in made if text not in said]
+        made = [text for text in made if text.lower() not in said]
+        absent += [Referring(text, referents=0, mask=nothing) for text in made]
         gone = [absent[k] for k in rng.permutation(len(absent))[:wanted]]
         kept = [present[k] for k in rng.permutation(len(present))[: self._per_image - len(gone)]]
         chosen = [*kept, *gone]

@@ -29,9 +29,9 @@ COLOURS = (
     "grey",
 )
 _WORDS = re.compile(r"[a-z]+")
-_IS_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}|gray)\b")
+_IS_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}|gray)\b", re.IGNORECASE)
 #: What an expression with several things may have between them.
-_JOINS = re.compile(r"\b(?:and|or)\b|,")
+_JOINS = re.compile(r"\b(?:and|or)\b|,", re.IGNORECASE)
 #: A thing is named after one of these.
 _DETERMINER = re.compile(r"\b(?:a|all|an|any|both|each|every|some|the)\b")
 #: Words of an expression that do not name a thing.
@@ -72,7 +72,7 @@ class _Mention:
 
 @dataclass(frozen=True)
 class _Label:
-    """A present expression: all its nouns, and what it names, its referents first."""
+    """A present expression as it is spelt: all its nouns, and what it names, its referents first."""
 
     text: str
     nouns: frozenset[str]
@@ -80,7 +80,10 @@ class _Label:
 
 
 class Negatives:
-    """Draws absent expressions for frames whose present ones are known."""
+    """Draws absent expressions for frames whose present ones are known.
+
+    They are spelt like the present ones: capital letters must not tell the two apart.
+    """
 
     def __init__(self, present: Sequence[Sequence[Known]]) -> None:
         """Args: present: for each frame, its present expressions."""
@@ -90,7 +93,10 @@ class Negatives:
         self._made = [(_elsewhere(labels, frame), _swapped(frame)) for frame in frames]
 
     def draw(self, frame: int, count: int, rng: np.random.Generator) -> list[str]:
-        """Up to `count` different expressions, about half of them at most with a swapped colour."""
+        """Up to `count` different expressions, about half of them at most with a swapped colour.
+
+        They differ in more than capital letters.
+        """
         elsewhere, swapped = self._made[frame]
         some = [swapped[k] for k in rng.permutation(len(swapped))[: (count + 1) // 2]]
         others = [elsewhere[k] for k in rng.permutation(len(elsewhere))[: count - len(some)]]
@@ -108,7 +114,7 @@ def _elsewhere(labels: Iterable[_Label], frame: Sequence[_Label]) -> list[str]:
         own = label.mentions[0].colours
         return not label.nouns & here and not (colours and (not own or own & colours))
 
-    return sorted(label.text for label in labels if contradicted(label))
+    return _once(label.text for label in labels if contradicted(label))
 
 
 def _swapped(frame: Sequence[_Label]) -> list[str]:
@@ -116,7 +122,7 @@ def _swapped(frame: Sequence[_Label]) -> list[str]:
     mentions = [mention for label in frame for mention in label.mentions]
     of_any_colour = [m for m in mentions if not m.colours and m.count > _coloured(m, mentions)]
     unsure = {noun for mention in of_any_colour for noun in mention.nouns}
-    found = set()
+    found: list[str] = []
     for label in frame:
         named = label.mentions[0]
         alone = len(named.colours) == len(_IS_COLOUR.findall(label.text)) == 1
@@ -124,8 +130,24 @@ def _swapped(frame: Sequence[_Label]) -> list[str]:
             # "The red thing" may be of this name, too.
             same = [m for m in mentions if m.nouns & named.nouns or not m.nouns]
             colours = {colour for mention in same for colour in mention.colours}
-            found |= {_IS_COLOUR.sub(c, label.text) for c in COLOURS if c not in colours}
-    return sorted(found)
+            found += [_recoloured(label.text, c) for c in COLOURS if c not in colours]
+    return _once(found)
+
+
+def _recoloured(text: str, colour: str) -> str:
+    """The text with its colour replaced, in capital letters where the replaced one is."""
+
+    def spelt(found: re.Match[str]) -> str:
+        if found[0].isupper():
+            return colour.upper()
+        return colour.capitalize() if found[0][0].isupper() else colour
+
+    return _IS_COLOUR.sub(spelt, text)
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    """The texts in order, without those that differ from another in capital letters alone."""
+    return sorted({text.lower(): text for text in texts}.values())
 
 
 def _coloured(mention: _Mention, mentions: Sequence[_Mention]) -> int:
@@ -153,7 +175,7 @@ def _label(known: Known) -> _Label:
     first = 1 if _JOINS.search(text) and _IS_COLOUR.search(text) else known.referents
     counts = [first] + [1] * (len(parts) - 1)
     mentions = [_mention(parts[number:], count) for number, count in enumerate(counts)]
-    return _Label(text, _nouns(_words(text)) | mentions[0].nouns, mentions)
+    return _Label(known.text, _nouns(_words(text)) | mentions[0].nouns, mentions)
 
 
 def _mention(parts: Sequence[Sequence[str]], count: int) -> _Mention:
