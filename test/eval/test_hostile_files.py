@@ -34,7 +34,7 @@ from rosbags.typesys import Stores, get_typestore
 from gsva_ros import cli, conversions
 from gsva_ros.bags import recovery
 from gsva_ros.bags.bag import Bag, BagError
-from gsva_ros.conversions import MessageError, file_rgb, to_rgb
+from gsva_ros.conversions import MessageError, file_rgb, fill_image, to_rgb
 from gsva_ros.datasets import files
 from gsva_ros.datasets.files import DatasetError, read_picture
 from gsva_ros.errors import InputError
@@ -700,6 +700,31 @@ def test_what_was_compressed_as_colour_is_colour_whatever_the_camera_sent(sent: 
     data = cv2.imencode(".png", np.full((20, 30, 3), (30, 100, 200), np.uint8))[1].tobytes()
     said = SimpleNamespace(format=f"{sent}; png compressed bgr8", data=data)
     assert (to_rgb(said) == (200, 100, 30)).all()
+
+
+@pytest.mark.parametrize("said", ["jpeg", "mono8; jpeg compressed ", "rgb8; jpeg compressed "])
+def test_a_grey_file_is_a_picture_whatever_its_message_says(said: str) -> None:
+    data = cv2.imencode(".jpg", np.full((20, 30), 100, np.uint8))[1].tobytes()
+    assert (to_rgb(SimpleNamespace(format=said, data=data)) == 100).all()
+
+
+def test_a_kind_of_file_that_opencv_does_not_decode_is_told() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(file, "PCX")
+    with pytest.raises(MessageError, match="cannot be decoded"):
+        file_rgb(file.getvalue(), ".pcx")
+
+
+@pytest.mark.parametrize("height", [1, 20])
+def test_a_picture_is_the_same_in_a_message_however_it_lies_in_memory(height: int) -> None:
+    """One of a single row, mirrored, or with its bytes the other way round; more data may follow."""
+    rgb = np.random.default_rng(0).integers(0, 255, (height, 30, 3), np.uint8)[:, ::-1]
+    message = fill_image(SimpleNamespace(), rgb, "rgb8")
+    message.data.extend(b"more")
+    assert (to_rgb(message) == rgb).all()
+    deep = rgb.astype(np.uint16) * 256
+    swapped = fill_image(SimpleNamespace(), deep.astype(">u2"), "rgb16")
+    assert swapped == fill_image(SimpleNamespace(), deep, "rgb16")
 
 
 def test_what_converts_encodings_is_named_where_it_is_missing(monkeypatch) -> None:

@@ -94,3 +94,13 @@ def test_expressions_of_one_image_are_drawn_together() -> None:
     once = bootstrap(rows, images, gres)
     twice = bootstrap(np.tile(rows, (2, 1)), np.tile(images, 2), gres)
     assert twice["gIoU"] == pytest.approx(once["gIoU"])
+
+
+def test_as_many_images_are_drawn_as_there_are() -> None:
+    """And where few of them have an absent thing, draws without any do not spoil its interval."""
+    rows = np.zeros((5, 8))
+    rows[:, 0] = 1
+    rows[0, 4:6] = 1
+    images = bootstrap(rows, np.arange(5), lambda sums: {"n": sums[..., 0]})
+    assert images == {"n": (5.0, 5.0)}
+    assert bootstrap(rows, np.arange(5), gres)["N_acc"] == (1.0, 1.0)

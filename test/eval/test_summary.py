@@ -154,6 +154,13 @@ def test_runs_that_share_nothing_are_not_compared() -> None:
         paired_differences(Slots.of([]), Slots.of([]), Scoring())
 
 
+def test_runs_by_different_truths_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="not of the same cases and expressions"):
+        paired_differences(
+            Slots.of(run([slot(0.9, 0.5)])), Slots.of(run([slot(0.9, None)])), Scoring()
+        )
+
+
 @pytest.mark.parametrize(
     ("unknown", "known"),
     [

@@ -92,6 +92,8 @@ def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:
     assert decided_at(empty, 0.95).rejection is Rejection.MODEL
     masked = Slot("d", 0.9, None, (4, 4), Region((0, 0, 2, 2), np.ones((2, 2), bool)), 0.8)
     assert decided_at(masked, 0.95).mask is None
+    assert (decided_at(masked, 0.95).box, decided_at(masked, 0.95).crop) == (None, None)
+    assert decided_at(masked, 0.9).rejection is None, "only what is below the threshold is rejected"
 
 
 def rejected(kind: Rejection) -> list[Slot]:

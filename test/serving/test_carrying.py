@@ -209,6 +209,7 @@ def test_any_camera_may_mean_several() -> None:
     carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
     assert not carrier._followed
     assert not carrier._trackers
+    assert not carrier._answered
 
 
 def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> None:
@@ -363,6 +364,111 @@ def test_nothing_is_carried_onto_a_frame_from_before_what_was_asked_for(camera) 
     c.shown = 3
     c.show(3)
     assert [r.frame.stamp // STEP for r in c.results if r.frame.stamp < 10 * STEP] == []
+
+
+def test_after_a_jump_of_the_clock_only_the_models_next_answer_counts() -> None:
+    """Neither what was carried before it nor what the model answered and nobody has taken up yet."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+    region = trimmed(picture(40)[..., 1] == 0)
+
+    def shown(stamp: int, received: float) -> CameraFrame:
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=received)
+        carrier.offer(frame)
+        return frame
+
+    def answered(frame: CameraFrame) -> None:
+        found = [Decision(0, "red", Outcome.SEGMENTED, region=region)]
+        carrier.take(Result(request, found, frame, frame.decode()))
+
+    answered(shown(100, 1.0))
+    carrier._work()
+    answered(shown(101, 2.0))
+    carrier.forget_frames()
+    first = shown(1, 3.0)
+    carrier._work()
+    assert stamps(results) == [100]
+    answered(first)
+    carrier._work()
+    assert stamps(results) == [100, 1]
+    assert results[-1].decisions[0].outcome is Outcome.SEGMENTED
+
+
+def test_an_answer_that_comes_after_the_end_is_not_carried_on() -> None:
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True, ended=True)
+    carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
+    frame = CameraFrame(None, 1, "camera", lambda: picture(40))
+    carrier.offer(frame)
+    carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, picture(40)))
+    carrier._work()
+    assert [r.decisions[0].outcome for r in results] == [Outcome.CANCELLED]
+
+
+def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
+    results: list[Result] = []
+    carrier = Carrier(results.append, limits := Limits(track="flow"))
+    for name, ended in (("goes on", False), ("ended", True)):
+        request = Request(name, expressions=["red"], every_frame=True, ended=ended)
+        frame = CameraFrame(None, 1, "camera", lambda: picture(40))
+        carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, picture(40)))
+    limits.track = "off"
+    carrier._work()
+    assert [r.request.id for r in results] == ["goes on"]
+
+
+def test_frames_that_wait_together_are_answered_in_their_order_each_with_its_picture() -> None:
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+    for number, topic in enumerate(("left", "right", "right", "left"), start=1):
+        rgb = picture(40 + number)
+        frame = CameraFrame(None, number, topic, lambda rgb=rgb: rgb, received=number)
+        carrier.offer(frame)
+        if number < 3:
+            carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, rgb))
+        if number != 3:
+            carrier._work()
+    assert stamps(results) == [1, 2, 3, 4]
+    for result in results:
+        assert (result.rgb == picture(40 + result.frame.stamp)).all()
+
+
+def test_frames_that_nobody_asks_about_are_not_decoded(caplog) -> None:
+    carrier = Carrier(lambda _: None, Limits(track="flow"))
+    carrier.offer(CameraFrame(None, 1, "camera", lambda: pytest.fail("decoded")))
+    carrier._work()
+    assert not caplog.records
+
+
+def test_nothing_is_done_while_nothing_comes(camera, monkeypatch) -> None:
+    """It waits, and takes no processor."""
+    c = camera(0.0)
+    c.ask("red")
+    c.first()
+    carrier, begun = c.worker._carrier, []
+    work = carrier._work
+    monkeypatch.setattr(carrier, "_work", lambda: (begun.append(1), work()))
+    time.sleep(0.1)
+    assert len(begun) <= 2
+
+
+def test_a_mask_of_two_parts_is_one_instance_unless_they_are_to_be_split() -> None:
+    results: list[Result] = []
+    mask = np.zeros((240, 320), bool)
+    mask[80:140, 40:100] = mask[80:140, 200:260] = True
+    region = trimmed(mask)
+    for split in (False, True):
+        carrier = Carrier(results.append, Limits(track="flow", split_instances=split))
+        request = Request("look", expressions=["red"], every_frame=True)
+        frame = CameraFrame(None, 1, "camera", lambda: picture(40))
+        carrier.offer(frame)
+        found = [Decision(0, "red", Outcome.SEGMENTED, region=region)]
+        carrier.take(Result(request, found, frame, picture(40)))
+        carrier._work()
+    assert [len(r.decisions[0].instances) for r in results] == [1, 2]
 
 
 def test_instances_of_one_expression_keep_an_id_each(camera) -> None:

@@ -12,7 +12,15 @@ from fake_engine import FakeEngine
 
 from gsva_ros.answer import Answer, ExpressionError
 from gsva_ros.serving.inference import CUT, Inference
-from gsva_ros.serving.requests import BadImageError, CameraFrame, Code, Limits, Outcome, Request
+from gsva_ros.serving.requests import (
+    BadImageError,
+    CameraFrame,
+    Code,
+    Limits,
+    Outcome,
+    Request,
+    Source,
+)
 
 YES, NO, FAILED = Outcome.SEGMENTED, Outcome.REJECTED, Outcome.FAILED
 RED, UNREADABLE = (255, 0, 0), None
@@ -66,6 +74,13 @@ def test_each_camera_has_its_own_outcomes() -> None:
         (decision,) = inference.answer(request, seen, 0.0).decisions
         told.append((decision.outcome, decision.since, decision.answers))
     assert told == [(YES, 0, 1), (NO, 1, 1), (YES, 0, 2), (NO, 1, 2), (YES, 0, 3), (NO, 1, 3)]
+
+
+def test_what_has_only_failed_moves_no_threshold() -> None:
+    inference = Inference(FakeEngine(), Limits(hysteresis=0.1))
+    request = Request("a", expressions=["wavering"], every_frame=True)
+    told = [inference.answer(request, frame(p, 1), 0.0) for p in (UNREADABLE, (52, 0, 0))]
+    assert [r.decisions[0].outcome for r in told] == [FAILED, YES]
 
 
 def test_what_a_text_names_is_not_steady_over_frames_that_failed() -> None:
@@ -167,6 +182,14 @@ def test_each_expression_that_cannot_be_asked_fails_alone() -> None:
         (NO, Code.NONE),
     ]
     assert result.decisions[2].reason == "too many tokens"
+
+
+@pytest.mark.parametrize("pixel", [RED, UNREADABLE])
+def test_a_blank_expression_is_told_so_and_once_whatever_happens_to_the_frame(pixel) -> None:
+    request = Request("a", expressions=["", "red"])
+    decisions = Inference(FakeEngine(), Limits()).answer(request, frame(pixel), 0.0).decisions
+    other = Code.BAD_IMAGE if pixel is UNREADABLE else Code.NONE
+    assert [(d.slot, d.code) for d in decisions] == [(0, Code.EMPTY_INSTRUCTION), (1, other)]
 
 
 class Refusing(FakeEngine):
@@ -275,6 +298,14 @@ def test_of_a_camera_one_encoded_frame_is_in_memory_at_a_time() -> None:
             assert [d.outcome for d in result.decisions] == [YES]
             assert (result.rgb == RED).all()
     assert engine.beside == [0, 0]
+
+
+def test_a_picture_that_came_with_a_call_is_kept_no_longer_than_its_answer_takes() -> None:
+    inference = Inference(FakeEngine(), Limits())
+    shown = frame(RED)
+    request = Request("call", expressions=["red"], source=Source.SERVICE, frame=shown)
+    assert [d.outcome for d in inference.answer(request, shown, 0.0).decisions] == [YES]
+    assert not inference.encoded
 
 
 class Writing(FakeEngine):

@@ -74,6 +74,13 @@ def test_what_is_under_way_ends_once(end: str) -> None:
     assert outcomes(after) == [("a", Outcome.CANCELLED)]
 
 
+def test_what_is_replaced_is_told_what_for() -> None:
+    schedule = Schedule(Limits())
+    schedule.submit(request("a"), 0)
+    (ending,) = schedule.submit(request("a"), 0)
+    assert ending.reason == "replaced by a newer instruction with the same id"
+
+
 def test_an_answer_that_is_ready_at_shutdown_is_given() -> None:
     schedule = Schedule(Limits())
     schedule.offer(frame())
@@ -93,6 +100,16 @@ def test_what_was_abandoned_is_not_answered_when_the_model_comes_back() -> None:
     assert outcomes(endings) == [("stuck", Outcome.FAILED), ("waits", Outcome.FAILED)]
     assert schedule.finish(turn, 0, 1000.0) == []
     assert [e.code for e in schedule.submit(request("later"), 0)] == [Code.INACTIVE]
+
+
+def test_what_was_abandoned_is_not_abandoned_again_at_shutdown() -> None:
+    """The watchdog gave it up, and the model still does not return."""
+    schedule = Schedule(Limits())
+    schedule.offer(frame())
+    schedule.submit(request("stuck"), 0)
+    assert isinstance(schedule.next(0.0, 0), Turn)
+    assert outcomes(schedule.abandon("stuck")) == [("stuck", Outcome.FAILED)]
+    assert schedule.abandon("shutdown") == []
 
 
 def test_an_invalid_instruction_with_a_used_id_ends_both() -> None:
@@ -188,7 +205,19 @@ def test_frames_from_before_a_pause_or_a_jump_of_the_clock_answer_nothing() -> N
     schedule.resume()
     schedule.submit(request("d"), 0)
     assert not isinstance(schedule.next(0.3, 0), Turn)
+    schedule.offer(frame(3, topic="other"))
+    schedule.forget_frames()
+    schedule.offer(frame(4, topic="other"))
     assert schedule.counts.dropped == 0, "what was forgotten was not replaced by a newer one"
+
+
+def test_a_frame_that_comes_while_it_is_paused_answers_nothing_later() -> None:
+    schedule = Schedule(Limits())
+    schedule.pause("not active")
+    schedule.offer(frame())
+    schedule.resume()
+    schedule.submit(request("a"), 0)
+    assert not isinstance(schedule.next(0.1, 0), Turn)
 
 
 def test_steadiness_counts_from_the_jump_of_the_clock() -> None:
@@ -290,7 +319,9 @@ def test_a_deadline_is_for_the_first_answer() -> None:
     schedule = Schedule(Limits())
     schedule.submit(request("a", every_frame=True, deadline=SECOND), 1)
     schedule.offer(frame())
-    answered(schedule, 0.0, 0.1)
+    turn = schedule.next(0.0, 0)
+    assert isinstance(turn, Turn)
+    assert schedule.finish(turn, 2, 0.1) is None
     assert schedule.expire(2 * SECOND) == []
     schedule.offer(frame(2, received=2.0))
     assert isinstance(schedule.next(2.0, 2 * SECOND), Turn)
@@ -519,6 +550,15 @@ def test_who_waits_for_a_camera_and_since_when() -> None:
     schedule.offer(frame(2, topic="a"))
     assert isinstance(schedule.next(12.0, 0), Turn)
     assert schedule.starved(14.0, 0) == {"b": 11.0}, "said while the model works"
+
+
+def test_who_is_being_answered_waits_for_no_camera() -> None:
+    """Even where the model takes longer than a frame may be old."""
+    schedule = Schedule(Limits(max_frame_age=1.0))
+    schedule.submit(request("a"), 0)
+    schedule.offer(frame(0))
+    assert isinstance(schedule.next(0.0, 0), Turn)
+    assert schedule.starved(5.0, 5 * SECOND) == {}
 
 
 def test_no_deadline_passes_while_the_clock_jumps() -> None:
