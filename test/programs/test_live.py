@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -17,10 +18,13 @@ import rclpy
 from harness import REAL, Client, NodeProcess
 from mcap.writer import IndexType, Writer
 from pycocotools import mask as rle
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Writer as RosbagWriter
 
 from gsva_ros import cli
 from gsva_ros.interfaces import typestore
+from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Annotation, FrameTruth, Referring, RunLengths, read_truth, write_truth
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
@@ -197,12 +201,45 @@ def test_one_camera_of_several_is_enough_to_play_to(
     assert "no subscriber" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_player_ends_at_once_while_it_waits_for_a_message(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    kind, instruction = "gsva_ros/msg/Instruction", harness.Instruction
+    path = tmp_path / "bag"
+    with RosbagWriter(path, version=9) as writer:
+        connection = writer.add_connection("/instruction", kind, typestore=typestore())
+        for minute in range(2):
+            writer.write(connection, minute * 60 * SECOND, serialize_message(instruction()))
+    heard: list[harness.Instruction] = []
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    watcher = rclpy.create_node("watcher", context=context)
+    watcher.create_subscription(instruction, "/instruction", heard.append, harness.qos.RELIABLE)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(watcher)
+    player = subprocess.Popen([PROGRAMS / "gsva_player", path], stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 30.0
+        while not heard and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.1)
+        assert heard
+        player.send_signal(number)
+        _, told = player.communicate(timeout=10.0)
+    finally:
+        player.kill()
+        rclpy.shutdown(context=context)
+    assert player.returncode == 130, told
+    assert "played" not in told
+    assert "Traceback" not in told
+
+
 def test_what_was_counted_is_explained() -> None:
     """A node that needs two seconds for frames that come twice a second: a rate is advised."""
     from gsva_ros.msg import Outcome, Rejection, Segmentation
 
     from gsva_ros.programs.live import LiveEvaluation
-    from gsva_ros.stamps import SECOND, fill
+    from gsva_ros.stamps import fill
 
     context = rclpy.Context()
     rclpy.init(context=context)
