@@ -32,7 +32,7 @@ from gsva_ros.eval.record import ID_PREFIX
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Slots, latency, scores
 from gsva_ros.files import check_writable, write_result
-from gsva_ros.msg import Outcome, Segmentation
+from gsva_ros.msg import Outcome, Provenance, Segmentation
 from gsva_ros.ros import answers, qos
 from gsva_ros.ros.start import init, own_arguments
 from gsva_ros.serving.requests import DECIDED
@@ -42,6 +42,8 @@ from gsva_ros.truth import FrameTruth, Referring, read_truth
 #: Rejection kinds by their numbers in Rejection messages.
 KINDS = {number: kind for kind, number in answers.KINDS.items()}
 STAGES = ("encode", "decide", "mask")
+#: Fields of Provenance that are written with the scores.
+PROVENANCE = ("model", "weights_hash", "device", "rejection_threshold")
 
 
 class LiveEvaluation(Node):
@@ -51,6 +53,7 @@ class LiveEvaluation(Node):
         super().__init__("gsva_evaluate", **kwargs)
         self.records: dict[str, CaseRecord] = {}
         self.provenance: dict[str, Any] = {}
+        self.nodes = 0  # publishers of segmentation
         self.heard = time.monotonic()
         self.failed: list[str] = []
         # Answers on frames without ground truth: the reason, or the topic.
@@ -97,16 +100,34 @@ class LiveEvaluation(Node):
         asked = {each.caption for each in frame.annotations}
         if any(outcome.expression in asked for outcome in msg.outcomes):
             self._unanswered.discard((msg.image_topic, stamp))
-        provenance = msg.provenance
-        self.provenance = {
-            "model": provenance.model,
-            "weights_hash": provenance.weights_hash,
-            "device": provenance.device,
-            "rejection_threshold": provenance.rejection_threshold,
-        }
+        self._keep_provenance(msg.provenance)
         name = f"{msg.image_topic} {stamp} {msg.instruction_id}"
         seconds = {stage: float(getattr(msg.timings, stage)) for stage in STAGES}
         self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)))
+
+    def _keep_provenance(self, msg: Provenance) -> None:
+        """Keep what produced the answers, which must be the same for all of them.
+
+        Raises:
+            InputError: an earlier answer has another.
+        """
+        provenance = {name: getattr(msg, name) for name in PROVENANCE}
+        if self.provenance and self.provenance != provenance:
+            both = " and ".join(_described(each) for each in (self.provenance, provenance))
+            raise InputError(
+                f"segmentation: answers of two models or thresholds: {both}: stop one of the nodes, or "
+                "leave the node's parameters as they are"
+            )
+        self.provenance = provenance
+
+    def count_nodes(self) -> None:
+        """Count who publishes answers; two equal nodes cannot be told apart by their answers."""
+        nodes = self.count_publishers("segmentation")
+        if nodes > max(1, self.nodes):
+            self.get_logger().warning(
+                f"segmentation has {nodes} publishers, scored as if they were one: stop all but one node"
+            )
+        self.nodes = nodes
 
     def explanation(self) -> list[str]:
         """The counts, and what to do if the node did not keep up."""
@@ -150,6 +171,12 @@ class LiveEvaluation(Node):
         ((what, count),) = self.elsewhere.most_common(1)
         cameras = ", ".join(sorted({topic for topic, _ in self._truth}))
         return f"{count} answers came, {what}; its frames with truth are on {cameras}"
+
+
+def _described(provenance: dict[str, Any]) -> str:
+    """A provenance in a few words."""
+    threshold = f"rejection_threshold {provenance['rejection_threshold']:g}"
+    return f"{provenance['model']} ({provenance['weights_hash'][:8]}, {provenance['device']}, {threshold})"
 
 
 def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
@@ -240,11 +267,12 @@ def _listen(evaluation: LiveEvaluation, args: argparse.Namespace) -> None:
     with tqdm(total=total, unit="frame", desc="answered", ascii=True) as bar:
         while rclpy.ok() and evaluation.waiting:
             executor.spin_once(timeout_sec=0.1)
+            evaluation.count_nodes()
             if new := total - evaluation.waiting - bar.n:
                 bar.update(new)
             limit = args.idle if evaluation.records else args.wait
             if time.monotonic() - evaluation.heard > limit:
-                evaluation.gone = not evaluation.count_publishers("segmentation")
+                evaluation.gone = not evaluation.nodes
                 option = "--idle" if evaluation.records else "--wait"
                 tqdm.write(f"no answer for {limit:g} s; {option} waits longer", sys.stderr)
                 break

@@ -23,6 +23,7 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Writer as RosbagWriter
 
 from gsva_ros import cli
+from gsva_ros.errors import InputError
 from gsva_ros.interfaces import typestore
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Annotation, FrameTruth, Referring, RunLengths, read_truth, write_truth
@@ -298,6 +299,53 @@ def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
         assert evaluation.failed == ["truth-5 /camera: the frame is 8x6, its truth 4x4"]
         assert not evaluation.later
         assert not evaluation.records
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_answers_of_two_models_or_thresholds_are_not_mixed() -> None:
+    from gsva_ros.msg import Outcome, Provenance, Rejection, Segmentation
+
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
+    frames = [FrameTruth("/camera", stamp, (4, 4), asks) for stamp in (5, 6, 7)]
+    evaluation = LiveEvaluation(frames, context=context)
+    try:
+        msg = Segmentation(image_topic="/camera", width=4, height=4)
+        msg.outcomes = [Outcome(expression="can", outcome=Outcome.REJECTED)]
+        msg.rejections = [Rejection(expression="can", kind=Rejection.MODEL, probability=0.9)]
+        msg.provenance = Provenance(model="gsva-mini", device="cpu", rejection_threshold=0.5)
+        for stamp in (5, 6):
+            msg.header.stamp.nanosec = stamp
+            evaluation._on_answer(msg)
+        assert len(evaluation.records) == 2
+        msg.header.stamp.nanosec = 7
+        msg.provenance.rejection_threshold = 0.98
+        with pytest.raises(InputError, match=r"threshold 0\.5\) and .* 0\.98\): stop one"):
+            evaluation._on_answer(msg)
+        assert len(evaluation.records) == 2
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_two_equal_nodes_are_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    evaluation = LiveEvaluation([], context=context)
+    try:
+        for count, told in ((0, 0), (1, 0), (2, 1), (2, 0), (1, 0)):
+            monkeypatch.setattr(evaluation, "count_publishers", {"segmentation": count}.get)
+            evaluation.count_nodes()
+            assert capfd.readouterr().err.count("segmentation has 2 publishers") == told
     finally:
         evaluation.destroy_node()
         rclpy.shutdown(context=context)
