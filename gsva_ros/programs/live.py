@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
 from gsva_ros.arguments import Parser, patience
@@ -33,6 +34,7 @@ from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Slots, latency, scores
 from gsva_ros.files import check_writable, write_result
 from gsva_ros.msg import Outcome, Provenance, Segmentation
+from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import answers, qos
 from gsva_ros.ros.start import init, own_arguments
 from gsva_ros.serving.requests import DECIDED
@@ -64,9 +66,15 @@ class LiveEvaluation(Node):
             set()
         )  # instructions answered on a frame other than the one they asked for
         self._seconds: list[float] = []  # each answer's time in the node
+        self.interrupted = False  # whether it was ended by a signal
         self.gone = False  # whether the node has stopped publishing
         self.carried_ages: list[float] = []  # seconds since the model's answer, of carried answers
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames with ground truth."""
+        return len(self._truth)
 
     @property
     def waiting(self) -> int:
@@ -131,7 +139,7 @@ class LiveEvaluation(Node):
 
     def explanation(self) -> list[str]:
         """The counts, and what to do if the node did not keep up."""
-        asked, missing = len(self._truth), self.waiting
+        asked, missing = self.frames, self.waiting
         lines = [
             f"{asked} frames with truth: {asked - missing} answered, {missing} not; "
             f"{len(self.later)} instructions were answered on a later frame than they asked for, "
@@ -149,6 +157,8 @@ class LiveEvaluation(Node):
 
     def _advice(self) -> str:
         """What to do about frames that were not answered."""
+        if self.interrupted:
+            return "interrupted: the scores are of the frames answered until then"
         if self.gone:
             return "segmentation has no publisher any more: the node ended before the bag did"
         needed = float(np.median(self._seconds))
@@ -208,7 +218,7 @@ def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
 
 
 def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
-    """Scores and records, as `gsva eval bag --out` writes them.
+    """Scores and records, as `gsva eval bag --out` writes them, and the counts of what has no record.
 
     Rejection curve and baselines are omitted: they need masks of rejected slots or a second run.
     """
@@ -219,6 +229,9 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
         "data": data,
         **asdict(how),
         "cases": len(records),
+        "frames": evaluation.frames,
+        "unanswered": evaluation.waiting,
+        "failed": len(evaluation.failed),
         "scores": scores(slots, ~slots.kept, how),
         "latency_ms": latency(records),
         "carried": {"answers": len(evaluation.carried_ages), "ages": evaluation.carried_ages},
@@ -235,18 +248,29 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         raise BagError(
             f"{args.bag} contains no ground truth: add it with `gsva record-truth`, or give --truth"
         )
-    init(args=ros_arguments)
+    init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
+    end_alike()
+    evaluation = LiveEvaluation(truth)
     try:
-        evaluation = LiveEvaluation(truth)
         _listen(evaluation, args)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+    except KeyboardInterrupt:
+        evaluation.interrupted = True
     finally:
         rclpy.try_shutdown()
     for line in evaluation.failed:
         print(f"gsva_evaluate: not answered: {line}", file=sys.stderr)
+    scored = _report(evaluation, args) if evaluation.records else 0
+    if evaluation.interrupted:
+        return 130
     if not evaluation.records:
         raise BagError(f"no answer on a frame of {args.bag}: {evaluation.silence()}")
+    if not scored:
+        raise BagError("no answer is to an expression of the ground truth: nothing could be scored")
+    return 0
+
+
+def _report(evaluation: LiveEvaluation, args: argparse.Namespace) -> int:
+    """Print and write what was measured; returns the number of scored expressions."""
     numbers = numbers_of(evaluation, f"{args.bag}, live")
     for line in evaluation.explanation():
         print(line)
@@ -254,9 +278,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     for metric in NAMES:
         print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")
     print(f"written: {write_result(args.out, json.dumps(numbers, allow_nan=False) + chr(10))}")
-    if not overall["n"]:
-        raise BagError("no answer is to an expression of the ground truth: nothing could be scored")
-    return 0
+    return int(overall["n"])
 
 
 def _listen(evaluation: LiveEvaluation, args: argparse.Namespace) -> None:
@@ -265,7 +287,7 @@ def _listen(evaluation: LiveEvaluation, args: argparse.Namespace) -> None:
     executor.add_node(evaluation)
     total = evaluation.waiting
     with tqdm(total=total, unit="frame", desc="answered", ascii=True) as bar:
-        while rclpy.ok() and evaluation.waiting:
+        while evaluation.waiting:
             executor.spin_once(timeout_sec=0.1)
             evaluation.count_nodes()
             if new := total - evaluation.waiting - bar.n:
@@ -297,6 +319,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         return run(own_arguments(parser, argv), argv)
+    except KeyboardInterrupt:
+        return 130
     except (InputError, OSError) as error:
         print(f"gsva_evaluate: {one_line(error)}", file=sys.stderr)
         return 2

@@ -25,7 +25,7 @@ from rosbags.rosbag2 import Writer as RosbagWriter
 from gsva_ros import cli
 from gsva_ros.errors import InputError
 from gsva_ros.interfaces import typestore
-from gsva_ros.stamps import SECOND
+from gsva_ros.stamps import SECOND, fill
 from gsva_ros.truth import Annotation, FrameTruth, Referring, RunLengths, read_truth, write_truth
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
@@ -240,7 +240,6 @@ def test_what_was_counted_is_explained() -> None:
     from gsva_ros.msg import Outcome, Rejection, Segmentation
 
     from gsva_ros.programs.live import LiveEvaluation
-    from gsva_ros.stamps import fill
 
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -275,6 +274,45 @@ def test_what_was_counted_is_explained() -> None:
     assert carried.startswith("1 of 3 answers were carried")
     assert "0.50 s at most" in carried
     assert "--rate 0.20" in advice
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_evaluation_says_so(
+    bag: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    from gsva_ros.msg import Outcome, Rejection, Segmentation
+
+    frames = read_truth(bag.parent / "truth.json")
+    first = frames[0]
+    msg = Segmentation(image_topic=first.topic, height=first.size[0], width=first.size[1])
+    fill(msg.header.stamp, first.stamp)
+    expression = first.annotations[0].caption
+    msg.outcomes = [Outcome(expression=expression, outcome=Outcome.REJECTED)]
+    msg.rejections = [Rejection(expression=expression, kind=Rejection.MODEL, probability=0.9)]
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("node", context=context)
+    answers = node.create_publisher(Segmentation, "segmentation", harness.qos.RELIABLE)
+    live, said = tmp_path / "live.json", tmp_path / "said"
+    with said.open("w") as output:
+        run = subprocess.Popen(
+            [PROGRAMS / "gsva_evaluate", bag, "--out", live], stdout=output, stderr=output
+        )
+    try:
+        end = time.monotonic() + 60.0
+        while f" 1/{len(frames)} " not in said.read_text() and time.monotonic() < end:
+            answers.publish(msg)  # again and again: it may not have been matched yet
+            time.sleep(0.2)
+        run.send_signal(number)
+        assert run.wait(30.0) == 130, said.read_text()
+    finally:
+        run.kill()
+        rclpy.shutdown(context=context)
+    told, result = said.read_text(), json.loads(live.read_text())
+    assert "interrupted: " in told
+    assert "Traceback" not in told
+    counts = [result[name] for name in ("cases", "frames", "unanswered", "failed")]
+    assert counts == [1, len(frames), len(frames) - 1, 0]
 
 
 def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
