@@ -56,6 +56,7 @@ class LiveEvaluation(Node):
         self.records: dict[str, CaseRecord] = {}
         self.provenance: dict[str, Any] = {}
         self.nodes = 0  # publishers of segmentation
+        self.gone = False  # whether they were none any more, at least for a while
         self.heard = time.monotonic()
         self.failed: list[str] = []
         # Answers on frames without ground truth: the reason, or the topic.
@@ -67,7 +68,6 @@ class LiveEvaluation(Node):
         )  # instructions answered on a frame other than the one they asked for
         self._seconds: list[float] = []  # each answer's time in the node
         self.interrupted = False  # whether it was ended by a signal
-        self.gone = False  # whether the node has stopped publishing
         self.carried_ages: list[float] = []  # seconds since the model's answer, of carried answers
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
 
@@ -129,12 +129,17 @@ class LiveEvaluation(Node):
         self.provenance = provenance
 
     def count_nodes(self) -> None:
-        """Count who publishes answers; two equal nodes cannot be told apart by their answers."""
+        """Count who publishes answers, note if nobody does any more, and warn of several.
+
+        Two equal nodes cannot be told apart by their answers.
+        """
         nodes = self.count_publishers("segmentation")
         if nodes > max(1, self.nodes):
             self.get_logger().warning(
                 f"segmentation has {nodes} publishers, scored as if they were one: stop all but one node"
             )
+        if self.nodes and not nodes:
+            self.gone = True
         self.nodes = nodes
 
     def explanation(self) -> list[str]:
@@ -159,15 +164,22 @@ class LiveEvaluation(Node):
         """What to do about frames that were not answered."""
         if self.interrupted:
             return "interrupted: the scores are of the frames answered until then"
-        if self.gone:
+        if self.gone and not self.nodes:
             return "segmentation has no publisher any more: the node ended before the bag did"
+        if self.gone:
+            return "the node was gone for a while: evaluate again with one that stays"
         needed = float(np.median(self._seconds))
         gaps = np.diff(sorted(stamp for _, stamp in self._truth)) / SECOND
         period = float(np.median(gaps)) if len(gaps) else needed
-        if needed > period or len(self.later) > self.waiting / 2:
+        if needed > period:
             return (
                 f"an answer takes {needed:.2f} s, the frames come every {period:.2f} s, and the node was "
                 f"behind: play the bag at --rate {max(0.01, 0.8 * min(0.6, period / needed)):.2f}"
+            )
+        if len(self.later) > self.waiting / 2:
+            return (
+                "the node is fast enough, but instructions reached it after their frames: play the bag "
+                "with config/fastdds.xml, or with gsva_player"
             )
         return (
             "the node is fast enough: frames were lost in transit (publish them reliably, and set "
@@ -294,7 +306,6 @@ def _listen(evaluation: LiveEvaluation, args: argparse.Namespace) -> None:
                 bar.update(new)
             limit = args.idle if evaluation.records else args.wait
             if time.monotonic() - evaluation.heard > limit:
-                evaluation.gone = not evaluation.nodes
                 option = "--idle" if evaluation.records else "--wait"
                 tqdm.write(f"no answer for {limit:g} s; {option} waits longer", sys.stderr)
                 break

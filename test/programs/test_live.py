@@ -265,8 +265,6 @@ def test_what_was_counted_is_explained() -> None:
         fill(msg.header.stamp, frames[2].stamp)
         evaluation._on_answer(msg)
         assert evaluation.waiting == 6
-        evaluation.gone = True
-        assert "the node ended" in evaluation.explanation()[-1]
     finally:
         evaluation.destroy_node()
         rclpy.shutdown(context=context)
@@ -274,6 +272,36 @@ def test_what_was_counted_is_explained() -> None:
     assert carried.startswith("1 of 3 answers were carried")
     assert "0.50 s at most" in carried
     assert "--rate 0.20" in advice
+
+
+def test_a_fast_node_that_missed_frames_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instructions came late, the node was gone, or it ended: a lower rate would not help."""
+    from gsva_ros.msg import Segmentation
+
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
+    frames = [FrameTruth("/camera", (1 + i) * SECOND, (4, 4), asks) for i in range(2)]
+    evaluation = LiveEvaluation(frames, context=context)
+    advice = []
+    try:
+        for frame in frames:
+            msg = Segmentation(image_topic="/camera", instruction_id=f"truth-{frame.stamp}")
+            fill(msg.header.stamp, 9 * SECOND)
+            msg.timings.total = 0.05
+            evaluation._on_answer(msg)
+        for count in (0, 1, 0, 1):
+            monkeypatch.setattr(evaluation, "count_publishers", {"segmentation": count}.get)
+            evaluation.count_nodes()
+            advice.append(evaluation.explanation()[-1])
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+    for told, expected in zip(advice, ("after their", "after their", "ended", "gone"), strict=True):
+        assert expected in told
+        assert "--rate" not in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
