@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
 from gsva_ros.arguments import Parser, patience
@@ -32,7 +33,8 @@ from gsva_ros.eval.record import ID_PREFIX
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Slots, latency, scores
 from gsva_ros.files import check_writable, write_result
-from gsva_ros.msg import Outcome, Segmentation
+from gsva_ros.msg import Outcome, Provenance, Segmentation
+from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import answers, qos
 from gsva_ros.ros.start import init, own_arguments
 from gsva_ros.serving.requests import DECIDED
@@ -42,6 +44,8 @@ from gsva_ros.truth import FrameTruth, Referring, read_truth
 #: Rejection kinds by their numbers in Rejection messages.
 KINDS = {number: kind for kind, number in answers.KINDS.items()}
 STAGES = ("encode", "decide", "mask")
+#: Fields of Provenance that are written with the scores.
+PROVENANCE = ("model", "weights_hash", "device", "rejection_threshold")
 
 
 class LiveEvaluation(Node):
@@ -51,6 +55,8 @@ class LiveEvaluation(Node):
         super().__init__("gsva_evaluate", **kwargs)
         self.records: dict[str, CaseRecord] = {}
         self.provenance: dict[str, Any] = {}
+        self.nodes = 0  # publishers of segmentation
+        self.gone = False  # whether they were none any more, at least for a while
         self.heard = time.monotonic()
         self.failed: list[str] = []
         # Answers on frames without ground truth: the reason, or the topic.
@@ -61,9 +67,14 @@ class LiveEvaluation(Node):
             set()
         )  # instructions answered on a frame other than the one they asked for
         self._seconds: list[float] = []  # each answer's time in the node
-        self.gone = False  # whether the node has stopped publishing
+        self.interrupted = False  # whether it was ended by a signal
         self.carried_ages: list[float] = []  # seconds since the model's answer, of carried answers
         self.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames with ground truth."""
+        return len(self._truth)
 
     @property
     def waiting(self) -> int:
@@ -97,20 +108,43 @@ class LiveEvaluation(Node):
         asked = {each.caption for each in frame.annotations}
         if any(outcome.expression in asked for outcome in msg.outcomes):
             self._unanswered.discard((msg.image_topic, stamp))
-        provenance = msg.provenance
-        self.provenance = {
-            "model": provenance.model,
-            "weights_hash": provenance.weights_hash,
-            "device": provenance.device,
-            "rejection_threshold": provenance.rejection_threshold,
-        }
+        self._keep_provenance(msg.provenance)
         name = f"{msg.image_topic} {stamp} {msg.instruction_id}"
         seconds = {stage: float(getattr(msg.timings, stage)) for stage in STAGES}
         self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)))
 
+    def _keep_provenance(self, msg: Provenance) -> None:
+        """Keep what produced the answers, which must be the same for all of them.
+
+        Raises:
+            InputError: an earlier answer has another.
+        """
+        provenance = {name: getattr(msg, name) for name in PROVENANCE}
+        if self.provenance and self.provenance != provenance:
+            both = " and ".join(_described(each) for each in (self.provenance, provenance))
+            raise InputError(
+                f"segmentation: answers of two models or thresholds: {both}: stop one of the nodes, or "
+                "leave the node's parameters as they are"
+            )
+        self.provenance = provenance
+
+    def count_nodes(self) -> None:
+        """Count who publishes answers, note if nobody does any more, and warn of several.
+
+        Two equal nodes cannot be told apart by their answers.
+        """
+        nodes = self.count_publishers("segmentation")
+        if nodes > max(1, self.nodes):
+            self.get_logger().warning(
+                f"segmentation has {nodes} publishers, scored as if they were one: stop all but one node"
+            )
+        if self.nodes and not nodes:
+            self.gone = True
+        self.nodes = nodes
+
     def explanation(self) -> list[str]:
         """The counts, and what to do if the node did not keep up."""
-        asked, missing = len(self._truth), self.waiting
+        asked, missing = self.frames, self.waiting
         lines = [
             f"{asked} frames with truth: {asked - missing} answered, {missing} not; "
             f"{len(self.later)} instructions were answered on a later frame than they asked for, "
@@ -128,15 +162,24 @@ class LiveEvaluation(Node):
 
     def _advice(self) -> str:
         """What to do about frames that were not answered."""
-        if self.gone:
+        if self.interrupted:
+            return "interrupted: the scores are of the frames answered until then"
+        if self.gone and not self.nodes:
             return "segmentation has no publisher any more: the node ended before the bag did"
+        if self.gone:
+            return "the node was gone for a while: evaluate again with one that stays"
         needed = float(np.median(self._seconds))
         gaps = np.diff(sorted(stamp for _, stamp in self._truth)) / SECOND
         period = float(np.median(gaps)) if len(gaps) else needed
-        if needed > period or len(self.later) > self.waiting / 2:
+        if needed > period:
             return (
                 f"an answer takes {needed:.2f} s, the frames come every {period:.2f} s, and the node was "
                 f"behind: play the bag at --rate {max(0.01, 0.8 * min(0.6, period / needed)):.2f}"
+            )
+        if len(self.later) > self.waiting / 2:
+            return (
+                "the node is fast enough, but instructions reached it after their frames: play the bag "
+                "with config/fastdds.xml, or with gsva_player"
             )
         return (
             "the node is fast enough: frames were lost in transit (publish them reliably, and set "
@@ -150,6 +193,12 @@ class LiveEvaluation(Node):
         ((what, count),) = self.elsewhere.most_common(1)
         cameras = ", ".join(sorted({topic for topic, _ in self._truth}))
         return f"{count} answers came, {what}; its frames with truth are on {cameras}"
+
+
+def _described(provenance: dict[str, Any]) -> str:
+    """A provenance in a few words."""
+    threshold = f"rejection_threshold {provenance['rejection_threshold']:g}"
+    return f"{provenance['model']} ({provenance['weights_hash'][:8]}, {provenance['device']}, {threshold})"
 
 
 def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
@@ -181,7 +230,7 @@ def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
 
 
 def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
-    """Scores and records, as `gsva eval bag --out` writes them.
+    """Scores and records, as `gsva eval bag --out` writes them, and the counts of what has no record.
 
     Rejection curve and baselines are omitted: they need masks of rejected slots or a second run.
     """
@@ -192,6 +241,9 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
         "data": data,
         **asdict(how),
         "cases": len(records),
+        "frames": evaluation.frames,
+        "unanswered": evaluation.waiting,
+        "failed": len(evaluation.failed),
         "scores": scores(slots, ~slots.kept, how),
         "latency_ms": latency(records),
         "carried": {"answers": len(evaluation.carried_ages), "ages": evaluation.carried_ages},
@@ -208,18 +260,29 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         raise BagError(
             f"{args.bag} contains no ground truth: add it with `gsva record-truth`, or give --truth"
         )
-    init(args=ros_arguments)
+    init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
+    end_alike()
+    evaluation = LiveEvaluation(truth)
     try:
-        evaluation = LiveEvaluation(truth)
         _listen(evaluation, args)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+    except KeyboardInterrupt:
+        evaluation.interrupted = True
     finally:
         rclpy.try_shutdown()
     for line in evaluation.failed:
         print(f"gsva_evaluate: not answered: {line}", file=sys.stderr)
+    scored = _report(evaluation, args) if evaluation.records else 0
+    if evaluation.interrupted:
+        return 130
     if not evaluation.records:
         raise BagError(f"no answer on a frame of {args.bag}: {evaluation.silence()}")
+    if not scored:
+        raise BagError("no answer is to an expression of the ground truth: nothing could be scored")
+    return 0
+
+
+def _report(evaluation: LiveEvaluation, args: argparse.Namespace) -> int:
+    """Print and write what was measured; returns the number of scored expressions."""
     numbers = numbers_of(evaluation, f"{args.bag}, live")
     for line in evaluation.explanation():
         print(line)
@@ -227,9 +290,7 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     for metric in NAMES:
         print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")
     print(f"written: {write_result(args.out, json.dumps(numbers, allow_nan=False) + chr(10))}")
-    if not overall["n"]:
-        raise BagError("no answer is to an expression of the ground truth: nothing could be scored")
-    return 0
+    return int(overall["n"])
 
 
 def _listen(evaluation: LiveEvaluation, args: argparse.Namespace) -> None:
@@ -238,13 +299,13 @@ def _listen(evaluation: LiveEvaluation, args: argparse.Namespace) -> None:
     executor.add_node(evaluation)
     total = evaluation.waiting
     with tqdm(total=total, unit="frame", desc="answered", ascii=True) as bar:
-        while rclpy.ok() and evaluation.waiting:
+        while evaluation.waiting:
             executor.spin_once(timeout_sec=0.1)
+            evaluation.count_nodes()
             if new := total - evaluation.waiting - bar.n:
                 bar.update(new)
             limit = args.idle if evaluation.records else args.wait
             if time.monotonic() - evaluation.heard > limit:
-                evaluation.gone = not evaluation.count_publishers("segmentation")
                 option = "--idle" if evaluation.records else "--wait"
                 tqdm.write(f"no answer for {limit:g} s; {option} waits longer", sys.stderr)
                 break
@@ -269,6 +330,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         return run(own_arguments(parser, argv), argv)
+    except KeyboardInterrupt:
+        return 130
     except (InputError, OSError) as error:
         print(f"gsva_evaluate: {one_line(error)}", file=sys.stderr)
         return 2

@@ -10,8 +10,8 @@ from typing import Any
 
 import rclpy
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -20,6 +20,7 @@ from std_msgs.msg import String
 from gsva_ros.arguments import Parser, patience, rate
 from gsva_ros.bags.bag import Bag
 from gsva_ros.msg import Instruction
+from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
 from gsva_ros.ros.start import init, own_arguments
 from gsva_ros.stamps import SECOND, fill
@@ -142,12 +143,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = own_arguments(parser, argv)
     apart = rclpy.Context()
     try:
-        init(args=argv)
+        # rclpy's handlers would not end the sleep until the next message.
+        init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
         init(args=argv, context=apart)
+        end_alike()
         player = Player(args.bag, apart, args.clock)
         count = player.play(args.rate, args.wait)
         player.get_logger().info(f"played {count} messages of {args.bag}")
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         return 130
     except Exception as error:
         print(f"gsva_player: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -17,10 +18,14 @@ import rclpy
 from harness import REAL, Client, NodeProcess
 from mcap.writer import IndexType, Writer
 from pycocotools import mask as rle
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Writer as RosbagWriter
 
 from gsva_ros import cli
+from gsva_ros.errors import InputError
 from gsva_ros.interfaces import typestore
+from gsva_ros.stamps import SECOND, fill
 from gsva_ros.truth import Annotation, FrameTruth, Referring, RunLengths, read_truth, write_truth
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
@@ -197,12 +202,44 @@ def test_one_camera_of_several_is_enough_to_play_to(
     assert "no subscriber" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_player_ends_at_once_while_it_waits_for_a_message(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    kind, instruction = "gsva_ros/msg/Instruction", harness.Instruction
+    path = tmp_path / "bag"
+    with RosbagWriter(path, version=9) as writer:
+        connection = writer.add_connection("/instruction", kind, typestore=typestore())
+        for minute in range(2):
+            writer.write(connection, minute * 60 * SECOND, serialize_message(instruction()))
+    heard: list[harness.Instruction] = []
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    watcher = rclpy.create_node("watcher", context=context)
+    watcher.create_subscription(instruction, "/instruction", heard.append, harness.qos.RELIABLE)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(watcher)
+    player = subprocess.Popen([PROGRAMS / "gsva_player", path], stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 30.0
+        while not heard and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.1)
+        assert heard
+        player.send_signal(number)
+        _, told = player.communicate(timeout=10.0)
+    finally:
+        player.kill()
+        rclpy.shutdown(context=context)
+    assert player.returncode == 130, told
+    assert "played" not in told
+    assert "Traceback" not in told
+
+
 def test_what_was_counted_is_explained() -> None:
     """A node that needs two seconds for frames that come twice a second: a rate is advised."""
     from gsva_ros.msg import Outcome, Rejection, Segmentation
 
     from gsva_ros.programs.live import LiveEvaluation
-    from gsva_ros.stamps import SECOND, fill
 
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -228,8 +265,6 @@ def test_what_was_counted_is_explained() -> None:
         fill(msg.header.stamp, frames[2].stamp)
         evaluation._on_answer(msg)
         assert evaluation.waiting == 6
-        evaluation.gone = True
-        assert "the node ended" in evaluation.explanation()[-1]
     finally:
         evaluation.destroy_node()
         rclpy.shutdown(context=context)
@@ -237,6 +272,75 @@ def test_what_was_counted_is_explained() -> None:
     assert carried.startswith("1 of 3 answers were carried")
     assert "0.50 s at most" in carried
     assert "--rate 0.20" in advice
+
+
+def test_a_fast_node_that_missed_frames_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instructions came late, the node was gone, or it ended: a lower rate would not help."""
+    from gsva_ros.msg import Segmentation
+
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
+    frames = [FrameTruth("/camera", (1 + i) * SECOND, (4, 4), asks) for i in range(2)]
+    evaluation = LiveEvaluation(frames, context=context)
+    advice = []
+    try:
+        for frame in frames:
+            msg = Segmentation(image_topic="/camera", instruction_id=f"truth-{frame.stamp}")
+            fill(msg.header.stamp, 9 * SECOND)
+            msg.timings.total = 0.05
+            evaluation._on_answer(msg)
+        for count in (0, 1, 0, 1):
+            monkeypatch.setattr(evaluation, "count_publishers", {"segmentation": count}.get)
+            evaluation.count_nodes()
+            advice.append(evaluation.explanation()[-1])
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+    for told, expected in zip(advice, ("after their", "after their", "ended", "gone"), strict=True):
+        assert expected in told
+        assert "--rate" not in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_evaluation_says_so(
+    bag: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    from gsva_ros.msg import Outcome, Rejection, Segmentation
+
+    frames = read_truth(bag.parent / "truth.json")
+    first = frames[0]
+    msg = Segmentation(image_topic=first.topic, height=first.size[0], width=first.size[1])
+    fill(msg.header.stamp, first.stamp)
+    expression = first.annotations[0].caption
+    msg.outcomes = [Outcome(expression=expression, outcome=Outcome.REJECTED)]
+    msg.rejections = [Rejection(expression=expression, kind=Rejection.MODEL, probability=0.9)]
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("node", context=context)
+    answers = node.create_publisher(Segmentation, "segmentation", harness.qos.RELIABLE)
+    live, said = tmp_path / "live.json", tmp_path / "said"
+    with said.open("w") as output:
+        run = subprocess.Popen(
+            [PROGRAMS / "gsva_evaluate", bag, "--out", live], stdout=output, stderr=output
+        )
+    try:
+        end = time.monotonic() + 60.0
+        while f" 1/{len(frames)} " not in said.read_text() and time.monotonic() < end:
+            answers.publish(msg)  # again and again: it may not have been matched yet
+            time.sleep(0.2)
+        run.send_signal(number)
+        assert run.wait(30.0) == 130, said.read_text()
+    finally:
+        run.kill()
+        rclpy.shutdown(context=context)
+    told, result = said.read_text(), json.loads(live.read_text())
+    assert "interrupted: " in told
+    assert "Traceback" not in told
+    counts = [result[name] for name in ("cases", "frames", "unanswered", "failed")]
+    assert counts == [1, len(frames), len(frames) - 1, 0]
 
 
 def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
@@ -261,6 +365,53 @@ def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
         assert evaluation.failed == ["truth-5 /camera: the frame is 8x6, its truth 4x4"]
         assert not evaluation.later
         assert not evaluation.records
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_answers_of_two_models_or_thresholds_are_not_mixed() -> None:
+    from gsva_ros.msg import Outcome, Provenance, Rejection, Segmentation
+
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
+    frames = [FrameTruth("/camera", stamp, (4, 4), asks) for stamp in (5, 6, 7)]
+    evaluation = LiveEvaluation(frames, context=context)
+    try:
+        msg = Segmentation(image_topic="/camera", width=4, height=4)
+        msg.outcomes = [Outcome(expression="can", outcome=Outcome.REJECTED)]
+        msg.rejections = [Rejection(expression="can", kind=Rejection.MODEL, probability=0.9)]
+        msg.provenance = Provenance(model="gsva-mini", device="cpu", rejection_threshold=0.5)
+        for stamp in (5, 6):
+            msg.header.stamp.nanosec = stamp
+            evaluation._on_answer(msg)
+        assert len(evaluation.records) == 2
+        msg.header.stamp.nanosec = 7
+        msg.provenance.rejection_threshold = 0.98
+        with pytest.raises(InputError, match=r"threshold 0\.5\) and .* 0\.98\): stop one"):
+            evaluation._on_answer(msg)
+        assert len(evaluation.records) == 2
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_two_equal_nodes_are_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from gsva_ros.programs.live import LiveEvaluation
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    evaluation = LiveEvaluation([], context=context)
+    try:
+        for count, told in ((0, 0), (1, 0), (2, 1), (2, 0), (1, 0)):
+            monkeypatch.setattr(evaluation, "count_publishers", {"segmentation": count}.get)
+            evaluation.count_nodes()
+            assert capfd.readouterr().err.count("segmentation has 2 publishers") == told
     finally:
         evaluation.destroy_node()
         rclpy.shutdown(context=context)
