@@ -136,12 +136,19 @@ class Trainer:
         self.accelerator.register_for_checkpointing(self.progress)
         self.accelerator.register_save_state_pre_hook(self._without_frozen)
 
-    def run(self) -> None:
-        """Train to the end, or until the evaluation has not improved for long enough."""
+    def run(self) -> int:
+        """Train to the end, or until the evaluation has not improved for long enough.
+
+        Returns:
+            the number of steps of this call; 0 if the run had ended before: then the model is only exported
+            again, with the `blend` and `export` of the current config.
+        """
         config, here = self.config, self.accelerator
         self._resume()
         with self._writing():
             here.init_trackers("curves")
+        if self._ended():
+            self._export_again()
         first, began = self.progress.step, time.monotonic()
         bar = tqdm(
             total=config.steps,
@@ -152,7 +159,7 @@ class Trainer:
         )
         batches = iter(self._loader())
         self.module.train()
-        while self.progress.step < config.steps and not self._tired():
+        while not self._ended():
             figures = self._step(batches)
             self.progress.step += 1
             with self._writing():
@@ -165,6 +172,7 @@ class Trainer:
             self._look()
         bar.close()
         here.end_training()
+        return self.progress.step - first
 
     def _loader(self) -> DataLoader[Movable | InputError]:
         config, here = self.config, self.accelerator
@@ -284,9 +292,11 @@ class Trainer:
             if here.is_main_process:
                 _point(self.config.out / BEST, (self.config.out / MODEL).resolve())
 
-    def _tired(self) -> bool:
-        how = self.config.evaluation
-        return bool(how and how.patience and self.progress.misses >= how.patience)
+    def _ended(self) -> bool:
+        """Whether all steps are done, or the evaluation has not improved for long enough."""
+        how, progress = self.config.evaluation, self.progress
+        tired = bool(how and how.patience and progress.misses >= how.patience)
+        return tired or progress.step >= self.config.steps
 
     def _export(self) -> None:
         """Write the model; `model` in the run's folder is complete at any moment."""
@@ -299,6 +309,12 @@ class Trainer:
             self.task.export(state, fresh)
             _point(out / MODEL, fresh)
         here.wait_for_everyone()
+
+    def _export_again(self) -> None:
+        with self._writing():
+            self._export()
+        if self.accelerator.is_main_process:
+            self._tidy()
 
     def _save(self) -> None:
         """Write the state to resume from; if the run is killed meanwhile, the previous one stays intact."""

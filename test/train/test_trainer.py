@@ -31,6 +31,7 @@ from gsva_ros import cli
 from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import Checkpoint, save_pretrained
+from gsva_ros.programs import train as programs_train
 from gsva_ros.programs.train import base, evaluation, train
 from gsva_ros.train import teach
 from gsva_ros.train.batches import Batcher
@@ -213,6 +214,40 @@ def test_an_export_may_lie_part_of_the_way(tmp_path: Path, lora: dict[str, Any] 
     for name, value in whole.items():
         wanted = began[name] + 0.25 * (value - began[name])
         torch.testing.assert_close(part[name], wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_a_run_that_had_ended_is_exported_as_its_file_says_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    out, fields = tmp_path / "out", {"model": str(tmp_path / "base"), "steps": 2}
+    train(config(out, **fields))
+    assert f"trained: {out / 'model'}" in capsys.readouterr().out
+    whole = load_file(out / "model/model.safetensors")
+    began = load_file(tmp_path / "base/model.safetensors")
+    train(config(out, **fields, blend=0.25))
+    said = "already at step 2 of 2: nothing was trained; for other data choose another `out`"
+    assert said in capsys.readouterr().out
+    for name, value in load_file(out / "model/model.safetensors").items():
+        wanted = began[name] + 0.25 * (whole[name] - began[name])
+        torch.testing.assert_close(value, wanted, atol=1e-6, rtol=1e-5)
+    train(config(out, **fields, export="adapter"))
+    assert (out / "model/adapter_config.json").exists()
+    assert len(list(out.glob("model-*"))) == 1
+
+
+def test_a_run_that_its_evaluation_ended_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs_train, "evaluation", lambda _: lambda _: {"gIoU": 0.5})
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    how = {"cases": "bag of nothing", "every": 1, "patience": 1}
+    settings = config(tmp_path / "out", model=str(tmp_path / "base"), steps=9, evaluation=how)
+    train(settings)
+    train(settings)
+    assert "already at step 2 of 9: nothing was trained" in capsys.readouterr().out
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
