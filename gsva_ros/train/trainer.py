@@ -6,6 +6,7 @@ independent of what is trained on which data (`Task`) and of how it is evaluated
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -29,12 +30,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
+from ..files import write_whole
 from ..processes import processes
 from .config import Config
 from .mixture import Numbers
 from .movable import Movable
 
 STATE, MODEL, BEST = "state", "model", "best"
+#: accelerate's name of the `Progress` in a state.
+_PROGRESS = "custom_checkpoint_0.pkl"
 #: What a run writes and later removes; it never touches other files in its folder.
 _STATES = re.compile(rf"{STATE}-(\d{{6,}})")
 _REMOVED = re.compile(rf"{STATE}-\d{{6,}}(\.partial)?|{MODEL}-\d{{6,}}-\w{{8}}")
@@ -66,7 +70,8 @@ class Task:
 class Progress:
     """A run's progress; saved with its state.
 
-    trained: names of the trained parameters, in the optimiser's order. base: that of the `Task`.
+    trained: names of the trained parameters, in the optimiser's order. base: that of the `Task`. evaluated:
+    the last step that was evaluated.
     """
 
     trained: list[str]
@@ -74,6 +79,7 @@ class Progress:
     step: int = 0
     best: float = -math.inf
     misses: int = 0
+    evaluated: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The state that accelerate saves."""
@@ -90,7 +96,8 @@ class Progress:
         # A state holds only what is trained: all other weights come from the base model.
         if state.get("base", self.base) != self.base:
             raise ValueError("it started from other weights: `model`, its files or `side` differed")
-        vars(self).update(state)
+        # Without the field, a state was saved after its step was evaluated.
+        vars(self).update({"evaluated": state["step"]} | state)
 
 
 class _Told(Dataset[Movable | InputError]):
@@ -141,14 +148,15 @@ class Trainer:
 
         Returns:
             the number of steps of this call; 0 if the run had ended before: then the model is only exported
-            again, with the `blend` and `export` of the current config.
+            again, with the `blend` and `export` of the current config, and evaluated if that had failed.
         """
         config, here = self.config, self.accelerator
         self._resume()
         with self._writing():
             here.init_trackers("curves")
-        if self._ended():
+        if self._ended() or self._due():
             self._export_again()
+            self._evaluate()
         first, began = self.progress.step, time.monotonic()
         bar = tqdm(
             total=config.steps,
@@ -243,18 +251,20 @@ class Trainer:
     # Evaluation and checkpoints
 
     def _look(self) -> None:
-        """Evaluate and save if this step is due."""
+        """Save and evaluate if this step is due."""
         step, config = self.progress.step, self.config
-        last = step == config.steps
-        how = config.evaluation
-        evaluated = bool(how and self.evaluate and (last or step % how.every == 0))
-        if evaluated or last or step % config.save_every == 0:
+        if self._due() or step == config.steps or step % config.save_every == 0:
             with self._writing():
                 self._export()
-            if evaluated:
-                self._evaluate()
-            with self._writing():
-                self._save()
+                self._save()  # before the evaluation, which may fail: no step is lost then
+        self._evaluate()
+
+    def _due(self) -> bool:
+        """Whether this step is to be evaluated, and has not been."""
+        how, step = self.config.evaluation, self.progress.step
+        if not how or not self.evaluate or step == self.progress.evaluated:
+            return False
+        return step == self.config.steps or step % how.every == 0
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -270,10 +280,15 @@ class Trainer:
             ) from error
 
     def _evaluate(self) -> None:
+        """Evaluate the exported model if that is due."""
+        if not self._due():
+            return
         how, here = self.config.evaluation, self.accelerator
         assert how
         assert self.evaluate
-        figures = dict(self.evaluate(self.config.out / MODEL))
+        # The state was saved before: what is drawn here must not change the steps after it.
+        with torch.random.fork_rng([here.device] if here.device.type == "cuda" else []):
+            figures = dict(self.evaluate(self.config.out / MODEL))
         here.log(
             {f"evaluation/{name}": value for name, value in figures.items()}, self.progress.step
         )
@@ -282,15 +297,25 @@ class Trainer:
                 f"evaluation.metric: {how.metric} is undefined on {how.cases!r}: choose another metric, or "
                 "cases with absent expressions for N_acc and with present ones for the others"
             )
-        better = figures[how.metric] > self.progress.best
-        self.progress.misses = 0 if better else self.progress.misses + 1
+        better = self._judge(figures[how.metric])
         if here.is_main_process:
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             tqdm.write(f"step {self.progress.step}: {shown}{'  (best so far)' if better else ''}")
-        if better:
-            self.progress.best = figures[how.metric]
-            if here.is_main_process:
-                _point(self.config.out / BEST, (self.config.out / MODEL).resolve())
+
+    def _judge(self, value: float) -> bool:
+        """Whether this value is the best so far: then `best` is that model. Saves the progress."""
+        progress, out = self.progress, self.config.out
+        better = value > progress.best
+        progress.best = max(value, progress.best)
+        progress.misses = 0 if better else progress.misses + 1
+        progress.evaluated = progress.step
+        if self.accelerator.is_main_process:
+            if better:
+                _point(out / BEST, (out / MODEL).resolve())
+            with self._writing():
+                self._save_progress()
+            self._tidy()
+        return better
 
     def _ended(self) -> bool:
         """Whether all steps are done, or the evaluation has not improved for long enough."""
@@ -311,6 +336,7 @@ class Trainer:
         here.wait_for_everyone()
 
     def _export_again(self) -> None:
+        """Write the model of the loaded state, as the config says now."""
         with self._writing():
             self._export()
         if self.accelerator.is_main_process:
@@ -327,6 +353,12 @@ class Trainer:
             (out / f"{name}.partial").rename(out / name)
             self._tidy()
         here.wait_for_everyone()
+
+    def _save_progress(self) -> None:
+        """Replace the progress in the latest state by that after its evaluation."""
+        content = io.BytesIO()
+        torch.save(self.progress.state_dict(), content)
+        write_whole(states(self.config.out)[-1] / _PROGRESS, content.getvalue())
 
     def _tidy(self) -> None:
         """Remove all but the latest state and the linked models; also what a killed run left."""

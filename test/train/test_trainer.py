@@ -339,6 +339,45 @@ def test_a_metric_that_counts_nothing_is_told(tmp_path: Path) -> None:
         run(config(tmp_path, evaluation=how), lambda _: {"gIoU": 0.5, "N_acc": math.nan})
 
 
+def test_an_evaluation_that_fails_loses_no_step(tmp_path: Path) -> None:
+    """The resumed run makes up for it, and ends as one that never failed: dropout is on."""
+
+    def fails(_: Path) -> dict[str, float]:
+        torch.rand(1)  # as an evaluation may, by making a model
+        raise InputError("the bag is gone")
+
+    def scores(model: Path) -> dict[str, float]:
+        torch.rand(1)
+        seen.append(model.resolve().name[:12])
+        return {"gIoU": 1.0 / len(seen)}
+
+    fields: dict[str, Any] = {"lora": {"rank": 2}, "steps": 6, "save_every": 6}
+    fields["evaluation"] = {"cases": "bag of nothing", "every": 2}
+    seen: list[str] = []
+    whole = run(config(tmp_path / "whole", **fields), scores)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="the bag is gone"):
+        run(config(out, **fields), fails)
+    assert [path.name for path in states(out)] == ["state-000002"]
+    seen.clear()
+    resumed = run(config(out, **fields), scores)
+    assert seen == ["model-000002", "model-000004", "model-000006"]
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert (out / "best").resolve().name.startswith("model-000002")
+    assert len(list(out.glob("model-*"))) == 2  # the best and the last
+    run(config(out, **fields), scores)
+    assert len(seen) == 3  # what was evaluated is not again
+
+
+def test_a_last_evaluation_that_failed_is_made_up_for(tmp_path: Path) -> None:
+    how = {"cases": "bag present", "every": 9, "metric": "N_acc"}
+    with pytest.raises(InputError, match="N_acc is undefined"):
+        run(config(tmp_path, steps=2, evaluation=how), lambda _: {"N_acc": math.nan})
+    assert [path.name for path in states(tmp_path)] == ["state-000002"]
+    run(config(tmp_path, steps=2, evaluation=how), lambda _: {"N_acc": 0.5})
+    assert (tmp_path / "best").resolve() == (tmp_path / "model").resolve()
+
+
 def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> None:
     settings = config(tmp_path / "out", steps=4, save_every=2)
 
