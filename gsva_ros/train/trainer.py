@@ -71,11 +71,13 @@ class Progress:
     """A run's progress; saved with its state.
 
     trained: names of the trained parameters, in the optimiser's order. base: that of the `Task`. evaluated:
-    the last step that was evaluated.
+    the last step that was evaluated. measure: the evaluation's metric and cases; values of another one are
+    not comparable with `best`.
     """
 
     trained: list[str]
     base: str = ""
+    measure: tuple[str, ...] = ()
     step: int = 0
     best: float = -math.inf
     misses: int = 0
@@ -86,7 +88,7 @@ class Progress:
         return vars(self).copy()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that accelerate loads.
+        """Restore the state that accelerate loads; what was evaluated by another measure starts anew.
 
         Raises:
             ValueError: that run trained other parameters, or started from another base model.
@@ -96,8 +98,11 @@ class Progress:
         # A state holds only what is trained: all other weights come from the base model.
         if state.get("base", self.base) != self.base:
             raise ValueError("it started from other weights: `model`, its files or `side` differed")
-        # Without the field, a state was saved after its step was evaluated.
-        vars(self).update({"evaluated": state["step"]} | state)
+        # Without the fields, a state was saved after its step was evaluated, by the same measure.
+        state = {"evaluated": state["step"], "measure": self.measure} | state
+        if self.measure and state["measure"] != self.measure:
+            state |= {"best": -math.inf, "misses": 0, "evaluated": 0, "measure": self.measure}
+        vars(self).update(state)
 
 
 class _Told(Dataset[Movable | InputError]):
@@ -123,7 +128,9 @@ class Trainer:
         self.config, self.task, self.evaluate = config, task, evaluate
         names = {id(p): name for name, p in task.module.named_parameters()}
         trained = [names[id(p)] for group in task.groups for p in group["params"]]
-        self.progress = Progress(trained, task.base)
+        how = config.evaluation
+        measure = (how.metric, how.cases) if how else ()
+        self.progress = Progress(trained, task.base, measure)
         processes()
         # accelerate keeps one precision per process, and an earlier run may have used another.
         AcceleratorState._reset_state()

@@ -40,7 +40,7 @@ from gsva_ros.train.conversations import Conversations
 from gsva_ros.train.sources import table
 from gsva_ros.train.sources.sample import Segments, Talk
 from gsva_ros.train.teach import task
-from gsva_ros.train.trainer import Trainer, states
+from gsva_ros.train.trainer import Progress, Trainer, states
 
 PARTS = {"lm_head": 3e-3, "embed_tokens": 3e-3, "mask_decoder": 3e-3, "text_hidden_fcs": 3e-3}
 
@@ -310,6 +310,28 @@ def test_a_run_that_goes_on_remembers_its_best(tmp_path: Path) -> None:
     run(config(tmp_path, evaluation=how, steps=20), lambda _: {"gIoU": next(scores)})
     best = load_file(tmp_path / "best/model.safetensors")
     assert all(torch.equal(value, best[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("changes", [{"metric": "cIoU"}, {"cases": "bag of something"}])
+def test_the_best_is_that_of_the_current_metric_and_cases(
+    tmp_path: Path, changes: dict[str, str]
+) -> None:
+    how: dict[str, Any] = {"cases": "bag of nothing", "every": 2, "patience": 1}
+    scores = iter([0.8, 0.7])
+    run(config(tmp_path, evaluation=how, steps=20), lambda _: {"gIoU": next(scores)})
+    scores = iter([0.1, 0.2, 0.1])
+    run(
+        config(tmp_path, evaluation=how | changes, steps=20),
+        lambda _: dict.fromkeys(("gIoU", "cIoU"), next(scores)),
+    )
+    assert [path.name for path in states(tmp_path)] == ["state-000008"]
+    assert (tmp_path / "best").resolve().name.startswith("model-000006")
+
+
+def test_a_state_that_names_no_measure_keeps_its_best() -> None:
+    progress = Progress(["lm_head"], measure=("gIoU", "bag of nothing"))
+    progress.load_state_dict({"trained": ["lm_head"], "step": 4, "best": 0.5, "misses": 1})
+    assert (progress.best, progress.misses, progress.evaluated) == (0.5, 1, 4)
 
 
 def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Path) -> None:
