@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(config: Config) -> None:
-    """Run one training, from its base model to the finished model in the run's folder."""
+    """Run one training, from its base model to the finished model in the run's folder.
+
+    If it had ended before, only the model is written again; what was done is printed.
+    """
     from gsva_ros.engine import model_directory
     from gsva_ros.model.memory import memory_errors
     from gsva_ros.processes import processes
@@ -66,9 +69,14 @@ def train(config: Config) -> None:
         folder = None if isinstance(config.model, Official) else model_directory(config.model)
         task = stages.task(config, base(config), folder)
     with memory_errors("lower `batch` and raise `accumulation` as much, or train fewer `parts`"):
-        Trainer(config, task, evaluate).run()
+        trainer = Trainer(config, task, evaluate)
+        trained = trainer.run()
     if processes().is_main_process:
-        print(f"trained: {config.out / MODEL}  (gsva_ros.load({str(config.out / MODEL)!r}))")
+        model, step = config.out / MODEL, f"step {trainer.progress.step} of {config.steps}"
+        if not trained:
+            print(f"already at {step}: nothing was trained; for other data choose another `out`")
+        done = "trained" if trained else "exported again"
+        print(f"{done}: {model}  (gsva_ros.load({str(model)!r}))")
 
 
 def base(config: Config) -> Checkpoint:

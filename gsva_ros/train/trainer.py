@@ -6,6 +6,7 @@ independent of what is trained on which data (`Task`) and of how it is evaluated
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -29,12 +30,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
+from ..files import write_whole
 from ..processes import processes
 from .config import Config
 from .mixture import Numbers
 from .movable import Movable
 
 STATE, MODEL, BEST = "state", "model", "best"
+#: accelerate's name of the `Progress` in a state.
+_PROGRESS = "custom_checkpoint_0.pkl"
 #: What a run writes and later removes; it never touches other files in its folder.
 _STATES = re.compile(rf"{STATE}-(\d{{6,}})")
 _REMOVED = re.compile(rf"{STATE}-\d{{6,}}(\.partial)?|{MODEL}-\d{{6,}}-\w{{8}}")
@@ -66,21 +70,25 @@ class Task:
 class Progress:
     """A run's progress; saved with its state.
 
-    trained: names of the trained parameters, in the optimiser's order. base: that of the `Task`.
+    trained: names of the trained parameters, in the optimiser's order. base: that of the `Task`. evaluated:
+    the last step that was evaluated. measure: the evaluation's metric and cases; values of another one are
+    not comparable with `best`.
     """
 
     trained: list[str]
     base: str = ""
+    measure: tuple[str, ...] = ()
     step: int = 0
     best: float = -math.inf
     misses: int = 0
+    evaluated: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The state that accelerate saves."""
         return vars(self).copy()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that accelerate loads.
+        """Restore the state that accelerate loads; what was evaluated by another measure starts anew.
 
         Raises:
             ValueError: that run trained other parameters, or started from another base model.
@@ -90,6 +98,10 @@ class Progress:
         # A state holds only what is trained: all other weights come from the base model.
         if state.get("base", self.base) != self.base:
             raise ValueError("it started from other weights: `model`, its files or `side` differed")
+        # Without the fields, a state was saved after its step was evaluated, by the same measure.
+        state = {"evaluated": state["step"], "measure": self.measure} | state
+        if self.measure and state["measure"] != self.measure:
+            state |= {"best": -math.inf, "misses": 0, "evaluated": 0, "measure": self.measure}
         vars(self).update(state)
 
 
@@ -116,7 +128,9 @@ class Trainer:
         self.config, self.task, self.evaluate = config, task, evaluate
         names = {id(p): name for name, p in task.module.named_parameters()}
         trained = [names[id(p)] for group in task.groups for p in group["params"]]
-        self.progress = Progress(trained, task.base)
+        how = config.evaluation
+        measure = (how.metric, how.cases) if how else ()
+        self.progress = Progress(trained, task.base, measure)
         processes()
         # accelerate keeps one precision per process, and an earlier run may have used another.
         AcceleratorState._reset_state()
@@ -136,12 +150,20 @@ class Trainer:
         self.accelerator.register_for_checkpointing(self.progress)
         self.accelerator.register_save_state_pre_hook(self._without_frozen)
 
-    def run(self) -> None:
-        """Train to the end, or until the evaluation has not improved for long enough."""
+    def run(self) -> int:
+        """Train to the end, or until the evaluation has not improved for long enough.
+
+        Returns:
+            the number of steps of this call; 0 if the run had ended before: then the model is only exported
+            again, with the `blend` and `export` of the current config, and evaluated if that had failed.
+        """
         config, here = self.config, self.accelerator
         self._resume()
         with self._writing():
             here.init_trackers("curves")
+        if self._ended() or self._due():
+            self._export_again()
+            self._evaluate()
         first, began = self.progress.step, time.monotonic()
         bar = tqdm(
             total=config.steps,
@@ -152,7 +174,7 @@ class Trainer:
         )
         batches = iter(self._loader())
         self.module.train()
-        while self.progress.step < config.steps and not self._tired():
+        while not self._ended():
             figures = self._step(batches)
             self.progress.step += 1
             with self._writing():
@@ -165,6 +187,7 @@ class Trainer:
             self._look()
         bar.close()
         here.end_training()
+        return self.progress.step - first
 
     def _loader(self) -> DataLoader[Movable | InputError]:
         config, here = self.config, self.accelerator
@@ -235,18 +258,20 @@ class Trainer:
     # Evaluation and checkpoints
 
     def _look(self) -> None:
-        """Evaluate and save if this step is due."""
+        """Save and evaluate if this step is due."""
         step, config = self.progress.step, self.config
-        last = step == config.steps
-        how = config.evaluation
-        evaluated = bool(how and self.evaluate and (last or step % how.every == 0))
-        if evaluated or last or step % config.save_every == 0:
+        if self._due() or step == config.steps or step % config.save_every == 0:
             with self._writing():
                 self._export()
-            if evaluated:
-                self._evaluate()
-            with self._writing():
-                self._save()
+                self._save()  # before the evaluation, which may fail: no step is lost then
+        self._evaluate()
+
+    def _due(self) -> bool:
+        """Whether this step is to be evaluated, and has not been."""
+        how, step = self.config.evaluation, self.progress.step
+        if not how or not self.evaluate or step == self.progress.evaluated:
+            return False
+        return step == self.config.steps or step % how.every == 0
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -262,10 +287,15 @@ class Trainer:
             ) from error
 
     def _evaluate(self) -> None:
+        """Evaluate the exported model if that is due."""
+        if not self._due():
+            return
         how, here = self.config.evaluation, self.accelerator
         assert how
         assert self.evaluate
-        figures = dict(self.evaluate(self.config.out / MODEL))
+        # The state was saved before: what is drawn here must not change the steps after it.
+        with torch.random.fork_rng([here.device] if here.device.type == "cuda" else []):
+            figures = dict(self.evaluate(self.config.out / MODEL))
         here.log(
             {f"evaluation/{name}": value for name, value in figures.items()}, self.progress.step
         )
@@ -274,19 +304,31 @@ class Trainer:
                 f"evaluation.metric: {how.metric} is undefined on {how.cases!r}: choose another metric, or "
                 "cases with absent expressions for N_acc and with present ones for the others"
             )
-        better = figures[how.metric] > self.progress.best
-        self.progress.misses = 0 if better else self.progress.misses + 1
+        better = self._judge(figures[how.metric])
         if here.is_main_process:
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             tqdm.write(f"step {self.progress.step}: {shown}{'  (best so far)' if better else ''}")
-        if better:
-            self.progress.best = figures[how.metric]
-            if here.is_main_process:
-                _point(self.config.out / BEST, (self.config.out / MODEL).resolve())
 
-    def _tired(self) -> bool:
-        how = self.config.evaluation
-        return bool(how and how.patience and self.progress.misses >= how.patience)
+    def _judge(self, value: float) -> bool:
+        """Whether this value is the best so far: then `best` is that model. Saves the progress."""
+        progress, out = self.progress, self.config.out
+        better = value > progress.best
+        progress.best = max(value, progress.best)
+        progress.misses = 0 if better else progress.misses + 1
+        progress.evaluated = progress.step
+        if self.accelerator.is_main_process:
+            if better:
+                _point(out / BEST, (out / MODEL).resolve())
+            with self._writing():
+                self._save_progress()
+            self._tidy()
+        return better
+
+    def _ended(self) -> bool:
+        """Whether all steps are done, or the evaluation has not improved for long enough."""
+        how, progress = self.config.evaluation, self.progress
+        tired = bool(how and how.patience and progress.misses >= how.patience)
+        return tired or progress.step >= self.config.steps
 
     def _export(self) -> None:
         """Write the model; `model` in the run's folder is complete at any moment."""
@@ -300,6 +342,13 @@ class Trainer:
             _point(out / MODEL, fresh)
         here.wait_for_everyone()
 
+    def _export_again(self) -> None:
+        """Write the model of the loaded state, as the config says now."""
+        with self._writing():
+            self._export()
+        if self.accelerator.is_main_process:
+            self._tidy()
+
     def _save(self) -> None:
         """Write the state to resume from; if the run is killed meanwhile, the previous one stays intact."""
         here, out = self.accelerator, self.config.out
@@ -311,6 +360,12 @@ class Trainer:
             (out / f"{name}.partial").rename(out / name)
             self._tidy()
         here.wait_for_everyone()
+
+    def _save_progress(self) -> None:
+        """Replace the progress in the latest state by that after its evaluation."""
+        content = io.BytesIO()
+        torch.save(self.progress.state_dict(), content)
+        write_whole(states(self.config.out)[-1] / _PROGRESS, content.getvalue())
 
     def _tidy(self) -> None:
         """Remove all but the latest state and the linked models; also what a killed run left."""

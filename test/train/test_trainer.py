@@ -31,6 +31,7 @@ from gsva_ros import cli
 from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
 from gsva_ros.model.checkpoint import Checkpoint, save_pretrained
+from gsva_ros.programs import train as programs_train
 from gsva_ros.programs.train import base, evaluation, train
 from gsva_ros.train import teach
 from gsva_ros.train.batches import Batcher
@@ -39,7 +40,7 @@ from gsva_ros.train.conversations import Conversations
 from gsva_ros.train.sources import table
 from gsva_ros.train.sources.sample import Segments, Talk
 from gsva_ros.train.teach import task
-from gsva_ros.train.trainer import Trainer, states
+from gsva_ros.train.trainer import Progress, Trainer, states
 
 PARTS = {"lm_head": 3e-3, "embed_tokens": 3e-3, "mask_decoder": 3e-3, "text_hidden_fcs": 3e-3}
 
@@ -234,6 +235,40 @@ def test_an_export_may_lie_part_of_the_way(tmp_path: Path, lora: dict[str, Any] 
         torch.testing.assert_close(part[name], wanted, atol=1e-6, rtol=1e-5)
 
 
+def test_a_run_that_had_ended_is_exported_as_its_file_says_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    out, fields = tmp_path / "out", {"model": str(tmp_path / "base"), "steps": 2}
+    train(config(out, **fields))
+    assert f"trained: {out / 'model'}" in capsys.readouterr().out
+    whole = load_file(out / "model/model.safetensors")
+    began = load_file(tmp_path / "base/model.safetensors")
+    train(config(out, **fields, blend=0.25))
+    said = "already at step 2 of 2: nothing was trained; for other data choose another `out`"
+    assert said in capsys.readouterr().out
+    for name, value in load_file(out / "model/model.safetensors").items():
+        wanted = began[name] + 0.25 * (whole[name] - began[name])
+        torch.testing.assert_close(value, wanted, atol=1e-6, rtol=1e-5)
+    train(config(out, **fields, export="adapter"))
+    assert (out / "model/adapter_config.json").exists()
+    assert len(list(out.glob("model-*"))) == 1
+
+
+def test_a_run_that_its_evaluation_ended_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs_train, "evaluation", lambda _: lambda _: {"gIoU": 0.5})
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    how = {"cases": "bag of nothing", "every": 1, "patience": 1}
+    settings = config(tmp_path / "out", model=str(tmp_path / "base"), steps=9, evaluation=how)
+    train(settings)
+    train(settings)
+    assert "already at step 2 of 9: nothing was trained" in capsys.readouterr().out
+
+
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     whole = run(config(tmp_path / "a", batch=4, steps=3))
     parts = run(config(tmp_path / "b", batch=2, accumulation=2, steps=3))
@@ -296,6 +331,28 @@ def test_a_run_that_goes_on_remembers_its_best(tmp_path: Path) -> None:
     assert all(torch.equal(value, best[name]) for name, value in first.items())
 
 
+@pytest.mark.parametrize("changes", [{"metric": "cIoU"}, {"cases": "bag of something"}])
+def test_the_best_is_that_of_the_current_metric_and_cases(
+    tmp_path: Path, changes: dict[str, str]
+) -> None:
+    how: dict[str, Any] = {"cases": "bag of nothing", "every": 2, "patience": 1}
+    scores = iter([0.8, 0.7])
+    run(config(tmp_path, evaluation=how, steps=20), lambda _: {"gIoU": next(scores)})
+    scores = iter([0.1, 0.2, 0.1])
+    run(
+        config(tmp_path, evaluation=how | changes, steps=20),
+        lambda _: dict.fromkeys(("gIoU", "cIoU"), next(scores)),
+    )
+    assert [path.name for path in states(tmp_path)] == ["state-000008"]
+    assert (tmp_path / "best").resolve().name.startswith("model-000006")
+
+
+def test_a_state_that_names_no_measure_keeps_its_best() -> None:
+    progress = Progress(["lm_head"], measure=("gIoU", "bag of nothing"))
+    progress.load_state_dict({"trained": ["lm_head"], "step": 4, "best": 0.5, "misses": 1})
+    assert (progress.best, progress.misses, progress.evaluated) == (0.5, 1, 4)
+
+
 def test_the_best_of_several_evaluations_is_kept_and_the_run_stops(tmp_path: Path) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.4, 0.9])
     seen: list[dict[str, torch.Tensor]] = []
@@ -321,6 +378,45 @@ def test_a_metric_that_counts_nothing_is_told(tmp_path: Path) -> None:
         InputError, match=r"evaluation\.metric: N_acc is undefined on 'bag present'"
     ):
         run(config(tmp_path, evaluation=how), lambda _: {"gIoU": 0.5, "N_acc": math.nan})
+
+
+def test_an_evaluation_that_fails_loses_no_step(tmp_path: Path) -> None:
+    """The resumed run makes up for it, and ends as one that never failed: dropout is on."""
+
+    def fails(_: Path) -> dict[str, float]:
+        torch.rand(1)  # as an evaluation may, by making a model
+        raise InputError("the bag is gone")
+
+    def scores(model: Path) -> dict[str, float]:
+        torch.rand(1)
+        seen.append(model.resolve().name[:12])
+        return {"gIoU": 1.0 / len(seen)}
+
+    fields: dict[str, Any] = {"lora": {"rank": 2}, "steps": 6, "save_every": 6}
+    fields["evaluation"] = {"cases": "bag of nothing", "every": 2}
+    seen: list[str] = []
+    whole = run(config(tmp_path / "whole", **fields), scores)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="the bag is gone"):
+        run(config(out, **fields), fails)
+    assert [path.name for path in states(out)] == ["state-000002"]
+    seen.clear()
+    resumed = run(config(out, **fields), scores)
+    assert seen == ["model-000002", "model-000004", "model-000006"]
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert (out / "best").resolve().name.startswith("model-000002")
+    assert len(list(out.glob("model-*"))) == 2  # the best and the last
+    run(config(out, **fields), scores)
+    assert len(seen) == 3  # what was evaluated is not again
+
+
+def test_a_last_evaluation_that_failed_is_made_up_for(tmp_path: Path) -> None:
+    how = {"cases": "bag present", "every": 9, "metric": "N_acc"}
+    with pytest.raises(InputError, match="N_acc is undefined"):
+        run(config(tmp_path, steps=2, evaluation=how), lambda _: {"N_acc": math.nan})
+    assert [path.name for path in states(tmp_path)] == ["state-000002"]
+    run(config(tmp_path, steps=2, evaluation=how), lambda _: {"N_acc": 0.5})
+    assert (tmp_path / "best").resolve() == (tmp_path / "model").resolve()
 
 
 def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> None:
