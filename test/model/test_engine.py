@@ -249,6 +249,18 @@ def test_impossible_thresholds(engine: Engine, rgb: np.ndarray, threshold: objec
         engine.segment(engine.encode(rgb), EXPRESSIONS, threshold=threshold)
 
 
+def test_a_slot_has_the_words_as_they_were_asked(engine: Engine, rgb: np.ndarray) -> None:
+    words = ["  the red box\n", "the red box"]
+    slots = engine.segment(engine.encode(rgb), words).slots
+    assert [slot.expression for slot in slots] == words
+    assert slots[0].p_seg == pytest.approx(slots[1].p_seg, abs=1e-5)
+
+
+def test_more_together_than_the_model_can_read_is_told(engine: Engine, rgb: np.ndarray) -> None:
+    with pytest.raises(ExpressionError, match="a joint prompt is too long"):
+        engine.segment(engine.encode(rgb), ["the red box"] * 1000, joint=True)
+
+
 def test_nothing_asked(engine: Engine, rgb: np.ndarray) -> None:
     assert engine.segment(engine.encode(rgb), []).slots == []
 
