@@ -92,6 +92,7 @@ def test_the_iou_of_two_regions() -> None:
     assert iou(box(0, 0, 4, 4), box(0, 0, 4, 4)) == 1.0
     assert iou(box(0, 0, 4, 4), box(2, 1, 6, 5)) == pytest.approx(6 / 26)
     assert iou(box(0, 0, 4, 4), box(4, 0, 8, 4)) == 0.0
+    assert iou(box(0, 0, 4, 4), box(0, 5, 4, 9)) == iou(box(0, 5, 4, 9), box(0, 0, 4, 4)) == 0.0
     hole = np.ones((4, 4), bool)
     hole[1:3, 1:3] = False
     assert iou(Region((0, 0, 4, 4), hole), box(1, 1, 3, 3)) == 0.0
@@ -338,6 +339,22 @@ def test_two_instances_of_one_expression_do_not_swap_ids() -> None:
     assert a != b
     tracker.answer("look", STEP, rgb, {"all": [region(right), region(left)]})
     assert [each.id for each in tracker.carried("look")["all"]] == [b, a]
+
+
+def test_of_two_that_lie_on_one_seen_before_the_better_keeps_its_id() -> None:
+    tracker = Tracker()
+    rgb = GROUND[: SIZE[0], : SIZE[1]]
+    before, worse, better = (np.zeros(SIZE, bool) for _ in range(3))
+    for mask, x in ((before, 40), (worse, 56), (better, 42)):
+        mask[40:80, x : x + 40] = True
+    tracker.answer("look", 0, rgb, {"all": [region(before)]})
+    first = only(tracker, key="all").id
+    for found in ([worse, better], [better, worse]):
+        tracker.answer("look", STEP, rgb, {"all": [region(each) for each in found]})
+        ids = [each.id for each in tracker.carried("look")["all"]]
+        assert ids.index(first) == (found[0] is worse)
+        assert len(set(ids)) == 2
+        tracker.answer("look", STEP, rgb, {"all": [region(before)]})
 
 
 def test_an_answer_can_hold_nothing_and_be_forgotten() -> None:
