@@ -251,8 +251,9 @@ def normalised(text: str) -> str:
     Runs of spaces stay, as in the tokenisation that the official weights were trained with.
     """
     # A tokenizer without a no-break space or a soft hyphen in its vocabulary reads bytes that mean nothing.
-    visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
-    return re.sub(r"\s", " ", visible).strip()
+    if not text.isascii():
+        text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return re.sub(r"\s", " ", text).strip()
 
 
 def text_fault(text: object, what: str) -> str:
