@@ -69,15 +69,10 @@ def unfit(path: Path) -> str:
                     index.append(bool(record.message_index_offsets))
                 if isinstance(record, Header):
                     profile = record.profile
-                whole = not isinstance(record, Chunk)
-                parts = (
-                    breakup_chunk(record, validate_crc=True)
-                    if isinstance(record, Chunk)
-                    else [record]
-                )
+                parts = _unchunked(record)
                 foreign = foreign or any(map(is_foreign, parts))
                 times = [each.log_time for each in parts if isinstance(each, Message)]
-                chunks += bool(times) and not whole
+                chunks += bool(times) and isinstance(record, Chunk)
                 ordered = ordered and times == sorted(times) and (not times or times[0] >= at)
                 at = times[-1] if times else at
             if has_damaged_index(file):
@@ -91,6 +86,11 @@ def unfit(path: Path) -> str:
     if foreign:
         return "it contains other than ROS 2 messages, or unreadable definitions"
     return "" if profile == PROFILE else f"its profile is {profile!r}, not {PROFILE!r}"
+
+
+def _unchunked(record: McapRecord) -> list[McapRecord]:
+    """A chunk's records, or the record itself; struct, lz4 and zstd raise anything on damaged bytes."""
+    return breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
 
 
 def has_damaged_index(file: IO[bytes]) -> bool:
@@ -326,9 +326,7 @@ class _Copy:
             OSError: there is no space for it (`is_full`).
         """
         try:
-            for each in (
-                breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
-            ):
+            for each in _unchunked(record):
                 self._add(each)
         except Exception as error:  # the library raises whatever struct, lz4 and zstd raise
             if is_full(error):
