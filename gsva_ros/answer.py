@@ -309,13 +309,15 @@ def checked(expressions: Sequence[str], fault_of: Callable[[str], str]) -> list[
         ExpressionError: some cannot be asked; its `faults` name them.
         TypeError: an expression is not a str.
     """
-    faults = {}
+    faults, words = {}, []
     for index, expression in enumerate(expressions):
-        if fault := text_fault(expression, "an expression") or fault_of(normalised(expression)):
+        fault = text_fault(expression, "an expression")
+        words.append(normalised(expression))
+        if fault := fault or fault_of(words[-1]):
             faults[index] = fault
     if faults:
         raise ExpressionError(next(iter(faults.values())), faults)
-    return [normalised(expression) for expression in expressions]
+    return words
 
 
 def ask_possible(
