@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gsva_ros.eval.metrics import iou, overlap
 from gsva_ros.overlay import jpeg_text
 from gsva_ros.pages import render_page
 from gsva_ros.truth import FrameTruth, Referring
@@ -86,8 +87,7 @@ def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bo
         return Verdict(False, "the object is in the image")
     if mask.shape != truth.mask.shape:
         return Verdict(None, "the ground truth is of another size")
-    union = np.count_nonzero(mask | truth.mask)
-    iou = np.count_nonzero(mask & truth.mask) / max(int(union), 1)
+    share = float(iou(*overlap(mask, truth.mask)))
     least = SMALLEST_PART * np.count_nonzero(truth.mask)
     faults = [
         words
@@ -97,8 +97,8 @@ def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bo
         )
         if _stray(part, whole, least)
     ]
-    text = ", ".join([f"IoU {iou:.2f}", *faults])
-    return Verdict(bool(iou >= RIGHT_IOU) and not faults, text)
+    text = ", ".join([f"IoU {share:.2f}", *faults])
+    return Verdict(share >= RIGHT_IOU and not faults, text)
 
 
 def _stray(mask: NDArray[np.bool_], other: NDArray[np.bool_], least: float) -> bool:

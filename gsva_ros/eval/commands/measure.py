@@ -90,7 +90,7 @@ def _measure(args: argparse.Namespace, gather: Gather) -> int:
 
 
 def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
-    from ...engine import model_directory
+    from ...model.bundled import model_directory
     from ...processes import processes
     from ..calibrate import read_calibration
     from ..report import choose, gallery, render
