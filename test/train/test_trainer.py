@@ -88,6 +88,24 @@ def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.KINDS, "rare", Rare)
 
 
+def save_base(folder: Path) -> None:
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
+
+
+def run_file(folder: Path, **changes: Any) -> Path:
+    """The configuration file of a run on squares, from a tiny model that is saved beside it."""
+    save_base(folder / "base")
+    fields = {
+        "model": str(folder / "base"),
+        "out": str(folder / "out"),
+        "sources": [{"kind": "squares"}],
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(fields | changes))
+    return path
+
+
 def config(out: Path, **changes: Any) -> Config:
     fields: dict[str, Any] = {
         "out": out,
@@ -238,8 +256,7 @@ def test_an_export_may_lie_part_of_the_way(tmp_path: Path, lora: dict[str, Any] 
 def test_a_run_that_had_ended_is_exported_as_its_file_says_now(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    save_base(tmp_path / "base")
     out, fields = tmp_path / "out", {"model": str(tmp_path / "base"), "steps": 2}
     train(config(out, **fields))
     assert f"trained: {out / 'model'}" in capsys.readouterr().out
@@ -260,8 +277,7 @@ def test_a_run_that_its_evaluation_ended_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs_train, "evaluation", lambda _: lambda _: {"gIoU": 0.5})
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    save_base(tmp_path / "base")
     how = {"cases": "bag of nothing", "every": 1, "patience": 1}
     settings = config(tmp_path / "out", model=str(tmp_path / "base"), steps=9, evaluation=how)
     train(settings)
@@ -519,8 +535,7 @@ def test_an_adapter_names_a_bundled_base_by_its_name(tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    save_base(tmp_path / "base")
     first = config(tmp_path / "1", model=str(tmp_path / "base"), export="adapter", steps=1)
     train(first)
     parts = {"llava": "/llava", "weights": str(tmp_path / "1/model"), "vision_tower": "/clip"}
@@ -593,17 +608,7 @@ def test_official_weights_are_merged_with_the_alpha_that_is_given(tmp_path, monk
 def test_what_cannot_work_is_said_before_the_first_step(
     changes: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
-    fields = {
-        "model": str(tmp_path / "base"),
-        "out": str(tmp_path / "out"),
-        "sources": [{"kind": "squares"}],
-        "steps": 1,
-        "batch": 1,
-    }
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(fields | changes))
+    path = run_file(tmp_path, **{"steps": 1, "batch": 1} | changes)
     assert cli.main(["train", str(path)]) == 2
     captured = capsys.readouterr().err
     assert said in captured
@@ -629,15 +634,7 @@ def test_a_full_device_is_told_with_what_to_lower(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nDetails")
 
     monkeypatch.setattr(Trainer, "_step", full)
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
-    fields = {
-        "model": str(tmp_path / "base"),
-        "out": str(tmp_path / "out"),
-        "sources": [{"kind": "squares"}],
-    }
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(fields))
+    path = run_file(tmp_path)
     assert cli.main(["train", str(path)]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith(
@@ -650,19 +647,8 @@ def test_the_command_scores_with_the_metrics_of_gsva_eval(
 ) -> None:
     demo = Path(__file__).resolve().parents[2] / "demo"
     cases = f"bag {demo / 'tabletop'} --truth {demo / 'tabletop_truth.json'}"
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
-    fields = {
-        "model": str(tmp_path / "base"),
-        "out": str(tmp_path / "out"),
-        "sources": [{"kind": "squares"}],
-        "steps": 2,
-        "batch": 1,
-        "precision": "float32",
-        "evaluation": {"cases": cases, "every": 1, "metric": "N_acc"},
-    }
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(fields))
+    how = {"cases": cases, "every": 1, "metric": "N_acc"}
+    path = run_file(tmp_path, steps=2, batch=1, precision="float32", evaluation=how)
     assert cli.main(["train", str(path)]) == 0
     said = capsys.readouterr().out
     assert "step 1: gIoU" in said
@@ -678,8 +664,7 @@ def test_an_evaluation_may_leave_out_what_cannot_be_read(tmp_path: Path) -> None
     references = [ref(number, [10], "the left one") for number in (1, 2)]
     root = write_root(tmp_path / "data", "grefcoco", "grefs(unc).json", references)
     (root / "refer_seg/images/mscoco/images/train2014/1.jpg").unlink()
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base")
+    save_base(tmp_path / "base")
     cases = f"dataset grefcoco val --root {root}"
     how = config(tmp_path, evaluation={"cases": f"{cases} --skip"})
     scores = evaluation(how)
