@@ -23,7 +23,8 @@ from gsva_ros.overlay import Target
 from gsva_ros.serving.requests import Decision, Instance, Outcome, Result
 from gsva_ros.stamps import SECOND, fill
 
-KINDS = {Kind.MODEL: Rejection.MODEL, Kind.EMPTY_MASK: Rejection.EMPTY_MASK}
+#: The message's constants are named after the kinds.
+KINDS = {kind: getattr(Rejection, kind.name) for kind in Kind}
 #: Nanoseconds; a stamp further than this from the node's clock was taken from another clock.
 COMPARABLE = 24 * 3600 * SECOND
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine
 
-from gsva_ros.answer import Answer, ExpressionError
+from gsva_ros.answer import REASONS, Answer, ExpressionError, Rejection
+from gsva_ros.interfaces import typestore
 from gsva_ros.serving.inference import CUT, Inference
 from gsva_ros.serving.requests import (
     BadImageError,
@@ -242,6 +243,13 @@ def test_every_outcome_but_a_mask_has_its_reason() -> None:
     (failed,) = inference.answer(request, frame(RED), 0.0).decisions
     assert failed.code is Code.INTERNAL
     assert failed.reason == "RuntimeError: this engine was told to fail"
+
+
+@pytest.mark.parametrize("kind", Rejection)
+def test_every_kind_of_rejection_can_be_told(kind: Rejection) -> None:
+    """In words, and by a constant of its name in the message."""
+    assert REASONS[kind]
+    assert getattr(typestore().types["gsva_ros/msg/Rejection"], kind.name) > 0
 
 
 @pytest.mark.parametrize(
