@@ -49,6 +49,14 @@ class ExpressionError(ValueError):
         self.faults = dict(faults or {})
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A mask (None: no pixel is set), and its predicted IoU."""
+
+    region: Region | None
+    predicted_iou: float
+
+
 @dataclass(frozen=True, eq=False)
 class Slot:
     """One expression's place in the answer.
@@ -71,6 +79,52 @@ class Slot:
     region: Region | None = None
     predicted_iou: float | None = None
     fault: str = ""
+
+    @classmethod
+    def decided(
+        cls,
+        expression: str,
+        p_seg: float,
+        rejected: bool,
+        size: tuple[int, int],
+        drawn: Drawn | None = None,
+    ) -> Slot:
+        """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel.
+
+        Args:
+            rejected: by the model. size: (height, width). drawn: its mask; None if none was drawn.
+        """
+        if not np.isfinite(p_seg):
+            return cls.faulty(expression, 0.0, size, "decision")
+        rejection = Rejection.MODEL if rejected else None
+        if drawn is None:
+            return cls(expression, p_seg, rejection, size)
+        if rejection is None and drawn.region is None:
+            rejection = Rejection.EMPTY_MASK
+        return cls(expression, p_seg, rejection, size, drawn.region, drawn.predicted_iou)
+
+    @classmethod
+    def faulty(cls, expression: str, p_seg: float, size: tuple[int, int], what: str) -> Slot:
+        """A slot that could not be decided, because the model's `what` is not finite."""
+        fault = (
+            f"the model's {what} for {expression!r} is not made of finite numbers: its weights are "
+            "damaged, or too large for this dtype"
+        )
+        return cls(expression, p_seg, None, size, fault=fault)
+
+    def at(self, threshold: float) -> Slot:
+        """The slot by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
+
+        A rejected slot has no mask. One that was rejected before a mask was drawn stays rejected.
+        """
+        if self.fault:
+            return self
+        if self.p_seg < threshold:
+            return replace(self, rejection=Rejection.MODEL, region=None)
+        if self.region is None:
+            drawn = self.predicted_iou is not None
+            return replace(self, rejection=Rejection.EMPTY_MASK if drawn else self.rejection)
+        return replace(self, rejection=None)
 
     @property
     def rejected(self) -> bool:
@@ -189,60 +243,6 @@ def no_rejection(engine: Segmenter[Any]) -> str:
     if engine.can_reject:
         return ""
     return f"{engine.name} cannot reject: it masks what is not there too, unless the mask is empty"
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A mask (None: no pixel is set), and its predicted IoU."""
-
-    region: Region | None
-    predicted_iou: float
-
-
-def decided(
-    expression: str,
-    p_seg: float,
-    rejected: bool,
-    size: tuple[int, int],
-    drawn: Drawn | None = None,
-) -> Slot:
-    """The rule of rejection: the model said [REJ], or said [SEG] and marked no pixel.
-
-    Args:
-        rejected: by the model. size: (height, width). drawn: its mask; None if none was drawn.
-    """
-    if not np.isfinite(p_seg):
-        return faulty(expression, 0.0, size, "decision")
-    rejection = Rejection.MODEL if rejected else None
-    if drawn is None:
-        return Slot(expression, p_seg, rejection, size)
-    if rejection is None and drawn.region is None:
-        rejection = Rejection.EMPTY_MASK
-    return Slot(expression, p_seg, rejection, size, drawn.region, drawn.predicted_iou)
-
-
-def decided_at(slot: Slot, threshold: float) -> Slot:
-    """A slot decided by the engine's rule at another threshold: p_seg below it, or an empty mask, rejects.
-
-    A rejected slot has no mask. One that was rejected before a mask was drawn stays rejected.
-    """
-    if slot.fault:
-        return slot
-    if slot.p_seg < threshold:
-        return replace(slot, rejection=Rejection.MODEL, region=None)
-    if slot.region is None:
-        drawn = slot.predicted_iou is not None
-        return replace(slot, rejection=Rejection.EMPTY_MASK if drawn else slot.rejection)
-    return replace(slot, rejection=None)
-
-
-def faulty(expression: str, p_seg: float, size: tuple[int, int], what: str) -> Slot:
-    """A slot that could not be decided, because the model's `what` is not finite."""
-    fault = (
-        f"the model's {what} for {expression!r} is not made of finite numbers: its weights are damaged, "
-        "or too large for this dtype"
-    )
-    return Slot(expression, p_seg, None, size, fault=fault)
 
 
 def normalised(text: str) -> str:

@@ -30,8 +30,6 @@ from .answer import (
     check_frame,
     check_listed,
     checked,
-    decided,
-    faulty,
     normalised,
     text_fault,
     thresholds_of,
@@ -94,7 +92,7 @@ class EncodedFrame:
 
 
 @dataclass
-class _Decision:
+class _Unmasked:
     """A decided slot without its mask; `hidden` [D], the state that decided it, prompts the mask.
 
     p_seg is NaN if the model's logits are not numbers: such a slot is at fault.
@@ -255,12 +253,12 @@ class Engine:
         asked = checked(expressions, partial(self._fault, frame))
         start = time.perf_counter()
         decide = self._decide_jointly if joint else self._decide_alone
-        decisions = decide(frame, asked, thresholds) if asked else []
-        text = _readable(self.prompt.answered(asked, [d.rejected for d in decisions]))
-        for decision, expression in zip(decisions, expressions, strict=True):
-            decision.expression = expression
+        unmasked = decide(frame, asked, thresholds) if asked else []
+        text = _readable(self.prompt.answered(asked, [d.rejected for d in unmasked]))
+        for slot, expression in zip(unmasked, expressions, strict=True):
+            slot.expression = expression
         seconds = time.perf_counter() - start
-        return self._answer(frame, decisions, text, seconds, mask_rejected=mask_rejected)
+        return self._answer(frame, unmasked, text, seconds, mask_rejected=mask_rejected)
 
     @torch.inference_mode()
     @memory_errors()
@@ -304,10 +302,10 @@ class Engine:
         continuation = self._continuation(frame, len(asked) + steps)
         expected = expected_answer(self.prompt, text)
         writer = Writer(continuation, self.model.lm_head, asked, expected, self._slot_ids, steps)
-        decisions, complete = self._write(writer, steps, text, limit)
+        unmasked, complete = self._write(writer, steps, text, limit)
         answered = _readable(self.prompt.tokenizer.decode(writer.written))
         seconds = time.perf_counter() - start
-        answer = self._answer(frame, decisions, answered, seconds, complete)
+        answer = self._answer(frame, unmasked, answered, seconds, complete)
         return replace(answer, tokens=len(writer.written))
 
     # Slots
@@ -327,36 +325,36 @@ class Engine:
 
     def _write(
         self, writer: Writer, steps: int, instruction: str, threshold: float
-    ) -> tuple[list[_Decision], bool]:
+    ) -> tuple[list[_Unmasked], bool]:
         """Write an answer of at most `steps` tokens; its slots, and whether it ended by itself."""
-        decisions: list[_Decision] = []
+        unmasked: list[_Unmasked] = []
         since = 0  # where the text of the next slot begins
         for number in range(steps):
             found = writer.next()
             token = found.token
             # argmax treats NaN as the highest score.
             if not math.isfinite(found.scores[token]):
-                return [*decisions, _Decision(instruction, math.nan, True, found.state)], True
+                return [*unmasked, _Unmasked(instruction, math.nan, True, found.state)], True
             if token == self._eos:
-                return decisions, True
+                return unmasked, True
             if token in self._slot_ids:
                 words = self.prompt.tokenizer.decode(writer.written[since:])
                 named, scores = _expression_in(words, instruction), found.scores[self._slot_ids]
-                decision = self._decision(named, scores, found.state, threshold)
-                decisions.append(decision)
+                slot = self._unmasked(named, scores, found.state, threshold)
+                unmasked.append(slot)
                 token = self._seg
-                if decision.rejected and self._rej is not None:
+                if slot.rejected and self._rej is not None:
                     token = self._rej
                 since = number + 1
             writer.write(token)
-        return decisions, False
+        return unmasked, False
 
     def _decide_alone(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
-    ) -> list[_Decision]:
+    ) -> list[_Unmasked]:
         """Decide each expression as its own branch after the shared prefix, many in one pass."""
         branches = [self.prompt.slot(e) for e in expressions]
-        decisions: list[_Decision] = []
+        unmasked: list[_Unmasked] = []
         for several in _passes(branches):
             tree = Branches.of(branches[several])
             hidden = self._continuation(frame, len(tree.ids)).branches(tree)
@@ -367,12 +365,12 @@ class Engine:
                 thresholds[several],
                 strict=True,
             )
-            decisions += [self._decision(*slot) for slot in each]
-        return decisions
+            unmasked += [self._unmasked(*slot) for slot in each]
+        return unmasked
 
     def _decide_jointly(
         self, frame: EncodedFrame, expressions: Sequence[str], thresholds: Sequence[float]
-    ) -> list[_Decision]:
+    ) -> list[_Unmasked]:
         """Decide all expressions in GSVA's joint prompt; each slot sees the decisions before it.
 
         All slots are first read as [SEG]; only what follows a slot that turns out [REJ] is read again.
@@ -382,36 +380,36 @@ class Engine:
             joint = ", ".join(expressions)
             raise ExpressionError(self._too_long("a joint prompt", joint, len(turn.ids), frame))
         continuation, ids, done = self._continuation(frame, len(turn.ids)), list(turn.ids), 0
-        decisions: list[_Decision] = []
-        while len(decisions) < len(expressions):
-            left = [slot - done for slot in turn.slots[len(decisions) :]]
+        unmasked: list[_Unmasked] = []
+        while len(unmasked) < len(expressions):
+            left = [slot - done for slot in turn.slots[len(unmasked) :]]
             states = continuation.append(ids[done : turn.slots[-1] + 1], left)
             for state, logits in zip(states, self._slot_logits(states), strict=True):
-                number = len(decisions)
-                decision = self._decision(expressions[number], logits, state, thresholds[number])
-                decisions.append(decision)
-                if decision.rejected and self._rej is not None:
+                number = len(unmasked)
+                slot = self._unmasked(expressions[number], logits, state, thresholds[number])
+                unmasked.append(slot)
+                if slot.rejected and self._rej is not None:
                     done = turn.slots[number] + 1
                     ids[done] = self._rej
                     continuation.rewind(done)
                     break
-        return decisions
+        return unmasked
 
     def _slot_logits(self, hidden: Tensor) -> Tensor:
         """Logits of [SEG] and, if the family has it, [REJ], [K, 1 or 2], from hidden states [K, D]."""
         return (hidden @ self.model.lm_head.weight[self._slot_ids].T).float()
 
-    def _decision(
+    def _unmasked(
         self, expression: str, logits: Tensor, hidden: Tensor, threshold: float
-    ) -> _Decision:
+    ) -> _Unmasked:
         """Decide a slot from `_slot_logits` [1 or 2] and hidden state [D] of the position before it."""
         p_seg, rejected = self.decide(logits, threshold)
-        return _Decision(expression, p_seg, rejected, hidden)
+        return _Unmasked(expression, p_seg, rejected, hidden)
 
     def _answer(
         self,
         frame: EncodedFrame,
-        decisions: Sequence[_Decision],
+        unmasked: Sequence[_Unmasked],
         text: str,
         seconds: float,
         complete: bool = True,
@@ -420,13 +418,13 @@ class Engine:
         start = time.perf_counter()
         drawn = [
             i
-            for i, d in enumerate(decisions)
+            for i, d in enumerate(unmasked)
             if np.isfinite(d.p_seg) and (mask_rejected or not d.rejected)
         ]
-        slots = [decided(d.expression, d.p_seg, d.rejected, frame.size) for d in decisions]
+        slots = [Slot.decided(d.expression, d.p_seg, d.rejected, frame.size) for d in unmasked]
         for first in range(0, len(drawn), BATCH):
             batch = drawn[first : first + BATCH]
-            masked = self._masked(frame, [decisions[i] for i in batch])
+            masked = self._masked(frame, [unmasked[i] for i in batch])
             for i, slot in zip(batch, masked, strict=True):
                 slots[i] = slot
         timings = {
@@ -436,24 +434,24 @@ class Engine:
         }
         return Answer(slots, text, timings, complete)
 
-    def _masked(self, frame: EncodedFrame, decisions: Sequence[_Decision]) -> Iterator[Slot]:
+    def _masked(self, frame: EncodedFrame, unmasked: Sequence[_Unmasked]) -> Iterator[Slot]:
         """Slots with their masks: decoded in one batch, resized to the frame one by one."""
-        prompts = self.model.mask_prompts(torch.stack([d.hidden for d in decisions]))
+        prompts = self.model.mask_prompts(torch.stack([d.hidden for d in unmasked]))
         decode = (self._static or self.model).decode_masks
         low_res_masks, iou = decode(frame.image_embeddings, prompts)
         finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
         fine = self._pixels(frame, low_res_masks[finite])
-        for row, decision in enumerate(decisions):
+        for row, slot in enumerate(unmasked):
             if finite[row]:
-                yield decided(
-                    decision.expression,
-                    decision.p_seg,
-                    decision.rejected,
+                yield Slot.decided(
+                    slot.expression,
+                    slot.p_seg,
+                    slot.rejected,
                     frame.size,
                     Drawn(next(fine), float(iou[row])),
                 )
             else:
-                yield faulty(decision.expression, decision.p_seg, frame.size, "mask")
+                yield Slot.faulty(slot.expression, slot.p_seg, frame.size, "mask")
 
     def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Region | None]:
         """Masks [K, h, w] at the frame's resolution."""

@@ -28,8 +28,6 @@ from .answer import (
     check_frame,
     check_listed,
     checked,
-    decided,
-    faulty,
     thresholds_of,
 )
 from .errors import InputError, one_line, validated
@@ -229,15 +227,15 @@ class Sam3Engine:
         p_seg = float(output.presence_logits.float().sigmoid()[0, 0])
         rejected = not p_seg >= threshold
         if not np.isfinite(p_seg) or (rejected and not mask_rejected):
-            return decided(expression, p_seg, rejected, frame.size)
+            return Slot.decided(expression, p_seg, rejected, frame.size)
         scores = output.pred_logits[0].float().sigmoid() * p_seg
         masks = output.pred_masks[0][scores > INSTANCE_SCORE].float()
         if not (scores.isfinite().all() and masks.isfinite().all()):
-            return faulty(expression, p_seg, frame.size, "mask")
+            return Slot.faulty(expression, p_seg, frame.size, "mask")
         union = np.zeros(frame.size, bool)
         for mask in masks[:, None].sigmoid():
             # Resized one by one, in the way of transformers' post-processing.
             instance = F.interpolate(mask[None], frame.size, mode="bilinear")[0, 0] > 0.5
             union |= instance.cpu().numpy()
         drawn = Drawn(trimmed(union), float(scores.max()))
-        return decided(expression, p_seg, rejected, frame.size, drawn)
+        return Slot.decided(expression, p_seg, rejected, frame.size, drawn)

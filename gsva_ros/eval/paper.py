@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..answer import Drawn, Rejection, decided
+from ..answer import Drawn, Rejection, Slot
 from ..datasets.files import Rules
 from ..engine import Engine
 from ..masks import trimmed
@@ -89,7 +89,7 @@ def region_slots(
         (slot,) = passes.slots(turn, above=True)
         p_seg, rejected = engine.decide(slot.logits, engine.rejection_threshold)
         drawn = Drawn(trimmed(slot.mask), slot.predicted_iou)
-        said = decided(query.expression, p_seg, rejected, slot.mask.shape, drawn)
+        said = Slot.decided(query.expression, p_seg, rejected, slot.mask.shape, drawn)
         slots.append(MaskedSlot(p_seg, said.rejection, slot.predicted_iou, slot.mask))
     return slots, {"total": time.perf_counter() - start}
 

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import ExpressionError, Segmenter, Slot, ask_possible, faulty
+from ..answer import ExpressionError, Segmenter, Slot, ask_possible
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
 from ..files import parse_json
@@ -260,7 +260,7 @@ def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
         InputError: the model's numbers are not finite.
     """
     if not np.isfinite([slot.p_seg, slot.predicted_iou]).all():
-        raise InputError(faulty(query.expression, 0.0, (0, 0), "answer").fault)
+        raise InputError(Slot.faulty(query.expression, 0.0, (0, 0), "answer").fault)
     intersection = union = truth_area = 0
     box_iou = 0.0
     if query.mask is not None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import Answer, Segmenter, Slot, ask_possible, decided_at
+from gsva_ros.answer import Answer, Segmenter, Slot, ask_possible
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
@@ -207,7 +207,7 @@ class Session:
         """The answer's slots, decided at a threshold without running the model."""
         if self.answer is None:
             return []
-        return [decided_at(slot, threshold) for slot in self.answer.slots]
+        return [slot.at(threshold) for slot in self.answer.slots]
 
     def overlay(self, threshold: float, shown: Sequence[int]) -> Picture | None:
         """The image with the shown slots' masks and rejections drawn on it; None without an image."""

@@ -78,7 +78,7 @@ class Inference(Generic[FrameT]):
             turn.slots.clear()
             problem = self._explain(error)
             faults.update({i: problem for i in range(len(words)) if i not in faults})
-        decided = [_decision(i, slot) for i, slot in turn.slots.items()]
+        decided = [_outcome(i, slot) for i, slot in turn.slots.items()]
         failed = [
             Decision(i, words[min(i, len(words) - 1)], Outcome.FAILED, *fault)
             for i, fault in faults.items()
@@ -222,7 +222,7 @@ class Inference(Generic[FrameT]):
         return Code.INTERNAL, f"{type(error).__name__}: {error}"
 
 
-def _decision(index: int, slot: Slot) -> Decision:
+def _outcome(index: int, slot: Slot) -> Decision:
     decision = Decision(index, slot.expression, Outcome.SEGMENTED, p_seg=slot.p_seg)
     if slot.fault:
         decision.outcome, decision.code, decision.reason = (

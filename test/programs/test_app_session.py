@@ -18,7 +18,7 @@ from pycocotools import mask as rle
 from tiny_sam3 import tiny_directory
 
 from gsva_ros import cli
-from gsva_ros.answer import Answer, Rejection, Slot, decided_at
+from gsva_ros.answer import Answer, Rejection, Slot
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.masks import Region
@@ -61,7 +61,7 @@ def test_the_rule_is_the_engines() -> None:
     ours = engine.segment(frame, words, mask_rejected=True).slots
     for threshold in (0.0, 0.2, 0.6, 0.99, 1.0):
         theirs = engine.segment(frame, words, threshold=threshold).slots
-        decided = [decided_at(slot, threshold) for slot in ours]
+        decided = [slot.at(threshold) for slot in ours]
         assert [s.rejection for s in decided] == [s.rejection for s in theirs]
 
 
@@ -77,23 +77,23 @@ def test_the_rule_is_sam_3s(tmp_path: Path, presence: float) -> None:
     (ours,) = engine.segment(frame, ["red mug"], mask_rejected=True).slots
     (theirs,) = engine.segment(frame, ["red mug"], threshold=0.0).slots
     assert theirs.rejection is (None if presence > 0 else Rejection.EMPTY_MASK)
-    decided = decided_at(ours, 0.0)
+    decided = ours.at(0.0)
     assert decided.rejection is theirs.rejection
     assert np.array_equal(decided.mask, theirs.mask)
 
 
 def test_a_fault_stays_one_and_a_lost_mask_is_not_invented() -> None:
     fault = Slot("a", 0.0, None, (4, 4), fault="not finite")
-    assert decided_at(fault, 0.0) is fault
+    assert fault.at(0.0) is fault
     maskless = Slot("b", 0.3, Rejection.MODEL, (4, 4))
-    assert decided_at(maskless, 0.1).rejection is Rejection.MODEL
+    assert maskless.at(0.1).rejection is Rejection.MODEL
     empty = Slot("c", 0.9, Rejection.EMPTY_MASK, (4, 4))
-    assert decided_at(empty, 0.1).rejection is Rejection.EMPTY_MASK
-    assert decided_at(empty, 0.95).rejection is Rejection.MODEL
+    assert empty.at(0.1).rejection is Rejection.EMPTY_MASK
+    assert empty.at(0.95).rejection is Rejection.MODEL
     masked = Slot("d", 0.9, None, (4, 4), Region((0, 0, 2, 2), np.ones((2, 2), bool)), 0.8)
-    assert decided_at(masked, 0.95).mask is None
-    assert (decided_at(masked, 0.95).box, decided_at(masked, 0.95).crop) == (None, None)
-    assert decided_at(masked, 0.9).rejection is None, "only what is below the threshold is rejected"
+    assert masked.at(0.95).mask is None
+    assert (masked.at(0.95).box, masked.at(0.95).crop) == (None, None)
+    assert masked.at(0.9).rejection is None, "only what is below the threshold is rejected"
 
 
 def rejected(kind: Rejection) -> list[Slot]:
