@@ -47,7 +47,7 @@ def load(
         TypeError: an unknown keyword.
         MemoryError: the device has too little memory.
     """
-    from .engine import load as load_engine
+    from .loading import load as load_engine
 
     return load_engine(model, device, dtype, static, compiled, **official)
 

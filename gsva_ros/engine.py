@@ -1,4 +1,4 @@
-"""The engine: load a model once, encode a frame once, answer any number of expressions on it.
+"""The engine: encode a frame once, answer any number of expressions on it.
 
 Pixels become features (once per frame), features become slots, and accepted slots become masks. It knows
 neither cameras nor messages, and remembers nothing of earlier frames and requests.
@@ -12,10 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
-from inspect import signature
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +19,7 @@ from torch import Tensor
 
 from .answer import (
     Answer,
-    Drawn,
     ExpressionError,
-    Segmenter,
     Slot,
     check_frame,
     check_listed,
@@ -35,22 +29,17 @@ from .answer import (
     thresholds_of,
 )
 from .errors import InputError
-from .masks import Region
-from .model.bundled import model_directory
-from .model.checkpoint import Checkpoint, load_converted, load_official
+from .masking import Masker
+from .model.checkpoint import Checkpoint
 from .model.clip import ClipPreprocessor
 from .model.compiled import Compiled
-from .model.config import model_type
 from .model.continuation import Continuation, PlainContinuation
-from .model.host_memory import drop_pages, keep_freed
+from .model.host_memory import drop_pages
 from .model.images import Rgb, check_rgb, upload
-from .model.mask_parts import sure_parts
-from .model.mask_pixels import enlarger
 from .model.memory import give_back, memory_errors
 from .model.prefix import Branches, Prefix
 from .model.quantised import DTYPE, QUANTISED, quantise
 from .model.reading import Reader
-from .model.refiner import filled
 from .model.sam import SamPreprocessor
 from .model.static import Static
 from .model.streams import Side
@@ -140,6 +129,7 @@ class Engine:
         self.model = checkpoint.model.to(device).eval()
         self._read, self._side = Reader(self.model.model), Side(device)
         self._static = Static(self.model, self._read) if static else None
+        self._masker = Masker(self.model, self._static or self.model)
         self._compiled = Compiled(self.model.encode_sam, "SAM's encoder") if compiled else None
         self.prompt = checkpoint.prompt
         self.config = checkpoint.model.config
@@ -435,37 +425,14 @@ class Engine:
         return Answer(slots, text, timings, complete)
 
     def _masked(self, frame: EncodedFrame, unmasked: Sequence[_Unmasked]) -> Iterator[Slot]:
-        """Slots with their masks: decoded in one batch, resized to the frame one by one."""
-        prompts = self.model.mask_prompts(torch.stack([d.hidden for d in unmasked]))
-        decode = (self._static or self.model).decode_masks
-        low_res_masks, iou = decode(frame.image_embeddings, prompts)
-        finite = low_res_masks.isfinite().flatten(1).all(1) & iou.isfinite()
-        fine = self._pixels(frame, low_res_masks[finite])
-        for row, slot in enumerate(unmasked):
-            if finite[row]:
-                yield Slot.decided(
-                    slot.expression,
-                    slot.p_seg,
-                    slot.rejected,
-                    frame.size,
-                    Drawn(next(fine), float(iou[row])),
-                )
+        """Slots with their masks, decoded in one batch."""
+        hidden, size = torch.stack([slot.hidden for slot in unmasked]), frame.size
+        masks = self._masker.draw(hidden, frame.image_embeddings, frame.resized, size, frame.rgb)
+        for slot, drawn in zip(unmasked, masks, strict=True):
+            if drawn is None:
+                yield Slot.faulty(slot.expression, slot.p_seg, size, "mask")
             else:
-                yield Slot.faulty(slot.expression, slot.p_seg, frame.size, "mask")
-
-    def _pixels(self, frame: EncodedFrame, low_res_masks: Tensor) -> Iterator[Region | None]:
-        """Masks [K, h, w] at the frame's resolution."""
-        height, width = low_res_masks.shape[1:]
-        side, sure = self.config.sam.image_size, self.config.part_confidence
-        masks = [sure_parts(mask, sure) for mask in low_res_masks]
-        refined: list[Region | None] = [None] * len(masks)
-        if self.model.refiner and frame.rgb is not None:
-            inside = filled(low_res_masks, side, frame.resized)
-            refined = self.model.refiner.refine(frame.rgb, masks, inside)
-        enlarge = enlarger((height, width), side, frame.resized, frame.size, self.device)
-        # If the refiner leaves a mask empty, the decoder's stays: refining moves edges, it does not reject.
-        for mask, fine in zip(masks, refined, strict=True):
-            yield fine or enlarge(mask)
+                yield Slot.decided(slot.expression, slot.p_seg, slot.rejected, size, drawn)
 
     # Language model
 
@@ -504,70 +471,6 @@ class Engine:
             f"{what} is too long: {shown!r} takes {count} tokens with the words around it, "
             f"and the model has room for {self._room(frame)}; shorten it"
         )
-
-
-#: Modules with an engine of their own, by the model_type in config.json.
-#: Families that share GSVA's modules are rows of `model.families.FAMILIES`.
-OWN_ENGINES = {"sam3": "gsva_ros.sam3", "sam3_video": "gsva_ros.sam3"}
-
-
-@memory_errors()
-def load(
-    model: str | Path,
-    device: str = "auto",
-    dtype: str = "auto",
-    static: bool = False,
-    compiled: bool = False,
-    **official: Any,
-) -> Segmenter[Any]:
-    """See `gsva_ros.load`."""
-    chosen = device_of(device)
-    if chosen.type == "cpu":
-        keep_freed()
-    dtype = precision_of(dtype, chosen)
-    if official:
-        if unknown := sorted(official.keys() - signature(load_official).parameters.keys()):
-            raise TypeError(f"load has no argument {', '.join(unknown)}; see help(gsva_ros.load)")
-        missing = [name for name in ("weights", "vision_tower") if name not in official]
-        if missing:
-            raise InputError(f"official weights need {' and '.join(missing)} too")
-        checkpoint = load_official(model, **official)
-    else:
-        directory = model_directory(model)
-        if own := OWN_ENGINES.get(model_type(directory)):
-            if dtype in QUANTISED:
-                raise InputError(
-                    f"{model} cannot be quantised to {dtype}; choose {', '.join(DTYPES)}"
-                )
-            other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
-            return other
-        checkpoint = load_converted(directory)
-    return Engine(checkpoint, str(model), chosen, dtype, static, compiled)
-
-
-def precision_of(name: str, device: torch.device) -> str:
-    """The precision of this name, or the one that "auto" selects on the device; InputError if unknown."""
-    if name == "auto":
-        return "bfloat16" if device.type == "cuda" else "float32"
-    if name not in PRECISIONS:
-        raise InputError(f"dtype is auto, {', '.join(PRECISIONS)}, not {name!r}")
-    return name
-
-
-def device_of(name: str) -> torch.device:
-    """The device of this name; InputError if the name is invalid or the device does not exist."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    wrong = f"device is auto, cpu, cuda or cuda:N, not {name!r}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(wrong) from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(wrong)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"there is no device {name!r}; CUDA sees {torch.cuda.device_count()}")
-    return device
 
 
 def _passes(branches: Sequence[Sequence[int]]) -> Iterator[slice]:

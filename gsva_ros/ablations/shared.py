@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..engine import model_directory
+from ..model.bundled import model_directory
 from ..model.checkpoint import Checkpoint, load_converted
 from ..model.gsva import GSVA
 from ..scenes import SceneSet

@@ -203,8 +203,9 @@ def _engine(args: argparse.Namespace) -> Any:
 
     import gsva_ros
 
-    from ..engine import Engine, device_of, precision_of
+    from ..engine import Engine
     from ..errors import InputError
+    from ..loading import device_of, precision_of
     from ..model.host_memory import keep_freed
     from .sizes import engine_of
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import torch
 
-from ..engine import PRECISIONS, Engine, model_directory
+from ..engine import PRECISIONS, Engine
 from ..errors import InputError
+from ..model.bundled import model_directory
 from ..model.checkpoint import Checkpoint, load_converted
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA

@@ -53,7 +53,7 @@ def train(config: Config) -> None:
 
     If it had ended before, only the model is written again; what was done is printed.
     """
-    from gsva_ros.engine import model_directory
+    from gsva_ros.model.bundled import model_directory
     from gsva_ros.model.memory import memory_errors
     from gsva_ros.processes import processes
     from gsva_ros.train import stages, teach
@@ -88,7 +88,7 @@ def base(config: Config) -> Checkpoint:
 
 
 def _read(model: str | Official, export: str) -> Checkpoint:
-    from gsva_ros.engine import model_directory
+    from gsva_ros.model.bundled import model_directory
     from gsva_ros.model.checkpoint import load_converted, load_official
     from gsva_ros.model.weights import adapter
     from gsva_ros.train.config import Official

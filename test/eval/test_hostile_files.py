@@ -822,7 +822,7 @@ def test_a_model_that_does_not_fit_into_memory_is_one_line(
 
     picture = tmp_path / "picture.png"
     cv2.imwrite(str(picture), np.zeros((20, 30, 3), np.uint8))
-    monkeypatch.setattr("gsva_ros.engine.load_converted", large)
+    monkeypatch.setattr("gsva_ros.loading.load_converted", large)
     said = ran(capsys, "segment", picture, "x", "--device", "cpu")
     assert "choose another device, or a dtype of fewer bits (bfloat16, int8, int4)" in said
 

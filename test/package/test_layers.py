@@ -15,21 +15,33 @@ PACKAGE = Path(gsva_ros.__file__).resolve().parent
 ALLOWED = {
     "model": set(),
     "answer": set(),
-    "engine": {"model", "answer"},
+    "masking": {"model", "answer"},
+    "engine": {"model", "answer", "masking"},
+    "loading": {"model", "answer", "engine"},
     "sam3": {"model", "answer"},
     "tracking": set(),
     "serving": {"answer", "tracking"},
-    "ros": {"engine", "serving", "answer", "overlay"},  # the node loads its engine
+    "ros": {"loading", "serving", "answer", "overlay"},  # the node loads its engine
     "bags": set(),
     "datasets": {"phrasing"},
     "eval": {
-        *("engine", "answer", "model", "serving", "bags", "datasets", "phrasing", "tracking"),
+        *(
+            "loading",
+            "engine",
+            "answer",
+            "model",
+            "serving",
+            "bags",
+            "datasets",
+            "phrasing",
+            "tracking",
+        ),
         *("overlay", "processes"),
     },
     "train": {"model", "bags", "datasets", "phrasing", "processes"},
     "phrasing": set(),
     "sim": {"phrasing"},
-    "bench": {"engine", "model", "ros"},
+    "bench": {"loading", "engine", "model", "ros"},
     "ablations": {"engine", "model", "eval", "train", "sim"},
     "overlay": {"answer"},
     "processes": set(),
@@ -57,7 +69,7 @@ TOP = {"programs", "cli", "__main__", "__init__"}
 #: Interfaces that the build generates.
 GENERATED = {"msg", "srv", "action"}
 #: What the package itself passes on, and the layer that it comes from.
-PASSED_ON = {"load": "engine"}
+PASSED_ON = {"load": "loading"}
 
 
 def imports(path: Path) -> set[tuple[str, ...]]:

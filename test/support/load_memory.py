@@ -24,7 +24,7 @@ from gsva_ros.model.tokenizer import TOKENIZER_NAME
 # The memory that a process holds before loading is subtracted.
 LOAD = """
 import re, sys
-import gsva_ros, gsva_ros.engine
+import gsva_ros, gsva_ros.loading
 from gsva_ros.model.quantised import QUANTISED, nbytes
 
 def resident(name):

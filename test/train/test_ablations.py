@@ -17,8 +17,8 @@ from gsva_ros.ablations.report import difference, page
 from gsva_ros.ablations.rows import ROWS, branches
 from gsva_ros.ablations.score import Answers
 from gsva_ros.ablations.shared import EncodedScenes
-from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
+from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.scenes import Expression, SceneSet

@@ -16,9 +16,9 @@ from PIL import ExifTags, Image
 
 from gsva_ros.cli import main
 from gsva_ros.datasets import photographs
-from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
 from gsva_ros.eval.sources.scenes import add_arguments, gather
+from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.phrasing.unknown import NAMED, unknown
 from gsva_ros.phrasing.words import Vocabulary, plural

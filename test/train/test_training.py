@@ -18,8 +18,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import gsva_ros
-from gsva_ros.engine import model_directory
 from gsva_ros.errors import InputError
+from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
 from gsva_ros.model.stems import pretrained_stems
 from gsva_ros.phrasing.words import Vocabulary
