@@ -17,17 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .answer import (
-    Answer,
-    ExpressionError,
-    Slot,
-    check_frame,
-    check_listed,
-    checked,
-    normalised,
-    text_fault,
-    thresholds_of,
-)
+from .answer import Answer, ExpressionError, Slot
+from .asking import check_frame, check_listed, checked, normalised, text_fault, thresholds_of
 from .errors import InputError
 from .masking import Masker
 from .model.checkpoint import Checkpoint

@@ -20,16 +20,8 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import AutoTokenizer, Sam3Model
 
-from .answer import (
-    Answer,
-    Drawn,
-    ExpressionError,
-    Slot,
-    check_frame,
-    check_listed,
-    checked,
-    thresholds_of,
-)
+from .answer import Answer, Drawn, ExpressionError, Slot
+from .asking import check_frame, check_listed, checked, thresholds_of
 from .errors import InputError, one_line, validated
 from .files import check_fetched
 from .masks import trimmed

@@ -17,7 +17,8 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..answer import ExpressionError, Segmenter, Slot, ask_possible
+from ..answer import ExpressionError, Segmenter, Slot
+from ..asking import ask_possible
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
 from ..files import parse_json

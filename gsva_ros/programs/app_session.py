@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsva_ros.answer import Answer, Segmenter, Slot, ask_possible
+from gsva_ros.answer import Answer, Segmenter, Slot
+from gsva_ros.asking import ask_possible
 from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError

@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answer import Answer, ExpressionError, FrameT, Segmenter, Slot, ask_possible
+from ..answer import Answer, ExpressionError, FrameT, Segmenter, Slot
+from ..asking import ask_possible
 from .requests import (
     BadImageError,
     CameraFrame,

@@ -19,7 +19,8 @@ from tiny import tiny_checkpoint
 
 import gsva_ros
 from gsva_ros import arguments
-from gsva_ros.answer import Answer, ExpressionError, Rejection, normalised
+from gsva_ros.answer import Answer, ExpressionError, Rejection
+from gsva_ros.asking import normalised
 from gsva_ros.engine import BATCH, PRECISIONS, Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
 from gsva_ros.model.bundled import model_directory

@@ -15,28 +15,19 @@ PACKAGE = Path(gsva_ros.__file__).resolve().parent
 ALLOWED = {
     "model": set(),
     "answer": set(),
+    "asking": {"answer"},
     "masking": {"model", "answer"},
-    "engine": {"model", "answer", "masking"},
+    "engine": {"model", "answer", "asking", "masking"},
     "loading": {"model", "answer", "engine"},
-    "sam3": {"model", "answer"},
+    "sam3": {"model", "answer", "asking"},
     "tracking": set(),
-    "serving": {"answer", "tracking"},
+    "serving": {"answer", "asking", "tracking"},
     "ros": {"loading", "serving", "answer", "overlay"},  # the node loads its engine
     "bags": set(),
     "datasets": {"phrasing"},
     "eval": {
-        *(
-            "loading",
-            "engine",
-            "answer",
-            "model",
-            "serving",
-            "bags",
-            "datasets",
-            "phrasing",
-            "tracking",
-        ),
-        *("overlay", "processes"),
+        *("loading", "engine", "asking", "answer", "model", "serving", "bags", "datasets"),
+        *("phrasing", "tracking", "overlay", "processes"),
     },
     "train": {"model", "bags", "datasets", "phrasing", "processes"},
     "phrasing": set(),
@@ -172,7 +163,8 @@ def test_serving_and_answer_need_no_torch() -> None:
         f"{path.relative_to(PACKAGE)} imports {name[0]}"
         for path in modules()
         for name in imports(path)
-        if name[0] in heavy and layer_of(path) in ("answer", "serving", "errors", "stamps")
+        if name[0] in heavy
+        and layer_of(path) in ("answer", "asking", "serving", "errors", "stamps")
     ]
     assert not wrong
 

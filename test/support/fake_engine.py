@@ -5,7 +5,8 @@ import time
 
 import numpy as np
 
-from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot, thresholds_of
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
+from gsva_ros.asking import thresholds_of
 from gsva_ros.masks import trimmed
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
