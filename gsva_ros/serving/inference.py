@@ -114,13 +114,18 @@ class Inference(Generic[FrameT]):
         def segment(asked: Sequence[int]) -> Answer:
             words = [request.expressions[i] for i in asked]
             thresholds = [self._threshold_for(turn, i, threshold) for i in asked]
-            return self._freeing(
-                lambda: self.engine.segment(encoded, words, threshold=thresholds), turn.frame.topic
-            )
+            try:
+                return self._freeing(
+                    lambda: self.engine.segment(encoded, words, threshold=thresholds),
+                    turn.frame.topic,
+                )
+            except ExpressionError as error:
+                # Noted before the others are asked, which may fail for another reason.
+                for place, reason in error.faults.items():
+                    turn.faults[asked[place]] = (Code.INVALID_INSTRUCTION, reason)
+                raise
 
-        answers, _, faults = ask_possible(partial(self._within_memory, turn, segment), asked)
-        for place, reason in faults.items():
-            turn.faults[asked[place]] = (Code.INVALID_INSTRUCTION, reason)
+        answers, _, _ = ask_possible(partial(self._within_memory, turn, segment), asked)
         return answers
 
     def _ask(self, turn: _Turn, encoded: FrameT, threshold: float) -> list[Answer]:

@@ -193,6 +193,15 @@ def test_a_blank_expression_is_told_so_and_once_whatever_happens_to_the_frame(pi
     assert [(d.slot, d.code) for d in decisions] == [(0, Code.EMPTY_INSTRUCTION), (1, other)]
 
 
+def test_what_cannot_be_asked_keeps_its_fault_if_the_others_fail() -> None:
+    request = Request("a", expressions=["raise", "too long for the tokenizer"])
+    decisions = Inference(FakeEngine(), Limits()).answer(request, frame(RED), 0.0).decisions
+    assert [(d.slot, d.code) for d in decisions] == [
+        (0, Code.INTERNAL),
+        (1, Code.INVALID_INSTRUCTION),
+    ]
+
+
 class Refusing(FakeEngine):
     """Refuses a request as a whole."""
 
