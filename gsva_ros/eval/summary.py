@@ -27,6 +27,7 @@ class Slots:
     present: NDArray[np.bool_]
     p_seg: NDArray[np.float64]
     kept: NDArray[np.bool_]
+    predicted_iou: NDArray[np.float64]
     intersection: NDArray[np.int64]
     union: NDArray[np.int64]
     area: NDArray[np.int64]
@@ -49,6 +50,7 @@ class Slots:
             np.array([bool(s.referents) for s in slots], bool),
             np.array([s.p_seg for s in slots], np.float64),
             np.array([s.kept for s in slots], bool),
+            np.array([s.predicted_iou for s in slots], np.float64),
             np.array([s.intersection for s in slots], np.int64),
             np.array([s.union for s in slots], np.int64),
             np.array([s.area for s in slots], np.int64),

@@ -28,7 +28,7 @@ def slots(p_seg: Sequence[float], ious: Sequence[float | None]) -> Slots:
     hundred, none = np.full(len(ious), 100), np.zeros(len(ious))
     p = np.asarray(p_seg, float)
     kinds = np.full(len(ious), "x")
-    return Slots(none, kinds, there, p, p >= 0.5, pixels, hundred, hundred, hundred, none)
+    return Slots(none, kinds, there, p, p >= 0.5, none, pixels, hundred, hundred, hundred, none)
 
 
 def best_targets(present: np.ndarray) -> np.ndarray:

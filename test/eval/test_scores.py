@@ -237,6 +237,7 @@ def test_calibration_sees_overconfidence() -> None:
             there,
             np.full(n, p_seg),
             there,
+            zeros * 1.0,
             zeros,
             zeros,
             zeros,

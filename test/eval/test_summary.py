@@ -46,6 +46,14 @@ def run(*images: list[SlotRecord]) -> list[CaseRecord]:
     return [CaseRecord(str(number), {}, slots) for number, slots in enumerate(images)]
 
 
+def test_the_columns_are_the_numbers_of_the_records() -> None:
+    """Whatever a rule may read, so that it can be chosen without the model."""
+    (record,) = records = run([slot(0.9, 0.6, 0.3), slot(0.2, None, area=7)])
+    columns = Slots.of(records)
+    for name in ("p_seg", "kept", "predicted_iou", "intersection", "union", "area", "box_iou"):
+        assert getattr(columns, name).tolist() == [getattr(s, name) for s in record.slots]
+
+
 def test_a_rejected_target_scores_nothing_as_deployed_and_its_mask_by_the_paper() -> None:
     slots = Slots.of(run([slot(0.9, 0.6), slot(0.1, 0.4)], [slot(0.2, None), slot(0.8, None)]))
     deployed = scores(slots, ~slots.kept, Scoring())["all"]
