@@ -92,17 +92,6 @@ def test_what_it_cannot_do_is_said(directory: Path, rgb: np.ndarray) -> None:
         engine.ask(frame, "hand me the mug")
     with pytest.raises(InputError, match="cannot be quantised to int8; choose float32"):
         gsva_ros.load(directory, dtype="int8")
-    with pytest.raises(InputError, match="has no joint prompt"):
-        engine.segment(frame, ["a", "b"], joint=True)
-    with pytest.raises(TypeError, match="a list of phrases"):
-        engine.segment(frame, "mug")
-    with pytest.raises(TypeError, match=r"frame must be from engine.encode\(rgb\), not ndarray"):
-        engine.segment(rgb, ["mug"])
-    with pytest.raises(ValueError, match="another engine"):
-        gsva_ros.load(directory).segment(frame, ["mug"])
-    with pytest.raises(ExpressionError) as error:
-        engine.segment(frame, ["mug", "", "x" * 70])
-    assert set(error.value.faults) == {1, 2}
 
 
 def test_a_damaged_directory_is_one_line(tmp_path: Path) -> None:
