@@ -171,8 +171,7 @@ class Segmenter(Protocol[FrameT]):
 
     Attributes:
         rejection_threshold: the model's own; a slot with p_seg below it is rejected.
-        slot_temperature: divides a slot's logits before the softmax that gives p_seg.
-        slot_bias: added to the logit of [SEG] after that division.
+        rule: by name, further numbers that its decisions depend on; a run's records hold them.
         can_reject: whether it can decide that a thing is not there; if not, only an empty mask rejects.
         name, weights_hash, precision, device, prompt_template: identify the model in records.
     """
@@ -180,9 +179,7 @@ class Segmenter(Protocol[FrameT]):
     @property
     def rejection_threshold(self) -> float: ...
     @property
-    def slot_temperature(self) -> float: ...
-    @property
-    def slot_bias(self) -> float: ...
+    def rule(self) -> Mapping[str, float]: ...
     @property
     def can_reject(self) -> bool: ...
     @property

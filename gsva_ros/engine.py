@@ -144,14 +144,9 @@ class Engine:
         return float(self.config.rejection_threshold)
 
     @property
-    def slot_temperature(self) -> float:
-        """Divides the logits of [SEG] and [REJ] before the softmax that gives p_seg."""
-        return float(self.config.slot_temperature)
-
-    @property
-    def slot_bias(self) -> float:
-        """Added to the logit of [SEG] after division by the temperature."""
-        return float(self.config.slot_bias)
+    def rule(self) -> dict[str, float]:
+        """The numbers of `decide` beside the threshold; see `model.config.GSVAConfig`."""
+        return {name: getattr(self.config, name) for name in ("slot_temperature", "slot_bias")}
 
     @torch.inference_mode()
     @memory_errors()
@@ -299,8 +294,8 @@ class Engine:
                 1 or NaN.
             threshold: reject if p([SEG]) is below it.
         """
-        scores = logits / self.slot_temperature
-        scores[0] += self.slot_bias
+        scores = logits / self.config.slot_temperature
+        scores[0] += self.config.slot_bias
         p_seg = float(scores.softmax(-1)[0])
         return p_seg, not p_seg >= threshold
 

@@ -9,9 +9,10 @@ Source: `Sam3Model` of transformers; preprocessing as configured in the director
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,7 @@ class Sam3Engine:
     prompt_template = "sam3"
     can_reject = True
     rejection_threshold = 0.5
-    slot_temperature = 1.0
-    slot_bias = 0.0
+    rule: Mapping[str, float] = MappingProxyType({"instance_score": INSTANCE_SCORE})
 
     def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.device, self.dtype = str(directory), device, dtype

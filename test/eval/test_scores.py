@@ -416,8 +416,8 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     engine = gsva_ros.load(model, device="cpu")
     how = json.loads((model / "calibration.json").read_text())
     assert engine.rejection_threshold == how["chosen"]["threshold"]
-    assert engine.slot_temperature == how["chosen"]["temperature"]
-    assert engine.slot_bias == how["chosen"]["bias"]
+    chosen = how["chosen"]
+    assert engine.rule == {"slot_temperature": chosen["temperature"], "slot_bias": chosen["bias"]}
     assert how["chosen"]["T_acc"] >= 0.9
     page = tmp_path / "b.html"
     report = ["--out", str(tmp_path / "b.json"), "--report", str(page)]

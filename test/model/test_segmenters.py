@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,14 @@ def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     engine, other = (gsva_ros.load(directory, device="cpu") for _ in range(2))
     return Tried(engine, engine.encode(rgb), other.encode(rgb), joint)
+
+
+def test_what_identifies_it_can_be_recorded(tried: Tried) -> None:
+    engine = tried.engine
+    names = (engine.name, engine.weights_hash, engine.precision, engine.prompt_template)
+    assert all(names)
+    numbers = {"threshold": engine.rejection_threshold, **engine.rule}
+    assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
 
 
 def test_a_joint_prompt_is_refused_where_there_is_none(tried: Tried) -> None:

@@ -74,7 +74,9 @@ def _calibrate(args: argparse.Namespace) -> int:
     check_both_kinds(slots)
     slots = replace(slots, p_seg=unrounded(slots.p_seg))
     threshold, goal = _chosen(args, slots, engine.rejection_threshold)
-    before = Rule(engine.slot_temperature, engine.slot_bias, engine.rejection_threshold)
+    before = Rule(
+        engine.config.slot_temperature, engine.config.slot_bias, engine.rejection_threshold
+    )
     chosen = replace(before, threshold=threshold).calibrated(slots)
     how = calibration_result(slots, chosen, before)
     how |= {"goal": goal, "split": args.split, "scenes": len(cases)}

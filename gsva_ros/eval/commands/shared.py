@@ -61,8 +61,7 @@ def records_file(
         "fingerprint": gathered.fingerprint,
         "protocol": how.protocol,
         "rejection_threshold": engine.rejection_threshold,
-        "slot_temperature": engine.slot_temperature,
-        "slot_bias": engine.slot_bias,
+        **engine.rule,
     }
     path = args.records
     if blind:
