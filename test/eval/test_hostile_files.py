@@ -639,7 +639,27 @@ def test_polygons_are_read(tmp_path: Path) -> None:
     (expression,) = read_truth(path)[0].expressions()
     assert expression.mask.sum() == pytest.approx(50, abs=20)
     assert expression.mask[7, 10]
+    around = {
+        "segmentation": [[-1, -1, 31, -1, 31, 21, -1, 21]]
+    }  # a pixel outside is none too many
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation | around]}))
+    assert read_truth(path)[0].expressions()[0].mask.all()
     for field, value, said in (
+        ("segmentation", [[-1.5, 0, 9, 0, 9, 9]], "a polygon lies outside the image"),
+        ("segmentation", [[0, 0, 31.5, 0, 9, 9]], "a polygon lies outside the image"),
+        ("segmentation", [[0, -1.5, 9, 0, 9, 9]], "a polygon lies outside the image"),
+        ("segmentation", [[0, 0, 9, 0, 9, 21.5]], "a polygon lies outside the image"),
+        ("segmentation", [[0, 0, 9, 0, 9, 9, 5]], "a polygon has an odd number of coordinates"),
+        ("segmentation", [], "its segmentation has no polygon"),
+        ("segmentation", None, "'x'.: 1 referents and no segmentation"),
+        (
+            "segmentation",
+            {"size": [30, 20], "counts": [600]},
+            r"its segmentation is of \[30, 20\], the image of \[20, 30\]",
+        ),
+        ("segmentation", {"size": [20, 30], "counts": "0~"}, "the invalid character '~'"),
+        ("segmentation", {"size": [20, 30], "counts": "0P"}, "end inside a number"),
+        ("image_id", 7, "'x'.: no image has the id 7"),
         (
             "segmentation",
             [[1, 1, 1, 1, 1, 1]],
@@ -665,6 +685,29 @@ def test_polygons_are_read(tmp_path: Path) -> None:
         with pytest.raises(TruthError, match=said) as error:
             read_truth(path)
         one_line_about(path, error.value)
+
+
+def test_masks_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Of runs of all lengths: each is coded as the difference to an earlier one, which may be longer."""
+    path, rng = tmp_path / "truth.json", np.random.default_rng(0)
+    masks = [rng.random((400, 300)) < share for share in (1e-5, 1e-3, 0.5, 0.999)]
+    frames = [(at, [Referring("a", "x", 2, mask)]) for at, mask in enumerate(masks)]
+    write_truth(path, "/cam", frames)
+    for frame, (at, (given,)) in zip(read_truth(path), frames, strict=True):
+        assert (frame.topic, frame.stamp, frame.size) == ("/cam", at, (400, 300))
+        (read,) = frame.expressions()
+        assert np.array_equal(read.mask, given.mask)
+        assert (read.expression, read.category, read.referents) == ("a", "x", 2)
+
+
+def test_a_truth_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TruthError, match=r"none\.json: cannot be read as text: .*No such file"):
+        read_truth(tmp_path / "none.json")
+    path = tmp_path / "large.json"
+    image = {"id": 3, "topic": TOPIC, "stamp": 1, "width": 100_000, "height": 100_000}
+    path.write_text(json.dumps({"images": [image], "annotations": []}))
+    with pytest.raises(TruthError, match=r"large\.json: image 3: 100000x100000 is too large"):
+        read_truth(path)
 
 
 @pytest.mark.parametrize("segmentation", [None, [], {"size": [20, 30], "counts": [600]}])
