@@ -28,6 +28,7 @@ import zstandard
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
 from PIL import Image
+from pycocotools.coco import COCO
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -44,6 +45,7 @@ from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.files import write_result, write_whole
 from gsva_ros.image_files import check_format, write_rgb
+from gsva_ros.masks import mask_box
 from gsva_ros.model import config
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
@@ -688,7 +690,7 @@ def test_polygons_are_read(tmp_path: Path) -> None:
 
 
 def test_masks_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """Of runs of all lengths: each is coded as the difference to an earlier one, which may be longer."""
+    """By COCO's own tools, too; runs of all lengths, coded as the difference to an earlier one."""
     path, rng = tmp_path / "truth.json", np.random.default_rng(0)
     masks = [rng.random((400, 300)) < share for share in (1e-5, 1e-3, 0.5, 0.999)]
     frames = [(at, [Referring("a", "x", 2, mask)]) for at, mask in enumerate(masks)]
@@ -698,6 +700,11 @@ def test_masks_are_read_as_they_were_written(tmp_path: Path) -> None:
         (read,) = frame.expressions()
         assert np.array_equal(read.mask, given.mask)
         assert (read.expression, read.category, read.referents) == ("a", "x", 2)
+    coco = COCO(path)
+    for entry, mask in zip(coco.loadAnns(coco.getAnnIds()), masks, strict=True):
+        assert np.array_equal(coco.annToMask(entry), mask)
+        x0, y0, x1, y1 = mask_box(mask)
+        assert (entry["area"], entry["bbox"]) == (mask.sum(), [x0, y0, x1 - x0, y1 - y0])
 
 
 def test_a_truth_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
