@@ -454,6 +454,7 @@ def test_a_run_of_which_nothing_can_be_read_is_none(
         (uncompressed(CROWD) | {"size": [WIDTH, HEIGHT]}, r"^its .* for \[60, 40\].*is \[40, 60\]"),
         ({"size": [HEIGHT, WIDTH], "counts": [-5, 2405]}, "the negative number -5"),
         ({"size": [HEIGHT, WIDTH], "counts": None}, "run lengths"),
+        ({"size": [HEIGHT, WIDTH], "counts": [1.5, 2398.5]}, "neither text nor numbers"),
         ([[1e30, 2, 3, 4, 5, 6]], "coordinate"),
         ([[float("nan"), 2, 3, 4, 5, 6]], "coordinate"),
         ([["a", 2, 3, 4, 5, 6]], "not a COCO segmentation"),

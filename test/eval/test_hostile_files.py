@@ -659,7 +659,7 @@ def test_polygons_are_read(tmp_path: Path) -> None:
             {"size": [30, 20], "counts": [600]},
             r"its segmentation is of \[30, 20\], the image of \[20, 30\]",
         ),
-        ("segmentation", {"size": [20, 30], "counts": "0~"}, "the invalid character '~'"),
+        ("segmentation", {"size": [20, 30], "counts": "0p"}, "the invalid character 'p'"),
         ("segmentation", {"size": [20, 30], "counts": "0P"}, "end inside a number"),
         ("image_id", 7, "'x'.: no image has the id 7"),
         (
