@@ -18,6 +18,7 @@ import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 
+from ..answer import normalised
 from ..stamps import SECOND
 from .requests import CameraFrame, Code, Counts, Fault, Limits, Outcome, Request, Source
 
@@ -398,7 +399,7 @@ def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
 
 def text_problem(words: str, limits: Limits) -> Fault | None:
     """Why one expression cannot be asked; checked before the model is asked, so that only it fails."""
-    if not words.strip():
+    if not normalised(words):
         return Code.EMPTY_INSTRUCTION, "an empty expression"
     if len(words) > limits.max_expression_length:
         most = limits.max_expression_length
