@@ -37,7 +37,7 @@ from .requests import (
     Result,
     Steadiness,
 )
-from .schedule import too_old
+from .schedule import admits, too_old
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class Carrier:
 
     def _follows(self, request: Request, frame: CameraFrame) -> bool:
         """Whether a frame may answer a request that has no answer on it or a newer one of any camera."""
-        if frame.stamp < request.not_before:
+        if not admits(request, frame.stamp):
             return False
         last = self._answered.get(request)
         return last is None or (frame is not last and frame.received >= last.received)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..stamps import SECOND
 from .requests import CameraFrame, Code, Counts, Fault, Limits, Outcome, Request, Source
@@ -51,6 +52,14 @@ class Turn:
 
     request: Request
     frame: CameraFrame
+
+
+class Asked(Protocol):
+    """What an instruction says of its frames' stamps: a Request's, or one recorded in a bag."""
+
+    @property
+    def not_before(self) -> int:
+        """The earliest stamp, nanoseconds; 0: any."""
 
 
 class Schedule:
@@ -377,18 +386,23 @@ def _own_id(request: Request) -> str:
 def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:
     """Whether a request can be answered on a frame of its camera."""
     lead = request.submitted - frame.received
-    return fits(frame.stamp, lead, request.not_before, limits.max_frame_lead)
+    return fits(request, frame.stamp, lead, limits.max_frame_lead)
 
 
-def fits(stamp: int, lead: float, not_before: int, max_lead: float) -> bool:
+def fits(asked: Asked, stamp: int, lead: float, max_lead: float) -> bool:
     """The rule for which frames answer an instruction, live and in a recording.
 
     Args:
-        stamp, not_before: nanoseconds; a not_before of 0: any stamp.
+        stamp: the frame's, nanoseconds.
         lead: seconds by which the frame was received before the instruction.
         max_lead: the longest accepted lead; 0: any.
     """
-    return (not not_before or stamp >= not_before) and not 0 < max_lead < lead
+    return admits(asked, stamp) and not 0 < max_lead < lead
+
+
+def admits(asked: Asked, stamp: int) -> bool:
+    """The half of `fits` about a frame's stamp, nanoseconds; carried answers obey it, too."""
+    return not asked.not_before or stamp >= asked.not_before
 
 
 def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
