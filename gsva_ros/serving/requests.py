@@ -159,6 +159,11 @@ class Decision:
     carried: bool = False  # from an earlier frame that the model answered on
     age: int = 0  # nanoseconds from that frame to this one
 
+    @property
+    def key(self) -> Key:
+        """Its slot and expression."""
+        return self.slot, self.expression
+
 
 @dataclass
 class Result:

@@ -208,9 +208,9 @@ def test_any_camera_may_mean_several() -> None:
         ids[result.frame.topic] |= {each.id for each in result.decisions[0].instances}
     assert [len(each) for each in ids.values()] == [1, 1]
     carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
-    assert not carrier._followed
+    assert not carrier._last_answers
     assert not carrier._trackers
-    assert not carrier._answered
+    assert not carrier._last_frames
 
 
 def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> None:
@@ -680,6 +680,6 @@ def test_an_answer_that_comes_while_another_is_learnt_is_not_lost(monkeypatch) -
     monkeypatch.setattr(carrier, "_learn", lambda r: (next(later, lambda: None)(), learn(r)))
     answered(1)
     carrier._work()
-    assert list(carrier._answers) == [request]
+    assert list(carrier._unlearnt) == [request]
     carrier._work()
     assert 2 in stamps(results)
