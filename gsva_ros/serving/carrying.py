@@ -109,7 +109,7 @@ class Carrier:
                 self._last_frames.pop(request, None)
                 self._deliver(result)
             # Another thread may have ended it since the model answered.
-            elif not request.ended and not self._tells(result):
+            elif not request.state.ended and not self._tells(result):
                 self._deliver_newer(result)
 
     def _deliver_newer(self, result: Result) -> None:
@@ -168,7 +168,7 @@ class Carrier:
             self._trackers.clear()
             self._last_answers.clear()
             for result in answers.values():
-                if not result.request.ended:
+                if not result.request.state.ended:
                     self._deliver_newer(result)
             return
         for result in answers.values():
@@ -191,7 +191,7 @@ class Carrier:
         request, frame, rgb = result.request, result.frame, result.rgb
         assert frame is not None
         assert rgb is not None
-        if request.ended or request.cancelled:
+        if request.state.ended or request.state.cancelled:
             return
         new = LastAnswer(result, frame.topic)
         last = self._last_answers.setdefault((request, frame.topic), new)
@@ -207,8 +207,9 @@ class Carrier:
         rgb, fault = self._observed(due, frame)
         for last in due:
             request = last.result.request
+            current = self._last_answers.get((request, frame.topic)) is last
             # Ended when another one's answer was delivered, or withdrawn while the model works on it.
-            if self._last_answers.get((request, frame.topic)) is not last or request.cancelled:
+            if not current or request.state.cancelled:
                 continue
             self._last_frames[request] = frame
             self._deliver(

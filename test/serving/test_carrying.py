@@ -22,6 +22,7 @@ from gsva_ros.serving.requests import (
     Decision,
     Limits,
     Outcome,
+    Progress,
     Request,
     Result,
 )
@@ -312,7 +313,7 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
     def deliver(result: Result) -> None:
         results.append(result)
         if result.request is first and result.frame.stamp == 2:
-            second.ended = True
+            second.state.ended = True
             carrier.take(Result(second, [Decision(0, "red", Outcome.CANCELLED)]))
 
     def unreadable() -> np.ndarray:
@@ -431,7 +432,7 @@ def test_after_a_jump_of_the_clock_only_the_models_next_answer_counts() -> None:
 def test_an_answer_that_comes_after_the_end_is_not_carried_on() -> None:
     results: list[Result] = []
     carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True, ended=True)
+    request = Request("look", expressions=["red"], every_frame=True, state=Progress(ended=True))
     carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
     frame = CameraFrame(None, 1, "camera", lambda: picture(40))
     carrier.offer(frame)
@@ -444,7 +445,7 @@ def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
     results: list[Result] = []
     carrier = Carrier(results.append, limits := Limits(track="flow"))
     for name, ended in (("goes on", False), ("ended", True)):
-        request = Request(name, expressions=["red"], every_frame=True, ended=ended)
+        request = Request(name, expressions=["red"], every_frame=True, state=Progress(ended=ended))
         frame = CameraFrame(None, 1, "camera", lambda: picture(40))
         carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, picture(40)))
     limits.track = "off"

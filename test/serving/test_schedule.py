@@ -226,9 +226,9 @@ def test_steadiness_counts_from_the_jump_of_the_clock() -> None:
     schedule = Schedule(Limits())
     steady = request("a", every_frame=True)
     schedule.submit(steady, 0)
-    steady.steadiness["camera"] = {(0, "red"): Steadiness(Outcome.SEGMENTED, 100 * SECOND, 2)}
+    steady.state.steadiness["camera"] = {(0, "red"): Steadiness(Outcome.SEGMENTED, 100 * SECOND, 2)}
     schedule.jumped(-99 * SECOND)
-    assert not steady.steadiness
+    assert not steady.state.steadiness
 
 
 def test_a_repeated_instruction_without_an_id_does_not_pile_up() -> None:
