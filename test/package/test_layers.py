@@ -17,7 +17,8 @@ ALLOWED = {
     "answer": set(),
     "engine": {"model", "answer"},
     "sam3": {"model", "answer"},
-    "tracking": set(),
+    "flow": set(),
+    "tracking": {"flow"},
     "serving": {"answer", "tracking"},
     "ros": {"engine", "serving", "answer", "overlay"},  # the node loads its engine
     "bags": set(),

@@ -6,17 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from gsva_ros.flow import SCENE_CUT, reduced
 from gsva_ros.masks import Region, iou, trimmed
-from gsva_ros.tracking import (
-    BACKWARDS,
-    DRIFTED,
-    HIDDEN,
-    KEPT,
-    RESIZED,
-    SCENE_CUT,
-    Tracker,
-    reduced,
-)
+from gsva_ros.tracking import BACKWARDS, DRIFTED, HIDDEN, KEPT, RESIZED, Tracker
 
 SIZE = (240, 320)
 STEP = 33_000_000  # nanoseconds
