@@ -23,13 +23,15 @@ from .masks import Box, Region, mask_box
 LONG_SIDE, SHORTEST_SIDE = 320, 32
 #: Frames between two intermediate steps, and the maximum number of steps.
 STRIDE, STONES = 4, 16
-#: A pixel passes the check if the forward-backward error is below the first, in reduced pixels, and its
-#: brightness (0 to 255) differs by less than the second.
+#: A pixel passes the check if the forward-backward error is below the first, in reduced pixels, and each of
+#: its three channels (0 to 255) differs by less than the second: grey alone does not show that a thing was
+#: taken from a table that is as bright.
 MEETS, ALIKE = 3.0, 25.0
 #: Below this fraction of the whole frame's pixels that pass, all masks are lost.
 CUT = 0.3
 
-Grey = NDArray[np.uint8]
+Colour = NDArray[np.uint8]  # [h, w, 3]
+Grey = NDArray[np.uint8]  # [h, w]
 #: [h, w, 2]: a pixel's position in the other frame minus its position in this one.
 Flow = NDArray[np.float32]
 
@@ -41,9 +43,10 @@ class KeyFrame:
     """A key frame, and the flow between it and the newest frame."""
 
     stamp: int
-    grey: Grey
+    colour: Colour
     size: tuple[int, int]  # height, width of the full image
     reached: int  # stamp of the frame that the flow leads to
+    grey: Grey = field(init=False)
     back: Flow = field(init=False)  # newest -> key
     forth: Flow = field(init=False)  # key -> newest
     passed: NDArray[np.bool_] = field(init=False)  # pixels of the newest that pass the check
@@ -52,14 +55,15 @@ class KeyFrame:
     broken: str = ""  # why nothing can be carried from it any more
 
     def __post_init__(self) -> None:
+        self.grey = greyscale(self.colour)
         self.back = np.zeros((*self.grey.shape, 2), np.float32)
         self.forth = np.zeros_like(self.back)
         self.passed = np.ones(self.grey.shape, bool)
         self.uncovered = np.zeros(self.grey.shape, np.uint8)
 
-    def shows(self, size: tuple[int, int], grey: Grey) -> bool:
+    def shows(self, size: tuple[int, int], colour: Colour) -> bool:
         """Whether this is its picture: others may have the same stamp."""
-        return self.size == size and np.array_equal(self.grey, grey)
+        return self.size == size and np.array_equal(self.colour, colour)
 
     def footprint(self, region: Region) -> NDArray[np.uint8]:
         """A mask of this frame in its reduced form, [h, w], 0 or 255: every pixel that it touches."""
@@ -99,11 +103,12 @@ class OpticalFlow:
         self._dis.setFinestScale(1)
         self._dis.setVariationalRefinementIterations(1)
 
-    def reach(self, key_frame: KeyFrame, pictures: Mapping[int, Grey]) -> None:
+    def reach(self, key_frame: KeyFrame, pictures: Mapping[int, Grey], colour: Colour) -> None:
         """Extend a key frame's flow to the newest frame.
 
         Args:
             pictures: reduced frames by increasing stamp, the newest and possible steps on the way to it.
+            colour: the newest.
         """
         newest = max(pictures)
         if key_frame.broken or key_frame.reached == newest:
@@ -118,19 +123,23 @@ class OpticalFlow:
         back = self._dis.calc(grey, key_frame.grey, _turned_round(key_frame.forth))
         key_frame.back = np.asarray(back, np.float32)
         key_frame.reached = newest
-        _check(key_frame, grey)
+        _check(key_frame, colour)
         if key_frame.passed.mean() < CUT:
             key_frame.broken = SCENE_CUT
 
 
-def reduced(rgb: NDArray[np.uint8]) -> Grey:
-    """The greyscale image that flow is computed on, uint8; its longer side is LONG_SIDE pixels."""
+def reduced(rgb: NDArray[np.uint8]) -> Colour:
+    """The reduced frame that flow is computed and checked on; its longer side is LONG_SIDE pixels."""
     height, width = rgb.shape[:2]
     scale = LONG_SIDE / max(height, width)
     size = (max(SHORTEST_SIDE, round(width * scale)), max(SHORTEST_SIDE, round(height * scale)))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(rgb, size, interpolation=way)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.asarray(cv2.resize(rgb, size, interpolation=way), np.uint8)
+
+
+def greyscale(colour: Colour) -> Grey:
+    """What the flow is computed from."""
+    return np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _warped(region: Region, key_frame: KeyFrame, box: Box) -> Region | None:
@@ -158,18 +167,19 @@ def _warped(region: Region, key_frame: KeyFrame, box: Box) -> Region | None:
     return Region.within((x0, y0, x1, y1), found)
 
 
-def _check(key_frame: KeyFrame, grey: Grey) -> None:
+def _check(key_frame: KeyFrame, colour: Colour) -> None:
     """Check which pixels of the newest frame are consistent with the flow, testing every second one."""
-    height, width = grey.shape
+    height, width = shape = colour.shape[:2]
     back = key_frame.back[::2, ::2]
-    there = _grid(grey.shape)[::2, ::2] + back
+    there = _grid(shape)[::2, ::2] + back
     x, y = there[..., 0], there[..., 1]
     again = _sample(key_frame.forth, x, y) + back
     missed = again[..., 0] ** 2 + again[..., 1] ** 2 >= MEETS**2
-    differ = cv2.absdiff(_sample(key_frame.grey, x, y), grey[::2, ::2]) >= ALIKE
+    difference = cv2.absdiff(_sample(key_frame.colour, x, y), colour[::2, ::2])
+    differ = difference.max(-1) >= ALIKE
     outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
-    key_frame.passed = _whole(~(missed | differ | outside), grey.shape) > 0
-    key_frame.uncovered = _whole(missed & differ, grey.shape) * np.uint8(255)
+    key_frame.passed = _whole(~(missed | differ | outside), shape) > 0
+    key_frame.uncovered = _whole(missed & differ, shape) * np.uint8(255)
 
 
 def _whole(part: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .flow import Grey, KeyFrame, OpticalFlow, reduced
+from .flow import Colour, Grey, KeyFrame, OpticalFlow, greyscale, reduced
 from .masks import Region, iou
 
 #: Reduced frames kept as intermediate steps from a late answer's key frame: ten seconds at 30 Hz, 23 MB.
@@ -58,6 +58,8 @@ class _Instance:
     region: Region
     small: NDArray[np.uint8]  # 0 or 255, at the reduced frame's size
     last: Region  # where it was last seen
+    #: Once lost, it stays so until the next answer: what looks like it later may be another thing.
+    lost: Carried | None = None
 
 
 @dataclass(eq=False)
@@ -78,6 +80,7 @@ class Tracker:
     def __init__(self, ids: Iterator[int] | None = None) -> None:
         self._ids = ids if ids is not None else count(1)
         self._pictures: OrderedDict[int, Grey] = OrderedDict()  # by stamp, newest last
+        self._colour: Colour = np.zeros((0, 0, 3), np.uint8)  # of the newest picture
         self._size = (0, 0)
         self._key_frames: dict[int, KeyFrame] = {}
         self._groups: dict[Hashable, _Group] = {}
@@ -89,8 +92,8 @@ class Tracker:
         If its size differs from the previous frame's, or its stamp is not later, everything is lost until
         the model's next answer.
         """
-        size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
-        if self._shows(stamp, grey):
+        size, colour = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
+        if self._shows(stamp, colour):
             return
         why = ""
         if self._pictures and size != self._size:
@@ -101,8 +104,8 @@ class Tracker:
             self._pictures.clear()
             for group in self._groups.values():
                 group.key_frame.broken = group.key_frame.broken or why
-        self._size = size
-        self._pictures[stamp] = grey
+        self._size, self._colour = size, colour
+        self._pictures[stamp] = greyscale(colour)
         while len(self._pictures) > KEPT:
             self._pictures.popitem(last=False)
 
@@ -142,7 +145,7 @@ class Tracker:
     def unrecognised(self, name: Hashable) -> str:
         """Why the newest frame cannot be related to the last answer's; "": it can."""
         key_frame = self._groups[name].key_frame
-        self._flow.reach(key_frame, self._pictures)
+        self._flow.reach(key_frame, self._pictures, self._colour)
         return key_frame.broken
 
     def forget(self, name: Hashable) -> None:
@@ -154,11 +157,11 @@ class Tracker:
         """Number of names with an answer."""
         return len(self._groups)
 
-    def _shows(self, stamp: int, grey: Grey) -> bool:
+    def _shows(self, stamp: int, colour: Colour) -> bool:
         """Whether this is the newest frame."""
         if not self._pictures or stamp != self._newest:
             return False
-        return np.array_equal(grey, self._pictures[stamp])
+        return np.array_equal(colour, self._colour)
 
     @property
     def _newest(self) -> int:
@@ -172,30 +175,33 @@ class Tracker:
 
     def _key_frame(self, stamp: int, rgb: NDArray[np.uint8]) -> KeyFrame:
         """The key frame with this picture, which another answer may have brought already."""
-        size, grey = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
+        size, colour = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
         known = self._key_frames.get(stamp)
-        if known is not None and not known.broken and known.shows(size, grey):
+        if known is not None and not known.broken and known.shows(size, colour):
             return known
-        new = self._key_frames[stamp] = KeyFrame(stamp, grey, size, stamp)
+        new = self._key_frames[stamp] = KeyFrame(stamp, colour, size, stamp)
         if size != self._size:
             new.broken = RESIZED
         elif stamp > self._newest:
             self.observe(stamp, rgb)
-        elif stamp == self._newest and not self._shows(stamp, grey):
+        elif stamp == self._newest and not self._shows(stamp, colour):
             new.broken = BACKWARDS
         return new
 
     def _carry_all(self, group: _Group) -> dict[Hashable, list[Carried]]:
-        """Carry an answer's instances to the newest frame, and keep where each was seen."""
+        """Carry an answer's instances to the newest frame; keep where each was seen, and what is lost."""
         found = {}
         for key, instances in group.instances.items():
             found[key] = [self._carry(each, group.key_frame) for each in instances]
             for each, now in zip(instances, found[key], strict=True):
                 each.last = now.region or each.last
+                each.lost = now if now.region is None else None
         return found
 
     def _carry(self, instance: _Instance, key_frame: KeyFrame) -> Carried:
-        self._flow.reach(key_frame, self._pictures)
+        if instance.lost:
+            return replace(instance.lost, id=instance.id)
+        self._flow.reach(key_frame, self._pictures, self._colour)
         if key_frame.broken:
             return Carried(instance.id, None, 0.0, key_frame.broken)
         if key_frame.reached == key_frame.stamp:
