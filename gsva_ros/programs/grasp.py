@@ -64,7 +64,7 @@ def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
 def main_part(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """The largest connected part of points [N, 3] near their median, seen from above; none if none is near.
 
-    A mask's edge includes pixels of objects behind it, which are elsewhere on the table.
+    A mask can take in more of another object than its rim, which `organised_points` leaves out.
     """
     points = points[np.abs(points[:, :2] - np.median(points[:, :2], 0)).max(1) < SPAN]
     if not len(points):

@@ -621,6 +621,21 @@ def test_points_are_of_the_pixels():
     assert points[1, 2] == pytest.approx([0.24, 0.02, 2.0])
 
 
+def test_the_wall_in_a_masks_rim_is_no_part_of_the_object():
+    """A mask that is one or two pixels too wide has the points of the true one. A thin handle stays."""
+    v, u = np.mgrid[:60, :80]
+    face = (abs(u - 40) <= 6) & (abs(v - 30) <= 6)
+    depth = np.where(face, 0.5, 1.2).astype(np.float32)
+    for rim in (0, 1, 2):
+        mask = cv2.dilate(face.astype(np.uint8), np.ones((2 * rim + 1, 2 * rim + 1))) > 0
+        points = organised_points(depth, K, mask, (0, 0))
+        assert np.array_equal(np.isfinite(points).all(-1), face)
+    handled = face | ((abs(u - 55) <= 10) & (abs(v - 30) <= 1))
+    depth[handled] = 0.5
+    points = organised_points(depth, K, handled, (0, 0))
+    assert np.array_equal(np.isfinite(points).all(-1), handled)
+
+
 def test_detections_where_vision_msgs_is_installed(monkeypatch):
     """With the fields of vision_msgs 4 (Humble and later), whether or not it is installed."""
     import gsva_ros.ros.detections as module
@@ -774,9 +789,8 @@ def test_an_instance_in_space_is_that_of_the_answer():
     elsewhere.roi.x_offset = 60
     answer.instances = [elsewhere, instance]
     depth[:, 60:] = np.nan
-    depth[20:30, 30] += np.linspace(
-        0, 1, 10, dtype=np.float32
-    )  # so that its middle is not its mean
+    # So that its middle is not its mean.
+    depth[20:30] += np.linspace(0, 0.3, 10, dtype=np.float32)[:, None] ** 2
     space = segmentation_3d(answer, depth, K, 0.25, "/camera")
     assert (space.instruction_id, space.depth_offset) == ("look", 0.25)
     (found,) = space.instances
