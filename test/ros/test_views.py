@@ -912,6 +912,36 @@ def test_a_camera_info_of_another_size_is_refused():
         intrinsics_of(info(binning_x=2, binning_y=2), 80, 60, "/camera")
 
 
+@pytest.mark.parametrize(
+    ("image", "depth", "said"),
+    [
+        ("camera", "depth", True),
+        ("camera", "camera", False),
+        ("camera", "", False),
+        ("", "depth", False),
+    ],
+)
+def test_depth_in_another_frame_than_the_image_is_said(image, depth, said):
+    """It can have the image's size all the same. A driver that names no frame says nothing."""
+    answer, metres = red_at_two_metres()
+    answer.header.frame_id = image
+    msg = depth_message(metres, 7.0)
+    msg.header.frame_id = depth
+    buffer = DepthBuffer("/depth", "/camera_info")
+    buffer.add_info(info())
+    buffer.add_depth(msg)
+    views, warned = Views.__new__(Views), []
+    views._buffers, views._transforms = {"/camera": buffer}, Transforms()
+    views._value = {"depth_tolerance": 0.1, "depth_wait": 0.0, "target_frame": ""}.get
+    views._warn = lambda *told: warned.append(told)
+    assert views._in_3d(answer, "/camera").instances, "points all the same"
+    text = (
+        "segmentation_3d: /camera: depth is in frame 'depth', the image in 'camera': "
+        "use depth that is registered (aligned) to the image"
+    )
+    assert warned == [("unregistered depth", text)] * said
+
+
 def test_a_jump_in_time_forgets_the_depth_of_before():
     """Stamps repeat when a bag starts again: depth of the last round is not that of this one."""
     buffer = DepthBuffer("/depth", "/camera_info")
