@@ -35,12 +35,13 @@ OVERLAY := $(ENVIRONMENT) && set +u && source install/setup.bash && set -u
 
 setup: $(BUILD_STAMP)
 
-# The editable install provides .venv/bin/gsva, which runs from this tree without ROS.
+# The editable install provides .venv/bin/gsva, which runs from this tree without ROS. Compat: a plain path,
+# found before a folder of the same name, as this clone is to a script beside it.
 $(VENV_STAMP): $(REQUIREMENTS) setup.py entry_points.cfg
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "gsva_ros needs Python 3.10 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install $(addprefix -r ,$(REQUIREMENTS))
-	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	touch $@
 
 # BUILD_TESTING=OFF: otherwise ament looks for lint programs that the wheels do not include.

@@ -21,7 +21,7 @@ COMMANDS = {
     "gsva_ros.programs.train": ("train", ("train",)),
     "gsva_ros.programs.photographs": ("train", ("photographs",)),
     "gsva_ros.bench.commands": ("eval", ("bench",)),
-    "gsva_ros.ablations.commands": ("train", ("ablate",)),
+    "gsva_ros.ablations.commands": ("train,sim", ("ablate",)),
     "gsva_ros.eval.commands": ("eval", ("eval", "record-truth", "calibrate")),
     "gsva_ros.programs.app_commands": ("app", ("app",)),
 }

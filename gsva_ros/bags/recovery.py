@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO
 
 import zstandard
-from mcap.exceptions import EndOfFile
 from mcap.reader import FOOTER_SIZE, SeekingReader
 from mcap.records import Channel, Chunk, ChunkIndex, Footer, Header, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
@@ -279,12 +278,10 @@ def _copy_whole_records(source: Path, target: Path, why: str) -> str:
                 if problem := copy.take(record):  # this one is lost, the next may be intact
                     damaged.append(f"{type(record).__name__} at byte {whole}: {problem}")
                 whole = file.tell()
-        except EndOfFile:
-            reason = "the file ends inside a record"
         except Exception as error:  # the framing itself: the start of the next record is unknown
             if is_full(error):
                 raise
-            reason = one_line(error)
+            reason = one_line(error) if file.read(1) else "the file ends inside a record"
     lost = [f"lost from byte {whole} on ({reason})"] if reason else []
     lost += [f"{len(damaged)} damaged records, the first: {damaged[0]}"] if damaged else []
     lost += [f"{copy.unknown} messages whose topic's record is damaged"] if copy.unknown else []

@@ -31,7 +31,7 @@ class Grasp:
 
 
 def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
-    """The grasp whose fingers close along the shorter horizontal side of the object's upper part.
+    """The grasp whose fingers close in the direction in which the object's upper part is `narrowest`.
 
     Args:
         points: [..., 3], z up from the table's top; non-finite ones are ignored.
@@ -51,20 +51,29 @@ def top_grasp(points: NDArray[np.float32]) -> Grasp | None:
     upper = flat[(flat[:, 2] > top - SLICE) & (flat[:, 2] < top + 0.01), :2].astype(np.float64)
     if len(upper) < 10:
         return None
-    _, vectors = np.linalg.eigh(np.cov(upper.T))
-    short, long = vectors[:, 0], vectors[:, 1]
-    sides = [np.percentile(upper @ axis, (2, 98)) for axis in (short, long)]
-    middle = short * sides[0].mean() + long * sides[1].mean()
-    yaw = math.atan2(short[1], short[0])
-    yaw = (yaw + math.pi / 2) % math.pi - math.pi / 2  # a half turn is the same grasp
+    yaw = narrowest(upper)
+    axes = np.array([[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]])
+    sides = np.percentile(upper @ axes, (2, 98), axis=0)
+    middle = axes @ sides.mean(0)
     z = max(0.008, top - DEEP)
-    return Grasp(float(middle[0]), float(middle[1]), z, yaw, float(np.ptp(sides[0])), top)
+    return Grasp(float(middle[0]), float(middle[1]), z, yaw, float(np.ptp(sides[:, 0])), top)
+
+
+def narrowest(points: NDArray[np.float64]) -> float:
+    """The direction in which points [N, 2] extend least: radians in [-pi/2, pi/2), to 2 degrees.
+
+    Not a principal axis: of a nearly square thing, those can be its diagonals.
+    """
+    angles = np.radians(np.arange(-90, 90, 2))
+    along = points @ np.stack([np.cos(angles), np.sin(angles)])
+    extents = np.ptp(np.percentile(along, (2, 98), axis=0), axis=0)
+    return float(angles[extents.argmin()])
 
 
 def main_part(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """The largest connected part of points [N, 3] near their median, seen from above; none if none is near.
 
-    A mask's edge includes pixels of objects behind it, which are elsewhere on the table.
+    A mask can take in more of another object than its rim, which `organised_points` leaves out.
     """
     points = points[np.abs(points[:, :2] - np.median(points[:, :2], 0)).max(1) < SPAN]
     if not len(points):

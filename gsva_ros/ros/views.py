@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from gsva_ros.conversions import MessageError
@@ -102,16 +103,28 @@ class Views:
         try:
             depth = depth_of(image, topic)
             intrinsics = intrinsics_of(info, answer.width, answer.height, topic)
-            if is_distorted(info, topic):
-                self._warn(
-                    "distortion",
-                    f"segmentation_3d: {topic}: camera_info reports lens distortion, which is not "
-                    "corrected: points are displaced from their objects; rectify the images (image_proc)",
-                )
+            self._warn_of_displacement(answer.header, image.header, info, topic)
             return segmentation_3d(answer, depth, intrinsics, offset, topic, target, transform)
         except MessageError as error:
             self._warn("bad depth", f"segmentation_3d: {error}")
             return None
+
+    def _warn_of_displacement(
+        self, image: Header, depth: Header, info: CameraInfo, topic: str
+    ) -> None:
+        """Warn of what displaces points from their objects, although nothing is missing."""
+        if image.frame_id and depth.frame_id and image.frame_id != depth.frame_id:
+            self._warn(
+                "unregistered depth",
+                f"segmentation_3d: {topic}: depth is in frame {depth.frame_id!r}, the image in "
+                f"{image.frame_id!r}: use depth that is registered (aligned) to the image",
+            )
+        if is_distorted(info, topic):
+            self._warn(
+                "distortion",
+                f"segmentation_3d: {topic}: camera_info reports lens distortion, which is not "
+                "corrected: points are displaced from their objects; rectify the images (image_proc)",
+            )
 
     def _transform(self, target: str, header: Header) -> Transform | None:
         """The transform into the target frame; None if the points stay in the optical frame."""

@@ -72,7 +72,7 @@ class Inference(Generic[FrameT]):
         faults = {i: p for i, w in enumerate(words) if (p := text_problem(w, self.limits))}
         result = Result(request, [], frame)
         result.timings["queue"] = start - max(frame.received, request.submitted)
-        turn = _Turn(request, frame, faults, request.steadiness)
+        turn = _Turn(request, frame, faults, request.state.steadiness)
         try:
             self._answer(turn, result)
         except Exception as error:  # whatever the model raises becomes an answer

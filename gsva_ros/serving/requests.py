@@ -98,8 +98,25 @@ NEVER = -1
 
 
 @dataclass(eq=False)
+class Progress:
+    """What has become of a request so far."""
+
+    # Kept by the schedule:
+    assigned: CameraFrame | None = None  # the frame it is to be answered on
+    answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
+    #: By topic, when the last frame that it was answered on was received, monotonic seconds.
+    looked: dict[str, float] = field(default_factory=dict)
+    last_start: float = float("-inf")  # of its last turn, monotonic seconds
+    last_end: float = float("-inf")
+    cancelled: str = ""  # the reason, once cancelled
+    ended: bool = False  # no other answer follows the one that is being delivered
+    # Kept by inference; the schedule puts an empty one in its place when the clock jumps:
+    steadiness: dict[str, dict[Key, Steadiness]] = field(default_factory=dict)  # by topic
+
+
+@dataclass(eq=False)
 class Request:
-    """One instruction: `text`, or `expressions` with one slot each."""
+    """What was asked, `text` or `expressions` with one slot each, and its `state`."""
 
     id: str = ""
     text: str = ""
@@ -114,17 +131,7 @@ class Request:
     done: Callable[[Result], None] | None = None  # called with the answer instead of `publish`
     problem: str = ""  # why it is invalid, if the caller already knows
     submitted: float = field(default_factory=time.monotonic)
-    # State kept by the schedule.
-    assigned: CameraFrame | None = None  # the frame it is to be answered on
-    answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
-    looked: dict[str, float] = field(
-        default_factory=dict
-    )  # by topic, when its last one was received
-    last_start: float = float("-inf")
-    last_end: float = float("-inf")
-    cancelled: str = ""  # the reason, once cancelled
-    ended: bool = False
-    steadiness: dict[str, dict[Key, Steadiness]] = field(default_factory=dict)  # by topic
+    state: Progress = field(default_factory=Progress)
 
     def words(self) -> list[str]:
         """The texts that get one outcome each: the expressions, or the text."""
@@ -158,6 +165,11 @@ class Decision:
     instances: tuple[Instance, ...] = ()  # tracked instances, if tracking is on
     carried: bool = False  # from an earlier frame that the model answered on
     age: int = 0  # nanoseconds from that frame to this one
+
+    @property
+    def key(self) -> Key:
+        """Its slot and expression."""
+        return self.slot, self.expression
 
 
 @dataclass

@@ -17,7 +17,9 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Protocol
 
+from ..asking import normalised
 from ..stamps import SECOND
 from .requests import CameraFrame, Code, Counts, Fault, Limits, Outcome, Request, Source
 
@@ -51,6 +53,14 @@ class Turn:
 
     request: Request
     frame: CameraFrame
+
+
+class Asked(Protocol):
+    """What an instruction says of its frames' stamps: a Request's, or one recorded in a bag."""
+
+    @property
+    def not_before(self) -> int:
+        """The earliest stamp, nanoseconds; 0: any."""
 
 
 class Schedule:
@@ -90,7 +100,8 @@ class Schedule:
         for request in self._requests.values():
             if request is self.busy or self._due_on(request, clock) is not None:
                 continue
-            since = max(request.submitted, request.last_end, request.last_start + self._interval)
+            state = request.state
+            since = max(request.submitted, state.last_end, state.last_start + self._interval)
             waited[request.topic] = max(waited.get(request.topic, 0.0), now - since)
         return waited
 
@@ -112,7 +123,7 @@ class Schedule:
         self._newest.clear()
         self._unused.clear()
         for request in self._requests.values():
-            request.assigned = None
+            request.state.assigned = None
 
     def jumped(self, delta: int) -> None:
         """`timer` jumped by `delta` nanoseconds: drop earlier frames, keep each deadline's time left."""
@@ -120,7 +131,7 @@ class Schedule:
         self.forget_frames()
         self._put_off(delta)
         for request in self._requests.values():
-            request.steadiness = {}  # it counts from a stamp of before
+            request.state.steadiness = {}  # it counts from a stamp of before
 
     # Requests
 
@@ -155,7 +166,7 @@ class Schedule:
         request = self._requests.pop(request_id, None)
         if request is None:
             return False, []
-        request.cancelled = reason
+        request.state.cancelled = reason
         if request is self.busy:
             return True, []
         return True, [self._end(Ending(request, Outcome.CANCELLED, reason))]
@@ -197,26 +208,26 @@ class Schedule:
         if not ready:
             return wait
         # Equal start tags: the least recently served first, then by arrival.
-        picked = min(ready, key=lambda turn: (self._start(turn), turn.request.last_start))
+        picked = min(ready, key=lambda turn: (self._start(turn), turn.request.state.last_start))
         for turn in ready:
             if turn.frame is picked.frame:
-                turn.request.assigned = picked.frame
+                turn.request.state.assigned = picked.frame
         self._virtual = self._start(picked)
         self._unused.discard(picked.frame.topic)
         self.busy = picked.request
-        picked.request.last_start = now
+        picked.request.state.last_start = now
         return picked
 
     def finish(self, turn: Turn, timer: int, seconds: float) -> list[Ending] | None:
         """End the model's turn. None: its result is the answer; otherwise the returned endings are."""
         self._see(timer)
-        request = turn.request
+        request, state = turn.request, turn.request.state
         self.busy = None
         self._finish[_lane(request)] = self._virtual + seconds
-        request.last_end = request.last_start + seconds
-        request.answered_frame, request.assigned = turn.frame, None
-        request.looked[turn.frame.topic] = turn.frame.received
-        if request.ended:
+        state.last_end = state.last_start + seconds
+        state.answered_frame, state.assigned = turn.frame, None
+        state.looked[turn.frame.topic] = turn.frame.received
+        if state.ended:
             return []
         late = request.deadline is not None and timer > request.deadline and not self.jumping
         request.deadline = None
@@ -224,16 +235,16 @@ class Schedule:
         if mine and (late or not request.every_frame):
             del self._requests[request.id]
         # At shutdown, a computed result is still delivered if it is all that was asked for.
-        if request.cancelled and (request.every_frame or request.cancelled != SHUTTING_DOWN):
-            return [self._end(Ending(request, Outcome.CANCELLED, request.cancelled))]
+        if state.cancelled and (request.every_frame or state.cancelled != SHUTTING_DOWN):
+            return [self._end(Ending(request, Outcome.CANCELLED, state.cancelled))]
         if late:
             return [self._expired(request)]
-        request.ended = not request.every_frame
+        state.ended = not request.every_frame
         return None
 
     def abandon(self, reason: str) -> list[Ending]:
         """The model does not return: end the request in progress and all waiting ones with FAILED."""
-        hanging = [self.busy] if self.busy is not None and not self.busy.ended else []
+        hanging = [self.busy] if self.busy is not None and not self.busy.state.ended else []
         waiting = [r for r in self._requests.values() if r is not self.busy]
         self._requests.clear()
         self.paused = reason
@@ -292,8 +303,8 @@ class Schedule:
         return [ending for each in list(self._requests) for ending in self.cancel(each, reason)[1]]
 
     def _end(self, ending: Ending) -> Ending:
-        assert not ending.request.ended, f"{ending.request.id!r} would end twice"
-        ending.request.ended = True
+        assert not ending.request.state.ended, f"{ending.request.id!r} would end twice"
+        ending.request.state.ended = True
         return ending
 
     def _expired(self, request: Request) -> Ending:
@@ -313,7 +324,7 @@ class Schedule:
             frame = self._due_on(request, clock)
             if frame is None:
                 continue
-            rest = request.last_start + self._interval - now
+            rest = request.state.last_start + self._interval - now
             if request.every_frame and rest > 0:
                 wait = min(wait, rest)
                 continue
@@ -334,9 +345,9 @@ class Schedule:
 
         Of several cameras, a repeated request looks at each in turn.
         """
-        last = request.answered_frame
+        last, looked = request.state.answered_frame, request.state.looked
         topics = [request.topic] if request.topic else reversed(self._newest)
-        for topic in sorted(topics, key=lambda topic: request.looked.get(topic, float("-inf"))):
+        for topic in sorted(topics, key=lambda topic: looked.get(topic, float("-inf"))):
             frame = self._newest.get(topic)
             if frame is None or frame is last or (last and frame.received < last.received):
                 continue
@@ -346,9 +357,10 @@ class Schedule:
 
     def _assigned(self, request: Request, clock: int) -> CameraFrame | None:
         """The frame that others due on it were already answered on, while it is recent enough."""
-        if request.assigned is not None and self._too_old(request.assigned, clock):
-            request.assigned = None
-        return request.assigned
+        state = request.state
+        if state.assigned is not None and self._too_old(state.assigned, clock):
+            state.assigned = None
+        return state.assigned
 
     def _too_old(self, frame: CameraFrame, clock: int) -> bool:
         old = too_old(frame, clock, self.limits)
@@ -377,18 +389,23 @@ def _own_id(request: Request) -> str:
 def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:
     """Whether a request can be answered on a frame of its camera."""
     lead = request.submitted - frame.received
-    return fits(frame.stamp, lead, request.not_before, limits.max_frame_lead)
+    return fits(request, frame.stamp, lead, limits.max_frame_lead)
 
 
-def fits(stamp: int, lead: float, not_before: int, max_lead: float) -> bool:
+def fits(asked: Asked, stamp: int, lead: float, max_lead: float) -> bool:
     """The rule for which frames answer an instruction, live and in a recording.
 
     Args:
-        stamp, not_before: nanoseconds; a not_before of 0: any stamp.
+        stamp: the frame's, nanoseconds.
         lead: seconds by which the frame was received before the instruction.
         max_lead: the longest accepted lead; 0: any.
     """
-    return (not not_before or stamp >= not_before) and not 0 < max_lead < lead
+    return admits(asked, stamp) and not 0 < max_lead < lead
+
+
+def admits(asked: Asked, stamp: int) -> bool:
+    """The half of `fits` about a frame's stamp, nanoseconds; carried answers obey it, too."""
+    return not asked.not_before or stamp >= asked.not_before
 
 
 def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
@@ -398,7 +415,7 @@ def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
 
 def text_problem(words: str, limits: Limits) -> Fault | None:
     """Why one expression cannot be asked; checked before the model is asked, so that only it fails."""
-    if not words.strip():
+    if not normalised(words):
         return Code.EMPTY_INSTRUCTION, "an empty expression"
     if len(words) > limits.max_expression_length:
         most = limits.max_expression_length

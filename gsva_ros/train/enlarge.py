@@ -38,7 +38,7 @@ def enlarged(checkpoint: Checkpoint, side: int) -> Checkpoint:
         raise InputError(
             "side: the size can only be changed for a model whose two towers see the same squashed frame"
         )
-    window = before.sam.patch_size * before.sam.window_size
+    window = before.sam.patch_size * (before.sam.window_size or 1)  # 0: all blocks are global
     step = math.lcm(window, before.clip.patch_size)
     if side % step:
         raise InputError(

@@ -88,11 +88,18 @@ def test_grefcoco(tmp_path: Path) -> None:
         ("multi", 2, True),
     ]
     assert len(cases(root, "grefcoco", "testA")) == 1
+    picture, _ = refer.pictures(root, "grefcoco", "val", Skip(False), lower=False)
+    assert picture.read()[1][0].expression == "The Left one"
 
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("refcoco", "refs(unc).p"), ("refcoco+", "refs(unc).p"), ("refcocog", "refs(umd).p")],
+    [
+        ("refcoco", "refs(unc).p"),
+        ("refcoco+", "refs(unc).p"),
+        ("refcocog", "refs(umd).p"),
+        ("grefcoco", "grefs(unc).p"),
+    ],
 )
 def test_refcoco_family(tmp_path: Path, name: str, file: str) -> None:
     root = write_root(tmp_path, name, file, [ref(2, 14, "right box"), ref(2, 12, "the crowd")])
@@ -195,6 +202,14 @@ def test_polygons_that_enclose_nothing_are_ignored(polygon: list[float]) -> None
     whole = [20.0, 10.0, 40.0, 10.0, 40.0, 30.0, 20.0, 30.0]
     assert not segmentation_mask([polygon], HEIGHT, WIDTH).any()
     assert close(segmentation_mask([polygon, whole], HEIGHT, WIDTH), RIGHT)
+
+
+def test_polygons_may_leave_their_image_up_to_ten_times_its_size() -> None:
+    around = [-600.0, -600.0, 600.0, -600.0, 600.0, 600.0, -600.0, 600.0]
+    assert segmentation_mask([around], HEIGHT, WIDTH).all()
+    for side in (-601.0, 601.0):
+        with pytest.raises(DatasetError, match=r"coordinate is 601\.0, in an image of 60x40"):
+            segmentation_mask([[*around[:-1], side]], HEIGHT, WIDTH)
 
 
 def test_run_lengths_in_both_forms_agree() -> None:
@@ -392,7 +407,7 @@ def test_refclef_has_pictures_of_its_own(tmp_path: Path) -> None:
 BROKEN = {
     "lost annotation": (ref(1, [99], "x"), "lacks its annotation 99"),
     "lost picture": (ref(7, [10], "x"), "lacks its image 7"),
-    "empty sentence": (ref(1, [10], " . "), "a sentence is empty"),
+    "empty sentence": (ref(1, [10], "left", " . "), "a sentence is empty"),
     "no sentence": (ref(1, [10]), "a sentence is empty"),
     "no reference": ({"split": "val", "image_id": 1}, "not a reference"),
     "half a character": (ref(1, [10], "the \ud800"), "not a reference"),
@@ -436,9 +451,10 @@ def test_a_run_of_which_nothing_can_be_read_is_none(
     [
         ({"size": [HEIGHT, WIDTH], "counts": [1, 2, 3]}, "add up to 6"),
         ({"size": [9999, 9999], "counts": "zzzzzzzz"}, "run lengths"),
-        (uncompressed(CROWD) | {"size": [WIDTH, HEIGHT]}, r"for \[60, 40\].*is \[40, 60\]"),
+        (uncompressed(CROWD) | {"size": [WIDTH, HEIGHT]}, r"^its .* for \[60, 40\].*is \[40, 60\]"),
         ({"size": [HEIGHT, WIDTH], "counts": [-5, 2405]}, "the negative number -5"),
         ({"size": [HEIGHT, WIDTH], "counts": None}, "run lengths"),
+        ({"size": [HEIGHT, WIDTH], "counts": [1.5, 2398.5]}, "neither text nor numbers"),
         ([[1e30, 2, 3, 4, 5, 6]], "coordinate"),
         ([[float("nan"), 2, 3, 4, 5, 6]], "coordinate"),
         ([["a", 2, 3, 4, 5, 6]], "not a COCO segmentation"),
@@ -494,7 +510,7 @@ def test_a_reference_that_is_skipped_leaves_those_beside_it(tmp_path: Path) -> N
 def test_references_that_are_none_are_told(tmp_path: Path) -> None:
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [])
     path = root / "refer_seg/grefcoco/grefs(unc).json"
-    for wrong in ([1, 2], {"split": "val"}, [[]]):
+    for wrong in ([1, 2], {"split": "val"}, {}, [[]], [{"split": "val"}, 1]):
         path.write_text(json.dumps(wrong))
         with pytest.raises(DatasetError, match="not a list of references"):
             cases(root, "grefcoco", "val")
@@ -590,13 +606,16 @@ def test_a_changed_rule_decides_regions_too(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:
-    root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "left")])
+    references = [ref(1, 10, "left"), ref(1, 13, "degenerate")]
+    root = write_root(tmp_path, "refcoco", "refs(unc).p", references)
     path = root / "refer_seg/refcoco/instances.json"
     instances = json.loads(path.read_text())
-    instances["annotations"][0]["bbox"] = [5, 5, 40, 30]
+    for entry in instances["annotations"]:
+        entry["bbox"] = [5, 5, 40, 30]
     path.write_text(json.dumps(instances))
-    (query,) = cases(root, "refcoco", "val")[0].read()[1]
+    query, nothing = cases(root, "refcoco", "val")[0].read()[1]
     assert query.box == (5, 5, 40, 30)
+    assert nothing.box is None  # a target with an empty mask is no target
     drawn = box(5, 5, 45, 20)
     record = slot_record(query, MaskedSlot(1.0, None, 0.0, drawn))
     assert record.box_iou == pytest.approx(15 / 30)

@@ -164,7 +164,7 @@ def test_a_file_need_not_name_its_profile(tmp_path: Path) -> None:
         assert "its profile is '', not 'ros2'. Read: /c: 1 messages" in bag.problems[0]
 
 
-@pytest.mark.parametrize("name", ["output.bag", "run #2", "50%25"])
+@pytest.mark.parametrize("name", ["output.bag", "run #2", "50%25?"])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_bag_may_have_any_name(tmp_path: Path, name: str, compressed: bool) -> None:
     """Its files have the name, too; with and without metadata.yaml, and one by itself."""
@@ -212,6 +212,9 @@ def test_the_log_of_an_sqlite_file_is_read(tmp_path: Path) -> None:
     (crashed / "recorded.db3-wal").write_bytes(b"nonsense")
     with Bag(crashed) as bag:
         assert list(bag.frames("/c")) == [SECOND]
+    (crashed / "recorded.db3-wal").write_bytes(b"")  # as a recording that was closed may leave it
+    with Bag(crashed / "recorded.db3") as bag:
+        assert (list(bag.frames("/c")), bag.problems) == ([SECOND], [])
 
 
 def test_a_bag_without_images_says_what_it_has_instead(tmp_path: Path) -> None:

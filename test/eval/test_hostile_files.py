@@ -28,6 +28,7 @@ import zstandard
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
 from PIL import Image
+from pycocotools.coco import COCO
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -44,6 +45,7 @@ from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.files import write_result, write_whole
 from gsva_ros.image_files import check_format, write_rgb
+from gsva_ros.masks import mask_box
 from gsva_ros.model import config
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
@@ -126,12 +128,13 @@ def test_bit_flips_in_bags(recorded: dict[str, Path], tmp_path: Path, kind: str)
     assert read > 0.6 * 200 * 8
 
 
-def words() -> bytes:
+def words(**how: Any) -> bytes:
     """An mcap file of fifty messages in many chunks."""
     store = get_typestore(Stores.ROS2_HUMBLE)
     string = store.types["std_msgs/msg/String"]
     file = io.BytesIO()
-    writer = McapWriter(file, chunk_size=200, compression=CompressionType.NONE)
+    how = {"chunk_size": 200, "compression": CompressionType.NONE} | how
+    writer = McapWriter(file, **how)
     writer.start("ros2")
     schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
     channel = writer.register_channel("/words", "cdr", schema)
@@ -157,9 +160,63 @@ def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
         Bag(path)
 
 
-def test_a_damaged_index_costs_nothing(tmp_path: Path) -> None:
+def test_the_place_of_what_is_lost_and_the_end_of_what_is_read_are_told(tmp_path: Path) -> None:
+    """Of a topic without a definition, too."""
+    file, ends = io.BytesIO(), []
+    writer = McapWriter(file, use_chunking=False)
+    writer.start("ros2")
+    schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+    channel = writer.register_channel("/words", "cdr", schema)
+    writer.add_message(writer.register_channel("/raw", "cdr", 0), 5, b"\0\1\0\0\2", 3)
+    for at in (10, 20, 30):
+        writer.add_message(channel, at, b"\0\1\0\0\2\0\0\0a\0", 3)
+        ends.append(file.tell())
+    path = tmp_path / "cut.mcap"
+    path.write_bytes(file.getvalue()[: ends[1] + 20])
+    with Bag(path) as bag:
+        assert [at for _, at, _ in bag.raw()] == [5, 10, 20]
+        assert bag.problems == [
+            f"{path}: lost from byte {ends[1]} on (the file ends inside a record). "
+            "Read: /raw: 1 messages, until 5 ns; /words: 2 messages, until 20 ns"
+        ]
+    chunked = bytearray(words())
+    start = 17 + int.from_bytes(chunked[9:17], "little")  # behind the magic bytes and the header
+    chunked[start + 100] ^= 1
+    path.write_bytes(chunked)
+    with Bag(path) as bag:
+        assert f"1 damaged records, the first: Chunk at byte {start}: " in bag.problems[0]
+
+
+def test_a_bag_may_be_named_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its files is replaced by a copy, and the other is not."""
+    (tmp_path / "0.mcap").write_bytes(words())
+    (tmp_path / "1.mcap").write_bytes(words()[:-1])
+    monkeypatch.chdir(tmp_path.parent)
+    with Bag(Path(tmp_path.name)) as bag:
+        assert sum(1 for _ in bag.raw()) == 100
+
+
+@pytest.mark.parametrize("index", [IndexType.ALL, IndexType.NONE])
+def test_a_file_without_checksums_is_not_damaged(tmp_path: Path, index: IndexType) -> None:
+    """Nor is one that repeats nothing at its end."""
+    path, repeated = tmp_path / "words.mcap", index is IndexType.ALL
+    how = dict.fromkeys(("repeat_channels", "repeat_schemas", "use_statistics"), repeated)
+    how["use_summary_offsets"] = repeated
+    path.write_bytes(words(enable_crcs=False, index_types=index, **how))
+    with Bag(path) as bag:
+        assert sum(1 for _ in bag.raw()) == 50
+        assert bag.problems == []
+
+
+def test_a_damaged_index_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The messages are all there, wherever the bytes are that repeat the topics and say where they are."""
     path, whole = tmp_path / "index.mcap", words()
+    monkeypatch.setattr(recovery, "BLOCK", 100)  # as of a recording of hours, it takes several
+    path.write_bytes(whole)
+    with Bag(path) as bag:
+        assert bag.problems == []
     (start,) = struct.unpack("<Q", whole[-28:-20])  # in the footer
     rng = random.Random(0)
     for place in rng.sample(range(start, len(whole)), 15):
@@ -203,20 +260,24 @@ class AlmostFull(io.BytesIO):
 
     refused = 0
 
+    def __init__(self, reason: int) -> None:
+        super().__init__()
+        self.reason = reason
+
     def write(self, data: Any) -> int:
         if len(data) > 100:
             self.refused += 1
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(self.reason, os.strerror(self.reason))
         return super().write(data)
 
 
-@pytest.mark.parametrize("size", [20, 2_000_000])
+@pytest.mark.parametrize(("size", "reason"), [(20, errno.ENOSPC), (2_000_000, errno.EDQUOT)])
 def test_where_a_copy_has_no_space_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, reason: int
 ) -> None:
-    """Whether that shows at the end of the copy, or in the middle."""
+    """Whether that shows at the end of the copy, or in the middle, as where a quota is used up."""
     path = unclosed(tmp_path / "bag.mcap", random.Random(0).randbytes(size))
-    disk = AlmostFull()
+    disk = AlmostFull(reason)
     monkeypatch.setattr(recovery, "Writer", lambda _: McapWriter(disk))
     with pytest.raises(BagError, match=r"no space for a readable copy in .*: set TMPDIR") as error:
         Bag(path)
@@ -285,15 +346,31 @@ def test_of_a_packed_file_everything_before_the_cut_is_read(
         assert any(problem.startswith(f"{cut}: lost from byte ") for problem in bag.problems)
 
 
+def test_a_file_beside_its_unfinished_compression_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "words.mcap").write_bytes(words())
+    (tmp_path / "words.mcap.zstd").write_bytes(zstandard.compress(words())[:100])
+    (tmp_path / "earlier.mcap.zstd").write_bytes(zstandard.compress(words()))
+    (tmp_path / "notes.zstd").write_bytes(zstandard.compress(b"notes"))
+    assert [f.name for f in recovery.bag_files(tmp_path)] == ["earlier.mcap.zstd", "words.mcap"]
+    with Bag(tmp_path) as bag:
+        assert sum(1 for _ in bag.raw()) == 100
+        assert bag.problems == [f"{tmp_path}: no metadata.yaml; its files are read individually"]
+
+
 @pytest.mark.parametrize(
     "how",
-    [{"use_chunking": False}, {"index_types": IndexType.NONE}, {"index_types": IndexType.CHUNK}],
+    [
+        {"use_chunking": False},
+        {"index_types": IndexType.NONE},
+        {"index_types": IndexType.NONE, "chunk_size": 10_000},
+        {"index_types": IndexType.CHUNK},
+    ],
 )
 def test_messages_are_found_without_an_index(tmp_path: Path, how: dict[str, object]) -> None:
     """As rosbag2's preset "fastwrite" leaves them out, and messages of two topics out of order."""
     path = tmp_path / "words.mcap"
     with path.open("wb") as file:
-        writer = McapWriter(file, chunk_size=200, **how)
+        writer = McapWriter(file, **{"chunk_size": 200} | how)
         writer.start("ros2")
         schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
         channels = [writer.register_channel(topic, "cdr", schema) for topic in ("/one", "/two")]
@@ -304,7 +381,8 @@ def test_messages_are_found_without_an_index(tmp_path: Path, how: dict[str, obje
         writer.finish()
     with Bag(path) as bag:
         assert [at for _, at, _ in bag.raw()] == sorted(times)
-        assert all("index does not say" in problem for problem in bag.problems)
+        (problem,) = bag.problems
+        assert "its index does not say where its messages are. Read: " in problem
 
 
 def test_other_types_are_copied_where_the_bag_defines_them(tmp_path: Path) -> None:
@@ -368,6 +446,42 @@ def test_a_foreign_topic_does_not_take_the_others_along(
         assert [ask.expressions for ask in bag.asks("/camera")] == [("a",)]
         topics = [connection.topic for connection, _, _ in bag.raw()]
         assert topics[-2:] == ["/instruction_text", "/number"]
+
+
+def test_a_foreign_topic_is_found_in_a_file_that_names_its_topics_once(tmp_path: Path) -> None:
+    """Among the messages, and not at the end."""
+    path = tmp_path / "mixed.mcap"
+    with path.open("wb") as file:
+        writer = McapWriter(file, repeat_channels=False, repeat_schemas=False)
+        writer.start("ros2")
+        number = writer.register_schema("std_msgs/msg/Int8", "ros2msg", b"int8 data")
+        for topic, encoding in (("/number", "cdr"), ("/odd", "json"), ("/other", "cdr")):
+            channel = writer.register_channel(topic, encoding, number)
+            writer.add_message(channel, 1, b"\0\1\0\0\2", 1)
+        writer.finish()
+    with Bag(path) as bag:
+        assert [connection.topic for connection, _, _ in bag.raw()] == ["/number", "/other"]
+        assert "it contains other than ROS 2 messages" in bag.problems[0]
+
+
+@pytest.mark.parametrize(("kind", "legible"), [("int8", True), ("int8 int8", False)])
+def test_definitions_in_idl_have_several_parts(tmp_path: Path, kind: str, legible: bool) -> None:
+    path, text = tmp_path / "idl.mcap", ""
+    for name, field in (("Odd", "odd_msgs::msg::Part part"), ("Part", f"{kind} x")):
+        text += f"{'=' * 80}\nIDL: odd_msgs/msg/{name}\n"
+        text += f"module odd_msgs {{ module msg {{ struct {name} {{ {field}; }}; }}; }};\n"
+    with path.open("wb") as file:
+        writer = McapWriter(file)
+        writer.start("ros2")
+        schema = writer.register_schema("odd_msgs/msg/Odd", "ros2idl", text.encode())
+        channel = writer.register_channel("/odd", "cdr", schema)
+        writer.add_message(channel, 1, b"\0\1\0\0\2", 1)
+        writer.finish()
+    with Bag(path) as bag:
+        ((connection, _, raw),) = bag.raw()
+        if legible:
+            assert bag.types.deserialize_cdr(raw, connection.msgtype).part.x == 2
+        assert ["unreadable definitions" in p for p in bag.problems] == [True] * (not legible)
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.8])
@@ -527,7 +641,27 @@ def test_polygons_are_read(tmp_path: Path) -> None:
     (expression,) = read_truth(path)[0].expressions()
     assert expression.mask.sum() == pytest.approx(50, abs=20)
     assert expression.mask[7, 10]
+    around = {
+        "segmentation": [[-1, -1, 31, -1, 31, 21, -1, 21]]
+    }  # a pixel outside is none too many
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation | around]}))
+    assert read_truth(path)[0].expressions()[0].mask.all()
     for field, value, said in (
+        ("segmentation", [[-1.5, 0, 9, 0, 9, 9]], "a polygon lies outside the image"),
+        ("segmentation", [[0, 0, 31.5, 0, 9, 9]], "a polygon lies outside the image"),
+        ("segmentation", [[0, -1.5, 9, 0, 9, 9]], "a polygon lies outside the image"),
+        ("segmentation", [[0, 0, 9, 0, 9, 21.5]], "a polygon lies outside the image"),
+        ("segmentation", [[0, 0, 9, 0, 9, 9, 5]], "a polygon has an odd number of coordinates"),
+        ("segmentation", [], "its segmentation has no polygon"),
+        ("segmentation", None, "'x'.: 1 referents and no segmentation"),
+        (
+            "segmentation",
+            {"size": [30, 20], "counts": [600]},
+            r"its segmentation is of \[30, 20\], the image of \[20, 30\]",
+        ),
+        ("segmentation", {"size": [20, 30], "counts": "0p"}, "the invalid character 'p'"),
+        ("segmentation", {"size": [20, 30], "counts": "0P"}, "end inside a number"),
+        ("image_id", 7, "'x'.: no image has the id 7"),
         (
             "segmentation",
             [[1, 1, 1, 1, 1, 1]],
@@ -553,6 +687,34 @@ def test_polygons_are_read(tmp_path: Path) -> None:
         with pytest.raises(TruthError, match=said) as error:
             read_truth(path)
         one_line_about(path, error.value)
+
+
+def test_masks_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """By COCO's own tools, too; runs of all lengths, coded as the difference to an earlier one."""
+    path, rng = tmp_path / "truth.json", np.random.default_rng(0)
+    masks = [rng.random((400, 300)) < share for share in (1e-5, 1e-3, 0.5, 0.999)]
+    frames = [(at, [Referring("a", "x", 2, mask)]) for at, mask in enumerate(masks)]
+    write_truth(path, "/cam", frames)
+    for frame, (at, (given,)) in zip(read_truth(path), frames, strict=True):
+        assert (frame.topic, frame.stamp, frame.size) == ("/cam", at, (400, 300))
+        (read,) = frame.expressions()
+        assert np.array_equal(read.mask, given.mask)
+        assert (read.expression, read.category, read.referents) == ("a", "x", 2)
+    coco = COCO(path)
+    for entry, mask in zip(coco.loadAnns(coco.getAnnIds()), masks, strict=True):
+        assert np.array_equal(coco.annToMask(entry), mask)
+        x0, y0, x1, y1 = mask_box(mask)
+        assert (entry["area"], entry["bbox"]) == (mask.sum(), [x0, y0, x1 - x0, y1 - y0])
+
+
+def test_a_truth_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TruthError, match=r"none\.json: cannot be read as text: .*No such file"):
+        read_truth(tmp_path / "none.json")
+    path = tmp_path / "large.json"
+    image = {"id": 3, "topic": TOPIC, "stamp": 1, "width": 100_000, "height": 100_000}
+    path.write_text(json.dumps({"images": [image], "annotations": []}))
+    with pytest.raises(TruthError, match=r"large\.json: image 3: 100000x100000 is too large"):
+        read_truth(path)
 
 
 @pytest.mark.parametrize("segmentation", [None, [], {"size": [20, 30], "counts": [600]}])

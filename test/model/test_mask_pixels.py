@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsva_ros.masks import Region, box_text, mask_box, trimmed
+from gsva_ros.masks import Region, box_text, iou, mask_box, trimmed
 from gsva_ros.model.mask_pixels import enlarger
 from gsva_ros.model.sam import SamPreprocessor, postprocess_masks
 
@@ -87,3 +87,18 @@ def test_parts_of_a_union_keep_their_places() -> None:
         found, union = Region.around(parts), np.any(masks, 0)
         assert found.box == mask_box(union)
         assert np.array_equal(found.placed((20, 30)), union)
+
+
+def test_the_iou_is_that_of_the_whole_masks() -> None:
+    """Wherever the two lie: on each other, side by side, or far apart."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        masks = np.zeros((2, 20, 30), bool)
+        for mask in masks:
+            y, x, height, width = rng.integers((0, 0, 1, 1), (14, 24, 14, 20))
+            mask[y : y + height, x : x + width] = (
+                rng.random(mask[y:, x:][:height, :width].shape) < 0.7
+            )
+        parts = [part for mask in masks if (part := trimmed(mask))]
+        if len(parts) == 2:
+            assert iou(*parts) == pytest.approx(np.all(masks, 0).sum() / np.any(masks, 0).sum())

@@ -20,7 +20,8 @@ ALLOWED = {
     "engine": {"model", "answer", "asking", "masking"},
     "loading": {"model", "answer", "engine"},
     "sam3": {"model", "answer", "asking"},
-    "tracking": set(),
+    "flow": set(),
+    "tracking": {"flow"},
     "serving": {"answer", "asking", "tracking"},
     "ros": {"loading", "serving", "answer", "overlay"},  # the node loads its engine
     "bags": set(),

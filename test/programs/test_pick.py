@@ -69,6 +69,21 @@ def test_a_box_is_grasped_across_its_shorter_side() -> None:
     assert top_grasp(np.full((5, 5, 3), np.nan, np.float32)) is None
 
 
+@pytest.mark.parametrize("degrees", range(0, 90, 15))
+def test_a_square_thing_is_grasped_by_its_faces(degrees: int) -> None:
+    """Not by its corners, however it is turned; its top is seen, and two sides."""
+    faces = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 3)) * [0.06, 0.06, 0.1]
+    faces[:2000, 2] = 0.05
+    faces[2000:3000, 0] = faces[3000:, 1] = -0.03
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    points = faces @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T + [0.3, -0.1, 0.05]
+    grasp = top_grasp(points.astype(np.float32))
+    assert grasp is not None
+    assert (np.degrees(grasp.yaw) - degrees + 45) % 90 - 45 == pytest.approx(0, abs=4)
+    assert grasp.width == pytest.approx(0.06, abs=0.004)
+    assert (grasp.x, grasp.y) == pytest.approx((0.3, -0.1), abs=0.004)
+
+
 def test_what_a_mask_takes_of_the_thing_behind_does_not_move_the_grasp() -> None:
     """A quarter of the points is that of a taller thing, 4 cm away."""
     rng = np.random.default_rng(0)

@@ -81,18 +81,28 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(name):
         client.wait(
             lambda: (name, "/test") in graph.get_node_names_and_namespaces(), what="its discovery"
         )
-        publishes = {n for n, _ in graph.get_publisher_names_and_types_by_node(name, "/test")}
-        subscribes = {n for n, _ in graph.get_subscriber_names_and_types_by_node(name, "/test")}
+        find = {
+            "publish": graph.get_publisher_names_and_types_by_node,
+            "subscribe": graph.get_subscriber_names_and_types_by_node,
+        }
+
+        def topics(rule):
+            return {topic for topic, _ in find[rule](name, "/test")}
+
+        def missing(rule):
+            return allowed("topics", **{rule: "ALLOW"}) - topics(rule)
+
+        ignored = OPTIONAL | {"/parameter_events"}
+        # A node's endpoints are discovered one by one, after its name.
+        client.wait(lambda: all(missing(r) <= ignored for r in find), what="all that is allowed")
         services = {n for n, _ in graph.get_service_names_and_types_by_node(name, "/test")}
-        actions = {n for n in publishes if "/_action/" in n}
+        actions = {n for n in topics("publish") if "/_action/" in n}
         assert allowed("actions", execute="ALLOW") == {a.split("/_action/")[0] for a in actions}
         told = {s for s in services if "/_action/" not in s}
         assert allowed("services", reply="ALLOW") - told <= {own + "get_type_description"}
         assert told <= allowed("services", reply="ALLOW")
-        for found, rule in ((publishes - actions, "publish"), (subscribes, "subscribe")):
-            listed = allowed("topics", **{rule: "ALLOW"})
-            assert found <= listed, rule
-            assert listed - found <= OPTIONAL | {"/parameter_events"}, rule
+        for rule in find:
+            assert topics(rule) - actions <= allowed("topics", **{rule: "ALLOW"}), rule
     finally:
         client.close()
         node.close()

@@ -126,8 +126,9 @@ def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
     frame = CameraFrame(Header(), 0, "/camera", lambda: None)
     for side in (65_500, 65_501):
         pictures._show(Result(Request(), [], frame, np.zeros((1, side, 3), np.uint8)))
-    assert sorted(sent[:3]) == ["label_image", "overlay", "overlay/compressed"]
-    assert sorted(sent[3:]) == ["label_image", "overlay"]
+    first, second = sent[: len(TOPICS)], sent[len(TOPICS) :]
+    assert sorted(first) == sorted(TOPICS)
+    assert set(first) - set(second) == {"overlay/compressed"}
     assert len(warned) == 1
     assert "65501x1 is too large for a JPEG" in warned[0][1]
 
@@ -260,10 +261,10 @@ def test_instances_are_from_left_to_right_and_together_the_mask():
     """Crumbs too, wherever they lie; one is smaller than a twentieth of the largest instance."""
     mask = np.zeros((60, 90), bool)
     mask[40:50, 0:10] = mask[20:30, 30:40] = mask[5:15, 70:80] = True
-    mask[40, 20:26] = True  # six pixels of a hundred: an instance
+    mask[40, 20:25] = True  # five pixels of a hundred: an instance
     mask[0, 66:70] = mask[59, 0] = True  # four pixels and one
     parts = list(split(mask))
-    assert [int(part.sum()) for part in parts] == [101, 6, 100, 104]
+    assert [int(part.sum()) for part in parts] == [101, 5, 100, 104]
     assert [int(np.flatnonzero(part.any(0))[0]) for part in parts] == [0, 20, 30, 66]
     assert np.array_equal(np.sum(parts, axis=0), mask)
 
@@ -621,6 +622,21 @@ def test_points_are_of_the_pixels():
     assert points[1, 2] == pytest.approx([0.24, 0.02, 2.0])
 
 
+def test_the_wall_in_a_masks_rim_is_no_part_of_the_object():
+    """A mask that is one or two pixels too wide has the points of the true one. A thin handle stays."""
+    v, u = np.mgrid[:60, :80]
+    face = (abs(u - 40) <= 6) & (abs(v - 30) <= 6)
+    depth = np.where(face, 0.5, 1.2).astype(np.float32)
+    for rim in (0, 1, 2):
+        mask = cv2.dilate(face.astype(np.uint8), np.ones((2 * rim + 1, 2 * rim + 1))) > 0
+        points = organised_points(depth, K, mask, (0, 0))
+        assert np.array_equal(np.isfinite(points).all(-1), face)
+    handled = face | ((abs(u - 55) <= 10) & (abs(v - 30) <= 1))
+    depth[handled] = 0.5
+    points = organised_points(depth, K, handled, (0, 0))
+    assert np.array_equal(np.isfinite(points).all(-1), handled)
+
+
 def test_detections_where_vision_msgs_is_installed(monkeypatch):
     """With the fields of vision_msgs 4 (Humble and later), whether or not it is installed."""
     import gsva_ros.ros.detections as module
@@ -774,9 +790,8 @@ def test_an_instance_in_space_is_that_of_the_answer():
     elsewhere.roi.x_offset = 60
     answer.instances = [elsewhere, instance]
     depth[:, 60:] = np.nan
-    depth[20:30, 30] += np.linspace(
-        0, 1, 10, dtype=np.float32
-    )  # so that its middle is not its mean
+    # So that its middle is not its mean.
+    depth[20:30] += np.linspace(0, 0.3, 10, dtype=np.float32)[:, None] ** 2
     space = segmentation_3d(answer, depth, K, 0.25, "/camera")
     assert (space.instruction_id, space.depth_offset) == ("look", 0.25)
     (found,) = space.instances
@@ -896,6 +911,36 @@ def test_a_camera_info_of_another_size_is_refused():
     assert intrinsics_of(info(), 81, 59, "/camera")[0, 0] == 100.0, "rounded elsewhere"
     with pytest.raises(MessageError, match="40x30"):
         intrinsics_of(info(binning_x=2, binning_y=2), 80, 60, "/camera")
+
+
+@pytest.mark.parametrize(
+    ("image", "depth", "said"),
+    [
+        ("camera", "depth", True),
+        ("camera", "camera", False),
+        ("camera", "", False),
+        ("", "depth", False),
+    ],
+)
+def test_depth_in_another_frame_than_the_image_is_said(image, depth, said):
+    """It can have the image's size all the same. A driver that names no frame says nothing."""
+    answer, metres = red_at_two_metres()
+    answer.header.frame_id = image
+    msg = depth_message(metres, 7.0)
+    msg.header.frame_id = depth
+    buffer = DepthBuffer("/depth", "/camera_info")
+    buffer.add_info(info())
+    buffer.add_depth(msg)
+    views, warned = Views.__new__(Views), []
+    views._buffers, views._transforms = {"/camera": buffer}, Transforms()
+    views._value = {"depth_tolerance": 0.1, "depth_wait": 0.0, "target_frame": ""}.get
+    views._warn = lambda *told: warned.append(told)
+    assert views._in_3d(answer, "/camera").instances, "points all the same"
+    text = (
+        "segmentation_3d: /camera: depth is in frame 'depth', the image in 'camera': "
+        "use depth that is registered (aligned) to the image"
+    )
+    assert warned == [("unregistered depth", text)] * said
 
 
 def test_a_jump_in_time_forgets_the_depth_of_before():

@@ -13,6 +13,7 @@ from fake_engine import FakeEngine
 from moving import picture
 
 from gsva_ros.masks import trimmed
+from gsva_ros.serving import carrying
 from gsva_ros.serving.carrying import Carrier
 from gsva_ros.serving.requests import (
     BadImageError,
@@ -21,6 +22,7 @@ from gsva_ros.serving.requests import (
     Decision,
     Limits,
     Outcome,
+    Progress,
     Request,
     Result,
 )
@@ -207,9 +209,9 @@ def test_any_camera_may_mean_several() -> None:
         ids[result.frame.topic] |= {each.id for each in result.decisions[0].instances}
     assert [len(each) for each in ids.values()] == [1, 1]
     carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
-    assert not carrier._followed
+    assert not carrier._last_answers
     assert not carrier._trackers
-    assert not carrier._answered
+    assert not carrier._last_frames
 
 
 def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> None:
@@ -311,7 +313,7 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
     def deliver(result: Result) -> None:
         results.append(result)
         if result.request is first and result.frame.stamp == 2:
-            second.ended = True
+            second.state.ended = True
             carrier.take(Result(second, [Decision(0, "red", Outcome.CANCELLED)]))
 
     def unreadable() -> np.ndarray:
@@ -366,6 +368,38 @@ def test_nothing_is_carried_onto_a_frame_from_before_what_was_asked_for(camera) 
     assert [r.frame.stamp // STEP for r in c.results if r.frame.stamp < 10 * STEP] == []
 
 
+def test_frames_are_carried_onto_by_the_schedules_rule_for_stamps(monkeypatch) -> None:
+    """Whatever it compares: here, whether a stamp is even."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True, not_before=1)
+    monkeypatch.setattr(
+        carrying, "admits", lambda asked, stamp: asked is request and stamp % 2 == 0
+    )
+    for stamp in (-2, -1, 0, 1, 2, 3):
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
+        carrier.offer(frame)
+        if stamp == -2:
+            found = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, found, frame, frame.decode()))
+        carrier._work()
+    assert stamps(results) == [-2, 0, 2]
+
+
+def test_stamps_before_1970_are_carried_onto_where_any_will_do() -> None:
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+    for stamp in (-2, -1):
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
+        carrier.offer(frame)
+        if stamp == -2:
+            found = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, found, frame, frame.decode()))
+        carrier._work()
+    assert stamps(results) == [-2, -1]
+
+
 def test_after_a_jump_of_the_clock_only_the_models_next_answer_counts() -> None:
     """Neither what was carried before it nor what the model answered and nobody has taken up yet."""
     results: list[Result] = []
@@ -398,7 +432,7 @@ def test_after_a_jump_of_the_clock_only_the_models_next_answer_counts() -> None:
 def test_an_answer_that_comes_after_the_end_is_not_carried_on() -> None:
     results: list[Result] = []
     carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True, ended=True)
+    request = Request("look", expressions=["red"], every_frame=True, state=Progress(ended=True))
     carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
     frame = CameraFrame(None, 1, "camera", lambda: picture(40))
     carrier.offer(frame)
@@ -411,7 +445,7 @@ def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
     results: list[Result] = []
     carrier = Carrier(results.append, limits := Limits(track="flow"))
     for name, ended in (("goes on", False), ("ended", True)):
-        request = Request(name, expressions=["red"], every_frame=True, ended=ended)
+        request = Request(name, expressions=["red"], every_frame=True, state=Progress(ended=ended))
         frame = CameraFrame(None, 1, "camera", lambda: picture(40))
         carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, picture(40)))
     limits.track = "off"
@@ -647,6 +681,6 @@ def test_an_answer_that_comes_while_another_is_learnt_is_not_lost(monkeypatch) -
     monkeypatch.setattr(carrier, "_learn", lambda r: (next(later, lambda: None)(), learn(r)))
     answered(1)
     carrier._work()
-    assert list(carrier._answers) == [request]
+    assert list(carrier._unlearnt) == [request]
     carrier._work()
     assert 2 in stamps(results)

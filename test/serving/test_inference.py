@@ -56,7 +56,7 @@ def test_an_answer_from_before_a_clocks_jump_begins_no_run() -> None:
     request = Request("a", expressions=["red"], every_frame=True)
 
     def jumping() -> np.ndarray:
-        request.steadiness = {}  # as `Schedule.jumped` does
+        request.state.steadiness = {}  # as `Schedule.jumped` does
         return np.full((4, 4, 3), RED, np.uint8)
 
     inference.answer(request, replace(frame(RED, 103), decode=jumping), 0.0)

@@ -132,16 +132,17 @@ def test_a_frame_from_long_ago_does_not_answer_a_new_request() -> None:
 
 
 def test_the_frame_rule() -> None:
-    assert fits(stamp=5, lead=0.9, not_before=5, max_lead=1.0)
-    assert not fits(stamp=4, lead=0.9, not_before=5, max_lead=1.0)
-    assert not fits(stamp=5, lead=1.1, not_before=0, max_lead=1.0)
-    assert fits(stamp=5, lead=1e9, not_before=0, max_lead=0.0)
-    assert fits(stamp=5, lead=-3.0, not_before=0, max_lead=1.0)
+    five, anytime = request("five", not_before=5), request("anytime")
+    assert fits(five, stamp=5, lead=0.9, max_lead=1.0)
+    assert not fits(five, stamp=4, lead=0.9, max_lead=1.0)
+    assert not fits(anytime, stamp=5, lead=1.1, max_lead=1.0)
+    assert fits(anytime, stamp=5, lead=1e9, max_lead=0.0)
+    assert fits(anytime, stamp=5, lead=-3.0, max_lead=1.0)
 
 
 def test_stamps_before_1970_are_stamps_where_any_will_do() -> None:
-    assert fits(stamp=-5, lead=0.0, not_before=0, max_lead=1.0)
-    assert not fits(stamp=-5, lead=0.0, not_before=1, max_lead=1.0)
+    assert fits(request("anytime"), stamp=-5, lead=0.0, max_lead=1.0)
+    assert not fits(request("one", not_before=1), stamp=-5, lead=0.0, max_lead=1.0)
 
 
 def test_any_camera_means_the_newest_frame_that_fits() -> None:
@@ -225,9 +226,9 @@ def test_steadiness_counts_from_the_jump_of_the_clock() -> None:
     schedule = Schedule(Limits())
     steady = request("a", every_frame=True)
     schedule.submit(steady, 0)
-    steady.steadiness["camera"] = {(0, "red"): Steadiness(Outcome.SEGMENTED, 100 * SECOND, 2)}
+    steady.state.steadiness["camera"] = {(0, "red"): Steadiness(Outcome.SEGMENTED, 100 * SECOND, 2)}
     schedule.jumped(-99 * SECOND)
-    assert not steady.steadiness
+    assert not steady.state.steadiness
 
 
 def test_a_repeated_instruction_without_an_id_does_not_pile_up() -> None:
@@ -265,6 +266,9 @@ def test_what_cannot_be_asked_fails_at_once() -> None:
     assert ending.outcome is Outcome.FAILED
     assert [code for code, _ in ending.each] == [Code.EMPTY_INSTRUCTION, Code.INVALID_INSTRUCTION]
     assert ending.each[1][1] == "4 characters, at most 3 are allowed"
+    unseen = "\u200b\u2060"  # as invisible as a space, though str.strip leaves it
+    (ending,) = schedule.submit(request("b", expressions=[unseen]), 0)
+    assert ending.code is Code.EMPTY_INSTRUCTION
     for fields in ({"expressions": ["", "two"]}, {"expressions": [], "text": "two"}):
         assert schedule.submit(request(f"c{len(fields)}", **fields), 0) == []
 

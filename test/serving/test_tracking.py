@@ -6,17 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from gsva_ros.flow import SCENE_CUT, reduced
 from gsva_ros.masks import Region, iou, trimmed
-from gsva_ros.tracking import (
-    BACKWARDS,
-    DRIFTED,
-    HIDDEN,
-    KEPT,
-    RESIZED,
-    SCENE_CUT,
-    Tracker,
-    reduced,
-)
+from gsva_ros.tracking import BACKWARDS, DRIFTED, HIDDEN, KEPT, RESIZED, Tracker
 
 SIZE = (240, 320)
 STEP = 33_000_000  # nanoseconds
@@ -156,6 +148,38 @@ def test_a_thing_that_is_covered_is_lost_and_never_the_cover() -> None:
     assert not truth.any()
     assert found.region is None
     assert found.lost
+
+
+@pytest.mark.parametrize("colour", [(215, 65, 60), (60, 100, 235), (40, 145, 50)])
+def test_a_thing_that_is_taken_from_a_table_as_bright_is_lost(colour: tuple[int, int, int]) -> None:
+    """Its colour alone tells it from the table."""
+    table = np.clip(texture(4)[: SIZE[0], : SIZE[1]] // 16 + np.array([112, 92, 72]), 0, 255)
+    table = table.astype(np.uint8)
+    mask = np.zeros(SIZE, bool)
+    mask[80:150, 120:190] = True
+    there = table.copy()
+    there[mask] = texture(5)[: SIZE[0], : SIZE[1]][mask] // 16 + np.array(colour) - 8
+    tracker = Tracker()
+    tracker.answer("look", 0, there, {"disc": [region(mask)]})
+    tracker.observe(STEP, there)
+    assert only(tracker).region is not None
+    tracker.observe(2 * STEP, table)
+    assert only(tracker).region is None
+
+
+def test_what_is_lost_stays_lost_until_the_next_answer() -> None:
+    """What comes to look like it again may be another thing."""
+    tracker = started()
+    lost = []
+    for number in range(1, 49):  # the cover comes and goes
+        rgb, truth = picture(100, cover=48 + 8 * abs(24 - number))
+        tracker.observe(number * STEP, rgb)
+        lost.append(only(tracker).lost)
+    assert truth.sum() > 2000
+    first = next(number for number, why in enumerate(lost) if why)
+    assert set(lost[first:]) == {lost[first]}
+    tracker.answer("look", 49 * STEP, rgb, {"disc": [region(truth)]})
+    assert only(tracker).region is not None
 
 
 def test_a_thing_that_looks_otherwise_is_lost_and_its_confidence_told() -> None:
@@ -401,7 +425,7 @@ def test_kept_pictures_do_not_grow_without_end() -> None:
         rgb, truth = picture(x)
         tracker.observe(number * STEP, rgb)
     assert len(tracker._pictures) == KEPT
-    assert reduced(rgb).shape == (240, 320)
+    assert reduced(rgb).shape == (240, 320, 3)
     found = only(tracker).region
     assert found is not None
     assert iou(found, region(truth)) > 0.8

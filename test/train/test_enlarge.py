@@ -77,6 +77,14 @@ def test_what_cannot_be_enlarged_is_refused() -> None:
         enlarged(tiny_checkpoint(), 128)
 
 
+def test_an_encoder_without_windows_can_be_enlarged() -> None:
+    everywhere = {"window_size": 0, "global_attn_indexes": list(range(_TINY.sam.depth))}
+    whole = SQUASHED["sam"] | everywhere
+    positions = _TINY.llm.to_dict() | {"max_position_embeddings": 512}
+    after = enlarged(tiny_checkpoint(**SQUASHED | {"sam": whole, "llm": positions}), 80)
+    assert after.model.config.sam_grid == 80 // _TINY.sam.patch_size
+
+
 def test_a_config_may_leave_out_how_many_positions_there_are() -> None:
     positions = {k: v for k, v in _TINY.llm.to_dict().items() if k != "max_position_embeddings"}
     checkpoint = tiny_checkpoint(**SQUASHED, llm=positions)
