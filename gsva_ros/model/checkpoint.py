@@ -195,7 +195,7 @@ def official_config(
     llama = _language(Path(llava) / CONFIG_NAME)
     fields = {k: llama[k] for k in LLM_FIELDS if k in llama} | {"vocab_size": vocabulary}
     llm = validated(schema.Llm, fields, str(Path(llava) / CONFIG_NAME), "give LLaVA's own folder")
-    family, ids = _family(Path(llava), vocabulary)
+    family, ids = _family(Path(llava), vocabulary, llama.get("vocab_size"))
     stored = {
         "llm": llm,
         "clip": _vision(Path(vision_tower) / CONFIG_NAME),
@@ -252,17 +252,27 @@ def _vision(path: Path) -> schema.Clip:
     return validated(schema.Clip, {k: clip[k] for k in CLIP_FIELDS}, str(path))
 
 
-def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
+def _family(llava: Path, rows: int, before: object) -> tuple[str, dict[Special, int]]:
     """The family whose special tokens make the tokenizer as large as the embeddings, and their ids.
 
     Training appends those that the tokenizer lacks to its vocabulary.
+
+    Args:
+        before: the vocab_size in LLaVA's config.json, its rows before that training.
     """
     pieces = read_pieces(llava / TOKENIZER_NAME)
     added = _added_tokens(llava)
+    listed = max([pieces.vocab_size(), *(i + 1 for i in added.values())])
+    # More rows than the weights have are no tokens: LLaVA's embeddings were padded.
+    if isinstance(before, int) and listed < before <= rows:
+        raise CheckpointError(
+            f"{llava / CONFIG_NAME} has vocab_size {before}, but the tokenizer next to it {listed} tokens: "
+            "its added_tokens.json or tokenizer_config.json is missing; copy all files of LLaVA's tokenizer"
+        )
     sizes = {}
     for name, family in FAMILIES.items():
         ids = dict(added)
-        following = max([pieces.vocab_size(), *(i + 1 for i in ids.values())])
+        following = listed
         for token in family.tokens:
             if token.value not in ids:
                 ids[token.value] = following

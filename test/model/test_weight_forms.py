@@ -464,6 +464,30 @@ def test_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
         config_of(llava)
 
 
+@pytest.mark.parametrize("rows", [604, 605])
+def test_added_tokens_that_no_file_lists_are_missed(
+    rows: int, state: State, llava: Path, tmp_path: Path
+) -> None:
+    """A LLaVA with <im_patch>, <im_start> and <im_end>: LISA's rows would be GSVA's on one without."""
+    rewritten(llava, vocab_size=603)
+    (llava / "tokenizer_config.json").unlink()
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    weights = torch_file(state | {k: state[k][:1].repeat(rows, 1) for k in names}, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    with pytest.raises(CheckpointError, match=r"vocab_size 603, .* 600 tokens: its added_tokens"):
+        load_official(llava, weights, **official)
+    added = {"<im_patch>": 600, "<im_start>": 601, "<im_end>": 602}
+    (llava / "added_tokens.json").write_text(json.dumps(added))
+    config = load_official(llava, weights, **official).model.config
+    assert config.family == {604: "lisa", 605: "gsva"}[rows]
+    assert (config.seg_token_id, config.im_start_token_id) == (603, 601)
+
+
+def test_a_llava_with_padded_embeddings_loads(llava: Path) -> None:
+    """Training cuts them to the tokenizer's size."""
+    assert config_of(rewritten(llava, vocab_size=640)).family == "gsva"
+
+
 @pytest.mark.parametrize(("legacy", "times"), [(False, 1), (True, 0), (None, 0)])
 def test_a_tokenizer_that_is_not_legacy_is_warned_of(
     legacy: bool | None, times: int, llava: Path, caplog: pytest.LogCaptureFixture
