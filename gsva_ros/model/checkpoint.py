@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ from .weights import (
 
 log = logging.getLogger(__name__)
 
+Found = TypeVar("Found")
 WEIGHTS_NAME = "model.safetensors"
 # Left over from older transformers and from SAM's unused parts; they carry no information.
 IGNORED_SUFFIXES = (".position_ids", ".rotary_emb.inv_freq")
@@ -143,7 +144,7 @@ def load_official(
         sizes = sam_sizes(state) | (sam or {})
     state = with_vision_tower(state, vision_tower)
     config = official_config(llava, vision_tower, sizes, conversation, state)
-    _warn_unless_legacy(llava / "tokenizer_config.json")
+    _warn_unless_legacy(llava / TOKENIZER_CONFIG)
     model = _fill(config, state, weights)
     prompt = Prompt.load(llava / TOKENIZER_NAME, config)
     files = _files(weights) if base == weights else [*_files(base), *_files(weights)]
@@ -260,27 +261,21 @@ def _family(llava: Path, rows: int, before: object) -> tuple[str, dict[Special, 
     Args:
         before: the vocab_size in LLaVA's config.json, its rows before that training.
     """
-    pieces = read_pieces(llava / TOKENIZER_NAME)
-    added = _added_tokens(llava)
-    listed = max([pieces.vocab_size(), *(i + 1 for i in added.values())])
+    listed = _vocabulary(llava)
     # More rows than the weights have are no tokens: LLaVA's embeddings were padded.
-    if isinstance(before, int) and listed < before <= rows:
+    if isinstance(before, int) and len(listed) < before <= rows:
         raise CheckpointError(
-            f"{llava / CONFIG_NAME} has vocab_size {before}, but the tokenizer next to it {listed} tokens: "
-            "its added_tokens.json or tokenizer_config.json is missing; copy all files of LLaVA's tokenizer"
+            f"{llava / CONFIG_NAME} has vocab_size {before}, but the tokenizer next to it {len(listed)} "
+            "tokens: its added_tokens.json or tokenizer_config.json is missing, or another tokenizer's; "
+            "copy all files of LLaVA's tokenizer"
         )
     sizes = {}
     for name, family in FAMILIES.items():
-        ids = dict(added)
-        following = listed
-        for token in family.tokens:
-            if token.value not in ids:
-                ids[token.value] = following
-                following += 1
-        sizes[name] = following
+        ids = _appended(listed, [token.value for token in family.tokens])
+        sizes[name] = len(ids)
         # If the tokenizer has a token of another family, it is not this family's.
         foreign = {t.value for f in FAMILIES.values() for t in f.tokens if t not in family.tokens}
-        if following == rows and not foreign & set(added):
+        if len(ids) == rows and not foreign & set(listed):
             return name, {token: ids[token.value] for token in family.tokens}
     shown = ", ".join(f"{size} as {name}" for name, size in sizes.items())
     raise CheckpointError(
@@ -289,40 +284,88 @@ def _family(llava: Path, rows: int, before: object) -> tuple[str, dict[Special, 
     )
 
 
+def _appended(ids: dict[str, int], tokens: Sequence[str]) -> dict[str, int]:
+    """The ids of a vocabulary to which those of the tokens are appended that it lacks."""
+    new = [token for token in dict.fromkeys(tokens) if token not in ids]
+    return ids | {token: len(ids) + k for k, token in enumerate(new)}
+
+
+#: The roles of special tokens, in the order in which transformers appends those without an id.
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+ROLE_KEYS = (*(f"{role}_token" for role in ROLES), "additional_special_tokens")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+#: Files that name special tokens; a later one's replace those of the same role.
+NAMING = (TOKENIZER_CONFIG, "special_tokens_map.json")
 #: Files that list the tokens added after a tokenizer's pieces, with a parser for each format.
 ADDED_TOKENS: dict[str, Callable[[Any], dict[str, int]]] = {
-    "added_tokens.json": lambda data: {str(name): int(number) for name, number in data.items()},
-    "tokenizer_config.json": lambda data: {
+    TOKENIZER_CONFIG: lambda data: {
         token["content"]: int(number)
         for number, token in data.get("added_tokens_decoder", {}).items()
     },
+    "added_tokens.json": lambda data: {str(name): int(number) for name, number in data.items()},
     "tokenizer.json": lambda data: {
         token["content"]: int(token["id"]) for token in data.get("added_tokens", [])
     },
 }
 
 
-def _added_tokens(llava: Path) -> dict[str, int]:
-    """The tokens added after the tokenizer's pieces, from all files that list them; they must agree."""
+def _vocabulary(llava: Path) -> dict[str, int]:
+    """Ids of all tokens of LLaVA's tokenizer, as the slow one of transformers 4.44.2 has them.
+
+    Special tokens without an id are appended.
+    """
+    pieces = read_pieces(llava / TOKENIZER_NAME)
+    added = _added_tokens(_consulted(llava, ADDED_TOKENS))
+    roles: dict[str, list[str]] = {}
+    for path in _consulted(llava, NAMING):
+        roles |= _parsed(path, _special_tokens)
+    renamed = set(added.values())
+    ids = {pieces.id_to_piece(i): i for i in range(pieces.vocab_size()) if i not in renamed}
+    return _appended(ids | added, [token for key in ROLE_KEYS for token in roles.get(key, ())])
+
+
+def _consulted(llava: Path, names: Iterable[str]) -> list[Path]:
+    """Those of LLaVA's files that transformers reads: a tokenizer_config.json with added tokens, alone."""
+    path = llava / TOKENIZER_CONFIG
+    alone = path.exists() and "added_tokens_decoder" in read_object(path)
+    paths = [path] if alone else [llava / name for name in names]
+    return [path for path in paths if path.exists()]
+
+
+def _added_tokens(paths: Sequence[Path]) -> dict[str, int]:
+    """The tokens added after the tokenizer's pieces, from all these files; they must agree."""
     ids: dict[str, int] = {}
-    for name, tokens in ADDED_TOKENS.items():
-        path = llava / name
-        if not path.exists():
-            continue
-        data = read_model_json(path)
-        try:
-            found = tokens(data)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: its added tokens cannot be read: {one_line(error)}"
-            ) from error
-        for token, number in found.items():
+    for path in paths:
+        for token, number in _parsed(path, ADDED_TOKENS[path.name]).items():
             if ids.setdefault(token, number) != number:
                 raise CheckpointError(
                     f"{path} gives {token} the id {number}, but another file next to it {ids[token]}: "
                     "these are files of two tokenizers; copy all from one"
                 )
     return ids
+
+
+def _special_tokens(data: Any) -> dict[str, list[str]]:
+    """The special tokens that a file names, by the keys of their roles."""
+    given = {key: data[key] or [] for key in ROLE_KEYS if key in data}
+    return {
+        key: [
+            str(token["content"] if isinstance(token, dict) else token)
+            for token in (tokens if isinstance(tokens, list) else [tokens])
+        ]
+        for key, tokens in given.items()
+    }
+
+
+def _parsed(path: Path, parse: Callable[[Any], dict[str, Found]]) -> dict[str, Found]:
+    """What one of a tokenizer's JSON files says of its tokens; CheckpointError if it cannot be read."""
+    data = read_model_json(path)
+    try:
+        return parse(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its added tokens cannot be read: {one_line(error)}"
+        ) from error
 
 
 def _warn_unless_legacy(path: Path) -> None:

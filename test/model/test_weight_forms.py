@@ -451,17 +451,45 @@ ADDED_FILES = {
 
 @pytest.mark.parametrize("where", ADDED_FILES)
 def test_added_tokens_decide_the_ids(where: str, llava: Path) -> None:
+    (llava / "tokenizer_config.json").unlink()
     (llava / where).write_text(json.dumps(ADDED_FILES[where]))
     config = config_of(llava)
     assert (config.rej_token_id, config.seg_token_id) == (600, 601)
 
 
-def test_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
+def test_older_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
+    (llava / "tokenizer_config.json").unlink()
     (llava / "tokenizer.json").write_text(json.dumps(ADDED_FILES["tokenizer.json"]))
     swapped = ADDED | {"[SEG]": 600, "[REJ]": 601}
     (llava / "added_tokens.json").write_text(json.dumps(swapped))
     with pytest.raises(CheckpointError, match=r"tokenizer\.json gives \[REJ\] the id 600.* 601"):
         config_of(llava)
+
+
+@pytest.mark.parametrize("stale", ["added_tokens.json", "tokenizer.json"])
+def test_older_files_beside_a_list_of_added_tokens_are_not_read(stale: str, llava: Path) -> None:
+    """As transformers does: <pad> would make the rows of LISA."""
+    listed = {
+        "added_tokens.json": {"<pad>": 600},
+        "tokenizer.json": {"added_tokens": [{"id": 600, "content": "<pad>"}]},
+    }
+    (llava / stale).write_text(json.dumps(listed[stale]))
+    config = config_of(llava)
+    assert (config.family, config.seg_token_id, config.rej_token_id) == ("gsva", 600, 601)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("token", ["[PAD]", {"content": "[PAD]", "lstrip": False}])
+def test_a_special_token_without_an_id_is_the_first_that_is_appended(
+    file: str, token: object, state: State, llava: Path, tmp_path: Path
+) -> None:
+    (llava / "tokenizer_config.json").unlink()
+    (llava / file).write_text(json.dumps({"unk_token": "<unk>", "pad_token": token}))
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    weights = torch_file(state | {k: state[k][:1].repeat(605, 1) for k in names}, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    config = load_official(llava, weights, **official).model.config
+    assert (config.family, config.seg_token_id, config.rej_token_id) == ("gsva", 601, 602)
 
 
 @pytest.mark.parametrize("rows", [604, 605])
@@ -578,9 +606,11 @@ def test_the_layer_that_llava_sees_with_is_read_and_else_the_last_but_one(llava:
         ("added_tokens.json", '{"[SEG]": "first"}'),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"600": "[SEG]"}}'),
         ("tokenizer.json", '{"added_tokens": [{"id": 600}]}'),
+        ("special_tokens_map.json", '{"pad_token": {"lstrip": false}}'),
     ],
 )
 def test_added_tokens_that_cannot_be_read(file: str, content: str, llava: Path) -> None:
+    (llava / "tokenizer_config.json").unlink()
     (llava / file).write_text(content)
     with pytest.raises(CheckpointError, match=f"{file}: its added tokens cannot be read"):
         config_of(llava)
