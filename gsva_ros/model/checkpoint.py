@@ -197,6 +197,8 @@ def official_config(
     fields = {k: llama[k] for k in LLM_FIELDS if k in llama} | {"vocab_size": vocabulary}
     llm = validated(schema.Llm, fields, str(Path(llava) / CONFIG_NAME), "give LLaVA's own folder")
     family, ids = _family(Path(llava), vocabulary, llama.get("vocab_size"))
+    if not FAMILIES[family].strips:
+        _check_whitespace(Path(llava) / TOKENIZER_CONFIG, {Special.BOS, Special.EOS, *ids})
     stored = {
         "llm": llm,
         "clip": _vision(Path(vision_tower) / CONFIG_NAME),
@@ -366,6 +368,19 @@ def _parsed(path: Path, parse: Callable[[Any], dict[str, Found]]) -> dict[str, F
         raise CheckpointError(
             f"{path}: its added tokens cannot be read: {one_line(error)}"
         ) from error
+
+
+def _check_whitespace(path: Path, used: set[Special]) -> None:
+    """Raise CheckpointError if a tokenizer_config.json drops whitespace next to one of these tokens."""
+    config = read_object(path) if path.exists() else {}
+    names = {token.value for token in used}
+    for token in config.get("added_tokens_decoder", {}).values():
+        stripping = [flag for flag in ("lstrip", "rstrip") if token.get(flag)]
+        if stripping and token["content"] in names:
+            raise CheckpointError(
+                f"{path}: {stripping[0]} of {token['content']} is true; only false is supported: spaces "
+                "next to it are kept here; give the tokenizer that the weights were trained with"
+            )
 
 
 def _warn_unless_legacy(path: Path) -> None:

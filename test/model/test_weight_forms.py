@@ -516,6 +516,25 @@ def test_a_llava_with_padded_embeddings_loads(llava: Path) -> None:
     assert config_of(rewritten(llava, vocab_size=640)).family == "gsva"
 
 
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip"])
+@pytest.mark.parametrize("family", ["gsva", "lisa"])
+def test_a_token_that_drops_the_spaces_next_to_it_is_refused_where_they_are_kept(
+    family: str, flag: str, state: State, llava: Path, tmp_path: Path
+) -> None:
+    listed = {"600": {"content": "<unused>", flag: True}, "601": {"content": "[SEG]", flag: True}}
+    path = llava / "tokenizer_config.json"
+    path.write_text(json.dumps({"added_tokens_decoder": listed}))
+    names, rows = ("lm_head.weight", "model.embed_tokens.weight"), {"gsva": 605, "lisa": 604}
+    more = {k: state[k][:1].repeat(rows[family], 1) for k in names}
+    weights = torch_file(state | more, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    if family == "lisa":
+        assert load_official(llava, weights, **official).model.config.family == family
+        return
+    with pytest.raises(CheckpointError, match=rf"{path}: {flag} of \[SEG\] is true; only false is"):
+        load_official(llava, weights, **official)
+
+
 @pytest.mark.parametrize(("legacy", "times"), [(False, 1), (True, 0), (None, 0)])
 def test_a_tokenizer_that_is_not_legacy_is_warned_of(
     legacy: bool | None, times: int, llava: Path, caplog: pytest.LogCaptureFixture
