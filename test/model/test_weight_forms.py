@@ -134,6 +134,16 @@ def test_the_same_model_whatever_the_form(form: str, state: State, tmp_path: Pat
     assert all(torch.equal(value, ours[name]) for name, value in plain.items())
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_whole_file_is_read_rather_than_an_index_beside_it(
+    file: str, state: State, tmp_path: Path
+) -> None:
+    """As transformers does; the index may be left over from a download."""
+    save_file(state, tmp_path / file)
+    (tmp_path / f"{file}.index.json").write_text(json.dumps({"weight_map": {"x": "lost.bin"}}))
+    assert read_state(tmp_path).keys() == state.keys()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> None:
     ours = load(torch_file({k: v.to(dtype) for k, v in state.items()}, tmp_path))
@@ -346,7 +356,7 @@ def two_rows_more(to: Path, state: State) -> Path:
         (archive, r"gsva.zip cannot .* archive of other files: unpack it"),
         (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
         (shards_alone, r"holds 3 files of weights \(pytorch_model-00001-of-.*put their index"),
-        (nothing, "holds no weights: none of model.safetensors.index.json"),
+        (nothing, "holds no weights: none of model.safetensors, model.safetensors.index"),
         (numbers, "is not a state dict: a dictionary of names and tensors"),
         (half_a_factor, "factor A but not B"),
         (lora(lora_B__default__weight=(64, 2)), "factor B but not A"),
