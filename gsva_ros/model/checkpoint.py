@@ -23,13 +23,14 @@ from .config import (
     CONFIG_NAME,
     PREPROCESSOR_NAME,
     GSVAConfig,
+    id_key,
     read_model_json,
     read_object,
 )
 from .families import FAMILIES
 from .gsva import GSVA
 from .prompt import Prompt
-from .tokenizer import TOKENIZER_NAME, Special, Tokenizer, read_pieces
+from .tokenizer import ADDED, TOKENIZER_NAME, Special, Tokenizer, read_pieces
 from .weights import (
     ADAPTER_CONFIG,
     Adapter,
@@ -204,10 +205,7 @@ def official_config(
         "clip": _vision(Path(vision_tower) / CONFIG_NAME),
         "sam": sam,
         "family": family,
-        "seg_token_id": ids[Special.SEG],
-        "rej_token_id": ids.get(Special.REJ),
-        "im_start_token_id": ids[Special.IM_START],
-        "im_end_token_id": ids[Special.IM_END],
+        **{id_key(token): ids.get(token) for token in ADDED},
         "conversation": conversation,
         "select_layer": llama.get("mm_vision_select_layer", -2),
         # Not LLaVA's own mm_use_im_start_end: the official GSVA and LISA override it when they train.
