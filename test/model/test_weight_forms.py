@@ -28,10 +28,10 @@ from gsva_ros.model.checkpoint import (
     convert,
     load_converted,
     load_official,
-    official_config,
     save_pretrained,
 )
 from gsva_ros.model.config import GSVAConfig
+from gsva_ros.model.official_parts import official_config
 from gsva_ros.model.schema import Sam
 from gsva_ros.model.weights import CheckpointError, merge_lora, read_state, sam_sizes
 
