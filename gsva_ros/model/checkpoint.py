@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig
 
-from ..errors import InputError, one_line, validated
+from ..errors import InputError, one_line
 from ..files import check_writable
 from . import schema
 from .bundled import model_directory
-from .config import (
-    CONFIG_NAME,
-    PREPROCESSOR_NAME,
-    GSVAConfig,
-    read_model_json,
-    read_object,
-)
-from .families import FAMILIES
+from .config import CONFIG_NAME, GSVAConfig
 from .gsva import GSVA
+from .official_parts import official_config
 from .prompt import Prompt
-from .tokenizer import TOKENIZER_NAME, Special, Tokenizer, read_pieces
+from .tokenizer import TOKENIZER_NAME, Tokenizer
 from .weights import (
     ADAPTER_CONFIG,
     Adapter,
@@ -42,33 +34,9 @@ from .weights import (
     write_state,
 )
 
-log = logging.getLogger(__name__)
-
 WEIGHTS_NAME = "model.safetensors"
 # Left over from older transformers and from SAM's unused parts; they carry no information.
 IGNORED_SUFFIXES = (".position_ids", ".rotary_emb.inv_freq")
-#: What is taken from LLaVA's config.json and CLIP's; the rest of LLaVA's follows from the weights.
-LLM_FIELDS = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "max_position_embeddings",
-    "rms_norm_eps",
-    "rope_theta",
-    "hidden_act",
-)
-CLIP_FIELDS = (
-    "image_size",
-    "patch_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "hidden_act",
-    "layer_norm_eps",
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +111,6 @@ def load_official(
         sizes = sam_sizes(state) | (sam or {})
     state = with_vision_tower(state, vision_tower)
     config = official_config(llava, vision_tower, sizes, conversation, state)
-    _warn_unless_legacy(llava / "tokenizer_config.json")
     model = _fill(config, state, weights)
     prompt = Prompt.load(llava / TOKENIZER_NAME, config)
     files = _files(weights) if base == weights else [*_files(base), *_files(weights)]
@@ -174,153 +141,6 @@ def _files(path: Path) -> list[Path]:
     """A file of weights, or all files of a folder; an index of shards stands for its folder."""
     path = path.parent if path.name.endswith(".index.json") else path
     return [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
-
-
-def official_config(
-    llava: str | Path,
-    vision_tower: str | Path,
-    sam: dict[str, Any],
-    conversation: str,
-    state: dict[str, Tensor],
-) -> GSVAConfig:
-    """The config of official weights, from LLaVA's and CLIP's JSON files and the weights' shapes."""
-    preprocessor_path = Path(vision_tower) / PREPROCESSOR_NAME
-    preprocessor = read_model_json(preprocessor_path) if preprocessor_path.exists() else {}
-    words = state.get("model.embed_tokens.weight")
-    if words is None or words.dim() != 2:
-        raise CheckpointError(
-            "the weights have no matrix model.embed_tokens.weight: this is not a GSVA state dict"
-        )
-    vocabulary = words.shape[0]
-    llama = _language(Path(llava) / CONFIG_NAME)
-    fields = {k: llama[k] for k in LLM_FIELDS if k in llama} | {"vocab_size": vocabulary}
-    llm = validated(schema.Llm, fields, str(Path(llava) / CONFIG_NAME), "give LLaVA's own folder")
-    family, ids = _family(Path(llava), vocabulary)
-    stored = {
-        "llm": llm,
-        "clip": _vision(Path(vision_tower) / CONFIG_NAME),
-        "sam": sam,
-        "family": family,
-        "seg_token_id": ids[Special.SEG],
-        "rej_token_id": ids.get(Special.REJ),
-        "im_start_token_id": ids[Special.IM_START],
-        "im_end_token_id": ids[Special.IM_END],
-        "conversation": conversation,
-        "select_layer": llama.get("mm_vision_select_layer", -2),
-        # Not LLaVA's own mm_use_im_start_end: the official GSVA and LISA override it when they train.
-        "use_im_start_end": True,
-    }
-    return GSVAConfig.of(stored, preprocessor, f"{llava} with {vision_tower}")
-
-
-def _language(path: Path) -> dict[str, Any]:
-    """LLaVA's config.json, as transformers 4 or 5 writes it.
-
-    Raises:
-        CheckpointError: it requires something not implemented here, which the weights would not reveal.
-    """
-    llm = read_object(path)
-    rope = llm.get("rope_parameters") or llm.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise CheckpointError(f"{path}: rope_scaling is {rope!r}: neither null nor a JSON object")
-    asked = {
-        "rope_scaling": (rope.get("rope_type", rope.get("type", "default")), "default"),
-        "mm_vision_select_feature": (llm.get("mm_vision_select_feature", "patch"), "patch"),
-    }
-    for name, (given, known) in asked.items():
-        if given != known:
-            raise CheckpointError(f"{path}: {name} is {given!r}; only {known!r} is supported")
-    return llm | {k: v for k, v in rope.items() if k == "rope_theta"}
-
-
-def _vision(path: Path) -> schema.Clip:
-    """CLIP's sizes from its config.json, of the whole CLIP or of its vision tower.
-
-    transformers leaves out what equals its defaults.
-
-    Raises:
-        CheckpointError: it is another model's.
-    """
-    data = read_object(path)
-    clip = data.get("vision_config", data)
-    if not isinstance(clip, dict):
-        raise CheckpointError(f"{path}: its vision_config is not a JSON object")
-    kind = data.get("model_type", "clip")
-    if kind not in ("clip", "clip_vision_model"):
-        raise CheckpointError(f"{path} is a {kind!r} model's, not CLIP's: give CLIP's own folder")
-    clip = CLIPVisionConfig().to_dict() | clip
-    return validated(schema.Clip, {k: clip[k] for k in CLIP_FIELDS}, str(path))
-
-
-def _family(llava: Path, rows: int) -> tuple[str, dict[Special, int]]:
-    """The family whose special tokens make the tokenizer as large as the embeddings, and their ids.
-
-    Training appends those that the tokenizer lacks to its vocabulary.
-    """
-    pieces = read_pieces(llava / TOKENIZER_NAME)
-    added = _added_tokens(llava)
-    sizes = {}
-    for name, family in FAMILIES.items():
-        ids = dict(added)
-        following = max([pieces.vocab_size(), *(i + 1 for i in ids.values())])
-        for token in family.tokens:
-            if token.value not in ids:
-                ids[token.value] = following
-                following += 1
-        sizes[name] = following
-        # If the tokenizer has a token of another family, it is not this family's.
-        foreign = {t.value for f in FAMILIES.values() for t in f.tokens if t not in family.tokens}
-        if following == rows and not foreign & set(added):
-            return name, {token: ids[token.value] for token in family.tokens}
-    shown = ", ".join(f"{size} as {name}" for name, size in sizes.items())
-    raise CheckpointError(
-        f"the weights have {rows} embedding rows, but the tokenizer in {llava} makes {shown}: these are "
-        "weights of LLaVA alone, or were trained with another tokenizer"
-    )
-
-
-#: Files that list the tokens added after a tokenizer's pieces, with a parser for each format.
-ADDED_TOKENS: dict[str, Callable[[Any], dict[str, int]]] = {
-    "added_tokens.json": lambda data: {str(name): int(number) for name, number in data.items()},
-    "tokenizer_config.json": lambda data: {
-        token["content"]: int(number)
-        for number, token in data.get("added_tokens_decoder", {}).items()
-    },
-    "tokenizer.json": lambda data: {
-        token["content"]: int(token["id"]) for token in data.get("added_tokens", [])
-    },
-}
-
-
-def _added_tokens(llava: Path) -> dict[str, int]:
-    """The tokens added after the tokenizer's pieces, from all files that list them; they must agree."""
-    ids: dict[str, int] = {}
-    for name, tokens in ADDED_TOKENS.items():
-        path = llava / name
-        if not path.exists():
-            continue
-        data = read_model_json(path)
-        try:
-            found = tokens(data)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: its added tokens cannot be read: {one_line(error)}"
-            ) from error
-        for token, number in found.items():
-            if ids.setdefault(token, number) != number:
-                raise CheckpointError(
-                    f"{path} gives {token} the id {number}, but another file next to it {ids[token]}: "
-                    "these are files of two tokenizers; copy all from one"
-                )
-    return ids
-
-
-def _warn_unless_legacy(path: Path) -> None:
-    if path.exists() and read_object(path).get("legacy") is False:
-        log.warning(
-            '%s has "legacy": false; it is read as true: text after added tokens begins with a space',
-            path,
-        )
 
 
 def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) -> None:

@@ -12,9 +12,15 @@ from ..errors import InputError, validated
 from ..files import read_json
 from .families import FAMILIES
 from .schema import Clip, Finite, Id, Llm, Part, Positive, Preprocessor, Sam, Share, Width
+from .tokenizer import ADDED, Special
 
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
+
+
+def id_key(token: Special) -> str:
+    """The key of config.json under which an added token's id stands."""
+    return f"{token.name.lower()}_token_id"
 
 
 class Stored(Part):
@@ -61,22 +67,17 @@ class Stored(Part):
     def _of_its_family(self) -> Stored:
         if self.family not in FAMILIES:
             raise ValueError(f"family is {self.family!r}; there are {', '.join(FAMILIES)}")
-        if (has := FAMILIES[self.family].rejects) != (self.rej_token_id is not None):
-            what = "has one" if has else "has none (null)"
-            raise ValueError(f"rej_token_id is {self.rej_token_id}: {self.family} {what}")
+        for token in ADDED:
+            number, has = getattr(self, id_key(token)), token in FAMILIES[self.family].tokens
+            if has != (number is not None):
+                what = "has one" if has else "has none (null)"
+                raise ValueError(f"{id_key(token)} is {number}: {self.family} {what}")
         return self
 
     @model_validator(mode="after")
     def _token_ids(self) -> Stored:
         rows = self.llm.vocab_size
-        ids = {"seg_token_id": self.seg_token_id}
-        if self.rej_token_id is not None:
-            ids["rej_token_id"] = self.rej_token_id
-        if self.use_im_start_end:
-            ids |= {
-                "im_start_token_id": self.im_start_token_id,
-                "im_end_token_id": self.im_end_token_id,
-            }
+        ids = {id_key(token): number for token, number in self.special_ids.items()}
         for name, value in ids.items():
             if value >= rows:
                 raise ValueError(f"{name} is {value}, outside the vocabulary of {rows}")
@@ -92,6 +93,13 @@ class Stored(Part):
                 f"select_layer is {self.select_layer}, and the vision tower has {deepest} layers"
             )
         return self
+
+    @property
+    def special_ids(self) -> dict[Special, int]:
+        """Ids of the family's tokens; of those around the image only if they enclose it."""
+        unused = () if self.use_im_start_end else (Special.IM_START, Special.IM_END)
+        tokens = [t for t in FAMILIES[self.family].tokens if t not in unused]
+        return {token: getattr(self, id_key(token)) for token in tokens}
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of config.json; peft calls it, too."""

@@ -41,11 +41,13 @@ class Family:
 def _gsva_turn(
     question: str, expressions: Sequence[str], rejected: Sequence[bool]
 ) -> tuple[str, list[Part]]:
+    """Expressions are written as the weights know them: in lower case, without full stops at the ends."""
+    words = [expression.strip().lower().strip(".") for expression in expressions]
     answer: list[Part] = ["Sure,"]
-    for number, (expression, no_target) in enumerate(zip(expressions, rejected, strict=True)):
+    for number, (word, no_target) in enumerate(zip(words, rejected, strict=True)):
         answer += [", "] if number else []
-        answer += [f"{expression}:", Special.REJ if no_target else Special.SEG]
-    return question.format(", ".join(expressions)), [*answer, "."]
+        answer += [f"{word}:", Special.REJ if no_target else Special.SEG]
+    return question.format(", ".join(words)), [*answer, "."]
 
 
 def region_turn(query: str, sentence: bool) -> tuple[str, list[Part]]:

@@ -23,7 +23,7 @@ class Conversation:
 
     question: asks for several expressions at once ("{}": all of them, joined by ", ").
     next_user: comes before the user's words in every later turn of the conversation.
-    lower: whether the user's words are lower-cased, because the weights were trained on lower case.
+    lower: whether free-form requests are lower-cased, because the weights were trained on lower case.
     """
 
     before: str
@@ -117,8 +117,7 @@ class Prompt:
         Raises:
             ValueError: several expressions, but the model's family allows one per conversation.
         """
-        question, words = self.conversation.question, [self._cased(e) for e in expressions]
-        return self.rounds([self.family.turn(question, words, rejected)])
+        return self.rounds([self.family.turn(self.conversation.question, expressions, rejected)])
 
     def region_turn(self, query: str, sentence: bool) -> Turn:
         """A question for one region, given as a phrase or a sentence, answered with [SEG]."""
@@ -126,7 +125,7 @@ class Prompt:
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """A free-form instruction, and the answer that names these expressions."""
-        _, answer = self.family.turn("", [self._cased(e) for e in expressions], rejected)
+        _, answer = self.family.turn("", expressions, rejected)
         return self.rounds([(f"\n{self._cased(text)}", answer)])
 
     def answered(self, expressions: Sequence[str], rejected: Sequence[bool]) -> str:
@@ -134,8 +133,8 @@ class Prompt:
         several = max(1, len(expressions)) if self.family.joint else 1
         said = []
         for first in range(0, len(expressions), several):
-            words = [self._cased(e) for e in expressions[first : first + several]]
-            _, answer = self.family.turn("", words, rejected[first : first + several])
+            asked = slice(first, first + several)
+            _, answer = self.family.turn("", expressions[asked], rejected[asked])
             said.append("".join(p.value if isinstance(p, Special) else p for p in answer))
         return " ".join(said)
 
@@ -186,6 +185,6 @@ class Prompt:
         """Ids of the parts that follow `after_image`."""
         return self._encode([*self._end, *parts])[len(self._end) :]
 
-    def _cased(self, words: str) -> str:
-        """The user's words in the case that the weights were trained on."""
-        return words.lower() if self.conversation.lower else words
+    def _cased(self, text: str) -> str:
+        """A free-form request in the case that the weights were trained on."""
+        return text.lower() if self.conversation.lower else text

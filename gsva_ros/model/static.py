@@ -2,8 +2,13 @@
 
 Lengths are rounded up to a few sizes, and the padding is masked. Keys and values are written into buffers
 that are never reallocated while their graphs exist, so a frame's prefix is copied into them once, when a
-request switches to that frame. On a CPU the same shapes run without graphs; tests use this to check that
-answers are equal.
+request switches to that frame.
+
+A recorded call's results lie in buffers of its own, too, until the next call of the same shapes:
+`Static.prefix` and `StaticContinuation` return copies, because frames and slots are kept;
+`Static.decode_masks` does not, and `Engine._masked` brings the masks to the frame's size at once.
+
+On a CPU the same shapes run without graphs; tests use this to check that answers are equal.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Special(enum.Enum):
 
 Part = str | Special
 #: Appended to the vocabulary by training, unlike <s> and </s>, which sentencepiece has.
-ADDED = frozenset({Special.IM_START, Special.IM_END, Special.SEG, Special.REJ})
+ADDED = tuple(t for t in Special if t not in {Special.BOS, Special.EOS, Special.IMAGE})
 
 
 def read_pieces(path: Path) -> sentencepiece.SentencePieceProcessor:
@@ -66,12 +66,8 @@ class Tokenizer:
             Special.BOS: self.pieces.bos_id(),
             Special.EOS: self.pieces.eos_id(),
             Special.IMAGE: IMAGE_TOKEN_ID,
-            Special.IM_START: config.im_start_token_id,
-            Special.IM_END: config.im_end_token_id,
-            Special.SEG: config.seg_token_id,
+            **config.special_ids,
         }
-        if config.rej_token_id is not None:
-            self.ids[Special.REJ] = config.rej_token_id
 
     @classmethod
     def load(cls, path: str | Path, config: GSVAConfig) -> Tokenizer:
@@ -84,9 +80,7 @@ class Tokenizer:
         """
         pieces = read_pieces(Path(path))
         tokenizer = cls(pieces.serialized_model_proto(), config)
-        used = {Special.SEG, Special.REJ}
-        used |= {Special.IM_START, Special.IM_END} if config.use_im_start_end else set()
-        first = min(number for token, number in tokenizer.ids.items() if token in used)
+        first = min(config.special_ids.values())
         if first < pieces.vocab_size():
             raise InputError(
                 f"{path} has {pieces.vocab_size()} pieces, but the special tokens of {config.source} begin "

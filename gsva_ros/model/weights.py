@@ -25,12 +25,12 @@ from ..files import check_fetched, parse_json
 PEFT_PREFIX = "base_model.model."
 VISION_TOWER = "model.vision_tower.vision_tower."
 SAM = "model.visual_model."
-#: Weight files of a directory, in order of preference. An index lists the shards next to it.
+#: Weight files of a directory, in transformers' order. An index lists the shards next to it.
 FILES = (
-    "model.safetensors.index.json",
     "model.safetensors",
-    "pytorch_model.bin.index.json",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
 )
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from gsva_ros import cli
 from gsva_ros.answer import Rejection
 from gsva_ros.errors import InputError
 from gsva_ros.model.families import FAMILIES
+from gsva_ros.model.tokenizer import Special
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 PICTURE = Path(__file__).resolve().parents[1] / "data/scene.png"
@@ -75,4 +77,20 @@ def test_a_row_of_the_table_is_all_that_a_family_needs(
     assert not engine.segment(frame, ["a mug"]).slots[0].rejected
     (directory / "config.json").write_text(json.dumps(config | {"family": "gsva"}))
     with pytest.raises(InputError, match="rej_token_id is None: gsva has one"):
+        gsva_ros.load(directory)
+
+
+def test_a_family_has_an_id_for_each_of_its_tokens_and_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that it never decides between, too: without an id, its first prompt with one would fail."""
+    directory = tiny_lisa(tmp_path, True)
+    config = json.loads((directory / "config.json").read_text())
+    tokens = (*FAMILIES["lisa"].tokens, Special.REJ)
+    monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES["lisa"], tokens=tokens))
+    (directory / "config.json").write_text(json.dumps(config | {"family": "other"}))
+    with pytest.raises(InputError, match="rej_token_id is None: other has one"):
+        gsva_ros.load(directory)
+    (directory / "config.json").write_text(json.dumps(config | {"rej_token_id": 331}))
+    with pytest.raises(InputError, match=r"rej_token_id is 331: lisa has none \(null\)"):
         gsva_ros.load(directory)

@@ -208,9 +208,16 @@ def hugging_face(folder: Path, added: dict[str, int], lora: bool) -> dict[str, t
         The weights that it stands for.
     """
     shutil.copytree(GOLDEN / "llava", folder, copy_function=shutil.copyfile)
-    (folder / "added_tokens.json").write_text(json.dumps(added))
-    state = {k: v.clone() for k, v in read_state(GOLDEN / "lisa_tiny.bin").items()}
     rows = max(added.values()) + 1
+    files = {
+        name: json.loads((folder / name).read_text())
+        for name in ("config.json", "tokenizer_config.json")
+    }
+    del files["tokenizer_config.json"]["added_tokens_decoder"]  # transformers 4.31.0 writes none
+    files["config.json"]["vocab_size"] = rows
+    for name, data in (files | {"added_tokens.json": added}).items():
+        (folder / name).write_text(json.dumps(data))
+    state = {k: v.clone() for k, v in read_state(GOLDEN / "lisa_tiny.bin").items()}
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         state[name] = torch.cat([state[name], state[name][: rows - len(state[name])]])
     saved = {k: v for k, v in state.items() if not k.startswith("model.vision_tower.")}

@@ -40,13 +40,24 @@ def test_an_id_that_nothing_is_spelled_by_is_left_out(prompt) -> None:
     assert decode([*ids, beyond, *ids]) == decode([*ids, *ids])
 
 
-@pytest.mark.parametrize("words", ["THE RED MUG", "The Red Mug", "tHE rEd muG"])
-def test_letters_are_read_as_the_weights_know_them(prompt, words: str) -> None:
-    same = prompt.conversation.lower
-    assert (prompt.slot(words) == prompt.slot("the red mug")) == same
-    assert (prompt.ask(words) == prompt.ask("the red mug")) == same
+@pytest.mark.parametrize("words", ["THE RED MUG", "The Red Mug", "the red mug.", " tHE rEd muG. "])
+def test_expressions_are_read_as_the_weights_know_them(prompt, words: str) -> None:
+    """In lower case and without a full stop, as the official code writes them, too."""
+    assert prompt.slot(words) == prompt.slot("the red mug")
     turns = [prompt.ask_turn("x", [w], [False]) for w in (words, "the red mug")]
-    assert (turns[0].ids == turns[1].ids) == same
+    assert turns[0].ids == turns[1].ids
+
+
+@pytest.mark.parametrize("words", ["THE RED MUG", "The Red Mug", "tHE rEd muG"])
+def test_letters_of_free_form_requests_are_those_that_the_weights_know(prompt, words: str) -> None:
+    same = prompt.conversation.lower
+    assert (prompt.ask(words) == prompt.ask("the red mug")) == same
+
+
+def test_lisas_sentences_are_written_as_given() -> None:
+    prompt = lisa("llava_v1")
+    assert prompt.slot("Where is it.") != prompt.slot("where is it.")
+    assert prompt.slot("where is it.") != prompt.slot("where is it")
 
 
 def test_slots_stand_before_their_tokens(prompt) -> None:
@@ -74,20 +85,20 @@ WORDED = {
     "Sure,the red mug:[SEG], a can:[REJ].</s>",
     "llava_v1": "<s>A chat between a curious human and an artificial intelligence assistant. The "
     "assistant gives helpful, detailed, and polite answers to the human's questions. USER: "
-    "<im_start><image><im_end>\n What are The red mug, a canin this image? Please output "
-    "segmentation masks. ASSISTANT: Sure,The red mug:[SEG], a can:[REJ].</s>",
+    "<im_start><image><im_end>\n What are the red mug, a canin this image? Please output "
+    "segmentation masks. ASSISTANT: Sure,the red mug:[SEG], a can:[REJ].</s>",
     "llava_llama_2": "<s>[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are "
     "able to understand the visual content that the user provides, and assist the user with a "
     "variety of tasks using natural language.\n<</SYS>>\n\n<im_start><image><im_end>\n What are "
-    "The red mug, a canin this image? Please output segmentation masks. [/INST] "
-    "Sure,The red mug:[SEG], a can:[REJ]. </s>",
+    "the red mug, a canin this image? Please output segmentation masks. [/INST] "
+    "Sure,the red mug:[SEG], a can:[REJ]. </s>",
 }
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_wording_is_that_of_the_training(name: str) -> None:
     prompt = tiny_checkpoint(conversation=name, use_im_start_end=name != "gsva_mini").prompt
-    turn = prompt.segment_turn(["The red mug", "a can"], [False, True])
+    turn = prompt.segment_turn(["The red mug", "a can."], [False, True])
     assert prompt.tokenizer.decode(prompt.full(turn)) == WORDED[name]
 
 

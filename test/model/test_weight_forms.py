@@ -28,10 +28,10 @@ from gsva_ros.model.checkpoint import (
     convert,
     load_converted,
     load_official,
-    official_config,
     save_pretrained,
 )
 from gsva_ros.model.config import GSVAConfig
+from gsva_ros.model.official_parts import official_config
 from gsva_ros.model.schema import Sam
 from gsva_ros.model.weights import CheckpointError, merge_lora, read_state, sam_sizes
 
@@ -132,6 +132,16 @@ def test_the_same_model_whatever_the_form(form: str, state: State, tmp_path: Pat
     plain = load(GOLDEN / "gsva_tiny.bin")
     assert ours.keys() == plain.keys()
     assert all(torch.equal(value, ours[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_whole_file_is_read_rather_than_an_index_beside_it(
+    file: str, state: State, tmp_path: Path
+) -> None:
+    """As transformers does; the index may be left over from a download."""
+    save_file(state, tmp_path / file)
+    (tmp_path / f"{file}.index.json").write_text(json.dumps({"weight_map": {"x": "lost.bin"}}))
+    assert read_state(tmp_path).keys() == state.keys()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -346,7 +356,7 @@ def two_rows_more(to: Path, state: State) -> Path:
         (archive, r"gsva.zip cannot .* archive of other files: unpack it"),
         (shard_lost, "lacks 1 of 3 shards: pytorch_model-00002-of-00003.bin"),
         (shards_alone, r"holds 3 files of weights \(pytorch_model-00001-of-.*put their index"),
-        (nothing, "holds no weights: none of model.safetensors.index.json"),
+        (nothing, "holds no weights: none of model.safetensors, model.safetensors.index"),
         (numbers, "is not a state dict: a dictionary of names and tensors"),
         (half_a_factor, "factor A but not B"),
         (lora(lora_B__default__weight=(64, 2)), "factor B but not A"),
@@ -451,17 +461,88 @@ ADDED_FILES = {
 
 @pytest.mark.parametrize("where", ADDED_FILES)
 def test_added_tokens_decide_the_ids(where: str, llava: Path) -> None:
+    (llava / "tokenizer_config.json").unlink()
     (llava / where).write_text(json.dumps(ADDED_FILES[where]))
     config = config_of(llava)
     assert (config.rej_token_id, config.seg_token_id) == (600, 601)
 
 
-def test_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
+def test_older_files_that_disagree_about_an_id_are_refused(llava: Path) -> None:
+    (llava / "tokenizer_config.json").unlink()
     (llava / "tokenizer.json").write_text(json.dumps(ADDED_FILES["tokenizer.json"]))
     swapped = ADDED | {"[SEG]": 600, "[REJ]": 601}
     (llava / "added_tokens.json").write_text(json.dumps(swapped))
     with pytest.raises(CheckpointError, match=r"tokenizer\.json gives \[REJ\] the id 600.* 601"):
         config_of(llava)
+
+
+@pytest.mark.parametrize("stale", ["added_tokens.json", "tokenizer.json"])
+def test_older_files_beside_a_list_of_added_tokens_are_not_read(stale: str, llava: Path) -> None:
+    """As transformers does: <pad> would make the rows of LISA."""
+    listed = {
+        "added_tokens.json": {"<pad>": 600},
+        "tokenizer.json": {"added_tokens": [{"id": 600, "content": "<pad>"}]},
+    }
+    (llava / stale).write_text(json.dumps(listed[stale]))
+    config = config_of(llava)
+    assert (config.family, config.seg_token_id, config.rej_token_id) == ("gsva", 600, 601)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("token", ["[PAD]", {"content": "[PAD]", "lstrip": False}])
+def test_a_special_token_without_an_id_is_the_first_that_is_appended(
+    file: str, token: object, state: State, llava: Path, tmp_path: Path
+) -> None:
+    (llava / "tokenizer_config.json").unlink()
+    (llava / file).write_text(json.dumps({"unk_token": "<unk>", "pad_token": token}))
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    weights = torch_file(state | {k: state[k][:1].repeat(605, 1) for k in names}, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    config = load_official(llava, weights, **official).model.config
+    assert (config.family, config.seg_token_id, config.rej_token_id) == ("gsva", 601, 602)
+
+
+@pytest.mark.parametrize("rows", [604, 605])
+def test_added_tokens_that_no_file_lists_are_missed(
+    rows: int, state: State, llava: Path, tmp_path: Path
+) -> None:
+    """A LLaVA with <im_patch>, <im_start> and <im_end>: LISA's rows would be GSVA's on one without."""
+    rewritten(llava, vocab_size=603)
+    (llava / "tokenizer_config.json").unlink()
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    weights = torch_file(state | {k: state[k][:1].repeat(rows, 1) for k in names}, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    with pytest.raises(CheckpointError, match=r"vocab_size 603, .* 600 tokens: its added_tokens"):
+        load_official(llava, weights, **official)
+    added = {"<im_patch>": 600, "<im_start>": 601, "<im_end>": 602}
+    (llava / "added_tokens.json").write_text(json.dumps(added))
+    config = load_official(llava, weights, **official).model.config
+    assert config.family == {604: "lisa", 605: "gsva"}[rows]
+    assert (config.seg_token_id, config.im_start_token_id) == (603, 601)
+
+
+def test_a_llava_with_padded_embeddings_loads(llava: Path) -> None:
+    """Training cuts them to the tokenizer's size."""
+    assert config_of(rewritten(llava, vocab_size=640)).family == "gsva"
+
+
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip"])
+@pytest.mark.parametrize("family", ["gsva", "lisa"])
+def test_a_token_that_drops_the_spaces_next_to_it_is_refused_where_they_are_kept(
+    family: str, flag: str, state: State, llava: Path, tmp_path: Path
+) -> None:
+    listed = {"600": {"content": "<unused>", flag: True}, "601": {"content": "[SEG]", flag: True}}
+    path = llava / "tokenizer_config.json"
+    path.write_text(json.dumps({"added_tokens_decoder": listed}))
+    names, rows = ("lm_head.weight", "model.embed_tokens.weight"), {"gsva": 605, "lisa": 604}
+    more = {k: state[k][:1].repeat(rows[family], 1) for k in names}
+    weights = torch_file(state | more, tmp_path)
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    if family == "lisa":
+        assert load_official(llava, weights, **official).model.config.family == family
+        return
+    with pytest.raises(CheckpointError, match=rf"{path}: {flag} of \[SEG\] is true; only false is"):
+        load_official(llava, weights, **official)
 
 
 @pytest.mark.parametrize(("legacy", "times"), [(False, 1), (True, 0), (None, 0)])
@@ -554,9 +635,11 @@ def test_the_layer_that_llava_sees_with_is_read_and_else_the_last_but_one(llava:
         ("added_tokens.json", '{"[SEG]": "first"}'),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"600": "[SEG]"}}'),
         ("tokenizer.json", '{"added_tokens": [{"id": 600}]}'),
+        ("special_tokens_map.json", '{"pad_token": {"lstrip": false}}'),
     ],
 )
 def test_added_tokens_that_cannot_be_read(file: str, content: str, llava: Path) -> None:
+    (llava / "tokenizer_config.json").unlink()
     (llava / file).write_text(content)
     with pytest.raises(CheckpointError, match=f"{file}: its added tokens cannot be read"):
         config_of(llava)
