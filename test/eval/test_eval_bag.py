@@ -107,7 +107,7 @@ def test_storage_and_transport_do_not_matter(
     ]
     cases = [
         truth_cases(bags[0], truth),
-        truth_cases(bags[1], of_camera(truth, "/other/name")),
+        truth_cases(bags[1], of_camera(truth, "/other/name", bags[1].image_topics)),
     ]
     assert len(cases[0]) == len(cases[1]) == 3
     for one, other in zip(*cases, strict=True):
@@ -131,7 +131,7 @@ def test_what_is_missing_is_named_and_the_rest_is_scored(recorded: Path) -> None
         assert f"{TOPIC} at 77 ns: no such frame" in bag.problems[0]
         assert "(120, 160)" in bag.problems[1]
         with pytest.raises(BagError, match=f"image topics: {TOPIC}"):
-            truth_cases(bag, of_camera(wrong, "/nowhere"))
+            truth_cases(bag, of_camera(wrong, "/nowhere", []))
 
 
 @pytest.mark.parametrize("with_metadata", [True, False])
@@ -511,11 +511,32 @@ def test_cameras_that_share_stamps_keep_their_own_truth(tmp_path: Path, topic: s
 
 def test_truth_of_other_cameras_is_not_taken_for_this_ones(tmp_path: Path) -> None:
     truth = two_cameras(tmp_path)
-    assert of_camera(truth, None) == truth
-    assert {frame.topic for frame in of_camera(truth, "/left")} == {"/left"}
-    assert {frame.topic for frame in of_camera(truth[:3], "/other")} == {"/other"}
+    assert of_camera(truth, None, ["/left"]) == truth
+    assert {frame.topic for frame in of_camera(truth, "/left", ["/left"])} == {"/left"}
+    assert {frame.topic for frame in of_camera(truth[:3], "/other", ["/other"])} == {"/other"}
+    assert of_camera([], "/other", ["/left", "/other"]) == []
     with pytest.raises(TruthError, match="no truth of /other, but of /left, /right"):
-        of_camera(truth, "/other")
+        of_camera(truth, "/other", [])
+    only = gathered_from(tmp_path / "bag", truth=tmp_path / "one.json", topic="/left")
+    with pytest.raises(TruthError, match="no truth of /left, but of /right"), gather(only):
+        pass
+
+
+def test_instructions_about_other_cameras_are_not_answered_on_this_one(tmp_path: Path) -> None:
+    """Unless they name the only camera otherwise than the bag does."""
+    truth = two_cameras(tmp_path)
+    with Bag(tmp_path / "bag") as bag:
+        record_truth(bag, truth[:3], tmp_path / "own")
+    write_truth(tmp_path / "right.json", "/right", [(f.stamp, f.expressions()) for f in truth[3:]])
+    right = gathered_from(tmp_path / "own", truth=tmp_path / "right.json", topic="/right")
+    with (
+        pytest.raises(BagError, match="no instruction about /right, but about /left"),
+        gather(right),
+    ):
+        pass
+    write_pictures(tmp_path / "named", "/wrist", (1,), StoragePlugin.MCAP)
+    with gather(gathered_from(tmp_path / "named", topic="/wrist")) as gathered:
+        assert [case.id for case in gathered.cases] == [f"/wrist {SECOND} a"]
 
 
 def test_truth_that_cannot_be_of_its_frame_is_not_recorded(tmp_path: Path) -> None:
