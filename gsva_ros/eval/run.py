@@ -62,11 +62,12 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """One case: its slots, and each stage's seconds."""
+    """One case: its slots, each stage's seconds, and the name of its image ("": the case's own)."""
 
     id: str
     seconds: dict[str, float]
     slots: list[SlotRecord]
+    image: str = ""
 
 
 class Records:
@@ -172,7 +173,7 @@ def evaluate(
             unread.append(f"{case.id}: {one_line(error)}")
             continue
         recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
-        done[case.id] = CaseRecord(case.id, seconds, recorded)
+        done[case.id] = CaseRecord(case.id, seconds, recorded, case.image)
         if records:
             records.add(done[case.id])
     if problems is not None:

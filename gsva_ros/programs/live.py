@@ -109,9 +109,10 @@ class LiveEvaluation(Node):
         if any(outcome.expression in asked for outcome in msg.outcomes):
             self._unanswered.discard((msg.image_topic, stamp))
         self._keep_provenance(msg.provenance)
-        name = f"{msg.image_topic} {stamp} {msg.instruction_id}"
+        image = f"{msg.image_topic} {stamp}"
+        name = f"{image} {msg.instruction_id}"
         seconds = {stage: float(getattr(msg.timings, stage)) for stage in STAGES}
-        self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)))
+        self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)), image)
 
     def _keep_provenance(self, msg: Provenance) -> None:
         """Keep what produced the answers, which must be the same for all of them.

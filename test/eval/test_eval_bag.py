@@ -361,6 +361,7 @@ def test_an_instruction_asked_twice_keeps_both_answers(recorded: Path, tmp_path:
     with gather(args) as gathered:
         first, second = gathered.cases
         assert second.id == f"{first.id} (2)"
+        assert first.image == second.image != ""
         words = [case.read()[1][0].expression for case in gathered.cases]
         assert words == ["the red mug", "the can"]
 
@@ -458,7 +459,9 @@ def test_the_command(
     mixed = numbers(bag, "--truth", truth, "--instructions", str(asks))
     assert mixed["scores"]["all"]["n"] == 1
     assert mixed["unscored"] >= 1
-    assert "instruction '3' at 100000000000 ns: no frame" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "instruction '3' at 100000000000 ns: no frame" in said.err
+    assert re.search(r" \d\.\d{3} - ", said.out)  # one image: no interval
     silent = numbers(bag, "--instructions", str(asks))
     assert "scores" not in silent
     assert "no ground truth" in capsys.readouterr().out

@@ -141,8 +141,9 @@ def ask_cases(bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth]) -
         if usable[place]:
             words = ask.expressions
             queries = _queries(frame, words) if frame else partial(_untold, words)
-            name = f"{ask.topic} {stamp} {ask.id}"
-            cases.append(Case(name, _reader(bag, ask.topic, stamp, queries), ask.text))
+            image = f"{ask.topic} {stamp}"
+            read = _reader(bag, ask.topic, stamp, queries)
+            cases.append(Case(f"{image} {ask.id}", read, ask.text, image))
     return cases
 
 
