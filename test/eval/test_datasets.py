@@ -43,7 +43,7 @@ from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import SlotRecord, answering, evaluate, slot_record
-from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_cases
+from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_pictures
 from gsva_ros.masks import Region
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
@@ -56,7 +56,8 @@ def close(mask: np.ndarray, truth: np.ndarray) -> bool:
 
 
 def cases(root: Path, name: str, split: str, **more: Any) -> list[Case]:
-    return dataset_cases(name, Chosen(root, split, Skip(False), **more))
+    pictures = dataset_pictures(name, Chosen(root, split, Skip(False), **more))
+    return [Case(picture.id, picture.read) for picture in pictures]
 
 
 def test_grefcoco(tmp_path: Path) -> None:
@@ -655,6 +656,13 @@ def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, mod
     assert cli.main(command) == 0
     assert (tmp_path / "records.blind").read_text() == kept
     assert cli.main([*command, "--dtype", "bfloat16"]) == 2
+    # Another image of the same name and size.
+    image = next((root / "refer_seg/images").rglob("1.jpg"))
+    before = image.read_bytes()
+    image.write_bytes(before[:-3] + b"\0" + before[-2:])
+    assert cli.main(command) == 2
+    image.write_bytes(before)
+    assert cli.main(command) == 0
     # The same pictures and ids with other truth.
     references[0]["ann_id"] = [11]
     (root / "refer_seg/grefcoco/grefs(unc).json").write_text(json.dumps(references))
