@@ -208,6 +208,33 @@ def test_frames_received_at_once_each_get_their_own_truth(tmp_path: Path) -> Non
         assert [frame.stamp for frame in bag.truth()] == [n * SECOND for n in (1, 2, 3)]
 
 
+def test_instructions_of_the_bag_are_not_asked_beside_the_truth(tmp_path: Path) -> None:
+    """Whatever their topic; each topic that is left out is named."""
+    two_cameras(tmp_path)
+    types = typestore()
+    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
+    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
+    follow = Instruction(
+        Header(Time(0, 0), ""), "/right", "a", 1, "", ["a thing"], Time(0, 0), Duration(0, 0)
+    )
+    text = types.types["std_msgs/msg/String"]("a thing")
+    with Bag(tmp_path / "bag") as bag, Writer(tmp_path / "robot", version=9) as writer:
+        to = {t: writer.add_connection(t, kind, typestore=types) for t, kind in bag.topics.items()}
+        for name, said in (("/arm/instruction", follow), ("/arm/instruction_text", text)):
+            asked = writer.add_connection(name, said.__msgtype__, typestore=types)
+            writer.write(asked, SECOND, types.serialize_cdr(said, said.__msgtype__))
+        for connection, at, raw in bag.raw():
+            writer.write(to[connection.topic], at, raw)
+    with Bag(tmp_path / "robot") as bag:
+        assert record_truth(bag, read_truth(tmp_path / "one.json"), tmp_path / "own") == 3
+        text, follow = sorted(bag.problems, reverse=True)
+    assert "/arm/instruction_text: left out of the copy" in text
+    assert "/arm/instruction: left out of the copy" in follow
+    with Bag(tmp_path / "own") as bag:
+        assert len(bag.asks("/right")) == 3
+        assert set(bag.topics) == {"/left", "/right", "/instruction", "/ground_truth"}
+
+
 def test_a_camera_is_meant_as_the_node_takes_it(tmp_path: Path) -> None:
     """By its name without a namespace, where its pictures are compressed."""
     write_pictures(tmp_path / "bag", "/camera/compressed", (1,), StoragePlugin.MCAP)
