@@ -112,7 +112,8 @@ class LiveEvaluation(Node):
         image = f"{msg.image_topic} {stamp}"
         name = f"{image} {msg.instruction_id}"
         seconds = {stage: float(getattr(msg.timings, stage)) for stage in STAGES}
-        self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)), image)
+        slots, device = list(_slots(msg, frame)), msg.provenance.device
+        self.records[name] = CaseRecord(name, seconds, slots, image, device)
 
     def _keep_provenance(self, msg: Provenance) -> None:
         """Keep what produced the answers, which must be the same for all of them.

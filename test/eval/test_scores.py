@@ -54,6 +54,8 @@ Model = Callable[[Referring], tuple[float, np.ndarray]]  # p_seg and mask
 class ScriptedEngine:
     """Stands for the engine: `model` answers each query."""
 
+    device = "cpu"
+
     def __init__(self, cases: list[Case], model: Model) -> None:
         self.rejection_threshold = 0.5
         self.queries = {c.read()[0].tobytes(): c.read()[1] for c in cases}
@@ -481,7 +483,7 @@ def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     first, second = (tmp_path / "r.jsonl").read_text().splitlines()
     assert json.loads(first) == RUN
     line = json.loads(second)
-    assert set(line) == {"id", "seconds", "slots", "image"}
+    assert set(line) == {"id", "seconds", "slots", "image", "device"}
     assert isinstance(records.done["scene 0"], CaseRecord)
     with pytest.raises(ValueError, match="another model"):
         Records(tmp_path / "r.jsonl", {"of": "another model"})

@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
     run = {
         "model": args.model,
         "weights_hash": engine.weights_hash,
-        "device": str(engine.device),
+        "device": ", ".join(sorted({record.device or "unknown" for record in records})),
         "dtype": engine.precision,
         "data": data,
         "fingerprint": gathered.fingerprint,
