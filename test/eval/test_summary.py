@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gsva_ros import cli
 from gsva_ros.errors import InputError
 from gsva_ros.eval.compare import common_cases, paired_differences, read_run
 from gsva_ros.eval.metrics import Scoring
@@ -181,6 +182,14 @@ def test_instructions_about_one_image_do_not_narrow_the_interval() -> None:
 def test_runs_that_share_nothing_are_not_compared() -> None:
     with pytest.raises(ValueError, match="none is in both"):
         paired_differences(Slots.of([]), Slots.of([]), Scoring())
+
+
+def test_answers_without_truth_are_not_compared(tmp_path: Path, capsys) -> None:
+    records = [asdict(each) for each in run([replace(slot(0.9, None), referents=None)])]
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(asdict(Scoring()) | {"records": records}))
+    assert cli.main(["eval", "compare", str(path), str(path)]) == 2
+    assert "nothing that both answered has known truth" in capsys.readouterr().err
 
 
 def test_runs_by_different_truths_are_not_compared() -> None:

@@ -30,7 +30,10 @@ def _compare(args: argparse.Namespace) -> int:
         raise InputError(f"{args.a} is {how}, {args.b} {other}: compare runs of one kind")
     try:
         a, b, differing = common_cases(runs[0].records, runs[1].records)
-        table = paired_differences(Slots.of(a), Slots.of(b), how)
+        slots = Slots.of(a), Slots.of(b)
+        if a and not len(slots[0].case):
+            raise ValueError("nothing that both answered has known truth, by which to compare them")
+        table = paired_differences(*slots, how)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
     counts = [len(run.records) for run in runs]
