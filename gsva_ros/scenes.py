@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -253,21 +254,41 @@ def are_frames(rgb: npt.NDArray[Any], instances: npt.NDArray[Any], shape: tuple[
 
 
 @contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wraps the writing of scenes into an existing folder; InputError: another process is writing there."""
+    with (folder / LINES).open("a") as held:  # however the process ends, its lock ends, too
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder}: another process is writing it: wait for that one, or choose another folder"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+@contextmanager
 def begun(folder: Path) -> Iterator[None]:
-    """Wraps the writing of new scenes: if it fails before one is complete, the folder is removed."""
+    """Wraps the writing of new scenes: if it fails before one is complete, the folder is removed.
+
+    Raises:
+        InputError: another process is writing there.
+    """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except Exception:
-        if (folder / LINES).exists() and (folder / LINES).stat().st_size:
+    with only_writer(folder):
+        try:
+            yield
+        except Exception:
+            if (folder / LINES).exists() and (folder / LINES).stat().st_size:
+                raise
+            for name in (META, LINES, RGB, INSTANCES):
+                (folder / name).unlink(missing_ok=True)
+            for path in made:
+                with suppress(OSError):  # another process has put something there
+                    path.rmdir()
             raise
-        for name in (META, LINES, RGB, INSTANCES):
-            (folder / name).unlink(missing_ok=True)
-        for path in made:
-            with suppress(OSError):  # another process has put something there
-                path.rmdir()
-        raise
 
 
 def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArray[np.int64]:

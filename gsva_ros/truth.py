@@ -9,7 +9,7 @@ nothing is meant). Source: the COCO data format, with the additional fields `sta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -141,21 +141,24 @@ class FrameTruth:
         return TruthFile(images=[image], annotations=annotations).model_dump_json(exclude_none=True)
 
 
-def of_camera(truth: Sequence[FrameTruth], topic: str | None) -> list[FrameTruth]:
-    """The truth of one camera's frames: what names its topic or, if nothing does, the only other camera's.
+def of_camera(
+    truth: Sequence[FrameTruth], topic: str | None, cameras: Collection[str]
+) -> list[FrameTruth]:
+    """The truth of one camera's frames: what names its topic or, if none does, another name of it.
 
     Args:
         topic: the camera's; None: the truth as it is.
+        cameras: the bag's image topics: the only topic that the truth names is another name of `topic` if
+            it is none of them.
 
     Raises:
-        TruthError: all of it names other topics, and more than one.
+        TruthError: all of it names other topics: more than one, or another of the cameras.
     """
     own = [frame for frame in truth if topic in (None, frame.topic)]
     others = sorted({frame.topic for frame in truth})
-    if not own and len(others) > 1:
+    if not own and (len(others) > 1 or set(others) & {*cameras}):
         raise TruthError(
-            f"no truth of {topic}, but of {', '.join(others)}: give one of these, or keep only one of "
-            "them in the truth"
+            f"no truth of {topic}, but of {', '.join(others)}: give one of these, or the truth of {topic}"
         )
     return own or [replace(frame, topic=topic or frame.topic) for frame in truth]
 

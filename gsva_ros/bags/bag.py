@@ -144,6 +144,12 @@ class Bag:
         return sorted({c.topic for c in named if c.msgtype in IMAGE_TYPES})
 
     @property
+    def instruction_topics(self) -> list[str]:
+        """Names of the topics that `asks` reads."""
+        named = map(_named, self._reader.connections)
+        return sorted({c.topic for c in named if _is_instruction(c)})
+
+    @property
     def image_choice(self) -> str:
         """The image topics in words; without one, what is there in place of them."""
         if self.image_topics:
@@ -242,11 +248,7 @@ class Bag:
                 ones in the root namespace, and to the compressed topic if there is no other.
         """
 
-        def asking(connection: Connection) -> bool:
-            text = connection.msgtype == STRING_TYPE and connection.topic.endswith(TEXT_TOPIC)
-            return text or connection.msgtype == INSTRUCTION_TYPE
-
-        found = self._read(asking, partial(self._ask, topic))
+        found = self._read(_is_instruction, partial(self._ask, topic))
         return [replace(ask, id=ask.id or f"{c.topic} {at}", at=at) for c, at, ask in found]
 
     def _ask(self, topic: str, connection: Connection, raw: bytes) -> Ask:
@@ -357,6 +359,11 @@ def _named(connection: Connection) -> Connection:
 
 def _is_camera(connection: Connection, topic: str) -> bool:
     return connection.topic == topic and connection.msgtype in IMAGE_TYPES
+
+
+def _is_instruction(connection: Connection) -> bool:
+    text = connection.msgtype == STRING_TYPE and connection.topic.endswith(TEXT_TOPIC)
+    return text or connection.msgtype == INSTRUCTION_TYPE
 
 
 def _misdescribed(reader: AnyReader) -> str:

@@ -31,10 +31,11 @@ class DatasetError(InputError):
 class Picture:
     """One image; `read` returns it, uint8 [H, W, 3] RGB, with its expressions and their ground truth.
 
-    texts: the expressions' texts, if known before reading.
+    file: the image's. texts: the expressions' texts, if known before reading.
     """
 
     id: str
+    file: Path
     read: Callable[[], tuple[NDArray[np.uint8], list[Referring]]]
     texts: Sequence[str] = ()
 

@@ -45,12 +45,12 @@ def pictures(
             data = _labels(path.with_suffix(".json"))
             texts = [text for text in data["texts"] if text] if all_texts else data["texts"][:1]
             read = partial(_read, path, data, texts, count_ignored)
-            found.append(Picture(f"{NAME} {folder.name} {path.stem}", read, texts))
+            found.append(Picture(f"{NAME} {folder.name} {path.stem}", path, read, texts))
     return found
 
 
 def files(root: Path, split: str) -> list[Path]:
-    """The files that the cases are read from."""
+    """The files that the truth is read from."""
     return sorted((root / "reason_seg" / "ReasonSeg" / split).glob("*.json"))
 
 

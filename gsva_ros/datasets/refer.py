@@ -87,19 +87,19 @@ def pictures(
             _check(ref, infos, annotations)
             by_image.setdefault(ref["image_id"], []).append(ref)
     images = root / "refer_seg/images" / layout.images
+    paths = {image: images / infos[image]["file_name"] for image in by_image}
     return [
         Picture(
             f"{name} {split} {image}",
-            partial(
-                _read, images / infos[image]["file_name"], infos[image], refs, annotations, lower
-            ),
+            paths[image],
+            partial(_read, paths[image], infos[image], refs, annotations, lower),
         )
         for image, refs in by_image.items()
     ]
 
 
 def files(root: Path, name: str, split_by: str = "") -> list[Path]:
-    """The files that the cases are read from."""
+    """The files that the truth is read from."""
     folder = root / "refer_seg" / name
     return [_reference_file(folder, LAYOUTS[name], split_by), folder / "instances.json"]
 

@@ -19,11 +19,13 @@ class Case:
     Attributes:
         read: returns uint8 [H, W, 3] RGB and the expressions with their ground truth.
         text: a free-form request instead of expressions; what the answer names is not known beforehand.
+        image: the image's name, where several cases are of one; "": the case's own.
     """
 
     id: str
     read: Callable[[], tuple[NDArray[np.uint8], list[Referring]]]
     text: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +53,9 @@ def common_cases(
     kept_a, kept_b, differing = [], [], []
     for first, second in pairs:
         if _judged(first) == _judged(second):
-            kept_a.append(first)
-            kept_b.append(second)
+            image = first.image or second.image  # earlier versions wrote none
+            kept_a.append(replace(first, image=image))
+            kept_b.append(replace(second, image=image))
         else:
             differing.append(first.id)
     if differing and not kept_a:

@@ -151,6 +151,8 @@ def bootstrap(
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals, resampling whole groups: expressions of one image are not independent.
 
+    NaN where nothing was counted, and from one group, which says nothing about others.
+
     Args:
         terms: [N, K] from one of the functions above, N at least 1. groups: each row's image, any
             integers [N].
@@ -163,7 +165,7 @@ def bootstrap(
     resampled = metric(rng.multinomial(count, np.full(count, 1 / count), size=draws) @ sums)
     return {
         name: (float(np.nanpercentile(v, 2.5)), float(np.nanpercentile(v, 97.5)))
-        if np.isfinite(v).any()
+        if count > 1 and np.isfinite(v).any()
         else (float("nan"), float("nan"))
         for name, v in resampled.items()
     }

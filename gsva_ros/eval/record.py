@@ -26,6 +26,8 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
 
     Topics added: /instruction (gsva_ros/Instruction: the frame's expressions, once, not before its stamp),
     which makes the node answer when the bag is played; /ground_truth (std_msgs/String: `gsva_ros.truth`).
+    The bag's own instructions are left out, because they would be answered and scored as well; its problems
+    name their topics.
 
     Returns:
         The number of frames with ground truth.
@@ -36,13 +38,17 @@ def record_truth(bag: Bag, truth: Sequence[FrameTruth], out: Path) -> int:
     """
     types = typestore()
     by_stamp, received = _of_frames(bag, truth)
+    asking = bag.instruction_topics
+    bag.problems += [
+        f"{bag.path}: {topic}: left out of the copy, which asks for what its ground truth knows"
+        for topic in asking
+    ]
+    replaced = {*asking, INSTRUCTION_TOPIC, TRUTH_TOPIC}
     copies: dict[tuple[str, str], Connection | None] = {}
     with whole_bag(out) as writer:
         asked = writer.add_connection(INSTRUCTION_TOPIC, INSTRUCTION_TYPE, typestore=types)
         known = writer.add_connection(TRUTH_TOPIC, STRING_TYPE, typestore=types)
-        for connection, at, raw in bag.raw():
-            if connection.topic in (INSTRUCTION_TOPIC, TRUTH_TOPIC):
-                continue  # these are replaced
+        for connection, at, raw in bag.raw(lambda c: c.topic not in replaced):
             frame = None
             # Frames received at the same time differ in stamp.
             if (connection.topic, at) in received:

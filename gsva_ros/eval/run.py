@@ -63,11 +63,17 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """One case: its slots, and each stage's seconds."""
+    """One case: its slots, and each stage's seconds.
+
+    image: its image's name; "": the case's own. device: what it was answered on, because a run may be
+    resumed on another; "": unknown.
+    """
 
     id: str
     seconds: dict[str, float]
     slots: list[SlotRecord]
+    image: str = ""
+    device: str = ""
 
 
 class Records:
@@ -173,7 +179,7 @@ def evaluate(
             unread.append(f"{case.id}: {one_line(error)}")
             continue
         recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
-        done[case.id] = CaseRecord(case.id, seconds, recorded)
+        done[case.id] = CaseRecord(case.id, seconds, recorded, case.image, str(engine.device))
         if records:
             records.add(done[case.id])
     if problems is not None:

@@ -37,9 +37,10 @@ class Slots:
     @classmethod
     def of(cls, records: Sequence[CaseRecord]) -> Slots:
         """Flatten records; slots with unknown truth are left out."""
+        images: dict[str, int] = {}
         rows = [
-            (number, slot)
-            for number, record in enumerate(records)
+            (images.setdefault(record.image or record.id, len(images)), slot)
+            for record in records
             for slot in record.slots
             if slot.referents is not None
         ]

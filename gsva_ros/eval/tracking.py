@@ -117,7 +117,12 @@ class _Scores:
 
 
 def perfect(rgb: Rgb, asked: Sequence[Referring]) -> Masks:
-    """A model that returns the ground truth."""
+    """A model that returns the ground truth; InputError: that of the frame is not known."""
+    if any(each.mask is None for each in asked):
+        raise InputError(
+            "the truth cannot answer for the model on a frame without truth: label every frame from the "
+            "first to the last, or evaluate a model"
+        )
     return {each.expression: _region(each.mask) for each in asked}
 
 
@@ -137,12 +142,13 @@ def evaluate_tracking(
     """Scores of the model on every frame (`own`), of its answers as they arrive, and of carried ones.
 
     Consecutive frames with the same expressions are one instruction; those that cannot be read go to the
-    bag's problems. Frames count from the model's first answer on. The IoU of an absent target is 1 if no
+    bag's problems. Model and tracker see all of the camera's frames from the first of them to the last;
+    those with truth count, from the model's first answer on. The IoU of an absent target is 1 if no
     mask is shown and 0 otherwise; age is that of the frame which the newest mask refers to, sampled every
     millisecond, in frames.
 
     Raises:
-        InputError: no frame counts, or none has expressions.
+        InputError: no frame counts, or none has expressions; the model cannot answer on a frame.
     """
     found = {(f.topic, f.stamp): f for f in truth if bag.is_usable(f.topic, f.stamp, f.size)}
     truth = [found[place] for place in sorted(found)]
@@ -150,11 +156,11 @@ def evaluate_tracking(
     bar = tqdm(total=len(truth), unit="frame", desc="tracking", ascii=True)
     asked = groupby(truth, key=lambda f: (f.topic, tuple(a.caption for a in f.annotations)))
     for _, group in asked:
-        frames = list(group)
-        stamps = [frame.stamp for frame in frames]
+        known = {frame.stamp: frame for frame in group}
+        stamps = _stamps(bag, known)
         turns = _turns(stamps, pace.answer)
         ids: dict[str, int] = {}
-        for look in _looks(bag, frames, model, turns, bar):
+        for look in _looks(bag, known, stamps, model, turns, bar):
             scores.add(look, ids)
         if turns and turns[0][1] <= stamps[-1]:
             for name, ages in _ages(stamps, turns, pace.carry).items():
@@ -168,33 +174,49 @@ def evaluate_tracking(
     return scores.numbers()
 
 
+def _stamps(bag: Bag, known: Mapping[int, FrameTruth]) -> list[int]:
+    """The stamps of all readable frames between those with truth, of their camera, in order of time."""
+    first, last = min(known), max(known)
+    topic = known[first].topic
+    between = (stamp for stamp in sorted(bag.frames(topic)) if first <= stamp <= last)
+    return [s for s in between if s in known or bag.is_usable(topic, s, None)]
+
+
 def _looks(
     bag: Bag,
-    frames: Sequence[FrameTruth],
+    known: Mapping[int, FrameTruth],
+    stamps: Sequence[int],
     model: Model,
     turns: Sequence[tuple[int, int]],
     bar: Any,
 ) -> Iterator[_Look]:
-    """Simulate one instruction: the masks on each frame, from the model's first answer on."""
+    """Simulate one instruction: the masks on each frame with truth, from the model's first answer on."""
     tracker, waiting = Tracker(), list(turns)
+    any_frame = known[stamps[0]]
+    unknown = [Referring(each.caption) for each in any_frame.annotations]
+    taken = {turn for turn, _ in turns}
     newest: int | None = None  # the frame of the model's newest answer
     answers: dict[int, Masks] = {}
     pictures: dict[int, Rgb] = {}
-    for number, frame in enumerate(frames):
-        bar.update()
-        rgb, queries = bag.rgb(frame.topic, frame.stamp), frame.expressions()
-        answers[number] = model(rgb, queries)
-        if any(turn == number for turn, _ in turns):
+    for number, stamp in enumerate(stamps):
+        bar.update(stamp in known)
+        rgb = bag.rgb(any_frame.topic, stamp)
+        queries = known[stamp].expressions() if stamp in known else unknown
+        if stamp in known or number in taken:
+            answers[number] = model(rgb, queries)
+        if number in taken:
             pictures[number] = rgb
         start = time.perf_counter()
-        tracker.observe(frame.stamp, rgb)
-        while waiting and waiting[0][1] <= frame.stamp:
+        tracker.observe(stamp, rgb)
+        while waiting and waiting[0][1] <= stamp:
             newest = waiting.pop(0)[0]
             regions = {word: [] if r is None else [r] for word, r in answers[newest].items()}
-            tracker.answer("", frames[newest].stamp, pictures[newest], regions)
-        if newest is not None:
-            carried = tracker.carried("")
-            spent = time.perf_counter() - start
+            tracker.answer("", stamps[newest], pictures[newest], regions)
+        if newest is None:
+            continue
+        carried = tracker.carried("")  # on every frame, as in the node: the next starts from it
+        spent = time.perf_counter() - start
+        if stamp in known:
             yield _Look(queries, answers[number], answers[newest], carried, spent)
 
 

@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,11 @@ class LiveEvaluation(Node):
         if any(outcome.expression in asked for outcome in msg.outcomes):
             self._unanswered.discard((msg.image_topic, stamp))
         self._keep_provenance(msg.provenance)
-        name = f"{msg.image_topic} {stamp} {msg.instruction_id}"
+        image = f"{msg.image_topic} {stamp}"
+        name = f"{image} {msg.instruction_id}"
         seconds = {stage: float(getattr(msg.timings, stage)) for stage in STAGES}
-        self.records[name] = CaseRecord(name, seconds, list(_slots(msg, frame)))
+        slots, device = list(_slots(msg, frame)), msg.provenance.device
+        self.records[name] = CaseRecord(name, seconds, slots, image, device)
 
     def _keep_provenance(self, msg: Provenance) -> None:
         """Keep what produced the answers, which must be the same for all of them.
@@ -169,8 +171,7 @@ class LiveEvaluation(Node):
         if self.gone:
             return "the node was gone for a while: evaluate again with one that stays"
         needed = float(np.median(self._seconds))
-        gaps = np.diff(sorted(stamp for _, stamp in self._truth)) / SECOND
-        period = float(np.median(gaps)) if len(gaps) else needed
+        period = _period(self._truth)
         if needed > period:
             return (
                 f"an answer takes {needed:.2f} s, the frames come every {period:.2f} s, and the node was "
@@ -193,6 +194,16 @@ class LiveEvaluation(Node):
         ((what, count),) = self.elsewhere.most_common(1)
         cameras = ", ".join(sorted({topic for topic, _ in self._truth}))
         return f"{count} answers came, {what}; its frames with truth are on {cameras}"
+
+
+def _period(places: Iterable[tuple[str, int]]) -> float:
+    """Seconds between two of these frames, (topic, stamp), of all cameras together; inf of single ones."""
+    cameras: dict[str, list[int]] = {}
+    for topic, stamp in places:
+        cameras.setdefault(topic, []).append(stamp)
+    gaps = [np.diff(sorted(stamps)) / SECOND for stamps in cameras.values() if len(stamps) > 1]
+    rate = sum(1 / float(np.median(each)) for each in gaps)
+    return 1 / rate if rate else np.inf
 
 
 def _described(provenance: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import json
 import math
 import multiprocessing
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, one_line
 from ..files import parse_json
-from ..scenes import INSTANCES, LINES, META, RGB, are_frames, begun, new_arrays
+from ..scenes import INSTANCES, LINES, META, RGB, are_frames, begun, new_arrays, only_writer
 from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
@@ -138,8 +137,8 @@ def write_dataset(
     complete scene.
 
     Raises:
-        InputError: the split has fewer scenes, `out` holds a different data set, an asset cannot be read,
-            the world takes no assets, or rendering is impossible.
+        InputError: the split has fewer scenes, `out` holds a different data set or is being written by
+            another process, an asset cannot be read, the world takes no assets, or rendering is impossible.
     """
     assets = assets or Assets()
     chosen = seeds(split, count)
@@ -163,7 +162,7 @@ def write_dataset(
     stopped = (out / META).exists()
     if stopped and not _describes(out / META, meta):
         raise InputError(f"{out / META} describes another data set; choose an empty folder")
-    with nullcontext() if stopped else begun(out):
+    with only_writer(out) if stopped else begun(out):
         rgb, instances, done = _reopened(out, meta) if stopped else _created(out, meta)
         if done == count:
             return

@@ -43,7 +43,7 @@ from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import SlotRecord, answering, evaluate, slot_record
-from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_cases
+from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_pictures
 from gsva_ros.masks import Region
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
@@ -56,7 +56,8 @@ def close(mask: np.ndarray, truth: np.ndarray) -> bool:
 
 
 def cases(root: Path, name: str, split: str, **more: Any) -> list[Case]:
-    return dataset_cases(name, Chosen(root, split, Skip(False), **more))
+    pictures = dataset_pictures(name, Chosen(root, split, Skip(False), **more))
+    return [Case(picture.id, picture.read) for picture in pictures]
 
 
 def test_grefcoco(tmp_path: Path) -> None:
@@ -649,7 +650,7 @@ def test_what_a_model_answers_freely_is_recorded_as_it_wrote_it() -> None:
     kept = Slot("the mug", 0.75, None, (4, 6), region, 0.5)
     gone = Slot("a can", 0.25, Rejection.MODEL, (4, 6))
     answer = Answer([kept, gone], timings={"decide": 0.5})
-    free = SimpleNamespace(encode=lambda rgb: rgb, ask=lambda frame, text: answer)
+    free = SimpleNamespace(device="cpu", encode=lambda rgb: rgb, ask=lambda frame, text: answer)
     case = Case("a", lambda: (np.zeros((4, 6, 3), np.uint8), []), "clear up")
     (record,) = evaluate(free, [case], Scoring())
     assert record.seconds == {"decide": 0.5}
@@ -667,13 +668,25 @@ def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, mod
     references = [ref(1, [10], "left"), ref(2, [10, 11], "both")]
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
     command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
-    command += ["--records", str(tmp_path / "records")]
+    command += ["--device", "cpu", "--records", str(tmp_path / "records")]
     assert cli.main(command) == 0
     kept = (tmp_path / "records.blind").read_text()
     assert len(kept.splitlines()) == 1 + 2
     assert cli.main(command) == 0
     assert (tmp_path / "records.blind").read_text() == kept
+    # Partly answered elsewhere: the latency is not of this device alone.
+    records, out = (tmp_path / "records").read_text(), tmp_path / "out.json"
+    (tmp_path / "records").write_text(records.replace('"device": "cpu"', '"device": "cuda:0"', 1))
+    assert cli.main([*command, "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["device"] == "cpu, cuda:0"
     assert cli.main([*command, "--dtype", "bfloat16"]) == 2
+    # Another image of the same name and size.
+    image = next((root / "refer_seg/images").rglob("1.jpg"))
+    before = image.read_bytes()
+    image.write_bytes(before[:-3] + b"\0" + before[-2:])
+    assert cli.main(command) == 2
+    image.write_bytes(before)
+    assert cli.main(command) == 0
     # The same pictures and ids with other truth.
     references[0]["ann_id"] = [11]
     (root / "refer_seg/grefcoco/grefs(unc).json").write_text(json.dumps(references))

@@ -107,7 +107,7 @@ def test_storage_and_transport_do_not_matter(
     ]
     cases = [
         truth_cases(bags[0], truth),
-        truth_cases(bags[1], of_camera(truth, "/other/name")),
+        truth_cases(bags[1], of_camera(truth, "/other/name", bags[1].image_topics)),
     ]
     assert len(cases[0]) == len(cases[1]) == 3
     for one, other in zip(*cases, strict=True):
@@ -131,7 +131,7 @@ def test_what_is_missing_is_named_and_the_rest_is_scored(recorded: Path) -> None
         assert f"{TOPIC} at 77 ns: no such frame" in bag.problems[0]
         assert "(120, 160)" in bag.problems[1]
         with pytest.raises(BagError, match=f"image topics: {TOPIC}"):
-            truth_cases(bag, of_camera(wrong, "/nowhere"))
+            truth_cases(bag, of_camera(wrong, "/nowhere", []))
 
 
 @pytest.mark.parametrize("with_metadata", [True, False])
@@ -206,6 +206,33 @@ def test_frames_received_at_once_each_get_their_own_truth(tmp_path: Path) -> Non
         assert record_truth(bag, read_truth(tmp_path / "truth.json"), tmp_path / "out") == 3
     with Bag(tmp_path / "out") as bag:
         assert [frame.stamp for frame in bag.truth()] == [n * SECOND for n in (1, 2, 3)]
+
+
+def test_instructions_of_the_bag_are_not_asked_beside_the_truth(tmp_path: Path) -> None:
+    """Whatever their topic; each topic that is left out is named."""
+    two_cameras(tmp_path)
+    types = typestore()
+    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
+    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
+    follow = Instruction(
+        Header(Time(0, 0), ""), "/right", "a", 1, "", ["a thing"], Time(0, 0), Duration(0, 0)
+    )
+    text = types.types["std_msgs/msg/String"]("a thing")
+    with Bag(tmp_path / "bag") as bag, Writer(tmp_path / "robot", version=9) as writer:
+        to = {t: writer.add_connection(t, kind, typestore=types) for t, kind in bag.topics.items()}
+        for name, said in (("/arm/instruction", follow), ("/arm/instruction_text", text)):
+            asked = writer.add_connection(name, said.__msgtype__, typestore=types)
+            writer.write(asked, SECOND, types.serialize_cdr(said, said.__msgtype__))
+        for connection, at, raw in bag.raw():
+            writer.write(to[connection.topic], at, raw)
+    with Bag(tmp_path / "robot") as bag:
+        assert record_truth(bag, read_truth(tmp_path / "one.json"), tmp_path / "own") == 3
+        text, follow = sorted(bag.problems, reverse=True)
+    assert "/arm/instruction_text: left out of the copy" in text
+    assert "/arm/instruction: left out of the copy" in follow
+    with Bag(tmp_path / "own") as bag:
+        assert len(bag.asks("/right")) == 3
+        assert set(bag.topics) == {"/left", "/right", "/instruction", "/ground_truth"}
 
 
 def test_a_camera_is_meant_as_the_node_takes_it(tmp_path: Path) -> None:
@@ -361,6 +388,7 @@ def test_an_instruction_asked_twice_keeps_both_answers(recorded: Path, tmp_path:
     with gather(args) as gathered:
         first, second = gathered.cases
         assert second.id == f"{first.id} (2)"
+        assert first.image == second.image != ""
         words = [case.read()[1][0].expression for case in gathered.cases]
         assert words == ["the red mug", "the can"]
 
@@ -458,7 +486,9 @@ def test_the_command(
     mixed = numbers(bag, "--truth", truth, "--instructions", str(asks))
     assert mixed["scores"]["all"]["n"] == 1
     assert mixed["unscored"] >= 1
-    assert "instruction '3' at 100000000000 ns: no frame" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "instruction '3' at 100000000000 ns: no frame" in said.err
+    assert re.search(r" \d\.\d{3} - ", said.out)  # one image: no interval
     silent = numbers(bag, "--instructions", str(asks))
     assert "scores" not in silent
     assert "no ground truth" in capsys.readouterr().out
@@ -511,11 +541,32 @@ def test_cameras_that_share_stamps_keep_their_own_truth(tmp_path: Path, topic: s
 
 def test_truth_of_other_cameras_is_not_taken_for_this_ones(tmp_path: Path) -> None:
     truth = two_cameras(tmp_path)
-    assert of_camera(truth, None) == truth
-    assert {frame.topic for frame in of_camera(truth, "/left")} == {"/left"}
-    assert {frame.topic for frame in of_camera(truth[:3], "/other")} == {"/other"}
+    assert of_camera(truth, None, ["/left"]) == truth
+    assert {frame.topic for frame in of_camera(truth, "/left", ["/left"])} == {"/left"}
+    assert {frame.topic for frame in of_camera(truth[:3], "/other", ["/other"])} == {"/other"}
+    assert of_camera([], "/other", ["/left", "/other"]) == []
     with pytest.raises(TruthError, match="no truth of /other, but of /left, /right"):
-        of_camera(truth, "/other")
+        of_camera(truth, "/other", [])
+    only = gathered_from(tmp_path / "bag", truth=tmp_path / "one.json", topic="/left")
+    with pytest.raises(TruthError, match="no truth of /left, but of /right"), gather(only):
+        pass
+
+
+def test_instructions_about_other_cameras_are_not_answered_on_this_one(tmp_path: Path) -> None:
+    """Unless they name the only camera otherwise than the bag does."""
+    truth = two_cameras(tmp_path)
+    with Bag(tmp_path / "bag") as bag:
+        record_truth(bag, truth[:3], tmp_path / "own")
+    write_truth(tmp_path / "right.json", "/right", [(f.stamp, f.expressions()) for f in truth[3:]])
+    right = gathered_from(tmp_path / "own", truth=tmp_path / "right.json", topic="/right")
+    with (
+        pytest.raises(BagError, match="no instruction about /right, but about /left"),
+        gather(right),
+    ):
+        pass
+    write_pictures(tmp_path / "named", "/wrist", (1,), StoragePlugin.MCAP)
+    with gather(gathered_from(tmp_path / "named", topic="/wrist")) as gathered:
+        assert [case.id for case in gathered.cases] == [f"/wrist {SECOND} a"]
 
 
 def test_truth_that_cannot_be_of_its_frame_is_not_recorded(tmp_path: Path) -> None:

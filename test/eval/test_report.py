@@ -72,6 +72,8 @@ def test_a_category_called_all_does_not_hide_the_whole() -> None:
 class Blocks:
     """Stands for the engine: everything is everywhere."""
 
+    device = "cpu"
+
     def encode(self, rgb: np.ndarray) -> tuple[int, int]:
         return rgb.shape[:2]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,8 @@ Model = Callable[[Referring], tuple[float, np.ndarray]]  # p_seg and mask
 
 class ScriptedEngine:
     """Stands for the engine: `model` answers each query."""
+
+    device = "cpu"
 
     def __init__(self, cases: list[Case], model: Model) -> None:
         self.rejection_threshold = 0.5
@@ -438,6 +441,9 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     (tmp_path / "b.json").write_text(json.dumps(b))
     assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
     assert "2 cases in both" in capsys.readouterr().out
+    (tmp_path / "one.json").write_text(json.dumps(b | {"records": b["records"][:1]}))
+    assert cli.main(["eval", "compare", str(tmp_path / "a.json"), str(tmp_path / "one.json")]) == 0
+    assert re.search(r"gIoU .*\d  -\n", capsys.readouterr().out)  # one image: no interval
     slot = b["records"][0]["slots"][0]
     for truth, said in (
         ({"truth_area": slot["truth_area"] + 1}, "not of the same cases"),
@@ -478,7 +484,7 @@ def test_records_are_plain_data(cases: list[Case], tmp_path) -> None:
     first, second = (tmp_path / "r.jsonl").read_text().splitlines()
     assert json.loads(first) == RUN
     line = json.loads(second)
-    assert set(line) == {"id", "seconds", "slots"}
+    assert set(line) == {"id", "seconds", "slots", "image", "device"}
     assert isinstance(records.done["scene 0"], CaseRecord)
     with pytest.raises(ValueError, match="another model"):
         Records(tmp_path / "r.jsonl", {"of": "another model"})

@@ -6,10 +6,12 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gsva_ros import cli
 from gsva_ros.errors import InputError
-from gsva_ros.eval.compare import paired_differences, read_run
+from gsva_ros.eval.compare import common_cases, paired_differences, read_run
 from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.run import CaseRecord, SlotRecord
 from gsva_ros.eval.summary import (
@@ -157,9 +159,45 @@ def test_two_runs_differ_by_the_second_minus_the_first() -> None:
     assert back["gIoU"].interval == pytest.approx([-0.6, -0.6])
 
 
+def test_instructions_about_one_image_do_not_narrow_the_interval() -> None:
+    """Asked one by one or together, the images are as many, and one alone says nothing of others."""
+    images = [[slot(0.9, iou + 0.01 * n) for n in range(8)] for iou in (0.1, 0.3, 0.5, 0.7)]
+    better = [[replace(one, intersection=one.intersection + 9) for one in some] for some in images]
+
+    def single(images: list[list[SlotRecord]]) -> list[CaseRecord]:
+        names = [
+            (f"{n} {i}", f"{n}", one) for n, all_ in enumerate(images) for i, one in enumerate(all_)
+        ]
+        return [CaseRecord(name, {}, [one], image) for name, image, one in names]
+
+    apart, whole = Slots.of(single(images)), Slots.of(run(*images))
+    found, expected = (scores(slots, ~slots.kept, Scoring())["all"] for slots in (apart, whole))
+    assert found["interval"] == expected["interval"]
+    first = single(images)
+    unnamed = [replace(record, image="") for record in single(better)]  # of an earlier version
+    a, b, _ = common_cases(first, unnamed)
+    gained = paired_differences(Slots.of(a), Slots.of(b), Scoring())["gIoU"]
+    both = paired_differences(whole, Slots.of(run(*better)), Scoring())["gIoU"]
+    assert gained.interval == both.interval
+    alone = scores(Slots.of(first[:8]), ~apart.kept[:8], Scoring())["all"]
+    assert alone["gIoU"] is not None
+    assert alone["interval"]["gIoU"] == [None, None]
+    one = paired_differences(Slots.of(a[:8]), Slots.of(b[:8]), Scoring())["gIoU"]
+    assert one.value == pytest.approx(0.09)
+    assert np.isnan(one.interval).all()
+
+
 def test_runs_that_share_nothing_are_not_compared() -> None:
     with pytest.raises(ValueError, match="none is in both"):
         paired_differences(Slots.of([]), Slots.of([]), Scoring())
+
+
+def test_answers_without_truth_are_not_compared(tmp_path: Path, capsys) -> None:
+    records = [asdict(each) for each in run([replace(slot(0.9, None), referents=None)])]
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(asdict(Scoring()) | {"records": records}))
+    assert cli.main(["eval", "compare", str(path), str(path)]) == 2
+    assert "nothing that both answered has known truth" in capsys.readouterr().err
 
 
 def test_runs_by_different_truths_are_not_compared() -> None:

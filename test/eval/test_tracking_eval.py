@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 from gsva_ros.bags.bag import Bag
 from gsva_ros.cli import main
 from gsva_ros.errors import InputError
-from gsva_ros.eval.tracking import Pace, _turns, evaluate_tracking, perfect
-from gsva_ros.sim.bag import write_video
+from gsva_ros.eval.tracking import Masks, Pace, _turns, evaluate_tracking, perfect
+from gsva_ros.sim.bag import TOPIC, write_video
 from gsva_ros.stamps import SECOND
-from gsva_ros.truth import read_truth
+from gsva_ros.truth import Referring, read_truth
 
 PERIOD = SECOND // 30
 
@@ -67,6 +68,29 @@ def test_what_the_truth_lists_is_measured_in_the_order_of_time(video: Path, tmp_
     for numbers in (expected, found):
         numbers.pop("carry_ms_measured")
     assert found == expected
+
+
+def test_frames_without_truth_are_seen_and_not_scored(video: Path) -> None:
+    """The clock and the tracker take each frame of the camera, whichever of them are labelled."""
+    truth = read_truth(video / "truth.json")
+    masks = {frame.stamp: frame for frame in truth}
+    with Bag(video / "bag") as bag:
+        stamps = {bag.rgb(TOPIC, stamp).tobytes(): stamp for stamp in masks}
+
+        def model(rgb: np.ndarray, asked: Sequence[Referring]) -> Masks:
+            return perfect(rgb, masks[stamps[rgb.tobytes()]].expressions())
+
+        dense = evaluate_tracking(bag, truth, model, Pace(0.5, 0.02))
+        labelled = [*truth[:-1:7], truth[-1]]
+        sparse = evaluate_tracking(bag, labelled, model, Pace(0.5, 0.02))
+        with pytest.raises(InputError, match="label every frame"):
+            evaluate_tracking(bag, labelled, perfect, Pace(0.5, 0.02))
+    assert (dense["frames"], sparse["frames"]) == (30, 5)
+    for way in ("off", "flow"):
+        for number in ("age_mean", "age_max"):
+            assert sparse[way][number] == dense[way][number]
+    assert sparse["flow"]["iou"] == pytest.approx(dense["flow"]["iou"], abs=0.05)
+    assert sparse["flow"]["id_switches"] == dense["flow"]["id_switches"]
 
 
 def test_a_model_that_finds_nothing_scores_nothing(video: Path) -> None:

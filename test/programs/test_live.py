@@ -274,6 +274,18 @@ def test_what_was_counted_is_explained() -> None:
     assert "--rate 0.20" in advice
 
 
+@pytest.mark.parametrize("apart", [0, SECOND // 40])
+def test_the_frames_of_several_cameras_come_more_often(apart: int) -> None:
+    """Two at 10 Hz give 20 frames a second, whether they share stamps or not."""
+    from gsva_ros.programs.live import _period
+
+    frames = [("/left", i * SECOND // 10) for i in range(9)]
+    frames += [("/right", stamp + apart) for _, stamp in frames]
+    assert _period(frames) == pytest.approx(0.05)
+    assert _period(frames[:9]) == pytest.approx(0.1)
+    assert _period(frames[8:10]) == np.inf
+
+
 def test_a_fast_node_that_missed_frames_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instructions came late, the node was gone, or it ended: a lower rate would not help."""
     from gsva_ros.msg import Segmentation

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from rosbags.highlevel import AnyReader
 
 from gsva_ros import cli
 from gsva_ros.errors import InputError
-from gsva_ros.scenes import SceneSet
+from gsva_ros.scenes import SceneSet, begun, only_writer
 from gsva_ros.sim import bag, dataset
 from gsva_ros.sim.bag import write_bag, write_video
 from gsva_ros.sim.dataset import visible_scene, write_dataset
@@ -204,6 +205,23 @@ def test_what_cannot_be_gone_on_with_is_told(
     frames.write_bytes(whole[:50])
     assert "new: cannot be resumed" in refused(capsys, *begun)
     assert frames.read_bytes() == whole[:50]  # it may be somebody's
+
+
+def test_two_runs_do_not_write_one_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that was begun nor one that is resumed; and the second leaves the first's files alone."""
+    out = tmp_path / "new"
+    render = [*RENDER, "--out", out]
+    with begun(out):
+        assert "new: another process is writing it" in refused(capsys, *render)
+        assert (out / "scenes.jsonl").exists()
+    assert cli.main(["sim", *map(str, render)]) == 0
+    with only_writer(out):
+        assert "new: another process is writing it" in refused(capsys, *render)
+    no_locks = OSError(errno.ENOSYS, "not implemented")  # as some file systems have none
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=no_locks))
+    assert cli.main(["sim", *map(str, render)]) == 0
 
 
 #: PyOpenGL says so, as MuJoCo is imported, where there is no libEGL.

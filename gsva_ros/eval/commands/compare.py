@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ def _compare(args: argparse.Namespace) -> int:
         raise InputError(f"{args.a} is {how}, {args.b} {other}: compare runs of one kind")
     try:
         a, b, differing = common_cases(runs[0].records, runs[1].records)
-        table = paired_differences(Slots.of(a), Slots.of(b), how)
+        slots = Slots.of(a), Slots.of(b)
+        if a and not len(slots[0].case):
+            raise ValueError("nothing that both answered has known truth, by which to compare them")
+        table = paired_differences(*slots, how)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
     counts = [len(run.records) for run in runs]
@@ -41,6 +45,9 @@ def _compare(args: argparse.Namespace) -> int:
         )
     print(f"{'':8}{'a':>8}{'b':>8}{'b - a':>9}  95 % CI of the difference")
     for name, row in table.items():
-        low, high = row.interval
-        print(f"{name:8}{row.a:8.3f}{row.b:8.3f}{row.value:+9.3f}  [{low:+.3f}, {high:+.3f}]")
+        print(f"{name:8}{row.a:8.3f}{row.b:8.3f}{row.value:+9.3f}  {_interval(*row.interval)}")
     return 0
+
+
+def _interval(low: float, high: float) -> str:
+    return "-" if math.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"

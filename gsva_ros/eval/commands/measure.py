@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
     run = {
         "model": args.model,
         "weights_hash": engine.weights_hash,
-        "device": str(engine.device),
+        "device": ", ".join(sorted({record.device or "unknown" for record in records})),
         "dtype": engine.precision,
         "data": data,
         "fingerprint": gathered.fingerprint,
@@ -162,13 +162,14 @@ def _print_numbers(numbers: dict[str, Any]) -> None:
 def _table(rows: Sequence[tuple[str, Any]]) -> None:
     print(f"{'':20}" + "".join(f"{name:>24}" for name in NAMES) + f"{'n':>8}")
     for name, row in rows:
-        cells = (
-            "-"
-            if row[m] is None
-            else f"{row[m]:.3f} [{row['interval'][m][0]:.3f}, {row['interval'][m][1]:.3f}]"
-            for m in NAMES
-        )
+        cells = (_cell(row[m], *row["interval"][m]) for m in NAMES)
         print(f"{name:20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['n']:8d}")
+
+
+def _cell(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f} " + ("-" if low is None else f"[{low:.3f}, {high:.3f}]")
 
 
 def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:

@@ -14,8 +14,8 @@ def add(subparsers: Any) -> None:
         "record-truth",
         help="write a copy of a bag with instructions and ground truth",
         description="The copy is an mcap bag with /ground_truth, and with an /instruction before each "
-        "frame: `gsva eval bag` scores it without further files, and it sends the node its instructions "
-        "when played.",
+        "frame, in place of the bag's own instructions: `gsva eval bag` scores it without further files, "
+        "and it sends the node its instructions when played.",
     )
     record.add_argument("bag", type=Path, help="rosbag2 folder or mcap file")
     record.add_argument("truth", type=Path, help="COCO-style JSON about its frames")

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     """The bag's cases; it stays open, because images are read on demand."""
     with Bag(args.bag) as bag:
-        truth = of_camera(read_truth(args.truth) if args.truth else bag.truth(), args.topic)
+        truth = read_truth(args.truth) if args.truth else bag.truth()
+        truth = of_camera(truth, args.topic, bag.image_topics)
         cases = _numbered(_cases(args, bag, truth))
         if not cases:
             message = "; ".join(["nothing to answer", *bag.problems[:3]])
@@ -63,8 +64,8 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
         raise BagError(f"{bag.path}: {bag.image_choice}")
     only = topics[0] if len(topics) == 1 else ""
     asks = read_asks(args.instructions, only, bag.frames) if args.instructions else bag.asks(only)
-    if args.topic:  # of several cameras; a bag's only one may be asked about by another name
-        asks = [a for a in asks if a.cancel or a.topic in ("", args.topic)] or asks
+    if args.topic:
+        asks = _about(asks, args.topic, bag)
     if not asks:
         if not truth:
             raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
@@ -79,6 +80,23 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
     pairs, problems = match_frames(asks, frames)
     bag.problems += [f"{bag.path}: {problem}" for problem in problems]
     return ask_cases(bag, pairs, truth)
+
+
+def _about(asks: list[Ask], topic: str, bag: Bag) -> list[Ask]:
+    """The instructions about one camera, chosen as `of_camera` chooses its truth.
+
+    Raises:
+        BagError: all of them name other topics: more than one, or another of the bag's cameras.
+    """
+    named = sorted({ask.topic for ask in asks if not ask.cancel})
+    if not named or topic in named:  # the node ends a request by its id alone
+        return [ask for ask in asks if ask.cancel or ask.topic == topic]
+    if len(named) > 1 or named[0] in bag.image_topics:
+        raise BagError(
+            f"{bag.path}: no instruction about {topic}, but about {', '.join(named)}: give one of these, "
+            f"or --instructions about {topic}"
+        )
+    return [replace(ask, topic=topic) for ask in asks]
 
 
 def _numbered(cases: list[Case]) -> list[Case]:
@@ -123,8 +141,9 @@ def ask_cases(bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth]) -
         if usable[place]:
             words = ask.expressions
             queries = _queries(frame, words) if frame else partial(_untold, words)
-            name = f"{ask.topic} {stamp} {ask.id}"
-            cases.append(Case(name, _reader(bag, ask.topic, stamp, queries), ask.text))
+            image = f"{ask.topic} {stamp}"
+            read = _reader(bag, ask.topic, stamp, queries)
+            cases.append(Case(f"{image} {ask.id}", read, ask.text, image))
     return cases
 
 

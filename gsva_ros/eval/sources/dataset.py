@@ -34,7 +34,7 @@ class Dataset:
     Attributes:
         rules: the scoring rules (`metrics.metric`).
         pictures: returns the chosen images, each with its expressions.
-        files: returns the files they are read from, whose contents identify the data in a run's records.
+        files: returns the files that their truth is read from.
     """
 
     rules: Rules
@@ -94,21 +94,23 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     if args.split_by and args.name not in refer.LAYOUTS:
         raise InputError(f"--split-by is for the refer data sets, not for {args.name}")
     chosen = Chosen(args.root, args.split, skip, args.split_by, args.count_ignored)
-    cases = dataset_cases(args.name, chosen)[: args.limit]
-    data = f"{len(cases)} pictures of {args.name} {args.split}"
+    pictures = dataset_pictures(args.name, chosen)[: args.limit]
+    data = f"{len(pictures)} pictures of {args.name} {args.split}"
     if args.count_ignored:
         data += ", ignored pixels counted"
     dataset = DATASETS[args.name]
-    made_of = fingerprint(dataset.files(chosen))
+    images = [picture.file for picture in pictures if picture.file.is_file()]
+    made_of = fingerprint([*dataset.files(chosen), *images])
+    cases = [Case(picture.id, picture.read) for picture in pictures]
     yield Gathered(cases, data, dataset.rules, skip.problems, made_of, args.skip)
 
 
-def dataset_cases(name: str, chosen: Chosen) -> list[Case]:
-    """One case for each image of a split.
+def dataset_pictures(name: str, chosen: Chosen) -> Sequence[Picture]:
+    """The images of a split.
 
     Raises:
         DatasetError: unknown data set or split, a missing or unreadable file.
     """
     if name not in DATASETS:
         raise DatasetError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
-    return [Case(picture.id, picture.read) for picture in DATASETS[name].pictures(chosen)]
+    return DATASETS[name].pictures(chosen)

@@ -44,7 +44,8 @@ class LabelledBag:
             InputError: the bag or its truth cannot be used.
         """
         self._bag = Bag(Path(path))
-        known = of_camera(read_truth(Path(truth)) if truth else self._bag.truth(), topic)
+        known = read_truth(Path(truth)) if truth else self._bag.truth()
+        known = of_camera(known, topic, self._bag.image_topics)
         self._per_image, self._absent = per_image, absent
         self._frames = [
             frame
