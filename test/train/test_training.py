@@ -225,6 +225,16 @@ def test_a_stage_does_not_pass_over_an_option(
         new_mini(stage_config(CONFIGS[0], scenes, tmp_path, sources=[source]))
 
 
+@pytest.mark.parametrize("model", ["new", "gsva-mini"])
+def test_an_objective_of_which_no_task_is_made_is_told(
+    scenes: Path, tmp_path: Path, model: str
+) -> None:
+    config = stage_config(CONFIGS[0], scenes, tmp_path, model=model)
+    other = [Data(kind="bag", path="x", topic="/t")]
+    with pytest.raises(NotImplementedError, match="objective focal: no task is made for it"):
+        train(config.model_copy(update={"objective": "focal", "sources": other}))
+
+
 def test_an_objective_without_a_lesson_is_not_taken_for_another(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
