@@ -73,18 +73,18 @@ def train(config: Config) -> None:
 def _task(config: Config) -> Task:
     """What the objective minimises: GSVA's losses, or those of a stage."""
     from gsva_ros.engine import model_directory
-    from gsva_ros.train import stages, teach
+    from gsva_ros.train import mini, stages, teach
     from gsva_ros.train.config import Official
 
     if config.objective == "gsva":
         return teach.task(config, base(config))
-    if config.objective not in stages.TRAINED:
+    if config.objective not in stages.STAGES:
         raise NotImplementedError(
-            f"objective {config.objective}: no task is made for it: give it a row in stages.TRAINED, or a "
+            f"objective {config.objective}: no task is made for it: give it a row in stages.STAGES, or a "
             "branch in programs/train._task"
         )
-    if config.model == stages.NEW:
-        return stages.task(config, stages.new_mini(config), None)
+    if config.model == mini.NEW:
+        return stages.task(config, mini.new_mini(config), None)
     folder = None if isinstance(config.model, Official) else model_directory(config.model)
     return stages.task(config, base(config), folder)
 

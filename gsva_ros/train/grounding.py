@@ -216,24 +216,3 @@ def _guide_loss(
     shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
     wanted = (covered / covered.sum(-1, keepdim=True))[:, None]
     return -(wanted * shares).sum(-1).mean()
-
-
-def give_places(positions: nn.Embedding, grid: int) -> None:
-    """Initialise the image tokens' position embeddings as a 2-D code.
-
-    The code is a random vector per row and per column, plus a linear slope along each axis. Initialised
-    near zero, positions would be weak next to patch features, and relations would not be learnt.
-    """
-    generator = torch.Generator().manual_seed(0)
-    width = positions.embedding_dim
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, width, generator=generator)
-
-    cells = torch.arange(grid * grid)
-    row, column = cells // grid, cells % grid
-    middle, spread = (grid - 1) / 2, (grid**2 / 12) ** 0.5
-    slopes = torch.stack([row - middle, column - middle], 1) / spread
-    code = normal(grid)[row] + normal(grid)[column] + slopes @ normal(2)
-    with torch.no_grad():
-        positions.weight.copy_(0.3 * code)

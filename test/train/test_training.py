@@ -6,9 +6,10 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ from gsva_ros.train import stages
 from gsva_ros.train.config import Config, Data, read_config
 from gsva_ros.train.frames import Frames
 from gsva_ros.train.language import Questions
+from gsva_ros.train.mini import new_mini
 from gsva_ros.train.sources.rendered import RenderedScenes
-from gsva_ros.train.stages import new_mini, task
+from gsva_ros.train.stages import task
 from gsva_ros.train.text import Branches
 
 
@@ -235,14 +237,24 @@ def test_an_objective_of_which_no_task_is_made_is_told(
         train(config.model_copy(update={"objective": "focal", "sources": other}))
 
 
-def test_an_objective_without_a_lesson_is_not_taken_for_another(
+def test_every_objective_but_gsvas_is_a_stage() -> None:
+    names = get_args(Config.model_fields["objective"].annotation)
+    assert set(names) == {"gsva", *stages.STAGES}
+
+
+def test_a_row_makes_a_stage_on_sams_features(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(stages.TRAINED, "depth", ())
-    config = stage_config(CONFIGS[0], scenes, tmp_path, model="gsva-mini")
-    config = config.model_copy(update={"objective": "depth"})
-    with pytest.raises(NotImplementedError, match="objective depth"):
-        task(config, load_converted(model_directory("gsva-mini")), None)
+    row = replace(stages.STAGES["sam"], trains=("head",))
+    monkeypatch.setitem(stages.STAGES, "dense", row)
+    small = {"jitter": 0.1, "batch": 1, "masks": 1}
+    config = stage_config(CONFIGS[1], scenes, tmp_path, model="gsva-mini", **small)
+    dense = config.model_copy(update={"objective": "dense"})
+    made = task(dense, load_converted(model_directory("gsva-mini")), None)
+    loss, _ = made.module(made.batches[0])
+    assert loss.isfinite()
+    heads = {group["name"] for group in made.groups} - set(config.parts)
+    assert heads == {"head"}
 
 
 def rewritten(scenes: Path, out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
