@@ -257,6 +257,25 @@ def test_a_row_makes_a_stage_on_sams_features(
     assert heads == {"head"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_hidden_layers": 4}, r"4 layers and 4 heads \(4 of keys\).* at least 5 layers"),
+        ({"num_attention_heads": 2, "num_key_value_heads": 2}, "2 heads .* 4 heads or more"),
+        ({"num_key_value_heads": 2}, r"\(2 of keys\).* with keys of their own"),
+    ],
+)
+def test_a_language_model_that_the_read_outs_do_not_fit_is_refused(
+    scenes: Path, tmp_path: Path, changes: dict[str, int], said: str
+) -> None:
+    config = stage_config(CONFIGS[2], scenes, tmp_path, model="gsva-mini", jitter=0.1)
+    checkpoint = load_converted(model_directory("gsva-mini"))
+    sizes = checkpoint.model.config
+    sizes.llm = sizes.llm.model_copy(update=changes)
+    with pytest.raises(InputError, match=said):
+        task(config, checkpoint, None)
+
+
 def rewritten(scenes: Path, out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
     """The scenes with each one's lists changed."""
     shutil.copytree(scenes, out)
