@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -34,8 +34,23 @@ def table(prefix: str, kind: type[BaseModel]) -> list[str]:
     lines = ["", heading, ""] if prefix else []
     lines += ["| field | default | |", "|---|---|---|"]
     for name, field in kind.model_fields.items():
-        lines.append(f"| `{name}` | {default(field)} | {field.description} |")
+        lines.append(
+            f"| `{name}` | {default(field)} | {field.description}{choice(field.annotation)} |"
+        )
     return lines
+
+
+def choice(annotation: Any) -> str:
+    """The values that a field is chosen from, in brackets; "" if any may be given."""
+    named = ", ".join(f"`{value}`" for value in values(annotation))
+    return f" ({named})" if named else ""
+
+
+def values(annotation: Any) -> list[str]:
+    """The values of a literal, or of a list of them."""
+    if get_origin(annotation) is list:
+        (annotation,) = get_args(annotation)
+    return list(get_args(annotation)) if get_origin(annotation) is Literal else []
 
 
 def default(field: FieldInfo) -> str:

@@ -14,7 +14,7 @@ from gsva_ros.errors import InputError
 if TYPE_CHECKING:
     from gsva_ros.model.checkpoint import Checkpoint
     from gsva_ros.train.config import Config, Official
-    from gsva_ros.train.trainer import Evaluate
+    from gsva_ros.train.trainer import Evaluate, Task
 
 
 def register(subparsers: Any) -> None:
@@ -53,21 +53,12 @@ def train(config: Config) -> None:
 
     If it had ended before, only the model is written again; what was done is printed.
     """
-    from gsva_ros.model.bundled import model_directory
     from gsva_ros.model.memory import memory_errors
     from gsva_ros.processes import processes
-    from gsva_ros.train import stages, teach
-    from gsva_ros.train.config import Official
     from gsva_ros.train.trainer import MODEL, Trainer
 
     evaluate = evaluation(config)  # its cases are checked before the first step
-    if config.objective == "gsva":
-        task = teach.task(config, base(config))
-    elif config.model == stages.NEW:
-        task = stages.task(config, stages.new_mini(config), None)
-    else:
-        folder = None if isinstance(config.model, Official) else model_directory(config.model)
-        task = stages.task(config, base(config), folder)
+    task = _task(config)
     with memory_errors("lower `batch` and raise `accumulation` as much, or train fewer `parts`"):
         trainer = Trainer(config, task, evaluate)
         trained = trainer.run()
@@ -77,6 +68,25 @@ def train(config: Config) -> None:
             print(f"already at {step}: nothing was trained; for other data choose another `out`")
         done = "trained" if trained else "exported again"
         print(f"{done}: {model}  (gsva_ros.load({str(model)!r}))")
+
+
+def _task(config: Config) -> Task:
+    """What the objective minimises: GSVA's losses, or those of a stage."""
+    from gsva_ros.model.bundled import model_directory
+    from gsva_ros.train import mini, stages, teach
+    from gsva_ros.train.config import Official
+
+    if config.objective == "gsva":
+        return teach.task(config, base(config))
+    if config.objective not in stages.STAGES:
+        raise NotImplementedError(
+            f"objective {config.objective}: no task is made for it: give it a row in stages.STAGES, or a "
+            "branch in programs/train._task"
+        )
+    if config.model == mini.NEW:
+        return stages.task(config, mini.new_mini(config), None)
+    folder = None if isinstance(config.model, Official) else model_directory(config.model)
+    return stages.task(config, base(config), folder)
 
 
 def base(config: Config) -> Checkpoint:

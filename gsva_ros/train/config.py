@@ -92,7 +92,11 @@ class Data(BaseModel):
 class Evaluation(_Fields):
     """Evaluation during training, with the project's metrics."""
 
-    cases: str = Field(description='arguments of `gsva eval`: "bag validation.mcap"')
+    cases: str = Field(
+        description='which data to score, as for `gsva eval`: "bag validation.mcap", "scenes --data DIR" '
+        '(split `val` unless `--split` says otherwise), "dataset grefcoco val --root DIR"; options of the '
+        "model and of the output are not taken"
+    )
     every: PositiveInt = Field(500, description="steps between evaluations")
     metric: Literal["gIoU", "cIoU", "N_acc", "T_acc"] = Field(
         "gIoU", description="the best checkpoint is the one with the highest value"

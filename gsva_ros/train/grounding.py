@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from ..errors import InputError
 from ..model.gsva import GSVA
 from ..model.prompt import Prompt
 from ..phrasing.words import plural
@@ -32,6 +33,8 @@ ANCHOR_LAYER, SEEN_LAYER, PLACE_LAYER, TARGET_LAYER = 1, 2, 3, 4
 ANCHOR_HEADS, TARGET_HEADS = (0, 1), (2, 3)
 # In the first layer, words attend to what they name.
 WORD_HEADS = {"kind": (0, 1), "colour": (2, 3)}
+#: What the read-outs need of a language model; the last layer's output is not read.
+LAYERS, HEADS = TARGET_LAYER + 1, max(*ANCHOR_HEADS, *TARGET_HEADS) + 1
 # Width of a matcher's queries and keys.
 CHANNELS = 64
 
@@ -91,7 +94,15 @@ class Matcher(nn.Module):
 
 
 class Grounding(nn.Module):
-    """The read-outs: what a word names, a slot's targets, a relation's anchor and its position."""
+    """The read-outs: what a word names, a slot's targets, a relation's anchor and its position.
+
+    Their losses, by name; those of what a batch does not contain are left out:
+        target: cross-entropy of a slot's target patches. found: of two heads' attention to them.
+        anchor: cross-entropy of an anchor's patches, at its last word. guide: of attention to them.
+        seen, place: mean error of a single anchor's position, at its last word and at the slot.
+        kind, colour: cross-entropy of the attention of words that name one to such objects.
+        kind there, colour there: cross-entropy of whether there are such objects.
+    """
 
     def __init__(self, model: GSVA, names: Mapping[int, Name] | None = None) -> None:
         """Args: names: tokens that alone identify a kind or a colour (`names_of`)."""
@@ -104,6 +115,17 @@ class Grounding(nn.Module):
         self.place = nn.Linear(width, 3)
         self.there = nn.Linear(width, 1)
         self._model = (model,)  # in a tuple: not a submodule of this one
+
+    def check(self) -> None:
+        """Raise InputError if the language model has too few layers or heads, or heads that share keys."""
+        llm = self._model[0].config.llm
+        layers, heads, keys = llm.num_hidden_layers, llm.num_attention_heads, llm.key_value_heads
+        if layers < LAYERS or heads < HEADS or keys != heads:
+            raise InputError(
+                f"model: its language model has {layers} layers and {heads} heads ({keys} of keys), but "
+                f"the objectives language and joint need at least {LAYERS} layers, and {HEADS} heads or "
+                "more with keys of their own: start from gsva-mini"
+            )
 
     def forward(self, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses, and each loss."""
@@ -216,24 +238,3 @@ def _guide_loss(
     shares = F.log_softmax(logits.masked_fill(~allowed, float("-inf")), -1)[..., read.patches]
     wanted = (covered / covered.sum(-1, keepdim=True))[:, None]
     return -(wanted * shares).sum(-1).mean()
-
-
-def give_places(positions: nn.Embedding, grid: int) -> None:
-    """Initialise the image tokens' position embeddings as a 2-D code.
-
-    The code is a random vector per row and per column, plus a linear slope along each axis. Initialised
-    near zero, positions would be weak next to patch features, and relations would not be learnt.
-    """
-    generator = torch.Generator().manual_seed(0)
-    width = positions.embedding_dim
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, width, generator=generator)
-
-    cells = torch.arange(grid * grid)
-    row, column = cells // grid, cells % grid
-    middle, spread = (grid - 1) / 2, (grid**2 / 12) ** 0.5
-    slopes = torch.stack([row - middle, column - middle], 1) / spread
-    code = normal(grid)[row] + normal(grid)[column] + slopes @ normal(2)
-    with torch.no_grad():
-        positions.weight.copy_(0.3 * code)

@@ -85,6 +85,7 @@ class LanguageLoss:
     def __init__(
         self, model: GSVA, prompt: Prompt, slot_ids: tuple[int, int], grounding: Grounding
     ) -> None:
+        grounding.check()
         self.model, self.grounding = model, grounding
         before, after = around(prompt)
         self._around = before.to(model.device), after.to(model.device)

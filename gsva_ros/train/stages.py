@@ -9,12 +9,12 @@ vision tower frozen (`language`), then everything together (`joint`), and last t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import sentencepiece
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
@@ -22,14 +22,11 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError, validated
 from ..model.checkpoint import Checkpoint
+from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
-from ..model.prompt import Prompt
 from ..model.refiner import Refiner
-from ..model.tokenizer import TOKENIZER_NAME
 from ..model.weights import read_state, write_state
-from ..phrasing import requests, unknown
-from ..phrasing.forms import reworded
-from ..phrasing.words import SYNONYMS, Vocabulary
+from ..phrasing.words import Vocabulary
 from ..processes import processes
 from ..scenes import SceneSet, joined
 from .config import Config
@@ -37,30 +34,18 @@ from .contrast import WordContrast
 from .dense import DenseHead
 from .edges import EdgeStage
 from .frames import Frames
-from .grounding import Grounding, give_places, names_of
+from .grounding import Grounding, names_of
 from .joint import JointStage
 from .language import LanguageLoss, LanguageStage, Questions
 from .movable import Movable
 from .parts import base_of, export, partway, select
 from .prompts import SymbolicPrompt
-from .recipe import REFINER, mini_config
-from .text import Branches, train_tokenizer
-from .trainer import Task, states
+from .recipe import REFINER
+from .text import Branches
+from .trainer import Task
 from .vision import ClipStage, SamStage
 
-#: The value of `model` for a run that starts with random weights.
-NEW = "new"
-#: Factor on transformers' initial token embeddings, which image tokens would otherwise outweigh.
-WORDS_LOUDER = 10.0
 AUXILIARY = "auxiliary.safetensors"
-#: The auxiliary heads that each stage trains.
-TRAINED = {
-    "clip": ("head", "contrast"),
-    "sam": ("symbolic", "head"),
-    "language": ("grounding",),
-    "joint": ("grounding",),
-    "edges": (),
-}
 
 
 class _Scenes(BaseModel):
@@ -101,13 +86,12 @@ class Stage(nn.Module):
         super().__init__()
         model = checkpoint.model
         counts = len(scenes.kinds), len(scenes.colours), len(scenes.sizes)
-        part = model.config.clip.hidden_size
-        if name == "sam":
-            part = model.config.sam.prompt_embed_dim
+        self.kind = STAGES[name]
+        self.scenes, self.prompt = scenes, checkpoint.prompt
         self.model = model
         self.symbolic = SymbolicPrompt(*counts, model.config.sam.prompt_embed_dim)
         self.grounding = Grounding(model, names_of(checkpoint.prompt, scenes))
-        self.head = DenseHead(part, *counts)
+        self.head = DenseHead(self.kind.width(model.config), *counts)
         self.contrast = WordContrast(model, checkpoint.prompt, scenes)
         self.lesson: Lesson | None = None
 
@@ -129,22 +113,31 @@ class Stage(nn.Module):
         return set(fitting)
 
 
-def new_mini(config: Config) -> Checkpoint:
-    """gsva-mini with random weights, and a tokenizer trained on the scenes' expressions."""
-    scenes = _scenes(config)
-    config.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = config.out / TOKENIZER_NAME
-    if not states(config.out):  # a resumed run keeps its tokenizer
-        train_tokenizer(_texts(scenes), tokenizer)
-    torch.manual_seed(config.seed)
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
-    sizes = mini_config(pieces.vocab_size())
-    model = GSVA(sizes)
-    assert model.model.mm_position is not None
-    with torch.no_grad():  # see WORDS_LOUDER
-        model.model.embed_tokens.weight.mul_(WORDS_LOUDER)
-    give_places(model.model.mm_position, sizes.patch_grid)
-    return Checkpoint(model, Prompt.load(tokenizer, sizes), weights_hash="")
+def _clip_width(config: GSVAConfig) -> int:
+    return config.clip.hidden_size
+
+
+def _sam_width(config: GSVAConfig) -> int:
+    return config.sam.prompt_embed_dim
+
+
+@dataclass(frozen=True)
+class StageKind:
+    """What a stage trains besides the model's parts, and how.
+
+    Attributes:
+        lesson: makes the stage's data and losses; the stage is on its device by then.
+        trains: the auxiliary heads that it trains.
+        width: channels of the features that the head of dense labels reads; those of CLIP by default.
+        needs_symbolic: it learns from the symbolic prompts that an earlier stage trained.
+        adds_refiner: it gives the model a refiner, unless it has one.
+    """
+
+    lesson: Callable[[Config, Stage], Lesson]
+    trains: tuple[str, ...]
+    width: Callable[[GSVAConfig], int] = _clip_width
+    needs_symbolic: bool = False
+    adds_refiner: bool = False
 
 
 def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
@@ -158,17 +151,17 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
             head that the stage does not train.
     """
     processes()  # makes this process's GPU the current one
-    scenes, model = _scenes(config), checkpoint.model
+    scenes, model = scenes_of(config), checkpoint.model
     torch.manual_seed(config.seed)
-    if config.objective == "edges" and model.refiner is None:
+    if STAGES[config.objective].adds_refiner and model.refiner is None:
         _add_refiner(model, config)
     stage = Stage(checkpoint, scenes, config.objective)
     loaded = stage.load_auxiliary(base / AUXILIARY) if base else set()
-    if config.objective == "joint":
+    if stage.kind.needs_symbolic:
         _check_symbolic(stage, loaded, base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     groups = [*select(model, config), *_head_groups(stage, config)]
-    stage.lesson = _lesson(config, stage.to(device), scenes, checkpoint.prompt)
+    stage.lesson = stage.kind.lesson(config, stage.to(device))
     blend = partway(model, config.blend)
 
     def write(state: dict[str, Tensor], to: Path) -> None:
@@ -187,7 +180,7 @@ def _check_symbolic(stage: Stage, loaded: set[str], base: Path | None) -> None:
     if not loaded >= {f"symbolic.{name}" for name in stage.symbolic.state_dict()}:
         raise InputError(
             f"{base or 'model'}: no {AUXILIARY} with symbolic prompts for the kinds and colours of these "
-            "scenes, which the objective joint needs: start from the model that an earlier stage wrote, or "
+            "scenes, which this objective needs: start from the model that an earlier stage wrote, or "
             "from gsva-mini, and give scenes with its kinds and colours"
         )
 
@@ -205,40 +198,80 @@ def _head_groups(stage: Stage, config: Config) -> Iterator[dict[str, Any]]:
     """The optimiser groups of the auxiliary heads that the stage trains; the others are frozen."""
     for name in ("symbolic", "grounding", "head", "contrast"):
         module = getattr(stage, name)
-        module.requires_grad_(name in TRAINED[config.objective])
+        module.requires_grad_(name in stage.kind.trains)
         parameters = [p for p in module.parameters() if p.requires_grad]
         if parameters:
             yield {"name": name, "params": parameters, "lr": config.heads, "peak": config.heads}
 
 
-def _lesson(config: Config, stage: Stage, scenes: SceneSet, prompt: Prompt) -> Lesson:
-    model = stage.model
-    frames = Frames(scenes, model.config, config.jitter)
-    if config.objective == "edges":
-        return EdgeStage(model, prompt, frames, config.out / "masks.npy", config.jitter)
+def _remembers(config: Config, model: GSVA) -> bool:
+    """Features of frozen parts are cached, unless jitter changes them or a GPU computes them faster."""
+    return model.device.type == "cpu" and not config.jitter
+
+
+def _frames(config: Config, stage: Stage) -> Frames:
+    """The scenes' frames, as both towers see them."""
+    frames = Frames(stage.scenes, stage.model.config, config.jitter)
     frames.check()
-    # Features of frozen parts are cached, unless jitter changes them or a GPU computes them faster.
-    remembers = model.device.type == "cpu" and not config.jitter
-    if remembers:
-        frames.remember(model)
-    if config.objective == "clip":
-        return ClipStage(model, frames, stage.head, stage.contrast)
-    if config.objective == "sam":
-        return SamStage(model, frames, stage.symbolic, stage.head, config.masks)
-    branches = Branches(prompt, _vocabulary(scenes), config.unseen)
-    questions = Questions(scenes, branches, model.config.patch_grid)
-    loss = LanguageLoss(model, prompt, branches.slot_ids, stage.grounding)
-    if config.objective == "joint":
-        return JointStage(loss, questions, stage.symbolic, frames, config.masks)
-    if config.objective == "language":
-        cache = config.out / "clip_tokens.npy" if remembers else None
-        passes = config.steps * config.accumulation * processes().num_processes
-        return LanguageStage(loss, questions, frames, cache, config.simple * passes)
-    raise NotImplementedError(f"objective {config.objective}: stages._lesson has no lesson for it")
+    if _remembers(config, stage.model):
+        frames.remember(stage.model)
+    return frames
 
 
-def _scenes(config: Config) -> SceneSet:
-    """All sources of a stage, as one set of scenes."""
+def _language_loss(config: Config, stage: Stage) -> tuple[LanguageLoss, Questions]:
+    """The language model's losses, and the questions that they are about."""
+    model, prompt = stage.model, stage.prompt
+    branches = Branches(prompt, vocabulary_of(stage.scenes), config.unseen)
+    questions = Questions(stage.scenes, branches, model.config.patch_grid)
+    return LanguageLoss(model, prompt, branches.slot_ids, stage.grounding), questions
+
+
+def _clip(config: Config, stage: Stage) -> Lesson:
+    return ClipStage(stage.model, _frames(config, stage), stage.head, stage.contrast)
+
+
+def _sam(config: Config, stage: Stage) -> Lesson:
+    frames = _frames(config, stage)
+    return SamStage(stage.model, frames, stage.symbolic, stage.head, config.masks)
+
+
+def _language(config: Config, stage: Stage) -> Lesson:
+    frames = _frames(config, stage)
+    loss, questions = _language_loss(config, stage)
+    cache = config.out / "clip_tokens.npy" if _remembers(config, stage.model) else None
+    passes = config.steps * config.accumulation * processes().num_processes
+    return LanguageStage(loss, questions, frames, cache, config.simple * passes)
+
+
+def _joint(config: Config, stage: Stage) -> Lesson:
+    frames = _frames(config, stage)
+    loss, questions = _language_loss(config, stage)
+    return JointStage(loss, questions, stage.symbolic, frames, config.masks)
+
+
+def _edges(config: Config, stage: Stage) -> Lesson:
+    # Each tower is shown its own pixels here, so they may differ.
+    frames = Frames(stage.scenes, stage.model.config, config.jitter)
+    return EdgeStage(stage.model, stage.prompt, frames, config.out / "masks.npy", config.jitter)
+
+
+#: The stages by their objective.
+STAGES = {
+    "clip": StageKind(_clip, trains=("head", "contrast")),
+    "sam": StageKind(_sam, trains=("symbolic", "head"), width=_sam_width),
+    "language": StageKind(_language, trains=("grounding",)),
+    "joint": StageKind(_joint, trains=("grounding",), needs_symbolic=True),
+    "edges": StageKind(_edges, trains=(), adds_refiner=True),
+}
+
+
+def scenes_of(config: Config) -> SceneSet:
+    """All sources of a stage, as one set of scenes.
+
+    Raises:
+        InputError: a source is not of kind scenes or has an option of other objectives, or the scenes do
+            not match.
+    """
     sets = []
     for number, source in enumerate(config.sources):
         place = f"sources.{number}"
@@ -255,17 +288,6 @@ def _scenes(config: Config) -> SceneSet:
     return joined(sets)
 
 
-def _vocabulary(scenes: SceneSet) -> Vocabulary:
+def vocabulary_of(scenes: SceneSet) -> Vocabulary:
+    """The words of the scenes' expressions."""
     return Vocabulary(tuple(scenes.kinds), tuple(scenes.colours))
-
-
-def _texts(scenes: SceneSet) -> list[str]:
-    """The tokenizer's training text: expressions, rewordings of them, and the prompt's own words."""
-    rng, words = np.random.default_rng(0), _vocabulary(scenes)
-    texts = [
-        f"\nSegment {e.text}, {e.text}. ASSISTANT: Sure,{reworded(e.text, words, rng)}:"
-        for expressions in scenes.expressions[:: max(1, len(scenes) // 4000)]
-        for e in expressions
-    ]
-    synonyms = [word for kind in scenes.kinds for word in SYNONYMS.get(kind, ())]
-    return texts + ["USER:", *requests.words(), *unknown.TAUGHT, *synonyms] * 200

@@ -873,3 +873,16 @@ def test_two_processes_learn_from_different_samples(tmp_path: Path) -> None:
 def test_the_documentation_names_every_field() -> None:
     script = Path(__file__).resolve().parents[2] / "docs" / "training_fields.py"
     subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("schedule", "(`linear`, `cosine`)"),
+        ("modules", "(`q_proj`, `k_proj`, `v_proj`, `o_proj`)"),
+    ],
+)
+def test_the_documentation_names_the_values_of_a_choice(field: str, values: str) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+    (row,) = (line for line in page.read_text().splitlines() if line.startswith(f"| `{field}` |"))
+    assert row.endswith(f" {values} |")

@@ -6,9 +6,10 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ from gsva_ros.train import stages
 from gsva_ros.train.config import Config, Data, read_config
 from gsva_ros.train.frames import Frames
 from gsva_ros.train.language import Questions
+from gsva_ros.train.mini import new_mini
 from gsva_ros.train.sources.rendered import RenderedScenes
-from gsva_ros.train.stages import new_mini, task
+from gsva_ros.train.stages import task
 from gsva_ros.train.text import Branches
 
 
@@ -225,14 +227,53 @@ def test_a_stage_does_not_pass_over_an_option(
         new_mini(stage_config(CONFIGS[0], scenes, tmp_path, sources=[source]))
 
 
-def test_an_objective_without_a_lesson_is_not_taken_for_another(
+@pytest.mark.parametrize("model", ["new", "gsva-mini"])
+def test_an_objective_of_which_no_task_is_made_is_told(
+    scenes: Path, tmp_path: Path, model: str
+) -> None:
+    config = stage_config(CONFIGS[0], scenes, tmp_path, model=model)
+    other = [Data(kind="bag", path="x", topic="/t")]
+    with pytest.raises(NotImplementedError, match="objective focal: no task is made for it"):
+        train(config.model_copy(update={"objective": "focal", "sources": other}))
+
+
+def test_every_objective_but_gsvas_is_a_stage() -> None:
+    names = get_args(Config.model_fields["objective"].annotation)
+    assert set(names) == {"gsva", *stages.STAGES}
+
+
+def test_a_row_makes_a_stage_on_sams_features(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(stages.TRAINED, "depth", ())
-    config = stage_config(CONFIGS[0], scenes, tmp_path, model="gsva-mini")
-    config = config.model_copy(update={"objective": "depth"})
-    with pytest.raises(NotImplementedError, match="objective depth"):
-        task(config, load_converted(model_directory("gsva-mini")), None)
+    row = replace(stages.STAGES["sam"], trains=("head",))
+    monkeypatch.setitem(stages.STAGES, "dense", row)
+    small = {"jitter": 0.1, "batch": 1, "masks": 1}
+    config = stage_config(CONFIGS[1], scenes, tmp_path, model="gsva-mini", **small)
+    dense = config.model_copy(update={"objective": "dense"})
+    made = task(dense, load_converted(model_directory("gsva-mini")), None)
+    loss, _ = made.module(made.batches[0])
+    assert loss.isfinite()
+    heads = {group["name"] for group in made.groups} - set(config.parts)
+    assert heads == {"head"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_hidden_layers": 4}, r"4 layers and 4 heads \(4 of keys\).* at least 5 layers"),
+        ({"num_attention_heads": 2, "num_key_value_heads": 2}, "2 heads .* 4 heads or more"),
+        ({"num_key_value_heads": 2}, r"\(2 of keys\).* with keys of their own"),
+    ],
+)
+def test_a_language_model_that_the_read_outs_do_not_fit_is_refused(
+    scenes: Path, tmp_path: Path, changes: dict[str, int], said: str
+) -> None:
+    config = stage_config(CONFIGS[2], scenes, tmp_path, model="gsva-mini", jitter=0.1)
+    checkpoint = load_converted(model_directory("gsva-mini"))
+    sizes = checkpoint.model.config
+    sizes.llm = sizes.llm.model_copy(update=changes)
+    with pytest.raises(InputError, match=said):
+        task(config, checkpoint, None)
 
 
 def rewritten(scenes: Path, out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:

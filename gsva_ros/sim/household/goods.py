@@ -9,15 +9,16 @@ from functools import partial
 
 import numpy as np
 
-from . import kinds
+from . import vessels
 from .meshes import Profile, box, cut, turn, wrapped
 from .shapes import Part, Pose, Room, Shape, lathed, upright
+from .solids import covered
 
 Rng = np.random.Generator
 
 
 def _labelled(rng: Rng, outer: Profile, base: Profile, low: float, high: float) -> list[Part]:
-    """A lathed wall with one label that covers most of it; see `kinds._wall`."""
+    """A lathed wall with one label that covers most of it; see `walls.decorated`."""
     tall = high - low
     span = cut(outer, low + tall * rng.uniform(0, 0.12), high - tall * rng.uniform(0, 0.12))
     start = rng.uniform(0, 2 * math.pi)
@@ -40,15 +41,15 @@ def _oval(build: Callable[[Rng], Shape], rng: Rng) -> Shape:
 def box_(rng: Rng) -> Shape:
     """A carton printed on all sides: flat, like a brick, or tall."""
     x, y, z = rng.uniform(0.06, 0.16), rng.uniform(0.02, 0.1), rng.uniform(0.03, 0.24)
-    parts = [Part(box((x, y, z), (0, 0, z / 2)), "body"), *kinds.covered(x, y, z, "label")]
+    parts = [Part(box((x, y, z), (0, 0, z / 2)), "body"), *covered(x, y, z, "label")]
     flat = Pose("lying", turn("x", math.pi / 2), Room(y / 2, min(x, z) / 2))
     return Shape("box", parts, (upright(Room(z, min(x, y) / 2)), flat))
 
 
 BUILDERS: dict[str, Callable[[Rng], Shape]] = {
-    "can": partial(kinds.can, wall=_labelled),
-    "bottle": partial(_oval, partial(kinds.bottle, wall=_labelled)),
-    "jar": partial(_oval, partial(kinds.jar, wall=_labelled)),
-    "mug": partial(kinds.mug, wall=_labelled),
+    "can": partial(vessels.can, wall=_labelled),
+    "bottle": partial(_oval, partial(vessels.bottle, wall=_labelled)),
+    "jar": partial(_oval, partial(vessels.jar, wall=_labelled)),
+    "mug": partial(vessels.mug, wall=_labelled),
     "box": box_,
 }
