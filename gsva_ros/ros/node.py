@@ -55,7 +55,7 @@ from .pending import Pending, awaited
 from .views import Views
 
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
-#: the last results to be sent.
+#: the last results to be sent and the last instructions to be read.
 DRAIN, GRACE = 5.0, 0.5
 #: Seconds by which the computer's clock is set at least, when it is not just being adjusted.
 SET = 1.0
@@ -295,8 +295,8 @@ class GsvaNode(LifecycleNode):
         self._cameras.unsubscribe()
         if self._worker is not None:
             self._worker.stop()
-            if self._pending.wait(DRAIN):
-                time.sleep(GRACE)  # results are sent after their callbacks return
+            # What is unread goes with its endpoint, and results are sent after their callbacks return.
+            self._pending.settle(GRACE, DRAIN)
         self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
         self._endpoints.clear()
         if self._service is not None:
@@ -366,6 +366,7 @@ class GsvaNode(LifecycleNode):
         )
 
     def _on_instruction(self, msg: Instruction) -> None:
+        self._pending.arrived()
         worker = self._worker
         if worker is None:
             return
@@ -391,6 +392,7 @@ class GsvaNode(LifecycleNode):
         worker.submit(request)
 
     def _on_text(self, msg: String) -> None:
+        self._pending.arrived()
         worker = self._worker
         if worker is None:
             return

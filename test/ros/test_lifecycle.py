@@ -24,13 +24,14 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
 
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.ros import node as node_module
 from gsva_ros.ros import process
 from gsva_ros.ros.disposal import Disposal
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
-from gsva_ros.ros.node import GsvaNode
+from gsva_ros.ros.node import GRACE, GsvaNode
 from gsva_ros.ros.parameters import problem_with
 from gsva_ros.ros.pending import awaited
 from gsva_ros.ros.process import Executor, drain
@@ -403,6 +404,33 @@ def test_instructions_are_answered_while_the_model_goes(start):
     answered = [a.instruction_id for a in client.answers]
     # In order, and none left out before the last one that is answered.
     assert answered == asked[: len(answered)], asked
+
+
+def test_what_has_arrived_is_read_before_the_endpoints_go(monkeypatch):
+    """However long that takes: what is unread goes with its endpoint."""
+    answered = []
+    monkeypatch.setattr(GsvaNode, "_publish", lambda _, result: answered.append(result))
+    rclpy.init()
+    node = GsvaNode(lambda *_: FakeEngine())
+    cleanup = threading.Thread(target=node.trigger_cleanup)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        cleanup.start()
+        for _ in range(3):
+            for callback, msg in (
+                (node._on_instruction, Instruction(expressions=["red"])),
+                (node._on_text, String(data="red")),
+            ):
+                time.sleep(0.4 * GRACE)
+                callback(msg)
+                assert node._endpoints, f"gone after {len(answered)} answers"
+        assert len(answered) == 6
+    finally:
+        while cleanup.is_alive():
+            node.disposal.run()
+            cleanup.join(0.05)
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 def test_a_goal_ends_after_its_client_has_gone(start):
