@@ -222,11 +222,6 @@ class GsvaNode(LifecycleNode):
         self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
-    @property
-    def pending(self) -> int:
-        """Number of accepted calls and goals without a result."""
-        return self._pending.count
-
     def close(self) -> None:
         """Answer waiting requests with CANCELLED (FAILED after a failure) and let the answers be sent.
 
@@ -240,6 +235,11 @@ class GsvaNode(LifecycleNode):
         if rclpy.ok(context=self.context):
             self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
         self._views.close()
+
+    def settle(self) -> None:
+        """Wait until what has arrived is read and answered, and the results of calls and goals are sent."""
+        # What is unread goes with its endpoint, and results are sent after their callbacks return.
+        self._pending.settle(GRACE, DRAIN)
 
     def _load(self) -> Segmenter[Any]:
         """Load the engine named by the parameters and let it answer once, mask included.
@@ -295,8 +295,7 @@ class GsvaNode(LifecycleNode):
         self._cameras.unsubscribe()
         if self._worker is not None:
             self._worker.stop()
-            # What is unread goes with its endpoint, and results are sent after their callbacks return.
-            self._pending.settle(GRACE, DRAIN)
+            self.settle()
         self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
         self._endpoints.clear()
         if self._service is not None:

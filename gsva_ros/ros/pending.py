@@ -18,12 +18,6 @@ class Pending:
         self._changed = threading.Condition()
         self._count = 0
 
-    @property
-    def count(self) -> int:
-        """Number of calls and goals without a result."""
-        with self._changed:
-            return self._count
-
     def add(self) -> None:
         """Count one that was accepted."""
         with self._changed:

@@ -34,7 +34,7 @@ from gsva_ros.ros.follow import ABANDONED, ReadyServer
 from gsva_ros.ros.node import GRACE, GsvaNode
 from gsva_ros.ros.parameters import problem_with
 from gsva_ros.ros.pending import awaited
-from gsva_ros.ros.process import Executor, drain
+from gsva_ros.ros.process import Executor, spin_beside
 from gsva_ros.serving.requests import CameraFrame, Request
 from gsva_ros.stamps import SECOND
 
@@ -433,6 +433,23 @@ def test_what_has_arrived_is_read_before_the_endpoints_go(monkeypatch):
         rclpy.shutdown()
 
 
+def test_what_has_arrived_is_read_before_the_process_ends(monkeypatch):
+    answered = []
+    monkeypatch.setattr(GsvaNode, "_publish", lambda _, result: answered.append(result))
+    rclpy.init()
+    node = GsvaNode(lambda *_: FakeEngine())
+    unread = [Instruction(expressions=["red"])] * 12
+
+    def spin_once(timeout_sec):
+        if unread:
+            time.sleep(0.4 * GRACE)
+            node._on_instruction(unread.pop())
+
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    process._end(node, SimpleNamespace(spin_once=spin_once, shutdown=lambda timeout_sec: None))
+    assert len(answered) == 12
+
+
 def test_a_goal_ends_after_its_client_has_gone(start):
     """Nobody is left who could cancel it. A client that stays keeps its goal."""
     node, client = start()
@@ -547,7 +564,7 @@ def test_a_fault_while_answers_leave_does_not_keep_the_others():
 
     try:
         node.disposal.add(lambda: disposed.append(True))
-        drain(node, Executor())
+        spin_beside(node, Executor(), node.settle)
         assert not faults
         assert disposed == [True]
     finally:
@@ -575,7 +592,8 @@ def test_an_endpoint_that_goes_as_something_comes_is_no_fault(caplog):
 
     rclpy.init()
     try:
-        drain(SimpleNamespace(pending=0, disposal=Disposal()), SimpleNamespace(spin_once=spin_once))
+        node, executor = SimpleNamespace(disposal=Disposal()), SimpleNamespace(spin_once=spin_once)
+        spin_beside(node, executor, lambda: time.sleep(0.1))
     finally:
         rclpy.shutdown()
     assert not gone
