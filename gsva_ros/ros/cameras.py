@@ -160,7 +160,7 @@ class Cameras:
         if kind in published:
             return (
                 f"{message}; the topic has {published.count(kind)} publisher(s), but no frame arrives, or "
-                "none is recent enough (not_before, max_frame_age, max_frame_lead)"
+                f"none is recent enough (not_before, max_frame_age, max_frame_lead){self._lossy}"
             )
         if published:
             return f"{message}; {self._instead(sorted(set(published)))}"
@@ -178,6 +178,16 @@ class Cameras:
     @property
     def _compressed(self) -> bool:
         return bool(self._value("image_transport") == "compressed")
+
+    @property
+    def _lossy(self) -> str:
+        """What may lose frames on their way, and what to do; "": nothing."""
+        if self._compressed or self._value("image_reliability") == "reliable":
+            return ""
+        return (
+            "; best effort loses large raw frames: set image_transport to compressed, or "
+            "image_reliability to reliable if the camera publishes reliably"
+        )
 
     def _instead(self, published: list[str]) -> str:
         """What a topic has instead of the images that the node expects, and what to do."""

@@ -55,7 +55,7 @@ from .pending import Pending, awaited
 from .views import Views
 
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
-#: the last results to be sent.
+#: the last results to be sent and the last instructions to be read.
 DRAIN, GRACE = 5.0, 0.5
 #: Seconds by which the computer's clock is set at least, when it is not just being adjusted.
 SET = 1.0
@@ -222,11 +222,6 @@ class GsvaNode(LifecycleNode):
         self._let_go()
         return TransitionCallbackReturn.SUCCESS
 
-    @property
-    def pending(self) -> int:
-        """Number of accepted calls and goals without a result."""
-        return self._pending.count
-
     def close(self) -> None:
         """Answer waiting requests with CANCELLED (FAILED after a failure) and let the answers be sent.
 
@@ -240,6 +235,11 @@ class GsvaNode(LifecycleNode):
         if rclpy.ok(context=self.context):
             self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
         self._views.close()
+
+    def settle(self) -> None:
+        """Wait until what has arrived is read and answered, and the results of calls and goals are sent."""
+        # What is unread goes with its endpoint, and results are sent after their callbacks return.
+        self._pending.settle(GRACE, DRAIN)
 
     def _load(self) -> Segmenter[Any]:
         """Load the engine named by the parameters and let it answer once, mask included.
@@ -295,8 +295,7 @@ class GsvaNode(LifecycleNode):
         self._cameras.unsubscribe()
         if self._worker is not None:
             self._worker.stop()
-            if self._pending.wait(DRAIN):
-                time.sleep(GRACE)  # results are sent after their callbacks return
+            self.settle()
         self._dispose(*(partial(self.destroy_subscription, s) for s in self._endpoints))
         self._endpoints.clear()
         if self._service is not None:
@@ -366,6 +365,7 @@ class GsvaNode(LifecycleNode):
         )
 
     def _on_instruction(self, msg: Instruction) -> None:
+        self._pending.arrived()
         worker = self._worker
         if worker is None:
             return
@@ -391,6 +391,7 @@ class GsvaNode(LifecycleNode):
         worker.submit(request)
 
     def _on_text(self, msg: String) -> None:
+        self._pending.arrived()
         worker = self._worker
         if worker is None:
             return

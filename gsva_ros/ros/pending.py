@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,16 +18,16 @@ class Pending:
         self._changed = threading.Condition()
         self._count = 0
 
-    @property
-    def count(self) -> int:
-        """Number of calls and goals without a result."""
-        with self._changed:
-            return self._count
-
     def add(self) -> None:
         """Count one that was accepted."""
         with self._changed:
             self._count += 1
+            self._changed.notify_all()
+
+    def arrived(self) -> None:
+        """Note an instruction, which is not counted: more may be unread behind it (see `settle`)."""
+        with self._changed:
+            self._changed.notify_all()
 
     def remove(self) -> None:
         """Remove one that has its result."""
@@ -47,6 +48,17 @@ class Pending:
         """Wait until the count is zero; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._count == 0, timeout)
+
+    def settle(self, quiet: float, timeout: float) -> None:
+        """Wait until the count is zero and nothing has come or gone for `quiet` seconds.
+
+        For about `timeout` seconds at most, since things may come without end.
+        """
+        end = time.monotonic() + timeout
+        with self._changed:
+            busy = True
+            while busy and time.monotonic() < end:
+                busy = self._changed.wait(quiet) or self._count > 0
 
 
 def awaited(node: Any) -> Future:

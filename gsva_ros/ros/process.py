@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import rclpy
@@ -21,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 from gsva_ros.errors import InputError
 
 from .logs import through_ros
-from .node import DRAIN, GRACE, GsvaNode, Loader, load_engine
+from .node import GsvaNode, Loader, load_engine
 from .start import init
 
 #: Callbacks that run in parallel: cameras, instructions, transitions, parameters, timer.
@@ -133,13 +132,8 @@ def _spin(node: GsvaNode, executor: Executor, stop: Stop) -> None:
 
 def _end(node: GsvaNode, executor: Executor) -> None:
     """Send every answer, then destroy the node."""
-    # Beside it, results leave at once: whoever has started this process may not wait for the model.
-    closing = threading.Thread(target=node.close, name="gsva-close")
-    closing.start()
-    while closing.is_alive():
-        _spin_once(node, executor, 0.05)
-        closing.join(0.001)
-    drain(node, executor)
+    for step in (node.close, node.settle):
+        spin_beside(node, executor, step)
     if node.loading:  # in one of the executor's threads, which its shutdown would wait for
         rclpy.try_shutdown()
         os._exit(0)
@@ -148,13 +142,16 @@ def _end(node: GsvaNode, executor: Executor) -> None:
     rclpy.try_shutdown()
 
 
-def drain(node: GsvaNode, executor: Executor) -> None:
-    """Let accepted calls and goals send their results."""
-    end = time.monotonic() + DRAIN
-    while rclpy.ok() and time.monotonic() < end:
-        if node.pending == 0:
-            end = min(end, time.monotonic() + GRACE)
+def spin_beside(node: GsvaNode, executor: Executor, step: Callable[[], None]) -> None:
+    """Run callbacks while `step` runs in a thread of its own, so that results leave at once.
+
+    Whoever has started this process may not wait for the model.
+    """
+    running = threading.Thread(target=step, name="gsva-close")
+    running.start()
+    while running.is_alive():
         _spin_once(node, executor, 0.05)
+        running.join(0.001)
 
 
 def _spin_once(node: GsvaNode, executor: Executor, seconds: float) -> None:

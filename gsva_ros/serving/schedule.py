@@ -7,7 +7,8 @@ says whether a computed result may still be delivered. The caller holds a lock a
 endings outside it.
 
 Newest frame wins: the mailbox holds one frame per camera. Requests that are due on the same frame are
-answered on it one after the other, so that it is encoded once. Lanes (one-shot instructions, instructions
+answered on it one after the other, so that it is encoded once; those still waiting when another request
+takes a newer frame of that camera are answered on the newer one. Lanes (one-shot instructions, instructions
 on every frame, follow goals, service calls) share the model's time by start-time fair queueing (Goyal, Vin
 and Cheng, SIGCOMM 1996, who call them flows).
 """
@@ -209,9 +210,7 @@ class Schedule:
             return wait
         # Equal start tags: the least recently served first, then by arrival.
         picked = min(ready, key=lambda turn: (self._start(turn), turn.request.state.last_start))
-        for turn in ready:
-            if turn.frame is picked.frame:
-                turn.request.state.assigned = picked.frame
+        self._assign(picked.frame, ready)
         self._virtual = self._start(picked)
         self._unused.discard(picked.frame.topic)
         self.busy = picked.request
@@ -356,11 +355,22 @@ class Schedule:
         return None
 
     def _assigned(self, request: Request, clock: int) -> CameraFrame | None:
-        """The frame that others due on it were already answered on, while it is recent enough."""
+        """The frame that others are answered on as well (`_assign`), while it is recent enough."""
         state = request.state
         if state.assigned is not None and self._too_old(state.assigned, clock):
             state.assigned = None
         return state.assigned
+
+    def _assign(self, frame: CameraFrame, ready: list[Turn]) -> None:
+        """Let the picked frame also answer what is due on it, or was to be answered on an earlier one.
+
+        Going back to the earlier one would encode it again, as only a camera's last frame stays encoded.
+        """
+        for turn in ready:
+            request, due = turn.request, turn.frame
+            earlier = due.topic == frame.topic and due.received < frame.received
+            if due is frame or (earlier and answers(frame, request, self.limits)):
+                request.state.assigned = frame
 
     def _too_old(self, frame: CameraFrame, clock: int) -> bool:
         old = too_old(frame, clock, self.limits)

@@ -24,16 +24,17 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
 
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.ros import node as node_module
 from gsva_ros.ros import process
 from gsva_ros.ros.disposal import Disposal
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
-from gsva_ros.ros.node import GsvaNode
+from gsva_ros.ros.node import GRACE, GsvaNode
 from gsva_ros.ros.parameters import problem_with
 from gsva_ros.ros.pending import awaited
-from gsva_ros.ros.process import Executor, drain
+from gsva_ros.ros.process import Executor, spin_beside
 from gsva_ros.serving.requests import CameraFrame, Request
 from gsva_ros.stamps import SECOND
 
@@ -405,6 +406,50 @@ def test_instructions_are_answered_while_the_model_goes(start):
     assert answered == asked[: len(answered)], asked
 
 
+def test_what_has_arrived_is_read_before_the_endpoints_go(monkeypatch):
+    """However long that takes: what is unread goes with its endpoint."""
+    answered = []
+    monkeypatch.setattr(GsvaNode, "_publish", lambda _, result: answered.append(result))
+    rclpy.init()
+    node = GsvaNode(lambda *_: FakeEngine())
+    cleanup = threading.Thread(target=node.trigger_cleanup)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        cleanup.start()
+        for _ in range(3):
+            for callback, msg in (
+                (node._on_instruction, Instruction(expressions=["red"])),
+                (node._on_text, String(data="red")),
+            ):
+                time.sleep(0.4 * GRACE)
+                callback(msg)
+                assert node._endpoints, f"gone after {len(answered)} answers"
+        assert len(answered) == 6
+    finally:
+        while cleanup.is_alive():
+            node.disposal.run()
+            cleanup.join(0.05)
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def test_what_has_arrived_is_read_before_the_process_ends(monkeypatch):
+    answered = []
+    monkeypatch.setattr(GsvaNode, "_publish", lambda _, result: answered.append(result))
+    rclpy.init()
+    node = GsvaNode(lambda *_: FakeEngine())
+    unread = [Instruction(expressions=["red"])] * 12
+
+    def spin_once(timeout_sec):
+        if unread:
+            time.sleep(0.4 * GRACE)
+            node._on_instruction(unread.pop())
+
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    process._end(node, SimpleNamespace(spin_once=spin_once, shutdown=lambda timeout_sec: None))
+    assert len(answered) == 12
+
+
 def test_a_goal_ends_after_its_client_has_gone(start):
     """Nobody is left who could cancel it. A client that stays keeps its goal."""
     node, client = start()
@@ -519,7 +564,7 @@ def test_a_fault_while_answers_leave_does_not_keep_the_others():
 
     try:
         node.disposal.add(lambda: disposed.append(True))
-        drain(node, Executor())
+        spin_beside(node, Executor(), node.settle)
         assert not faults
         assert disposed == [True]
     finally:
@@ -547,7 +592,8 @@ def test_an_endpoint_that_goes_as_something_comes_is_no_fault(caplog):
 
     rclpy.init()
     try:
-        drain(SimpleNamespace(pending=0, disposal=Disposal()), SimpleNamespace(spin_once=spin_once))
+        node, executor = SimpleNamespace(disposal=Disposal()), SimpleNamespace(spin_once=spin_once)
+        spin_beside(node, executor, lambda: time.sleep(0.1))
     finally:
         rclpy.shutdown()
     assert not gone

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import harness
 import numpy as np
@@ -22,6 +23,7 @@ from harness import FAKE, Client, Manager, NodeProcess, blocks, outcomes
 from lifecycle_msgs.msg import Transition
 
 from gsva_ros.ros import qos
+from gsva_ros.ros.cameras import Cameras
 
 harness.isolate()
 
@@ -275,6 +277,35 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
 
     client.wait(answered, what="the answer on a new frame")
     assert client.answers[0].header.stamp.sec == 2
+
+
+@pytest.mark.parametrize(
+    ("transport", "reliability", "lossy"),
+    [
+        ("raw", "best_effort", True),
+        ("raw", "reliable", False),
+        ("compressed", "best_effort", False),
+    ],
+)
+def test_what_loses_large_frames_is_said_with_what_to_set(transport, reliability, lossy):
+    values = {
+        "image_topics": ["image"],
+        "depth_topics": [],
+        "image_transport": transport,
+        "image_reliability": reliability,
+    }
+    kind = "CompressedImage" if transport == "compressed" else "Image"
+    publisher = SimpleNamespace(topic_type=f"sensor_msgs/msg/{kind}")
+    node = SimpleNamespace(
+        get_parameter=lambda name: SimpleNamespace(value=values[name]),
+        resolve_topic_name=lambda name: f"/{name}",
+        get_publishers_info_by_topic=lambda name: [publisher],
+    )
+    cameras = Cameras(node, print, print, print)
+    cameras.find()
+    said = cameras.silence(cameras.topics[0], 3.0)
+    assert "1 publisher" in said
+    assert ("best effort loses large raw frames" in said) is lossy
 
 
 def test_a_camera_of_another_type_is_named_with_what_to_set(start):

@@ -368,6 +368,41 @@ def test_one_frame_is_finished_before_the_next_is_begun() -> None:
     assert len({id(f) for f in used}) == 4
 
 
+def test_what_waits_moves_on_to_the_newer_frame_that_another_takes() -> None:
+    """Single instructions behind one on every frame: the older frame is neither kept nor encoded again."""
+    schedule = Schedule(Limits())
+    schedule.submit(request("every", every_frame=True), 0)
+    for number in range(6):
+        schedule.submit(request(str(number)), 0)
+    used = []
+    for step in range(12):
+        schedule.offer(frame(step, received=float(step)))
+        turn = schedule.next(float(step), 0)
+        assert isinstance(turn, Turn)
+        used.append(turn.frame.stamp)
+        schedule.finish(turn, 0, 0.1)
+    assert used == sorted(used), "never back to an older one"
+    assert schedule.waiting == 1
+
+
+def test_what_waits_stays_on_its_frame_where_the_newer_one_does_not_suit_it() -> None:
+    """Of another camera, or stamped before `not_before`."""
+    schedule = Schedule(Limits())
+    for name, topic in (("first", "left"), ("second", "left"), ("other", "right")):
+        schedule.submit(request(name, topic=topic, not_before=5), 0)
+    schedule.offer(frame(5, "left"))
+    answered(schedule, 0.0, 0.1)  # "second" is due on the same frame
+    schedule.submit(request("call", source=Source.SERVICE, frame=frame(9, "call", 1.0)), 0)
+    schedule.submit(request("every", topic="left", every_frame=True), 0)
+    schedule.offer(frame(4, "left", received=2.0))
+    schedule.offer(frame(6, "right", received=2.0))
+    stamps = {}
+    while isinstance(turn := schedule.next(2.0, 0), Turn):
+        stamps[turn.request.id] = turn.frame.stamp
+        schedule.finish(turn, 0, 0.1)
+    assert stamps == {"second": 5, "other": 6, "call": 9, "every": 4}
+
+
 class Model:
     """Runs a schedule in simulated time; closed-loop clients come back as soon as they are answered."""
 
