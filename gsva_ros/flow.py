@@ -23,14 +23,15 @@ from .masks import Box, Region, mask_box
 LONG_SIDE, SHORTEST_SIDE = 320, 32
 #: Frames between two intermediate steps, and the maximum number of steps.
 STRIDE, STONES = 4, 16
-#: A pixel passes the check if the forward-backward error is below the first, in reduced pixels, and each of
-#: its three channels (0 to 255) differs by less than the second: grey alone does not show that a thing was
+#: A pixel passes the check if the forward-backward error is below the first, in reduced pixels, and its
+#: brightness and both colour differences (0 to 255) have changed by less than the second, apart from what
+#: the whole picture has, as by exposure or white balance. Brightness alone does not show that a thing was
 #: taken from a table that is as bright.
 MEETS, ALIKE = 3.0, 25.0
 #: Below this fraction of the whole frame's pixels that pass, all masks are lost.
 CUT = 0.3
 
-Colour = NDArray[np.uint8]  # [h, w, 3]
+Colour = NDArray[np.uint8]  # [h, w, 3]: brightness and two colour differences (YCrCb)
 Grey = NDArray[np.uint8]  # [h, w]
 #: [h, w, 2]: a pixel's position in the other frame minus its position in this one.
 Flow = NDArray[np.float32]
@@ -129,17 +130,18 @@ class OpticalFlow:
 
 
 def reduced(rgb: NDArray[np.uint8]) -> Colour:
-    """The reduced frame that flow is computed and checked on; its longer side is LONG_SIDE pixels."""
+    """A frame, uint8 [H, W, 3] RGB, as flow is computed and checked on: the longer side has LONG_SIDE."""
     height, width = rgb.shape[:2]
     scale = LONG_SIDE / max(height, width)
     size = (max(SHORTEST_SIDE, round(width * scale)), max(SHORTEST_SIDE, round(height * scale)))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(rgb, size, interpolation=way), np.uint8)
+    small = cv2.resize(rgb, size, interpolation=way)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb), np.uint8)
 
 
 def greyscale(colour: Colour) -> Grey:
-    """What the flow is computed from."""
-    return np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), np.uint8)
+    """The brightness, which the flow is computed from."""
+    return np.ascontiguousarray(colour[..., 0])
 
 
 def _warped(region: Region, key_frame: KeyFrame, box: Box) -> Region | None:
@@ -175,8 +177,9 @@ def _check(key_frame: KeyFrame, colour: Colour) -> None:
     x, y = there[..., 0], there[..., 1]
     again = _sample(key_frame.forth, x, y) + back
     missed = again[..., 0] ** 2 + again[..., 1] ** 2 >= MEETS**2
-    difference = cv2.absdiff(_sample(key_frame.colour, x, y), colour[::2, ::2])
-    differ = difference.max(-1) >= ALIKE
+    change = colour[::2, ::2].astype(np.float32) - _sample(key_frame.colour, x, y)
+    common = np.median(change[~missed], 0) if not missed.all() else np.float32(0)
+    differ = np.abs(change - common).max(-1) >= ALIKE
     outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
     key_frame.passed = _whole(~(missed | differ | outside), shape) > 0
     key_frame.uncovered = _whole(missed & differ, shape) * np.uint8(255)

@@ -93,6 +93,8 @@ def _without_background(depth: Array, mask: NDArray[np.bool_]) -> NDArray[np.boo
     One row of them can be more than the share of points that `shape_of` leaves out, and a wall lies
     metres away. Where no inner pixel is beside, as on a thin handle, nothing tells and all are kept.
     """
+    if not mask.any():
+        return mask
     inner = cv2.erode(mask.astype(np.uint8), _square(RIM), borderValue=0)
     known = np.where((inner > 0) & np.isfinite(depth), depth, np.float32(0))
     beside = cv2.dilate(known, _square(RIM + 1))  # one more reaches the tips of corners

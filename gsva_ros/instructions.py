@@ -8,6 +8,12 @@ def camera_named(name: str, topics: Collection[str]) -> str:
     return next((topic for topic in (name, f"{name}/compressed") if topic in topics), "")
 
 
+def is_another(name: str, topic: str, topics: Collection[str]) -> bool:
+    """Whether `name` is that of another of the image topics' cameras than `topic`, compressed or not."""
+    suffix = "/compressed"
+    return name in topics and name.removesuffix(suffix) != topic.removesuffix(suffix)
+
+
 def expressions_in(text: str) -> list[str]:
     """The expressions in a string on `instruction_text`, separated by semicolons."""
     return [words for part in text.split(";") if (words := part.strip())]

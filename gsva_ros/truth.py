@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
 from .files import parse_json
+from .instructions import is_another
 
 Mask = NDArray[np.bool_]
 Polygon = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=6)]
@@ -149,14 +150,18 @@ def of_camera(
     Args:
         topic: the camera's; None: the truth as it is.
         cameras: the bag's image topics: the only topic that the truth names is another name of `topic` if
-            it is none of them.
+            it is none of them, or the same camera's, compressed or not.
 
     Raises:
         TruthError: all of it names other topics: more than one, or another of the cameras.
     """
     own = [frame for frame in truth if topic in (None, frame.topic)]
     others = sorted({frame.topic for frame in truth})
-    if not own and (len(others) > 1 or set(others) & {*cameras}):
+    if (
+        topic
+        and not own
+        and (len(others) > 1 or any(is_another(o, topic, cameras) for o in others))
+    ):
         raise TruthError(
             f"no truth of {topic}, but of {', '.join(others)}: give one of these, or the truth of {topic}"
         )

@@ -124,8 +124,9 @@ def write_photographs(
     )
     doubts = {TURNED: [path.name for path in unclear], UNLABELLED: [], NO_PIXEL: [], BEYOND: []}
     with begun(out):
-        for name in (LINES, META):  # written last, so that an incomplete set is not valid
-            (out / name).unlink(missing_ok=True)
+        # Written last, so that an incomplete set is not valid. LINES stays: its lock is that of the folder.
+        (out / META).unlink(missing_ok=True)
+        (out / LINES).write_text("")
         rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
         lines: list[str] = []
         for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):

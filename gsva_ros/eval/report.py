@@ -73,11 +73,11 @@ def choose(records: Sequence[CaseRecord], threshold: float) -> list[Pick]:
         if slot.referents is not None
     ]
     ranked = sorted(slots, key=lambda x: (deployed_iou(x[2]), -abs(x[2].p_seg - threshold)))
-    worst: dict[int, Pick] = {}
+    worst: dict[str, Pick] = {}
     for case, slot, _ in ranked:
         if len(worst) == EACH:
             break
-        worst.setdefault(case, Pick(case, slot, "worst"))
+        worst.setdefault(records[case].image or records[case].id, Pick(case, slot, "worst"))
     taken = {(p.case, p.slot) for p in worst.values()}
     rest = [(c, s) for c, s, _ in slots if (c, s) not in taken]
     drawn = np.random.default_rng(0).permutation(len(rest))[:EACH]

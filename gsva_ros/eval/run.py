@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,8 @@ def evaluate(
         problems += gather_object(unread)
     finished = gather_object([done[case.id] for case in mine if case.id in done])
     by_id = {record.id: record for record in finished}
-    return [by_id[case.id] for case in cases if case.id in by_id]
+    # Records of earlier versions lack their image.
+    return [replace(by_id[case.id], image=case.image) for case in cases if case.id in by_id]
 
 
 def _askable(

@@ -42,7 +42,7 @@ def _gsva_turn(
     question: str, expressions: Sequence[str], rejected: Sequence[bool]
 ) -> tuple[str, list[Part]]:
     """Expressions are written as the weights know them: in lower case, without full stops at the ends."""
-    words = [expression.strip().lower().strip(".") for expression in expressions]
+    words = [expression.lower().strip(" .") for expression in expressions]
     answer: list[Part] = ["Sure,"]
     for number, (word, no_target) in enumerate(zip(words, rejected, strict=True)):
         answer += [", "] if number else []

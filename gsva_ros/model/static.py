@@ -6,7 +6,7 @@ request switches to that frame.
 
 A recorded call's results lie in buffers of its own, too, until the next call of the same shapes:
 `Static.prefix` and `StaticContinuation` return copies, because frames and slots are kept;
-`Static.decode_masks` does not, and `Engine._masked` brings the masks to the frame's size at once.
+`Static.decode_masks` does not, and `masking.Masker.draw` brings the masks to the frame's size at once.
 
 On a CPU the same shapes run without graphs; tests use this to check that answers are equal.
 """

@@ -158,7 +158,8 @@ class Config(_Fields):
     )
     words: Literal["official", "deployed"] = Field(
         "official",
-        description="the questions and answers of the official training, or those that the node uses",
+        description="the questions and answers of the official training, whose answers keep the "
+        "capitals of the data's expressions, or those that the node uses, without capitals",
     )
     jitter: Share = Field(
         0.0, description="vary brightness and tint by up to this share, as lamps and cameras do"

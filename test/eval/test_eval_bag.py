@@ -545,6 +545,9 @@ def test_truth_of_other_cameras_is_not_taken_for_this_ones(tmp_path: Path) -> No
     assert {frame.topic for frame in of_camera(truth, "/left", ["/left"])} == {"/left"}
     assert {frame.topic for frame in of_camera(truth[:3], "/other", ["/other"])} == {"/other"}
     assert of_camera([], "/other", ["/left", "/other"]) == []
+    both = ["/other", "/left", "/left/compressed"]
+    packed = of_camera(truth[:3], "/left/compressed", both)
+    assert {frame.topic for frame in packed} == {"/left/compressed"}
     with pytest.raises(TruthError, match="no truth of /other, but of /left, /right"):
         of_camera(truth, "/other", [])
     only = gathered_from(tmp_path / "bag", truth=tmp_path / "one.json", topic="/left")

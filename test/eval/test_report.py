@@ -100,6 +100,12 @@ def test_cards_are_of_their_own_pictures_where_a_case_was_left_out() -> None:
     assert said == {(f"picture {n}", f"thing {n}") for n in (0, 2, 3)}
 
 
+def test_many_instructions_about_one_image_show_it_once() -> None:
+    several = [replace(record, image=f"image {n % 3}") for n, record in enumerate(records())]
+    worst = [p.case % 3 for p in choose(several, 0.5) if p.why == "worst"]
+    assert sorted(worst) == [0, 1, 2]
+
+
 def rendered(how: Scoring) -> str:
     run = records()
     numbers = summary(run, run, 0.5, how)

@@ -166,6 +166,9 @@ def test_a_killed_run_goes_on(cases: list[Case], tmp_path) -> None:
     assert evaluate(engine, cases, Scoring(), records=Records(path, RUN)) == whole
     assert engine.calls == len(cases) - 3
     assert list(Records(path, RUN).done.values()) == whole
+    of_one = [replace(case, image="one") for case in cases]  # the records are of an earlier version
+    again = evaluate(engine, of_one, Scoring(), records=Records(path, RUN))
+    assert {record.image for record in again} == {"one"}
 
 
 def noisy(seed: int) -> Model:

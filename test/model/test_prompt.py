@@ -40,7 +40,9 @@ def test_an_id_that_nothing_is_spelled_by_is_left_out(prompt) -> None:
     assert decode([*ids, beyond, *ids]) == decode([*ids, *ids])
 
 
-@pytest.mark.parametrize("words", ["THE RED MUG", "The Red Mug", "the red mug.", " tHE rEd muG. "])
+@pytest.mark.parametrize(
+    "words", ["THE RED MUG", "The Red Mug", "the red mug.", " tHE rEd muG. ", "the red mug . "]
+)
 def test_expressions_are_read_as_the_weights_know_them(prompt, words: str) -> None:
     """In lower case and without a full stop, as the official code writes them, too."""
     assert prompt.slot(words) == prompt.slot("the red mug")

@@ -547,6 +547,7 @@ def test_a_largest_number_is_no_depth():
     assert np.array_equal(metres[0, 6:], depth[0, 6:])
     points = organised_points(metres[:, :6], K, np.ones((10, 6), bool), (0, 0))
     assert shape_of(points).centroid[2] == pytest.approx(2.0)
+    assert organised_points(metres[:0], K, np.ones((0, 10), bool), (0, 0)).shape == (0, 10, 3)
 
 
 def test_far_points_keep_their_shape():

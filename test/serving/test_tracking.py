@@ -167,6 +167,18 @@ def test_a_thing_that_is_taken_from_a_table_as_bright_is_lost(colour: tuple[int,
     assert only(tracker).region is None
 
 
+def test_a_new_white_balance_loses_nothing() -> None:
+    tracker = started()
+    for number in range(1, 16):
+        rgb, truth = picture(100)
+        gain = np.array([1, 1, 1]) + number / 15 * np.array([0.25, 0.0, -0.2])
+        tracker.observe(number * STEP, (rgb * gain).clip(0, 255).astype(np.uint8))
+        found = only(tracker)
+        assert found.region is not None, number
+        assert found.confidence > 0.6
+    assert iou(found.region, region(truth)) > 0.95
+
+
 def test_what_is_lost_stays_lost_until_the_next_answer() -> None:
     """What comes to look like it again may be another thing."""
     tracker = started()

@@ -22,7 +22,7 @@ from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.phrasing.unknown import NAMED, unknown
 from gsva_ros.phrasing.words import Vocabulary, plural
-from gsva_ros.scenes import SceneSet
+from gsva_ros.scenes import SceneSet, only_writer
 from gsva_ros.train.config import Config
 from gsva_ros.train.dense import DenseHead, dense_labels
 from gsva_ros.train.frames import Frames
@@ -351,6 +351,22 @@ def test_a_set_that_was_half_written_is_none(maker):
     assert maker.command() == 2
     with pytest.raises(InputError, match=r"scenes: .*interrupted.*no meta\.json; run the command"):
         SceneSet(maker.folder / "scenes", "train")
+
+
+def test_two_runs_do_not_write_one_set(maker, monkeypatch):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    made, met = photographs.new_arrays, []
+
+    def meanwhile(folder: Path, *sizes: int) -> Any:
+        with pytest.raises(InputError, match="another process is writing it"), only_writer(folder):
+            pass
+        met.append(folder)
+        return made(folder, *sizes)
+
+    monkeypatch.setattr(photographs, "new_arrays", meanwhile)
+    assert maker.command() == 0
+    assert met
 
 
 def test_what_is_there_is_not_lost_to_a_run_that_cannot_be(maker, capsys):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...bags.bag import Bag, BagError
 from ...bags.recovery import bag_files
+from ...instructions import is_another
 from ...truth import FrameTruth, Referring, of_camera, read_truth
 from ..asks import Ask, Recorded, match_frames, read_asks
 from ..cases import Case, Gathered
@@ -91,7 +92,7 @@ def _about(asks: list[Ask], topic: str, bag: Bag) -> list[Ask]:
     named = sorted({ask.topic for ask in asks if not ask.cancel})
     if not named or topic in named:  # the node ends a request by its id alone
         return [ask for ask in asks if ask.cancel or ask.topic == topic]
-    if len(named) > 1 or named[0] in bag.image_topics:
+    if len(named) > 1 or is_another(named[0], topic, bag.image_topics):
         raise BagError(
             f"{bag.path}: no instruction about {topic}, but about {', '.join(named)}: give one of these, "
             f"or --instructions about {topic}"
