@@ -19,6 +19,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -112,6 +113,7 @@ class Watcher:
         self._outcomes: dict[tuple[str, str, int], Ended] = {}  # the newest last
         self._health: tuple[DiagnosticStatus, float] | None = None
         self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
+        self._repeated: set[str] = set()  # ids of those on every frame that are not cancelled
         self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
         self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, 10)
@@ -128,7 +130,10 @@ class Watcher:
             return
 
     def close(self) -> None:
-        """Shut down its ROS context and thread."""
+        """Cancel its instructions on every frame, then shut down its ROS context and thread."""
+        for name in list(self._repeated):
+            self.cancel(name)
+        self._instructions.wait_for_all_acked(Duration(seconds=0.5))
         rclpy.try_shutdown(context=self._context)
         self._thread.join(5.0)
 
@@ -216,6 +221,8 @@ class Watcher:
         with self._lock:
             self._count += 1
             name = f"view-{self._own}-{self._count}"
+            if every_frame:
+                self._repeated.add(name)
         msg = Instruction(id=name, expressions=list(expressions), text=text)
         msg.image_topic = camera.removesuffix("/compressed")
         msg.mode = Instruction.EVERY_FRAME if every_frame else Instruction.ONCE
@@ -225,6 +232,8 @@ class Watcher:
 
     def cancel(self, name: str) -> None:
         """End an instruction."""
+        with self._lock:
+            self._repeated.discard(name)
         self._instructions.publish(Instruction(id=name, mode=Instruction.CANCEL))
 
     # What is seen
