@@ -7,6 +7,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,12 +72,7 @@ def placed_labels(
     No two labels overlap, nor do they those that were placed `before`. One that fits nowhere beside the
     others is left out; with `free_only`, also one that would cover an object.
     """
-    things = np.zeros(shape, np.uint8)
-    for target in (*targets, *(each.target for each in before)):
-        if target.mask is not None:
-            things |= target.mask.astype(np.uint8)
-    reach = 2 * line_width(shape) + 3  # the outline, and a small margin
-    things = np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.uint8)
+    things = _things(shape, (*targets, *(each.target for each in before)))
     labels = np.zeros(shape, np.uint8)
     for each in before:
         labels[each.area] = 1
@@ -90,7 +86,21 @@ def placed_labels(
     return placed
 
 
-def _place(target: Target, things: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Placed | None:
+def _things(shape: Shape, targets: Sequence[Target]) -> NDArray[np.float32]:
+    """What a label costs at each pixel [H, W]: 0 beside the objects; more, the smaller the object there.
+
+    Covering all of an object costs the same, however large it is: a label is on a table, not on its screws.
+    """
+    things = np.zeros(shape, np.float32)
+    for target in targets:
+        if target.mask is not None and (area := np.count_nonzero(target.mask)):
+            # Whole numbers, of which sums are exact.
+            np.maximum(things, target.mask * np.float32(things.size // area), out=things)
+    reach = 2 * line_width(shape) + 3  # the outline, and a small margin
+    return np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.float32)
+
+
+def _place(target: Target, things: NDArray[np.float32], labels: NDArray[np.uint8]) -> Placed | None:
     """A free place for the whole label, else for its first line, else the place that covers the least."""
     shape = things.shape
     anchor = _anchor(target, shape)
@@ -113,7 +123,7 @@ def _best(
     target: Target,
     label: Label,
     anchor: Box,
-    things: NDArray[np.uint8],
+    things: NDArray[np.float32],
     labels: NDArray[np.uint8],
     step: int,
 ) -> Placed | None:
@@ -137,12 +147,12 @@ def _best(
     return Placed(target, label, int(xs[column]), int(ys[row]), not covered[row, column])
 
 
-def _inside(marks: NDArray[np.uint8], label: Label, step: int) -> NDArray[np.int32]:
-    """How many marked pixels of [H, W] a label covers, with its corner at each step-th pixel."""
+def _inside(marks: NDArray[Any], label: Label, step: int) -> NDArray[Any]:
+    """The sum of the marks [H, W] that a label covers, with its corner at each step-th pixel."""
     sums = cv2.integral(marks)
     h, w = label.height, label.width
     inside = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
-    return np.asarray(inside[::step, ::step], np.int32)
+    return np.asarray(inside[::step, ::step])
 
 
 def _anchor(target: Target, shape: Shape) -> Box:

@@ -168,6 +168,21 @@ def test_the_lines_below_a_poster_use_its_width_and_no_more(words: str) -> None:
     assert 0.75 * 640 < columns.max() < 640 - 3, "of the longest line; and nothing is cut off"
 
 
+def test_labels_on_a_table_that_fills_the_picture_hide_nothing_on_it() -> None:
+    """From above, every label is on the table; each is still beside the small things, and near its own."""
+    shape, spots = (480, 640), ((80, 20, 10), (320, 240, 12), (560, 14, 10))
+    table = Target(0, "the table", np.ones(shape, bool), 0.9)
+    things = [Target(n, f"the bolt {n}", disc(*at, shape), 0.9) for n, at in enumerate(spots, 1)]
+    placed = placed_labels(shape, [table, *things])
+    assert [each.target.slot for each in placed] == [0, 1, 2, 3]
+    for each in placed:
+        for thing in things:
+            assert thing.mask is not None
+            assert not thing.mask[each.area].any()
+    for each, (x, y, _) in zip(placed[1:], spots, strict=True):
+        assert disc(x, y, 30, shape)[each.area].any()
+
+
 def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
