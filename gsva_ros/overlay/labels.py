@@ -20,8 +20,9 @@ REJECTED: Colour = (255, 150, 140)
 WHITE: Colour = (255, 255, 255)
 #: Below this scale, OpenCV's font is illegible.
 SMALLEST_FONT = 0.4
-#: Shorter side, in pixels, of an image with font scale 1: legible when displayed 320 wide.
-FONT_SIDE = 650.0
+#: Shorter side and width, in pixels, of an image with font scale 1: legible when displayed 320 wide. The
+#: width counts in images that are wider than 16:9.
+FONT_SIDE, FONT_WIDTH = 650.0, 1160.0
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 #: Before version 5, OpenCV's letters are lines; since then they are areas.
 DRAWN_AS_LINES = int(cv2.__version__.partition(".")[0]) < 5
@@ -201,7 +202,7 @@ def _ascii(text: str) -> tuple[str, int]:
 
 def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int, share: float) -> Label:
     """Text in at most `most` lines."""
-    scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
+    scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE, shape[1] / FONT_WIDTH)
 
     def width_of(line: str) -> int:
         return int(cv2.getTextSize(line, FONT, scale, _stroke(scale))[0][0])

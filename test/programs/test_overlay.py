@@ -268,6 +268,14 @@ def test_letters_are_as_thick_as_they_are_large(
     assert 2.0 * scale <= thickness < 2.0 * scale + 1
 
 
+@pytest.mark.parametrize("shape", [(480, 640), (720, 1280), (375, 1242), (720, 2560), (640, 480)])
+def test_letters_are_legible_in_an_image_of_any_proportions(shape: tuple[int, int]) -> None:
+    """At least 5 pixels high when it is displayed 320 wide."""
+    (placed,) = placed_labels(shape, [Target(0, "a mug", disc(99, 99, 9, shape), 0.9)])
+    capital, _ = cv2.getTextSize("H", labels.FONT, placed.label.scale, 1)
+    assert capital[1] * 320 / shape[1] > 5
+
+
 @pytest.mark.parametrize("slot", range(len(COLOURS)))
 def test_every_label_has_contrast(slot: int) -> None:
     """At least 4.5 to 1 (WCAG AA)."""
