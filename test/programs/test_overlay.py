@@ -183,6 +183,20 @@ def test_labels_on_a_table_that_fills_the_picture_hide_nothing_on_it() -> None:
         assert disc(x, y, 30, shape)[each.area].any()
 
 
+def test_a_hundred_labels_sum_the_image_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of whole images are what takes time where there are many labels."""
+    summed, integral = [], cv2.integral
+    monkeypatch.setattr(cv2, "integral", lambda *a: summed.append(a) or integral(*a))
+    spots = [(x, y) for y in range(24, 480, 48) for x in range(32, 640, 64)]
+    targets = [
+        Target(n, f"the red screw number {n}", disc(*at, 12, (480, 640)), 0.9)
+        for n, at in enumerate(spots)
+    ]
+    placed = placed_labels((480, 640), targets)
+    assert not all(each.free for each in placed)
+    assert len(summed) == 1 + len(targets) == 101
+
+
 def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
