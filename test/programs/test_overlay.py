@@ -82,6 +82,14 @@ def test_expressions_on_one_thing_are_told_apart() -> None:
     ]
 
 
+def test_fourteen_expressions_have_colours_of_their_own() -> None:
+    """Each pair differs by more than 15 in CIELAB, of which 2 are just noticeable."""
+    rgb = np.array([[colour_of(slot) for slot in range(14)]], np.float32) / 255
+    (lab,) = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)
+    assert (apart + 100 * np.eye(14)).min() > 15
+
+
 @pytest.mark.parametrize(("scale", "line"), [(1, 1), (3, 3)])
 def test_outlines_are_nested_and_closed(scale: int, line: int) -> None:
     """On every side of two expressions' object, one line beside the other, in a large picture too."""
@@ -211,7 +219,7 @@ def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatc
 
 
 def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are seven colours: with more objects, one of them is that of several."""
+    """With more objects than colours, one of these is that of several."""
     drawn = []
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
     spots = [(x, y) for y in (60, 180, 300, 420) for x in (60, 180, 300, 420, 540)]
