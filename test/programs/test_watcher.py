@@ -124,6 +124,21 @@ def test_a_single_answer_is_seen_beside_a_repeated_instruction(watcher: Watcher)
     assert told == ["CANCELLED"] * 20
 
 
+def test_only_what_is_looked_at_is_drawn(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many answers, the newest: while the watcher's thread draws, it loses frames."""
+    drawn, draw = [], module.poster
+    monkeypatch.setattr(module, "poster", lambda *a: drawn.append(a) or draw(*a))
+    film(watcher, range(1, 10))
+    for stamp in range(1, 10):
+        watcher._on_answer(answer(stamp, ["red"]))
+    assert drawn == []
+    for _ in range(2):
+        picture, stamp, _ = watcher.answered("/image")
+        assert picture is not None
+        assert stamp == 9e-9
+    assert len(drawn) == 1
+
+
 def test_instructions_on_every_frame_end_with_the_view() -> None:
     """Else the node would answer them for nobody; those that were stopped are not cancelled again."""
     robot, heard = Client(), []
