@@ -1,8 +1,9 @@
 """Draws answers on the image: an outline and a light tint for what is found, text for what is not.
 
-An object keeps its own colour. Expressions that share an object stay distinguishable: their outlines are
-nested, and their tints alternate in stripes. Labels never cover each other, and they lie beside the objects
-as long as the image has room for them; a thin line leads from a label to its object.
+An object keeps its own colour. Expressions that share an object stay distinguishable, as many as there are
+COLOURS: their outlines are nested, and their tints alternate in stripes. Labels never cover each other, and
+they lie beside the objects as long as the image has room for them; a thin line leads from a label to its
+object.
 
 NumPy and OpenCV only, so that the node, the demo and the command can share it.
 """

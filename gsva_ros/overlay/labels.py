@@ -7,6 +7,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +20,9 @@ REJECTED: Colour = (255, 150, 140)
 WHITE: Colour = (255, 255, 255)
 #: Below this scale, OpenCV's font is illegible.
 SMALLEST_FONT = 0.4
-#: Shorter side, in pixels, of an image with font scale 1: legible when displayed 320 wide.
-FONT_SIDE = 650.0
+#: Shorter side and width, in pixels, of an image with font scale 1: legible when displayed 320 wide. The
+#: width counts in images that are wider than 16:9.
+FONT_SIDE, FONT_WIDTH = 650.0, 1160.0
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 #: Before version 5, OpenCV's letters are lines; since then they are areas.
 DRAWN_AS_LINES = int(cv2.__version__.partition(".")[0]) < 5
@@ -30,6 +32,9 @@ PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-
 LINES = 3
 #: Maximum labels below a poster: hundreds would leave little of the image on a page.
 LISTED = 24
+
+
+Sums = NDArray[Any]  # [H + 1, W + 1]: of the pixels above and to the left (`cv2.integral`)
 
 
 @dataclass(frozen=True)
@@ -71,38 +76,48 @@ def placed_labels(
     No two labels overlap, nor do they those that were placed `before`. One that fits nowhere beside the
     others is left out; with `free_only`, also one that would cover an object.
     """
-    things = np.zeros(shape, np.uint8)
-    for target in (*targets, *(each.target for each in before)):
-        if target.mask is not None:
-            things |= target.mask.astype(np.uint8)
-    reach = 2 * line_width(shape) + 3  # the outline, and a small margin
-    things = np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.uint8)
+    things = cv2.integral(_things(shape, (*targets, *(each.target for each in before))))
     labels = np.zeros(shape, np.uint8)
     for each in before:
         labels[each.area] = 1
     placed = []
     for target in targets:
-        found = _place(target, things, labels)
-        if found is None or (free_only and not found.free):
-            continue
-        labels[found.area] = 1
-        placed.append(found)
+        found = _place(target, shape, things, cv2.integral(labels), free_only)
+        if found is not None:
+            labels[found.area] = 1
+            placed.append(found)
     return placed
 
 
-def _place(target: Target, things: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Placed | None:
+def _things(shape: Shape, targets: Sequence[Target]) -> NDArray[np.float32]:
+    """What a label costs at each pixel [H, W]: 0 beside the objects; more, the smaller the object there.
+
+    Covering all of an object costs the same, however large it is: a label is on a table, not on its screws.
+    """
+    things = np.zeros(shape, np.float32)
+    for target in targets:
+        if target.mask is not None and (area := np.count_nonzero(target.mask)):
+            # Whole numbers, of which sums are exact.
+            np.maximum(things, target.mask * np.float32(things.size // area), out=things)
+    reach = 2 * line_width(shape) + 3  # the outline, and a small margin
+    return np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.float32)
+
+
+def _place(
+    target: Target, shape: Shape, things: Sums, labels: Sums, free_only: bool
+) -> Placed | None:
     """A free place for the whole label, else for its first line, else the place that covers the least."""
-    shape = things.shape
     anchor = _anchor(target, shape)
     coarse = max(1, min(shape) // 120)
     found = None
     # Several lines leave room beside them; a single one may take almost the image's width.
-    for lines, share in ((LINES, 0.6), (1, 0.9)):
-        label = _label_of(target, shape, lines, share)
+    forms = [_label_of(target, shape, lines, share) for lines, share in ((LINES, 0.6), (1, 0.9))]
+    for label in dict.fromkeys(forms):
         if label.width > shape[1] or label.height > shape[0]:
             continue
         for step in dict.fromkeys((coarse, 1)):
-            placed = _best(target, label, anchor, things, labels, step)
+            covering = found is None and not free_only
+            placed = _best(target, label, anchor, things, labels, step, covering)
             if placed is not None and placed.free:
                 return placed
             found = found or placed
@@ -113,15 +128,22 @@ def _best(
     target: Target,
     label: Label,
     anchor: Box,
-    things: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
+    things: Sums,
+    labels: Sums,
     step: int,
+    covering: bool,
 ) -> Placed | None:
-    """The best place among every step-th pixel; None if each would cover another label."""
+    """The best place among every step-th pixel; None if each would cover another label.
+
+    Args:
+        covering: whether the place may cover objects.
+    """
+    covered = _inside(things, label, step)
     blocked = _inside(labels, label, step) > 0
+    if not covering:
+        blocked |= covered > 0
     if blocked.all():
         return None
-    covered = _inside(things, label, step)
     xs, ys = (np.arange(n, dtype=np.float32) * step for n in covered.shape[::-1])
     left, top, right, bottom = anchor
     # Distance from the label's rectangle to the object's box; above and centred if several are as near,
@@ -131,18 +153,20 @@ def _best(
     aside = np.abs(xs + label.width / 2 - (left + right) / 2)[None, :]
     cost = np.hypot(dx, dy) + 0.05 * aside + 0.02 * np.maximum(ys - top, 0)[:, None]
     cost[ys > top] += step
-    cost += covered * float(max(things.shape))
+    cost += covered * float(max(things.shape) - 1)
     cost[blocked] = np.inf
     row, column = np.unravel_index(int(cost.argmin()), cost.shape)
     return Placed(target, label, int(xs[column]), int(ys[row]), not covered[row, column])
 
 
-def _inside(marks: NDArray[np.uint8], label: Label, step: int) -> NDArray[np.int32]:
-    """How many marked pixels of [H, W] a label covers, with its corner at each step-th pixel."""
-    sums = cv2.integral(marks)
-    h, w = label.height, label.width
-    inside = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
-    return np.asarray(inside[::step, ::step], np.int32)
+def _inside(sums: Sums, label: Label, step: int) -> Sums:
+    """The sum of what a label covers, with its corner at each step-th pixel."""
+    top, bottom = sums[: -label.height : step], sums[label.height :: step]
+    left, right = np.s_[:, : -label.width : step], np.s_[:, label.width :: step]
+    inside = bottom[right] - bottom[left]
+    inside -= top[right]
+    inside += top[left]
+    return inside
 
 
 def _anchor(target: Target, shape: Shape) -> Box:
@@ -191,7 +215,7 @@ def _ascii(text: str) -> tuple[str, int]:
 
 def _label(text: str, shape: Shape, ground: Colour, ink: Colour, most: int, share: float) -> Label:
     """Text in at most `most` lines."""
-    scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE)
+    scale = max(SMALLEST_FONT, min(shape) / FONT_SIDE, shape[1] / FONT_WIDTH)
 
     def width_of(line: str) -> int:
         return int(cv2.getTextSize(line, FONT, scale, _stroke(scale))[0][0])

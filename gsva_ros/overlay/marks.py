@@ -39,7 +39,7 @@ def _tint(
         count += mask
     seen = np.zeros_like(count)
     for mask, colour in zip(masks, colours, strict=True):
-        rows, columns = np.nonzero(mask)
+        rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
         turn = (rows + columns) // stripe % count[rows, columns]
         own = turn == seen[rows, columns]
         seen[rows, columns] += 1
@@ -50,18 +50,14 @@ def _tint(
 
 def _outline(picture: Picture, masks: Sequence[Mask], colours: Sequence[Colour], line: int) -> None:
     """Draw a line around the outside of each mask; lines around a shared object are nested."""
-    height, width = picture.shape[:2]
     rings = []
     for mask, level in zip(masks, _levels(masks), strict=True):
         inner, outer = level * line, (level + 1) * line
-        box = mask_box(mask)
-        assert box is not None, "empty masks are left out"
-        x0, y0 = max(0, box[0] - outer - 1), max(0, box[1] - outer - 1)
-        part = np.s_[y0 : min(height, box[3] + outer + 1), x0 : min(width, box[2] + outer + 1)]
+        part = _part(mask, outer + 1)
         outside = (~mask[part]).astype(np.uint8)
         distance = np.asarray(cv2.distanceTransform(outside, cv2.DIST_L2, 3))
         # Where a mask touches the image's edge, there is no outside: the line lies inside it.
-        distance = np.where(mask[part], _edge_distance((height, width), part), distance)
+        distance = np.where(mask[part], _edge_distance(mask.shape, part), distance)
         halo = (distance > inner) & (distance <= outer + 1)
         region = picture[part]
         region[halo] = (region[halo] * 0.35).astype(np.uint8)
@@ -84,10 +80,20 @@ def _levels(masks: Sequence[Mask]) -> list[int]:
     levels: list[int] = []
     areas = [np.count_nonzero(mask) for mask in masks]
     for i, mask in enumerate(masks):
+        part = _part(mask)
+        own = mask[part]
         taken = {
             levels[j]
             for j in range(i)
-            if np.count_nonzero(mask & masks[j]) > SHARED * min(areas[i], areas[j])
+            if np.count_nonzero(own & masks[j][part]) > SHARED * min(areas[i], areas[j])
         }
         levels.append(next(n for n in range(len(masks)) if n not in taken))
     return levels
+
+
+def _part(mask: Mask, margin: int = 0) -> tuple[slice, slice]:
+    """The rows and columns of a mask that is not empty, and `margin` pixels around them."""
+    box = mask_box(mask)
+    assert box is not None, "empty masks are left out"
+    x0, y0 = max(0, box[0] - margin), max(0, box[1] - margin)
+    return np.s_[y0 : box[3] + margin, x0 : box[2] + margin]

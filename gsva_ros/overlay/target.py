@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
 
 #: Distinct on most scenes and to most eyes (Okabe and Ito), RGB.
-COLOURS: tuple[Colour, ...] = (
+BRIGHT: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 159, 0),
     (0, 158, 115),
@@ -24,6 +24,8 @@ COLOURS: tuple[Colour, ...] = (
     (213, 94, 0),
     (240, 228, 66),
 )
+#: The colours of slots, in turn: once these are used up, darker ones.
+COLOURS = (*BRIGHT, *((r * 3 // 5, g * 3 // 5, b * 3 // 5) for r, g, b in BRIGHT))
 DARK: Colour = (24, 24, 24)
 
 

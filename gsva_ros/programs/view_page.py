@@ -47,7 +47,8 @@ class ViewPage:
 
     def _build(self) -> None:
         gr.Markdown(f"# Node {self.watcher.name}")
-        self.mine = gr.State([])
+        # Gradio deletes the state of a closed page after an hour.
+        self.mine = gr.State([], delete_callback=self._cancel)
         self.health = gr.HTML(elem_id="health")
         self.camera = gr.Dropdown([], label="Camera", elem_id="camera", interactive=True)
         with gr.Row():
@@ -121,10 +122,13 @@ class ViewPage:
 
     def stop(self, mine: list[str]) -> tuple[list[str], str]:
         """Cancel this visitor's repeated instructions."""
-        for name in mine:
-            self.watcher.cancel(name)
+        self._cancel(mine)
         told = f"Stopped: {', '.join(mine)}." if mine else "You have no instruction on every frame."
         return [], notice(told, spoken=True)
+
+    def _cancel(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.watcher.cancel(name)
 
 
 def health(level: str, message: str, values: Mapping[str, str], age: float) -> str:

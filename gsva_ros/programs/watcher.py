@@ -19,6 +19,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -73,12 +74,13 @@ class Ended:
 class Camera:
     """A camera's newest frames, and the last one that an answer could be drawn on, with that answer.
 
-    frames: by stamp (nanoseconds), each with the monotonic seconds of its arrival. undrawn: the stamp of
-    the last answer, if its frame was not held.
+    frames: by stamp (nanoseconds), each with the monotonic seconds of its arrival. unseen: the last answer
+    and its frame, until they are drawn. undrawn: the stamp of the last answer, if its frame was not held.
     """
 
     frames: dict[int, tuple[float, Any]] = field(default_factory=dict)
     depth: bool = False  # a frame showed that this is a depth topic: not offered as a camera
+    unseen: tuple[Segmentation, Any] | None = None
     answered: NDArray[np.uint8] | None = None
     answered_stamp: int = 0
     undrawn: int | None = None
@@ -108,10 +110,12 @@ class Watcher:
         self._base, self._namespace = base, namespace or "/"
         self.node = Node("gsva_view", namespace=namespace or None, context=self._context)
         self._lock = threading.Lock()
+        self._drawing = threading.Lock()  # pages draw one after the other: the newest answer last
         self._cameras: dict[str, Camera] = {}
         self._outcomes: dict[tuple[str, str, int], Ended] = {}  # the newest last
         self._health: tuple[DiagnosticStatus, float] | None = None
         self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
+        self._repeated: set[str] = set()  # ids of those on every frame that are not cancelled
         self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
         self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, 10)
@@ -128,7 +132,10 @@ class Watcher:
             return
 
     def close(self) -> None:
-        """Shut down its ROS context and thread."""
+        """Cancel its instructions on every frame, then shut down its ROS context and thread."""
+        for name in list(self._repeated):
+            self.cancel(name)
+        self._instructions.wait_for_all_acked(Duration(seconds=0.5))
         rclpy.try_shutdown(context=self._context)
         self._thread.join(5.0)
 
@@ -167,22 +174,17 @@ class Watcher:
 
     def _on_answer(self, msg: Segmentation) -> None:
         ended = [_ended(msg, outcome) for outcome in msg.outcomes]
-        stamp, targets = nanoseconds(msg.header.stamp), targets_in(msg)
+        stamp = nanoseconds(msg.header.stamp)
         with self._lock:
             self._list(ended)
             camera = self._cameras.get(camera_named(msg.image_topic, self._cameras))
-            if camera is None or not targets:
+            if camera is None or not (msg.instances or msg.rejections):
                 return
             if stamp not in camera.frames:
                 camera.undrawn = stamp
                 return
             _, frame = camera.frames[stamp]
-        try:
-            picture = poster(*fitted(to_rgb(frame, msg.image_topic), targets, LONGEST))
-        except (MessageError, ValueError):
-            return  # the node itself reports such a frame
-        with self._lock:
-            camera.answered, camera.answered_stamp, camera.undrawn = picture, stamp, None
+            camera.unseen, camera.undrawn = (msg, frame), None
 
     def _list(self, ended: Sequence[Ended]) -> None:
         """Replace the outcomes of the same slots; one that stays the same keeps its place in the list.
@@ -216,6 +218,8 @@ class Watcher:
         with self._lock:
             self._count += 1
             name = f"view-{self._own}-{self._count}"
+            if every_frame:
+                self._repeated.add(name)
         msg = Instruction(id=name, expressions=list(expressions), text=text)
         msg.image_topic = camera.removesuffix("/compressed")
         msg.mode = Instruction.EVERY_FRAME if every_frame else Instruction.ONCE
@@ -225,6 +229,8 @@ class Watcher:
 
     def cancel(self, name: str) -> None:
         """End an instruction."""
+        with self._lock:
+            self._repeated.discard(name)
         self._instructions.publish(Instruction(id=name, mode=Instruction.CANCEL))
 
     # What is seen
@@ -254,8 +260,26 @@ class Watcher:
         """
         with self._lock:
             camera = self._cameras.get(topic, Camera())
+        self._draw(camera)
+        with self._lock:
             undrawn = math.nan if camera.undrawn is None else camera.undrawn / SECOND
             return camera.answered, camera.answered_stamp / SECOND, undrawn
+
+    def _draw(self, camera: Camera) -> None:
+        """Draw a camera's last answer, in a page's thread: the watcher's own would lose frames by it."""
+        with self._drawing:
+            with self._lock:
+                unseen, camera.unseen = camera.unseen, None
+            if unseen is None:
+                return
+            msg, frame = unseen
+            try:
+                rgb = to_rgb(frame, msg.image_topic)
+                picture = poster(*fitted(rgb, targets_in(msg), LONGEST))
+            except (MessageError, ValueError):
+                return  # the node itself reports such a frame
+            with self._lock:
+                camera.answered, camera.answered_stamp = picture, nanoseconds(msg.header.stamp)
 
     def outcomes(self) -> list[Ended]:
         """The last outcome of each slot of each instruction on each camera; what is new comes first."""

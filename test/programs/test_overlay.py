@@ -82,6 +82,14 @@ def test_expressions_on_one_thing_are_told_apart() -> None:
     ]
 
 
+def test_fourteen_expressions_have_colours_of_their_own() -> None:
+    """Each pair differs by more than 15 in CIELAB, of which 2 are just noticeable."""
+    rgb = np.array([[colour_of(slot) for slot in range(14)]], np.float32) / 255
+    (lab,) = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)
+    assert (apart + 100 * np.eye(14)).min() > 15
+
+
 @pytest.mark.parametrize(("scale", "line"), [(1, 1), (3, 3)])
 def test_outlines_are_nested_and_closed(scale: int, line: int) -> None:
     """On every side of two expressions' object, one line beside the other, in a large picture too."""
@@ -168,6 +176,35 @@ def test_the_lines_below_a_poster_use_its_width_and_no_more(words: str) -> None:
     assert 0.75 * 640 < columns.max() < 640 - 3, "of the longest line; and nothing is cut off"
 
 
+def test_labels_on_a_table_that_fills_the_picture_hide_nothing_on_it() -> None:
+    """From above, every label is on the table; each is still beside the small things, and near its own."""
+    shape, spots = (480, 640), ((80, 20, 10), (320, 240, 12), (560, 14, 10))
+    table = Target(0, "the table", np.ones(shape, bool), 0.9)
+    things = [Target(n, f"the bolt {n}", disc(*at, shape), 0.9) for n, at in enumerate(spots, 1)]
+    placed = placed_labels(shape, [table, *things])
+    assert [each.target.slot for each in placed] == [0, 1, 2, 3]
+    for each in placed:
+        for thing in things:
+            assert thing.mask is not None
+            assert not thing.mask[each.area].any()
+    for each, (x, y, _) in zip(placed[1:], spots, strict=True):
+        assert disc(x, y, 30, shape)[each.area].any()
+
+
+def test_a_hundred_labels_sum_the_image_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of whole images are what takes time where there are many labels."""
+    summed, integral = [], cv2.integral
+    monkeypatch.setattr(cv2, "integral", lambda *a: summed.append(a) or integral(*a))
+    spots = [(x, y) for y in range(24, 480, 48) for x in range(32, 640, 64)]
+    targets = [
+        Target(n, f"the red screw number {n}", disc(*at, 12, (480, 640)), 0.9)
+        for n, at in enumerate(spots)
+    ]
+    placed = placed_labels((480, 640), targets)
+    assert not all(each.free for each in placed)
+    assert len(summed) == 1 + len(targets) == 101
+
+
 def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
@@ -182,7 +219,7 @@ def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatc
 
 
 def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are seven colours: with more objects, one of them is that of several."""
+    """With more objects than colours, one of these is that of several."""
     drawn = []
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
     spots = [(x, y) for y in (60, 180, 300, 420) for x in (60, 180, 300, 420, 540)]
@@ -251,6 +288,14 @@ def test_letters_are_as_thick_as_they_are_large(
     draw(picture, [mug])
     ((scale, thickness),) = drawn
     assert 2.0 * scale <= thickness < 2.0 * scale + 1
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (720, 1280), (375, 1242), (720, 2560), (640, 480)])
+def test_letters_are_legible_in_an_image_of_any_proportions(shape: tuple[int, int]) -> None:
+    """At least 5 pixels high when it is displayed 320 wide."""
+    (placed,) = placed_labels(shape, [Target(0, "a mug", disc(99, 99, 9, shape), 0.9)])
+    capital, _ = cv2.getTextSize("H", labels.FONT, placed.label.scale, 1)
+    assert capital[1] * 320 / shape[1] > 5
 
 
 @pytest.mark.parametrize("slot", range(len(COLOURS)))

@@ -150,6 +150,22 @@ def test_an_instruction_on_every_frame_is_stopped(visitor: browser.Visitor) -> N
     assert "⊘" in row(visitor, "green", "CANCELLED")
 
 
+def test_an_instruction_on_every_frame_ends_after_its_page_is_closed(
+    stage: Stage, address: str, chromium: browser.Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_IS_E2E_TEST", "1")  # after a second instead of an hour
+    with chromium.visit(address) as visitor:
+        visitor.page.wait_for_selector("#newest img")
+        visitor.page.locator("#mode input").nth(1).click()
+        ask(visitor, "left behind")
+        row(visitor, "left behind", "REJECTED")
+
+    def ended() -> list[str]:
+        return [e.outcome for e in stage.watcher.outcomes() if e.expression == "left behind"]
+
+    stage.robot.wait(lambda: ended() == ["CANCELLED"], what="the end of the instruction")
+
+
 def test_each_visitor_has_a_camera_of_its_own(
     address: str, chromium: browser.Browser, visitor: browser.Visitor
 ) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 import harness
 import numpy as np
 import pytest
-from gsva_ros.msg import Outcome, Rejection, Segmentation
+from gsva_ros.msg import Instruction, Outcome, Rejection, Segmentation
+from harness import Client
 from sensor_msgs.msg import Image
 
 from gsva_ros.conversions import fill_image
 from gsva_ros.programs import watcher as module
 from gsva_ros.programs.watcher import FRAMES, Camera, Watcher
+from gsva_ros.ros import qos
 from gsva_ros.stamps import fill
 
 harness.isolate()
@@ -120,3 +122,38 @@ def test_a_single_answer_is_seen_beside_a_repeated_instruction(watcher: Watcher)
     watcher._on_answer(ended)
     told = [each.outcome for each in watcher.outcomes() if each.instruction == "repeated"]
     assert told == ["CANCELLED"] * 20
+
+
+def test_only_what_is_looked_at_is_drawn(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many answers, the newest: while the watcher's thread draws, it loses frames."""
+    drawn, draw = [], module.poster
+    monkeypatch.setattr(module, "poster", lambda *a: drawn.append(a) or draw(*a))
+    film(watcher, range(1, 10))
+    for stamp in range(1, 10):
+        watcher._on_answer(answer(stamp, ["red"]))
+    assert drawn == []
+    for _ in range(2):
+        picture, stamp, _ = watcher.answered("/image")
+        assert picture is not None
+        assert stamp == 9e-9
+    assert len(drawn) == 1
+
+
+def test_instructions_on_every_frame_end_with_the_view() -> None:
+    """Else the node would answer them for nobody; those that were stopped are not cancelled again."""
+    robot, heard = Client(), []
+    listener = robot.node.create_subscription(
+        Instruction, "instruction", heard.append, qos.RELIABLE
+    )
+    view = Watcher("/test/nobody")
+    robot.wait(
+        lambda: view._instructions.get_subscription_count() == 1, what="the view's instructions"
+    )
+    names = [view.ask(["red"], "", "", every_frame) for every_frame in (True, True, False)]
+    view.cancel(names[0])
+    view.close()
+    robot.wait(lambda: len(heard) == 5, what="the instructions")
+    cancelled = [msg.id for msg in heard if msg.mode == Instruction.CANCEL]
+    assert cancelled == names[:2]
+    robot.node.destroy_subscription(listener)
+    robot.close()
