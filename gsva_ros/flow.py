@@ -24,9 +24,9 @@ LONG_SIDE, SHORTEST_SIDE = 320, 32
 #: Frames between two intermediate steps, and the maximum number of steps.
 STRIDE, STONES = 4, 16
 #: A pixel passes the check if the forward-backward error is below the first, in reduced pixels, and its
-#: brightness and both colour differences (0 to 255) have changed by less than the second, apart from what
-#: the whole picture has, as by exposure or white balance. Brightness alone does not show that a thing was
-#: taken from a table that is as bright.
+#: brightness and both colour differences (0 to 255) have changed by less than the second; the latter apart
+#: from those of the whole picture, which the white balance changes. Brightness alone does not show that a
+#: thing was taken from a table that is as bright.
 MEETS, ALIKE = 3.0, 25.0
 #: Below this fraction of the whole frame's pixels that pass, all masks are lost.
 CUT = 0.3
@@ -178,8 +178,9 @@ def _check(key_frame: KeyFrame, colour: Colour) -> None:
     again = _sample(key_frame.forth, x, y) + back
     missed = again[..., 0] ** 2 + again[..., 1] ** 2 >= MEETS**2
     change = colour[::2, ::2].astype(np.float32) - _sample(key_frame.colour, x, y)
-    common = np.median(change[~missed], 0) if not missed.all() else np.float32(0)
-    differ = np.abs(change - common).max(-1) >= ALIKE
+    if not missed.all():
+        change[..., 1:] -= np.median(change[~missed][:, 1:], 0)
+    differ = np.abs(change).max(-1) >= ALIKE
     outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
     key_frame.passed = _whole(~(missed | differ | outside), shape) > 0
     key_frame.uncovered = _whole(missed & differ, shape) * np.uint8(255)
