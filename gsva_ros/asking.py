@@ -29,6 +29,11 @@ def normalised(text: str) -> str:
     return re.sub(r"\s", " ", text).strip()
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing is left to ask for: GSVA reads expressions without full stops."""
+    return not normalised(text).strip(" .")
+
+
 def text_fault(text: object, what: str) -> str:
     """What is wrong with `text` as an expression or instruction; "" if nothing is.
 
@@ -37,7 +42,7 @@ def text_fault(text: object, what: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError(f"{what} is a str, not {type(text).__name__}")
-    if not normalised(text).strip(" ."):  # GSVA reads expressions without full stops
+    if is_blank(text):
         return f"{what} is empty"
     try:
         text.encode()

@@ -251,6 +251,7 @@ def _count(turn: _Turn, decisions: Sequence[Decision]) -> None:
     before = turn.steadiness.get(frame.topic, {})
     now = turn.steadiness[frame.topic] = {}
     for decision in decisions:
-        key = (decision.slot, decision.expression)
-        row = now[key] = Steadiness.after(before.get(key), decision.outcome, frame.stamp)
+        row = now[decision.key] = Steadiness.after(
+            before.get(decision.key), decision.outcome, frame.stamp
+        )
         decision.since, decision.answers = row.since, row.answers

@@ -20,7 +20,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..asking import normalised
+from ..asking import is_blank
 from ..stamps import SECOND
 from .requests import CameraFrame, Code, Counts, Fault, Limits, Outcome, Request, Source
 
@@ -425,7 +425,7 @@ def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
 
 def text_problem(words: str, limits: Limits) -> Fault | None:
     """Why one expression cannot be asked; checked before the model is asked, so that only it fails."""
-    if not normalised(words).strip(" ."):
+    if is_blank(words):
         return Code.EMPTY_INSTRUCTION, "an empty expression"
     if len(words) > limits.max_expression_length:
         most = limits.max_expression_length

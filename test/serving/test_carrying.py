@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -368,36 +369,32 @@ def test_nothing_is_carried_onto_a_frame_from_before_what_was_asked_for(camera) 
     assert [r.frame.stamp // STEP for r in c.results if r.frame.stamp < 10 * STEP] == []
 
 
-def test_frames_are_carried_onto_by_the_schedules_rule_for_stamps(monkeypatch) -> None:
-    """Whatever it compares: here, whether a stamp is even."""
+def answered_of(request: Request, shown: Sequence[int]) -> list[int]:
+    """The stamps of the frames shown that are answered, after an answer of the model to the first."""
     results: list[Result] = []
     carrier = Carrier(results.append, Limits(track="flow"))
+    for stamp in shown:
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
+        carrier.offer(frame)
+        if stamp == shown[0]:
+            found = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, found, frame, frame.decode()))
+        carrier._work()
+    return stamps(results)
+
+
+def test_frames_are_carried_onto_by_the_schedules_rule_for_stamps(monkeypatch) -> None:
+    """Whatever it compares: here, whether a stamp is even."""
     request = Request("look", expressions=["red"], every_frame=True, not_before=1)
     monkeypatch.setattr(
         carrying, "admits", lambda asked, stamp: asked is request and stamp % 2 == 0
     )
-    for stamp in (-2, -1, 0, 1, 2, 3):
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
-        carrier.offer(frame)
-        if stamp == -2:
-            found = [Decision(0, "red", Outcome.REJECTED)]
-            carrier.take(Result(request, found, frame, frame.decode()))
-        carrier._work()
-    assert stamps(results) == [-2, 0, 2]
+    assert answered_of(request, (-2, -1, 0, 1, 2, 3)) == [-2, 0, 2]
 
 
 def test_stamps_before_1970_are_carried_onto_where_any_will_do() -> None:
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
     request = Request("look", expressions=["red"], every_frame=True)
-    for stamp in (-2, -1):
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
-        carrier.offer(frame)
-        if stamp == -2:
-            found = [Decision(0, "red", Outcome.REJECTED)]
-            carrier.take(Result(request, found, frame, frame.decode()))
-        carrier._work()
-    assert stamps(results) == [-2, -1]
+    assert answered_of(request, (-2, -1)) == [-2, -1]
 
 
 def test_after_a_jump_of_the_clock_only_the_models_next_answer_counts() -> None:
