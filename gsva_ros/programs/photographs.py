@@ -25,7 +25,9 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--crops", type=count, default=4, help="crops per photograph")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="train")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), default="train", help="(default: train)"
+    )
     parser.add_argument("--width", type=count, default=480, help="pixels")
     parser.add_argument("--height", type=count, default=360, help="pixels")
     parser.set_defaults(run=run)

@@ -1,7 +1,7 @@
 """A client that watches a node: its cameras' newest frames, its answers drawn on them, and its health.
 
-It only subscribes to topics. Overlays are drawn here and not requested from the node, which draws them only
-for subscribers: watching costs the node no time.
+It publishes instructions and otherwise only subscribes. Overlays are drawn here and not requested from the
+node, which draws them only for subscribers: watching costs the node no time.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The ROS 2 side: node, message conversion, QoS, diagnostics. The only layer that imports rclpy."""
+"""The ROS 2 side: node, message conversion, QoS, diagnostics. Only it and `programs` import rclpy."""

@@ -77,6 +77,9 @@ class LastAnswer:
         now = replace(decision, instances=tuple(seen), carried=carried, age=age)
         if seen:
             now.region = Region.around([each.region for each in seen])
+        gone = [each.lost for each in found if each.region is None]
+        if seen and gone:
+            now.reason = f"{len(gone)} of {len(found)} instances lost: {gone[0]}"
         if carried and decision.outcome is Outcome.REJECTED:
             now.reason = f"{decision.reason}; it looked {age / SECOND:.1f} s earlier"
         return now

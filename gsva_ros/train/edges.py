@@ -1,4 +1,4 @@
-"""The last stage, edges: the refiner is trained on the masks that the rest of the model predicts."""
+"""The stage `edges`: the refiner is trained on the masks that the rest of the model predicts."""
 
 from __future__ import annotations
 

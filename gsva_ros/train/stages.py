@@ -2,7 +2,7 @@
 
 A 7B GSVA starts from CLIP, SAM and LLaVA; for a small one there is nothing to start from. So its encoders
 are first trained on dense labels of rendered scenes (`clip`, `sam`), then its language model with the
-vision tower frozen (`language`), then everything together (`joint`), and last the refiner of mask edges
+vision tower frozen (`language`), then everything together (`joint`), and the refiner of mask edges
 (`edges`). Auxiliary heads that only training needs are passed from stage to stage
 (`auxiliary.safetensors`).
 """

@@ -514,6 +514,21 @@ def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
     assert {tuple(p.id for p in r.decisions[0].instances) for r in c.results} == {(1, 2)}
 
 
+def test_an_instance_that_is_lost_beside_others_is_told(camera) -> None:
+    c = camera(1.0, split_instances=True)
+    c.ask("red")
+    two = picture(40)
+    two[80:140, 200:260] = (255, 0, 0)
+    c.worker.offer(CameraFrame(None, STEP, "camera", lambda: two))
+    c.wait(lambda: c.results)
+    c.worker.offer(CameraFrame(None, 2 * STEP, "camera", lambda: picture(40)))
+    c.wait(lambda: len(c.results) > 1)
+    before, after = (r.decisions[0] for r in c.results[:2])
+    assert (len(before.instances), before.reason) == (2, "")
+    assert (after.outcome, after.carried, len(after.instances)) == (Outcome.SEGMENTED, True, 1)
+    assert after.reason.startswith("1 of 2 instances lost:")
+
+
 def test_an_unreadable_frame_is_answered_once(camera) -> None:
     """By whoever meets it first, the model or what carries its masks."""
 

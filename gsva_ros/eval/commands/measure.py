@@ -62,7 +62,9 @@ def _add_dataset(commands: Any) -> None:
         "a second pass. Protocol deployed is what a robot gets: every expression decided by itself.",
     )
     dataset.add_arguments(parser)
-    parser.add_argument("--protocol", choices=("paper", "deployed"), default="paper")
+    parser.add_argument(
+        "--protocol", choices=("paper", "deployed"), default="paper", help="(default: paper)"
+    )
     _measured(parser, dataset.gather)
 
 
