@@ -19,7 +19,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.context import Context
-from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -31,6 +30,7 @@ from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import fitted, poster
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import outcome_name, targets_in
+from gsva_ros.ros.pending import delivered
 from gsva_ros.ros.start import init
 from gsva_ros.stamps import SECOND, nanoseconds
 
@@ -135,7 +135,7 @@ class Watcher:
         """Cancel its instructions on every frame, then shut down its ROS context and thread."""
         for name in list(self._repeated):
             self.cancel(name)
-        self._instructions.wait_for_all_acked(Duration(seconds=0.5))
+        delivered(self._instructions, 0.5)
         rclpy.try_shutdown(context=self._context)
         self._thread.join(5.0)
 

@@ -51,7 +51,7 @@ from .diagnostics import Diagnostics
 from .disposal import Disposal
 from .follow import FollowServer
 from .logs import short
-from .pending import Pending, awaited
+from .pending import Pending, awaited, delivered
 from .views import Views
 
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
@@ -233,7 +233,7 @@ class GsvaNode(LifecycleNode):
             else:
                 self._worker.stop()
         if rclpy.ok(context=self.context):
-            self._segmentation.wait_for_all_acked(Duration(seconds=0.5))
+            delivered(self._segmentation, 0.5)
         self._views.close()
 
     def settle(self) -> None:

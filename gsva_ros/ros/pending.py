@@ -1,4 +1,4 @@
-"""Accepted service calls and goals that have no result yet, and the futures they await."""
+"""What is awaited: results of accepted service calls and goals, and what publishers have yet to deliver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rclpy.duration import Duration
+from rclpy.publisher import Publisher
 from rclpy.task import Future
+
+#: rclpy holds the interpreter's lock while it waits for acknowledgements: seconds that all threads stand
+#: still at a time, and that they run in between.
+HELD, FREE = 0.001, 0.01
 
 
 class Pending:
@@ -74,3 +80,13 @@ def awaited(node: Any) -> Future:
     future: Future = Future()
     future.add_done_callback(wake)
     return future
+
+
+def delivered(publisher: Publisher, timeout: float) -> bool:
+    """Wait until all subscribers have acknowledged what was published; False after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not publisher.wait_for_all_acked(Duration(seconds=HELD)):
+        if time.monotonic() > end:
+            return False
+        time.sleep(FREE)
+    return True

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
@@ -29,6 +28,7 @@ from gsva_ros.overlay import Target, draw, label_image
 from gsva_ros.serving.requests import Decision
 
 from . import qos
+from .pending import delivered
 
 #: Its topics, as they are called without namespace and remapping.
 TOPICS = {"overlay": Image, "overlay/compressed": CompressedImage, "label_image": Image}
@@ -133,7 +133,7 @@ def main(stream: BinaryIO | None = None) -> None:
         except Exception as error:  # one bad picture must not end all others
             node.get_logger().error(f"overlay: {type(error).__name__}: {one_line(error)}")
     for publisher in publishers.values():
-        publisher.wait_for_all_acked(Duration(seconds=0.3))
+        delivered(publisher, 0.3)
     rclpy.try_shutdown()
 
 

@@ -33,7 +33,7 @@ from gsva_ros.ros.disposal import Disposal
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
 from gsva_ros.ros.node import GRACE, GsvaNode
 from gsva_ros.ros.parameters import problem_with
-from gsva_ros.ros.pending import awaited
+from gsva_ros.ros.pending import awaited, delivered
 from gsva_ros.ros.process import Executor, spin_beside
 from gsva_ros.serving.requests import CameraFrame, Request
 from gsva_ros.stamps import SECOND
@@ -580,6 +580,16 @@ def test_what_a_call_awaits_wakes_the_executor():
     future.set_result("an answer")
     assert woken == [True]
     assert future.result() == "an answer"
+
+
+def test_waiting_for_acknowledgements_leaves_the_other_threads_their_turns():
+    """rclpy keeps them all from running meanwhile: what arrives would be taken for what does not."""
+    waits = []
+    late = SimpleNamespace(wait_for_all_acked=lambda duration: waits.append(duration))
+    assert not delivered(late, 0.1)
+    assert len(waits) > 2
+    assert max(duration.nanoseconds for duration in waits) <= 10_000_000
+    assert delivered(SimpleNamespace(wait_for_all_acked=lambda duration: True), 0.0)
 
 
 def test_an_endpoint_that_goes_as_something_comes_is_no_fault(caplog):
