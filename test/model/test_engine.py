@@ -23,6 +23,7 @@ from gsva_ros.answer import Answer, ExpressionError, Rejection
 from gsva_ros.asking import normalised
 from gsva_ros.engine import BATCH, PRECISIONS, Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
+from gsva_ros.loading import device_of, precision_of
 from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
@@ -562,6 +563,19 @@ def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"missing model\.layers\.2\."):
         load_converted(tmp_path)
+
+
+def test_devices_are_those_that_cuda_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By index from 0; and where there is one, the model runs on it in bfloat16 unless told otherwise."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [device_of(name).index for name in ("cuda:0", "cuda:1")] == [0, 1]
+    with pytest.raises(InputError, match="there is no device 'cuda:2'; CUDA sees 2"):
+        device_of("cuda:2")
+    chosen = device_of("auto")
+    assert (chosen.type, precision_of("auto", chosen)) == ("cuda", "bfloat16")
+    assert precision_of("auto", torch.device("cpu")) == "float32"
+    assert precision_of("float16", chosen) == "float16"
 
 
 def test_only_names_of_bundled_folders_are_bundled(
