@@ -515,6 +515,19 @@ def test_bad_expressions(engine: Engine, rgb: np.ndarray, text: str) -> None:
     assert str(caught.value) == caught.value.faults[1]
 
 
+def test_a_free_form_request_is_checked_as_expressions_are(engine: Engine, rgb: np.ndarray) -> None:
+    frame = engine.encode(rgb)
+    for threshold in (-0.1, 1.1, float("nan"), [0.5, 0.5]):
+        with pytest.raises(ValueError, match="threshold"):
+            engine.ask(frame, "the mug", threshold=threshold)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="another engine"):
+        engine.ask(tiny_engine().encode(rgb), "the mug")
+    with pytest.raises(TypeError, match=r"frame must be from engine.encode\(rgb\), not ndarray"):
+        engine.ask(rgb, "the mug")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an instruction is a str, not int"):
+        engine.ask(frame, 3)  # type: ignore[arg-type]
+
+
 def test_an_answer_without_room_for_a_token_is_not_asked_for(
     engine: Engine, rgb: np.ndarray
 ) -> None:
