@@ -60,6 +60,9 @@ def test_lisas_sentences_are_written_as_given() -> None:
     prompt = lisa("llava_v1")
     assert prompt.slot("Where is it.") != prompt.slot("where is it.")
     assert prompt.slot("where is it.") != prompt.slot("where is it")
+    for sentence in ("Where is it?", "It is red.", "Find it!"):
+        asked = prompt.tokenizer.decode(prompt.slot(sentence))
+        assert asked.startswith(f"{sentence} Please output segmentation mask.")
 
 
 def test_slots_stand_before_their_tokens(prompt) -> None:
