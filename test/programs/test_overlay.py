@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import cv2
@@ -11,7 +12,17 @@ from contrast import luminance
 
 from gsva_ros.answer import Rejection, Slot
 from gsva_ros.masks import Region
-from gsva_ros.overlay import COLOURS, Target, colour_of, draw, fitted, label_image, labels, poster
+from gsva_ros.overlay import (
+    COLOURS,
+    Target,
+    colour_of,
+    draw,
+    fitted,
+    jpeg_text,
+    label_image,
+    labels,
+    poster,
+)
 from gsva_ros.overlay.labels import LINES, placed_labels
 from gsva_ros.overlay.marks import marked
 
@@ -395,6 +406,15 @@ def test_a_large_image_is_shrunk_and_no_mask_is_lost() -> None:
     assert speck.mask.any()
     assert apple == targets[1]
     assert fitted(rgb, [], 1600)[0] is rgb
+
+
+def test_a_page_shows_the_colours_of_the_image() -> None:
+    """And a lower quality is a smaller file."""
+    rgb = np.full((32, 32, 3), (200, 100, 30), np.uint8)
+    data = np.frombuffer(base64.b64decode(jpeg_text(rgb)), np.uint8)
+    shown = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert np.abs(shown.astype(int) - rgb).max() <= 3
+    assert len(jpeg_text(noise(), 30)) < len(jpeg_text(noise())) / 2
 
 
 def test_nothing_to_draw() -> None:
