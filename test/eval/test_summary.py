@@ -200,11 +200,10 @@ def test_answers_without_truth_are_not_compared(tmp_path: Path, capsys) -> None:
     assert "nothing that both answered has known truth" in capsys.readouterr().err
 
 
-def test_runs_by_different_truths_are_not_compared() -> None:
+@pytest.mark.parametrize("other", [slot(0.9, None), replace(slot(0.9, 0.5), truth_area=81)])
+def test_runs_by_different_truths_are_not_compared(other: SlotRecord) -> None:
     with pytest.raises(ValueError, match="not of the same cases and expressions"):
-        paired_differences(
-            Slots.of(run([slot(0.9, 0.5)])), Slots.of(run([slot(0.9, None)])), Scoring()
-        )
+        paired_differences(Slots.of(run([slot(0.9, 0.5)])), Slots.of(run([other])), Scoring())
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from gsva_ros.answer import Answer, ExpressionError, Rejection
 from gsva_ros.asking import normalised
 from gsva_ros.engine import BATCH, PRECISIONS, Engine, _expression_in, _readable
 from gsva_ros.errors import InputError
+from gsva_ros.loading import device_of, precision_of
 from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
 from gsva_ros.model.official import multimodal_embeds, official_pass
@@ -514,6 +515,19 @@ def test_bad_expressions(engine: Engine, rgb: np.ndarray, text: str) -> None:
     assert str(caught.value) == caught.value.faults[1]
 
 
+def test_a_free_form_request_is_checked_as_expressions_are(engine: Engine, rgb: np.ndarray) -> None:
+    frame = engine.encode(rgb)
+    for threshold in (-0.1, 1.1, float("nan"), [0.5, 0.5]):
+        with pytest.raises(ValueError, match="threshold"):
+            engine.ask(frame, "the mug", threshold=threshold)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="another engine"):
+        engine.ask(tiny_engine().encode(rgb), "the mug")
+    with pytest.raises(TypeError, match=r"frame must be from engine.encode\(rgb\), not ndarray"):
+        engine.ask(rgb, "the mug")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an instruction is a str, not int"):
+        engine.ask(frame, 3)  # type: ignore[arg-type]
+
+
 def test_an_answer_without_room_for_a_token_is_not_asked_for(
     engine: Engine, rgb: np.ndarray
 ) -> None:
@@ -562,6 +576,19 @@ def test_what_does_not_load(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"missing model\.layers\.2\."):
         load_converted(tmp_path)
+
+
+def test_devices_are_those_that_cuda_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By index from 0; and where there is one, the model runs on it in bfloat16 unless told otherwise."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [device_of(name).index for name in ("cuda:0", "cuda:1")] == [0, 1]
+    with pytest.raises(InputError, match="there is no device 'cuda:2'; CUDA sees 2"):
+        device_of("cuda:2")
+    chosen = device_of("auto")
+    assert (chosen.type, precision_of("auto", chosen)) == ("cuda", "bfloat16")
+    assert precision_of("auto", torch.device("cpu")) == "float32"
+    assert precision_of("float16", chosen) == "float16"
 
 
 def test_only_names_of_bundled_folders_are_bundled(

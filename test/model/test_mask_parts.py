@@ -36,6 +36,14 @@ def test_of_two_parts_the_faint_one_goes_and_one_at_the_limit_stays() -> None:
     assert not sure_parts(logits, 0.26)[10:12, 10:12].any()
 
 
+def test_what_touches_by_a_corner_is_one_part() -> None:
+    logits = torch.full((16, 16), -1.0)
+    logits[2:5, 2:5], logits[5:7, 5:7], logits[12, 12] = 8.0, 1.0, 1.0
+    kept = logits.clone()
+    kept[12, 12] = 0
+    assert torch.equal(sure_parts(logits, 0.5), kept)
+
+
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_a_mask_of_one_part_or_none_stays(share: float) -> None:
     one = torch.full((16, 16), -1.0)
@@ -64,3 +72,17 @@ def test_an_engine_draws_what_its_configuration_trusts(monkeypatch: pytest.Monke
     assert found[0.0][50:].any()
     assert (found[0.3][:48] == found[0.0][:48]).all()
     assert found[0.3][38:46].any()  # the far thing
+
+
+def test_the_refiner_brings_no_faint_part_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tiny_checkpoint(refiner=[4, 6, 8])
+    checkpoint.model.config.part_confidence = 0.3
+    engine = Engine(checkpoint, "tiny", torch.device("cpu"), "float32")
+    monkeypatch.setattr(
+        engine.model, "decode_masks", lambda embeddings, prompts: (_logits()[None], torch.ones(1))
+    )
+    frame = engine.encode(np.zeros((64, 64, 3), np.uint8))
+    (slot,) = engine.segment(frame, ["the mug"], threshold=0.0).slots
+    assert slot.mask is not None
+    assert slot.mask[8:28, 8:28].all()
+    assert not slot.mask[50:].any()

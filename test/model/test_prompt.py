@@ -60,6 +60,9 @@ def test_lisas_sentences_are_written_as_given() -> None:
     prompt = lisa("llava_v1")
     assert prompt.slot("Where is it.") != prompt.slot("where is it.")
     assert prompt.slot("where is it.") != prompt.slot("where is it")
+    for sentence in ("Where is it?", "It is red.", "Find it!"):
+        asked = prompt.tokenizer.decode(prompt.slot(sentence))
+        assert asked.startswith(f"{sentence} Please output segmentation mask.")
 
 
 def test_slots_stand_before_their_tokens(prompt) -> None:
@@ -188,8 +191,15 @@ def test_one_expression_is_asked_as_in_its_turn(prompt) -> None:
 
 
 def test_ask_ends_where_the_answer_begins(prompt) -> None:
-    turn = prompt.ask_turn("hand me the red mug", ["the red mug"], [False])
-    assert prompt.ask("hand me the red mug") == turn.ids[: turn.answers[0][0]]
+    for words in ("hand me the red mug", "Hand me the RED mug"):
+        turn = prompt.ask_turn(words, ["the red mug"], [False])
+        assert prompt.ask(words) == turn.ids[: turn.answers[0][0]]
+
+
+def test_a_turn_stands_behind_the_image_and_the_text_around_it(prompt) -> None:
+    turn = prompt.segment_turn(["the red mug"], [False])
+    before = len(prompt.full(turn)) - len(turn.ids)
+    assert prompt.prefix_length(4) == before - 1 + 4
 
 
 def test_readable_text(prompt) -> None:

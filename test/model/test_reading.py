@@ -78,10 +78,10 @@ def test_only_what_is_wanted(llama, begun, wanted):
 def test_branches_do_not_see_each_other(llama):
     _, cache = began(llama)
     prefix, words = cache.get_seq_length(), torch.randn(50, 32)
-    # Beginnings that are shared, one that is the whole of another, and twice the same.
-    sequences = [[1, 2, 3], [1, 2, 4, 5], [1, 2], [2, 1], [1, 2, 4, 5]]
+    # Shared beginnings, one that is the whole of another, twice the same, and one that differs at first.
+    sequences = [[1, 2, 3], [1, 2, 4, 5], [1, 2], [2, 1], [1, 2, 4, 5], [3, 2, 4]]
     tree = Branches.of(sequences)
-    assert len(tree.ids) == 7
+    assert len(tree.ids) == 10
     together = Reader(llama)(
         words[tree.ids][None],
         cache,

@@ -89,6 +89,26 @@ def test_a_mask_goes_on_to_the_frames_edge() -> None:
     assert torch.allclose(found.logits, torch.tensor(3.0))
 
 
+@pytest.mark.parametrize(("size", "inside"), [((40, 64), (20, 32)), ((64, 40), (32, 20))])
+def test_a_mask_in_the_padding_counts_as_one_at_the_frames_edge(
+    size: tuple[int, int], inside: tuple[int, int]
+) -> None:
+    logits = torch.full((32, 32), -3.0)
+    logits[30, 30] = 4.0
+    (found,) = windows(picture(*size), logits, inside)
+    x0, y0, x1, y1 = found.box
+    assert 0 <= x0 < x1 == size[1]
+    assert 0 <= y0 < y1 == size[0]
+
+
+def test_of_what_the_decoder_is_sure_the_network_can_still_move_the_edge() -> None:
+    refiner = Refiner(WIDTHS).eval()
+    with torch.no_grad():
+        refiner.last.bias.fill_(-10.0)  # type: ignore[union-attr]
+        logits = torch.full((1, SIDE, SIDE), 1000.0)
+        assert (refiner(torch.zeros(1, 3, SIDE, SIDE), logits) == -2.0).all()
+
+
 def test_pictures_shrink_by_area_and_grow_by_interpolation() -> None:
     stripes = np.zeros((4 * SIDE, 4 * SIDE, 3), np.uint8)
     stripes[:, ::4] = 252

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from contrast import luminance
 
-from gsva_ros.overlay import COLOURS, Target, colour_of, draw, fitted, label_image, labels, poster
+from gsva_ros.answer import Rejection, Slot
+from gsva_ros.masks import Region
+from gsva_ros.overlay import (
+    COLOURS,
+    Target,
+    colour_of,
+    draw,
+    fitted,
+    jpeg_text,
+    label_image,
+    labels,
+    poster,
+)
 from gsva_ros.overlay.labels import LINES, placed_labels
 from gsva_ros.overlay.marks import marked
 
@@ -107,6 +122,65 @@ def test_outlines_are_nested_and_closed(scale: int, line: int) -> None:
         ):
             assert side.size
             assert (side == colour_of(slot)).all()
+
+
+def test_outlines_are_nested_on_a_small_thing_of_a_large_one_and_not_where_two_touch() -> None:
+    """Shared is what is shared of the smaller one, from 5 % on."""
+    plate, knob, beside = (np.zeros((240, 320), bool) for _ in range(3))
+    plate[60:160, 60:160] = knob[100:110, 100:110] = beside[60:160, 159:259] = True
+    masks = (plate, knob, beside)
+    rgb = noise()
+    picture = marked(rgb, [Target(n, "a", mask, 0.9) for n, mask in enumerate(masks)], 0.0)
+    assert (picture[98, 100:110] == colour_of(1)).all(), "outside the plate's line"
+    assert not (picture[99, 100:110] == colour_of(1)).all(1).any()
+    assert (picture[59, 170:250] == colour_of(2)).all(), "right at the thing"
+
+
+def test_a_line_leads_from_a_label_to_its_object() -> None:
+    ring = disc(160, 120, 100) & ~disc(160, 120, 20)
+    rgb = noise()
+    targets = [Target(0, "the mug", disc(160, 120, 10), 0.9), Target(1, "the plate", ring, 0.9)]
+    labelled = placed_labels((240, 320), targets)[0]
+    assert labelled.free
+    assert not ring[labelled.area].any()
+    crossing = (draw(rgb, targets, opacity=0.0) != rgb).any(2) & ring
+    assert crossing.sum() > 80, "over the plate, of which nothing else is drawn on"
+
+
+@pytest.mark.parametrize("y", [20, 220])
+def test_a_label_is_near_the_largest_part_of_its_object(y: int) -> None:
+    mask = disc(20, y, 3) | disc(250, 120, 30)
+    (placed,) = placed_labels((240, 320), [Target(0, "the mug", mask, 0.9)])
+    assert disc(250, 120, 45)[placed.area].any()
+
+
+def test_a_long_label_is_cut_to_a_line_where_there_is_room_for_no_more() -> None:
+    mask = np.ones((240, 320), bool)
+    mask[:26] = False
+    words = "the large table on the left of the window in the kitchen"
+    (placed,) = placed_labels((240, 320), [Target(0, words, mask, 0.9)])
+    assert placed.free
+    assert len(placed.label.lines) == 1
+    assert placed.label.lines[0].endswith(" ...")
+
+
+def test_later_labels_cover_neither_earlier_ones_nor_their_things() -> None:
+    can = Target(0, "the can", disc(160, 115, 15), 0.9)
+    mug = Target(1, "the mug", disc(160, 150, 15), 0.9)
+    before = placed_labels((240, 320), [can])
+    for target in (mug, replace(can, slot=2)):
+        (placed,) = placed_labels((240, 320), [target], before=before)
+        assert not can.mask[placed.area].any()
+        covered = np.zeros((240, 320), bool)
+        covered[placed.area] = True
+        assert not covered[before[0].area].any()
+
+
+def test_words_lie_where_they_do_in_whatever_order_things_were_asked_for() -> None:
+    rgb = noise()
+    thing = Target(0, "the mug", disc(12, 230, 6), 0.9)
+    absent = Target(1, "the apple", None, 0.1)
+    assert np.array_equal(draw(rgb, [absent, thing]), draw(rgb, [thing, absent]))
 
 
 @pytest.mark.parametrize(("x", "y"), [(160, 120), (90, 180), (230, 100)])
@@ -310,6 +384,17 @@ def test_every_label_has_contrast(slot: int) -> None:
         assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
+def test_a_rejected_slots_mask_is_not_drawn() -> None:
+    """An engine draws it all the same if it is asked to (`mask_rejected`)."""
+    region = Region((1, 0, 3, 2), np.ones((2, 2), bool))
+    kept = Slot("the mug", 0.9, None, (4, 4), region, 0.8)
+    rejected = replace(kept, p_seg=0.2, rejection=Rejection.MODEL)
+    shown, told = Target.of(0, kept), Target.of(1, rejected)
+    assert (shown.slot, shown.expression, shown.p_seg) == (0, "the mug", 0.9)
+    assert np.array_equal(shown.mask, kept.mask)
+    assert (told.slot, told.p_seg, told.mask) == (1, 0.2, None)
+
+
 def test_a_large_image_is_shrunk_and_no_mask_is_lost() -> None:
     mask = np.zeros((3000, 4000), bool)
     mask[1234, 2345] = True
@@ -321,6 +406,15 @@ def test_a_large_image_is_shrunk_and_no_mask_is_lost() -> None:
     assert speck.mask.any()
     assert apple == targets[1]
     assert fitted(rgb, [], 1600)[0] is rgb
+
+
+def test_a_page_shows_the_colours_of_the_image() -> None:
+    """And a lower quality is a smaller file."""
+    rgb = np.full((32, 32, 3), (200, 100, 30), np.uint8)
+    data = np.frombuffer(base64.b64decode(jpeg_text(rgb)), np.uint8)
+    shown = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert np.abs(shown.astype(int) - rgb).max() <= 3
+    assert len(jpeg_text(noise(), 30)) < len(jpeg_text(noise())) / 2
 
 
 def test_nothing_to_draw() -> None:

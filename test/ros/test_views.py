@@ -621,6 +621,9 @@ def test_points_are_of_the_pixels():
     assert points[0, 0] == pytest.approx([0.2, 0.0, 2.0])
     assert np.isnan(points[0, 1]).all()
     assert points[1, 2] == pytest.approx([0.24, 0.02, 2.0])
+    flat = np.array([[100.0, 0.0, 40.0], [0.0, 50.0, 20.0], [0.0, 0.0, 1.0]])  # no square pixels
+    points = organised_points(depth, flat, mask, (50, 30))
+    assert points[1, 2] == pytest.approx([0.24, 0.44, 2.0])
 
 
 def test_the_wall_in_a_masks_rim_is_no_part_of_the_object():
@@ -636,6 +639,26 @@ def test_the_wall_in_a_masks_rim_is_no_part_of_the_object():
     depth[handled] = 0.5
     points = organised_points(depth, K, handled, (0, 0))
     assert np.array_equal(np.isfinite(points).all(-1), handled)
+
+
+@pytest.mark.parametrize("rim", [1, 2])
+def test_the_wall_is_left_out_of_a_round_masks_crop(rim):
+    """Which has no pixel outside the mask's box, where the wall lies at its edges."""
+    v, u = np.mgrid[: 21 + 2 * rim, : 21 + 2 * rim]
+    away = np.hypot(u - 10 - rim, v - 10 - rim)
+    depth = np.where(away <= 10, 0.5, 1.2).astype(np.float32)
+    points = organised_points(depth, K, away <= 10 + rim, (30, 20))
+    assert np.array_equal(np.isfinite(points).all(-1), away <= 10)
+
+
+@pytest.mark.parametrize(("behind", "stays"), [(0.02, True), (0.05, False)])
+def test_noise_in_a_masks_rim_stays_and_a_near_wall_does_not(behind, stays):
+    """Depth cameras are off by 1 to 2 %."""
+    depth = np.full((20, 20), 1.0 + behind, np.float32)
+    depth[2:-2, 2:-2] = 1.0
+    points = organised_points(depth, K, np.ones((20, 20), bool), (30, 20))
+    assert np.isfinite(points[[0, 1, -2, -1]]).all() == stays
+    assert np.isfinite(points[2:-2, 2:-2]).all()
 
 
 def test_detections_where_vision_msgs_is_installed(monkeypatch):

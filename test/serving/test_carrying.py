@@ -13,6 +13,7 @@ import pytest
 from fake_engine import FakeEngine
 from moving import picture
 
+from gsva_ros.answer import Rejection
 from gsva_ros.masks import trimmed
 from gsva_ros.serving import carrying
 from gsva_ros.serving.carrying import Carrier
@@ -185,6 +186,95 @@ def test_a_rejection_says_when_the_model_looked(camera) -> None:
     reasons = [r.decisions[0].reason for r in c.results]
     assert "looked" not in reasons[0]
     assert reasons[3].endswith("; it looked 0.1 s earlier")
+
+
+def test_seconds_are_those_of_the_answer_on_the_frame() -> None:
+    """The model's own are its own and what carrying added; a carried answer took no encoding."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+    for stamp in (1, 2):
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40))
+        carrier.offer(frame)
+        if stamp == 1:
+            spent = {"encode": 30.0, "total": 50.0, "queue": 20.0}
+            found = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, found, frame, frame.decode(), timings=spent))
+        carrier._work()
+    own, carried = (result.timings for result in results)
+    assert (own["encode"], own["queue"]) == (30.0, 20.0)
+    assert 50.0 < own["total"] < 80.0
+    assert carried.keys() == {"queue", "total"}
+    assert 0.0 <= carried["queue"] < 20.0
+    assert 0.0 < carried["total"] < 30.0
+
+
+def test_what_is_lost_again_is_lost_anew() -> None:
+    """Not since it was lost before the model found it; and no answer is older than 0."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    request = Request("look", expressions=["red"], every_frame=True)
+    mask = picture(40)[..., 1] == 0
+    for stamp, shade in ((10, 1.0), (20, 0.1), (30, 1.0), (40, 0.1), (5, 0.1)):
+        frame = CameraFrame(None, stamp, "camera", partial(picture, 40, shade))
+        carrier.offer(frame)
+        if shade == 1.0:
+            found = [Decision(0, "red", Outcome.SEGMENTED, region=trimmed(mask))]
+            carrier.take(Result(request, found, frame, frame.decode()))
+        carrier._work()
+    told = [(d.code, d.answers, d.age) for r in results for d in r.decisions]
+    assert told[1::2] == [(Code.LOST, 1, 10), (Code.LOST, 1, 10)]
+    assert told[4] == (Code.LOST, 2, 0)
+
+
+def carried_onto(decisions: list[Decision], rgb: np.ndarray) -> tuple[list[Decision], Carrier]:
+    """What is said on a picture after the model decided so on `picture(40)`."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow", split_instances=True))
+    request = Request("look", expressions=[d.expression for d in decisions], every_frame=True)
+    for stamp, shown in ((1, picture(40)), (2, rgb)):
+        frame = CameraFrame(None, stamp, "camera", lambda shown=shown: shown)
+        carrier.offer(frame)
+        if stamp == 1:
+            carrier.take(Result(request, decisions, frame, shown))
+        carrier._work()
+    return results[1].decisions, carrier
+
+
+def test_confidence_is_that_of_the_flow() -> None:
+    region = trimmed(picture(40)[..., 1] == 0)
+    model = [Decision(0, "red", Outcome.SEGMENTED, region=region)]
+    (decision,), carrier = carried_onto(model, picture(52))
+    ((found,),) = carrier._trackers["camera"].carried(next(iter(carrier._last_frames))).values()
+    assert decision.instances[0].confidence == found.confidence
+    assert 0.3 < found.confidence < 1.0
+
+
+def test_of_two_things_the_one_that_is_left_is_the_answer() -> None:
+    mask = picture(40)[..., 1] == 0
+    mask[20:60, 200:260] = True
+    covered = picture(40)
+    covered[80:140, 40:100] = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    model = [Decision(0, "things", Outcome.SEGMENTED, region=trimmed(mask))]
+    (decision,), _ = carried_onto(model, covered)
+    assert decision.outcome is Outcome.SEGMENTED
+    ((x0, y0, _, _),) = (each.region.box for each in decision.instances)
+    assert (x0, y0) == pytest.approx((200, 20), abs=2)
+    assert decision.region.box == decision.instances[0].region.box
+
+
+def test_after_a_scene_cut_a_failure_stays_one_and_a_rejection_none() -> None:
+    model = [
+        Decision(0, "raise", Outcome.FAILED, Code.INTERNAL, "RuntimeError"),
+        Decision(1, "blue", Outcome.REJECTED, rejection=Rejection.MODEL),
+    ]
+    (failed, lost), _ = carried_onto(model, picture(40, 0.1))
+    assert (failed.outcome, failed.code, failed.reason) == (
+        Outcome.FAILED,
+        Code.INTERNAL,
+        "RuntimeError",
+    )
+    assert (lost.outcome, lost.code, lost.rejection) == (Outcome.FAILED, Code.LOST, None)
 
 
 def test_any_camera_may_mean_several() -> None:
@@ -424,6 +514,22 @@ def test_after_a_jump_of_the_clock_only_the_models_next_answer_counts() -> None:
     carrier._work()
     assert stamps(results) == [100, 1]
     assert results[-1].decisions[0].outcome is Outcome.SEGMENTED
+
+
+def test_a_worker_tells_of_a_jump_forwards_too() -> None:
+    """On the new clock the old masks would look older than they are."""
+    results: list[Result] = []
+    worker = Worker(FakeEngine(), results.append, Limits(track="flow"))
+    carrier, request = worker._carrier, Request("look", expressions=["red"], every_frame=True)
+    for stamp in (1, 100):
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
+        worker.offer(frame)
+        if stamp == 1:
+            found = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, found, frame, frame.decode()))
+        carrier._work()
+        worker.jumped(90)
+    assert stamps(results) == [1]
 
 
 def test_an_answer_that_comes_after_the_end_is_not_carried_on() -> None:

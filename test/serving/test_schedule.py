@@ -133,7 +133,7 @@ def test_a_frame_from_long_ago_does_not_answer_a_new_request() -> None:
 
 def test_the_frame_rule() -> None:
     five, anytime = request("five", not_before=5), request("anytime")
-    assert fits(five, stamp=5, lead=0.9, max_lead=1.0)
+    assert fits(five, stamp=5, lead=1.0, max_lead=1.0)
     assert not fits(five, stamp=4, lead=0.9, max_lead=1.0)
     assert not fits(anytime, stamp=5, lead=1.1, max_lead=1.0)
     assert fits(anytime, stamp=5, lead=1e9, max_lead=0.0)
@@ -239,8 +239,8 @@ def test_a_repeated_instruction_without_an_id_does_not_pile_up() -> None:
         repeated = Request(expressions=[words], every_frame=True)
         ended += [(e.request.expressions[0], e.outcome) for e in schedule.submit(repeated, 0)]
     assert ended == [("red", Outcome.CANCELLED), ("red", Outcome.CANCELLED)]
-    other = Request(expressions=["red"], every_frame=True, topic="left")
-    assert schedule.submit(other, 0) == []
+    for other in ({"expressions": ["red"], "topic": "left"}, {"text": "red"}, {"text": "blue"}):
+        assert schedule.submit(Request(every_frame=True, **other), 0) == []
 
 
 def test_instructions_without_an_id_get_one_each() -> None:
@@ -351,6 +351,15 @@ def test_no_deadline_passes_before_the_clock_begins() -> None:
     assert schedule.expire(0) == []
     assert schedule.expire(5 * SECOND) == []
     assert outcomes(schedule.expire(6 * SECOND)) == [("b", Outcome.EXPIRED)]
+
+
+def test_a_clock_that_begins_with_a_jump_puts_deadlines_off_once() -> None:
+    """Not by the jump and then again by its first time."""
+    schedule = Schedule(Limits(default_deadline=2.0))
+    schedule.submit(request("a"), 0)
+    schedule.jumped(1000 * SECOND)
+    assert schedule.expire(1001 * SECOND) == []
+    assert outcomes(schedule.expire(1002 * SECOND)) == [("a", Outcome.EXPIRED)]
 
 
 def test_one_frame_is_finished_before_the_next_is_begun() -> None:
@@ -589,6 +598,13 @@ def test_who_waits_for_a_camera_and_since_when() -> None:
     schedule.offer(frame(2, topic="a"))
     assert isinstance(schedule.next(12.0, 0), Turn)
     assert schedule.starved(14.0, 0) == {"b": 11.0}, "said while the model works"
+
+
+def test_of_those_who_wait_for_a_camera_the_longest_wait_counts() -> None:
+    schedule = Schedule(Limits())
+    for name, submitted in (("first", 1.0), ("second", 3.0)):
+        schedule.submit(request(name, submitted=submitted, topic="a"), 0)
+    assert schedule.starved(5.0, 0) == {"a": 4.0}
 
 
 def test_who_is_being_answered_waits_for_no_camera() -> None:

@@ -247,6 +247,9 @@ def test_time_that_goes_back_loses_everything_until_the_next_answer() -> None:
     tracker.answer("look", 100 * STEP, rgb, {"disc": [region(mask)]})
     tracker.observe(STEP, rgb)
     assert only(tracker).lost == BACKWARDS
+    tracker.observe(100 * STEP, rgb)  # the same frame again, as of a recording in a loop
+    tracker.answer("look", 100 * STEP, rgb, {"disc": [region(mask)]})
+    assert only(tracker).region is not None
 
 
 def test_a_recording_that_begins_anew_in_another_size_is_followed() -> None:
@@ -391,6 +394,31 @@ def test_of_two_that_lie_on_one_seen_before_the_better_keeps_its_id() -> None:
         assert ids.index(first) == (found[0] is worse)
         assert len(set(ids)) == 2
         tracker.answer("look", STEP, rgb, {"all": [region(before)]})
+
+
+def test_what_was_lost_has_its_id_again_where_it_was_last_seen() -> None:
+    tracker = started(60)
+    first = only(tracker).id
+    for number in range(1, 21):
+        tracker.observe(number * STEP, picture(60 + 5 * number)[0])
+        assert only(tracker).region is not None
+    tracker.observe(21 * STEP, texture(10)[:240, :320] // 3)
+    assert only(tracker).lost == SCENE_CUT
+    rgb, mask = picture(160)
+    tracker.answer("look", 22 * STEP, rgb, {"disc": [region(mask)]})
+    assert only(tracker).id == first
+
+
+def test_what_hardly_overlaps_or_answers_another_expression_is_another_instance() -> None:
+    tracker = Tracker()
+    rgb = GROUND[: SIZE[0], : SIZE[1]]
+    before, beside = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    before[40:80, 40:80] = beside[40:80, 64:104] = True  # an IoU of a quarter
+    tracker.answer("look", 0, rgb, {"mug": [region(before)]})
+    first = only(tracker, key="mug").id
+    tracker.answer("look", STEP, rgb, {"mug": [region(beside)], "can": [region(before)]})
+    ids = {only(tracker, key=key).id for key in ("mug", "can")}
+    assert len(ids - {first}) == 2
 
 
 def test_an_answer_can_hold_nothing_and_be_forgotten() -> None:

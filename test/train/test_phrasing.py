@@ -293,6 +293,13 @@ def test_ranks_stay_definite_in_questions():
         assert all(requests.request([text], rng).expressions == (text,) for _ in range(200))
 
 
+def test_ranks_stay_definite_with_another_article():
+    for form in ("article", "other article"):
+        made = several(form, "the leftmost can")
+        assert "my leftmost can" in made or "your leftmost can" in made
+        assert not any(said and said.startswith("a ") for said in made)
+
+
 def test_unknown_nouns():
     """None is a kind or its synonym, and training says none of those that are to be tested on."""
     assert not set(unknown.TAUGHT) & set(unknown.HELD_OUT)

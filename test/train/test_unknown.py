@@ -67,7 +67,8 @@ def test_invented_words_are_no_names_and_never_run_out() -> None:
 
 
 def test_what_means_something_is_not_invented() -> None:
-    drawn = iter(("th", "i", "ng", "p", "i", "nk", "c", "a", "n", "z", "oo", "mp"))
+    """Nor what is held out: "thing", "pink", "can" and "lamp" are drawn before a word that is new."""
+    drawn = iter("th i ng p i nk c a n l a mp z oo mp".split())  # noqa: SIM905
     rng = SimpleNamespace(integers=lambda low, high: 1, choice=lambda options: next(drawn))
     assert invented(Vocabulary(KINDS, COLOURS), rng) == "zoomp"  # type: ignore[arg-type]
 
