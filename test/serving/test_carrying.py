@@ -48,7 +48,9 @@ class Camera:
     def ask(self, *expressions: str, name: str = "look", **fields) -> None:
         self.worker.submit(Request(name, expressions=expressions, every_frame=True, **fields))
 
-    def show(self, count: int = 1, still: bool = False, shade: float = 1.0) -> None:
+    def show(
+        self, count: int = 1, still: bool = False, shade: float = 1.0, patience: float = 0.5
+    ) -> None:
         """Show frames, each once the one before it has been answered or given up."""
         for _ in range(count):
             self.shown += 1
@@ -57,7 +59,7 @@ class Camera:
             stamp = self.shown * STEP
             keep = partial(self.kept.append, stamp)
             self.worker.offer(CameraFrame(None, stamp, "camera", lambda rgb=rgb: rgb, keep=keep))
-            end = time.monotonic() + 0.5
+            end = time.monotonic() + patience
             while len(self.results) == before and time.monotonic() < end:
                 time.sleep(0.002)
 
@@ -98,9 +100,9 @@ def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camer
     c = camera()
     c.ask("red", "blue")
     c.first()
-    c.show(30)
+    c.show(30, patience=5.0)
     while all(b >= a for a, b in itertools.pairwise(ages(c.results))) and c.shown < 500:
-        c.show()  # a machine may carry thirty frames before the model has spoken again
+        c.show(patience=5.0)  # a machine may carry thirty frames before the model has spoken again
     assert stamps(c.results) == [STEP * n for n in range(1, c.shown + 1)]
     found = [r.decisions[0] for r in c.results]
     assert {d.outcome for d in found} == {Outcome.SEGMENTED}
