@@ -52,6 +52,7 @@ from .disposal import Disposal
 from .follow import FollowServer
 from .logs import short
 from .pending import Pending, awaited
+from .pictures import Pictures
 from .views import Views
 
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
@@ -128,7 +129,8 @@ class GsvaNode(LifecycleNode):
         self._segmentation = self.create_publisher(Segmentation, "segmentation", qos.RELIABLE)
         self._rejection = self.create_publisher(Rejection, "rejection", qos.RELIABLE)
         self._health = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._views = Views(self, self._value, self._cameras.depth, self._warn, arguments)
+        pictures = Pictures(self, self._value, self._warn, arguments)
+        self._views = Views(self, self._value, self._cameras.depth, self._warn, pictures)
         self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
         # On a steady clock, so that it also fires while /clock stands still.
