@@ -131,7 +131,7 @@ class Engine:
         self._sam = SamPreprocessor.of(self.config.sam)
         ids = self.prompt.tokenizer.ids
         self._seg, self._rej, self._eos = ids[Special.SEG], ids.get(Special.REJ), ids[Special.EOS]
-        self._slot_ids = [i for i in (self._seg, self._rej) if i is not None]
+        self._slot_ids = self.prompt.tokenizer.slot_ids
 
     @property
     def can_reject(self) -> bool:

@@ -24,7 +24,6 @@ from ..chance import pick
 from ..model.checkpoint import WEIGHTS_NAME, Checkpoint
 from ..model.losses import IGNORE, mask_terms
 from ..model.prompt import Prompt
-from ..model.tokenizer import Special
 from ..model.weights import write_state
 from ..scenes import Expression
 from ..train.batches import around, embedded
@@ -140,8 +139,7 @@ class Learner(nn.Module):
 
     def _words(self, hidden: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the answers' text, and of their slots."""
-        ids = self.prompt.tokenizer.ids
-        slot_ids = torch.tensor([ids[Special.SEG], ids[Special.REJ]], device=hidden.device)
+        slot_ids = torch.tensor(self.prompt.tokenizer.slot_ids, device=hidden.device)
         spoken = packed.labels != IGNORE
         labels = packed.labels[spoken]
         each = F.cross_entropy(self.model.lm_head(hidden[spoken]), labels, reduction="none")

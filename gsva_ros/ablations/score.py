@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ..eval.metrics import Scoring, metric, overlap, terms
 from ..model.checkpoint import Checkpoint
-from ..model.tokenizer import Special
 from ..scenes import Expression
 from ..train.mask_losses import mask_logits
 from ..train.packing import pack
@@ -183,6 +182,5 @@ def _pass(
     _, states = read(model, prompt, clip_tokens, packed)
     image, place = packed.slot_at.unbind(1)
     hidden = states[image, place]
-    ids = prompt.tokenizer.ids
-    two = model.lm_head(hidden)[:, [ids[Special.SEG], ids[Special.REJ]]]
+    two = model.lm_head(hidden)[:, prompt.tokenizer.slot_ids]
     return hidden, two.softmax(-1)[:, 0]

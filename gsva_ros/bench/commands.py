@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_device, add_dtype, count
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from .timing import Measured
 
 
 def register(subparsers: Any) -> None:
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..errors import InputError
-    from ..files import check_writable
+    from ..files import check_writable, write_result
     from . import counting, report, sizes, timing
 
     if (args.count or args.node) and (args.picture or args.against):
@@ -120,7 +123,12 @@ def run(args: argparse.Namespace) -> int:
         report.weights_line(weights),
     ]
     if not args.count:
-        texts += _measure(args, engine, name, found)
+        measured = _measure(args, engine)
+        found |= measured.record()
+        texts += report.texts(name, costs, measured)
+        if args.picture:
+            chart = report.chart(name, costs, measured)
+            print(f"written: {write_result(args.picture, chart)}")
     return _report(args, section, "\n\n".join(texts), found)
 
 
@@ -137,44 +145,27 @@ def _report(args: argparse.Namespace, section: str, text: str, found: dict[str, 
     return 0
 
 
-def _measure(
-    args: argparse.Namespace, engine: Any, name: str, found: dict[str, Any]
-) -> Iterator[str]:
-    """Time the stages; adds the measurements to `found`, and yields the texts about them."""
+def _measure(args: argparse.Namespace, engine: Engine) -> Measured:
+    """Time the stages, and with --against the plain path, too."""
     import numpy as np
 
-    from ..files import write_result
-    from . import report, timing
-    from .picture import svg
+    from . import timing
 
     rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
-    found["ceilings"] = timing.ceilings(engine.device, engine.dtype)
-    gflops, costs = found["ceilings"]["gflops"], found["costs"]
-    found["times"] = timing.stages(engine, rgb, args.expressions, args.runs)
-    yield (
-        f"{name}, a picture of {args.frame[1]}x{args.frame[0]}, {timing.machine(engine.device)}, "
-        f"{engine.precision}, {args.runs} runs; ceilings: {gflops:.0f} GFLOP/s in a "
-        f"{str(engine.dtype).removeprefix('torch.')} product, "
-        f"{found['ceilings']['copy_gb_s']:.1f} GB/s in a copy:\n\n"
-        + report.times_table(found["times"], costs, gflops)
-    )
+    ceilings = timing.ceilings(engine.device, engine.dtype)
+    times = timing.stages(engine, rgb, args.expressions, args.runs)
+    against, sam = {}, {}
     if args.against:
-        found["against plain"] = timing.against_plain(engine, rgb, args.expressions, args.runs)
-        yield (
-            f"{name}, a whole frame against the plain path, alternating:\n\n"
-            + report.ratios_table(found["against plain"])
-        )
-        found["sam"] = timing.sam_against_stock(engine, args.runs)
-        yield report.stock_line(found["sam"])
-    found["peak_mib"] = timing.peak_mib(engine.device)
-    yield f"Largest memory held: {found['peak_mib']:.0f} MiB."
-    if args.picture:
-        title = f"{name}: ms a stage; red: at the machine's best product"
-        bars = {
-            stage: (time.median, report.floor_ms(stage, costs, gflops))
-            for stage, time in found["times"].items()
-        }
-        print(f"written: {write_result(args.picture, svg(title, bars))}")
+        against = timing.against_plain(engine, rgb, args.expressions, args.runs)
+        sam = timing.sam_against_stock(engine, args.runs)
+    how = (
+        f"a picture of {args.frame[1]}x{args.frame[0]}, {timing.machine(engine.device)}, "
+        f"{engine.precision}, {args.runs} runs"
+    )
+    dtype = str(engine.dtype).removeprefix("torch.")
+    return timing.Measured(
+        how, dtype, ceilings, times, against, sam, timing.peak_mib(engine.device)
+    )
 
 
 def _node(args: argparse.Namespace) -> int:
@@ -196,7 +187,7 @@ def _node(args: argparse.Namespace) -> int:
     return _report(args, "node", text, {"name": "node", "times": times})
 
 
-def _engine(args: argparse.Namespace) -> Any:
+def _engine(args: argparse.Namespace) -> Engine:
     import os
 
     import torch

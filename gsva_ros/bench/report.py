@@ -10,10 +10,35 @@ from typing import Any
 from ..errors import InputError
 from ..files import write_result
 from .counting import Cost
-from .timing import Time
+from .picture import svg
+from .timing import Measured, Time
 
 #: The counted stage that bounds each timed one.
 COUNTED = {"SAM": "SAM", "CLIP": "CLIP"}
+
+
+def texts(name: str, costs: Mapping[str, Cost], measured: Measured) -> list[str]:
+    """What was measured of a model."""
+    gflops, copied = measured.ceilings["gflops"], measured.ceilings["copy_gb_s"]
+    said = [
+        f"{name}, {measured.how}; ceilings: {gflops:.0f} GFLOP/s in a {measured.product} product, "
+        f"{copied:.1f} GB/s in a copy:\n\n{times_table(measured.times, costs, gflops)}"
+    ]
+    if measured.against:
+        table = ratios_table(measured.against)
+        said.append(f"{name}, a whole frame against the plain path, alternating:\n\n{table}")
+        said.append(stock_line(measured.sam))
+    return [*said, f"Largest memory held: {measured.peak_mib:.0f} MiB."]
+
+
+def chart(name: str, costs: Mapping[str, Cost], measured: Measured) -> str:
+    """A bar chart (SVG) of the stages, with the minimum that the machine needs for each."""
+    gflops = measured.ceilings["gflops"]
+    bars = {
+        stage: (time.median, floor_ms(stage, costs, gflops))
+        for stage, time in measured.times.items()
+    }
+    return svg(f"{name}: ms a stage; red: at the machine's best product", bars)
 
 
 def times_table(times: Mapping[str, Time], costs: Mapping[str, Cost], gflops: float) -> str:

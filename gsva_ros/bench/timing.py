@@ -48,6 +48,33 @@ class Time:
         return cls(median, low, high, len(seconds))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is measured of a model.
+
+    Attributes:
+        how: the picture, the machine, the precision and the number of runs, in words.
+        product: the dtype of the product that gives a ceiling.
+        ceilings, times: see `ceilings` and `stages`.
+        against, sam: see `against_plain` and `sam_against_stock`; empty unless asked for.
+        peak_mib: see `peak_mib`.
+    """
+
+    how: str
+    product: str
+    ceilings: dict[str, float]
+    times: dict[str, Time]
+    against: dict[int, dict[str, Time]]
+    sam: dict[str, dict[str, float]]
+    peak_mib: float
+
+    def record(self) -> dict[str, Any]:
+        """The measurements by their names in a file."""
+        asked = {"against plain": self.against, "sam": self.sam} if self.against else {}
+        timed = {"ceilings": self.ceilings, "times": self.times}
+        return {**timed, **asked, "peak_mib": self.peak_mib}
+
+
 def alternating(runs: int, **things: Callable[[], Any]) -> dict[str, Time]:
     """Time several functions in turn, so that disturbances affect all of them; run 0 is a warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in things}

@@ -125,7 +125,8 @@ def frames_of(ask: Ask, later: Sequence[Ask], frames: Sequence[Recorded]) -> lis
     fitting = [
         f.stamp
         for f in frames[max(0, newest) :]
-        if (end is None or f.at < end) and fits(ask, f.stamp, (ask.at - f.at) / SECOND, MAX_LEAD)
+        if (end is None or f.at < end)
+        and fits(ask.not_before, f.stamp, (ask.at - f.at) / SECOND, MAX_LEAD)
     ]
     return fitting if ask.every_frame else fitting[:1]
 

@@ -126,7 +126,7 @@ class _Passes:
 
     def slots(self, turn: Turn, above: bool) -> list[_Slot]:
         """The slots of a turn; above: see `paper_slots`."""
-        model, prompt, config = self._engine.model, self._engine.prompt, self._engine.config
+        model, prompt = self._engine.model, self._engine.prompt
         output = official_pass(
             model,
             self._image_tokens,
@@ -137,13 +137,12 @@ class _Passes:
             reeval=True,
         )
         before = len(output.output_ids) - len(turn.ids)
-        seg, rej = config.seg_token_id, config.rej_token_id
-        slot_ids = [seg] if rej is None else [seg, rej]
+        slot_ids = prompt.tokenizer.slot_ids
         slots = []
         for number, place in enumerate(turn.slots):
             logits = output.pred_masks[number]
             mask = (logits > 0 if above else logits >= 0).cpu().numpy()
-            likeliest = int(output.output_ids[before + place + 1]) == seg
+            likeliest = int(output.output_ids[before + place + 1]) == slot_ids[0]
             scores = output.slot_logits[number][slot_ids].float()
             slots.append(_Slot(scores, likeliest, float(output.predicted_iou[number]), mask))
         return slots

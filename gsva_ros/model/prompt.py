@@ -173,8 +173,7 @@ class Prompt:
                 [*asked, conversation.answer_start, *answer, conversation.answer_end, Special.EOS]
             )
             answers.append((first, len(ids)))
-        slot_ids = {self.tokenizer.ids.get(s) for s in (Special.SEG, Special.REJ)}
-        slots = [at - 1 for at, i in enumerate(ids) if i in slot_ids]
+        slots = [at - 1 for at, i in enumerate(ids) if i in self.tokenizer.slot_ids]
         return Turn(ids, answers, slots)
 
     def _encode(self, parts: Sequence[Part]) -> list[int]:

@@ -68,6 +68,8 @@ class Tokenizer:
             Special.IMAGE: IMAGE_TOKEN_ID,
             **config.special_ids,
         }
+        #: Ids of [SEG] and, if the family has it, [REJ].
+        self.slot_ids = [self.ids[t] for t in (Special.SEG, Special.REJ) if t in self.ids]
 
     @classmethod
     def load(cls, path: str | Path, config: GSVAConfig) -> Tokenizer:

@@ -20,7 +20,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -47,18 +47,18 @@ from gsva_ros.stamps import SECOND, nanoseconds
 from . import parameters, qos
 from .answers import provenance_of, segmentation
 from .cameras import Cameras
+from .clocks import Clocks
 from .diagnostics import Diagnostics
 from .disposal import Disposal
 from .follow import FollowServer
 from .logs import short
 from .pending import Pending, awaited, delivered
+from .pictures import Pictures
 from .views import Views
 
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
 #: the last results to be sent and the last instructions to be read.
 DRAIN, GRACE = 5.0, 0.5
-#: Seconds by which the computer's clock is set at least, when it is not just being adjusted.
-SET = 1.0
 #: Seconds that a request waits for a frame until there is a warning, and between two warnings.
 STARVED, STARVED_AGAIN = 2.0, 10.0
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
@@ -71,11 +71,6 @@ def load_engine(model: str, device: str, dtype: str) -> Segmenter[Any]:
     import gsva_ros
 
     return gsva_ros.load(model, device=device, dtype=dtype)
-
-
-def _set_ahead() -> int:
-    """Nanoseconds by which the computer's clock is ahead of one that nobody sets."""
-    return time.time_ns() - time.monotonic_ns()
 
 
 Transition = Callable[["GsvaNode", LifecycleState], TransitionCallbackReturn]
@@ -128,7 +123,8 @@ class GsvaNode(LifecycleNode):
         self._segmentation = self.create_publisher(Segmentation, "segmentation", qos.RELIABLE)
         self._rejection = self.create_publisher(Rejection, "rejection", qos.RELIABLE)
         self._health = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._views = Views(self, self._value, self._cameras.depth, self._warn, arguments)
+        pictures = Pictures(self, self._value, self._warn, arguments)
+        self._views = Views(self, self._value, self._cameras.depth, self._warn, pictures)
         self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
         # On a steady clock, so that it also fires while /clock stands still.
@@ -138,13 +134,7 @@ class GsvaNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        self._before_jump = 0, 0
-        self._set_ahead = _set_ahead()
-        self._jumps = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
-            pre_callback=self._on_jump_ahead,
-            post_callback=self._on_jump,
-        )
+        self._clocks = Clocks(self.get_clock(), self._on_jump_ahead, self._on_jump)
 
     # Transitions
 
@@ -167,9 +157,8 @@ class GsvaNode(LifecycleNode):
             self.get_logger().warning(notice)
         threshold = self._limits.threshold(engine.rejection_threshold)
         self._provenance = provenance_of(engine, threshold)
-        self._worker = Worker(
-            engine, self._publish, self._limits, self._now, self._timer, self._instance_ids
-        )
+        now, timer = self._clocks.now, self._clocks.timer
+        self._worker = Worker(engine, self._publish, self._limits, now, timer, self._instance_ids)
         self._worker.pause(INACTIVE)
         self._worker.start()
         self._serve(self._worker)
@@ -320,49 +309,20 @@ class GsvaNode(LifecycleNode):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _now(self) -> int:
-        return int(self.get_clock().now().nanoseconds)
-
-    @property
-    def _sim_time(self) -> bool:
-        clock: Any = self.get_clock()  # a ROSClock, which rclpy's signature does not say
-        return bool(clock.ros_time_is_active)
-
-    def _timer(self) -> int:
-        """What deadlines are measured on: /clock under sim time, otherwise a clock that nobody sets."""
-        return self._now() if self._sim_time else time.monotonic_ns()
-
     def _offer(self, frame: CameraFrame) -> None:
         if self._worker is not None:
             self._worker.offer(frame)
 
     def _on_jump_ahead(self) -> None:
-        self._before_jump = self._now(), self._timer()
         if self._worker is not None:
             self._worker.jumping()
 
-    def _on_jump(self, jump: TimeJump) -> None:
-        """Time jumped back, or comes from another clock from now on."""
+    def _on_jump(self, delta: int, what: str) -> None:
+        """The clock jumped, and that of the deadlines by `delta` nanoseconds."""
         self._views.jumped()
         if self._worker is not None:
-            clock, timer = self._before_jump
-            self._worker.jumped(self._timer() - timer)
-            which = "back" if self._now() < clock else "forward"
-            self.get_logger().warning(f"time jumped {which}: earlier frames are discarded")
-
-    def _notice_setting(self) -> None:
-        """Notice that the computer's clock was set, which rclpy does not report."""
-        before, self._set_ahead = self._set_ahead, _set_ahead()
-        moved = (self._set_ahead - before) / SECOND
-        if abs(moved) < SET or self._sim_time:
-            return
-        self._views.jumped()
-        if self._worker is not None:
-            self._worker.jumped(0)
-        which = "back" if moved < 0 else "forward"
-        self.get_logger().warning(
-            f"the computer's clock was set {which} by {abs(moved):.1f} s: earlier frames are discarded"
-        )
+            self._worker.jumped(delta)
+            self.get_logger().warning(f"{what}: earlier frames are discarded")
 
     def _on_instruction(self, msg: Instruction) -> None:
         self._pending.arrived()
@@ -444,7 +404,9 @@ class GsvaNode(LifecycleNode):
     # Out
 
     def _message(self, result: Result) -> Segmentation:
-        return segmentation(result, self._provenance, self._now(), self._limits.split_instances)
+        return segmentation(
+            result, self._provenance, self._clocks.now(), self._limits.split_instances
+        )
 
     def _publish(self, result: Result) -> None:
         """Publish an answer; called from the worker's threads and from callbacks."""
@@ -486,7 +448,7 @@ class GsvaNode(LifecycleNode):
         worker = self._worker
         state = "active" if self._cameras.subscribed else "inactive" if worker else "unconfigured"
         state = "finalized" if self._finalized else state
-        self._notice_setting()
+        self._clocks.watch()
         stamp = self.get_clock().now().to_msg()
         provenance = self._provenance if worker else None
         if worker is not None:

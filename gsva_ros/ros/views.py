@@ -5,7 +5,7 @@ Made from the finished answer, its frame and that frame's depth: nothing is aske
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo
@@ -30,7 +30,7 @@ class Views:
     Args:
         value: returns a parameter's value by name. buffers: depth by image topic.
         warn: called with a problem's kind and what could not be derived.
-        arguments: the process's command line.
+        pictures: shows the answers' images; closed with the views.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Views:
         value: Callable[[str], Any],
         buffers: Mapping[str, DepthBuffer],
         warn: Callable[[str, str], None],
-        arguments: Sequence[str] = (),
+        pictures: Pictures,
     ) -> None:
         self._value, self._buffers, self._warn = value, buffers, warn
+        self._pictures = pictures
         self._segmentation_3d = node.create_publisher(
             Segmentation3D, "segmentation_3d", qos.RELIABLE
         )
-        self._pictures = Pictures(node, value, warn, arguments)
         self._detections = Detections.create(node)
         self._node = node
         self._transforms = Transforms.create()

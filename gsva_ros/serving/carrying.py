@@ -121,7 +121,7 @@ class Carrier:
 
     def _may_answer(self, request: Request, frame: CameraFrame) -> bool:
         """Whether a frame may answer a request that has no answer on it or a newer one of any camera."""
-        if not admits(request, frame.stamp):
+        if not admits(request.not_before, frame.stamp):
             return False
         last = self._last_frames.get(request)
         return last is None or (frame is not last and frame.received >= last.received)

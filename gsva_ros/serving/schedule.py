@@ -18,7 +18,6 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..asking import is_blank
 from ..stamps import SECOND
@@ -54,14 +53,6 @@ class Turn:
 
     request: Request
     frame: CameraFrame
-
-
-class Asked(Protocol):
-    """What an instruction says of its frames' stamps: a Request's, or one recorded in a bag."""
-
-    @property
-    def not_before(self) -> int:
-        """The earliest stamp, nanoseconds; 0: any."""
 
 
 class Schedule:
@@ -399,23 +390,24 @@ def _own_id(request: Request) -> str:
 def answers(frame: CameraFrame, request: Request, limits: Limits) -> bool:
     """Whether a request can be answered on a frame of its camera."""
     lead = request.submitted - frame.received
-    return fits(request, frame.stamp, lead, limits.max_frame_lead)
+    return fits(request.not_before, frame.stamp, lead, limits.max_frame_lead)
 
 
-def fits(asked: Asked, stamp: int, lead: float, max_lead: float) -> bool:
+def fits(not_before: int, stamp: int, lead: float, max_lead: float) -> bool:
     """The rule for which frames answer an instruction, live and in a recording.
 
     Args:
+        not_before: the instruction's earliest stamp, nanoseconds; 0: any.
         stamp: the frame's, nanoseconds.
         lead: seconds by which the frame was received before the instruction.
         max_lead: the longest accepted lead; 0: any.
     """
-    return admits(asked, stamp) and not 0 < max_lead < lead
+    return admits(not_before, stamp) and not 0 < max_lead < lead
 
 
-def admits(asked: Asked, stamp: int) -> bool:
+def admits(not_before: int, stamp: int) -> bool:
     """The half of `fits` about a frame's stamp, nanoseconds; carried answers obey it, too."""
-    return not asked.not_before or stamp >= asked.not_before
+    return not not_before or stamp >= not_before
 
 
 def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:

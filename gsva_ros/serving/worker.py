@@ -196,7 +196,9 @@ class Worker(Generic[FrameT]):
                 result = inference.answer(turn.request, turn.frame, start)
             except Exception as error:  # must not end the thread or leave the request unanswered
                 log.exception("a request could not be processed")
-                result = _failed(turn, error)
+                reason = f"{type(error).__name__}: {error}"
+                failed = Ending(turn.request, Outcome.FAILED, reason, Code.INTERNAL)
+                result = _ended(failed, turn.frame)
             with self._changed:
                 self._turn_began = None
                 seconds = time.monotonic() - start
@@ -240,13 +242,7 @@ class Worker(Generic[FrameT]):
 
     def _hand_over(self, endings: Sequence[Ending]) -> None:
         for ending in endings:
-            words = ending.request.words()
-            each = ending.each or ((ending.code, ending.reason),) * len(words)
-            decisions = [
-                Decision(i, word, ending.outcome, code, reason)
-                for i, (word, (code, reason)) in enumerate(zip(words, each, strict=True))
-            ]
-            self._emit(Result(ending.request, decisions))
+            self._emit(_ended(ending))
 
     def _emit(self, result: Result) -> None:
         with self._changed:
@@ -262,13 +258,12 @@ class Worker(Generic[FrameT]):
             log.exception("the answer to %r could not be delivered", result.request.id[:80])
 
 
-def _failed(turn: Turn, error: Exception) -> Result:
-    reason = f"{type(error).__name__}: {error}"
-    return Result(
-        turn.request,
-        [
-            Decision(i, word, Outcome.FAILED, Code.INTERNAL, reason)
-            for i, word in enumerate(turn.request.words())
-        ],
-        turn.frame,
-    )
+def _ended(ending: Ending, frame: CameraFrame | None = None) -> Result:
+    """The result of a request that the model did not answer; frame: the one that it was asked about."""
+    words = ending.request.words()
+    each = ending.each or ((ending.code, ending.reason),) * len(words)
+    decisions = [
+        Decision(i, word, ending.outcome, code, reason)
+        for i, (word, (code, reason)) in enumerate(zip(words, each, strict=True))
+    ]
+    return Result(ending.request, decisions, frame)

@@ -61,7 +61,7 @@ class Batcher:
         self.conversations, self._jitter = conversations, jitter
         self._clip = ClipPreprocessor(config.preprocessor)
         self._sam = SamPreprocessor.of(config.sam)
-        self._slots = {config.seg_token_id, config.rej_token_id}
+        self._slots = conversations.prompt.tokenizer.slot_ids
         self._prefix = conversations.prompt.prefix_length(config.image_tokens)
         self._longest = config.positions - self._prefix
 

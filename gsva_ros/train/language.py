@@ -82,14 +82,12 @@ class LanguageLoss:
     text would outweigh, and `Grounding`.
     """
 
-    def __init__(
-        self, model: GSVA, prompt: Prompt, slot_ids: tuple[int, int], grounding: Grounding
-    ) -> None:
+    def __init__(self, model: GSVA, prompt: Prompt, grounding: Grounding) -> None:
         grounding.check()
         self.model, self.grounding = model, grounding
         before, after = around(prompt)
         self._around = before.to(model.device), after.to(model.device)
-        self._slot_ids = torch.tensor(slot_ids, device=model.device)
+        self._slot_ids = torch.tensor(prompt.tokenizer.slot_ids, device=model.device)
 
     def __call__(self, asked: Asked, clip_tokens: Tensor) -> Pass:
         """Run the branches about the images of clip_tokens [B, N, C]."""

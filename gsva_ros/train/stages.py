@@ -223,7 +223,7 @@ def _language_loss(config: Config, stage: Stage) -> tuple[LanguageLoss, Question
     model, prompt = stage.model, stage.prompt
     branches = Branches(prompt, vocabulary_of(stage.scenes), config.unseen)
     questions = Questions(stage.scenes, branches, model.config.patch_grid)
-    return LanguageLoss(model, prompt, branches.slot_ids, stage.grounding), questions
+    return LanguageLoss(model, prompt, stage.grounding), questions
 
 
 def _clip(config: Config, stage: Stage) -> Lesson:

@@ -13,7 +13,6 @@ import sentencepiece
 
 from ..files import write_whole
 from ..model.prompt import Prompt, Turn
-from ..model.tokenizer import Special
 from ..phrasing.forms import reworded
 from ..phrasing.requests import how_many, request
 from ..phrasing.unknown import NAMED, invented, renamed, unknown
@@ -51,8 +50,6 @@ class Branches:
         """Args: unseen: fraction of branches that ask for a thing that no scene contains."""
         self.prompt, self.vocabulary, self.unseen = prompt, vocabulary, unseen
         self.unknown = unknown(NAMED, vocabulary)
-        ids = prompt.tokenizer.ids
-        self.slot_ids = (ids[Special.SEG], ids[Special.REJ])
 
     def sample(
         self,

@@ -27,8 +27,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from gsva_ros.answer import Answer, Slot
-from gsva_ros.ros import node as node_module
-from gsva_ros.ros import process
+from gsva_ros.ros import clocks, process
 from gsva_ros.ros.disposal import Disposal
 from gsva_ros.ros.follow import ABANDONED, ReadyServer
 from gsva_ros.ros.node import GRACE, GsvaNode
@@ -185,8 +184,8 @@ def test_a_bag_that_loops(start):
 def test_the_computers_clock_is_set(monkeypatch, hours, which):
     """Deadlines keep what is left of them; frames and transforms from before are forgotten."""
     ahead, said = [0], []
-    monkeypatch.setattr(node_module, "_set_ahead", lambda: ahead[0])
-    monkeypatch.setattr(GsvaNode, "_now", lambda self: time.monotonic_ns() + ahead[0])
+    monkeypatch.setattr(clocks, "_set_ahead", lambda: ahead[0])
+    monkeypatch.setattr(clocks.Clocks, "now", lambda self: time.monotonic_ns() + ahead[0])
     rclpy.init()
     node = GsvaNode(lambda *_: FakeEngine())
     try:
@@ -194,7 +193,7 @@ def test_the_computers_clock_is_set(monkeypatch, hours, which):
         node.trigger_activate()
         request = Request("a", expressions=["red"], within=60 * SECOND, not_before=10**19)
         node._worker.submit(request)
-        left = request.deadline - node._timer()
+        left = request.deadline - node._clocks.timer()
         node._offer(CameraFrame(None, 1, "/image", lambda: None))
         monkeypatch.setattr(node._views, "jumped", lambda: said.append("transforms"))
         monkeypatch.setattr(node.get_logger(), "warning", said.append)
@@ -207,7 +206,7 @@ def test_the_computers_clock_is_set(monkeypatch, hours, which):
             "transforms",
             f"the computer's clock was set {which} by 3600.0 s: earlier frames are discarded",
         ]
-        assert 0 < left - (request.deadline - node._timer()) < 30 * SECOND
+        assert 0 < left - (request.deadline - node._clocks.timer()) < 30 * SECOND
         assert not request.state.ended
         assert not node._worker._schedule._newest
     finally:

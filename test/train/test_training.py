@@ -112,7 +112,7 @@ def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Pa
     checkpoint = new_mini(stage_config(CONFIGS[0], scenes, tmp_path))
     branches = Branches(checkpoint.prompt, Vocabulary(("mug", "can"), ("red",)), 0.04)
     prompt = branches.prompt
-    seg, rej = branches.slot_ids
+    seg, rej = prompt.tokenizer.slot_ids
     expressions = [Expression("the red mug", "single", (1,)), Expression("the can", "single", ())]
     drawn = branches.sample(expressions, np.random.default_rng(0), tokens=2000)
     assert len(drawn) > 50

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import household
 import numpy as np
 
-from gsva_ros.model.tokenizer import Special
 from gsva_ros.phrasing.unknown import HELD_OUT, SPELT, TAUGHT, invented
 from gsva_ros.phrasing.words import Vocabulary, plural
 from gsva_ros.scenes import Expression
@@ -18,8 +17,7 @@ from gsva_ros.train.text import Branches
 
 
 def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
-    prompt = SimpleNamespace(tokenizer=SimpleNamespace(ids=dict.fromkeys(Special, 0)))
-    branches = Branches(prompt, Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
+    branches = Branches(SimpleNamespace(), Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     like = [
         e
@@ -45,8 +43,7 @@ def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
 
 
 def test_what_a_picture_shows_is_not_asked_for_as_absent() -> None:
-    prompt = SimpleNamespace(tokenizer=SimpleNamespace(ids=dict.fromkeys(Special, 0)))
-    branches = Branches(prompt, Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
+    branches = Branches(SimpleNamespace(), Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
     branches.unknown = ["person", "chair", "clock"]
     shown = [Expression("the person", "one", (1,)), Expression("all chairs", "several", (2, 3))]
     shown.append(Expression("the clock", "no such kind", ()))
