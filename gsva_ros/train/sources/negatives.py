@@ -92,6 +92,10 @@ class Negatives:
         labels = {label.text: label for label in named}.values()
         self._made = [(_elsewhere(labels, frame), _swapped(frame)) for frame in frames]
 
+    def has_any(self, frame: int) -> bool:
+        """Whether there is an absent expression to draw for a frame."""
+        return any(self._made[frame])
+
     def draw(self, frame: int, count: int, rng: np.random.Generator) -> list[str]:
         """Up to `count` different expressions, about half of them at most with a swapped colour.
 
