@@ -62,6 +62,14 @@ class Squares:
         return Segments(image, ("the red box", self.words), masks)
 
 
+class Empty(Squares):
+    """Nothing is there."""
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        sample = super().draw(rng)
+        return replace(sample, masks=np.zeros_like(sample.masks))
+
+
 class Rare(Squares):
     """No picture is there."""
 
@@ -84,6 +92,7 @@ class Gone(Squares):
 @pytest.fixture(autouse=True)
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.KINDS, "squares", Squares)
+    monkeypatch.setitem(table.KINDS, "empty", Empty)
     monkeypatch.setitem(table.KINDS, "gone", Gone)
     monkeypatch.setitem(table.KINDS, "rare", Rare)
 
@@ -239,6 +248,14 @@ def test_a_tower_has_gradients_where_anything_in_it_is_trained(tmp_path: Path, p
     loss.backward()
     assert chosen.grad is not None
     assert chosen.grad.any()
+
+
+@pytest.mark.parametrize("part", ["image_encoder", "mask_decoder", "text_hidden_fcs"])
+def test_a_batch_without_a_mask_leaves_what_makes_masks_as_it_is(tmp_path: Path, part: str) -> None:
+    before = tiny_checkpoint().model.state_dict()
+    fields = {"sources": [{"kind": "empty"}], "parts": {part: 1e-2}, "steps": 1}
+    after = run(config(tmp_path, **fields, gradient_checkpointing=False))
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "dropout": 0.0}])
