@@ -793,6 +793,9 @@ def absents(labels: dict[str, int], others: dict[str, int]) -> set[str]:
         ({"the box": 1}, {"everything but the can": 3, "the leftmost object": 1}),
         ({"the red one": 1, "the can": 1}, {"the red mug": 1, "the bowl": 1}),
         ({"the orange": 1}, {"all oranges": 2}),
+        ({"the apple": 1}, {"the fruit": 1, "all green fruits": 2}),
+        ({"the fruit": 1}, {"the apple": 1}),
+        ({"the wrench": 1}, {"the metal tool": 1, "both tools": 2}),
         ({"the leftmost object": 1}, {"the middle object": 1, "the tall thing": 1}),
         ({"the red mug": 1, "the red mug and the can": 2, "all mugs": 2}, {}),
         ({"the black mug and the can": 2}, {}),
@@ -818,6 +821,7 @@ def test_what_may_be_true_of_a_frame_is_not_absent(
         ({"the red mug": 1, "the can behind the blue mug": 1}, "the green mug", "the blue mug"),
         ({"the red mug": 1, "the mug": 1}, "the blue mug", "the mug"),
         ({"all red mugs": 2, "both mugs": 2}, "all blue mugs", "both mugs"),
+        ({"the red toy car": 1, "the fruit": 1}, "the blue toy car", "the fruit"),
         ({"杯子": 1, "the red mug": 1}, "the blue mug", "杯子"),
     ],
 )
