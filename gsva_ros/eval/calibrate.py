@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, validated
 from ..files import read_json, write_whole
-from ..model.config import CONFIG_NAME
+from ..model.config import CALIBRATION_NAME, CONFIG_NAME
 from .metrics import Scoring, iou, metric
 from .summary import Slots, calibration
 
-CALIBRATION_NAME = "calibration.json"
 # Two T-accs that differ by no more than this count as equal.
 EQUAL_T_ACC = 0.005
 TEMPERATURES = (0.1, 10.0)

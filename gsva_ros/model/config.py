@@ -16,6 +16,8 @@ from .tokenizer import ADDED, Special
 
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
+#: How the rejection rule in config.json was determined; `gsva calibrate` writes both.
+CALIBRATION_NAME = "calibration.json"
 
 
 def id_key(token: Special) -> str:

@@ -67,7 +67,7 @@ class Batcher:
 
     def __call__(self, drawn: Sequence[tuple[Sample, np.random.Generator]]) -> Batch:
         """Build a batch of samples, each with the random generator for its wording and jitter."""
-        rows = [self.conversations.rows(sample, rng) for sample, rng in drawn]
+        rows = [self.conversations.rows(sample, rng, self._longest) for sample, rng in drawn]
         rows = [[self._cut(row) for row in of_image] for of_image in rows]
         images = [jittered(sample.image, self._jitter, rng) for sample, rng in drawn]
         before, after = around(self.conversations.prompt)
@@ -99,11 +99,9 @@ class Batcher:
         # The last position predicts nothing, or what is cut off.
         cut = Row(row.ids[:end], [*row.labels[: end - 1], IGNORE], row.masks)
         if sum(token in self._slots for token in cut.ids) < len(row.masks):
-            many = "lower the source's per_image, or set joint: false"
             raise InputError(
-                f"a conversation with {len(row.masks)} expressions takes {len(row.ids)} tokens, but "
-                f"the model reads at most {self._longest}: "
-                f"{many if len(row.masks) > 1 else 'shorten or remove the expression'}"
+                f"an expression takes {len(row.ids)} tokens with its question and answer, but the model "
+                f"reads at most {self._longest}: shorten or remove it"
             )
         return cut
 

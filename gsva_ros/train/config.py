@@ -164,7 +164,10 @@ class Config(_Fields):
     jitter: Share = Field(
         0.0, description="vary brightness and tint by up to this share, as lamps and cameras do"
     )
-    joint: bool = Field(True, description="all expressions of an image in one conversation")
+    joint: bool = Field(
+        True,
+        description="all expressions of an image in one conversation, or in several if it were too long",
+    )
     steps: PositiveInt = Field(5000, description="optimiser steps")
     batch: PositiveInt = Field(20, description="images per process and forward pass")
     accumulation: PositiveInt = Field(1, description="forward passes per optimiser step")

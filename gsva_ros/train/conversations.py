@@ -75,21 +75,33 @@ class Conversations:
     """Turns samples into rows, for one model."""
 
     def __init__(self, prompt: Prompt, words: str, joint: bool) -> None:
-        """Args: words: "deployed" or "official". joint: all expressions of a sample in one row."""
+        """Args: words: "deployed" or "official". joint: several expressions of a sample in one row."""
         self.prompt, self.words, self.joint = prompt, words, joint
         patterns = itertools.product(range(len(QUESTIONS)), range(len(ANSWERS)))
         self._longest = max(patterns, key=lambda pattern: self._tokens("it", pattern))
 
-    def rows(self, sample: Sample, rng: np.random.Generator) -> list[Row]:
-        """The rows of one sample; the wording depends on `rng` alone."""
+    def rows(self, sample: Sample, rng: np.random.Generator, most: int) -> list[Row]:
+        """The rows of one sample; the wording depends on `rng` alone.
+
+        Args: most: maximum number of tokens of a row that asks for several expressions.
+        """
         if isinstance(sample, Segments):
-            count = len(sample.expressions)
-            together = [range(count)] if self.joint else [[k] for k in range(count)]
             pattern = int(rng.integers(len(QUESTIONS))), int(rng.integers(len(ANSWERS)))
-            return [self._segments(sample, list(ks), pattern) for ks in together]
+            every = list(range(len(sample.expressions)))
+            return self._joint(sample, every, pattern, most if self.joint else 0)
         if isinstance(sample, Reasoning):
             return [self._reasoning(sample, rng)]
         return [self._talk(sample)]
+
+    def _joint(
+        self, sample: Segments, chosen: list[int], pattern: tuple[int, int], most: int
+    ) -> list[Row]:
+        """The chosen expressions in one row, or halved until each row has at most `most` tokens."""
+        row, half = self._segments(sample, chosen, pattern), len(chosen) // 2
+        if not half or len(row.ids) <= most:
+            return [row]
+        halves = chosen[:half], chosen[half:]
+        return [row for part in halves for row in self._joint(sample, part, pattern, most)]
 
     def longest(self, expression: str) -> int:
         """Number of tokens of a row that asks for one expression, in the longest possible wording."""

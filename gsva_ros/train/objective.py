@@ -38,7 +38,17 @@ class GSVAObjective(nn.Module):
             for image in range(len(batch.masks))
         ]
         loss = gsva_loss(logits, batch.laid.labels, pred_masks, batch.masks)
-        return loss.total, _figures(loss, logits, is_seg, is_rej, config)
+        return self._differentiable(loss.total), _figures(loss, logits, is_seg, is_rej, config)
+
+    def _differentiable(self, loss: Tensor) -> Tensor:
+        """The loss; if nothing that is trained contributes to it, with gradients of zero.
+
+        So it is if only what makes masks is trained, and a batch has none.
+        """
+        if loss.requires_grad or not torch.is_grad_enabled():
+            return loss
+        trained = (p for p in self.model.parameters() if p.requires_grad)
+        return loss + 0.0 * torch.stack([p.sum() for p in trained]).sum()
 
     def _masks(
         self, batch: Batch, image: int, hidden: Tensor, is_seg: Tensor, is_rej: Tensor

@@ -29,8 +29,8 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     Whatever can be known to fail before the first step is checked here.
 
     Raises:
-        InputError: the model has no [REJ], a source cannot be used, an expression or conversation is too
-            long, or there is too little memory.
+        InputError: the model has no [REJ], a source cannot be used, an expression is too long, or there is
+            too little memory.
     """
     set_seed(config.seed)  # for the LoRA factors' initial values and dropout
     model = checkpoint.model

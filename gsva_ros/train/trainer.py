@@ -6,6 +6,7 @@ independent of what is trained on which data (`Task`) and of how it is evaluated
 
 from __future__ import annotations
 
+import filecmp
 import io
 import math
 import os
@@ -31,6 +32,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, one_line
 from ..files import write_whole
+from ..model.config import CALIBRATION_NAME, CONFIG_NAME
 from ..processes import processes
 from .config import Config
 from .mixture import Numbers
@@ -339,7 +341,7 @@ class Trainer:
             fresh = Path(tempfile.mkdtemp(prefix=f"{MODEL}-{self.progress.step:06d}-", dir=out))
             fresh.chmod(0o755)
             self.task.export(state, fresh)
-            _point(out / MODEL, fresh)
+            _replace(out / MODEL, fresh)
         here.wait_for_everyone()
 
     def _export_again(self) -> None:
@@ -433,6 +435,20 @@ def states(out: Path) -> list[Path]:
     found = {path: _STATES.fullmatch(path.name) for path in out.glob(f"{STATE}-*")}
     steps = {path: int(match[1]) for path, match in found.items() if match}
     return sorted(steps, key=lambda path: steps[path])
+
+
+def _replace(model: Path, fresh: Path) -> None:
+    """Point `model` to a fresh export, unless it is the same one and has been calibrated since."""
+    if (model / CALIBRATION_NAME).exists():
+        names = {path.name for path in fresh.iterdir()} - {CONFIG_NAME}
+        _, *others = filecmp.cmpfiles(fresh, model, names, shallow=False)
+        if not any(others):
+            shutil.rmtree(fresh)
+            return
+        tqdm.write(
+            f"{model}: its calibration does not apply to other weights: run `gsva calibrate`"
+        )
+    _point(model, fresh)
 
 
 def _point(link: Path, target: Path) -> None:

@@ -602,6 +602,14 @@ def test_only_names_of_bundled_folders_are_bundled(
         model_directory("")
 
 
+def test_a_link_to_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """As `cp -r runs/x/model DEST` leaves one."""
+    link = tmp_path / "model"
+    link.symlink_to("model-000012")
+    with pytest.raises(FileNotFoundError, match=r"model': a link to 'model-000012', .*cp -rL"):
+        model_directory(link)
+
+
 def test_import_is_light() -> None:
     code = (
         "import sys, gsva_ros; assert gsva_ros.__version__[0].isdigit(), gsva_ros.__version__;"

@@ -9,6 +9,7 @@ from tiny import tiny_checkpoint
 
 from gsva_ros.errors import InputError
 from gsva_ros.model.losses import IGNORE
+from gsva_ros.model.tokenizer import Special
 from gsva_ros.train.batches import Batcher, jittered
 from gsva_ros.train.conversations import Conversations, Row
 from gsva_ros.train.sources.sample import Reasoning, Sample, Segments, Talk
@@ -16,6 +17,8 @@ from gsva_ros.train.sources.sample import Reasoning, Sample, Segments, Talk
 IMAGE = np.zeros((6, 8, 3), np.uint8)
 MASKS = np.zeros((2, 6, 8), bool)
 MASKS[0, 1:4, 1:4] = True
+#: More tokens than any sample has here.
+MOST = 10_000
 PROMPT = tiny_checkpoint(conversation="llava_v1").prompt
 
 
@@ -23,7 +26,7 @@ def texts(sample: Sample, words: str = "official", joint: bool = True) -> set[st
     """Everything that is asked and answered, over many draws; labels are looked at on the way."""
     talk, found = Conversations(PROMPT, words, joint), set()
     for seed in range(200):
-        for row in talk.rows(sample, np.random.default_rng(seed)):
+        for row in talk.rows(sample, np.random.default_rng(seed), MOST):
             found.add(checked(row))
     return found
 
@@ -87,7 +90,7 @@ def test_questions_about_a_region(sentence: bool) -> None:
 def test_explanations_are_asked_for_half_the_time_and_a_tenth_are_words_alone() -> None:
     talk, count = Conversations(PROMPT, "official", True), 2000
     sample = Reasoning(IMAGE, "What holds?", True, MASKS[0], "Because.")
-    rows = [talk.rows(sample, np.random.default_rng(seed))[0] for seed in range(count)]
+    rows = [talk.rows(sample, np.random.default_rng(seed), MOST)[0] for seed in range(count)]
     said = [PROMPT.tokenizer.decode(row.ids) for row in rows]
     alone = sum("[SEG]" not in text for text in said)
     assert alone / count == pytest.approx(0.1, abs=0.02)
@@ -100,7 +103,7 @@ def test_talk_goes_on_and_learns_every_answer() -> None:
     (text,) = texts(Talk(IMAGE, (("What is it?", "A box."), ("Red?", "No."))))
     assert "USER: Red? ASSISTANT: No.</s>" in text
     (row,) = Conversations(PROMPT, "official", True).rows(
-        Talk(IMAGE, (("What is it?", "A box."), ("Red?", "No."))), np.random.default_rng(0)
+        Talk(IMAGE, (("What is it?", "A box."), ("Red?", "No."))), np.random.default_rng(0), MOST
     )
     learnt = PROMPT.tokenizer.decode([i for i in row.labels if i != IGNORE])
     assert learnt.replace(" ", "") == "Abox.</s>No.</s>"
@@ -124,6 +127,22 @@ def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
         batcher([(lost, np.random.default_rng(0))])
     with pytest.raises(InputError, match="shorten or remove it"):
         batcher.check(lost.query)
+
+
+@pytest.mark.parametrize("words", ["official", "deployed"])
+def test_a_conversation_that_would_be_too_long_is_divided(words: str) -> None:
+    config = tiny_checkpoint().model.config
+    batcher = Batcher(Conversations(PROMPT, words, True), config)
+    expressions = tuple(f"mug {k}" for k in range(8))
+    masks = np.zeros((8, 6, 8), bool)
+    masks[np.arange(0, 8, 2), 1, np.arange(0, 8, 2)] = True
+    batch = batcher([(Segments(IMAGE, expressions, masks), np.random.default_rng(0))])
+    ids = batch.laid.ids[0]
+    assert 1 < ids.eq(PROMPT.tokenizer.ids[Special.EOS]).sum() < 8
+    assert batch.laid.position_ids.max() < config.positions
+    slots = ids[ids.eq(config.seg_token_id) | ids.eq(config.rej_token_id)]
+    assert slots.eq(config.seg_token_id).tolist() == [True, False] * 4
+    assert torch.equal(batch.masks[0].bool(), torch.from_numpy(masks))
 
 
 def test_jitter_varies_brightness_and_by_half_as_much_the_tint() -> None:

@@ -520,6 +520,26 @@ def test_most_of_a_frame_may_be_there_and_is_by_default(tmp_path: Path) -> None:
         assert found == {(8, wanted)}
 
 
+def test_frames_without_an_absent_expression_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same: dict[str, slice | None] = {"the mug": slice(0, 4), "the box": slice(4, 8)}
+    bag = labelled_bag(tmp_path / "same", {10: same, 20: same})
+    with pytest.raises(InputError, match=r"labelled: 2 of 2 frames .*; absent: 0 trains it"):
+        make(Data(kind="bag", path=str(bag)), "sources.0")
+    make(Data(kind="bag", path=str(bag), absent=0.0), "sources.0")
+    assert "2 of 2 frames have no absent expression" in capsys.readouterr().err
+    labels: dict[int, dict[str, slice | None]] = {10: same, 20: same, 30: {"the mug": None}}
+    bag = labelled_bag(tmp_path / "other", labels)
+    make(Data(kind="bag", path=str(bag)), "sources.0")
+    told = (
+        f"{bag}: 2 of 3 frames have no absent expression: also label frames without these things "
+    )
+    assert told + "(referents 0), or the model learns" in capsys.readouterr().err
+    make(Data(kind="bag", path=str(labelled_bag(tmp_path / "all"))), "sources.0")
+    assert not capsys.readouterr().err
+
+
 def test_truth_of_other_frames_or_of_another_size_is_left_out_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -773,6 +793,9 @@ def absents(labels: dict[str, int], others: dict[str, int]) -> set[str]:
         ({"the box": 1}, {"everything but the can": 3, "the leftmost object": 1}),
         ({"the red one": 1, "the can": 1}, {"the red mug": 1, "the bowl": 1}),
         ({"the orange": 1}, {"all oranges": 2}),
+        ({"the apple": 1}, {"the fruit": 1, "all green fruits": 2}),
+        ({"the fruit": 1}, {"the apple": 1}),
+        ({"the wrench": 1}, {"the metal tool": 1, "both tools": 2}),
         ({"the leftmost object": 1}, {"the middle object": 1, "the tall thing": 1}),
         ({"the red mug": 1, "the red mug and the can": 2, "all mugs": 2}, {}),
         ({"the black mug and the can": 2}, {}),
@@ -798,6 +821,7 @@ def test_what_may_be_true_of_a_frame_is_not_absent(
         ({"the red mug": 1, "the can behind the blue mug": 1}, "the green mug", "the blue mug"),
         ({"the red mug": 1, "the mug": 1}, "the blue mug", "the mug"),
         ({"all red mugs": 2, "both mugs": 2}, "all blue mugs", "both mugs"),
+        ({"the red toy car": 1, "the fruit": 1}, "the blue toy car", "the fruit"),
         ({"杯子": 1, "the red mug": 1}, "the blue mug", "杯子"),
     ],
 )

@@ -30,7 +30,9 @@ import gsva_ros
 from gsva_ros import cli
 from gsva_ros.datasets.files import DatasetError
 from gsva_ros.errors import InputError
+from gsva_ros.eval.calibrate import Rule, read_calibration, write_rule
 from gsva_ros.model.checkpoint import Checkpoint, save_pretrained
+from gsva_ros.model.config import GSVAConfig
 from gsva_ros.programs import train as programs_train
 from gsva_ros.programs.train import base, evaluation, train
 from gsva_ros.train import teach
@@ -62,6 +64,14 @@ class Squares:
         return Segments(image, ("the red box", self.words), masks)
 
 
+class Empty(Squares):
+    """Nothing is there."""
+
+    def draw(self, rng: np.random.Generator) -> Segments:
+        sample = super().draw(rng)
+        return replace(sample, masks=np.zeros_like(sample.masks))
+
+
 class Rare(Squares):
     """No picture is there."""
 
@@ -84,6 +94,7 @@ class Gone(Squares):
 @pytest.fixture(autouse=True)
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.KINDS, "squares", Squares)
+    monkeypatch.setitem(table.KINDS, "empty", Empty)
     monkeypatch.setitem(table.KINDS, "gone", Gone)
     monkeypatch.setitem(table.KINDS, "rare", Rare)
 
@@ -241,6 +252,14 @@ def test_a_tower_has_gradients_where_anything_in_it_is_trained(tmp_path: Path, p
     assert chosen.grad.any()
 
 
+@pytest.mark.parametrize("part", ["image_encoder", "mask_decoder", "text_hidden_fcs"])
+def test_a_batch_without_a_mask_leaves_what_makes_masks_as_it_is(tmp_path: Path, part: str) -> None:
+    before = tiny_checkpoint().model.state_dict()
+    fields = {"sources": [{"kind": "empty"}], "parts": {part: 1e-2}, "steps": 1}
+    after = run(config(tmp_path, **fields, gradient_checkpointing=False))
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+
+
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "dropout": 0.0}])
 def test_an_export_may_lie_part_of_the_way(tmp_path: Path, lora: dict[str, Any] | None) -> None:
     began = tiny_checkpoint().model.state_dict()
@@ -270,6 +289,25 @@ def test_a_run_that_had_ended_is_exported_as_its_file_says_now(
         torch.testing.assert_close(value, wanted, atol=1e-6, rtol=1e-5)
     train(config(out, **fields, export="adapter"))
     assert (out / "model/adapter_config.json").exists()
+    assert len(list(out.glob("model-*"))) == 1
+
+
+def test_a_calibration_stays_with_its_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_base(tmp_path / "base")
+    out, fields = tmp_path / "out", {"model": str(tmp_path / "base"), "steps": 2}
+    train(config(out, **fields))
+    write_rule(out / "model", Rule(1.7, 0.2, 0.4), {"goal": "best gIoU"})
+    said = "model: its calibration does not apply to other weights: run `gsva calibrate`"
+    train(config(out, **fields))
+    assert GSVAConfig.load(out / "model").slot_temperature == 1.7
+    assert read_calibration(out / "model") == {"goal": "best gIoU"}
+    assert said not in capsys.readouterr().out
+    train(config(out, **fields, blend=0.25))
+    assert GSVAConfig.load(out / "model").slot_temperature != 1.7
+    assert read_calibration(out / "model") is None
+    assert said in capsys.readouterr().out
     assert len(list(out.glob("model-*"))) == 1
 
 

@@ -39,9 +39,9 @@ def add(subparsers: Any) -> None:
 
 def _calibrate(args: argparse.Namespace) -> int:
     from ...engine import Engine
+    from ...model.config import CALIBRATION_NAME
     from ...processes import processes
     from ..calibrate import (
-        CALIBRATION_NAME,
         Rule,
         calibration_result,
         check_both_kinds,

@@ -6,6 +6,7 @@ absent expressions are generated with care (`Negatives`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,7 +42,8 @@ class LabelledBag:
             absent: minimum fraction of absent expressions in a sample, 0 to 1.
 
         Raises:
-            InputError: the bag or its truth cannot be used.
+            InputError: the bag or its truth cannot be used, or no frame has an absent expression, although
+                `absent` asks for some.
         """
         self._bag = Bag(Path(path))
         known = read_truth(Path(truth)) if truth else self._bag.truth()
@@ -62,6 +64,23 @@ class LabelledBag:
                 for frame in self._frames
             ]
         )
+        self._tell_without_absent(truth or path)
+
+    def _tell_without_absent(self, place: str) -> None:
+        """Print how many frames have no absent expression; InputError if that is all, against `absent`."""
+        count = sum(
+            all(a.referents for a in frame.annotations) and not self._negatives.has_any(number)
+            for number, frame in enumerate(self._frames)
+        )
+        if not count:
+            return
+        what = (
+            f"{place}: {count} of {len(self._frames)} frames have no absent expression: also label frames "
+            "without these things (referents 0), or the model learns to find them everywhere"
+        )
+        if self._absent and count == len(self._frames):
+            raise InputError(f"{what}; absent: 0 trains it nevertheless")
+        print(what, file=sys.stderr)
 
     def expressions(self) -> Iterable[str]:
         """All annotated expressions."""

@@ -44,6 +44,12 @@ _SMALL = frozenset(
 _GENERIC = frozenset(
     "anything everything item items object objects one ones something thing things".split()  # noqa: SIM905
 )
+#: Nouns for things of many kinds: a fruit may be what another label calls an apple.
+_SUPERORDINATES = frozenset(
+    "animal appliance clothing component container cutlery device dish drink equipment food fruit "  # noqa: SIM905
+    "furniture garbage groceries hardware litter machine package packaging part product rubbish "
+    "snack stationery tableware tool toy trash utensil vegetable vehicle vessel waste workpiece".split()
+)
 #: Nouns for the same things; those of several words by the last one.
 _SYNONYMS = [{kind, *(name.split()[-1] for name in names)} for kind, names in SYNONYMS.items()]
 
@@ -92,6 +98,10 @@ class Negatives:
         labels = {label.text: label for label in named}.values()
         self._made = [(_elsewhere(labels, frame), _swapped(frame)) for frame in frames]
 
+    def has_any(self, frame: int) -> bool:
+        """Whether there is an absent expression to draw for a frame."""
+        return any(self._made[frame])
+
     def draw(self, frame: int, count: int, rng: np.random.Generator) -> list[str]:
         """Up to `count` different expressions, about half of them at most with a swapped colour.
 
@@ -109,6 +119,8 @@ def _elsewhere(labels: Iterable[_Label], frame: Sequence[_Label]) -> list[str]:
     # "The red one" may be a red mug; "the one on the left", without a colour, has a label by name, too.
     unnamed = [label.mentions[0] for label in frame if not label.mentions[0].nouns]
     colours = {colour for mention in unnamed for colour in mention.colours}
+    if unnamed and len(unnamed) == len(frame):
+        return []  # it may be of the kind of any label
 
     def contradicted(label: _Label) -> bool:
         own = label.mentions[0].colours
@@ -186,13 +198,19 @@ def _mention(parts: Sequence[Sequence[str]], count: int) -> _Mention:
         before, nouns = before[:-1], frozenset({"orange"})
     else:
         head = list(takewhile(lambda word: word not in _SMALL, name))
-        nouns = frozenset() if {*head[:1], *head[-1:]} & _GENERIC else _nouns(name)
+        of_any_kind = {*head[:1], *head[-1:]} & _GENERIC or _is_superordinate(head)
+        nouns = frozenset() if of_any_kind else _nouns(name)
     return _Mention(
         colours=frozenset(before) & frozenset(COLOURS),
         nouns=nouns,
         words=tuple(word for part in parts for word in part if word not in COLOURS),
         count=count,
     )
+
+
+def _is_superordinate(name: Sequence[str]) -> bool:
+    """Whether a name, such as "wooden toys", ends with a superordinate; "toy car" names a car."""
+    return any(singulars(word) & _SUPERORDINATES for word in name[-1:])
 
 
 def _words(text: str) -> list[str]:
