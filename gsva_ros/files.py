@@ -91,16 +91,24 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_result(path: Path, text: str) -> Path:
-    """Write a result; if that fails after all, into a temporary file, so that it is not lost.
+    """Write a result whole; if that fails after all, into a temporary file, so that it is not lost.
 
     Returns:
-        The path that was written.
+        The path.
+
+    Raises:
+        InputError: it cannot be written; names the temporary file.
     """
     data = text.encode(errors="backslashreplace")  # it may name files whose names are not UTF-8
     try:
-        path.write_bytes(data)
-        return path
-    except OSError:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # such as /dev/stdout, which no file may replace
+        else:
+            write_whole(path.resolve(), data)
+    except OSError as error:
         with tempfile.NamedTemporaryFile(prefix="gsva-", suffix=path.suffix, delete=False) as file:
             file.write(data)
-        return Path(file.name)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}): the result is in {file.name}"
+        ) from error
+    return path

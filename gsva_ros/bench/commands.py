@@ -121,7 +121,10 @@ def run(args: argparse.Namespace) -> int:
     ]
     if not args.count:
         texts += _measure(args, engine, name, found)
-    return _report(args, section, "\n\n".join(texts), found)
+    _report(args, section, "\n\n".join(texts), found)
+    if args.picture:
+        _draw(args.picture, name, found)
+    return 0
 
 
 def _report(args: argparse.Namespace, section: str, text: str, found: dict[str, Any]) -> int:
@@ -143,9 +146,7 @@ def _measure(
     """Time the stages; adds the measurements to `found`, and yields the texts about them."""
     import numpy as np
 
-    from ..files import write_result
     from . import report, timing
-    from .picture import svg
 
     rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
     found["ceilings"] = timing.ceilings(engine.device, engine.dtype)
@@ -168,13 +169,21 @@ def _measure(
         yield report.stock_line(found["sam"])
     found["peak_mib"] = timing.peak_mib(engine.device)
     yield f"Largest memory held: {found['peak_mib']:.0f} MiB."
-    if args.picture:
-        title = f"{name}: ms a stage; red: at the machine's best product"
-        bars = {
-            stage: (time.median, report.floor_ms(stage, costs, gflops))
-            for stage, time in found["times"].items()
-        }
-        print(f"written: {write_result(args.picture, svg(title, bars))}")
+
+
+def _draw(path: Path, name: str, found: dict[str, Any]) -> None:
+    """Write the bar chart of the measured stages."""
+    from ..files import write_result
+    from .picture import svg
+    from .report import floor_ms
+
+    gflops, costs = found["ceilings"]["gflops"], found["costs"]
+    title = f"{name}: ms a stage; red: at the machine's best product"
+    bars = {
+        stage: (time.median, floor_ms(stage, costs, gflops))
+        for stage, time in found["times"].items()
+    }
+    print(f"written: {write_result(path, svg(title, bars))}")
 
 
 def _node(args: argparse.Namespace) -> int:
