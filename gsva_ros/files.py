@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,27 @@ def check_writable(*paths: Path | None) -> None:
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); choose another"
             ) from error
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Wraps the writing of a file's folder, for which the file stands; creates both.
+
+    Raises:
+        InputError: another process is writing there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as held:  # however the process ends, its lock ends, too
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{path.parent}: another process is writing it: wait for that one, or choose another "
+                "folder"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, one_line
-from .files import parse_json, read_json
+from .files import only_writer, parse_json, read_json
 
 MAX_OBJECTS = 12
 #: The files of a scene folder: metadata; images; the object at each pixel; one line per scene.
@@ -254,21 +253,6 @@ def are_frames(rgb: npt.NDArray[Any], instances: npt.NDArray[Any], shape: tuple[
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Wraps the writing of scenes into an existing folder; InputError: another process is writing there."""
-    with (folder / LINES).open("a") as held:  # however the process ends, its lock ends, too
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder}: another process is writing it: wait for that one, or choose another folder"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-
-
-@contextmanager
 def begun(folder: Path) -> Iterator[None]:
     """Wraps the writing of new scenes: if it fails before one is complete, the folder is removed.
 
@@ -276,8 +260,7 @@ def begun(folder: Path) -> Iterator[None]:
         InputError: another process is writing there.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder):
+    with only_writer(folder / LINES):
         try:
             yield
         except Exception:

@@ -20,7 +20,8 @@ from rosbags.highlevel import AnyReader
 
 from gsva_ros import cli
 from gsva_ros.errors import InputError
-from gsva_ros.scenes import SceneSet, begun, only_writer
+from gsva_ros.files import only_writer
+from gsva_ros.scenes import LINES, SceneSet, begun
 from gsva_ros.sim import bag, dataset
 from gsva_ros.sim.bag import write_bag, write_video
 from gsva_ros.sim.dataset import visible_scene, write_dataset
@@ -217,7 +218,7 @@ def test_two_runs_do_not_write_one_folder(
         assert "new: another process is writing it" in refused(capsys, *render)
         assert (out / "scenes.jsonl").exists()
     assert cli.main(["sim", *map(str, render)]) == 0
-    with only_writer(out):
+    with only_writer(out / LINES):
         assert "new: another process is writing it" in refused(capsys, *render)
     no_locks = OSError(errno.ENOSYS, "not implemented")  # as some file systems have none
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=no_locks))

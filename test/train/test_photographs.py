@@ -18,11 +18,12 @@ from gsva_ros.cli import main
 from gsva_ros.datasets import photographs
 from gsva_ros.errors import InputError
 from gsva_ros.eval.sources.scenes import add_arguments, gather
+from gsva_ros.files import only_writer
 from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.phrasing.unknown import NAMED, unknown
 from gsva_ros.phrasing.words import Vocabulary, plural
-from gsva_ros.scenes import SceneSet, only_writer
+from gsva_ros.scenes import LINES, SceneSet
 from gsva_ros.train.config import Config
 from gsva_ros.train.dense import DenseHead, dense_labels
 from gsva_ros.train.frames import Frames
@@ -359,7 +360,8 @@ def test_two_runs_do_not_write_one_set(maker, monkeypatch):
     made, met = photographs.new_arrays, []
 
     def meanwhile(folder: Path, *sizes: int) -> Any:
-        with pytest.raises(InputError, match="another process is writing it"), only_writer(folder):
+        told = pytest.raises(InputError, match="another process is writing it")
+        with told, only_writer(folder / LINES):
             pass
         met.append(folder)
         return made(folder, *sizes)
