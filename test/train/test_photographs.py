@@ -344,12 +344,21 @@ def test_which_annotation_has_other_polygons_is_told(maker, capsys, polygons):
     assert "coco.json: 0.png: annotation 77: not a COCO segmentation: it must be a list" in told
 
 
-def test_a_set_that_was_half_written_is_none(maker):
+def test_a_run_that_fails_leaves_the_set_of_an_earlier_one(maker):
     for _ in range(2):
         maker.picture(("cup", RED, (100, 60, 80, 80)))
     maker.write()
+    folder = maker.folder / "scenes"
+    earlier = {path.name: path.read_bytes() for path in folder.iterdir()}
     (maker.folder / "images/1.png").write_bytes(b"no picture")
     assert maker.command() == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == earlier
+
+
+def test_a_set_that_was_half_written_is_none(maker):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    (maker.folder / "scenes/meta.json").unlink()
     with pytest.raises(InputError, match=r"scenes: .*interrupted.*no meta\.json; run the command"):
         SceneSet(maker.folder / "scenes", "train")
 
