@@ -175,7 +175,9 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:
-    """Print and write answers without ground truth."""
+    """Write and print answers without ground truth."""
+    # Written first: what reads the printed lines, such as `head`, may end before the last one.
+    _write(args, numbers | {"cases": len(records)}, records)
     print(f"{numbers['data']}: no ground truth, so only answers and no scores")
     for record in records:
         for slot in record.slots:
@@ -183,7 +185,6 @@ def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[Ca
             print(f"{record.id}  {slot.expression:32}  {what}, p([SEG]) {slot.p_seg:.3f}")
     if args.report:
         print("no report: it compares with ground truth", file=sys.stderr)
-    _write(args, numbers | {"cases": len(records)}, records)
     return 0
 
 
