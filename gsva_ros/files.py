@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,21 @@ def check_fetched(path: Path, kind: type[InputError], what: str = "file") -> Non
         raise kind(f"{path}: not the {what}, but Git LFS's pointer to it: run `git lfs pull` there")
 
 
-def check_writable(*paths: Path | None) -> None:
+def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
     """Check that files can be written, before the work that produces them; creates their folders.
 
+    Args:
+        inputs: what that work reads.
+
     Raises:
-        InputError: a file cannot be written; names it.
+        InputError: a file cannot be written, or is one of the inputs; names it.
     """
+    read = {path.resolve() for path in inputs if path}
     for path in paths:
         if path is None:
             continue
+        if path.resolve() in read:
+            raise InputError(f"{path} is an input, which would be overwritten: choose another")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = not path.exists()

@@ -999,6 +999,25 @@ def test_an_overlay_that_its_format_cannot_hold_is_told(tmp_path: Path, capsys) 
     assert "wide.webp: the overlay, 16500x" in capsys.readouterr().err
 
 
+def test_an_output_that_is_an_input_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, other = tmp_path / "picture.png", tmp_path / "link"
+    picture.write_bytes(before := huge_png(30, 20))
+    other.symlink_to(picture)
+    for command in (
+        ("segment", picture, "x", "--device", "cpu", "--output"),
+        ("eval", "bag", picture, "--out"),
+        ("eval", "bag", tmp_path, "--truth", picture, "--report"),
+        ("eval", "bag", tmp_path, "--instructions", picture, "--records"),
+        ("eval", "tracking", picture, "--out"),
+        ("eval", "tracking", tmp_path, "--truth", picture, "--out"),
+    ):
+        said = ran(capsys, *command, other)
+        assert f"{other} is an input, which would be overwritten: choose another" in said
+    assert picture.read_bytes() == before
+
+
 def test_file_names_need_not_be_utf_8(tmp_path: Path, capsys) -> None:
     """OpenCV's bindings end the process if they are handed such a name."""
     picture = tmp_path / os.fsdecode(b"caf\xe9.png")

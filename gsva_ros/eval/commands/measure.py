@@ -82,7 +82,8 @@ def _measured(parser: argparse.ArgumentParser, gather: Gather) -> None:
 
 def _measure(args: argparse.Namespace, gather: Gather) -> int:
     """Run the model and the blind baseline on the cases; print, and write the requested files."""
-    check_writable(args.out, args.report, args.records)
+    inputs = [getattr(args, name, None) for name in ("bag", "truth", "instructions")]
+    check_writable(args.out, args.report, args.records, inputs=inputs)
     files = [path.resolve() for path in (args.out, args.report, args.records) if path]
     if len(set(files)) < len(files):
         raise InputError("--out, --report and --records name one file twice: give each its own")
