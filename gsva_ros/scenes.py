@@ -75,8 +75,8 @@ class SceneSet:
         """Open the scenes under `path`.
 
         Raises:
-            InputError: the directory contains another split (training opens only "train"), or files that
-                are not such scenes.
+            InputError: the directory contains another split (training opens only "train"), files that are
+                not such scenes, or fewer of them than were to be rendered, up to `limit`.
         """
         try:
             self._read(path, split, limit)
@@ -90,9 +90,9 @@ class SceneSet:
     def _read(self, path: Path, split: str, limit: int | None) -> None:
         meta = _meta(path, split)
         lines = (path / LINES).read_text(encoding="utf-8").splitlines()[:limit]
-        if not lines:
+        if not lines or len(lines) < min(meta["count"], limit or meta["count"]):
             raise InputError(
-                f"{path}: contains no scene yet: run the command that renders it again"
+                f"{path}: {len(lines)} of {meta['count']} scenes: run the command that renders it again"
             )
         self.folders = [(path, len(lines))]
         self.kinds: list[str] = list(meta["kinds"])

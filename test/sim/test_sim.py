@@ -65,6 +65,19 @@ def test_a_meta_json_that_is_nested_too_deeply_is_told(
     assert f"{meta} describes another" in refused(capsys, *RENDER, "--out", tmp_path)
 
 
+def test_scenes_whose_rendering_was_killed_are_not_all_of_them(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "val", 3, 32, 24, workers=1)
+    path = tmp_path / "scenes.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    said = f"{tmp_path}: 2 of 3 scenes: run the command that renders it again"
+    for limit in (None, 3, 9):
+        with pytest.raises(InputError, match=said):
+            SceneSet(tmp_path, "val", limit)
+    assert len(SceneSet(tmp_path, "val", 2)) == 2
+    write_dataset(tmp_path, "val", 3, 32, 24, workers=1)
+    assert len(SceneSet(tmp_path, "val", 9)) == 3
+
+
 def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
         write_dataset(tmp_path / str(workers), "train", 4, workers=workers)
@@ -87,25 +100,25 @@ def test_scenes_that_are_none_are_told(tmp_path: Path) -> None:
         scene = json.loads(lines.splitlines()[0])
         scene["objects"] = scene["objects"][:1]
         scene["expressions"] = [scene["expressions"][0] | {"targets": targets}]
-        lines_path.write_text(json.dumps(scene) + "\n")
+        lines_path.write_text(2 * (json.dumps(scene) + "\n"))
         told("not objects of the scene")
     scene["expressions"][0] |= {"text": 5, "targets": []}
-    lines_path.write_text(json.dumps(scene) + "\n")
+    lines_path.write_text(2 * (json.dumps(scene) + "\n"))
     told("an expression is text, not 5")
     for text, said in (("  ", "an expression is empty"), ("\udcff", "surrogates")):
         scene["expressions"][0]["text"] = text
-        lines_path.write_text(json.dumps(scene) + "\n")
+        lines_path.write_text(2 * (json.dumps(scene) + "\n"))
         told(said)
-    lines_path.write_text("[" * 100_000)
+    lines_path.write_text(2 * ("[" * 100_000 + "\n"))
     told("recursion")
     lines_path.write_text("")
-    with pytest.raises(InputError, match=f"{tmp_path}: contains no scene yet"):
+    with pytest.raises(InputError, match=f"{tmp_path}: 0 of 2 scenes: run the command"):
         SceneSet(tmp_path, "val")
     lines_path.write_text(lines)
     scene["objects"][0]["id"] = -1
-    lines_path.write_text(json.dumps(scene) + "\n")
+    lines_path.write_text(2 * (json.dumps(scene) + "\n"))
     told("object -1")
-    lines_path.write_text("5\n")
+    lines_path.write_text("5\n5\n")
     told("'int' object")
     lines_path.write_text(lines * 2)
     told("4 scenes and 2 pictures")
@@ -285,6 +298,7 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
     monkeypatch.setattr(bag, "named_referrings", interrupted)
     assert cli.main(["sim", *map(str, small), "--out", str(out)]) == 130
     assert not out.exists()
+
 
 
 def test_more_scenes_than_a_split_has_are_refused(
