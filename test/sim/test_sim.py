@@ -291,14 +291,32 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
     assert not out.exists()
 
     def interrupted(*_: object) -> None:
-        assert list(out.iterdir())
+        assert not out.exists()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bag, "seen_objects", interrupted)
     monkeypatch.setattr(bag, "named_referrings", interrupted)
     assert cli.main(["sim", *map(str, small), "--out", str(out)]) == 130
-    assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
+
+def test_a_killed_run_leaves_no_bag_and_is_in_nobodys_way(tmp_path: Path) -> None:
+    out = tmp_path / "bag"
+    code = f"""
+import os, pathlib
+from gsva_ros.interfaces import whole_bag
+with whole_bag(pathlib.Path({str(out)!r})):
+    os._exit(9)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 9
+    assert not out.exists()
+    write_video(out, [SEEDS[0]], seconds=0.01, rate=4.0, width=64, height=48)
+    assert list(tmp_path.iterdir()) == [out]
+    assert {path.name for path in out.iterdir()} == {"bag.mcap", "metadata.yaml"}
+    assert "relative_file_paths:\n  - bag.mcap\n" in (out / "metadata.yaml").read_text()
+    with AnyReader([out]) as reader:
+        assert reader.topics["/camera/image"].msgcount == 1
 
 
 def test_more_scenes_than_a_split_has_are_refused(
