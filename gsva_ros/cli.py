@@ -125,7 +125,7 @@ def segment(args: argparse.Namespace) -> int:
         raise InputError("give either expressions or --text")
     rgb = _picture(args.image)
     output = args.output or args.image.with_suffix(".overlay.png")
-    check_writable(output)
+    check_writable(output, inputs=(args.image,))
     check_format(output)
     engine = gsva_ros.load(args.model, device=args.device, dtype=args.dtype)
     if notice := no_rejection(engine):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +57,21 @@ def check_fetched(path: Path, kind: type[InputError], what: str = "file") -> Non
         raise kind(f"{path}: not the {what}, but Git LFS's pointer to it: run `git lfs pull` there")
 
 
-def check_writable(*paths: Path | None) -> None:
+def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
     """Check that files can be written, before the work that produces them; creates their folders.
 
+    Args:
+        inputs: what that work reads.
+
     Raises:
-        InputError: a file cannot be written; names it.
+        InputError: a file cannot be written, or is one of the inputs; names it.
     """
+    read = {path.resolve() for path in inputs if path}
     for path in paths:
         if path is None:
             continue
+        if path.resolve() in read:
+            raise InputError(f"{path} is an input, which would be overwritten: choose another")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = not path.exists()
@@ -73,6 +82,27 @@ def check_writable(*paths: Path | None) -> None:
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); choose another"
             ) from error
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Wraps the writing of a file's folder, for which the file stands; creates both.
+
+    Raises:
+        InputError: another process is writing there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as held:  # however the process ends, its lock ends, too
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{path.parent}: another process is writing it: wait for that one, or choose another "
+                "folder"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -91,16 +121,24 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_result(path: Path, text: str) -> Path:
-    """Write a result; if that fails after all, into a temporary file, so that it is not lost.
+    """Write a result whole; if that fails after all, into a temporary file, so that it is not lost.
 
     Returns:
-        The path that was written.
+        The path.
+
+    Raises:
+        InputError: it cannot be written; names the temporary file.
     """
     data = text.encode(errors="backslashreplace")  # it may name files whose names are not UTF-8
     try:
-        path.write_bytes(data)
-        return path
-    except OSError:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # such as /dev/stdout, which no file may replace
+        else:
+            write_whole(path.resolve(), data)
+    except OSError as error:
         with tempfile.NamedTemporaryFile(prefix="gsva-", suffix=path.suffix, delete=False) as file:
             file.write(data)
-        return Path(file.name)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}): the result is in {file.name}"
+        ) from error
+    return path

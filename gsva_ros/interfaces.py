@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rosbags.rosbag2 import (
@@ -18,6 +18,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from .errors import InputError, one_line
+from .files import only_writer
 
 PACKAGE = "gsva_ros"
 
@@ -49,23 +50,43 @@ def mcap_writer(folder: Path) -> Writer:
 
 @contextmanager
 def whole_bag(folder: Path) -> Iterator[Writer]:
-    """An open `mcap_writer`; an unfinished bag, for example after Ctrl-C, is removed.
+    """An open `mcap_writer`, of a bag that is in its place once it is finished.
+
+    Until then it is in FOLDER.partial; what a killed process left there is removed by the next one.
 
     Raises:
-        InputError: the folder exists, or what is written is not a message.
+        InputError: the folder exists or is being written, or what is written is not a message.
     """
-    try:
-        writer = mcap_writer(folder)
-        writer.open()
+    if folder.exists():
+        raise InputError(f"{folder}: exists already: choose another")
+    partial = folder.with_name(f"{folder.name}.partial")
+    with only_writer(partial / "lock"):
+        fresh = partial / folder.name  # the writer names the bag's file like its folder
+        shutil.rmtree(fresh, ignore_errors=True)
         try:
-            yield writer
-            writer.close()
-        except BaseException:
-            writer.abort()
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    except WriterError as error:
-        raise InputError(f"{folder}: {one_line(error)}") from error
+            with _written(fresh) as writer:
+                yield writer
+            fresh.rename(folder)
+        except WriterError as error:
+            raise InputError(f"{folder}: {one_line(error)}") from error
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            (partial / "lock").unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else has put something there
+                partial.rmdir()
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[Writer]:
+    """An open `mcap_writer`, closed at the end unless something was raised."""
+    writer = mcap_writer(folder)
+    writer.open()
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
 
 
 def typestore() -> Typestore:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, one_line
-from .files import parse_json, read_json
+from .files import only_writer, parse_json, read_json
 
 MAX_OBJECTS = 12
 #: The files of a scene folder: metadata; images; the object at each pixel; one line per scene.
@@ -76,8 +75,8 @@ class SceneSet:
         """Open the scenes under `path`.
 
         Raises:
-            InputError: the directory contains another split (training opens only "train"), or files that
-                are not such scenes.
+            InputError: the directory contains another split (training opens only "train"), files that are
+                not such scenes, or fewer of them than were to be rendered, up to `limit`.
         """
         try:
             self._read(path, split, limit)
@@ -91,9 +90,9 @@ class SceneSet:
     def _read(self, path: Path, split: str, limit: int | None) -> None:
         meta = _meta(path, split)
         lines = (path / LINES).read_text(encoding="utf-8").splitlines()[:limit]
-        if not lines:
+        if not lines or len(lines) < min(meta["count"], limit or meta["count"]):
             raise InputError(
-                f"{path}: contains no scene yet: run the command that renders it again"
+                f"{path}: {len(lines)} of {meta['count']} scenes: run the command that renders it again"
             )
         self.folders = [(path, len(lines))]
         self.kinds: list[str] = list(meta["kinds"])
@@ -254,21 +253,6 @@ def are_frames(rgb: npt.NDArray[Any], instances: npt.NDArray[Any], shape: tuple[
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Wraps the writing of scenes into an existing folder; InputError: another process is writing there."""
-    with (folder / LINES).open("a") as held:  # however the process ends, its lock ends, too
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder}: another process is writing it: wait for that one, or choose another folder"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-
-
-@contextmanager
 def begun(folder: Path) -> Iterator[None]:
     """Wraps the writing of new scenes: if it fails before one is complete, the folder is removed.
 
@@ -276,8 +260,7 @@ def begun(folder: Path) -> Iterator[None]:
         InputError: another process is writing there.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder):
+    with only_writer(folder / LINES):
         try:
             yield
         except Exception:

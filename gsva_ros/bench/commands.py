@@ -122,14 +122,15 @@ def run(args: argparse.Namespace) -> int:
         f"{name}, {len(asked)} expressions, counted:\n\n{report.costs_table(costs)}",
         report.weights_line(weights),
     ]
-    if not args.count:
-        measured = _measure(args, engine)
-        found |= measured.record()
-        texts += report.texts(name, costs, measured)
-        if args.picture:
-            chart = report.chart(name, costs, measured)
-            print(f"written: {write_result(args.picture, chart)}")
-    return _report(args, section, "\n\n".join(texts), found)
+    if args.count:
+        return _report(args, section, "\n\n".join(texts), found)
+    measured = _measure(args, engine)
+    texts += report.texts(name, costs, measured)
+    _report(args, section, "\n\n".join(texts), found | measured.record())
+    if args.picture:
+        chart = report.chart(name, costs, measured)
+        print(f"written: {write_result(args.picture, chart)}")
+    return 0
 
 
 def _report(args: argparse.Namespace, section: str, text: str, found: dict[str, Any]) -> int:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, one_line, validated
 from ..phrasing.unknown import HELD_OUT
-from ..scenes import LINES, META, Expression, begun, new_arrays
+from ..scenes import INSTANCES, LINES, META, RGB, Expression, begun, new_arrays
 from ..settings import read_yaml
 from .coco import read_coco
 from .crop_questions import crop_expressions
@@ -32,6 +32,8 @@ from .refer import segmentation_mask
 
 #: The world of these scenes in meta.json.
 WORLD = "photographs"
+#: The folder in that of the set where it is written, so that an earlier one stays until it is finished.
+PARTIAL = "partial"
 #: How "iscrowd" says no, also as text.
 NO_CROWD = ("0", "0.0", "false", "none", "")
 #: Why annotations are reported that may not mean what they say.
@@ -123,11 +125,9 @@ def write_photographs(
         for info, _ in pictures
     )
     doubts = {TURNED: [path.name for path in unclear], UNLABELLED: [], NO_PIXEL: [], BEYOND: []}
-    with begun(out):
-        # Written last, so that an incomplete set is not valid. LINES stays: its lock is that of the folder.
-        (out / META).unlink(missing_ok=True)
-        (out / LINES).write_text("")
-        rgb, instances = new_arrays(out, len(pictures) * crops, size[1], size[0])
+    fresh = out / PARTIAL
+    with begun(fresh):
+        rgb, instances = new_arrays(fresh, len(pictures) * crops, size[1], size[0])
         lines: list[str] = []
         for number, (info, found) in enumerate(tqdm(pictures, desc=out.name, mininterval=2.0)):
             labelled = _labelled(photographs, info, found, shown, size)
@@ -152,10 +152,20 @@ def write_photographs(
             "kinds": list(kinds),
             "colours": list(colours),
         }
-        (out / LINES).write_text("".join(f"{line}\n" for line in lines))
-        (out / META).write_text(json.dumps(meta, indent=2) + "\n")
+        (fresh / LINES).write_text("".join(f"{line}\n" for line in lines))
+        (fresh / META).write_text(json.dumps(meta, indent=2) + "\n")
+        _replace(out, fresh)
         told = [f"{of[0]} (and {len(of) - 1} more): {why}" for why, of in doubts.items() if of]
         return len(lines), sorted(photographs.names.names.keys() - set(categories)), told
+
+
+def _replace(out: Path, fresh: Path) -> None:
+    """Put a finished set into the place of an earlier one."""
+    # Removed first and put last, so that a mixture of both is not valid.
+    (out / META).unlink(missing_ok=True)
+    for name in (RGB, INSTANCES, LINES, META):
+        (fresh / name).replace(out / name)
+    fresh.rmdir()
 
 
 def _check_free(out: Path) -> None:

@@ -264,7 +264,7 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
 
 def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     """Listen until every frame is answered or no answer arrives for a while; print and write."""
-    check_writable(args.out)
+    check_writable(args.out, inputs=(args.bag, args.truth))
     with Bag(args.bag) as bag:
         truth = read_truth(args.truth) if args.truth else bag.truth()
     if not truth:

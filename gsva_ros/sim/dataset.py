@@ -16,8 +16,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
-from ..files import parse_json
-from ..scenes import INSTANCES, LINES, META, RGB, are_frames, begun, new_arrays, only_writer
+from ..files import only_writer, parse_json
+from ..scenes import INSTANCES, LINES, META, RGB, are_frames, begun, new_arrays
 from .expressions import SeenObject, extent
 from .render import Renderer, Rendering
 from .scene import SceneObject, SceneSpec, sample_scene
@@ -162,7 +162,7 @@ def write_dataset(
     stopped = (out / META).exists()
     if stopped and not _describes(out / META, meta):
         raise InputError(f"{out / META} describes another data set; choose an empty folder")
-    with only_writer(out) if stopped else begun(out):
+    with only_writer(out / LINES) if stopped else begun(out):
         rgb, instances, done = _reopened(out, meta) if stopped else _created(out, meta)
         if done == count:
             return

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
-from ..files import write_whole
+from ..files import only_writer, write_whole
 from ..model.config import CALIBRATION_NAME, CONFIG_NAME
 from ..processes import processes
 from .config import Config
@@ -39,6 +39,8 @@ from .mixture import Numbers
 from .movable import Movable
 
 STATE, MODEL, BEST = "state", "model", "best"
+#: The file whose lock a run holds.
+LOCK = "lock"
 #: accelerate's name of the `Progress` in a state.
 _PROGRESS = "custom_checkpoint_0.pkl"
 #: What a run writes and later removes; it never touches other files in its folder.
@@ -158,7 +160,17 @@ class Trainer:
         Returns:
             the number of steps of this call; 0 if the run had ended before: then the model is only exported
             again, with the `blend` and `export` of the current config, and evaluated if that had failed.
+
+        Raises:
+            InputError: another process is training in this folder, or the run cannot go on.
         """
+        with ExitStack() as held:
+            if self.accelerator.is_main_process:
+                with self._writing():
+                    held.enter_context(only_writer(self.config.out / LOCK))
+            return self._run()
+
+    def _run(self) -> int:
         config, here = self.config, self.accelerator
         self._resume()
         with self._writing():

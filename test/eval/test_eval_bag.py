@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import mcap.writer
@@ -25,6 +26,7 @@ from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
 from gsva_ros.conversions import to_rgb
 from gsva_ros.eval.asks import Ask, AskError, Recorded, match_frames, read_asks, read_script
+from gsva_ros.eval.commands import measure
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
 from gsva_ros.interfaces import mcap_writer, typestore
@@ -494,6 +496,18 @@ def test_the_command(
     assert "no ground truth" in capsys.readouterr().out
     assert cli.main(["eval", "bag", bag, *common]) == 2
     assert "no instructions in it" in capsys.readouterr().err
+
+
+def test_answers_are_written_before_they_are_printed(
+    recorded: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks, out = tmp_path / "asks.yaml", tmp_path / "out.json"
+    asks.write_text(yaml.safe_dump({"instructions": [{"expressions": ["the moon"]}]}))
+    command = ["eval", "bag", recorded / "bag", "--instructions", asks, "--out", out]
+    closed = Mock(side_effect=BrokenPipeError)  # as when `head` has ended
+    monkeypatch.setattr(measure, "print", closed, raising=False)
+    assert cli.main([*map(str, command), "--model", str(tiny), "--device", "cpu"]) == 2
+    assert json.loads(out.read_text())["cases"] == 1
 
 
 def two_cameras(folder: Path) -> list[FrameTruth]:

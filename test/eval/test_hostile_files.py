@@ -999,6 +999,25 @@ def test_an_overlay_that_its_format_cannot_hold_is_told(tmp_path: Path, capsys) 
     assert "wide.webp: the overlay, 16500x" in capsys.readouterr().err
 
 
+def test_an_output_that_is_an_input_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, other = tmp_path / "picture.png", tmp_path / "link"
+    picture.write_bytes(before := huge_png(30, 20))
+    other.symlink_to(picture)
+    for command in (
+        ("segment", picture, "x", "--device", "cpu", "--output"),
+        ("eval", "bag", picture, "--out"),
+        ("eval", "bag", tmp_path, "--truth", picture, "--report"),
+        ("eval", "bag", tmp_path, "--instructions", picture, "--records"),
+        ("eval", "tracking", picture, "--out"),
+        ("eval", "tracking", tmp_path, "--truth", picture, "--out"),
+    ):
+        said = ran(capsys, *command, other)
+        assert f"{other} is an input, which would be overwritten: choose another" in said
+    assert picture.read_bytes() == before
+
+
 def test_file_names_need_not_be_utf_8(tmp_path: Path, capsys) -> None:
     """OpenCV's bindings end the process if they are handed such a name."""
     picture = tmp_path / os.fsdecode(b"caf\xe9.png")
@@ -1048,12 +1067,39 @@ def test_files_to_compare_are_checked(tmp_path: Path) -> None:
             read_run(path)
 
 
-def test_a_result_is_not_lost_at_the_last_step(tmp_path: Path) -> None:
-    gone = tmp_path / "gone" / "out.json"
-    written = write_result(gone, "numbers")
-    assert written != gone
-    assert written.read_text() == "numbers"
-    written.unlink()
+def full(path: Path, data: bytes) -> int:
+    """`Path.write_bytes` on a full disk."""
+    path.open("wb").close()
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_result_is_not_lost_at_the_last_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, spare = tmp_path / "page.md", tmp_path / "spare"
+    spare.mkdir()
+    old = "<!-- bench mini counted -->\nold\n<!-- end bench mini counted -->\n"
+    page.write_text(old)
+    monkeypatch.setattr(tempfile, "tempdir", str(spare))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    said = ran(capsys, "bench", "--count", "--expressions", "1", "--page", page)
+    (kept,) = spare.iterdir()
+    assert f"{page}: cannot be written (No space left on device): the result is in {kept}" in said
+    assert page.read_text() == old
+    assert "GFLOP" in kept.read_text()
+
+
+def test_a_result_may_go_to_a_link_or_a_device(tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to("results.json")
+    write_result(link, "numbers")
+    assert link.is_symlink()
+    assert (tmp_path / "results.json").read_text() == "numbers"
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_result(pipe, "numbers")
+    assert os.read(reader, 20) == b"numbers"
+    os.close(reader)
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(
@@ -1061,10 +1107,6 @@ def test_a_full_disk_leaves_the_file_that_was_there(
 ) -> None:
     path = tmp_path / "config.json"
     write_whole(path, b"old")
-
-    def full(self: Path, data: bytes) -> int:
-        self.open("wb").close()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):

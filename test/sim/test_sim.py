@@ -20,7 +20,8 @@ from rosbags.highlevel import AnyReader
 
 from gsva_ros import cli
 from gsva_ros.errors import InputError
-from gsva_ros.scenes import SceneSet, begun, only_writer
+from gsva_ros.files import only_writer
+from gsva_ros.scenes import LINES, SceneSet, begun
 from gsva_ros.sim import bag, dataset
 from gsva_ros.sim.bag import write_bag, write_video
 from gsva_ros.sim.dataset import visible_scene, write_dataset
@@ -64,6 +65,19 @@ def test_a_meta_json_that_is_nested_too_deeply_is_told(
     assert f"{meta} describes another" in refused(capsys, *RENDER, "--out", tmp_path)
 
 
+def test_scenes_whose_rendering_was_killed_are_not_all_of_them(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "val", 3, 32, 24, workers=1)
+    path = tmp_path / "scenes.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    said = f"{tmp_path}: 2 of 3 scenes: run the command that renders it again"
+    for limit in (None, 3, 9):
+        with pytest.raises(InputError, match=said):
+            SceneSet(tmp_path, "val", limit)
+    assert len(SceneSet(tmp_path, "val", 2)) == 2
+    write_dataset(tmp_path, "val", 3, 32, 24, workers=1)
+    assert len(SceneSet(tmp_path, "val", 9)) == 3
+
+
 def test_dataset_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
         write_dataset(tmp_path / str(workers), "train", 4, workers=workers)
@@ -86,25 +100,25 @@ def test_scenes_that_are_none_are_told(tmp_path: Path) -> None:
         scene = json.loads(lines.splitlines()[0])
         scene["objects"] = scene["objects"][:1]
         scene["expressions"] = [scene["expressions"][0] | {"targets": targets}]
-        lines_path.write_text(json.dumps(scene) + "\n")
+        lines_path.write_text(2 * (json.dumps(scene) + "\n"))
         told("not objects of the scene")
     scene["expressions"][0] |= {"text": 5, "targets": []}
-    lines_path.write_text(json.dumps(scene) + "\n")
+    lines_path.write_text(2 * (json.dumps(scene) + "\n"))
     told("an expression is text, not 5")
     for text, said in (("  ", "an expression is empty"), ("\udcff", "surrogates")):
         scene["expressions"][0]["text"] = text
-        lines_path.write_text(json.dumps(scene) + "\n")
+        lines_path.write_text(2 * (json.dumps(scene) + "\n"))
         told(said)
-    lines_path.write_text("[" * 100_000)
+    lines_path.write_text(2 * ("[" * 100_000 + "\n"))
     told("recursion")
     lines_path.write_text("")
-    with pytest.raises(InputError, match=f"{tmp_path}: contains no scene yet"):
+    with pytest.raises(InputError, match=f"{tmp_path}: 0 of 2 scenes: run the command"):
         SceneSet(tmp_path, "val")
     lines_path.write_text(lines)
     scene["objects"][0]["id"] = -1
-    lines_path.write_text(json.dumps(scene) + "\n")
+    lines_path.write_text(2 * (json.dumps(scene) + "\n"))
     told("object -1")
-    lines_path.write_text("5\n")
+    lines_path.write_text("5\n5\n")
     told("'int' object")
     lines_path.write_text(lines * 2)
     told("4 scenes and 2 pictures")
@@ -217,7 +231,7 @@ def test_two_runs_do_not_write_one_folder(
         assert "new: another process is writing it" in refused(capsys, *render)
         assert (out / "scenes.jsonl").exists()
     assert cli.main(["sim", *map(str, render)]) == 0
-    with only_writer(out):
+    with only_writer(out / LINES):
         assert "new: another process is writing it" in refused(capsys, *render)
     no_locks = OSError(errno.ENOSYS, "not implemented")  # as some file systems have none
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=no_locks))
@@ -277,13 +291,32 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
     assert not out.exists()
 
     def interrupted(*_: object) -> None:
-        assert list(out.iterdir())
+        assert not out.exists()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bag, "seen_objects", interrupted)
     monkeypatch.setattr(bag, "named_referrings", interrupted)
     assert cli.main(["sim", *map(str, small), "--out", str(out)]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_killed_run_leaves_no_bag_and_is_in_nobodys_way(tmp_path: Path) -> None:
+    out = tmp_path / "bag"
+    code = f"""
+import os, pathlib
+from gsva_ros.interfaces import whole_bag
+with whole_bag(pathlib.Path({str(out)!r})):
+    os._exit(9)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 9
     assert not out.exists()
+    write_video(out, [SEEDS[0]], seconds=0.01, rate=4.0, width=64, height=48)
+    assert list(tmp_path.iterdir()) == [out]
+    assert {path.name for path in out.iterdir()} == {"bag.mcap", "metadata.yaml"}
+    assert "relative_file_paths:\n  - bag.mcap\n" in (out / "metadata.yaml").read_text()
+    with AnyReader([out]) as reader:
+        assert reader.topics["/camera/image"].msgcount == 1
 
 
 def test_more_scenes_than_a_split_has_are_refused(

@@ -18,11 +18,12 @@ from gsva_ros.cli import main
 from gsva_ros.datasets import photographs
 from gsva_ros.errors import InputError
 from gsva_ros.eval.sources.scenes import add_arguments, gather
+from gsva_ros.files import only_writer
 from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.phrasing.unknown import NAMED, unknown
 from gsva_ros.phrasing.words import Vocabulary, plural
-from gsva_ros.scenes import SceneSet, only_writer
+from gsva_ros.scenes import LINES, SceneSet
 from gsva_ros.train.config import Config
 from gsva_ros.train.dense import DenseHead, dense_labels
 from gsva_ros.train.frames import Frames
@@ -343,12 +344,21 @@ def test_which_annotation_has_other_polygons_is_told(maker, capsys, polygons):
     assert "coco.json: 0.png: annotation 77: not a COCO segmentation: it must be a list" in told
 
 
-def test_a_set_that_was_half_written_is_none(maker):
+def test_a_run_that_fails_leaves_the_set_of_an_earlier_one(maker):
     for _ in range(2):
         maker.picture(("cup", RED, (100, 60, 80, 80)))
     maker.write()
+    folder = maker.folder / "scenes"
+    earlier = {path.name: path.read_bytes() for path in folder.iterdir()}
     (maker.folder / "images/1.png").write_bytes(b"no picture")
     assert maker.command() == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == earlier
+
+
+def test_a_set_that_was_half_written_is_none(maker):
+    maker.picture(("cup", RED, (100, 60, 80, 80)))
+    maker.write()
+    (maker.folder / "scenes/meta.json").unlink()
     with pytest.raises(InputError, match=r"scenes: .*interrupted.*no meta\.json; run the command"):
         SceneSet(maker.folder / "scenes", "train")
 
@@ -359,7 +369,8 @@ def test_two_runs_do_not_write_one_set(maker, monkeypatch):
     made, met = photographs.new_arrays, []
 
     def meanwhile(folder: Path, *sizes: int) -> Any:
-        with pytest.raises(InputError, match="another process is writing it"), only_writer(folder):
+        told = pytest.raises(InputError, match="another process is writing it")
+        with told, only_writer(folder / LINES):
             pass
         met.append(folder)
         return made(folder, *sizes)

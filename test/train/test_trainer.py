@@ -493,7 +493,7 @@ def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> Non
     run(settings)
     gsva_ros.load(tmp_path / "out/model")
     names = {path.name[:9] for path in (tmp_path / "out").iterdir()}
-    assert names == {"curves", "model", "model-000", "state-000"}
+    assert names == {"curves", "lock", "model", "model-000", "state-000"}
 
 
 def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
@@ -512,8 +512,26 @@ def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
         trainer.run()
     (tmp_path / "file").write_text("")
     settings = config(tmp_path / "file", steps=1)
-    with pytest.raises(InputError, match=r"file cannot be written: .*Not a directory"):
+    with pytest.raises(InputError, match=r"file cannot be written: .*File exists"):
         Trainer(settings, task(settings, tiny_checkpoint())).run()
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
+    settings = config(tmp_path, steps=2)
+    trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+    log, left = trainer.accelerator.log, []
+
+    def meanwhile(figures: dict[str, float], step: int) -> None:
+        (tmp_path / "state-000001.partial").mkdir(exist_ok=True)  # as this run is about to write it
+        with pytest.raises(InputError, match=f"{tmp_path}: another process is writing it"):
+            run(settings)
+        left.append((tmp_path / "state-000001.partial").exists())
+        log(figures, step=step)
+
+    trainer.accelerator.log = meanwhile
+    assert trainer.run() == 2
+    assert left == [True, True]
+    run(settings)
 
 
 def test_what_others_keep_in_its_folder_stays(tmp_path: Path) -> None:

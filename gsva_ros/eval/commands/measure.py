@@ -82,7 +82,8 @@ def _measured(parser: argparse.ArgumentParser, gather: Gather) -> None:
 
 def _measure(args: argparse.Namespace, gather: Gather) -> int:
     """Run the model and the blind baseline on the cases; print, and write the requested files."""
-    check_writable(args.out, args.report, args.records)
+    inputs = [getattr(args, name, None) for name in ("bag", "truth", "instructions")]
+    check_writable(args.out, args.report, args.records, inputs=inputs)
     files = [path.resolve() for path in (args.out, args.report, args.records) if path]
     if len(set(files)) < len(files):
         raise InputError("--out, --report and --records name one file twice: give each its own")
@@ -175,7 +176,9 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:
-    """Print and write answers without ground truth."""
+    """Write and print answers without ground truth."""
+    # Written first: what reads the printed lines, such as `head`, may end before the last one.
+    _write(args, numbers | {"cases": len(records)}, records)
     print(f"{numbers['data']}: no ground truth, so only answers and no scores")
     for record in records:
         for slot in record.slots:
@@ -183,7 +186,6 @@ def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[Ca
             print(f"{record.id}  {slot.expression:32}  {what}, p([SEG]) {slot.p_seg:.3f}")
     if args.report:
         print("no report: it compares with ground truth", file=sys.stderr)
-    _write(args, numbers | {"cases": len(records)}, records)
     return 0
 
 

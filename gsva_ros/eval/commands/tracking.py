@@ -48,7 +48,7 @@ def _tracking(args: argparse.Namespace) -> int:
     from ...truth import read_truth
     from ..tracking import Pace, evaluate_tracking, perfect, segmented
 
-    check_writable(args.out)
+    check_writable(args.out, inputs=(args.bag, args.truth))
     if not 0 <= args.carry_ms <= LONGEST_CARRY:
         raise InputError(f"--carry-ms is between 0 and {LONGEST_CARRY:.0f}, not {args.carry_ms:g}")
     with Bag(args.bag) as bag:
