@@ -75,6 +75,10 @@ class MessageError(InputError):
         self.topic = topic
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[MessageError], tuple[str, str]]:
+        """From its arguments: pickle would give back its text alone, and a pool of processes would hang."""
+        return type(self), (self.topic, self.problem)
+
 
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     """Return the image in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.

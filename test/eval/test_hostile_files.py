@@ -33,6 +33,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros import cli, conversions
+from gsva_ros.answer import ExpressionError
 from gsva_ros.bags import recovery
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, fill_image, to_rgb
@@ -47,6 +48,8 @@ from gsva_ros.files import write_result, write_whole
 from gsva_ros.image_files import check_format, write_rgb
 from gsva_ros.masks import mask_box
 from gsva_ros.model import config
+from gsva_ros.model.weights import CheckpointError
+from gsva_ros.serving.requests import BadImageError
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -583,6 +586,25 @@ def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
         assert bag.rgb("/cam", 0)[0, 0, 0] == 7
         (problem,) = bag.problems
     assert "/cam: 7 frames have the stamp of another one (first 0 ns)" in problem
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MessageError("/camera", "empty image"),
+        MessageError("", "empty image"),
+        ExpressionError("too long", {1: "too long"}),
+        *(
+            kind("bag.mcap: cannot be used")
+            for kind in (AskError, BadImageError, BagError, CheckpointError, DatasetError)
+        ),
+        *(kind("truth.json: cannot be used") for kind in (InputError, TruthError)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_arrives_whole_from_another_process(error: Exception) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
 
 
 def test_numbers_of_thousands_of_digits_are_no_json(tmp_path: Path) -> None:
