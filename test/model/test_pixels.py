@@ -226,6 +226,18 @@ def test_a_frame_that_may_not_be_written_stays_as_it_is_and_is_no_warning() -> N
     assert np.array_equal(held, rgb)
 
 
+def test_pixels_do_not_depend_on_torchs_defaults(request: pytest.FixtureRequest) -> None:
+    rgb, sam = frame((48, 64)), SamPreprocessor(64)
+    wanted = sam(rgb)
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+    request.addfinalizer(lambda: torch.set_default_device(None))
+    torch.set_default_dtype(torch.float64)
+    found = sam(torch.from_numpy(rgb))
+    assert (found.dtype, found.tolist()) == (torch.float32, wanted.tolist())
+    torch.set_default_device("meta")
+    assert upload(rgb, torch.device("meta")).shape == rgb.shape
+
+
 def test_sam_starts_before_clips_pixels_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = tiny_engine()
     steps: list[str] = []
