@@ -637,6 +637,37 @@ def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:
     assert [e.mask.sum() for e in frame.expressions()] == [0, 24]
 
 
+@pytest.mark.parametrize(
+    ("stamps", "given", "said"),
+    [
+        ((5,), [("a", 1), ("a", 2)], "annotation 2 .*'a'.*the same image and caption"),
+        ((5, 5), [("a", 1)], "images 1 and 2 are both of /cam at 5 ns"),
+        ((5,), [(" ", 1)], "its caption is empty"),
+        ((5,), [("\ud800", 1)], "not valid text"),
+        ((5,), [("a", -1)], "greater than or equal to 0"),
+    ],
+)
+def test_a_truth_that_could_not_be_read_is_not_written(
+    stamps: tuple[int, ...], given: list[tuple[str, int]], said: str, tmp_path: Path
+) -> None:
+    path, mask = tmp_path / "truth.json", np.ones((4, 6), bool)
+    expressions = [Referring(words, "x", count, mask) for words, count in given]
+    with pytest.raises(TruthError, match=said) as error:
+        write_truth(path, "/cam", [(stamp, expressions) for stamp in stamps])
+    one_line_about(path, error.value)
+    assert not path.exists()
+
+
+def test_numbers_of_a_truth_are_integers_of_any_type(tmp_path: Path) -> None:
+    path, mask = tmp_path / "truth.json", np.ones((4, 6), bool)
+    write_truth(path, "/cam", [(np.int64(5), [Referring("a", "x", np.uint8(2), mask)])])
+    (frame,) = read_truth(path)
+    assert (frame.stamp, frame.annotations[0].referents) == (5, 2)
+    for stamp, count in ((5.0, 2), (5, 2.0)):
+        with pytest.raises(TypeError, match="float"):
+            write_truth(path, "/cam", [(stamp, [Referring("a", "x", count, mask)])])
+
+
 def test_run_lengths_are_never_trusted(tmp_path: Path) -> None:
     """Random counts crash pycocotools; here they are refused before it sees them."""
     path = tmp_path / "truth.json"
