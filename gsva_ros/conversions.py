@@ -302,7 +302,10 @@ def cropped_mask(instance: Any) -> np.ndarray:
 
 
 def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
-    """Put `pixels` (height x width [x channels], uint8 or uint16) into the Image `msg`."""
+    """Put `pixels` (height x width [x channels], uint8 or uint16) into the Image `msg`.
+
+    Its data becomes a NumPy array where it was one, as rosbags needs it, and else an array.array.
+    """
     pixels = np.ascontiguousarray(pixels)
     msg.height, msg.width = pixels.shape[:2]
     msg.encoding = encoding
@@ -310,7 +313,8 @@ def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
     if pixels.dtype.itemsize > 1:
         pixels = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
     msg.step = pixels.nbytes // max(1, msg.height)
-    msg.data = byte_array(pixels)
+    data = byte_array(pixels)
+    msg.data = np.asarray(data) if isinstance(getattr(msg, "data", None), np.ndarray) else data
     return msg
 
 

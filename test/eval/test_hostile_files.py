@@ -944,6 +944,18 @@ def test_a_picture_is_the_same_in_a_message_however_it_lies_in_memory(height: in
     assert swapped == fill_image(SimpleNamespace(), deep, "rgb16")
 
 
+def test_rosbags_writes_a_message_that_was_filled() -> None:
+    store, kind = get_typestore(Stores.ROS2_HUMBLE), "sensor_msgs/msg/Image"
+    stamp = store.types["builtin_interfaces/msg/Time"](0, 0)
+    header = store.types["std_msgs/msg/Header"](stamp, "camera")
+    message = store.types[kind](header, 0, 0, "", 0, 0, np.zeros(0, np.uint8))
+    rgb = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    fill_image(message, given := rgb.copy(), "rgb8")
+    given[:] = 0  # the message has a copy
+    back = store.deserialize_cdr(store.serialize_cdr(message, kind), kind)
+    assert np.array_equal(to_rgb(back), rgb)
+
+
 def test_what_converts_encodings_is_named_where_it_is_missing(monkeypatch) -> None:
     monkeypatch.setattr(conversions, "_BRIDGE", None)
     monkeypatch.setitem(sys.modules, "rosbags.image", None)
