@@ -84,6 +84,7 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     """Return the image in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.
 
     The orientation is the sensor's, as `camera_info` and depth assume: EXIF rotates only TIFFs.
+    The array may share the message's memory, and may be read-only: copy it before writing to it.
 
     Raises MessageError, naming the topic, for a message that cannot be read.
     """
