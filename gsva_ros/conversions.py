@@ -75,11 +75,16 @@ class MessageError(InputError):
         self.topic = topic
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[MessageError], tuple[str, str]]:
+        """From its arguments: pickle would give back its text alone, and a pool of processes would hang."""
+        return type(self), (self.topic, self.problem)
+
 
 def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     """Return the image in `msg` (Image or CompressedImage) as uint8, height x width x 3, RGB.
 
     The orientation is the sensor's, as `camera_info` and depth assume: EXIF rotates only TIFFs.
+    The array may share the message's memory, and may be read-only: copy it before writing to it.
 
     Raises MessageError, naming the topic, for a message that cannot be read.
     """
@@ -298,7 +303,10 @@ def cropped_mask(instance: Any) -> np.ndarray:
 
 
 def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
-    """Put `pixels` (height x width [x channels], uint8 or uint16) into the Image `msg`."""
+    """Put `pixels` (height x width [x channels], uint8 or uint16) into the Image `msg`.
+
+    Its data becomes a NumPy array where it was one, as rosbags needs it, and else an array.array.
+    """
     pixels = np.ascontiguousarray(pixels)
     msg.height, msg.width = pixels.shape[:2]
     msg.encoding = encoding
@@ -306,7 +314,8 @@ def fill_image(msg: Any, pixels: np.ndarray, encoding: str) -> Any:
     if pixels.dtype.itemsize > 1:
         pixels = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
     msg.step = pixels.nbytes // max(1, msg.height)
-    msg.data = byte_array(pixels)
+    data = byte_array(pixels)
+    msg.data = np.asarray(data) if isinstance(getattr(msg, "data", None), np.ndarray) else data
     return msg
 
 

@@ -87,6 +87,9 @@ class _Unmasked:
 class Engine:
     """A loaded model. It holds no state between calls: any thread may call it, one at a time.
 
+    With several processes, load it in each, started with spawn; in a process made by fork, call
+    `torch.set_num_threads(1)` before it uses an engine: torch's threads do not survive the fork.
+
     Attributes:
         name, weights_hash, precision, device, prompt_template: identify the model in records.
     """

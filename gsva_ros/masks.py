@@ -71,8 +71,7 @@ def trimmed(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> Region | None:
     if box is None:
         return None
     x0, y0, x1, y1 = box
-    crop = np.ascontiguousarray(mask[y0:y1, x0:x1])
-    return Region((x + x0, y + y0, x + x1, y + y1), crop)
+    return Region((x + x0, y + y0, x + x1, y + y1), mask[y0:y1, x0:x1].copy())
 
 
 def iou(a: Region, b: Region) -> float:

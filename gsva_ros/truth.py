@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,11 +180,14 @@ def coco_mask(mask: Mask) -> dict[str, Any]:
 
 
 def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referring]]]) -> None:
-    """Write the truth of frames, each with its header's stamp in nanoseconds.
+    """Write the truth of frames, each with its header's stamp in nanoseconds; all or, on an error, nothing.
 
     Raises:
         TruthError: a frame has no mask, so that its size is unknown, or masks of several sizes; an
-            expression's referents are unknown, or it has some but no mask.
+            expression's referents are unknown, or it has some but no mask; or `read_truth` would refuse
+            the file: two frames have one stamp, a frame's expression is empty or has two truths, or the
+            number of its referents is negative.
+        TypeError: a stamp, or a number of referents, is not an integer.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -194,7 +198,7 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
             found = "several sizes" if sizes else "no size, for no expression of it has a mask"
             raise TruthError(f"{where}: the frame has {found}; give masks of the frame's size")
         ((height, width),) = sizes
-        image = {"id": len(images) + 1, "topic": topic, "stamp": stamp}
+        image = {"id": len(images) + 1, "topic": topic, "stamp": index(stamp)}
         images.append(image | {"width": width, "height": height})
         for each in expressions:
             if each.referents is None:
@@ -206,7 +210,7 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                 "image_id": image["id"],
                 "caption": each.expression,
                 "category": each.category,
-                "referents": each.referents,
+                "referents": index(each.referents),
             }
             if each.referents:
                 if each.mask is None or not each.mask.any():
@@ -216,9 +220,9 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                 annotation |= coco_mask(each.mask)
             annotations.append(annotation)
     lines = (",\n".join(json.dumps(entry) for entry in part) for part in (images, annotations))
-    path.write_text(
-        '{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines), encoding="utf-8"
-    )
+    text = '{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines)
+    parse_truth(text, str(path))
+    path.write_text(text, encoding="utf-8")
 
 
 def read_truth(path: Path) -> list[FrameTruth]:

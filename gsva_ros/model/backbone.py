@@ -44,7 +44,7 @@ class Backbone(nn.Module):
         super().__init__()
         with torch.device("cpu"):  # real values, even if the model is created on the meta device
             state = _weights()
-            mean, deviation = torch.tensor(MEAN), torch.tensor(DEVIATION)
+            mean, deviation = torch.tensor((MEAN, DEVIATION), dtype=torch.float32)
             self.register_buffer("scale", (deviation / 128).view(3, 1, 1), persistent=False)
             self.register_buffer("shift", ((mean - 127) / 128).view(3, 1, 1), persistent=False)
             self.stem = _Convolution(state, "_conv_stem", "_bn0", stride=2)

@@ -35,7 +35,8 @@ def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
     """The frame for preprocessing on `device`: unchanged for a CPU, else copied to the device once."""
     if device.type == "cpu":
         return rgb
-    staged = torch.empty(rgb.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    pinned = device.type == "cuda"
+    staged = torch.empty(rgb.shape, dtype=torch.uint8, device="cpu", pin_memory=pinned)
     staged.numpy()[...] = rgb
     return staged.to(device, non_blocking=True)
 
@@ -43,7 +44,7 @@ def upload(rgb: Rgb, device: torch.device) -> Rgb | Tensor:
 def blank(shape: tuple[int, ...], beside: Rgb | Tensor) -> Tensor:
     """Float32 zeros on the device of the frame `beside`; on a CPU by numpy, as in `normalise`."""
     if isinstance(beside, Tensor):
-        return torch.zeros(shape, device=beside.device)
+        return torch.zeros(shape, dtype=torch.float32, device=beside.device)
     return torch.from_numpy(np.zeros(shape, np.float32))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -91,6 +90,6 @@ def place_masks(pred_masks: Tensor, slots_seg: Tensor) -> Tensor:
 
     slots_seg: bool [K] with S True.
     """
-    placed = torch.zeros(len(slots_seg), *pred_masks.shape[1:], device=pred_masks.device)
+    placed = pred_masks.new_zeros(len(slots_seg), *pred_masks.shape[1:])
     placed[slots_seg] = pred_masks
     return placed

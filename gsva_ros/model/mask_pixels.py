@@ -87,7 +87,7 @@ def enlarger(
 
 def _weights(low_res: int, image_size: int, resized: int, original: int) -> Tensor:
     """Weights [original, low_res] of the two interpolations and the crop between them, for one axis."""
-    unit = torch.eye(low_res)[None]
+    unit = torch.eye(low_res, dtype=torch.float32, device="cpu")[None]
     inside = F.interpolate(unit, image_size, mode="linear")[..., :resized]
     return F.interpolate(inside, original, mode="linear")[0].T.contiguous()
 

@@ -130,7 +130,7 @@ def _looked_up(
     low_res_mask: Tensor, inside: tuple[float, float], size: Sequence[int], box: Box
 ) -> Tensor:
     """The logits at the pixel centres of a window, [SIDE, SIDE]."""
-    centres = (torch.arange(SIDE) + 0.5) / SIDE
+    centres = (torch.arange(SIDE, dtype=torch.float32, device="cpu") + 0.5) / SIDE
     at = []
     for axis, (first, last) in enumerate(((box[1], box[3]), (box[0], box[2]))):
         pixels = first + centres * (last - first)

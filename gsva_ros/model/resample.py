@@ -7,10 +7,11 @@ antialiasing weights in 22-bit fixed point and rounds to 8 bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
+from threading import Thread
 
 import numpy as np
 import torch
@@ -23,8 +24,7 @@ PRECISION_BITS = 32 - 8 - 2
 SLIT = 100
 
 Weights = NDArray[np.float64]
-
-_THREADS = ThreadPoolExecutor(thread_name_prefix="gsva-resize")
+Rows = tuple[int, int]  # first, end
 
 
 def _triangle(x: Weights) -> Weights:
@@ -72,7 +72,7 @@ def in_strips(
     image = Image.fromarray(np.ascontiguousarray(rgb))
     scale = image.height / height
 
-    def strip(rows: tuple[int, int]) -> None:
+    def strip(rows: Rows) -> None:
         first, last = rows
         box = (0.0, first * scale, float(image.width), last * scale)
         put(slice(first, last), np.asarray(image.resize((width, last - first), method, box)))
@@ -81,7 +81,43 @@ def in_strips(
     if threads == 1 or not columns_first(image.height, image.width, method):
         strip((0, height))
     else:
-        list(_THREADS.map(strip, pairwise(strips(image.height, height, 2 * threads))))
+        cuts = strips(image.height, height, 2 * threads)
+        _shared(strip, list(pairwise(cuts)), threads)
+
+
+def _shared(strip: Callable[[Rows], None], cuts: Sequence[Rows], threads: int) -> None:
+    """Call `strip` with each of the cuts, from this thread and up to `threads - 1` others.
+
+    The others end with the call: a pool's would be missing after a fork, and a pool takes no work once the
+    main thread has ended.
+    """
+    left = iter(cuts)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for rows in left:
+                strip(rows)
+        except BaseException as error:  # for the thread that waits
+            failures.append(error)
+
+    helpers = _started(work, min(threads, len(cuts)) - 1)
+    work()
+    for helper in helpers:
+        helper.join()
+    if failures:
+        raise failures.pop()
+
+
+def _started(work: Callable[[], None], count: int) -> list[Thread]:
+    """Threads that do `work`, at most `count`: newer Pythons start none once the main thread has ended."""
+    threads: list[Thread] = []
+    with suppress(RuntimeError):
+        for _ in range(count):
+            thread = Thread(target=work, name="gsva-resize")
+            thread.start()
+            threads.append(thread)
+    return threads
 
 
 def strips(height: int, resized: int, count: int) -> list[int]:

@@ -151,8 +151,10 @@ class VisualModel(nn.Module):
         layer = self.prompt_encoder.pe_layer
         matrix = layer.positional_encoding_gaussian_matrix
         with torch.autocast(matrix.device.type, enabled=False):
-            rows = (torch.arange(height, device=matrix.device) + 0.5) / height
-            columns = (torch.arange(width, device=matrix.device) + 0.5) / width
+            rows, columns = (
+                (torch.arange(size, dtype=torch.float32, device=matrix.device) + 0.5) / size
+                for size in (height, width)
+            )
             y, x = torch.meshgrid(rows, columns, indexing="ij")
             angles = (2 * torch.stack([x, y], -1) - 1) @ matrix.float() * (2 * np.pi)
             return torch.cat([angles.sin(), angles.cos()], -1).permute(2, 0, 1)[None]

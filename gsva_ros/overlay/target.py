@@ -31,12 +31,22 @@ DARK: Colour = (24, 24, 24)
 
 @dataclass(frozen=True)
 class Target:
-    """One answered expression; `mask` is bool [H, W], or None if it was rejected."""
+    """One answered expression; `mask` is bool [H, W], or None if it was rejected.
+
+    Raises:
+        TypeError: the mask is not bool.
+    """
 
     slot: int
     expression: str
     mask: Mask | None
     p_seg: float
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.mask.dtype != np.bool_:
+            raise TypeError(
+                f"the mask of {self.expression!r} holds {self.mask.dtype}, not bool: give mask > 0"
+            )
 
     @classmethod
     def of(cls, number: int, slot: Slot) -> Target:

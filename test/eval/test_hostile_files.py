@@ -33,6 +33,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros import cli, conversions
+from gsva_ros.answer import ExpressionError
 from gsva_ros.bags import recovery
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, fill_image, to_rgb
@@ -47,6 +48,8 @@ from gsva_ros.files import write_result, write_whole
 from gsva_ros.image_files import check_format, write_rgb
 from gsva_ros.masks import mask_box
 from gsva_ros.model import config
+from gsva_ros.model.weights import CheckpointError
+from gsva_ros.serving.requests import BadImageError
 from gsva_ros.truth import Referring, TruthError, read_truth, write_truth
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -585,6 +588,25 @@ def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
     assert "/cam: 7 frames have the stamp of another one (first 0 ns)" in problem
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MessageError("/camera", "empty image"),
+        MessageError("", "empty image"),
+        ExpressionError("too long", {1: "too long"}),
+        *(
+            kind("bag.mcap: cannot be used")
+            for kind in (AskError, BadImageError, BagError, CheckpointError, DatasetError)
+        ),
+        *(kind("truth.json: cannot be used") for kind in (InputError, TruthError)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_arrives_whole_from_another_process(error: Exception) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
+
+
 def test_numbers_of_thousands_of_digits_are_no_json(tmp_path: Path) -> None:
     """Python refuses to read them, in an error of its own."""
     path = tmp_path / "long.json"
@@ -613,6 +635,37 @@ def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:
     write_truth(path, "/cam", [(5, [Referring("none", "x", 0), known])])
     (frame,) = read_truth(path)
     assert [e.mask.sum() for e in frame.expressions()] == [0, 24]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "given", "said"),
+    [
+        ((5,), [("a", 1), ("a", 2)], "annotation 2 .*'a'.*the same image and caption"),
+        ((5, 5), [("a", 1)], "images 1 and 2 are both of /cam at 5 ns"),
+        ((5,), [(" ", 1)], "its caption is empty"),
+        ((5,), [("\ud800", 1)], "not valid text"),
+        ((5,), [("a", -1)], "greater than or equal to 0"),
+    ],
+)
+def test_a_truth_that_could_not_be_read_is_not_written(
+    stamps: tuple[int, ...], given: list[tuple[str, int]], said: str, tmp_path: Path
+) -> None:
+    path, mask = tmp_path / "truth.json", np.ones((4, 6), bool)
+    expressions = [Referring(words, "x", count, mask) for words, count in given]
+    with pytest.raises(TruthError, match=said) as error:
+        write_truth(path, "/cam", [(stamp, expressions) for stamp in stamps])
+    one_line_about(path, error.value)
+    assert not path.exists()
+
+
+def test_numbers_of_a_truth_are_integers_of_any_type(tmp_path: Path) -> None:
+    path, mask = tmp_path / "truth.json", np.ones((4, 6), bool)
+    write_truth(path, "/cam", [(np.int64(5), [Referring("a", "x", np.uint8(2), mask)])])
+    (frame,) = read_truth(path)
+    assert (frame.stamp, frame.annotations[0].referents) == (5, 2)
+    for stamp, count in ((5.0, 2), (5, 2.0)):
+        with pytest.raises(TypeError, match="float"):
+            write_truth(path, "/cam", [(stamp, [Referring("a", "x", count, mask)])])
 
 
 def test_run_lengths_are_never_trusted(tmp_path: Path) -> None:
@@ -889,6 +942,18 @@ def test_a_picture_is_the_same_in_a_message_however_it_lies_in_memory(height: in
     deep = rgb.astype(np.uint16) * 256
     swapped = fill_image(SimpleNamespace(), deep.astype(">u2"), "rgb16")
     assert swapped == fill_image(SimpleNamespace(), deep, "rgb16")
+
+
+def test_rosbags_writes_a_message_that_was_filled() -> None:
+    store, kind = get_typestore(Stores.ROS2_HUMBLE), "sensor_msgs/msg/Image"
+    stamp = store.types["builtin_interfaces/msg/Time"](0, 0)
+    header = store.types["std_msgs/msg/Header"](stamp, "camera")
+    message = store.types[kind](header, 0, 0, "", 0, 0, np.zeros(0, np.uint8))
+    rgb = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    fill_image(message, given := rgb.copy(), "rgb8")
+    given[:] = 0  # the message has a copy
+    back = store.deserialize_cdr(store.serialize_cdr(message, kind), kind)
+    assert np.array_equal(to_rgb(back), rgb)
 
 
 def test_what_converts_encodings_is_named_where_it_is_missing(monkeypatch) -> None:

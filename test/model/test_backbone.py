@@ -71,6 +71,12 @@ def test_features_are_efficientnets() -> None:
         torch.testing.assert_close(seen, wanted[stride], atol=1e-4, rtol=1e-4)
 
 
+def test_its_numbers_are_float32_whatever_torchs_default(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+    torch.set_default_dtype(torch.float64)
+    assert {buffer.dtype for buffer in Backbone().buffers()} == {torch.float32}
+
+
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_the_stem_puts_every_scale_on_the_patches(stride: int) -> None:
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gsva_ros.errors import InputError
 from gsva_ros.loading import device_of, precision_of
 from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import CheckpointError, load_converted, save_pretrained
+from gsva_ros.model.mask_pixels import enlarger
 from gsva_ros.model.official import multimodal_embeds, official_pass
 from gsva_ros.model.prefix import ROOM, Branches
 from gsva_ros.model.tokenizer import Special
@@ -65,6 +66,35 @@ def test_an_expression_does_not_depend_on_the_others(engine: Engine, rgb: np.nda
     same(together, Answer(alone, ""))
     same(engine.segment(frame, EXPRESSIONS[::-1]), Answer(together.slots[::-1], ""))
     assert len({round(s.p_seg, 4) for s in together.slots}) > 1
+
+
+@pytest.fixture
+def torchs_defaults() -> Iterator[None]:
+    """Restores them after the test."""
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+@pytest.mark.usefixtures("torchs_defaults")
+@pytest.mark.parametrize("refiner", [None, [4, 6, 8]])
+@pytest.mark.parametrize(
+    ("change", "to"),
+    [(torch.set_default_dtype, torch.float64), (torch.set_default_device, "meta")],
+)
+def test_an_answer_does_not_depend_on_torchs_defaults(
+    change: Callable[[Any], None], to: Any, refiner: list[int] | None, rgb: np.ndarray
+) -> None:
+    engine = tiny_engine(refiner=refiner)
+
+    def answer() -> Answer:
+        enlarger.cache_clear()
+        return engine.segment(engine.encode(rgb), EXPRESSIONS, threshold=0.0)
+
+    usual = answer()
+    assert any(slot.region for slot in usual.slots)
+    change(to)
+    same(answer(), usual)
 
 
 def test_more_expressions_than_a_batch(

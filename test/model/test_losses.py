@@ -70,7 +70,8 @@ def test_terms_are_weighted_and_every_mask_of_the_batch_counts_alike() -> None:
     assert torch.allclose(loss.total, loss.ce + loss.mask)
 
 
-def test_masks_take_the_places_of_seg_slots() -> None:
-    masks = torch.ones(2, 3, 3) * torch.tensor([1.0, 2.0])[:, None, None]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_masks_take_the_places_of_seg_slots(dtype: torch.dtype) -> None:
+    masks = torch.ones(2, 3, 3, dtype=dtype) * torch.tensor([1.0, 2.0])[:, None, None]
     placed = place_masks(masks, torch.tensor([False, True, False, True]))
     assert placed.mean((1, 2)).tolist() == [0.0, 1.0, 0.0, 2.0]

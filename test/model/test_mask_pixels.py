@@ -73,6 +73,8 @@ def test_a_crop_lies_where_its_mask_does() -> None:
     assert box_text(moved.box) == "box x 13, y 22, width 3, height 3 px"
     mask[:] = True
     assert found.crop.sum() == 2  # it is a copy
+    whole = trimmed(mask) or pytest.fail("nothing found")
+    assert not np.shares_memory(whole.crop, mask)
     assert trimmed(~mask) is mask_box(~mask) is None
 
 

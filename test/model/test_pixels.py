@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +24,7 @@ from gsva_ros.errors import InputError
 from gsva_ros.model import images
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.images import Rgb, resize, upload
-from gsva_ros.model.resample import FILTERS, strips
+from gsva_ros.model.resample import FILTERS, in_strips, strips
 from gsva_ros.model.sam import PIXEL_MEAN, PIXEL_STD, SamPreprocessor
 from gsva_ros.model.schema import Preprocessor
 
@@ -89,6 +94,53 @@ def test_a_slit_is_resized_as_pil_does(
     wanted = by_pil(rgb, *target, method)
     assert np.array_equal(resize(rgb, *target, method), wanted)
     assert np.array_equal(resize(torch.from_numpy(rgb), *target, method), wanted)
+
+
+IN_STRIPS = """
+import atexit, os, signal, threading
+import numpy as np
+from gsva_ros.model.images import resize
+from gsva_ros.model.resample import strips
+rgb = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+assert len(strips(96, 48, 4)) == 5
+def resized(where):
+    resize(rgb, 48, 64, 2)
+    print(where, flush=True)
+def in_a_thread():
+    threading.main_thread().join()
+    resized("after the main thread")
+resized("main")
+os.fork() or signal.alarm(30) or resized("child") or os._exit(0)
+os.wait()
+atexit.register(resized, "at exit")
+threading.Thread(target=in_a_thread).start()
+"""
+
+
+def test_a_picture_is_resized_in_strips_after_a_fork_and_at_a_processs_end(tmp_path: Path) -> None:
+    """Where a pool's threads are missing, and where it takes no work."""
+    script = tmp_path / "resize.py"
+    script.write_text(IN_STRIPS)
+    ran = subprocess.run(
+        [sys.executable, script], env=os.environ | {"OMP_NUM_THREADS": "2"},
+        check=True, timeout=120, capture_output=True, text=True,
+    )  # fmt: skip
+    said = ["main", "child", "after the main thread", "at exit"]
+    assert ran.stdout.splitlines() == said, ran.stderr
+
+
+def test_a_strip_that_fails_fails_the_picture(torch_threads: Callable[[int], None]) -> None:
+    torch_threads(2)
+    failed = threading.Event()
+
+    def put(rows: slice, pixels: Rgb) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            failed.set()
+            raise MemoryError("no room")
+        failed.wait(10)
+
+    with pytest.raises(MemoryError, match="no room"):
+        in_strips(frame((96, 128)), 48, 64, BILINEAR, put)
 
 
 def test_strips_begin_where_rows_of_the_picture_do() -> None:
@@ -172,6 +224,18 @@ def test_a_frame_that_may_not_be_written_stays_as_it_is_and_is_no_warning() -> N
                 preprocess(given)
             assert upload(given, torch.device("meta")).shape == rgb.shape
     assert np.array_equal(held, rgb)
+
+
+def test_pixels_do_not_depend_on_torchs_defaults(request: pytest.FixtureRequest) -> None:
+    rgb, sam = frame((48, 64)), SamPreprocessor(64)
+    wanted = sam(rgb)
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+    request.addfinalizer(lambda: torch.set_default_device(None))
+    torch.set_default_dtype(torch.float64)
+    found = sam(torch.from_numpy(rgb))
+    assert (found.dtype, found.tolist()) == (torch.float32, wanted.tolist())
+    torch.set_default_device("meta")
+    assert upload(rgb, torch.device("meta")).shape == rgb.shape
 
 
 def test_sam_starts_before_clips_pixels_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,13 @@ def test_every_label_of_a_usual_picture_has_a_place() -> None:
     assert all(each.free for each in placed)
 
 
+def test_a_mask_is_bool() -> None:
+    """Numbers would choose rows of the picture."""
+    Target(0, "the plate", None, 0.1)
+    with pytest.raises(TypeError, match="'the plate' holds uint8, not bool"):
+        Target(0, "the plate", disc(160, 120, 50).astype(np.uint8), 0.9)
+
+
 def test_a_thing_keeps_its_own_colour() -> None:
     rgb, mask = noise(), disc(160, 120, 50)
     tinted = draw(rgb, [Target(1, "the plate", mask, 0.9)]).astype(float)
