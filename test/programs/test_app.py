@@ -101,7 +101,7 @@ def test_words_in_masks_and_rejections_out(app: App, visitor: browser.Visitor) -
     assert "p([SEG]) 0.950 · predicted IoU 0.90 · box x 40, y 40, width 80, height 80 px" in red
     assert "SEGMENTED" in blue
     assert "REJECTED" in green
-    assert "not in the image" in green
+    assert "the model finds no referent in the image" in green
     numbers = visitor.page.locator(".outcomes .words").evaluate_all(
         "all => all.map(e => getComputedStyle(e, '::before').content)"
     )
@@ -227,9 +227,9 @@ def test_a_bag_is_scrubbed(app: App, visitor: browser.Visitor) -> None:
 
 def test_a_bag_is_opened_once_for_a_choice(app: App, visitor: browser.Visitor) -> None:
     """Gradio tells of a choice in a list twice, at once."""
-    opened = []
+    opened, open_ = [], Session.open
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "open", lambda _, path: opened.append(path))
+        patch.setattr(Session, "open", lambda own, path: opened.append(path) or open_(own, path))
         visitor.page.click("#bag input")
         visitor.page.locator("[role=option]").first.click()
         told(visitor, "is open")
