@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
 from .files import parse_json
-from .instructions import is_another
+from .instructions import meant_by
 
 Mask = NDArray[np.bool_]
 Polygon = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=6)]
@@ -148,24 +148,21 @@ def of_camera(
     """The truth of one camera's frames: what names its topic or, if none does, another name of it.
 
     Args:
-        topic: the camera's; None: the truth as it is.
-        cameras: the bag's image topics: the only topic that the truth names is another name of `topic` if
-            it is none of them, or the same camera's, compressed or not.
+        topic: the camera's; None: the truth as it is. cameras: the bag's image topics, see `meant_by`.
 
     Raises:
         TruthError: all of it names other topics: more than one, or another of the cameras.
     """
-    own = [frame for frame in truth if topic in (None, frame.topic)]
-    others = sorted({frame.topic for frame in truth})
-    if (
-        topic
-        and not own
-        and (len(others) > 1 or any(is_another(o, topic, cameras) for o in others))
-    ):
+    named = {frame.topic for frame in truth}
+    if not topic or not named:
+        return list(truth)
+    name = meant_by(topic, named, cameras)
+    if name is None:
+        others = ", ".join(sorted(named))
         raise TruthError(
-            f"no truth of {topic}, but of {', '.join(others)}: give one of these, or the truth of {topic}"
+            f"no truth of {topic}, but of {others}: give one of these, or the truth of {topic}"
         )
-    return own or [replace(frame, topic=topic or frame.topic) for frame in truth]
+    return [replace(frame, topic=topic) for frame in truth if frame.topic == name]
 
 
 def coco_mask(mask: Mask) -> dict[str, Any]:
