@@ -42,6 +42,7 @@ ALLOWED = {
 SHARED = {
     "arguments",
     "chance",
+    "coco_masks",
     "errors",
     "files",
     "image_files",
