@@ -69,13 +69,13 @@ class Referring:
     region: str = ""
 
 
-class _Strict(BaseModel):
+class _Lenient(BaseModel):
     """Strictly typed fields; additional ones, as other tools write them, are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class RunLengths(_Strict):
+class RunLengths(_Lenient):
     """COCO's run lengths: size (height, width), and counts, compressed (text) or not."""
 
     size: Annotated[list[int], Field(min_length=2, max_length=2)]
@@ -92,7 +92,7 @@ Segmentation = Annotated[
 ]
 
 
-class Annotation(_Strict):
+class Annotation(_Lenient):
     """One expression; see the module."""
 
     image_id: int
@@ -102,7 +102,7 @@ class Annotation(_Strict):
     segmentation: Segmentation | None = None
 
 
-class Frame(_Strict):
+class Frame(_Lenient):
     """One frame's entry in `images`."""
 
     id: int
@@ -112,7 +112,7 @@ class Frame(_Strict):
     height: Annotated[int, Field(gt=0)]
 
 
-class TruthFile(_Strict):
+class TruthFile(_Lenient):
     """The whole file, or one message."""
 
     images: list[Frame]

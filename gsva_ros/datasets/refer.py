@@ -24,8 +24,9 @@ from pycocotools import mask as rle
 
 from ..coco_masks import MaskError, run_lengths_mask
 from ..errors import one_line
+from ..scoring import Rules
 from ..truth import Mask, Referring
-from .files import DatasetError, Picture, Rules, Skip, by_id, read_annotated, read_dataset_json
+from .files import DatasetError, Picture, Skip, by_id, read_annotated, read_dataset_json
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 

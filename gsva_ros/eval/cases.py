@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.files import Rules
+from ..scoring import Rules
 from ..truth import Referring
 
 

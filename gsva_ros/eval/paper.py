@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..answer import Drawn, Rejection, Slot
-from ..datasets.files import Rules
 from ..engine import Engine
 from ..masks import trimmed
 from ..model.clip import ClipPreprocessor
@@ -31,6 +30,7 @@ from ..model.memory import memory_errors
 from ..model.official import official_pass
 from ..model.prompt import Turn
 from ..model.sam import SamPreprocessor
+from ..scoring import Rules
 from ..truth import Referring
 
 

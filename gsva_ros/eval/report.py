@@ -16,7 +16,7 @@ from ..overlay import Target, draw, jpeg_text
 from ..pages import render_page
 from ..truth import Referring
 from .cases import Case
-from .metrics import iou
+from .metrics import NAMES, iou
 from .run import Answering, CaseRecord, SlotRecord, pixels_of
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -122,7 +122,7 @@ def gallery(
 
 def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
     """The page, which needs no other file and no network."""
-    return render_page(TEMPLATE, run=numbers, cards=cards)
+    return render_page(TEMPLATE, run=numbers, cards=cards, metrics=NAMES)
 
 
 def _verdict(query: Referring, slot: Slot) -> str:

@@ -46,6 +46,7 @@ SHARED = {
     "errors",
     "files",
     "image_files",
+    "scoring",
     "settings",
     "stamps",
     "truth",
