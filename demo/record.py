@@ -13,10 +13,10 @@ import numpy as np
 
 from gsva_ros.eval.asks import read_script
 from gsva_ros.sim.bag import START_NS, TOPIC, swing, write_bag
-from gsva_ros.sim.dataset import seen_objects
 from gsva_ros.sim.expressions import SeenObject
 from gsva_ros.sim.render import Renderer
 from gsva_ros.sim.shapes import COLOURS, KINDS
+from gsva_ros.sim.sight import seen_objects
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Referring, write_truth
 

@@ -8,10 +8,24 @@ def camera_named(name: str, topics: Collection[str]) -> str:
     return next((topic for topic in (name, f"{name}/compressed") if topic in topics), "")
 
 
-def is_another(name: str, topic: str, topics: Collection[str]) -> bool:
-    """Whether `name` is that of another of the image topics' cameras than `topic`, compressed or not."""
-    suffix = "/compressed"
-    return name in topics and name.removesuffix(suffix) != topic.removesuffix(suffix)
+def meant_by(topic: str, named: set[str], topics: Collection[str]) -> str | None:
+    """Which of the names in a file is a camera's: its topic or, if it is the only one, another name of it.
+
+    Args:
+        topic: the camera's. named: the names in the file.
+        topics: the bag's image topics: the only name is another name of `topic` if it is none of them, or
+            the same camera's, compressed or not.
+
+    Returns:
+        None if all of them are other cameras', or there are none.
+    """
+    if topic in named:
+        return topic
+    if len(named) != 1:
+        return None
+    (name,), suffix = named, "/compressed"
+    another = name in topics and name.removesuffix(suffix) != topic.removesuffix(suffix)
+    return None if another else name
 
 
 def expressions_in(text: str) -> list[str]:

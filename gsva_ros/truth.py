@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from .coco_masks import MaskError, coco_mask, run_lengths_mask
 from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
 from .files import parse_json
-from .instructions import is_another
+from .instructions import meant_by
 
 Mask = NDArray[np.bool_]
 Polygon = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=6)]
@@ -69,13 +70,13 @@ class Referring:
     region: str = ""
 
 
-class _Strict(BaseModel):
+class _Lenient(BaseModel):
     """Strictly typed fields; additional ones, as other tools write them, are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class RunLengths(_Strict):
+class RunLengths(_Lenient):
     """COCO's run lengths: size (height, width), and counts, compressed (text) or not."""
 
     size: Annotated[list[int], Field(min_length=2, max_length=2)]
@@ -92,7 +93,7 @@ Segmentation = Annotated[
 ]
 
 
-class Annotation(_Strict):
+class Annotation(_Lenient):
     """One expression; see the module."""
 
     image_id: int
@@ -102,7 +103,7 @@ class Annotation(_Strict):
     segmentation: Segmentation | None = None
 
 
-class Frame(_Strict):
+class Frame(_Lenient):
     """One frame's entry in `images`."""
 
     id: int
@@ -112,7 +113,7 @@ class Frame(_Strict):
     height: Annotated[int, Field(gt=0)]
 
 
-class TruthFile(_Strict):
+class TruthFile(_Lenient):
     """The whole file, or one message."""
 
     images: list[Frame]
@@ -149,34 +150,21 @@ def of_camera(
     """The truth of one camera's frames: what names its topic or, if none does, another name of it.
 
     Args:
-        topic: the camera's; None: the truth as it is.
-        cameras: the bag's image topics: the only topic that the truth names is another name of `topic` if
-            it is none of them, or the same camera's, compressed or not.
+        topic: the camera's; None: the truth as it is. cameras: the bag's image topics, see `meant_by`.
 
     Raises:
         TruthError: all of it names other topics: more than one, or another of the cameras.
     """
-    own = [frame for frame in truth if topic in (None, frame.topic)]
-    others = sorted({frame.topic for frame in truth})
-    if (
-        topic
-        and not own
-        and (len(others) > 1 or any(is_another(o, topic, cameras) for o in others))
-    ):
+    named = {frame.topic for frame in truth}
+    if not topic or not named:
+        return list(truth)
+    name = meant_by(topic, named, cameras)
+    if name is None:
+        others = ", ".join(sorted(named))
         raise TruthError(
-            f"no truth of {topic}, but of {', '.join(others)}: give one of these, or the truth of {topic}"
+            f"no truth of {topic}, but of {others}: give one of these, or the truth of {topic}"
         )
-    return own or [replace(frame, topic=topic or frame.topic) for frame in truth]
-
-
-def coco_mask(mask: Mask) -> dict[str, Any]:
-    """A mask, bool [H, W], as fields of a COCO annotation: area, bbox, and segmentation as run lengths."""
-    coded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {
-        "area": int(mask.sum()),
-        "bbox": rle.toBbox(coded).tolist(),
-        "segmentation": coded | {"counts": coded["counts"].decode()},
-    }
+    return [replace(frame, topic=topic) for frame in truth if frame.topic == name]
 
 
 def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referring]]]) -> None:
@@ -309,14 +297,16 @@ def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
         )
     try:
         if isinstance(coded, RunLengths):
-            mask = rle.decode(_run_lengths(coded.counts, size))
+            mask = run_lengths_mask(coded.counts, size)
         elif coded:
             _check_polygons(coded, size)
-            mask = rle.decode(rle.merge(rle.frPyObjects(coded, *size)))
+            mask = rle.decode(rle.merge(rle.frPyObjects(coded, *size))).astype(bool)
         else:
             raise TruthError("its segmentation has no polygon")
     except TruthError:
         raise
+    except MaskError as error:
+        raise TruthError(str(error)) from error
     except Exception as error:  # pycocotools raises what its C code and numpy raise
         raise TruthError(f"its segmentation cannot be decoded: {one_line(error)}") from error
     if annotation.referents and not mask.any():
@@ -327,59 +317,7 @@ def _decoded(annotation: Annotation, size: tuple[int, int]) -> Mask:
         raise TruthError(
             "0 referents and a segmentation with pixels: say how many objects it shows"
         )
-    return mask.astype(bool)
-
-
-def run_lengths_mask(given: str | list[int], size: tuple[int, int]) -> Mask:
-    """The mask of COCO's run lengths, compressed (text) or not, bool of `size` (height, width).
-
-    Raises:
-        TruthError: they are not run lengths, or do not form a mask of this size.
-    """
-    if not isinstance(given, str | list) or not all(isinstance(c, str | int) for c in given):
-        raise TruthError(f"its run lengths are {type(given).__name__}, neither text nor numbers")
-    mask: Mask = rle.decode(_run_lengths(given, size)).astype(bool)
     return mask
-
-
-def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any]:
-    """Run lengths in pycocotools' format. Its C code trusts its input, so all of it is checked here."""
-    counts = given if isinstance(given, list) else _unpacked(given)
-    if (least := min(counts, default=0)) < 0:
-        raise TruthError(f"its run lengths contain the negative number {least}")
-    if sum(counts) != size[0] * size[1]:
-        pixels = size[0] * size[1]
-        raise TruthError(
-            f"its run lengths add up to {sum(counts)}, not to the image's {pixels} pixels"
-        )
-    packed: dict[str, Any] = rle.frPyObjects({"size": list(size), "counts": counts}, *size)
-    return packed
-
-
-def _unpacked(text: str) -> list[int]:
-    """Run lengths from COCO's compressed form.
-
-    Each is a little-endian number with 5 bits per character (48 to 111; bit 32: more follow; bit 16 of the
-    last: the sign); from the fourth on, it is the difference to the one before the last.
-    Source: `rleFrString` of the COCO API.
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 30:
-            raise TruthError(f"its run lengths contain the invalid character {character!r}")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = shift = 0
-    if shift:
-        raise TruthError("its run lengths end inside a number")
-    return counts
 
 
 def _check_polygons(polygons: list[Polygon], size: tuple[int, int]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,9 +18,6 @@ from ..errors import InputError, one_line
 from ..files import check_fetched, parse_json
 from ..image_files import read_bgr
 from ..truth import Referring
-
-#: By whose rules a data set's published numbers are computed (`eval.metrics.metric`).
-Rules = Literal["grefcoco", "refzom", "refcoco"]
 
 
 class DatasetError(InputError):

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import one_line
+from ..scoring import Rules
 from ..truth import Mask, Referring
-from .files import DatasetError, Picture, Rules, Skip, read_dataset_json, read_picture
+from .files import DatasetError, Picture, Skip, read_dataset_json, read_picture
 
 NAME = "reasonseg"
 RULES: Rules = "refcoco"

@@ -22,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from ..coco_masks import MaskError, run_lengths_mask
 from ..errors import one_line
-from ..truth import Mask, Referring, TruthError, run_lengths_mask
-from .files import DatasetError, Picture, Rules, Skip, by_id, read_annotated, read_dataset_json
+from ..scoring import Rules
+from ..truth import Mask, Referring
+from .files import DatasetError, Picture, Skip, by_id, read_annotated, read_dataset_json
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
 
@@ -151,7 +153,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
         if not far <= FAR * max(height, width):
             raise DatasetError(f"a polygon's coordinate is {far}, in an image of {width}x{height}")
         return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
-    except TruthError as error:
+    except MaskError as error:
         raise DatasetError(str(error)) from error
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, DatasetError):

@@ -38,11 +38,11 @@ class Recorded:
     at: int
 
 
-class _Strict(BaseModel):
+class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
-class ScriptEntry(_Strict):
+class ScriptEntry(_Fields):
     """One instruction: text or expressions, `at` seconds after the first frame, once or repeated."""
 
     id: str = ""
@@ -58,7 +58,7 @@ class ScriptEntry(_Strict):
         return self
 
 
-class Script(_Strict):
+class Script(_Fields):
     """An instruction file, in the format of config/demo.yaml."""
 
     bag: str = ""  # the bag that the demo plays

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, validated
 from ..files import read_json, write_whole
 from ..model.config import CALIBRATION_NAME, CONFIG_NAME
-from .metrics import Scoring, iou, metric
+from .metrics import Scoring, iou
 from .summary import Slots, calibration
 
 # Two T-accs that differ by no more than this count as equal.
@@ -186,13 +186,9 @@ def calibration_result(slots: Slots, chosen: Rule, before: Rule) -> dict[str, An
             if rule is before
             else replace(slots, p_seg=rule.p_seg(before.scores(slots.p_seg)))
         )
-        figures = metric()(own.terms(own.rejected_below(rule.threshold), Scoring()).sum(0))
+        figures = own.figures(own.rejected_below(rule.threshold), Scoring())
         gap = calibration(own)["expected_calibration_error"]
-        return (
-            asdict(rule)
-            | {k: float(v) for k, v in figures.items()}
-            | {"expected_calibration_error": gap}
-        )
+        return asdict(rule) | figures | {"expected_calibration_error": gap}
 
     return {"slots": len(slots.p_seg), "chosen": at(chosen), "before": at(before)}
 

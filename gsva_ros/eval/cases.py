@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.files import Rules
+from ..scoring import Rules
 from ..truth import Referring
 
 
@@ -46,3 +46,8 @@ class Gathered:
     problems: list[str] = field(default_factory=list)
     fingerprint: str = ""
     skip: bool = False
+
+    @property
+    def left_out(self) -> list[str] | None:
+        """Receives what `run.evaluate` leaves out; None: nothing is, see its `problems`."""
+        return self.problems if self.skip else None

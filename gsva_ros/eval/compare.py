@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import validated
 from ..files import read_json
-from .metrics import Difference, Protocol, Rules, Scoring, metric, paired
+from ..scoring import Rules
+from .metrics import Difference, Protocol, Scoring, metric, paired
 from .run import CaseRecord
 from .summary import Slots
 

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.files import Rules
+from ..scoring import MetricName, Rules
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -24,7 +24,7 @@ Metric = Callable[[Floats], dict[str, Floats]]
 Protocol = Literal["deployed", "paper"]
 
 #: The metrics that are shown, in this order.
-NAMES = ("gIoU", "cIoU", "N_acc", "T_acc")
+NAMES: tuple[MetricName, ...] = get_args(MetricName)
 #: The available scoring rules, by data set.
 RULES = get_args(Rules)
 

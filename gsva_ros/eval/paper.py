@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..answer import Drawn, Rejection, Slot
-from ..datasets.files import Rules
 from ..engine import Engine
 from ..masks import trimmed
 from ..model.clip import ClipPreprocessor
@@ -31,17 +30,8 @@ from ..model.memory import memory_errors
 from ..model.official import official_pass
 from ..model.prompt import Turn
 from ..model.sam import SamPreprocessor
+from ..scoring import Rules
 from ..truth import Referring
-
-
-@dataclass(frozen=True)
-class MaskedSlot:
-    """A decided slot, with its mask, bool [H, W], even if it was rejected."""
-
-    p_seg: float
-    rejection: Rejection | None
-    predicted_iou: float
-    mask: NDArray[np.bool_]
 
 
 @memory_errors()
@@ -51,7 +41,7 @@ def paper_slots(
     rgb: NDArray[np.uint8],
     queries: Sequence[Referring],
     rules: Rules = "grefcoco",
-) -> tuple[list[MaskedSlot], dict[str, float]]:
+) -> tuple[list[Slot], dict[str, float]]:
     """Slots of one image, and the seconds taken ("total").
 
     Args:
@@ -64,14 +54,15 @@ def paper_slots(
     together = [list(queries)]
     if not engine.prompt.family.joint or any(query.region for query in queries):
         together = [[query] for query in queries]
-    slots: list[MaskedSlot] = []
+    slots: list[Slot] = []
     for asked in together:
         if asked[0].region or not engine.prompt.family.joint:
             turn = engine.prompt.region_turn(asked[0].expression, asked[0].region == "sentence")
         else:
             absent = [q.mask is None or not q.mask.any() for q in asked]
             turn = engine.prompt.segment_turn([q.expression for q in asked], absent)
-        slots += map(_by_the_paper, passes.slots(turn, above))
+        found = passes.slots(turn, above)
+        slots += [_by_the_paper(q.expression, s) for q, s in zip(asked, found, strict=True)]
     return slots, {"total": time.perf_counter() - start}
 
 
@@ -79,7 +70,7 @@ def paper_slots(
 @torch.inference_mode()
 def region_slots(
     engine: Engine, rgb: NDArray[np.uint8], queries: Sequence[Referring]
-) -> tuple[list[MaskedSlot], dict[str, float]]:
+) -> tuple[list[Slot], dict[str, float]]:
     """Regions (ReasonSeg) under the deployed protocol: same prompt, decided by the engine's rule."""
     start = time.perf_counter()
     passes = _Passes(engine, rgb)
@@ -89,8 +80,7 @@ def region_slots(
         (slot,) = passes.slots(turn, above=True)
         p_seg, rejected = engine.decide(slot.logits, engine.rejection_threshold)
         drawn = Drawn(trimmed(slot.mask), slot.predicted_iou)
-        said = Slot.decided(query.expression, p_seg, rejected, slot.mask.shape, drawn)
-        slots.append(MaskedSlot(p_seg, said.rejection, slot.predicted_iou, slot.mask))
+        slots.append(Slot.decided(query.expression, p_seg, rejected, slot.mask.shape, drawn))
     return slots, {"total": time.perf_counter() - start}
 
 
@@ -148,11 +138,12 @@ class _Passes:
         return slots
 
 
-def _by_the_paper(slot: _Slot) -> MaskedSlot:
+def _by_the_paper(expression: str, slot: _Slot) -> Slot:
     """Decide by the likeliest token; a family without [REJ] rejects if its mask is empty."""
     if len(slot.logits) == 1:
         rejection = None if slot.mask.any() else Rejection.EMPTY_MASK
     else:
         rejection = None if slot.likeliest else Rejection.MODEL
     p_seg = float(slot.logits.softmax(-1)[0])
-    return MaskedSlot(p_seg, rejection, slot.predicted_iou, slot.mask)
+    drawn = trimmed(slot.mask)
+    return Slot(expression, p_seg, rejection, slot.mask.shape, drawn, slot.predicted_iou)

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..answer import Slot
 from ..overlay import Target, draw, jpeg_text
 from ..pages import render_page
 from ..truth import Referring
 from .cases import Case
-from .metrics import iou
-from .paper import MaskedSlot
-from .run import Answering, CaseRecord, SlotRecord
+from .metrics import NAMES, iou
+from .run import Answering, CaseRecord, SlotRecord, pixels_of
 
 TEMPLATE = Path(__file__).with_name("report.html")
 PANEL_WIDTH = 320  # pixels
@@ -122,17 +122,17 @@ def gallery(
 
 def render(numbers: dict[str, Any], cards: Sequence[Card]) -> str:
     """The page, which needs no other file and no network."""
-    return render_page(TEMPLATE, run=numbers, cards=cards)
+    return render_page(TEMPLATE, run=numbers, cards=cards, metrics=NAMES)
 
 
-def _verdict(query: Referring, slot: MaskedSlot) -> str:
+def _verdict(query: Referring, slot: Slot) -> str:
     rejected = slot.rejection is not None
     if query.referents:
         return "wrongly rejected" if rejected else "segmented"
     return "rightly rejected" if rejected else "wrongly segmented"
 
 
-def _pictures(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> tuple[str, str]:
+def _pictures(rgb: NDArray[np.uint8], query: Referring, slot: Slot) -> tuple[str, str]:
     factor = PANEL_WIDTH / rgb.shape[1]
     size = (PANEL_WIDTH, max(1, round(rgb.shape[0] * factor)))
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
@@ -145,7 +145,7 @@ def _pictures(rgb: NDArray[np.uint8], query: Referring, slot: MaskedSlot) -> tup
     found = [] if there is None else [Target(2, "ground truth", scaled(there), 1.0)]
     truth = draw(large, found)
     answer = large
-    mask = scaled(slot.mask) if slot.rejection is None else None
+    mask = scaled(pixels_of(slot)) if slot.rejection is None else None
     if mask is not None and not query.referents:
         answer = np.where(mask[..., None], large, (large * DARKENED).astype(np.uint8))
     answer = draw(answer, [Target(0, query.expression, mask, slot.p_seg)])

@@ -27,13 +27,11 @@ from ..processes import processes
 from ..truth import Referring
 from .cases import Case
 from .metrics import Scoring, overlap
-from .paper import MaskedSlot, paper_slots, region_slots
+from .paper import paper_slots, region_slots
 
 Box = tuple[float, float, float, float]
 #: Answers expressions about an image, uint8 [H, W, 3]: returns their slots and each stage's seconds.
-Answering = Callable[
-    [NDArray[np.uint8], Sequence[Referring]], tuple[list[MaskedSlot], dict[str, float]]
-]
+Answering = Callable[[NDArray[np.uint8], Sequence[Referring]], tuple[list[Slot], dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ def _askable(
     queries: Sequence[Referring],
     case: str,
     unread: list[str],
-) -> tuple[list[MaskedSlot], dict[str, float], Sequence[Referring]]:
+) -> tuple[list[Slot], dict[str, float], Sequence[Referring]]:
     """The slots of what can be asked, and the expressions: as in the node, each other one fails alone.
 
     Args:
@@ -235,58 +233,58 @@ def answering(engine: Segmenter[Any], how: Scoring) -> Answering:
 
 def deployed_slots(
     engine: Segmenter[Any], rgb: NDArray[np.uint8], queries: Sequence[Referring]
-) -> tuple[list[MaskedSlot], dict[str, float]]:
+) -> tuple[list[Slot], dict[str, float]]:
     """Each expression decided independently, as in the node, with a mask even if it is rejected."""
     if isinstance(engine, Engine) and queries and queries[0].region:
         return region_slots(engine, rgb, queries)
     frame = engine.encode(rgb)
     answer = engine.segment(frame, [q.expression for q in queries], mask_rejected=True)
-    return [_masked(slot, rgb.shape[:2]) for slot in answer.slots], answer.timings
+    return answer.slots, answer.timings
 
 
 def free_slots(
     engine: Segmenter[Any], rgb: NDArray[np.uint8], text: str
-) -> tuple[list[MaskedSlot], dict[str, float], list[Referring]]:
+) -> tuple[list[Slot], dict[str, float], list[Referring]]:
     """The model's answer to a free-form request, and what its slots refer to."""
     answer = engine.ask(engine.encode(rgb), text)
-    slots = [_masked(slot, rgb.shape[:2]) for slot in answer.slots]
-    return slots, answer.timings, [Referring(slot.expression) for slot in answer.slots]
+    return answer.slots, answer.timings, [Referring(slot.expression) for slot in answer.slots]
 
 
-def _masked(slot: Slot, size: tuple[int, int]) -> MaskedSlot:
-    """The engine's slot; InputError if the model could not decide it."""
-    if slot.fault:
-        raise InputError(slot.fault)
-    mask = np.zeros(size, bool) if slot.mask is None else slot.mask
-    return MaskedSlot(slot.p_seg, slot.rejection, slot.predicted_iou or 0.0, mask)
+def pixels_of(slot: Slot) -> NDArray[np.bool_]:
+    """A slot's mask, bool [H, W], also if it has none."""
+    return np.zeros(slot.size, bool) if slot.mask is None else slot.mask
 
 
-def slot_record(query: Referring, slot: MaskedSlot) -> SlotRecord:
+def slot_record(query: Referring, slot: Slot) -> SlotRecord:
     """The record of a slot.
 
     Raises:
-        InputError: the model's numbers are not finite.
+        InputError: the model could not decide it, or its numbers are not finite.
     """
-    if not np.isfinite([slot.p_seg, slot.predicted_iou]).all():
-        raise InputError(Slot.faulty(query.expression, 0.0, (0, 0), "answer").fault)
+    predicted_iou = slot.predicted_iou or 0.0
+    if not np.isfinite([slot.p_seg, predicted_iou]).all():
+        slot = Slot.faulty(query.expression, 0.0, slot.size, "answer")
+    if slot.fault:
+        raise InputError(slot.fault)
+    mask = pixels_of(slot)
     intersection = union = truth_area = 0
     box_iou = 0.0
     if query.mask is not None:
         counted = True if query.ignore is None else ~query.ignore
         truth = query.mask & counted
-        intersection, union = overlap(slot.mask & counted, truth)
+        intersection, union = overlap(mask & counted, truth)
         truth_area = int(truth.sum())
-        box_iou = _box_iou(mask_box(slot.mask), _true_box(query))
+        box_iou = _box_iou(slot.box, _true_box(query))
     return SlotRecord(
         query.expression,
         query.category,
         query.referents,
         slot.p_seg,
         slot.rejection is None,
-        slot.predicted_iou,
+        predicted_iou,
         intersection,
         union,
-        int(slot.mask.sum()),
+        int(mask.sum()),
         truth_area,
         box_iou,
         slot.rejection.value if slot.rejection else "",

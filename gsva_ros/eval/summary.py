@@ -72,6 +72,11 @@ class Slots:
         """`metrics.terms` of these decisions [N]."""
         return terms(self.intersection, self.union, self.truth_area, self.present, rejected, how)
 
+    def figures(self, rejected: NDArray[np.bool_], how: Scoring) -> dict[str, float]:
+        """Each metric of these decisions [N]; NaN where nothing was counted."""
+        sums = self.terms(rejected, how).sum(0)
+        return {name: float(value) for name, value in metric(how.rules)(sums).items()}
+
 
 def scores(slots: Slots, rejected: NDArray[np.bool_], how: Scoring) -> dict[str, Any]:
     """Metrics with 95 % intervals, for all slots ("all") and by category.
@@ -108,12 +113,8 @@ def _plain(values: Mapping[Any, Any]) -> dict[Any, float | None]:
 def rejection_curve(slots: Slots, how: Scoring) -> list[dict[str, float | None]]:
     """gIoU, N_acc and T_acc at each of a range of rejection thresholds."""
     thresholds = np.unique(np.quantile(slots.p_seg, np.linspace(0, 1, CURVE_POINTS)))
-    compute = metric(how.rules)
     return [
-        {
-            "threshold": float(t),
-            **_plain(compute(slots.terms(slots.rejected_below(float(t)), how).sum(0))),
-        }
+        {"threshold": float(t), **_plain(slots.figures(slots.rejected_below(float(t)), how))}
         for t in thresholds
     ]
 

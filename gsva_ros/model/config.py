@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from ..errors import InputError, validated
 from ..files import read_json
 from .families import FAMILIES
-from .schema import Clip, Finite, Id, Llm, Part, Positive, Preprocessor, Sam, Share, Width
+from .schema import Clip, Fields, Finite, Id, Llm, Positive, Preprocessor, Sam, Share, Width
 from .tokenizer import ADDED, Special
 
 CONFIG_NAME = "config.json"
@@ -25,7 +25,7 @@ def id_key(token: Special) -> str:
     return f"{token.name.lower()}_token_id"
 
 
-class Stored(Part):
+class Stored(Fields):
     """config.json of a converted directory: a GSVA model without its preprocessor.
 
     Attributes:

@@ -30,7 +30,7 @@ Stem = Literal["patch", "conv", "efficientnet-lite0"]
 Triple = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
-class Part(BaseModel):
+class Fields(BaseModel):
     """Fields of config.json."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -40,7 +40,7 @@ class Part(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-class Llm(Part):
+class Llm(Fields):
     """Arguments of `transformers.LlamaConfig`."""
 
     vocab_size: Size
@@ -69,7 +69,7 @@ class Llm(Part):
         return self.num_key_value_heads or self.num_attention_heads
 
 
-class Clip(Part):
+class Clip(Fields):
     """Arguments of `transformers.CLIPVisionConfig`, and the stem."""
 
     image_size: Size
@@ -90,7 +90,7 @@ class Clip(Part):
         return self
 
 
-class Sam(Part):
+class Sam(Fields):
     """Sizes of segment-anything's modules, with its own values as defaults, and the stem.
 
     squash: a departure: the frame is stretched to the square instead of padded.
@@ -113,7 +113,7 @@ class Sam(Part):
     stem: Stem = "patch"
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Part.to_dict`, with all of segment-anything's own sizes."""
+        """As `Fields.to_dict`, with all of segment-anything's own sizes."""
         more = {"squash", "iou_head_hidden_dim", "stem"}
         return self.model_dump(exclude=more - self.model_fields_set)
 

@@ -19,12 +19,13 @@ from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.answer import Slot
 from gsva_ros.bags.bag import Bag
+from gsva_ros.coco_masks import coco_mask
 from gsva_ros.errors import InputError
 from gsva_ros.eval.record import record_truth
 from gsva_ros.interfaces import whole_bag
 from gsva_ros.programs.app_session import Picture
 from gsva_ros.stamps import SECOND
-from gsva_ros.truth import Referring, coco_mask, read_truth, write_truth
+from gsva_ros.truth import Referring, read_truth, write_truth
 
 #: The topic of a labelled bag's frames.
 LABELLED_TOPIC = "/image"

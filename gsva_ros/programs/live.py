@@ -23,16 +23,17 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
+from gsva_ros.answer import Slot
 from gsva_ros.arguments import Parser, patience
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.eval.metrics import NAMES, Scoring
-from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.record import ID_PREFIX
 from gsva_ros.eval.run import CaseRecord, slot_record
 from gsva_ros.eval.summary import Slots, latency, scores
 from gsva_ros.files import check_writable, write_result
+from gsva_ros.masks import trimmed
 from gsva_ros.msg import Outcome, Provenance, Segmentation
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import answers, qos
@@ -225,6 +226,7 @@ def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
     for instance in msg.instances:
         parts.setdefault(instance.slot, []).append(instance)
     rejections = {rejection.slot: rejection for rejection in msg.rejections}
+    size = msg.height, msg.width
     for outcome in msg.outcomes:
         query = known.get(outcome.expression, Referring(outcome.expression))
         if outcome.slot in parts:
@@ -232,12 +234,14 @@ def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
             mask = mask_of(first, msg.width, msg.height)
             for other in others:
                 mask |= mask_of(other, msg.width, msg.height)
-            yield slot_record(query, MaskedSlot(first.p_seg, None, first.predicted_iou, mask))
+            slot = Slot(
+                outcome.expression, first.p_seg, None, size, trimmed(mask), first.predicted_iou
+            )
         else:
             rejection = rejections[outcome.slot]
             p_seg = 1.0 - rejection.probability
-            mask = np.zeros((msg.height, msg.width), bool)
-            yield slot_record(query, MaskedSlot(p_seg, KINDS[rejection.kind], 0.0, mask))
+            slot = Slot(outcome.expression, p_seg, KINDS[rejection.kind], size)
+        yield slot_record(query, slot)
 
 
 def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:

@@ -49,9 +49,9 @@ from gsva_ros.programs.pick_episodes import (
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import targets_in
 from gsva_ros.ros.start import init, own_arguments
-from gsva_ros.sim.dataset import visible_scene
 from gsva_ros.sim.pick import OPENING, PARKED, PickWorld, View
 from gsva_ros.sim.render import Renderer
+from gsva_ros.sim.sight import visible_scene
 
 LIFT = 0.15  # metres
 HELD = 0.004  # metres: fingers that close further hold nothing

@@ -127,20 +127,19 @@ def evaluation(config: Config) -> Evaluate | None:
 
     def evaluate(model: Path) -> Mapping[str, float]:
         import gsva_ros
-        from gsva_ros.eval.metrics import Scoring, metric
+        from gsva_ros.eval.metrics import Scoring
         from gsva_ros.eval.run import evaluate
         from gsva_ros.eval.summary import Slots
 
         engine = gsva_ros.load(model)
         with args.gather(args) as gathered:
             # As `gsva eval` does with --skip; without it, such a case ends the run.
-            left_out = gathered.problems if gathered.skip else None
             how = Scoring(rules=gathered.rules)
-            slots = Slots.of(
-                evaluate(engine, gathered.cases, how, label="evaluation", problems=left_out)
+            records = evaluate(
+                engine, gathered.cases, how, label="evaluation", problems=gathered.left_out
             )
-        sums = slots.terms(~slots.kept, how).sum(0)
-        return {name: float(value) for name, value in metric(how.rules)(sums).items()}
+        slots = Slots.of(records)
+        return slots.figures(~slots.kept, how)
 
     with args.gather(args):
         return evaluate

@@ -215,7 +215,7 @@ class Limits:
 
 @dataclass
 class Counts:
-    """What has happened so far. Changed and read under the worker's lock."""
+    """What has happened so far: counted under the worker's lock, but `carried` by the carrier itself."""
 
     received: int = 0  # frames
     dropped: int = 0  # frames replaced by a newer one before any request used them

@@ -13,10 +13,10 @@ from rosbags.typesys import Stores, get_typestore
 from ..interfaces import whole_bag
 from ..stamps import SECOND
 from ..truth import Referring, write_truth
-from .dataset import seen_objects, visible_scene
 from .expressions import Expressions
 from .render import Renderer, Rendering
 from .scene import SceneSpec
+from .sight import seen_objects, visible_scene
 from .video import named_referrings, video
 
 FRAME_ID = "camera_optical_frame"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..truth import Referring
-from .dataset import visible_scene
 from .render import Renderer, Rendering
 from .scene import SceneSpec
+from .sight import visible_scene
 
 #: The camera's motion: (amplitude, period in seconds) of azimuth in degrees, elevation in degrees, and
 #: distance as a fraction.

@@ -74,8 +74,8 @@ class World:
 
 
 def _v1(width: int, height: int, _: Assets) -> Show:
-    from .dataset import visible_scene
     from .render import Renderer
+    from .sight import visible_scene
 
     renderer = Renderer(width, height)
 

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from ..errors import InputError, validated
+from ..scoring import MetricName
 from ..settings import read_yaml
 
 Part = Literal[
@@ -98,7 +99,7 @@ class Evaluation(_Fields):
         "model and of the output are not taken"
     )
     every: PositiveInt = Field(500, description="steps between evaluations")
-    metric: Literal["gIoU", "cIoU", "N_acc", "T_acc"] = Field(
+    metric: MetricName = Field(
         "gIoU", description="the best checkpoint is the one with the highest value"
     )
     patience: int = Field(

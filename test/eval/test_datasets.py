@@ -40,14 +40,18 @@ from gsva_ros.engine import Engine
 from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.metrics import Scoring
-from gsva_ros.eval.paper import MaskedSlot, paper_slots, region_slots
+from gsva_ros.eval.paper import paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
-from gsva_ros.eval.run import SlotRecord, answering, evaluate, slot_record
+from gsva_ros.eval.run import SlotRecord, answering, evaluate, pixels_of, slot_record
 from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_pictures
-from gsva_ros.masks import Region
+from gsva_ros.masks import Region, trimmed
 from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.truth import Referring
+
+
+def shown(p_seg: float, predicted_iou: float, mask: np.ndarray) -> Slot:
+    return Slot("", p_seg, None, mask.shape, trimmed(mask), predicted_iou)
 
 
 def close(mask: np.ndarray, truth: np.ndarray) -> bool:
@@ -277,9 +281,9 @@ def test_ignored_pixels_do_not_count_or_are_the_targets(tmp_path: Path) -> None:
     drawn = np.zeros((HEIGHT, WIDTH), bool)
     drawn[5:26, 5:26] = True
     drawn[0:2, 0:2] = True
-    record = slot_record(query, MaskedSlot(1.0, None, 0.0, drawn))
+    record = slot_record(query, shown(1.0, 0.0, drawn))
     assert (record.intersection, record.union) == (21 * 21 - 36, 21 * 21 - 36 + 4)
-    record = slot_record(counted, MaskedSlot(1.0, None, 0.0, drawn))
+    record = slot_record(counted, shown(1.0, 0.0, drawn))
     assert (record.intersection, record.union) == (21 * 21, 21 * 21 + 4)
 
 
@@ -618,14 +622,14 @@ def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:
     assert query.box == (5, 5, 40, 30)
     assert nothing.box is None  # a target with an empty mask is no target
     drawn = box(5, 5, 45, 20)
-    record = slot_record(query, MaskedSlot(1.0, None, 0.0, drawn))
+    record = slot_record(query, shown(1.0, 0.0, drawn))
     assert record.box_iou == pytest.approx(15 / 30)
     # Without one, it is the truth's own.
     plain = replace(query, mask=box(5, 10, 45, 25), box=None)
-    record = slot_record(plain, MaskedSlot(1.0, None, 0.0, drawn))
+    record = slot_record(plain, shown(1.0, 0.0, drawn))
     assert record.box_iou == pytest.approx(10 / 20)
-    assert slot_record(plain, MaskedSlot(1.0, None, 0.0, ~drawn & drawn)).box_iou == 0.0
-    assert slot_record(plain, MaskedSlot(1.0, None, 0.0, box(50, 30, 55, 35))).box_iou == 0.0
+    assert slot_record(plain, shown(1.0, 0.0, ~drawn & drawn)).box_iou == 0.0
+    assert slot_record(plain, shown(1.0, 0.0, box(50, 30, 55, 35))).box_iou == 0.0
 
 
 def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
@@ -638,10 +642,10 @@ def test_classic_masks_begin_above_zero(tmp_path: Path) -> None:
     query = Referring("left", mask=LEFT)
     for rules, drawn in (("grefcoco", True), ("refzom", True), ("refcoco", False)):
         ((slot,), _) = answering(engine, Scoring("paper", rules))(rgb, [query])
-        assert slot.mask.all() == slot.mask.any() == drawn
+        assert pixels_of(slot).all() == pixels_of(slot).any() == drawn
     engine.config.rejection_threshold = 0.0
     ((region,), _) = region_slots(engine, rgb, [replace(query, region="phrase")])
-    assert (region.mask.any(), region.rejection) == (False, Rejection.EMPTY_MASK)
+    assert (region.mask, region.rejection) == (None, Rejection.EMPTY_MASK)
 
 
 def test_what_a_model_answers_freely_is_recorded_as_it_wrote_it() -> None:

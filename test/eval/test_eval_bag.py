@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -559,6 +560,8 @@ def test_truth_of_other_cameras_is_not_taken_for_this_ones(tmp_path: Path) -> No
     assert {frame.topic for frame in of_camera(truth, "/left", ["/left"])} == {"/left"}
     assert {frame.topic for frame in of_camera(truth[:3], "/other", ["/other"])} == {"/other"}
     assert of_camera([], "/other", ["/left", "/other"]) == []
+    unnamed = [replace(frame, topic="") for frame in truth[:3]]
+    assert {frame.topic for frame in of_camera(unnamed, "/other", ["/other"])} == {"/other"}
     both = ["/other", "/left", "/left/compressed"]
     packed = of_camera(truth[:3], "/left/compressed", both)
     assert {frame.topic for frame in packed} == {"/left/compressed"}

@@ -16,11 +16,10 @@ from gsva_ros.answer import Answer, Slot
 from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.metrics import Scoring
-from gsva_ros.eval.paper import MaskedSlot
 from gsva_ros.eval.report import Card, Pick, choose, gallery, kind_of, render
 from gsva_ros.eval.run import CaseRecord, SlotRecord, answering, evaluate
 from gsva_ros.eval.summary import summary
-from gsva_ros.masks import Region
+from gsva_ros.masks import Region, trimmed
 from gsva_ros.truth import Referring
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -230,7 +229,7 @@ def test_gallery_draws_truth_and_answer() -> None:
             ),
         )
     ]
-    slot = MaskedSlot(0.9, None, 0.5, truth)
+    slot = Slot("mug", 0.9, None, truth.shape, trimmed(truth), 0.5)
     run = [
         CaseRecord(
             "a",

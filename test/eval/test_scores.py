@@ -36,7 +36,7 @@ from gsva_ros.eval.calibrate import (
 )
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.compare import common_cases
-from gsva_ros.eval.metrics import Scoring, bootstrap, gres, metric
+from gsva_ros.eval.metrics import Scoring, bootstrap, gres
 from gsva_ros.eval.run import CaseRecord, Records, SlotRecord, evaluate
 from gsva_ros.eval.sources.scenes import gather, scene_cases
 from gsva_ros.eval.summary import Slots, calibration, rejection_curve, scores, summary
@@ -186,7 +186,7 @@ def test_thresholds_do_what_they_promise(cases: list[Case]) -> None:
     slots = slots_of(cases, noisy(1))
 
     def at(threshold: float) -> dict[str, float]:
-        return metric()(slots.terms(slots.rejected_below(threshold), Scoring()).sum(0))
+        return slots.figures(slots.rejected_below(threshold), Scoring())
 
     candidates = np.unique(np.concatenate([slots.p_seg, [2.0]]))
     for wanted in (0.8, 0.95, 1.0):
@@ -218,7 +218,7 @@ def test_thresholds_know_that_an_empty_mask_is_a_rejection(cases: list[Case], se
     )
 
     def at(threshold: float) -> dict[str, float]:
-        return metric()(slots.terms(slots.rejected_below(threshold), Scoring()).sum(0))
+        return slots.figures(slots.rejected_below(threshold), Scoring())
 
     candidates = np.unique(np.concatenate([slots.p_seg, [0.0, 2.0]]))
     best = at(threshold_for_giou(slots))["gIoU"]

@@ -42,9 +42,11 @@ ALLOWED = {
 SHARED = {
     "arguments",
     "chance",
+    "coco_masks",
     "errors",
     "files",
     "image_files",
+    "scoring",
     "settings",
     "stamps",
     "truth",

@@ -24,11 +24,12 @@ from gsva_ros.files import only_writer
 from gsva_ros.scenes import LINES, SceneSet, begun
 from gsva_ros.sim import bag, dataset
 from gsva_ros.sim.bag import write_bag, write_video
-from gsva_ros.sim.dataset import visible_scene, write_dataset
+from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.sim.expressions import Expressions, SeenObject, extent, leads, margin
 from gsva_ros.sim.render import Renderer
 from gsva_ros.sim.scene import TABLES, SceneObject, sample_scene
 from gsva_ros.sim.shapes import COLOURS, KINDS
+from gsva_ros.sim.sight import visible_scene
 from gsva_ros.sim.splits import SPLITS, seeds
 from gsva_ros.sim.video import scene_at
 

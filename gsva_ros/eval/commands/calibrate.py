@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InputError
 from ...files import check_writable
 from ..sources import scenes
-from .shared import add_run_arguments, load_engine, records_file
+from .shared import add_run_arguments, evaluated, load_engine
 
 if TYPE_CHECKING:
+    from ..cases import Gathered
     from ..summary import Slots
 
 
@@ -38,26 +39,23 @@ def add(subparsers: Any) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from ...engine import Engine
     from ...model.config import CALIBRATION_NAME
-    from ...processes import processes
-    from ..calibrate import (
-        Rule,
-        calibration_result,
-        check_both_kinds,
-        unrounded,
-        write_rule,
-    )
-    from ..metrics import Scoring
-    from ..run import evaluate
-    from ..summary import Slots
 
     if args.t_acc is not None and not 0.0 < args.t_acc <= 1.0:
         raise InputError(f"--t-acc is a share, more than 0 and at most 1, not {args.t_acc:g}")
     directory = _own_directory(args.model)
     check_writable(directory / CALIBRATION_NAME)
     with scenes.gather(args) as gathered:
-        cases = gathered.cases
+        return _run(args, gathered, directory)
+
+
+def _run(args: argparse.Namespace, gathered: Gathered, directory: Path) -> int:
+    from ...engine import Engine
+    from ...processes import processes
+    from ..calibrate import Rule, calibration_result, check_both_kinds, unrounded, write_rule
+    from ..metrics import Scoring
+    from ..summary import Slots
+
     engine = load_engine(args)
     if not engine.can_reject:
         raise InputError(f"{args.model}: writes no [REJ], so there is no threshold to choose")
@@ -66,9 +64,7 @@ def _calibrate(args: argparse.Namespace) -> int:
             f"{args.model}: its engine has a threshold of its own, which is not read from config.json; "
             "give the node another one (rejection_threshold)"
         )
-    scoring = Scoring()
-    kept = records_file(args, engine, gathered, scoring)
-    slots = Slots.of(evaluate(engine, cases, scoring, records=kept, label="model"))
+    slots = Slots.of(evaluated(args, engine, gathered, Scoring()))
     if not processes().is_main_process:
         return 0
     check_both_kinds(slots)
@@ -79,7 +75,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     )
     chosen = replace(before, threshold=threshold).calibrated(slots)
     how = calibration_result(slots, chosen, before)
-    how |= {"goal": goal, "split": args.split, "scenes": len(cases)}
+    how |= {"goal": goal, "split": args.split, "scenes": len(gathered.cases)}
     write_rule(directory, chosen, how)
     for name in ("before", "chosen"):
         figures = "  ".join(f"{k} {v:.4f}" for k, v in how[name].items())

@@ -15,7 +15,7 @@ from ...errors import InputError
 from ...files import check_writable, write_result
 from ..metrics import NAMES, Protocol, Scoring
 from ..sources import bag, dataset, scenes
-from .shared import add_run_arguments, load_engine, print_left_out, records_file
+from .shared import add_run_arguments, evaluated, load_engine, print_left_out
 
 if TYPE_CHECKING:
     from ..cases import Gathered
@@ -97,15 +97,13 @@ def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
     from ...processes import processes
     from ..calibrate import read_calibration
     from ..report import choose, gallery, render
-    from ..run import answering, evaluate
+    from ..run import answering
     from ..summary import summary
 
     cases, data = gathered.cases, gathered.data
     engine = load_engine(args)
     calibrated = read_calibration(model_directory(args.model))
-    kept = records_file(args, engine, gathered, how)
-    left_out = gathered.problems if gathered.skip else None
-    records = evaluate(engine, cases, how, records=kept, label="model", problems=left_out)
+    records = evaluated(args, engine, gathered, how)
     print_left_out(gathered.problems)
     if not records:
         raise InputError(f"{data}: none of its cases can be read")
@@ -122,16 +120,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
     unknown = all(slot.referents is None for record in records for slot in record.slots)
     blind = []
     if not unknown and not args.no_blind:
-        unseen = records_file(args, engine, gathered, how, blind=True)
-        blind = evaluate(
-            engine,
-            cases,
-            how,
-            records=unseen,
-            blind=True,
-            label="blind baseline",
-            problems=[] if gathered.skip else None,
-        )
+        blind = evaluated(args, engine, gathered, how, blind=True)
     if not processes().is_main_process:
         return 0
     if unknown:

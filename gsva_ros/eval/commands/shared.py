@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ...answer import Segmenter
     from ..cases import Gathered
     from ..metrics import Scoring
-    from ..run import Records
+    from ..run import CaseRecord, Records
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
@@ -42,12 +42,36 @@ def load_engine(args: argparse.Namespace) -> Segmenter[Any]:
     return engine
 
 
-def records_file(
+def evaluated(
     args: argparse.Namespace,
     engine: Segmenter[Any],
     gathered: Gathered,
     how: Scoring,
     blind: bool = False,
+) -> list[CaseRecord]:
+    """`run.evaluate` on a source's cases, with the records that `--records` keeps.
+
+    What is left out goes to the source's problems; not that of the blind baseline, which is the same.
+    """
+    from ..run import evaluate
+
+    return evaluate(
+        engine,
+        gathered.cases,
+        how,
+        records=_records_file(args, engine, gathered, how, blind),
+        blind=blind,
+        label="blind baseline" if blind else "model",
+        problems=[] if blind and gathered.skip else gathered.left_out,
+    )
+
+
+def _records_file(
+    args: argparse.Namespace,
+    engine: Segmenter[Any],
+    gathered: Gathered,
+    how: Scoring,
+    blind: bool,
 ) -> Records | None:
     from ...processes import processes
     from ..run import Records

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...bags.bag import Bag, BagError
 from ...bags.recovery import bag_files
-from ...instructions import is_another
+from ...instructions import meant_by
 from ...truth import FrameTruth, Referring, of_camera, read_truth
 from ..asks import Ask, Recorded, match_frames, read_asks
 from ..cases import Case, Gathered
@@ -84,20 +84,20 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
 
 
 def _about(asks: list[Ask], topic: str, bag: Bag) -> list[Ask]:
-    """The instructions about one camera, chosen as `of_camera` chooses its truth.
+    """The instructions about one camera, as `meant_by` chooses them.
 
     Raises:
         BagError: all of them name other topics: more than one, or another of the bag's cameras.
     """
-    named = sorted({ask.topic for ask in asks if not ask.cancel})
-    if not named or topic in named:  # the node ends a request by its id alone
-        return [ask for ask in asks if ask.cancel or ask.topic == topic]
-    if len(named) > 1 or is_another(named[0], topic, bag.image_topics):
+    named = {ask.topic for ask in asks if not ask.cancel}  # the node ends a request by its id alone
+    name = meant_by(topic, named, bag.image_topics)
+    if named and name is None:
+        others = ", ".join(sorted(named))
         raise BagError(
-            f"{bag.path}: no instruction about {topic}, but about {', '.join(named)}: give one of these, "
+            f"{bag.path}: no instruction about {topic}, but about {others}: give one of these, "
             f"or --instructions about {topic}"
         )
-    return [replace(ask, topic=topic) for ask in asks]
+    return [replace(ask, topic=topic) for ask in asks if ask.cancel or ask.topic == name]
 
 
 def _numbered(cases: list[Case]) -> list[Case]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ...arguments import count
 from ...datasets import reasonseg, refer
-from ...datasets.files import DatasetError, Picture, Rules, Skip
+from ...datasets.files import DatasetError, Picture, Skip
 from ...errors import InputError
+from ...scoring import Rules
 from ..cases import Case, Gathered
 from ..fingerprint import fingerprint
 

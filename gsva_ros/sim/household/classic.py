@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..dataset import visible_scene
 from ..expressions import SeenObject
 from ..render import Renderer, Rendering
 from ..scene import SceneObject, SceneSpec
 from ..shapes import COLOURS, SIZES
+from ..sight import visible_scene
 from .colours import held_out
 
 Array = npt.NDArray[np.uint8]
