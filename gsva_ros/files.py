@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import InputError, one_line
 
 #: The first bytes of a Git LFS pointer. Source: its specification, "The Pointer".
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+#: Why a file may be writable where none can be made beside it to take its place: its folder is read-only,
+#: or it is mounted by itself.
+NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS)
+#: Open files whose locks this process holds. A forked child would keep them after its parent has ended.
+_HELD: set[IO[str]] = set()
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -66,11 +73,11 @@ def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> N
     Raises:
         InputError: a file cannot be written, or is one of the inputs; names it.
     """
-    read = {path.resolve() for path in inputs if path}
+    read = {os.path.realpath(path) for path in inputs if path}
     for path in paths:
         if path is None:
             continue
-        if path.resolve() in read:
+        if os.path.realpath(path) in read:
             raise InputError(f"{path} is an input, which would be overwritten: choose another")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +93,16 @@ def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> N
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Wraps the writing of a file's folder, for which the file stands; creates both.
+    """Wraps the writing of a folder, and holds the lock of this file in it meanwhile; creates both.
+
+    However the process ends, its lock ends, too.
 
     Raises:
         InputError: another process is writing there.
+        OSError: the file cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as held:  # however the process ends, its lock ends, too
+    with path.open("a") as held, _own(held):
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -103,6 +113,24 @@ def only_writer(path: Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         yield
+
+
+@contextmanager
+def _own(lock: IO[str]) -> Iterator[None]:
+    _HELD.add(lock)
+    try:
+        yield
+    finally:
+        _HELD.discard(lock)
+
+
+def _let_go() -> None:
+    for lock in _HELD:
+        lock.close()
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -120,6 +148,16 @@ def write_whole(path: Path, data: bytes) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def _replace(path: Path, data: bytes) -> None:
+    """`write_whole`, or if only a new file beside it is impossible, in place."""
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        if error.errno not in NOT_BESIDE:
+            raise
+        path.write_bytes(data)
+
+
 def write_result(path: Path, text: str) -> Path:
     """Write a result whole; if that fails after all, into a temporary file, so that it is not lost.
 
@@ -131,10 +169,10 @@ def write_result(path: Path, text: str) -> Path:
     """
     data = text.encode(errors="backslashreplace")  # it may name files whose names are not UTF-8
     try:
-        if path.exists() and not path.is_file():
+        if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
             path.write_bytes(data)  # such as /dev/stdout, which no file may replace
         else:
-            write_whole(path.resolve(), data)
+            _replace(Path(os.path.realpath(path)), data)
     except OSError as error:
         with tempfile.NamedTemporaryFile(prefix="gsva-", suffix=path.suffix, delete=False) as file:
             file.write(data)
@@ -142,3 +180,24 @@ def write_result(path: Path, text: str) -> Path:
             f"{path}: cannot be written ({error.strerror}): the result is in {file.name}"
         ) from error
     return path
+
+
+@contextmanager
+def results() -> Iterator[Callable[[Path, str], None]]:
+    """A function that writes a result and prints where. One that cannot be written stops no other.
+
+    Raises:
+        InputError: at the end, if some were not written; where their spare copies are was told on stderr.
+    """
+    failed: list[str] = []
+
+    def write(path: Path, text: str) -> None:
+        try:
+            print(f"written: {write_result(path, text)}")
+        except InputError as error:
+            print(error, file=sys.stderr)
+            failed.append(str(path))
+
+    yield write
+    if failed:
+        raise InputError(f"not written: {', '.join(failed)}")

@@ -56,8 +56,9 @@ def whole_bag(folder: Path) -> Iterator[Writer]:
 
     Raises:
         InputError: the folder exists or is being written, or what is written is not a message.
+        OSError: its parent cannot be written, or something took its name meanwhile: the bag stays.
     """
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise InputError(f"{folder}: exists already: choose another")
     partial = folder.with_name(f"{folder.name}.partial")
     with only_writer(partial / "lock"):
@@ -66,19 +67,19 @@ def whole_bag(folder: Path) -> Iterator[Writer]:
         try:
             with _written(fresh) as writer:
                 yield writer
-            fresh.rename(folder)
         except WriterError as error:
             raise InputError(f"{folder}: {one_line(error)}") from error
+        else:
+            fresh.rename(folder)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
             (partial / "lock").unlink(missing_ok=True)
-            with suppress(OSError):  # somebody else has put something there
+            with suppress(OSError):  # something else is there
                 partial.rmdir()
 
 
 @contextmanager
 def _written(folder: Path) -> Iterator[Writer]:
-    """An open `mcap_writer`, closed at the end unless something was raised."""
+    """An open `mcap_writer`, closed at the end; if something is raised, the unfinished bag is removed."""
     writer = mcap_writer(folder)
     writer.open()
     try:
@@ -86,6 +87,7 @@ def _written(folder: Path) -> Iterator[Writer]:
         writer.close()
     except BaseException:
         writer.abort()
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from .coco_masks import MaskError, coco_mask, run_lengths_mask
 from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
-from .files import parse_json
+from .files import parse_json, write_whole
 from .instructions import meant_by
 
 Mask = NDArray[np.bool_]
@@ -210,7 +210,7 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
     lines = (",\n".join(json.dumps(entry) for entry in part) for part in (images, annotations))
     text = '{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines)
     parse_truth(text, str(path))
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
 
 
 def read_truth(path: Path) -> list[FrameTruth]:

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..errors import InputError
-    from ..files import check_writable, write_result
+    from ..files import check_writable
     from . import counting, report, sizes, timing
 
     if (args.count or args.node) and (args.picture or args.against):
@@ -126,23 +126,25 @@ def run(args: argparse.Namespace) -> int:
         return _report(args, section, "\n\n".join(texts), found)
     measured = _measure(args, engine)
     texts += report.texts(name, costs, measured)
-    _report(args, section, "\n\n".join(texts), found | measured.record())
-    if args.picture:
-        chart = report.chart(name, costs, measured)
-        print(f"written: {write_result(args.picture, chart)}")
-    return 0
+    chart = report.chart(name, costs, measured)
+    return _report(args, section, "\n\n".join(texts), found | measured.record(), chart)
 
 
-def _report(args: argparse.Namespace, section: str, text: str, found: dict[str, Any]) -> int:
-    """Print a text, put it into the page's section, and write the measurements."""
+def _report(
+    args: argparse.Namespace, section: str, text: str, found: dict[str, Any], chart: str = ""
+) -> int:
+    """Print a text, put it into the page's section, and write the measurements and their chart."""
+    from ..files import results
     from . import report
 
     print(text)
-    if args.out:
-        print(f"written: {report.write_json(args.out, found)}")
-    if args.page:
-        report.put(args.page, section, text)
-        print(f"written: {args.page}")
+    with results() as write:
+        if args.out:
+            write(args.out, report.json_text(found))
+        if args.page:
+            write(args.page, report.updated(args.page, section, text))
+        if args.picture:
+            write(args.picture, chart)
     return 0
 
 

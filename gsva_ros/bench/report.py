@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import write_result
 from .counting import Cost
 from .picture import svg
 from .timing import Measured, Time
@@ -133,15 +132,15 @@ def around(page: Path, name: str) -> tuple[str, str]:
     return before + begin, end + after
 
 
-def put(page: Path, name: str, text: str) -> None:
-    """Replace the text between a page's markers of this name; raises like `around`."""
+def updated(page: Path, name: str, text: str) -> str:
+    """A page with this text between its markers of this name; raises like `around`."""
     before, after = around(page, name)
-    write_result(page, f"{before}{text.rstrip()}\n{after}")
+    return f"{before}{text.rstrip()}\n{after}"
 
 
-def write_json(path: Path, found: Mapping[str, Any]) -> Path:
-    """Write measurements; returns the path."""
-    return write_result(path, json.dumps(as_json(found), indent=2) + "\n")
+def json_text(found: Mapping[str, Any]) -> str:
+    """Measurements as JSON."""
+    return json.dumps(as_json(found), indent=2) + "\n"
 
 
 def as_json(value: Any) -> Any:

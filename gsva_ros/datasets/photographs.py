@@ -32,7 +32,7 @@ from .refer import segmentation_mask
 
 #: The world of these scenes in meta.json.
 WORLD = "photographs"
-#: The folder in that of the set where it is written, so that an earlier one stays until it is finished.
+#: Where a set is written, inside its own folder, so that an earlier one stays until it is finished.
 PARTIAL = "partial"
 #: How "iscrowd" says no, also as text.
 NO_CROWD = ("0", "0.0", "false", "none", "")

@@ -252,7 +252,8 @@ def free_slots(
 
 def pixels_of(slot: Slot) -> NDArray[np.bool_]:
     """A slot's mask, bool [H, W], also if it has none."""
-    return np.zeros(slot.size, bool) if slot.mask is None else slot.mask
+    mask = slot.mask  # drawn anew at each access
+    return np.zeros(slot.size, bool) if mask is None else mask
 
 
 def slot_record(query: Referring, slot: Slot) -> SlotRecord:

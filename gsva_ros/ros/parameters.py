@@ -125,8 +125,8 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
     "default_deadline": (
         _LIMITS.default_deadline,
         _real(
-            "Seconds after which an instruction without its own deadline, a call or a goal is EXPIRED if "
-            "no frame of it was answered; 0: never. Not for the parameter `instructions`.",
+            "Seconds after which an instruction without its own deadline, a call or a goal is EXPIRED "
+            "unless it was answered on a frame before; 0: never. Not for the parameter `instructions`.",
             0,
             1e6,
         ),

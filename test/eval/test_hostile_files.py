@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -44,7 +45,7 @@ from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import truth_cases
-from gsva_ros.files import write_result, write_whole
+from gsva_ros.files import check_writable, only_writer, write_result, write_whole
 from gsva_ros.image_files import check_format, write_rgb
 from gsva_ros.masks import mask_box
 from gsva_ros.model import config
@@ -1138,6 +1139,14 @@ def full(path: Path, data: bytes) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def read_only_folder(path: Path, data: bytes) -> int:
+    """`Path.write_bytes` in a folder where only existing files can be written."""
+    if not path.exists():
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    with path.open("wb") as file:
+        return file.write(data)
+
+
 def test_a_result_is_not_lost_at_the_last_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1147,11 +1156,62 @@ def test_a_result_is_not_lost_at_the_last_step(
     page.write_text(old)
     monkeypatch.setattr(tempfile, "tempdir", str(spare))
     monkeypatch.setattr(Path, "write_bytes", full)
-    said = ran(capsys, "bench", "--count", "--expressions", "1", "--page", page)
-    (kept,) = spare.iterdir()
-    assert f"{page}: cannot be written (No space left on device): the result is in {kept}" in said
+    out = str(tmp_path / "out.json")
+    asked = ["bench", "--count", "--expressions", "1", "--page", str(page), "--out", out]
+    assert cli.main(asked) == 2
+    said = capsys.readouterr().err
+    for path in (page, out):
+        (kept,) = spare.glob(f"*{Path(path).suffix}")
+        why = "cannot be written (No space left on device): the result is in"
+        assert f"{path}: {why} {kept}\n" in said
+        assert "GFLOP" in kept.read_text() or '"costs"' in kept.read_text()
+    assert f"not written: {out}, {page}" in said
     assert page.read_text() == old
-    assert "GFLOP" in kept.read_text()
+
+
+def test_a_result_is_written_in_place_where_no_file_can_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mounted.json"
+    path.write_text("old")
+    monkeypatch.setattr(Path, "write_bytes", read_only_folder)
+    assert write_result(path, "new") == path
+    assert path.read_text() == "new"
+
+
+def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(InputError, match="loop: cannot be written"):
+        check_writable(loop, inputs=[loop.with_name("other")])
+
+
+def test_a_lock_ends_with_its_holder_whatever_that_has_started(tmp_path: Path) -> None:
+    """A killed training's workers outlive it for some seconds."""
+    code = """
+import os, sys, time
+from pathlib import Path
+from gsva_ros.files import only_writer
+with only_writer(Path(sys.argv[1])):
+    if not os.fork():
+        print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+    lock = tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        worker = int(holder.stdout.readline())
+        try:
+            with pytest.raises(InputError, match="another process"), only_writer(lock):
+                pass
+            holder.kill()
+            holder.wait()
+            with only_writer(lock):
+                pass
+        finally:
+            os.kill(worker, signal.SIGKILL)
 
 
 def test_a_result_may_go_to_a_link_or_a_device(tmp_path: Path) -> None:

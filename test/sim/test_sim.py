@@ -21,6 +21,7 @@ from rosbags.highlevel import AnyReader
 from gsva_ros import cli
 from gsva_ros.errors import InputError
 from gsva_ros.files import only_writer
+from gsva_ros.interfaces import whole_bag
 from gsva_ros.scenes import LINES, SceneSet, begun
 from gsva_ros.sim import bag, dataset
 from gsva_ros.sim.bag import write_bag, write_video
@@ -318,6 +319,17 @@ with whole_bag(pathlib.Path({str(out)!r})):
     assert "relative_file_paths:\n  - bag.mcap\n" in (out / "metadata.yaml").read_text()
     with AnyReader([out]) as reader:
         assert reader.topics["/camera/image"].msgcount == 1
+
+
+def test_a_bag_whose_name_is_taken_meanwhile_stays_beside_it(tmp_path: Path) -> None:
+    out = tmp_path / "bag"
+    with pytest.raises(OSError, match=r"bag\.partial/bag"), whole_bag(out):
+        (out / "of somebody else").mkdir(parents=True)
+    assert (tmp_path / "bag.partial" / "bag" / "metadata.yaml").exists()
+    out.rename(tmp_path / "another")
+    out.symlink_to("nowhere")
+    with pytest.raises(InputError, match="exists already"), whole_bag(out):
+        pass
 
 
 def test_more_scenes_than_a_split_has_are_refused(

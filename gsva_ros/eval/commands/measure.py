@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ...files import check_writable, write_result
+from ...files import check_writable, results
 from ..metrics import NAMES, Protocol, Scoring
 from ..sources import bag, dataset, scenes
 from .shared import add_run_arguments, evaluated, load_engine, print_left_out
@@ -126,13 +126,16 @@ def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
     if unknown:
         return _answers(args, run | asdict(how), records)
     numbers = summary(records, blind, engine.rejection_threshold, how) | run
-    # Numbers first: nothing that fails later can lose them.
-    _write(args, numbers, records)
-    _print_numbers(numbers)
-    if args.report:
-        picks = choose(records, engine.rejection_threshold)
-        page = render(numbers, gallery(answering(engine, how), cases, records, picks))
-        print(f"written: {write_result(args.report, page)}")
+    with results() as write:
+        # Numbers first: nothing that fails later can lose them.
+        if args.out:
+            write(args.out, _whole(numbers, records))
+        _print_numbers(numbers)
+        if args.report:
+            picks = choose(records, engine.rejection_threshold)
+            write(
+                args.report, render(numbers, gallery(answering(engine, how), cases, records, picks))
+            )
     return 0
 
 
@@ -166,19 +169,21 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
 
 def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:
     """Write and print answers without ground truth."""
-    # Written first: what reads the printed lines, such as `head`, may end before the last one.
-    _write(args, numbers | {"cases": len(records)}, records)
-    print(f"{numbers['data']}: no ground truth, so only answers and no scores")
-    for record in records:
-        for slot in record.slots:
-            what = f"{slot.area} pixels" if slot.kept else "REJECTED"
-            print(f"{record.id}  {slot.expression:32}  {what}, p([SEG]) {slot.p_seg:.3f}")
+    with results() as write:
+        # Written first: what reads the printed lines, such as `head`, may end before the last one.
+        if args.out:
+            write(args.out, _whole(numbers | {"cases": len(records)}, records))
+        print(f"{numbers['data']}: no ground truth, so only answers and no scores")
+        for record in records:
+            for slot in record.slots:
+                what = f"{slot.area} pixels" if slot.kept else "REJECTED"
+                print(f"{record.id}  {slot.expression:32}  {what}, p([SEG]) {slot.p_seg:.3f}")
     if args.report:
         print("no report: it compares with ground truth", file=sys.stderr)
     return 0
 
 
-def _write(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> None:
-    if args.out:
-        whole = numbers | {"records": [asdict(record) for record in records]}
-        print(f"written: {write_result(args.out, json.dumps(whole, allow_nan=False) + chr(10))}")
+def _whole(numbers: dict[str, Any], records: list[CaseRecord]) -> str:
+    """What --out holds, as JSON."""
+    whole = numbers | {"records": [asdict(record) for record in records]}
+    return json.dumps(whole, allow_nan=False) + "\n"
