@@ -13,6 +13,7 @@ from itertools import takewhile
 
 import numpy as np
 
+from ...phrasing.requests import RANKS
 from ...phrasing.words import SYNONYMS, singulars
 
 COLOURS = (
@@ -49,6 +50,13 @@ _SUPERORDINATES = frozenset(
     "animal appliance clothing component container cutlery device dish drink equipment food fruit "  # noqa: SIM905
     "furniture garbage groceries hardware litter machine package packaging part product rubbish "
     "snack stationery tableware tool toy trash utensil vegetable vehicle vessel waste workpiece".split()
+)
+#: Words before a superordinate that leave its kind open; others name a kind, as in "coffee machine".
+_ADJECTIVES = RANKS.union(
+    COLOURS,
+    "back bottom cardboard ceramic clean dark dirty empty full glass heavy last leather light little "  # noqa: SIM905
+    "long metal middle new old other paper plastic round rubber short square steel stone tall top "
+    "wooden".split(),
 )
 #: Nouns for the same things; those of several words by the last one.
 _SYNONYMS = [{kind, *(name.split()[-1] for name in names)} for kind, names in SYNONYMS.items()]
@@ -209,8 +217,9 @@ def _mention(parts: Sequence[Sequence[str]], count: int) -> _Mention:
 
 
 def _is_superordinate(name: Sequence[str]) -> bool:
-    """Whether a name, such as "wooden toys", ends with a superordinate; "toy car" names a car."""
-    return any(singulars(word) & _SUPERORDINATES for word in name[-1:])
+    """Whether a name is for things of many kinds: "wooden toys" is, "soft toys" and "toy car" are not."""
+    has_noun = any(singulars(word) & _SUPERORDINATES for word in name[-1:])
+    return has_noun and _ADJECTIVES.issuperset(name[:-1])
 
 
 def _words(text: str) -> list[str]:
