@@ -74,12 +74,14 @@ class Known:
 class _Mention:
     """A thing that an expression names.
 
-    colours: those before its noun. nouns: none if it may be of any kind. words: the expression from here
-    on, without colours. count: the least number of such things.
+    colours: those before its noun. nouns: none if it may be of any kind. superordinate: whether its noun is
+    for things of many kinds ("the fruit"). words: the expression from here on, without colours. count: the
+    least number of such things.
     """
 
     colours: frozenset[str]
     nouns: frozenset[str]
+    superordinate: bool
     words: tuple[str, ...]
     count: int
 
@@ -127,8 +129,9 @@ def _elsewhere(labels: Iterable[_Label], frame: Sequence[_Label]) -> list[str]:
     # "The red one" may be a red mug; "the one on the left", without a colour, has a label by name, too.
     unnamed = [label.mentions[0] for label in frame if not label.mentions[0].nouns]
     colours = {colour for mention in unnamed for colour in mention.colours}
-    if unnamed and len(unnamed) == len(frame):
-        return []  # it may be of the kind of any label
+    of_any_kind = any(mention.superordinate and not mention.colours for mention in unnamed)
+    if of_any_kind or (unnamed and len(unnamed) == len(frame)):
+        return []  # "the fruit", or what has no label by name at all, may be of the kind of any label
 
     def contradicted(label: _Label) -> bool:
         own = label.mentions[0].colours
@@ -202,15 +205,17 @@ def _mention(parts: Sequence[Sequence[str]], count: int) -> _Mention:
     """The first thing of an expression that was split at its determiners."""
     before = list(takewhile(lambda word: word in _SMALL or word in COLOURS, parts[0]))
     name = parts[0][len(before) :]
+    head = list(takewhile(lambda word: word not in _SMALL, name))
+    superordinate = _is_superordinate(head)
     if not name and before[-1:] == ["orange"]:  # the fruit
         before, nouns = before[:-1], frozenset({"orange"})
     else:
-        head = list(takewhile(lambda word: word not in _SMALL, name))
-        of_any_kind = {*head[:1], *head[-1:]} & _GENERIC or _is_superordinate(head)
+        of_any_kind = superordinate or {*head[:1], *head[-1:]} & _GENERIC
         nouns = frozenset() if of_any_kind else _nouns(name)
     return _Mention(
         colours=frozenset(before) & frozenset(COLOURS),
         nouns=nouns,
+        superordinate=superordinate,
         words=tuple(word for part in parts for word in part if word not in COLOURS),
         count=count,
     )
