@@ -83,12 +83,15 @@ class Conversations:
     def rows(self, sample: Sample, rng: np.random.Generator, most: int) -> list[Row]:
         """The rows of one sample; the wording depends on `rng` alone.
 
-        Args: most: maximum number of tokens of a row that asks for several expressions.
+        Args: most: maximum number of tokens of a row that asks for several expressions; one that asks for a
+            single expression may be longer.
         """
         if isinstance(sample, Segments):
             pattern = int(rng.integers(len(QUESTIONS))), int(rng.integers(len(ANSWERS)))
             every = list(range(len(sample.expressions)))
-            return self._joint(sample, every, pattern, most if self.joint else 0)
+            if not self.joint:
+                return [self._segments(sample, [k], pattern) for k in every]
+            return self._joint(sample, every, pattern, most)
         if isinstance(sample, Reasoning):
             return [self._reasoning(sample, rng)]
         return [self._talk(sample)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tiny import tiny_checkpoint
 
 from gsva_ros.errors import InputError
 from gsva_ros.model.losses import IGNORE
+from gsva_ros.model.prompt import Turn
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.train.batches import Batcher, jittered
 from gsva_ros.train.conversations import Conversations, Row
@@ -73,6 +76,21 @@ def test_one_by_one_in_the_words_of_the_node() -> None:
         )
     }
     assert found == expected
+
+
+def test_one_by_one_each_expression_is_tokenised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, turn = Conversations(PROMPT, "deployed", joint=False), PROMPT.segment_turn
+    asked: list[Sequence[str]] = []
+
+    def kept(expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+        asked.append(expressions)
+        return turn(expressions, rejected)
+
+    monkeypatch.setattr(PROMPT, "segment_turn", kept)
+    rng, none = np.random.default_rng(0), Segments(IMAGE, (), MASKS[:0])
+    assert len(talk.rows(Segments(IMAGE, ("The Mug", "a can"), MASKS), rng, MOST)) == 2
+    assert asked == [["The Mug"], ["a can"]]
+    assert not talk.rows(none, rng, MOST)
 
 
 @pytest.mark.parametrize("sentence", [True, False])

@@ -76,7 +76,8 @@ class LabelledBag:
             return
         what = (
             f"{place}: {count} of {len(self._frames)} frames have no absent expression: also label frames "
-            "without these things (referents 0), or the model learns to find them everywhere"
+            'without these things (referents 0), and call things by their kinds (a "tool" may be any '
+            "thing), or the model learns to find them everywhere"
         )
         if self._absent and count == len(self._frames):
             raise InputError(f"{what}; absent: 0 trains it nevertheless")

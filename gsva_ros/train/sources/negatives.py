@@ -13,6 +13,7 @@ from itertools import takewhile
 
 import numpy as np
 
+from ...phrasing.requests import RANKS
 from ...phrasing.words import SYNONYMS, singulars
 
 COLOURS = (
@@ -50,6 +51,13 @@ _SUPERORDINATES = frozenset(
     "furniture garbage groceries hardware litter machine package packaging part product rubbish "
     "snack stationery tableware tool toy trash utensil vegetable vehicle vessel waste workpiece".split()
 )
+#: Words before a superordinate that leave its kind open; others name a kind, as in "coffee machine".
+_ADJECTIVES = RANKS.union(
+    COLOURS,
+    "back bottom cardboard ceramic clean dark dirty empty full glass heavy last leather light little "  # noqa: SIM905
+    "long metal middle new old other paper plastic round rubber short square steel stone tall top "
+    "wooden".split(),
+)
 #: Nouns for the same things; those of several words by the last one.
 _SYNONYMS = [{kind, *(name.split()[-1] for name in names)} for kind, names in SYNONYMS.items()]
 
@@ -66,12 +74,14 @@ class Known:
 class _Mention:
     """A thing that an expression names.
 
-    colours: those before its noun. nouns: none if it may be of any kind. words: the expression from here
-    on, without colours. count: the least number of such things.
+    colours: those before its noun. nouns: none if it may be of any kind. superordinate: whether its noun is
+    for things of many kinds ("the fruit"). words: the expression from here on, without colours. count: the
+    least number of such things.
     """
 
     colours: frozenset[str]
     nouns: frozenset[str]
+    superordinate: bool
     words: tuple[str, ...]
     count: int
 
@@ -119,8 +129,9 @@ def _elsewhere(labels: Iterable[_Label], frame: Sequence[_Label]) -> list[str]:
     # "The red one" may be a red mug; "the one on the left", without a colour, has a label by name, too.
     unnamed = [label.mentions[0] for label in frame if not label.mentions[0].nouns]
     colours = {colour for mention in unnamed for colour in mention.colours}
-    if unnamed and len(unnamed) == len(frame):
-        return []  # it may be of the kind of any label
+    of_any_kind = any(mention.superordinate and not mention.colours for mention in unnamed)
+    if of_any_kind or (unnamed and len(unnamed) == len(frame)):
+        return []  # "the fruit", or what has no label by name at all, may be of the kind of any label
 
     def contradicted(label: _Label) -> bool:
         own = label.mentions[0].colours
@@ -194,23 +205,26 @@ def _mention(parts: Sequence[Sequence[str]], count: int) -> _Mention:
     """The first thing of an expression that was split at its determiners."""
     before = list(takewhile(lambda word: word in _SMALL or word in COLOURS, parts[0]))
     name = parts[0][len(before) :]
+    head = list(takewhile(lambda word: word not in _SMALL, name))
+    superordinate = _is_superordinate(head)
     if not name and before[-1:] == ["orange"]:  # the fruit
         before, nouns = before[:-1], frozenset({"orange"})
     else:
-        head = list(takewhile(lambda word: word not in _SMALL, name))
-        of_any_kind = {*head[:1], *head[-1:]} & _GENERIC or _is_superordinate(head)
+        of_any_kind = superordinate or {*head[:1], *head[-1:]} & _GENERIC
         nouns = frozenset() if of_any_kind else _nouns(name)
     return _Mention(
         colours=frozenset(before) & frozenset(COLOURS),
         nouns=nouns,
+        superordinate=superordinate,
         words=tuple(word for part in parts for word in part if word not in COLOURS),
         count=count,
     )
 
 
 def _is_superordinate(name: Sequence[str]) -> bool:
-    """Whether a name, such as "wooden toys", ends with a superordinate; "toy car" names a car."""
-    return any(singulars(word) & _SUPERORDINATES for word in name[-1:])
+    """Whether a name is for things of many kinds: "wooden toys" is, "soft toys" and "toy car" are not."""
+    has_noun = any(singulars(word) & _SUPERORDINATES for word in name[-1:])
+    return has_noun and _ADJECTIVES.issuperset(name[:-1])
 
 
 def _words(text: str) -> list[str]:
