@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -689,10 +690,11 @@ def test_boxes_alone_cannot_teach_the_stage_sam(maker):
 def test_of_photographs_that_cannot_be_read_nothing_stays(maker, capsys):
     maker.picture(("bottle", RED, (100, 60, 60, 150)))
     maker.write()
+    shutil.rmtree(maker.folder / "scenes")
     (maker.folder / "images" / "0.png").write_bytes(b"none")
     assert maker.command() == 2
     assert "not an image" in capsys.readouterr().err
-    assert not (maker.folder / "scenes" / "rgb.npy").exists()
+    assert not (maker.folder / "scenes").exists()
 
 
 def test_nobody_says_what_photographs_do_not_show(maker, capsys):
