@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         return _report(args, section, "\n\n".join(texts), found)
     measured = _measure(args, engine)
     texts += report.texts(name, costs, measured)
-    chart = report.chart(name, costs, measured)
+    chart = report.chart(name, costs, measured) if args.picture else ""
     return _report(args, section, "\n\n".join(texts), found | measured.record(), chart)
 
 
