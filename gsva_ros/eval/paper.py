@@ -60,7 +60,7 @@ def paper_slots(
             turn = engine.prompt.region_turn(asked[0].expression, asked[0].region == "sentence")
         else:
             absent = [q.mask is None or not q.mask.any() for q in asked]
-            turn = engine.prompt.segment_turn([q.expression for q in asked], absent)
+            turn = engine.prompt.official_turn([q.expression for q in asked], absent)
         found = passes.slots(turn, above)
         slots += [_by_the_paper(q.expression, s) for q, s in zip(asked, found, strict=True)]
     return slots, {"total": time.perf_counter() - start}

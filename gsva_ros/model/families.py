@@ -29,6 +29,8 @@ class Family:
             transformers 4.31.0.
         turn: builds the text around expressions. The hidden state before a slot token decides the slot and
             prompts its mask.
+        ends: characters that are dropped at both ends of expressions before `turn`, except under the
+            official evaluation, which keeps a space before a full stop.
     """
 
     tokens: tuple[Special, ...]
@@ -36,13 +38,14 @@ class Family:
     joint: bool
     strips: bool
     turn: Wording
+    ends: str
 
 
 def _gsva_turn(
     question: str, expressions: Sequence[str], rejected: Sequence[bool]
 ) -> tuple[str, list[Part]]:
     """Expressions are written as the weights know them: in lower case, without full stops at the ends."""
-    words = [expression.lower().strip(" .") for expression in expressions]
+    words = [expression.lower().strip(".") for expression in expressions]
     answer: list[Part] = ["Sure,"]
     for number, (word, no_target) in enumerate(zip(words, rejected, strict=True)):
         answer += [", "] if number else []
@@ -76,6 +79,7 @@ FAMILIES = {
         joint=True,
         strips=False,
         turn=_gsva_turn,
+        ends=" .",
     ),
     "lisa": Family(
         (Special.SEG, Special.IM_START, Special.IM_END),
@@ -83,5 +87,6 @@ FAMILIES = {
         joint=False,
         strips=True,
         turn=_lisa_turn,
+        ends="",
     ),
 }

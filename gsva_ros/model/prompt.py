@@ -117,6 +117,10 @@ class Prompt:
         Raises:
             ValueError: several expressions, but the model's family allows one per conversation.
         """
+        return self.official_turn(self._trimmed(expressions), rejected)
+
+    def official_turn(self, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
+        """As `segment_turn`, with the expressions written as in the official evaluation."""
         return self.rounds([self.family.turn(self.conversation.question, expressions, rejected)])
 
     def region_turn(self, query: str, sentence: bool) -> Turn:
@@ -125,7 +129,7 @@ class Prompt:
 
     def ask_turn(self, text: str, expressions: Sequence[str], rejected: Sequence[bool]) -> Turn:
         """A free-form instruction, and the answer that names these expressions."""
-        _, answer = self.family.turn("", expressions, rejected)
+        _, answer = self.family.turn("", self._trimmed(expressions), rejected)
         return self.rounds([(f"\n{self._cased(text)}", answer)])
 
     def answered(self, expressions: Sequence[str], rejected: Sequence[bool]) -> str:
@@ -134,7 +138,7 @@ class Prompt:
         said = []
         for first in range(0, len(expressions), several):
             asked = slice(first, first + several)
-            _, answer = self.family.turn("", expressions[asked], rejected[asked])
+            _, answer = self.family.turn("", self._trimmed(expressions[asked]), rejected[asked])
             said.append("".join(p.value if isinstance(p, Special) else p for p in answer))
         return " ".join(said)
 
@@ -183,6 +187,10 @@ class Prompt:
     def _first(self, parts: Sequence[Part]) -> list[int]:
         """Ids of the parts that follow `after_image`."""
         return self._encode([*self._end, *parts])[len(self._end) :]
+
+    def _trimmed(self, expressions: Sequence[str]) -> list[str]:
+        """Expressions without the characters that the model's family drops at their ends."""
+        return [expression.strip(self.family.ends) for expression in expressions]
 
     def _cased(self, text: str) -> str:
         """A free-form request in the case that the weights were trained on."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -38,6 +39,7 @@ from gsva_ros.datasets.files import DatasetError, Skip, read_picture
 from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
 from gsva_ros.errors import InputError
+from gsva_ros.eval import paper
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.paper import paper_slots, region_slots
@@ -563,6 +565,20 @@ def test_the_gallery_answers_regions_as_they_were_scored(protocol: str) -> None:
     answer = answering(engine, how)
     (card,) = gallery(answer, [case], [record], [Pick(0, 0, "worst")])
     assert card.p_seg == record.slots[0].p_seg
+
+
+def test_the_paper_keeps_a_space_before_a_full_stop(tmp_path: Path) -> None:
+    """The official code strips spaces first, then full stops; a robot is asked without either."""
+    root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [10], " The Mug . ")])
+    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
+    rgb, (query,) = cases(root, "grefcoco", "val")[0].read()
+    question = engine.prompt.conversation.question.format("the mug ")
+    answer = ["Sure,", "the mug :", Special.SEG, "."]
+    ids = torch.tensor(engine.prompt.full(engine.prompt.rounds([(question, answer)])))
+    with patch.object(paper, "official_pass", wraps=paper.official_pass) as ran:
+        paper_slots(engine, rgb, [query])
+    assert torch.equal(ran.call_args.args[3], ids)
+    assert engine.prompt.slot(query.expression) == engine.prompt.slot("the mug")
 
 
 def test_a_region_is_asked_for_alike_under_both_protocols() -> None:
