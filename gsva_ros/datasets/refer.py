@@ -87,7 +87,8 @@ def pictures(
     for ref in references:
         with skip(f"{path}: reference {ref.get('ref_id')}"):
             _check(ref, infos, annotations)
-            by_image.setdefault(ref["image_id"], []).append(ref)
+            if ref["sentences"]:  # some of gRefCOCO's have none, and ask nothing
+                by_image.setdefault(ref["image_id"], []).append(ref)
     images = root / "refer_seg/images" / layout.images
     paths = {image: images / infos[image]["file_name"] for image in by_image}
     return [
@@ -172,7 +173,7 @@ def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[A
             raise DatasetError("instances.json lacks its image's file_name, height or width")
         if missing := [i for i in _instances(ref) if i not in annotations]:
             raise DatasetError(f"instances.json lacks its annotation {missing[0]}")
-        if not ref["sentences"] or not all(_words(s) for s in ref["sentences"]):
+        if not all(_words(s) for s in ref["sentences"]):
             raise DatasetError("a sentence is empty")
         "".join(_words(s) for s in ref["sentences"]).encode()
         _box(annotations, _instances(ref))

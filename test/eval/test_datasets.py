@@ -415,7 +415,6 @@ BROKEN = {
     "lost annotation": (ref(1, [99], "x"), "lacks its annotation 99"),
     "lost picture": (ref(7, [10], "x"), "lacks its image 7"),
     "empty sentence": (ref(1, [10], "left", " . "), "a sentence is empty"),
-    "no sentence": (ref(1, [10]), "a sentence is empty"),
     "no reference": ({"split": "val", "image_id": 1}, "not a reference"),
     "half a character": (ref(1, [10], "the \ud800"), "not a reference"),
 }
@@ -440,6 +439,14 @@ def test_what_cannot_be_used_ends_the_run_or_is_counted(
     assert said in capsys.readouterr().err
     numbers = json.loads(out.read_text())
     assert (numbers["cases"], numbers["left_out"]) == (1, 1)
+
+
+def test_references_without_sentences_ask_nothing(tmp_path: Path) -> None:
+    """gRefCOCO's val split has such references, which the official code passes over."""
+    references = [ref(1, [10]), ref(1, [10], "left"), ref(2, [10])]
+    root = write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
+    (case,) = cases(root, "grefcoco", "val")
+    assert [query.expression for query in case.read()[1]] == ["left"]
 
 
 def test_a_run_of_which_nothing_can_be_read_is_none(
