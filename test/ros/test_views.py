@@ -794,6 +794,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert latched.durability == DurabilityPolicy.TRANSIENT_LOCAL
     assert latched.reliability == ReliabilityPolicy.RELIABLE
     # Requests without an end: the newest labels stay, and a number is not soon another expression's.
+    assert module.LAST_NUMBER < 65_535, "UNLABELED (VisionClass.msg)"
     monkeypatch.setattr(module, "LABELS", 3)
     monkeypatch.setattr(module, "LAST_NUMBER", 6)
 
