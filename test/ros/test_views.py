@@ -257,6 +257,16 @@ def test_crumbs_stay_with_the_nearest_instance():
     assert len(list(split(touching))) == 1  # corners touch
 
 
+def test_a_crumb_at_the_end_of_a_long_instance_is_of_that_instance():
+    """Whose middle is further away than that of another one."""
+    mask = np.zeros((120, 480), bool)
+    mask[100:110, 40:340] = mask[100:110, 346:358] = True
+    mask[60:75, 392:404] = True
+    long, other = split(mask)
+    assert long[100:110, 346:358].all()
+    assert other.sum() == 15 * 12
+
+
 def test_instances_are_from_left_to_right_and_together_the_mask():
     """Crumbs too, wherever they lie; one is smaller than a twentieth of the largest instance."""
     mask = np.zeros((60, 90), bool)
