@@ -31,14 +31,34 @@ def split(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
     Args:
         mask: bool [H, W], not empty. Objects that touch in the image stay one instance.
     """
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     large = np.flatnonzero(areas >= CRUMB * areas.max()) + 1
-    owner = np.zeros(count, int)
+    owner = np.zeros(count, np.intp)
     owner[large] = large
-    for crumb in set(range(1, count)) - set(large.tolist()):
-        distances = np.linalg.norm(centres[large] - centres[crumb], axis=1)
-        owner[crumb] = large[distances.argmin()]
+    if len(large) < len(areas):
+        _own_crumbs(owner, np.asarray(labels, np.intp))
     owned = owner[labels]
     order = sorted(large.tolist(), key=lambda label: stats[label, cv2.CC_STAT_LEFT])
     return (owned == label for label in order)
+
+
+def _own_crumbs(owner: NDArray[np.intp], labels: NDArray[np.intp]) -> None:
+    """Fill in who owns each crumb: the component with the pixel nearest to it.
+
+    Not the one with the nearest middle: a long thing's own end may be further from that than another thing.
+
+    Args:
+        owner: [count], by component; 0 for crumbs and for the background, component 0.
+        labels: each pixel's component [H, W].
+    """
+    kept = owner[labels] > 0
+    distances, nearest = cv2.distanceTransformWithLabels(
+        (~kept).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # OpenCV 4 finds nothing nearest further away than 16,384 pixels (0): any will do there.
+    component = np.full(nearest.max() + 1, labels[kept][0])
+    component[nearest[kept]] = labels[kept]
+    crumbs = (labels > 0) & ~kept
+    nearest_last = np.argsort(-distances[crumbs], kind="stable")
+    owner[labels[crumbs][nearest_last]] = component[nearest[crumbs][nearest_last]]

@@ -119,7 +119,8 @@ class Tracker:
         """Accept the model's answer to `name` on a frame, which may be older than the newest.
 
         It replaces the earlier answer to that name. An instance keeps its id if its mask, carried to the
-        newest frame, overlaps one carried there from the earlier answer under the same key.
+        newest frame, overlaps one carried there from the earlier answer under the same key, unless that
+        answer's frame had another size.
         """
         if not self._pictures:
             self.observe(stamp, rgb)
@@ -127,6 +128,8 @@ class Tracker:
         if before is not None:
             self._carry_all(before)
         key_frame = self._key_frame(stamp, rgb)
+        if before is not None and before.key_frame.size != key_frame.size:
+            before = None  # its places are in other pixels
         group = _Group(
             key_frame,
             {key: [_instance(each, key_frame) for each in some] for key, some in regions.items()},

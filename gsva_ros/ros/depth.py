@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
@@ -89,20 +90,22 @@ class DepthBuffer:
 
         Args:
             tolerance: the largest accepted offset, seconds. wait: seconds to wait for a late depth image,
-                with `Patience`.
+                or for a nearer one that is due, with `Patience`.
 
         Returns:
             None if no depth image arrives in time, or there is no camera_info: see `missing`.
         """
         with self._changed:
             waiting = self._patience.left
-            if not self._changed.wait_for(
-                lambda: not self.missing(stamp, tolerance), wait if waiting else 0.0
+            if self._changed.wait_for(
+                lambda: not self.missing(stamp, tolerance) and not self._nearer_is_due(stamp),
+                wait if waiting else 0.0,
             ):
-                if waiting:
-                    self._patience.spend()
+                self._patience.renew()
+            elif waiting:
+                self._patience.spend()
+            if self.missing(stamp, tolerance):
                 return None
-            self._patience.renew()
             image, info = self._best(stamp), self._info
         assert image is not None
         assert info is not None
@@ -121,6 +124,15 @@ class DepthBuffer:
             where = f"the nearest image on {self._topics[0]}"
             return f"{where} is {offset:.3g} s away (depth_tolerance {tolerance:g})"
         return ""
+
+    def _nearer_is_due(self, stamp: int) -> bool:
+        """Whether the next depth image, judging by the recent ones, will be nearer to a frame."""
+        best, stamps = self._best(stamp), sorted({_stamp(image) for image in self._images})
+        if best is None or len(stamps) < 2:
+            return False
+        # The smallest distance: images get lost.
+        due = stamps[-1] + min(later - earlier for earlier, later in pairwise(stamps))
+        return abs(due - stamp) < abs(_stamp(best) - stamp)
 
     def _best(self, stamp: int) -> Image | None:
         return self._held.get(stamp) or self._nearest(stamp)

@@ -17,8 +17,8 @@ except ImportError:
 
 #: Maximum number of expressions in `label_info`: free-form requests keep adding new ones.
 LABELS = 256
-#: The largest VisionClass.class_id, a uint16.
-LAST_NUMBER = 65_535
+#: The largest VisionClass.class_id of a class: the largest uint16 means "UNLABELED".
+LAST_NUMBER = 65_534
 
 
 class Detections:

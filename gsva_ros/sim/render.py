@@ -240,9 +240,9 @@ def camera_of(model: mujoco.MjModel, spec: SceneSpec) -> mujoco.MjvCamera:
 
 
 def intrinsics_of(spec: SceneSpec, width: int, height: int) -> npt.NDArray[np.float64]:
-    """The camera matrix K [3, 3], pixels."""
+    """The camera matrix K [3, 3], pixels; as in ROS, a pixel's centre has whole coordinates."""
     focal = height / (2 * math.tan(math.radians(spec.fov) / 2))
-    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 
 def pose_of(spec: SceneSpec) -> npt.NDArray[np.float64]:

@@ -257,6 +257,16 @@ def test_crumbs_stay_with_the_nearest_instance():
     assert len(list(split(touching))) == 1  # corners touch
 
 
+def test_a_crumb_at_the_end_of_a_long_instance_is_of_that_instance():
+    """Whose middle is further away than that of another one."""
+    mask = np.zeros((120, 480), bool)
+    mask[100:110, 40:340] = mask[100:110, 346:358] = True
+    mask[60:75, 392:404] = True
+    long, other = split(mask)
+    assert long[100:110, 346:358].all()
+    assert other.sum() == 15 * 12
+
+
 def test_instances_are_from_left_to_right_and_together_the_mask():
     """Crumbs too, wherever they lie; one is smaller than a twentieth of the largest instance."""
     mask = np.zeros((60, 90), bool)
@@ -414,6 +424,49 @@ def test_depth_that_is_on_its_way_is_waited_for():
     timer.join()
     assert found is not None
     assert found[0] is late
+
+
+def recent(*stamps):
+    """A camera's buffer with depth of these stamps, in seconds."""
+    buffer = DepthBuffer("/depth", "/camera_info")
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    for stamp in stamps:
+        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), stamp))
+    return buffer
+
+
+@pytest.mark.parametrize("stamps", [(9.96, 9.98), (9.92, 9.94, 9.98), (9.98, 9.96, 9.98)])
+def test_a_nearer_depth_image_that_is_due_is_waited_for(stamps):
+    """The one before is near enough, but shows what has moved where it was. Images get lost and swapped."""
+    buffer = recent(*stamps)
+    buffer.hold(10 * SECOND)
+    late = depth_message(np.ones((2, 2), np.float32), 10.0)
+    timer = threading.Timer(0.1, buffer.add_depth, (late,))
+    timer.start()
+    image, _, offset = buffer.beside(10 * SECOND, 0.05, 20.0)
+    timer.join()
+    assert image is late
+    assert offset == 0.0
+
+
+@pytest.mark.parametrize(
+    "stamps", [(9.98,), (9.9, 9.98), (9.98, 9.98), (9.98, 10.0), (9.98, 10.01)]
+)
+def test_where_no_nearer_depth_image_is_due_the_nearest_is_taken_at_once(stamps):
+    start = time.monotonic()
+    image, _, _ = recent(*stamps).beside(10 * SECOND, 0.05, 20.0)
+    assert time.monotonic() - start < 10.0
+    assert image.header.stamp == depth_message(np.ones((2, 2), np.float32), stamps[-1]).header.stamp
+
+
+def test_a_nearer_depth_image_that_does_not_come_costs_no_points():
+    """Nor a wait for each answer."""
+    buffer = recent(9.96, 9.98)
+    for _ in range(PATIENCE):
+        assert buffer.beside(10 * SECOND, 0.05, 0.01) is not None
+    start = time.monotonic()
+    assert buffer.beside(10 * SECOND, 0.05, 20.0) is not None
+    assert time.monotonic() - start < 10.0
 
 
 def test_camera_info_that_is_on_its_way_is_waited_for():
@@ -751,6 +804,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert latched.durability == DurabilityPolicy.TRANSIENT_LOCAL
     assert latched.reliability == ReliabilityPolicy.RELIABLE
     # Requests without an end: the newest labels stay, and a number is not soon another expression's.
+    assert module.LAST_NUMBER < 65_535, "UNLABELED (VisionClass.msg)"
     monkeypatch.setattr(module, "LABELS", 3)
     monkeypatch.setattr(module, "LAST_NUMBER", 6)
 

@@ -367,6 +367,18 @@ def test_a_late_answer_keeps_the_id_of_what_has_gone_on_meanwhile() -> None:
     assert len(tracker._key_frames) == 1
 
 
+def test_in_an_image_of_another_size_no_instance_has_the_id_of_another() -> None:
+    """Of a camera that now leaves out the left 20 columns: one instance is where the other one was."""
+    tracker, ids = Tracker(), []
+    rgb, left, right = GROUND[: SIZE[0], : SIZE[1]], np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    left[40:80, 40:60] = right[40:80, 60:80] = True
+    for cut in (0, 20):
+        found = [region(mask[:, cut:]) for mask in (left, right)]
+        tracker.answer("look", (1 + cut) * STEP, rgb[:, cut:], {"all": found})
+        ids += [each.id for each in tracker.carried("look")["all"]]
+    assert len(set(ids)) == 4
+
+
 def test_two_instances_of_one_expression_do_not_swap_ids() -> None:
     tracker = Tracker()
     rgb = GROUND[: SIZE[0], : SIZE[1]]

@@ -71,7 +71,7 @@ def _handle_shows(drawn: SceneObject, number: int, view: Rendering) -> bool:
         point = view.pose[:3, :3].T @ (
             np.array([drawn.x + x, drawn.y + y, k * z]) - view.pose[:3, 3]
         )
-        column, row = (view.intrinsics @ point / point[2])[:2].astype(int)
+        column, row = np.rint(view.intrinsics @ point / point[2])[:2].astype(int)
         height, width = view.depth.shape
         if 0 <= row < height and 0 <= column < width:
             near = view.depth[row, column] > point[2] - 0.008 * k
