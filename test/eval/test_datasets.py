@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_gsva
 from tiny_datasets import (
     CROWD,
     HEIGHT,
@@ -45,7 +45,6 @@ from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import SlotRecord, answering, evaluate, pixels_of, slot_record
 from gsva_ros.eval.sources.dataset import DATASETS, Chosen
 from gsva_ros.masks import Region, trimmed
-from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.truth import Referring
 
@@ -226,8 +225,7 @@ def test_run_lengths_in_both_forms_agree() -> None:
 def test_the_command(tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
     references = [ref(1, [10], "left"), ref(1, [-1], "unicorn"), ref(2, [10, 11], "both")]
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "model")
+    tiny_gsva(tmp_path / "model")
     common = ["--root", str(root), "--model", str(tmp_path / "model"), "--device", "cpu"]
     out = ["--out", str(tmp_path / "out.json"), "--records", str(tmp_path / "records.jsonl")]
     command = ["eval", "dataset", "grefcoco", "val", "--protocol", protocol, *common]
@@ -244,9 +242,7 @@ def test_the_command(tmp_path: Path, protocol: str, capsys: pytest.CaptureFixtur
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "model")
-    return str(tmp_path / "model")
+    return str(tiny_gsva(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
