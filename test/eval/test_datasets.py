@@ -34,8 +34,8 @@ from tiny_datasets import (
 from gsva_ros import cli
 from gsva_ros.answer import Answer, Rejection, Slot
 from gsva_ros.datasets import reasonseg, refer
+from gsva_ros.datasets.coco import segmentation_mask
 from gsva_ros.datasets.files import DatasetError, Skip, read_picture
-from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
 from gsva_ros.errors import InputError
 from gsva_ros.eval.cases import Case
