@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +16,12 @@ class InputError(ValueError):
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks; its type's name if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def tell_left_out(problems: Iterable[str]) -> None:
+    """Print what could not be used and was left out."""
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
 
 
 def extras(names: str) -> str:

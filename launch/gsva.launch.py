@@ -52,7 +52,7 @@ def generate_launch_description() -> LaunchDescription:
     own = "; if omitted: the value in params_file, or else the node's default"
     arguments = [
         DeclareLaunchArgument(name, default_value="", description=description + own)
-        for name, (_, _, _, description) in PARAMETERS.items()
+        for name, (_, description) in PARAMETERS.items()
     ]
     arguments += [
         DeclareLaunchArgument(name, default_value=default, description=description)

@@ -32,7 +32,7 @@ from ..train.grounding import Grounding, Read
 from ..train.known import known
 from ..train.mask_losses import iou_of, mask_logits
 from ..train.packing import Branch, Packed, pack
-from ..train.parts import export, select
+from ..train.parts import divided, export, group, select
 from ..train.trainer import MODEL, Task, Trainer
 from .rows import ROWS, Row, branches
 from .shared import BASE_MODEL, EncodedScenes, initial_checkpoint
@@ -206,13 +206,11 @@ def teach(
     if base:
         _begin_with(learner, base)
     groups = select(checkpoint.model, config)
-    heads = list(learner.grounding.parameters())
-    groups.append({"name": "grounding", "params": heads, "lr": 1e-3, "peak": 1e-3})
+    groups.append(group("grounding", list(learner.grounding.parameters()), 1e-3))
 
     def write(state: dict[str, Tensor], to: Path) -> None:
-        own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+        own, heads = divided(state)
         export(checkpoint, own, config, to)
-        heads = {k: v for k, v in state.items() if not k.startswith("model.")}
         write_state(heads, to / HEADS)
 
     Trainer(config, Task(learner, groups, Steps(), write)).run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -79,39 +79,38 @@ long training.
 
 def _claims(runs: Runs) -> str:
     """For each idea, the gain in gIoU of the row with it over the row that lacks only it."""
-    lines = [
-        "Difference in gIoU, with its 95 % interval; an idea helps where the interval lies above 0.\n",
-        "| idea | rows | "
-        + " | ".join(f"prompts of {count}" for count in score.ASKED)
-        + " | holds |",
-        "|---" * (len(score.ASKED) + 3) + "|",
-    ]
+    rows = []
     for idea, (without, having) in CLAIMS.items():
         gains = [gain(runs[without], runs[having], count)["gIoU"] for count in score.ASKED]
         above, below = all(g.interval[0] > 0 for g in gains), all(g.interval[1] < 0 for g in gains)
         verdict = "yes" if above else "the reverse does" if below else "not everywhere"
-        cells = [_signed(g) for g in gains]
-        lines.append(
-            f"| {idea} | {having} over {without} | " + " | ".join(cells) + f" | {verdict} |"
-        )
-    return "\n".join(lines) + "\n"
+        rows.append((idea, f"{having} over {without}", *map(_signed, gains), verdict))
+    told = (
+        "Difference in gIoU, with its 95 % interval; an idea helps where the interval lies above 0."
+    )
+    heads = ("idea", "rows", *(f"prompts of {count}" for count in score.ASKED), "holds")
+    return f"{told}\n\n{_table(heads, rows)}"
 
 
 def _kinds(runs: Runs) -> str:
-    lines = ["| row | " + " | ".join(f"{k}: {m}" for k, (m, _) in KINDS.items()) + " |"]
-    lines.append("|---" * (len(KINDS) + 1) + "|")
-    for name, of_row in runs.items():
-        cells = [_cell(of_row, figure, chosen) for figure, chosen in KINDS.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        (name, *(_cell(of_row, figure, chosen) for figure, chosen in KINDS.values()))
+        for name, of_row in runs.items()
+    ]
+    return _table(("row", *(f"{kind}: {figure}" for kind, (figure, _) in KINDS.items())), rows)
 
 
 def _prompt(runs: Runs, count: int) -> str:
-    lines = ["| row | " + " | ".join(NAMES) + " |", "|---" * (len(NAMES) + 1) + "|"]
-    for name, of_row in runs.items():
-        cells = [_cell(of_row, figure, lambda a: a.asked == count) for figure in NAMES]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        (name, *(_cell(of_row, figure, lambda a: a.asked == count) for figure in NAMES))
+        for name, of_row in runs.items()
+    ]
+    return _table(("row", *NAMES), rows)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in (heads, *rows))
+    return "\n".join([head, "|---" * len(heads) + "|", *lines, ""])
 
 
 def _cell(of_row: list[tuple[Answers, Thresholds]], figure: str, chosen: Chosen) -> str:
@@ -121,18 +120,17 @@ def _cell(of_row: list[tuple[Answers, Thresholds]], figure: str, chosen: Chosen)
 
 def _differences(runs: Runs) -> str:
     """E minus each other row, with bootstrap intervals over scenes."""
-    lines = [
+    told = (
         "E minus the row, all seeds together, 95 % bootstrap interval over scenes "
-        "(an interval that excludes 0 shows a difference).\n",
-        "| prompt | row | " + " | ".join(NAMES) + " |",
-        "|---" * (len(NAMES) + 2) + "|",
+        "(an interval that excludes 0 shows a difference)."
+    )
+    rows = [
+        (str(count), name, *difference(runs[name], runs["E"], count))
+        for count in score.ASKED
+        for name in runs
+        if name != "E"
     ]
-    for count in score.ASKED:
-        for name in runs:
-            if name != "E":
-                cells = difference(runs[name], runs["E"], count)
-                lines.append(f"| {count} | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return f"{told}\n\n{_table(('prompt', 'row', *NAMES), rows)}"
 
 
 def difference(

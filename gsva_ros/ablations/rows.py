@@ -58,12 +58,10 @@ def branches(
 def _branch(prompt: Prompt, row: Row, asked: Sequence[Expression], kept: Sequence[bool]) -> Branch:
     question = prompt.conversation.question.format(", ".join(e.text for e in asked))
     turn = prompt.rounds([(question, _answer(row, asked, kept))])
-    targets = tuple(e.targets for e in asked)
+    targets = [e.targets for e in asked]
     if not row.own_slots:
-        targets = (tuple(sorted({k for e in asked for k in e.targets})),)
-    texts = tuple("" for _ in targets)
-    labels = prompt.labels(turn)
-    return Branch(tuple(turn.ids[:-1]), tuple(labels[:-1]), tuple(turn.slots), targets, texts)
+        targets = [tuple(sorted({k for e in asked for k in e.targets}))]
+    return Branch.of(prompt, turn, targets, [""] * len(targets))
 
 
 def _answer(row: Row, asked: Sequence[Expression], kept: Sequence[bool]) -> list[Part]:

@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
             f"{name} takes one expression at a time, but the plain path asks for all at once: "
             "--against needs --expressions 1"
         )
-    asked = [timing.EXPRESSIONS[k % len(timing.EXPRESSIONS)] for k in range(max(args.expressions))]
+    asked = timing.expressions(max(args.expressions))
     costs, weights = counting.count(config, prompt, asked), counting.weight_bytes(config)
     found = {"name": name, "expressions": len(asked), "costs": costs, "weight_bytes": weights}
     texts = [

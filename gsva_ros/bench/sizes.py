@@ -78,16 +78,16 @@ SIZES = {
 
 def config_of(size: str) -> GSVAConfig:
     """The configuration of a size: gsva-mini's own for "mini"."""
+    mini = GSVAConfig.load(model_directory(MINI))
     if size == "mini":
-        return GSVAConfig.load(model_directory(MINI))
-    tokens = GSVAConfig.load(model_directory(MINI))
+        return mini
     return GSVAConfig(
         **SIZES[size]._asdict(),
         # Text is tokenised by gsva-mini's tokenizer, so the slots' ids are its, too.
-        seg_token_id=tokens.seg_token_id,
-        rej_token_id=tokens.rej_token_id,
-        im_start_token_id=tokens.im_start_token_id,
-        im_end_token_id=tokens.im_end_token_id,
+        seg_token_id=mini.seg_token_id,
+        rej_token_id=mini.rej_token_id,
+        im_start_token_id=mini.im_start_token_id,
+        im_end_token_id=mini.im_end_token_id,
         conversation="llava_v1",
     )
 

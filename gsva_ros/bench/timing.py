@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ ASKED = "hand me the red mug, the blue can and the green bowl"
 TOKENS = 32
 #: Runs that measure the machine's ceilings.
 CEILING_RUNS = 5
+
+
+def expressions(count: int) -> list[str]:
+    """This many of EXPRESSIONS, beginning anew after the last."""
+    return list(islice(cycle(EXPRESSIONS), count))
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def stages(
 
 def _request(engine: Engine, frame: EncodedFrame, count: int, runs: int) -> dict[str, Time]:
     """A new request on an encoded frame: decisions only, and with every mask."""
-    asked = [EXPRESSIONS[k % len(EXPRESSIONS)] for k in range(count)]
+    asked = expressions(count)
     return alternating(
         runs,
         **{
@@ -161,7 +167,7 @@ def against_plain(
     """A whole frame with each count: ours, the plain path's two passes, and only its first pass."""
     found = {}
     for count in counts:
-        asked = [EXPRESSIONS[k % len(EXPRESSIONS)] for k in range(count)]
+        asked = expressions(count)
         found[count] = alternating(
             runs,
             ours=partial(_whole, engine, rgb, asked),

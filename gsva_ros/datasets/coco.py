@@ -1,4 +1,4 @@
-"""Annotations in COCO's format, grouped by image."""
+"""Annotations in COCO's format, grouped by image, and their masks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pycocotools import mask as rle
+
+from ..coco_masks import MaskError, run_lengths_mask
 from ..errors import one_line
+from ..truth import Mask
 from .files import DatasetError, by_id, read_dataset_json
 
 #: An image's entry, with at least `file_name`, `height` and `width`, and its annotations.
@@ -23,6 +28,8 @@ OTHERS = {
     "caption": "COCO's captions: use the file of instances",
     "segments_info": "COCO's panoptic annotations: use the file of instances",
 }
+#: Polygons may extend outside their image, as some annotated ones do, up to this multiple of its size.
+FAR = 10
 
 
 def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
@@ -65,6 +72,48 @@ def read_coco(path: Path) -> tuple[list[str], list[Annotated]]:
         other = f" but {what}" if (what := _other(data)) else f": {where}{lacks}"
         raise DatasetError(f"{path}: not COCO's instances{other}") from error
     return list(categories.values()), list(pictures.values())
+
+
+def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
+    """A COCO segmentation, polygons or run lengths (compressed or not), as bool [height, width].
+
+    Polygons of fewer than three points, or with half a point, enclose nothing and are ignored.
+
+    Raises:
+        DatasetError: it is neither, or has another size.
+    """
+    try:
+        if isinstance(segmentation, dict):
+            counts, size = segmentation["counts"], list(segmentation["size"])
+            if size != [height, width]:
+                raise DatasetError(
+                    f"its run lengths are for {size}, the image is {[height, width]} (height, width)"
+                )
+            counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
+            return run_lengths_mask(counts, (height, width))
+        if not isinstance(segmentation, list):
+            raise DatasetError(f"not a COCO segmentation: {type(segmentation).__name__}")
+        if segmentation and isinstance(segmentation[0], dict):
+            parts = [segmentation_mask(part, height, width) for part in segmentation]
+            return np.logical_or.reduce(parts)
+        flat = not all(isinstance(polygon, list | tuple) for polygon in segmentation)
+        if flat or any(isinstance(value, list) for polygon in segmentation for value in polygon):
+            raise DatasetError(
+                "not a COCO segmentation: it must be a list of polygons, each a list x, y, x, y, …"
+            )
+        polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
+        if not polygons:
+            return np.zeros((height, width), bool)
+        far = max(float(np.abs(np.asarray(p, np.float64)).max()) for p in polygons)
+        if not far <= FAR * max(height, width):
+            raise DatasetError(f"a polygon's coordinate is {far}, in an image of {width}x{height}")
+        return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
+    except MaskError as error:
+        raise DatasetError(str(error)) from error
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"not a COCO segmentation: {one_line(error)}") from error
 
 
 def _other(data: Any) -> str:

@@ -24,11 +24,10 @@ from ..errors import InputError, one_line, validated
 from ..phrasing.unknown import HELD_OUT
 from ..scenes import INSTANCES, LINES, META, RGB, Expression, begun, new_arrays
 from ..settings import read_yaml
-from .coco import read_coco
+from .coco import read_coco, segmentation_mask
 from .crop_questions import crop_expressions
 from .crops import Crop, CropThing, Labelled, closer, needed, whole
 from .files import DatasetError, annotated_as_shown, read_annotated, read_dataset_json
-from .refer import segmentation_mask
 
 #: The world of these scenes in meta.json.
 WORLD = "photographs"

@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle
 
-from ..coco_masks import MaskError, run_lengths_mask
 from ..errors import one_line
 from ..scoring import Rules
-from ..truth import Mask, Referring
+from ..truth import Referring
+from .coco import segmentation_mask
 from .files import DatasetError, Picture, Skip, by_id, read_annotated, read_dataset_json
 
 COCO, SAIAPR = "mscoco/images/train2014", "saiapr_tc-12"
@@ -53,8 +52,6 @@ LAYOUTS = {
     "refclef": Layout("refcoco", splits=("unc", "berkeley"), images=SAIAPR),
     "refzom": Layout("refzom", ("Ref_ZOM.p",), ("",)),
 }
-#: Polygons may extend outside their image, as some annotated ones do, up to this multiple of its size.
-FAR = 10
 
 
 def pictures(
@@ -118,48 +115,6 @@ def in_split(of: str, wanted: str) -> bool:
     if wanted == "test":
         return "test" in of
     return of == wanted
-
-
-def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
-    """A COCO segmentation, polygons or run lengths (compressed or not), as bool [height, width].
-
-    Polygons of fewer than three points, or with half a point, enclose nothing and are ignored.
-
-    Raises:
-        DatasetError: it is neither, or has another size.
-    """
-    try:
-        if isinstance(segmentation, dict):
-            counts, size = segmentation["counts"], list(segmentation["size"])
-            if size != [height, width]:
-                raise DatasetError(
-                    f"its run lengths are for {size}, the image is {[height, width]} (height, width)"
-                )
-            counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
-            return run_lengths_mask(counts, (height, width))
-        if not isinstance(segmentation, list):
-            raise DatasetError(f"not a COCO segmentation: {type(segmentation).__name__}")
-        if segmentation and isinstance(segmentation[0], dict):
-            parts = [segmentation_mask(part, height, width) for part in segmentation]
-            return np.logical_or.reduce(parts)
-        flat = not all(isinstance(polygon, list | tuple) for polygon in segmentation)
-        if flat or any(isinstance(value, list) for polygon in segmentation for value in polygon):
-            raise DatasetError(
-                "not a COCO segmentation: it must be a list of polygons, each a list x, y, x, y, …"
-            )
-        polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
-        if not polygons:
-            return np.zeros((height, width), bool)
-        far = max(float(np.abs(np.asarray(p, np.float64)).max()) for p in polygons)
-        if not far <= FAR * max(height, width):
-            raise DatasetError(f"a polygon's coordinate is {far}, in an image of {width}x{height}")
-        return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
-    except MaskError as error:
-        raise DatasetError(str(error)) from error
-    except (LookupError, TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"not a COCO segmentation: {one_line(error)}") from error
 
 
 def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[Any, Any]) -> None:

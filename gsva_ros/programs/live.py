@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from gsva_ros.conversions import mask_of
 from gsva_ros.errors import InputError, one_line
 from gsva_ros.eval.metrics import NAMES, Scoring
 from gsva_ros.eval.record import ID_PREFIX
-from gsva_ros.eval.run import CaseRecord, slot_record
+from gsva_ros.eval.run import CaseRecord, SlotRecord, slot_record
 from gsva_ros.eval.summary import Slots, latency, scores
 from gsva_ros.files import check_writable, write_result
 from gsva_ros.masks import trimmed
@@ -64,9 +64,8 @@ class LiveEvaluation(Node):
         self.elsewhere: Counter[str] = Counter()
         self._truth = {(frame.topic, frame.stamp): frame for frame in truth if frame.annotations}
         self._unanswered = set(self._truth)
-        self.later: set[str] = (
-            set()
-        )  # instructions answered on a frame other than the one they asked for
+        # Instructions answered on a frame other than the one they asked for.
+        self.later: set[str] = set()
         self._seconds: list[float] = []  # each answer's time in the node
         self.interrupted = False  # whether it was ended by a signal
         self.carried_ages: list[float] = []  # seconds since the model's answer, of carried answers
@@ -213,15 +212,12 @@ def _described(provenance: dict[str, Any]) -> str:
     return f"{provenance['model']} ({provenance['weights_hash'][:8]}, {provenance['device']}, {threshold})"
 
 
-def _slots(msg: Segmentation, frame: FrameTruth) -> Any:
+def _slots(msg: Segmentation, frame: FrameTruth) -> Iterator[SlotRecord]:
     """Records of an answer's slots; rejected ones have an empty mask, because the node sends none.
 
     If the node splits instances, a slot's mask is the union of its parts.
     """
-    known = {
-        e.expression: Referring(e.expression, e.category, e.referents, e.mask)
-        for e in frame.expressions()
-    }
+    known = {each.expression: each for each in frame.expressions()}
     parts: dict[int, list[Any]] = {}
     for instance in msg.instances:
         parts.setdefault(instance.slot, []).append(instance)

@@ -26,61 +26,32 @@ def _boolean(text: str) -> bool:
     raise ValueError
 
 
-#: argument -> parameter, parser of its text, type in words, description
-PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
-    "model": ("model", str, "a text", "bundled model name, or a converted directory"),
-    "device": ("device", str, "a text", "auto, cpu, cuda or cuda:N"),
-    "dtype": ("dtype", str, "a text", PRECISION_TEXT),
-    "image_transport": ("image_transport", str, "a text", "raw or compressed"),
-    "image_reliability": (
-        "image_reliability",
-        str,
-        "a text",
-        "best_effort, or reliable if the camera publishes reliably",
-    ),
-    "max_rate": (
-        "max_rate",
-        float,
-        "a number",
-        "frames per second that a repeated instruction is answered on; 0: all",
-    ),
-    "depth": (
-        "depth_topics",
-        lambda topic: [topic],
-        "a topic",
-        "depth topic registered to the image, for 3D points",
-    ),
+#: argument -> parser of its text, description
+PARAMETERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "model": (str, "bundled model name, or a converted directory"),
+    "device": (str, "auto, cpu, cuda or cuda:N"),
+    "dtype": (str, PRECISION_TEXT),
+    "image_transport": (str, "raw or compressed"),
+    "image_reliability": (str, "best_effort, or reliable if the camera publishes reliably"),
+    "max_rate": (float, "frames per second that a repeated instruction is answered on; 0: all"),
+    "depth": (lambda topic: [topic], "depth topic registered to the image, for 3D points"),
     "track": (
-        "track",
         str,
-        "a text",
         "off, or flow: masks on every frame, carried by optical flow between two answers of the model",
     ),
     "rejection_threshold": (
-        "rejection_threshold",
         float,
-        "a number",
         "reject expressions with a probability below this; negative: the model's own value",
     ),
-    "target_frame": (
-        "target_frame",
-        str,
-        "a text",
-        "tf frame of the 3D points, instead of the image's",
-    ),
+    "target_frame": (str, "tf frame of the 3D points, instead of the image's"),
     "autostart": (
-        "autostart",
         _boolean,
-        "true or false",
         "configure and activate at start-up; if false, a lifecycle manager does",
     ),
-    "use_sim_time": (
-        "use_sim_time",
-        _boolean,
-        "true or false",
-        "take the time from /clock, for example when playing a bag",
-    ),
+    "use_sim_time": (_boolean, "take the time from /clock, for example when playing a bag"),
 }
+#: The parameters that are not called like their arguments.
+RENAMED = {"depth": "depth_topics"}
 
 #: argument -> default, description
 OTHERS: dict[str, tuple[str, str]] = {
@@ -96,21 +67,21 @@ def overrides(given: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ArgumentError: a text cannot be parsed as the argument's type.
     """
-    found = {}
-    for name, (parameter, read, kind, _) in PARAMETERS.items():
-        text = given.get(name, "")
-        if not text:
-            continue
-        try:
-            found[parameter] = read(text)
-        except ValueError:
-            raise ArgumentError(f"launch argument {name}: {text!r} is not {kind}") from None
-    return found
+    return {
+        RENAMED.get(name, name): _read(name, given[name], read)
+        for name, (read, _) in PARAMETERS.items()
+        if given.get(name)
+    }
 
 
 def is_true(name: str, text: str) -> bool:
     """Parse a boolean launch argument; ArgumentError if it is neither true nor false."""
+    return bool(_read(name, text, _boolean))
+
+
+def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
     try:
-        return _boolean(text)
+        return read(text)
     except ValueError:
-        raise ArgumentError(f"launch argument {name}: {text!r} is not true or false") from None
+        kind = "true or false" if read is _boolean else "a number"
+        raise ArgumentError(f"launch argument {name}: {text!r} is not {kind}") from None

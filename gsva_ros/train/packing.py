@@ -7,7 +7,7 @@ is decided exactly as if its expression had been asked alone (the engine's deplo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ..model.losses import IGNORE
+from ..model.prompt import Prompt, Turn
 from .conversations import Row
 from .movable import Movable
 
@@ -35,6 +36,18 @@ class Branch:
     slots: tuple[int, ...]
     targets: tuple[tuple[int, ...], ...]
     texts: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        prompt: Prompt,
+        turn: Turn,
+        targets: Iterable[tuple[int, ...]],
+        texts: Iterable[str],
+    ) -> Branch:
+        """A turn, whose last id predicts nothing and is left out."""
+        ids, labels = tuple(turn.ids[:-1]), tuple(prompt.labels(turn)[:-1])
+        return cls(ids, labels, tuple(turn.slots), tuple(targets), tuple(texts))
 
 
 @dataclass

@@ -56,14 +56,17 @@ def select(model: GSVA, config: Config) -> list[dict[str, Any]]:
     model.requires_grad_(False)
     if config.lora:
         inject_adapter_in_model(_lora_config(config.lora), model, ADAPTER)
-    groups = [_group(name, _parameters(part(model, name)), lr) for name, lr in config.parts.items()]
+    groups = [
+        group(name, [p for module in part(model, name) for p in module.parameters()], lr)
+        for name, lr in config.parts.items()
+    ]
     if config.lora:
         factors = [p for name, p in model.named_parameters() if ".lora_" in name]
-        groups.append(_group("lora", factors, config.lora.lr))
+        groups.append(group("lora", factors, config.lora.lr))
     if not groups:
         raise InputError("parts and lora are empty: nothing would be trained")
-    for group in groups:
-        for parameter in group["params"]:
+    for each in groups:
+        for parameter in each["params"]:
             parameter.requires_grad_(True)
     stored = getattr(torch, config.precision)
     for parameter in model.parameters():
@@ -97,6 +100,13 @@ def base_of(checkpoint: Checkpoint) -> str:
     """Identifies the weights that training starts from: those of the file, at the size of its frames."""
     side = checkpoint.model.config.sam.image_size  # `side` interpolates position embeddings
     return f"{checkpoint.weights_hash} at {side}"
+
+
+def divided(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A task's state dict as that of its `model`, and the rest: heads that only training needs."""
+    prefix = "model."
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return own, {k: v for k, v in state.items() if not k.startswith(prefix)}
 
 
 def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to: Path) -> None:
@@ -147,11 +157,8 @@ def _lora_config(lora: Lora) -> LoraConfig:
     )
 
 
-def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
-    return [p for module in modules for p in module.parameters()]
-
-
-def _group(name: str, parameters: list[nn.Parameter], lr: float) -> dict[str, Any]:
+def group(name: str, parameters: list[nn.Parameter], lr: float) -> dict[str, Any]:
+    """A group of the optimiser; lr: its peak learning rate."""
     return {"name": name, "params": parameters, "lr": lr, "peak": lr}
 
 

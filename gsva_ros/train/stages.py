@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,7 +39,7 @@ from .grounding import Grounding, names_of
 from .joint import JointStage
 from .language import LanguageLoss, LanguageStage, Questions
 from .movable import Movable
-from .parts import base_of, export, partway, select
+from .parts import base_of, divided, export, group, partway, select
 from .prompts import SymbolicPrompt
 from .recipe import REFINER
 from .text import Branches
@@ -113,14 +114,6 @@ class Stage(nn.Module):
         return set(fitting)
 
 
-def _clip_width(config: GSVAConfig) -> int:
-    return config.clip.hidden_size
-
-
-def _sam_width(config: GSVAConfig) -> int:
-    return config.sam.prompt_embed_dim
-
-
 @dataclass(frozen=True)
 class StageKind:
     """What a stage trains besides the model's parts, and how.
@@ -135,7 +128,7 @@ class StageKind:
 
     lesson: Callable[[Config, Stage], Lesson]
     trains: tuple[str, ...]
-    width: Callable[[GSVAConfig], int] = _clip_width
+    width: Callable[[GSVAConfig], int] = attrgetter("clip.hidden_size")
     needs_symbolic: bool = False
     adds_refiner: bool = False
 
@@ -165,11 +158,9 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     blend = partway(model, config.blend)
 
     def write(state: dict[str, Tensor], to: Path) -> None:
-        prefix = "model."
-        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        own, heads = divided(state)
         export(checkpoint, blend(own), config, to)
-        others = {k: v for k, v in state.items() if not k.startswith(prefix)}
-        write_state(others, to / AUXILIARY)
+        write_state(heads, to / AUXILIARY)
 
     batches = Steps(stage.lesson, config.batch, config.seed)
     return Task(stage, groups, batches, write, base_of(checkpoint))
@@ -199,9 +190,8 @@ def _head_groups(stage: Stage, config: Config) -> Iterator[dict[str, Any]]:
     for name in ("symbolic", "grounding", "head", "contrast"):
         module = getattr(stage, name)
         module.requires_grad_(name in stage.kind.trains)
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        if parameters:
-            yield {"name": name, "params": parameters, "lr": config.heads, "peak": config.heads}
+        if name in stage.kind.trains:
+            yield group(name, list(module.parameters()), config.heads)
 
 
 def _remembers(config: Config, model: GSVA) -> bool:
@@ -258,7 +248,7 @@ def _edges(config: Config, stage: Stage) -> Lesson:
 #: The stages by their objective.
 STAGES = {
     "clip": StageKind(_clip, trains=("head", "contrast")),
-    "sam": StageKind(_sam, trains=("symbolic", "head"), width=_sam_width),
+    "sam": StageKind(_sam, trains=("symbolic", "head"), width=attrgetter("sam.prompt_embed_dim")),
     "language": StageKind(_language, trains=("grounding",)),
     "joint": StageKind(_joint, trains=("grounding",), needs_symbolic=True),
     "edges": StageKind(_edges, trains=(), adds_refiner=True),

@@ -18,7 +18,7 @@ from .config import Config
 from .conversations import Conversations
 from .mixture import Mixture
 from .objective import GSVAObjective
-from .parts import base_of, export, memory, partway, select
+from .parts import base_of, divided, export, memory, partway, select
 from .sources.table import make
 from .trainer import Task
 
@@ -58,8 +58,8 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     blend = partway(model, config.blend)
 
     def write(state: dict[str, Tensor], to: Path) -> None:
-        model_state = {n.removeprefix("model."): v for n, v in state.items()}
-        export(checkpoint, blend(model_state), config, to)
+        own, _ = divided(state)
+        export(checkpoint, blend(own), config, to)
 
     mixture = Mixture(sources, batcher, config.batch, config.seed)
     return Task(GSVAObjective(model), groups, mixture, write, base_of(checkpoint))

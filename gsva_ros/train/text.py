@@ -132,7 +132,4 @@ class Branches:
         return self._branch(self.prompt.ask_turn(asked.text, asked.expressions, rejected), named)
 
     def _branch(self, turn: Turn, chosen: list[Expression]) -> Branch:
-        labels = self.prompt.labels(turn)
-        targets = tuple(e.targets for e in chosen)
-        texts = tuple(e.text for e in chosen)
-        return Branch(tuple(turn.ids[:-1]), tuple(labels[:-1]), tuple(turn.slots), targets, texts)
+        return Branch.of(self.prompt, turn, (e.targets for e in chosen), (e.text for e in chosen))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_gsva
 from tiny_datasets import (
     CROWD,
     HEIGHT,
@@ -35,8 +35,8 @@ from tiny_datasets import (
 from gsva_ros import cli
 from gsva_ros.answer import Answer, Rejection, Slot
 from gsva_ros.datasets import reasonseg, refer
+from gsva_ros.datasets.coco import segmentation_mask
 from gsva_ros.datasets.files import DatasetError, Skip, read_picture
-from gsva_ros.datasets.refer import segmentation_mask
 from gsva_ros.engine import Engine
 from gsva_ros.errors import InputError
 from gsva_ros.eval import paper
@@ -45,9 +45,8 @@ from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.paper import paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
 from gsva_ros.eval.run import SlotRecord, answering, evaluate, pixels_of, slot_record
-from gsva_ros.eval.sources.dataset import DATASETS, Chosen, dataset_pictures
+from gsva_ros.eval.sources.dataset import DATASETS, Chosen
 from gsva_ros.masks import Region, trimmed
-from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.model.tokenizer import Special
 from gsva_ros.truth import Referring
 
@@ -62,7 +61,7 @@ def close(mask: np.ndarray, truth: np.ndarray) -> bool:
 
 
 def cases(root: Path, name: str, split: str, **more: Any) -> list[Case]:
-    pictures = dataset_pictures(name, Chosen(root, split, Skip(False), **more))
+    pictures = DATASETS[name].pictures(Chosen(root, split, Skip(False), **more))
     return [Case(picture.id, picture.read) for picture in pictures]
 
 
@@ -188,8 +187,6 @@ def test_pickles_are_data_only(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="there are grefcoco"):
-        cases(tmp_path, "coco", "val")
     with pytest.raises(DatasetError, match=r"grefs\(unc\)\.json"):
         cases(tmp_path, "grefcoco", "val")
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [10], "x")])
@@ -230,8 +227,7 @@ def test_run_lengths_in_both_forms_agree() -> None:
 def test_the_command(tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
     references = [ref(1, [10], "left"), ref(1, [-1], "unicorn"), ref(2, [10, 11], "both")]
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", references)
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "model")
+    tiny_gsva(tmp_path / "model")
     common = ["--root", str(root), "--model", str(tmp_path / "model"), "--device", "cpu"]
     out = ["--out", str(tmp_path / "out.json"), "--records", str(tmp_path / "records.jsonl")]
     command = ["eval", "dataset", "grefcoco", "val", "--protocol", protocol, *common]
@@ -248,9 +244,7 @@ def test_the_command(tmp_path: Path, protocol: str, capsys: pytest.CaptureFixtur
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "model")
-    return str(tmp_path / "model")
+    return str(tiny_gsva(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import zstandard
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
-from tiny import tiny_checkpoint
+from tiny import tiny_gsva
 
 from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
@@ -31,7 +31,6 @@ from gsva_ros.eval.commands import measure
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
 from gsva_ros.interfaces import mcap_writer, typestore
-from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.sim.bag import TOPIC, write_bag
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import FrameTruth, Referring, TruthError, of_camera, read_truth, write_truth
@@ -447,10 +446,7 @@ def test_a_damaged_message_is_left_out_of_the_copy(recorded: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
-    return folder
+    return tiny_gsva(tmp_path_factory.mktemp("model"))
 
 
 def test_the_command(

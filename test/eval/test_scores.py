@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
-from tiny import tiny_checkpoint, tiny_lisa
+from tiny import tiny_gsva, tiny_lisa
 from tiny_sam3 import tiny_directory
 
 import gsva_ros
@@ -42,7 +42,6 @@ from gsva_ros.eval.sources.scenes import gather, scene_cases
 from gsva_ros.eval.summary import Slots, calibration, rejection_curve, scores, summary
 from gsva_ros.files import check_writable
 from gsva_ros.masks import trimmed
-from gsva_ros.model.checkpoint import save_pretrained
 from gsva_ros.scenes import SceneSet
 from gsva_ros.sim.dataset import write_dataset
 from gsva_ros.truth import Referring
@@ -414,8 +413,7 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     """Calibration changes the model's own decisions; two runs compare."""
     data, model = tmp_path / "val", tmp_path / "model"
     write_dataset(data, "val", 3, workers=1)
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, model)
+    tiny_gsva(model)
     common = ["--data", str(data), "--split", "val", "--model", str(model), "--device", "cpu"]
     assert cli.main(["eval", "scenes", *common, "--out", str(tmp_path / "a.json")]) == 0
     assert cli.main(["calibrate", *common, "--t-acc", "0.9"]) == 0
@@ -464,8 +462,7 @@ def test_a_model_may_be_called_as_a_baseline_is(
     scenes: SceneSet, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, "blind")
+    tiny_gsva(Path("blind"))
     data = ["--data", str(scenes.folders[0][0]), "--limit", "1"]
     command = ["eval", "scenes", *data, "--model", "blind", "--device", "cpu"]
     assert cli.main(command) == 0
@@ -574,8 +571,7 @@ def test_two_processes_find_what_one_finds(scenes: SceneSet, tmp_path) -> None:
     """accelerate spreads the cases; a killed run goes on from what all its processes kept."""
     data, model = tmp_path / "val", tmp_path / "model"
     write_dataset(data, "val", 5, workers=1)
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, model)
+    tiny_gsva(model)
     command = ["eval", "scenes", "--data", str(data), "--split", "val", "--model", str(model)]
     command += ["--device", "cpu", "--records"]
     assert cli.main([*command, str(tmp_path / "one"), "--out", str(tmp_path / "one.json")]) == 0

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from tiny import tiny_checkpoint, tiny_lisa
+from tiny import tiny_gsva, tiny_lisa
 from tiny_sam3 import tiny_directory
 
 import gsva_ros
 from gsva_ros.answer import ExpressionError, Rejection, Segmenter
-from gsva_ros.model.checkpoint import save_pretrained
 
 WORDS = ["red mug", "a can", "box"]
-
-
-def tiny_gsva(folder: Path) -> Path:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
-    return folder
 
 
 #: By name: saves a tiny model in a folder, and whether it has a joint prompt.

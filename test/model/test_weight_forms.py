@@ -16,7 +16,7 @@ from golden import OFFICIAL as GOLDEN
 from golden import needs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_gsva
 from torch import Tensor
 
 import gsva_ros
@@ -677,8 +677,7 @@ def test_a_part_that_is_not_whole_or_not_there(part: str, file: str, tmp_path: P
 
 def test_a_converted_directory_with_a_larger_tokenizer_is_refused(tmp_path: Path) -> None:
     """Its own words would be read as special tokens."""
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
+    tiny_gsva(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes((GOLDEN / "llava/tokenizer.model").read_bytes())
     with pytest.raises(InputError, match=r"tokenizer\.model has 600 pieces.*begin at 3\d\d"):
         load_converted(tmp_path)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_checkpoint
+from tiny import tiny_gsva
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
 import gsva_ros
 from gsva_ros.errors import InputError
 from gsva_ros.model.bundled import model_directory
-from gsva_ros.model.checkpoint import load_converted, save_pretrained
+from gsva_ros.model.checkpoint import load_converted
 from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.config import CONFIG_NAME, PREPROCESSOR_NAME, GSVAConfig
 from gsva_ros.model.schema import Preprocessor, parameters
@@ -26,10 +26,7 @@ from gsva_ros.model.schema import Preprocessor, parameters
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
-    return folder
+    return tiny_gsva(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture

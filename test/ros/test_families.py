@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import harness
-import pytest
 from gsva_ros.msg import Outcome, Rejection
-from harness import REAL, Client, NodeProcess, blocks
+from harness import REAL, blocks
 from tiny import tiny_lisa
 from tiny_sam3 import tiny_directory
 
 harness.isolate()
-
-
-@pytest.fixture
-def start():
-    opened = []
-
-    def make(**parameters):
-        opened.append(NodeProcess(REAL, parameters))
-        opened.append(Client())
-        opened[-1].connect(opened[-2])
-        return opened[-2:]
-
-    yield make
-    for thing in reversed(opened):
-        thing.close()
 
 
 def outcomes(answer):
@@ -32,7 +16,9 @@ def outcomes(answer):
 
 
 def test_lisa_says_that_it_cannot_reject(start, tmp_path):
-    node, client = start(model=tiny_lisa(tmp_path, sees=False), rejection_threshold=0.9)
+    node, client = start(
+        {"model": tiny_lisa(tmp_path, sees=False), "rejection_threshold": 0.9}, REAL
+    )
     rgb, _ = blocks()
     answer = client.call(rgb, ["the red block", "a zebra"]).segmentation
     assert outcomes(answer) == [Outcome.REJECTED] * 2
@@ -42,7 +28,7 @@ def test_lisa_says_that_it_cannot_reject(start, tmp_path):
 
 
 def test_sam3_segments_rejects_and_refuses_free_text(start, tmp_path):
-    node, client = start(model=tiny_directory(tmp_path))
+    node, client = start({"model": tiny_directory(tmp_path)}, REAL)
     rgb, _ = blocks()
     assert outcomes(client.call(rgb, ["red mug"]).segmentation) == [Outcome.SEGMENTED]
     refused = client.call(rgb, text="hand me the mug").segmentation

@@ -12,7 +12,14 @@ import pytest
 import yaml
 
 from gsva_ros.ros import transport
-from gsva_ros.ros.launch_arguments import OTHERS, PARAMETERS, ArgumentError, is_true, overrides
+from gsva_ros.ros.launch_arguments import (
+    OTHERS,
+    PARAMETERS,
+    RENAMED,
+    ArgumentError,
+    is_true,
+    overrides,
+)
 from gsva_ros.ros.parameters import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +44,10 @@ GIVEN = {
 def test_every_argument_sets_its_parameter_and_no_other():
     assert GIVEN.keys() == PARAMETERS.keys()
     for name, (text, value) in GIVEN.items():
-        assert overrides({name: text}) == {PARAMETERS[name][0]: value}
-        assert type(overrides({name: text})[PARAMETERS[name][0]]) is type(value)
-    assert {p for p, *_ in PARAMETERS.values()} - set(TABLE) == {"use_sim_time"}
+        parameter = RENAMED.get(name, name)
+        assert overrides({name: text}) == {parameter: value}
+        assert type(overrides({name: text})[parameter]) is type(value)
+    assert {RENAMED.get(name, name) for name in PARAMETERS} - set(TABLE) == {"use_sim_time"}
 
 
 def test_what_was_not_given_is_left_to_the_file():
@@ -144,7 +152,7 @@ def parameters_of(launched, tmp_path, file, **arguments):
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_argument_before_file_before_default(launched, tmp_path, name):
     text, value = GIVEN[name]
-    parameter = PARAMETERS[name][0]
+    parameter = RENAMED.get(name, name)
     others = {"max_rate": 7.0, "depth": ["/file"], "rejection_threshold": 0.5}
     in_file = (others | {"autostart": True, "use_sim_time": False}).get(name, "file")
     assert parameters_of(launched, tmp_path, {}).get(parameter) is None

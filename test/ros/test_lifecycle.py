@@ -42,22 +42,6 @@ harness.isolate()
 SLOW = [sys.executable, str(SUPPORT / "slow_node.py")]
 
 
-@pytest.fixture
-def start():
-    opened = []
-
-    def make(parameters=None, connect=True, command=FAKE, delay=0.0):
-        opened.append(NodeProcess(command, parameters, delay))
-        opened.append(Client())
-        if connect:
-            opened[-1].connect(opened[-2])
-        return opened[-2:]
-
-    yield make
-    for thing in reversed(opened):
-        thing.close()
-
-
 def test_the_whole_life(start):
     """Up by a manager; silent about nothing when inactive; reconfigured with another model."""
     node, client = start({"autostart": "false"}, connect=False)

@@ -8,7 +8,7 @@ import harness
 import numpy as np
 import pytest
 from gsva_ros.msg import Instruction, Outcome
-from harness import FAKE, REAL, Client, NodeProcess, blocks
+from harness import REAL, NodeProcess, blocks
 
 from gsva_ros.conversions import mask_of
 
@@ -20,24 +20,6 @@ PRESENT = {"the red can": 4, "the purple plate": 2}
 ABSENT = ["the green bowl", "the blue bottle"]
 
 harness.isolate()
-
-
-@pytest.fixture
-def start():
-    """Start nodes with a client each; all end with the test."""
-    opened = []
-
-    def make(command=FAKE, parameters=None, delay=0.0, **client_options):
-        node = NodeProcess(command, parameters, delay)
-        opened.append(node)
-        client = Client(**client_options)
-        opened.append(client)
-        client.connect(node)
-        return node, client
-
-    yield make
-    for thing in reversed(opened):
-        thing.close()
 
 
 def iou(a, b):
@@ -52,7 +34,7 @@ def test_shipped_model_masks_what_is_there_and_rejects_what_is_not(start):
     """The shipped checkpoint, end to end: topic in, topic out."""
     rgb, present, absent = stored_scene()
     how = {"image_reliability": "reliable"}  # one raw frame, larger than the socket's buffer
-    _, client = start(REAL, {"model": "gsva-mini", "device": "cpu", **how})
+    _, client = start({"model": "gsva-mini", "device": "cpu", **how}, REAL)
     expressions = [*present, *absent]
     sent = client.frame(rgb, stamp=12.25, frame_id="camera_optical_frame")
     client.ask(expressions, id="look")
@@ -160,7 +142,7 @@ def test_an_unknown_camera_is_said(start):
 
 def test_several_cameras_one_model(start):
     """Each instruction is answered on the camera that it names, none starves the other."""
-    _, client = start(parameters={"image_topics": "[left, right]"}, cameras=("left", "right"))
+    _, client = start({"image_topics": "[left, right]"}, cameras=("left", "right"))
     rgb, _ = blocks()
     green = np.zeros_like(rgb)
     green[..., 1] = 255
@@ -179,7 +161,7 @@ def test_several_cameras_one_model(start):
 
 
 def test_a_frame_that_is_too_old_is_not_answered(start):
-    _, client = start(parameters={"max_frame_age": 5.0})
+    _, client = start({"max_frame_age": 5.0})
     rgb, _ = blocks()
     client.frame(rgb, stamp=time.time() - 60.0)
     client.ask(["red"], id="fresh")
@@ -193,7 +175,7 @@ def test_a_frame_that_is_too_old_is_not_answered(start):
 
 
 def test_a_publisher_of_another_quality_of_service_is_said(start):
-    node, client = start(parameters={"image_reliability": "reliable"})
+    node, client = start({"image_reliability": "reliable"})
     weak = client.node.create_publisher(
         harness.Image, "image", harness.qos.IMAGES_IN["best_effort"]
     )
@@ -237,7 +219,7 @@ def test_text_topic_and_free_text(start):
 
 
 def test_compressed_transport(start):
-    _, client = start(parameters={"image_transport": "compressed"}, compressed=True)
+    _, client = start({"image_transport": "compressed"}, compressed=True)
     rgb, _ = blocks()
     message = harness.CompressedImage(format="png")
     message.data = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
@@ -250,7 +232,7 @@ def test_compressed_transport(start):
 
 
 def test_reliable_images_arrive_whatever_their_size(start):
-    _, client = start(parameters={"image_reliability": "reliable"})
+    _, client = start({"image_reliability": "reliable"})
     rgb = np.zeros((1080, 1920, 3), np.uint8)
     rgb[100:200, 300:500] = (255, 0, 0)
     client.ask(["red"], id="follow", mode=Instruction.EVERY_FRAME)
@@ -326,7 +308,7 @@ def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
 
 
 def test_many_instructions_at_once_all_answered_in_order(start):
-    _, client = start(parameters={"image_reliability": "reliable"})
+    _, client = start({"image_reliability": "reliable"})
     rgb, _ = blocks()
     ids = [f"n{number}" for number in range(300)]
     for each in ids:

@@ -30,21 +30,6 @@ harness.isolate()
 DECIDED = (Outcome.SEGMENTED, Outcome.REJECTED)
 
 
-@pytest.fixture
-def start():
-    opened = []
-
-    def make(parameters=None, delay=0.0, **options):
-        opened.append(NodeProcess(FAKE, parameters, delay))
-        opened.append(Client(**options))
-        opened[-1].connect(opened[-2])
-        return opened[-2:]
-
-    yield make
-    for thing in reversed(opened):
-        thing.close()
-
-
 @contextmanager
 def camera(client, period=0.02, stamps=None):
     """A camera that never stops, stamped with the time."""

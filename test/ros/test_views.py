@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from gsva_ros.msg import InstanceMask, Segmentation, Segmentation3D
-from harness import FAKE, Client, NodeProcess, blocks
+from harness import blocks
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointField
 from std_msgs.msg import Header
@@ -46,21 +46,6 @@ from gsva_ros.stamps import SECOND
 K = np.array([[100.0, 0.0, 40.0], [0.0, 100.0, 30.0], [0.0, 0.0, 1.0]])
 
 harness.isolate()
-
-
-@pytest.fixture
-def start():
-    opened = []
-
-    def make(parameters=None, **client_options):
-        opened.append(NodeProcess(FAKE, parameters))
-        opened.append(Client(**client_options))
-        opened[1].connect(opened[0])
-        return opened
-
-    yield make
-    for thing in reversed(opened):
-        thing.close()
 
 
 def test_pictures_while_somebody_listens(start):

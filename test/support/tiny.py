@@ -104,6 +104,13 @@ def tiny_checkpoint(**changes: Any) -> Checkpoint:
     return Checkpoint(GSVA(config).eval(), prompt, weights_hash="tiny")
 
 
+def tiny_gsva(folder: Path) -> Path:
+    """Save a `tiny_checkpoint`; returns the folder."""
+    checkpoint = tiny_checkpoint()
+    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
+    return folder
+
+
 def tiny_lisa(folder: Path, sees: bool) -> Path:
     """Save a LISA with random weights whose masks all cover the whole frame, or are all empty."""
     checkpoint = tiny_checkpoint(family="lisa", rej_token_id=None, conversation="llava_v1")

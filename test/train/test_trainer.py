@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_gsva
 from tiny_datasets import ref, write_root
 from torch.utils.data import Dataset
 
@@ -99,14 +99,9 @@ def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.KINDS, "rare", Rare)
 
 
-def save_base(folder: Path) -> None:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, folder)
-
-
 def run_file(folder: Path, **changes: Any) -> Path:
     """The configuration file of a run on squares, from a tiny model that is saved beside it."""
-    save_base(folder / "base")
+    tiny_gsva(folder / "base")
     fields = {
         "model": str(folder / "base"),
         "out": str(folder / "out"),
@@ -275,7 +270,7 @@ def test_an_export_may_lie_part_of_the_way(tmp_path: Path, lora: dict[str, Any] 
 def test_a_run_that_had_ended_is_exported_as_its_file_says_now(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_base(tmp_path / "base")
+    tiny_gsva(tmp_path / "base")
     out, fields = tmp_path / "out", {"model": str(tmp_path / "base"), "steps": 2}
     train(config(out, **fields))
     assert f"trained: {out / 'model'}" in capsys.readouterr().out
@@ -295,7 +290,7 @@ def test_a_run_that_had_ended_is_exported_as_its_file_says_now(
 def test_a_calibration_stays_with_its_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_base(tmp_path / "base")
+    tiny_gsva(tmp_path / "base")
     out, fields = tmp_path / "out", {"model": str(tmp_path / "base"), "steps": 2}
     train(config(out, **fields))
     write_rule(out / "model", Rule(1.7, 0.2, 0.4), {"goal": "best gIoU"})
@@ -315,7 +310,7 @@ def test_a_run_that_its_evaluation_ended_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs_train, "evaluation", lambda _: lambda _: {"gIoU": 0.5})
-    save_base(tmp_path / "base")
+    tiny_gsva(tmp_path / "base")
     how = {"cases": "bag of nothing", "every": 1, "patience": 1}
     settings = config(tmp_path / "out", model=str(tmp_path / "base"), steps=9, evaluation=how)
     train(settings)
@@ -572,8 +567,7 @@ def test_an_adapter_names_the_official_weights_that_it_belongs_on(tmp_path: Path
 def test_an_adapter_finds_its_base_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = tiny_checkpoint()
-    save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "base-000001")
+    tiny_gsva(tmp_path / "base-000001")
     (tmp_path / "base").symlink_to("base-000001")  # as `model` in a run's folder
     monkeypatch.chdir(tmp_path)
     train(config(Path("out"), model="base", export="adapter", steps=1))
@@ -591,7 +585,7 @@ def test_an_adapter_names_a_bundled_base_by_its_name(tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
-    save_base(tmp_path / "base")
+    tiny_gsva(tmp_path / "base")
     first = config(tmp_path / "1", model=str(tmp_path / "base"), export="adapter", steps=1)
     train(first)
     parts = {"llava": "/llava", "weights": str(tmp_path / "1/model"), "vision_tower": "/clip"}
@@ -720,7 +714,7 @@ def test_an_evaluation_may_leave_out_what_cannot_be_read(tmp_path: Path) -> None
     references = [ref(number, [10], "the left one") for number in (1, 2)]
     root = write_root(tmp_path / "data", "grefcoco", "grefs(unc).json", references)
     (root / "refer_seg/images/mscoco/images/train2014/1.jpg").unlink()
-    save_base(tmp_path / "base")
+    tiny_gsva(tmp_path / "base")
     cases = f"dataset grefcoco val --root {root}"
     how = config(tmp_path, evaluation={"cases": f"{cases} --skip"})
     scores = evaluation(how)

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
+from ...errors import InputError, tell_left_out
 from ...files import check_writable, results
 from ..metrics import NAMES, Protocol, Scoring
 from ..sources import bag, dataset, scenes
-from .shared import add_run_arguments, evaluated, load_engine, print_left_out
+from .shared import add_run_arguments, evaluated, load_engine
 
 if TYPE_CHECKING:
     from ..cases import Gathered
@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace, gathered: Gathered, how: Scoring) -> int:
     engine = load_engine(args)
     calibrated = read_calibration(model_directory(args.model))
     records = evaluated(args, engine, gathered, how)
-    print_left_out(gathered.problems)
+    tell_left_out(gathered.problems)
     if not records:
         raise InputError(f"{data}: none of its cases can be read")
     run = {

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .shared import print_left_out
+from ...errors import tell_left_out
 
 
 def add(subparsers: Any) -> None:
@@ -31,6 +31,6 @@ def _record_truth(args: argparse.Namespace) -> int:
     truth = read_truth(args.truth)
     with Bag(args.bag) as bag:
         count = record_truth(bag, truth, args.out)
-        print_left_out(bag.problems)
+        tell_left_out(bag.problems)
     print(f"written: {args.out}, {count} frames with truth")
     return 0

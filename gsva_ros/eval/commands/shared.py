@@ -1,10 +1,9 @@
-"""What several of the commands need: options of a run, its engine and records, what was left out."""
+"""What several of the commands need: options of a run, its engine and its records."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +90,3 @@ def _records_file(
     if blind:
         path, run = path.with_name(f"{path.name}.blind"), run | {"baseline": "blind"}
     return Records(path, run, processes().process_index)
-
-
-def print_left_out(problems: Sequence[str]) -> None:
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...arguments import add_model_arguments, rate
-from ...errors import InputError
+from ...errors import InputError, tell_left_out
 from ...files import check_writable, write_result
-from .shared import load_engine, print_left_out
+from .shared import load_engine
 
 LONGEST_CARRY = 10_000.0  # milliseconds
 
@@ -58,7 +58,7 @@ def _tracking(args: argparse.Namespace) -> int:
         model = perfect if args.perfect else segmented(load_engine(args))
         pace = Pace(1 / args.model_rate, args.carry_ms / 1e3)
         numbers = evaluate_tracking(bag, truth, model, pace)
-        print_left_out(bag.problems)
+        tell_left_out(bag.problems)
     numbers |= {"model": "truth" if args.perfect else args.model, "data": str(args.bag)}
     print(f"{args.bag}: {numbers['frames']} frames, {numbers['masks']} masks of {numbers['model']}")
     heads = ("mean IoU", "of own", "age [frames]", "largest", "id switches", "lost")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...arguments import count
 from ...datasets import reasonseg, refer
-from ...datasets.files import DatasetError, Picture, Skip
+from ...datasets.files import Picture, Skip
 from ...errors import InputError
 from ...scoring import Rules
 from ..cases import Case, Gathered
@@ -95,23 +95,12 @@ def gather(args: argparse.Namespace) -> Iterator[Gathered]:
     if args.split_by and args.name not in refer.LAYOUTS:
         raise InputError(f"--split-by is for the refer data sets, not for {args.name}")
     chosen = Chosen(args.root, args.split, skip, args.split_by, args.count_ignored)
-    pictures = dataset_pictures(args.name, chosen)[: args.limit]
+    dataset = DATASETS[args.name]
+    pictures = dataset.pictures(chosen)[: args.limit]
     data = f"{len(pictures)} pictures of {args.name} {args.split}"
     if args.count_ignored:
         data += ", ignored pixels counted"
-    dataset = DATASETS[args.name]
     images = [picture.file for picture in pictures if picture.file.is_file()]
     made_of = fingerprint([*dataset.files(chosen), *images])
     cases = [Case(picture.id, picture.read) for picture in pictures]
     yield Gathered(cases, data, dataset.rules, skip.problems, made_of, args.skip)
-
-
-def dataset_pictures(name: str, chosen: Chosen) -> Sequence[Picture]:
-    """The images of a split.
-
-    Raises:
-        DatasetError: unknown data set or split, a missing or unreadable file.
-    """
-    if name not in DATASETS:
-        raise DatasetError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
-    return DATASETS[name].pictures(chosen)

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveInt
 
-from ...datasets.coco import read_coco
+from ...datasets.coco import read_coco, segmentation_mask
 from ...datasets.files import DatasetError, read_annotated
-from ...datasets.refer import segmentation_mask
 from ...truth import Mask
 from .sample import Segments, redrawn
 

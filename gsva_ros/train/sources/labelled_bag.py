@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import PositiveInt
 
 from ...bags.bag import Bag
-from ...errors import InputError
+from ...errors import InputError, tell_left_out
 from ...truth import Referring, of_camera, read_truth
 from ..config import Share
 from .negatives import Known, Negatives
-from .sample import Segments, tell_left_out
+from .sample import Segments
 
 
 class LabelledBag:

@@ -133,11 +133,11 @@ def _elsewhere(labels: Iterable[_Label], frame: Sequence[_Label]) -> list[str]:
     if of_any_kind or (unnamed and len(unnamed) == len(frame)):
         return []  # "the fruit", or what has no label by name at all, may be of the kind of any label
 
-    def contradicted(label: _Label) -> bool:
+    def is_absent(label: _Label) -> bool:
         own = label.mentions[0].colours
         return not label.nouns & here and not (colours and (not own or own & colours))
 
-    return _once(label.text for label in labels if contradicted(label))
+    return _once(label.text for label in labels if is_absent(label))
 
 
 def _swapped(frame: Sequence[_Label]) -> list[str]:

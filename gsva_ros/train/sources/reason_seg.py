@@ -13,8 +13,8 @@ import numpy as np
 
 from ...datasets import reasonseg
 from ...datasets.files import DatasetError, Skip, read_dataset_json
-from ...errors import one_line
-from .sample import Reasoning, read_one, tell_left_out
+from ...errors import one_line, tell_left_out
+from .sample import Reasoning, read_one
 
 
 class ReasonSeg:

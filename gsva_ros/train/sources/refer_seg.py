@@ -14,8 +14,8 @@ from pydantic import PositiveInt
 
 from ...datasets import refer
 from ...datasets.files import Skip
-from ...errors import InputError
-from .sample import Segments, read_one, redrawn, tell_left_out
+from ...errors import InputError, tell_left_out
+from .sample import Segments, read_one, redrawn
 
 
 class ReferSeg:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...datasets.files import DatasetError, Picture, Skip
+from ...errors import tell_left_out
 from ...truth import Referring
 
 #: A source gives up after this many draws in a row that cannot be used.
@@ -122,9 +122,3 @@ def read_one(
     raise DatasetError(
         f"{skip.problems[-1]}; a thousand pictures in a row cannot be read: use other data"
     )
-
-
-def tell_left_out(problems: Sequence[str]) -> None:
-    """Print what a source has left out."""
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
