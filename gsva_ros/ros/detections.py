@@ -133,5 +133,5 @@ class Detections:
 
 
 def _id(instance: Any) -> str:
-    """A tracked instance's id, the same in every message as vision_msgs intends; else its place here."""
-    return str(instance.id) if instance.id else f"{instance.slot}.{instance.instance}"
+    """A tracked instance's id; else "", because vision_msgs takes one id in two messages for one object."""
+    return str(instance.id) if instance.id else ""

@@ -746,7 +746,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(1, "red")]
     assert made["detections"].sent[1].header == header
     detection = made["detections"].sent[1].detections[0]
-    assert (detection.id, detection.header) == ("1.0", header)
+    assert (detection.id, detection.header) == ("", header)  # not tracked
     assert detection.results[0].hypothesis.class_id == "1"
     assert detection.results[0].hypothesis.score == 0.9
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (25.0, 40.0)
@@ -763,7 +763,7 @@ def test_detections_where_vision_msgs_is_installed(monkeypatch):
     detections = made["detections_3d"]
     views.publish_3d(space, numbers)
     (solid,) = detections.sent[0].detections
-    assert (solid.id, solid.bbox.size) == ("1.0", thing.extents)
+    assert (solid.id, solid.bbox.size) == ("", thing.extents)
     assert (detections.sent[0].header, solid.header) == (header, header)
     assert solid.results[0].hypothesis.class_id == "1"
     assert solid.results[0].hypothesis.score == 0.9
