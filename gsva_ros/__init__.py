@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ def load(
     Raises:
         FileNotFoundError: no such model; lists the bundled ones.
         ValueError: an unknown device or dtype, official weights without one of their parts, or weights that
-            do not fit.
+            do not fit; or the working folder is gone.
         TypeError: an unknown keyword.
         MemoryError: the device has too little memory.
     """
+    from .files import check_folder
+
+    if "torch" not in sys.modules:
+        check_folder()
     from .loading import load as load_engine
 
     return load_engine(model, device, dtype, static, compiled, **official)

@@ -13,7 +13,7 @@ from typing import Any
 from .answer import ExpressionError, Slot, no_rejection
 from .arguments import Parser, add_model_arguments, positive
 from .errors import InputError, extras, one_line
-from .files import check_writable
+from .files import check_folder, check_writable
 
 #: Modules with a function `register(subparsers)`: the extra that provides their packages, their commands.
 COMMANDS = {
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _add(subparsers, module, extra, commands)
     args = parser.parse_args(argv)
     try:
+        check_folder()
         return int(args.run(args) or 0)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "gsva_ros":

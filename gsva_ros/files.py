@@ -64,6 +64,21 @@ def check_fetched(path: Path, kind: type[InputError], what: str = "file") -> Non
         raise kind(f"{path}: not the {what}, but Git LFS's pointer to it: run `git lfs pull` there")
 
 
+def check_folder() -> None:
+    """Check that the working folder exists: without it, Intel's MKL ends a process that imports torch.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "the folder that this was started in has been removed, and torch cannot be imported there: "
+            "change to one that exists (cd), and start it again"
+        ) from error
+
+
 def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
     """Check that files can be written, before the work that produces them; creates their folders.
 

@@ -156,10 +156,6 @@ class Tracker:
         self._groups.pop(name, None)
         self._clean()
 
-    def __len__(self) -> int:
-        """Number of names with an answer."""
-        return len(self._groups)
-
     def _shows(self, stamp: int, colour: Colour) -> bool:
         """Whether this is the newest frame."""
         if not self._pictures or stamp != self._newest:

@@ -58,6 +58,18 @@ class SlotRecord:
     box_iou: float
     rejection: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for numbers that no slot has: a file that is read may be damaged."""
+        most = self.truth_area + self.area - self.intersection
+        # No image has more than 2**30 pixels; what exceeds 64 bits could not be computed with.
+        if not 0 <= self.intersection <= self.truth_area <= self.union <= most <= 2**31:
+            raise ValueError(
+                f"no two masks have intersection {self.intersection}, union {self.union}, "
+                f"area {self.area} and truth_area {self.truth_area}"
+            )
+        if not 0.0 <= self.p_seg <= 1.0:
+            raise ValueError(f"p_seg is a probability, not {self.p_seg:g}")
+
 
 @dataclass(frozen=True)
 class CaseRecord:

@@ -195,11 +195,14 @@ class Carrier:
             return
         new = LastAnswer(result, frame.topic)
         last = self._last_answers.setdefault((request, frame.topic), new)
-        last.result = result
+        last.result, last.fault = result, None
         tracker = self._trackers.setdefault(frame.topic, Tracker(self._ids))
         connected = self._limits.split_instances
-        regions = {d.key: parts(d.region, connected) for d in result.decisions}
-        tracker.answer(request, frame.stamp, rgb, regions)
+        try:
+            regions = {d.key: parts(d.region, connected) for d in result.decisions}
+            tracker.answer(request, frame.stamp, rgb, regions)
+        except Exception as error:  # the tracker still has the answer before, if any
+            last.fault = _fault(error)
 
     def _answer(self, due: list[LastAnswer], frame: CameraFrame) -> None:
         """Answer the requests that have no answer on this frame yet."""
@@ -212,9 +215,8 @@ class Carrier:
             if not current or request.state.cancelled:
                 continue
             self._last_frames[request] = frame
-            self._deliver(
-                last.failed(frame, *fault) if fault else self._carry(last, frame, rgb, start)
-            )
+            why = fault or last.fault
+            self._deliver(last.failed(frame, *why) if why else self._carry(last, frame, rgb, start))
 
     def _observed(
         self, due: list[LastAnswer], frame: CameraFrame
@@ -242,9 +244,8 @@ class Carrier:
     def _forget(self, request: Request) -> None:
         for topic in [topic for other, topic in self._last_answers if other is request]:
             del self._last_answers[request, topic]
-            tracker = self._trackers[topic]
-            tracker.forget(request)
-            if not len(tracker):
+            self._trackers[topic].forget(request)
+            if all(other != topic for _, other in self._last_answers):
                 del self._trackers[topic]
 
 

@@ -13,6 +13,7 @@ from .requests import (
     CameraFrame,
     Code,
     Decision,
+    Fault,
     Instance,
     Key,
     Outcome,
@@ -23,10 +24,14 @@ from .requests import (
 
 @dataclass(eq=False)
 class LastAnswer:
-    """The last answer about one camera, and how long each of its expressions has been lost."""
+    """The last answer about one camera, and how long each of its expressions has been lost.
+
+    fault: why it cannot be carried onto any frame; None: it can.
+    """
 
     result: Result
     topic: str
+    fault: Fault | None = None
     lost: dict[Key, Steadiness] = field(default_factory=dict)
 
     def onto(self, frame: CameraFrame, tracker: Tracker, start: float) -> Result:

@@ -6,6 +6,7 @@ import copy
 import errno
 import io
 import json
+import math
 import os
 import pickle
 import random
@@ -44,6 +45,7 @@ from gsva_ros.errors import InputError
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
+from gsva_ros.eval.run import Records
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.files import check_writable, only_writer, write_result, write_whole
 from gsva_ros.image_files import check_format, write_rgb
@@ -1131,6 +1133,41 @@ def test_files_to_compare_are_checked(tmp_path: Path) -> None:
         path.write_text(json.dumps(damaged))
         with pytest.raises(InputError, match=rf"run\.json: records\.0\.slots\.0\.{key}"):
             read_run(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, value) for key in ("area", "truth_area", "union") for value in (-1, 0, 10**30)),
+        ("union", 11),
+        ("intersection", 5),
+        ("intersection", -1),
+        ("p_seg", 1.5),
+        ("p_seg", -0.5),
+        ("p_seg", math.nan),
+    ],
+)
+def test_numbers_that_no_masks_have_are_not_scored(tmp_path: Path, key: str, value: float) -> None:
+    """One damaged byte made a gIoU of 2, or of 33."""
+    slot = {"expression": "x", "category": "", "referents": 1, "p_seg": 0.5, "kept": True}
+    slot |= {"predicted_iou": 0.5, "intersection": 4, "union": 9, "area": 7, "truth_area": 6}
+    slot |= {"box_iou": 1.0}
+    case = {"id": "a", "seconds": {}, "slots": [slot]}
+    run = {"protocol": "deployed", "rules": "grefcoco", "records": [case]}
+    head = {"model": "a model"}
+    whole, lines = tmp_path / "run.json", tmp_path / "records.jsonl"
+    for wrong in (False, True):
+        slot |= {key: value} if wrong else {}
+        whole.write_text(json.dumps(run))
+        lines.write_text(f"{json.dumps(head)}\n{json.dumps(case)}\n")
+        if not wrong:
+            assert read_run(whole).records == list(Records(lines, head).done.values())
+            continue
+        said = "p_seg is a probability, not" if key == "p_seg" else f"no two masks have .*{value}"
+        with pytest.raises(InputError, match=rf"run\.json: records\.0\.slots\.0: .*{said}"):
+            read_run(whole)
+        with pytest.raises(InputError, match=rf"records\.jsonl: 0\.slots\.0: .*{said}"):
+            Records(lines, head)
 
 
 def full(path: Path, data: bytes) -> int:

@@ -447,9 +447,12 @@ def test_commands_end_to_end(scenes: SceneSet, tmp_path, capsys) -> None:
     assert re.search(r"gIoU .*\d  -\n", capsys.readouterr().out)  # one image: no interval
     slot = b["records"][0]["slots"][0]
     for truth, said in (
-        ({"truth_area": slot["truth_area"] + 1}, "not of the same cases"),
+        (
+            {"truth_area": slot["truth_area"] + 1, "union": slot["union"] + 1},
+            "not of the same cases",
+        ),
         ({"referents": int(not slot["referents"])}, "not of the same cases"),
-        ({"union": 10**30}, "too large"),
+        ({"union": 10**30}, "no two masks have"),
     ):
         b["records"][0]["slots"][0] = slot | truth
         (tmp_path / "b.json").write_text(json.dumps(b))

@@ -26,8 +26,12 @@ from gsva_ros.eval.summary import (
 
 def slot(p_seg: float, iou: float | None, box_iou: float = 0.0, area: int = 50) -> SlotRecord:
     """A slot kept from 0.5 on: of a target masked with this IoU, or (None) of an absent one."""
-    there = iou is not None
-    union, truth = (100, 80) if there else (area, 0)
+    there, intersection = iou is not None, round(100 * (iou or 0.0))
+    union, truth = area, 0
+    if there:  # pixels that two masks may have
+        truth = max(90, intersection)
+        area = max(area, 100 - truth + intersection) if area else 0
+        union = 100 if area else truth
     return SlotRecord(
         expression="the mug",
         category="single",
@@ -35,7 +39,7 @@ def slot(p_seg: float, iou: float | None, box_iou: float = 0.0, area: int = 50) 
         p_seg=p_seg,
         kept=p_seg >= 0.5,
         predicted_iou=0.5,
-        intersection=round(100 * (iou or 0.0)),
+        intersection=intersection,
         union=union,
         area=area,
         truth_area=truth,
@@ -60,7 +64,7 @@ def test_a_rejected_target_scores_nothing_as_deployed_and_its_mask_by_the_paper(
     slots = Slots.of(run([slot(0.9, 0.6), slot(0.1, 0.4)], [slot(0.2, None), slot(0.8, None)]))
     deployed = scores(slots, ~slots.kept, Scoring())["all"]
     assert deployed["gIoU"] == pytest.approx((0.6 + 0 + 1 + 0) / 4)
-    assert deployed["cIoU"] == pytest.approx(60 / (100 + 80 + 50))
+    assert deployed["cIoU"] == pytest.approx(60 / (100 + 90 + 50))
     paper = scores(slots, ~slots.kept, Scoring("paper"))["all"]
     assert paper["gIoU"] == pytest.approx((0.6 + 0.4 + 1 + 0) / 4)
     assert paper["cIoU"] == pytest.approx(100 / (100 + 100 + 50))
@@ -162,7 +166,10 @@ def test_two_runs_differ_by_the_second_minus_the_first() -> None:
 def test_instructions_about_one_image_do_not_narrow_the_interval() -> None:
     """Asked one by one or together, the images are as many, and one alone says nothing of others."""
     images = [[slot(0.9, iou + 0.01 * n) for n in range(8)] for iou in (0.1, 0.3, 0.5, 0.7)]
-    better = [[replace(one, intersection=one.intersection + 9) for one in some] for some in images]
+    better = [
+        [replace(one, intersection=one.intersection + 9, area=one.area + 9) for one in some]
+        for some in images
+    ]
 
     def single(images: list[list[SlotRecord]]) -> list[CaseRecord]:
         names = [
@@ -200,7 +207,7 @@ def test_answers_without_truth_are_not_compared(tmp_path: Path, capsys) -> None:
     assert "nothing that both answered has known truth" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("other", [slot(0.9, None), replace(slot(0.9, 0.5), truth_area=81)])
+@pytest.mark.parametrize("other", [slot(0.9, None), replace(slot(0.9, 0.5), truth_area=91)])
 def test_runs_by_different_truths_are_not_compared(other: SlotRecord) -> None:
     with pytest.raises(ValueError, match="not of the same cases and expressions"):
         paired_differences(Slots.of(run([slot(0.9, 0.5)])), Slots.of(run([other])), Scoring())

@@ -649,6 +649,30 @@ def test_import_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "gsva_ros.load()",
+        "cli.main(['segment', '/x.png', 'the mug'])",
+        "cli.main(['eval', 'scenes', '--data', '/x'])",
+    ],
+)
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, command: str) -> None:
+    """MKL's words are "FATAL ERROR: Cannot load .../torch/lib/libtorch_cpu.so"."""
+    (tmp_path / "gone").mkdir()
+    code = f"import os, gsva_ros; from gsva_ros import cli; os.rmdir(os.getcwd()); {command}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(gsva_ros.__file__).resolve().parents[1])},
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "the folder that this was started in has been removed" in done.stderr
+    assert "FATAL" not in done.stderr
+
+
 def full_gpu(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
 

@@ -29,6 +29,7 @@ from gsva_ros.serving.requests import (
     Result,
 )
 from gsva_ros.serving.worker import Worker
+from gsva_ros.tracking import Tracker
 
 STEP = 33_000_000
 
@@ -783,6 +784,48 @@ def test_a_fault_on_one_camera_is_told_and_costs_the_others_nothing(monkeypatch)
         codes = {r.request.id: r.decisions[0].code for r in results}
         assert codes == {"left": Code.INTERNAL, "right": Code.NONE}
         assert "masks could not be carried: ValueError" in results[0].decisions[0].reason
+
+
+@pytest.mark.parametrize("learnt_before", [False, True])
+def test_an_answer_that_cannot_be_learnt_is_told_and_costs_the_others_nothing(
+    monkeypatch, learnt_before: bool
+) -> None:
+    """As where memory ends: no mask of the answer before passes for one of this answer."""
+    results: list[Result] = []
+    carrier = Carrier(results.append, Limits(track="flow"))
+    full, other = (Request(n, expressions=["red"], every_frame=True) for n in ("full", "other"))
+
+    def shown(stamp: int, *answered: Request) -> dict[str, Decision]:
+        results.clear()
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
+        carrier.offer(frame)
+        for request in answered:
+            found = [Decision(0, "red", Outcome.REJECTED, rejection=Rejection.MODEL)]
+            carrier.take(Result(request, found, frame, frame.decode()))
+        carrier._work()
+        return {r.request.id: r.decisions[0] for r in results}
+
+    def answer(self: Tracker, name: Request, *given: object) -> None:
+        if name is full:
+            raise MemoryError("no memory")
+        learn(self, name, *given)
+
+    learn = Tracker.answer
+    if learnt_before:
+        shown(1, full, other)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "answer", answer)
+        both = shown(2, full, other), shown(3)
+    for found in both:
+        assert found["other"].outcome is Outcome.REJECTED
+        assert (found["full"].outcome, found["full"].code) == (Outcome.FAILED, Code.INTERNAL)
+        assert found["full"].reason == "masks could not be carried: MemoryError: no memory"
+    results.clear()
+    for request in (other, full):
+        carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
+    assert [r.request.id for r in results] == ["other", "full"]
+    assert not carrier._trackers
+    assert shown(4, full)["full"].outcome is Outcome.REJECTED  # the model's next answer counts
 
 
 def test_an_answer_that_comes_while_another_is_learnt_is_not_lost(monkeypatch) -> None:

@@ -34,7 +34,7 @@ def _compare(args: argparse.Namespace) -> int:
         if a and not len(slots[0].case):
             raise ValueError("nothing that both answered has known truth, by which to compare them")
         table = paired_differences(*slots, how)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise InputError(f"{args.a}, {args.b}: {error}") from error
     counts = [len(run.records) for run in runs]
     print(f"{len(a) + len(differing)} cases in both; a has {counts[0]}, b has {counts[1]}")
