@@ -31,7 +31,7 @@ from gsva_ros.image_files import write_rgb
 from gsva_ros.masks import box_text, mask_box
 from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
-from gsva_ros.programs.demo_page import Card, Line, Truths, headline, tally, verdict, write_page
+from gsva_ros.programs.demo_page import Card, Line, Truths, headline, verdict, write_page
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
@@ -212,12 +212,12 @@ def run(args: argparse.Namespace) -> int:
         _clear(args.output)
         demo = _play(args, script, bag, truths)
     page = args.output / "index.html"
-    write_page(page, demo.cards, {"bag": path, "model": args.model, "answers": len(demo.cards)})
+    write_page(page, demo.cards, {"bag": path, "model": args.model})
     print("\nFiles written:")
     for file in demo.files:
         print(f"  {file}")
     print(f"All answers with images: {page}")
-    print(headline(*tally(demo.cards)))
+    print(headline(demo.cards))
     return 0
 
 
