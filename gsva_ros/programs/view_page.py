@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from gsva_ros.conversions import MessageError
 from gsva_ros.instructions import expressions_in
 from gsva_ros.overlay import colour_of, jpeg_text
 from gsva_ros.programs.page import REQUEST, Row, notice, outcomes, problem
@@ -101,16 +102,23 @@ class ViewPage:
         elif len(topics) > 1:
             choice = gr.update(choices=topics)
         answered, *stamps = self.watcher.answered(camera or "")
-        newest, age = self.watcher.newest(camera or "")
-        silent = f"No frame on {camera} yet." if camera else "No camera yet."
         return (
             overdue(),
             health(*self.watcher.health()),
             choice,
             picture(answered, *captions(*stamps)),
-            picture(newest, f"Newest frame, received {age:.1f} s ago", silent),
+            self._newest(camera),
             listed(self.watcher.outcomes()),
         )
+
+    def _newest(self, camera: str | None) -> str:
+        """A camera's newest frame as HTML, or why there is none to see."""
+        try:
+            newest, age = self.watcher.newest(camera or "")
+        except MessageError as error:
+            return problem(f"the newest frame cannot be shown: {error}", spoken=False)
+        silent = f"No frame on {camera} yet." if camera else "No camera yet."
+        return picture(newest, f"Newest frame, received {age:.1f} s ago", silent)
 
     def ask(
         self, mine: list[str], camera: str | None, words: str, kind: str, mode: str
