@@ -223,4 +223,7 @@ def _engine(args: argparse.Namespace) -> Engine:
 
 def _frame(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    return count(height), count(width)
+    try:
+        return count(height), count(width)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"WxH, such as 640x480, not {text!r}") from error

@@ -66,8 +66,8 @@ def draw(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pict
 def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Picture:
     """Like `draw`, for pages and files: larger than the image, so that no label covers an object.
 
-    A small image is enlarged; labels for which it has no room, and rejections, are listed below it. If
-    those of several objects are, their numbers (from 1) stand there and at the objects.
+    A small image is enlarged; labels for which it has no room, and rejections, are listed below it, each
+    expression once. If those of several objects are, their numbers (from 1) stand there and at the objects.
     """
     factor = max(1, min(-(-MIN_WIDTH // rgb.shape[1]), MAX_HEIGHT // rgb.shape[0]))
     size = (rgb.shape[1] * factor, rgb.shape[0] * factor)
@@ -78,9 +78,11 @@ def poster(rgb: Picture, targets: Sequence[Target], opacity: float = TINT) -> Pi
     shape = rgb.shape[:2]
     placed = placed_labels(shape, [t for t in targets if t.mask is not None], free_only=True)
     beside = {p.target.slot for p in placed}
-    below = [t for t in targets if t.slot not in beside]
-    apart = [t for t in below if t.mask is not None]
-    if len(apart) > 1:
+    unlabelled = [t for t in targets if t.slot not in beside]
+    # An expression may have several instances, each a target of its own.
+    below = list({t.slot: t for t in unlabelled}.values())
+    if sum(t.mask is not None for t in below) > 1:
+        apart = [t for t in unlabelled if t.mask is not None]
         numbers = [replace(t, expression=f"{t.slot + 1}") for t in apart]
         placed += placed_labels(shape, numbers, before=placed)
         below = [_numbered(t) if t.mask is not None else t for t in below]

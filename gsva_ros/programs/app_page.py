@@ -243,29 +243,40 @@ class Page:
         """A file was uploaded."""
         if path is None:
             return {}
-        return self._open(session, threshold, Path(path)) | {self.bag: None}
+        return self._open(session, threshold, Path(path), {self.bag: None}, {self.file: None})
 
     def chosen(self, session: Session, threshold: float, bag: int | None) -> Updates:
         """One of the known bags was chosen."""
         path = None if bag is None else self.known.get(bag)
         if path is None or path == session.source:
             return {}
-        return self._open(session, threshold, path) | {self.file: None}
+        before = next((n for n, known in self.known.items() if known == session.source), None)
+        return self._open(session, threshold, path, {self.file: None}, {self.bag: before})
 
-    def _open(self, session: Session, threshold: float, path: Path) -> Updates:
-        session.open(path)
+    def _open(
+        self, session: Session, threshold: float, path: Path, opened: Updates, failed: Updates
+    ) -> Updates:
+        """Open a file; `opened` and `failed` also update the page, so that it names what is open alone."""
+        try:
+            session.open(path)
+        except (InputError, OSError) as error:
+            return {self.status: problem(error)} | failed
         topics = session.bag.image_topics if session.bag else []
         last = max(1, session.frames() - 1)
         more = " Type expressions or a request."
         if left_out := session.left_out():
             more += f" Not readable in it: {'; '.join(left_out[:3])}"
-        return self._all(session, threshold) | {
-            self.status: _told(session, more),
-            self.topic: gr.update(
-                choices=topics, value=session.topic or None, visible=len(topics) > 1
-            ),
-            self.number: gr.update(maximum=last, value=0, visible=session.frames() > 1),
-        }
+        return (
+            self._all(session, threshold)
+            | opened
+            | {
+                self.status: _told(session, more),
+                self.topic: gr.update(
+                    choices=topics, value=session.topic or None, visible=len(topics) > 1
+                ),
+                self.number: gr.update(maximum=last, value=0, visible=session.frames() > 1),
+            }
+        )
 
     def turned(self, session: Session, threshold: float, topic: str) -> Updates:
         """Another camera of the bag was chosen."""

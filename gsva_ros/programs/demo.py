@@ -31,7 +31,7 @@ from gsva_ros.image_files import write_rgb
 from gsva_ros.masks import box_text, mask_box
 from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
-from gsva_ros.programs.demo_page import Card, Line, Truths, headline, tally, verdict, write_page
+from gsva_ros.programs.demo_page import Card, Line, Truths, headline, verdict, write_page
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
@@ -78,8 +78,7 @@ class Demo:
         while self._instructions.get_subscription_count() == 0 or not self.node.count_publishers(
             "segmentation"
         ):
-            if node.poll() is not None:
-                raise RuntimeError(f"the node ended with status {node.returncode}")
+            _check_running(node)
             if time.monotonic() > end:
                 raise RuntimeError(f"no node found within {seconds:.0f} s")
             self.spin(0.1)
@@ -95,13 +94,20 @@ class Demo:
             fill(msg.not_before, first)
             self._instructions.publish(msg)
 
-    def collect(self, player: subprocess.Popen[bytes], bag: ResultsBag, grace: float) -> None:
+    def collect(
+        self,
+        node: subprocess.Popen[bytes],
+        player: subprocess.Popen[bytes],
+        bag: ResultsBag,
+        grace: float,
+    ) -> None:
         """Show answers until all have arrived, or until `grace` seconds after the end of the bag."""
         last = max(self._stamps)
         end = None
         written: set[int] = set()
         with tqdm(total=len(self._waiting), unit="answer", desc="demo", ascii=True) as bar:
             while rclpy.ok():
+                _check_running(node)
                 self.spin(0.1)
                 taken, self._received = self._received, []
                 for msg in taken:
@@ -167,6 +173,11 @@ class Demo:
         return lines
 
 
+def _check_running(node: subprocess.Popen[bytes]) -> None:
+    if node.poll() is not None:
+        raise RuntimeError(f"the node ended with status {node.returncode}")
+
+
 @contextmanager
 def process(name: str, arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program of this package with its output in `log`; ended on exit at the latest."""
@@ -212,12 +223,12 @@ def run(args: argparse.Namespace) -> int:
         _clear(args.output)
         demo = _play(args, script, bag, truths)
     page = args.output / "index.html"
-    write_page(page, demo.cards, {"bag": path, "model": args.model, "answers": len(demo.cards)})
+    write_page(page, demo.cards, {"bag": path, "model": args.model})
     print("\nFiles written:")
     for file in demo.files:
         print(f"  {file}")
     print(f"All answers with images: {page}")
-    print(headline(*tally(demo.cards)))
+    print(headline(demo.cards))
     return 0
 
 
@@ -246,7 +257,7 @@ def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) ->
                 process("gsva_player", player_arguments, player_log) as player,
                 ResultsBag(results) as bag_out,
             ):
-                demo.collect(player, bag_out, 60.0)
+                demo.collect(node, player, bag_out, 60.0)
     finally:
         rclpy.try_shutdown()
     demo.files += [*sorted(results.iterdir()), node_log, player_log]

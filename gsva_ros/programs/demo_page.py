@@ -109,30 +109,26 @@ def _stray(mask: NDArray[np.bool_], other: NDArray[np.bool_], least: float) -> b
     return bool(((areas >= least) & (2 * shared < areas))[1:].any())
 
 
-def headline(right: int, known: int) -> str:
-    """The number of right answers of those with known ground truth, in words."""
+def headline(cards: Sequence[Card]) -> str:
+    """How many of the expressions with known ground truth were answered right, and how many lack it."""
+    verdicts = [line.verdict.right for card in cards for line in card.lines]
+    known = [right for right in verdicts if right is not None]
     if not known:
         return "No ground truth for this bag: its answers are not judged"
-    return f"{right} of {known} answers are right"
-
-
-def tally(cards: Sequence[Card]) -> tuple[int, int]:
-    """The number of correct answers, and the number of expressions with known ground truth."""
-    known = [line.verdict.right for card in cards for line in card.lines]
-    known = [right for right in known if right is not None]
-    return sum(map(bool, known)), len(known)
+    told = f"{sum(known)} of {len(known)} answers are right"
+    unknown = len(verdicts) - len(known)
+    return f"{told}, {unknown} not judged" if unknown else told
 
 
 def write_page(path: Path, cards: Sequence[Card], facts: Mapping[str, Any]) -> None:
     """Write the page with its images embedded as JPEG. `facts`: values shown at the top, by name."""
-    right, known = tally(cards)
     page = render_page(
         TEMPLATE,
         cards=[
             (card, "" if card.picture is None else jpeg_text(card.picture, 90)) for card in cards
         ],
         facts=facts,
-        headline=headline(right, known),
+        headline=headline(cards),
         right_iou=RIGHT_IOU,
     )
     path.write_text(page, encoding="utf-8")

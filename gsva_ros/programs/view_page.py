@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from gsva_ros.conversions import MessageError
 from gsva_ros.instructions import expressions_in
 from gsva_ros.overlay import colour_of, jpeg_text
 from gsva_ros.programs.page import REQUEST, Row, notice, outcomes, problem
@@ -25,6 +27,8 @@ WIDTH = 960
 ROWS = 24
 #: Seconds without diagnostics, which the node sends every second, after which it counts as gone.
 GONE = 5.0
+#: Seconds after which a page without an update says so: its pictures would look new.
+OVERDUE = 5.0
 ONCE, FOLLOW = "Once", "On every frame"
 EXPRESSIONS = "Expressions, separated by semicolons"
 #: The diagnostic values that are shown.
@@ -49,6 +53,7 @@ class ViewPage:
         gr.Markdown(f"# Node {self.watcher.name}")
         # Gradio deletes the state of a closed page after an hour.
         self.mine = gr.State([], delete_callback=self._cancel)
+        self.overdue = gr.HTML(elem_id="overdue")
         self.health = gr.HTML(elem_id="health")
         self.camera = gr.Dropdown([], label="Camera", elem_id="camera", interactive=True)
         with gr.Row():
@@ -72,7 +77,9 @@ class ViewPage:
                 self.status = gr.HTML(elem_id="status")
             with gr.Column(min_width=320):
                 self.ended = gr.HTML(elem_id="ended")
-        seen = [self.health, self.camera, self.answer, self.newest, self.ended]
+        seen = [
+            self.overdue, self.health, self.camera, self.answer, self.newest, self.ended,
+        ]  # fmt: skip
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         # One update at a time per visitor: a slow browser updates less often, and nothing piles up.
         gr.Timer(PERIOD).tick(
@@ -85,8 +92,8 @@ class ViewPage:
             )
         stop.click(self.stop, self.mine, asked, **quiet)
 
-    def look(self, camera: str | None) -> tuple[str, Any, str, str, str]:
-        """The page's update: health, cameras, both images, outcomes."""
+    def look(self, camera: str | None) -> tuple[str, str, Any, str, str, str]:
+        """The page's update: what is said without a next one, health, cameras, both images, outcomes."""
         topics = self.watcher.cameras()
         choice: Any = gr.skip()
         if topics and camera not in topics:
@@ -95,15 +102,23 @@ class ViewPage:
         elif len(topics) > 1:
             choice = gr.update(choices=topics)
         answered, *stamps = self.watcher.answered(camera or "")
-        newest, age = self.watcher.newest(camera or "")
-        silent = f"No frame on {camera} yet." if camera else "No camera yet."
         return (
+            overdue(),
             health(*self.watcher.health()),
             choice,
             picture(answered, *captions(*stamps)),
-            picture(newest, f"Newest frame, received {age:.1f} s ago", silent),
+            self._newest(camera),
             listed(self.watcher.outcomes()),
         )
+
+    def _newest(self, camera: str | None) -> str:
+        """A camera's newest frame as HTML, or why there is none to see."""
+        try:
+            newest, age = self.watcher.newest(camera or "")
+        except MessageError as error:
+            return problem(f"the newest frame cannot be shown: {error}", spoken=False)
+        silent = f"No frame on {camera} yet." if camera else "No camera yet."
+        return picture(newest, f"Newest frame, received {age:.1f} s ago", silent)
 
     def ask(
         self, mine: list[str], camera: str | None, words: str, kind: str, mode: str
@@ -129,6 +144,19 @@ class ViewPage:
     def _cancel(self, names: Sequence[str]) -> None:
         for name in names:
             self.watcher.cancel(name)
+
+
+def overdue() -> str:
+    """A problem as HTML that the browser shows OVERDUE seconds later, unless an update replaces it before.
+
+    Without it, a page that no longer reaches its server looks as if it did.
+    """
+    silent = f"no update for more than {OVERDUE:.0f} s: what is shown is old"
+    told = problem(f"{silent}. Is gsva_view still running, and reachable?", spoken=False)
+    # Gradio keeps the elements and changes their attributes: a new name begins the animation again.
+    name = f"overdue-{time.monotonic_ns()}"
+    frames = f"@keyframes {name} {{ from {{ visibility: hidden; }} to {{ visibility: visible; }} }}"
+    return f'<style>{frames}</style><div style="animation: {name} 0s {OVERDUE}s both">{told}</div>'
 
 
 def health(level: str, message: str, values: Mapping[str, str], age: float) -> str:

@@ -241,17 +241,17 @@ class Watcher:
             return sorted(topic for topic, camera in self._cameras.items() if not camera.depth)
 
     def newest(self, topic: str) -> tuple[NDArray[np.uint8] | None, float]:
-        """A camera's newest frame, uint8 [H, W, 3], and the seconds since it arrived; None: none yet."""
+        """A camera's newest frame, uint8 [H, W, 3], and the seconds since it arrived; None: none yet.
+
+        Raises:
+            MessageError: it cannot be read.
+        """
         with self._lock:
             camera = self._cameras.get(topic)
             if camera is None or not camera.frames:
                 return None, math.nan
             arrived, msg = next(reversed(camera.frames.values()))
-        age = time.monotonic() - arrived
-        try:
-            return to_rgb(msg, topic), age
-        except MessageError:
-            return None, age
+        return to_rgb(msg, topic), time.monotonic() - arrived
 
     def answered(self, topic: str) -> tuple[NDArray[np.uint8] | None, float, float]:
         """A camera's last frame with its answer (None: none yet), and stamps in seconds.

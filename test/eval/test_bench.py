@@ -272,3 +272,12 @@ def test_the_precision_is_the_one_asked_for(
     assert main(["bench", "--dtype", dtype]) == 0
     ceilings = f"{precision}, 10 runs; ceilings: {gflops} GFLOP/s in a {product} product"
     assert ceilings in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["320", "320x", "wide x high"])
+def test_a_frame_that_is_no_size_is_told_what_a_size_is(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--frame", given])
+    assert f"argument --frame: WxH, such as 640x480, not '{given}'" in capsys.readouterr().err

@@ -124,6 +124,27 @@ def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Sig
             os.kill(child, 0)
 
 
+def test_a_node_that_ends_is_told_at_once(tmp_path: Path) -> None:
+    """Not a minute later, as answers that did not come."""
+    program = Path(harness.REAL[0]).parent / "gsva_demo"
+    with subprocess.Popen(
+        [program, "--output", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as run:
+        log, end = tmp_path / "out" / "player.log", time.monotonic() + 60.0
+        while not log.exists():
+            assert time.monotonic() < end
+            assert run.poll() is None
+            time.sleep(0.1)
+        found = subprocess.run(
+            ["pgrep", "-P", str(run.pid), "-f", "gsva_node"], capture_output=True, check=True
+        )
+        os.kill(int(found.stdout), signal.SIGKILL)
+        assert run.wait(30.0) == 1
+        assert run.stderr is not None
+        assert "gsva_demo: the node ended with status -9" in run.stderr.read().decode()
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
 def test_instructions_that_would_replace_each_other_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -14,7 +14,7 @@ from gsva_ros.programs.demo_page import (
     Line,
     Truths,
     Verdict,
-    tally,
+    headline,
     verdict,
     write_page,
 )
@@ -110,11 +110,12 @@ def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:
         Line("the pear", (4, 5, 6), "FAILED", "no memory", Verdict(None, "not answered")),
     ]
     card = Card("mugs", 1.25, 41.7, np.full((30, 40, 3), 90, np.uint8), lines)
-    assert tally([card]) == (1, 2)
+    assert headline([card]) == "1 of 2 answers are right, 1 not judged"
+    assert headline([Card("mugs", 1.0, 1.0, None, lines[:2])]) == "1 of 2 answers are right"
     page = tmp_path / "index.html"
     write_page(page, [card, Card("none", 2.0, 1.0, None, lines[:1])], {"model": "gsva-mini"})
     text = page.read_text(encoding="utf-8")
-    assert "2 of 3 answers are right" in text
+    assert "<h1>2 of 3 answers are right, 1 not judged</h1>" in text
     assert "<b>red</b>" not in text, "words are text, never markup"
     assert not re.search(r"""(src|href)=(?!"data:)""", text)
     assert "http" not in text

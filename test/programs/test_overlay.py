@@ -318,6 +318,27 @@ def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.Monke
     assert len(drawn) == 21 + len(numbers), "each label once, and numbers also at their objects"
 
 
+@pytest.mark.parametrize("others", [(), ("the red washers",)])
+def test_an_expression_of_many_instances_is_listed_once(
+    others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise they would crowd out the rejections."""
+    drawn: list[str] = []
+    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
+    spots = [(x, y) for y in range(30, 480, 85) for x in range(20, 640, 100)]
+    words = ["all the small silver screws that lie on the table", *others]
+    targets = [
+        Target(n % len(words), words[n % len(words)], disc(*at, 38, (480, 640)), 0.9)
+        for n, at in enumerate(spots)
+    ]
+    targets.append(Target(len(words), "the hammer", None, 0.1))
+    poster(noise(480, 640), targets)
+    below = [text for text in drawn if not text.isdigit()]
+    numbered = [f"{n}: {each}" for n, each in enumerate(words, 1)]
+    assert below == [*(numbered if others else words), "not here: the hammer (90%)"]
+    assert len(drawn) > len(spots) // 2 if others else drawn == below
+
+
 def test_hundreds_of_rejections_leave_the_image_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))

@@ -15,12 +15,13 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import FAKE, Client, NodeProcess, blocks
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from gsva_ros.conversions import fill_image
+from gsva_ros.programs import view_page
 from gsva_ros.programs.page import own_folder, serve
 from gsva_ros.programs.view_page import ROWS, ViewPage, captions, health, listed
-from gsva_ros.programs.watcher import Ended, Watcher
+from gsva_ros.programs.watcher import Camera, Ended, Watcher
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,6 +113,34 @@ def test_the_newest_frame_is_shown_and_moves_on(visitor: browser.Visitor) -> Non
     visitor.page.wait_for_function(
         "old => document.querySelector('#newest figcaption').innerText !== old", arg=first
     )
+
+
+def test_a_page_that_gets_no_updates_says_so(
+    stage: Stage, visitor: browser.Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_page, "OVERDUE", 3.0)
+    told = visitor.page.locator("#overdue .problem")
+    told.wait_for(state="attached")
+    for _ in range(10):
+        visitor.page.wait_for_timeout(500)
+        assert not told.is_visible()
+    with stage.watcher._lock:  # as if the network was down
+        told.wait_for()
+        assert "what is shown is old" in told.inner_text()
+    told.wait_for(state="hidden")
+
+
+def test_a_frame_that_cannot_be_read_is_not_called_missing() -> None:
+    """A video stream under the name of a compressed camera, for example."""
+    watcher = Watcher("/test/nobody")
+    try:
+        watcher._cameras["/image/compressed"] = Camera()
+        assert "No frame on /image/compressed yet" in ViewPage(watcher).look("/image/compressed")[4]
+        watcher._on_frame("/image/compressed", CompressedImage(format="h264", data=[0, 0, 0, 1]))
+        told = ViewPage(watcher).look("/image/compressed")[4]
+    finally:
+        watcher.close()
+    assert "Problem: the newest frame cannot be shown: /image/compressed: " in told
 
 
 def test_outcomes_come_with_words_that_tell_them_apart(visitor: browser.Visitor) -> None:
