@@ -183,7 +183,11 @@ def test_samples_depend_on_the_generator_alone(kind: str, tmp_path: Path) -> Non
 
 
 def test_referring_expressions(tmp_path: Path) -> None:
-    made = draws(source("refer_seg", tmp_path))
+    asked = source("refer_seg", tmp_path)
+    # Also of an image on which nothing is present, which is never drawn.
+    known = {"The Left one", "both", "a unicorn", "a dragon", "nothing at all"}
+    assert set(asked.expressions()) == known
+    made = draws(asked)
     for sample in made:
         assert isinstance(sample, Segments)
         assert 1 <= len(sample.expressions) <= 3
