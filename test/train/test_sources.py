@@ -228,6 +228,28 @@ def test_maps_of_classes(kind: str, names: dict[str, int], tmp_path: Path) -> No
     assert set(names) <= set(source(kind, tmp_path / "again").expressions())
 
 
+@pytest.mark.parametrize(
+    ("kind", "file", "content"),
+    [
+        ("ade20k", "names.json", '["wall", "tree", "wall"]'),
+        ("coco_stuff", "names.txt", "0: unlabeled\n1: wall\n2: a-b\n3: a-b\n4: wall\n"),
+        (
+            "mapillary",
+            "mapillary/config_v2.0.json",
+            '{"labels": [{"readable": "Wall"}, {"readable": "wall"}]}',
+        ),
+    ],
+)
+def test_two_classes_of_one_name_are_refused(
+    kind: str, file: str, content: str, tmp_path: Path
+) -> None:
+    """A sample would ask for it twice, with a mask each."""
+    options = LAYOUTS[kind](tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DatasetError, match=rf"{file}: 2 classes are named 'wall'"):
+        make(Data(kind=kind, root=str(tmp_path), **options), "sources.0")
+
+
 @pytest.mark.parametrize("kind", ["ade20k", "mapillary", "refer_seg"])
 def test_a_sample_asks_for_no_more_than_its_share(kind: str, tmp_path: Path) -> None:
     assert {len(sample.masks) for sample in draws(source(kind, tmp_path, per_image=1))} == {1}
