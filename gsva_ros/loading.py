@@ -81,3 +81,10 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"there is no device {name!r}; CUDA sees {torch.cuda.device_count()}")
     return device
+
+
+def hardware(device: object) -> str:
+    """What times on a device depend on: the GPU's name, or the number of CPU threads."""
+    if str(device).startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(str(device))
+    return f"{torch.get_num_threads()} threads"

@@ -172,9 +172,9 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
 
     Raises:
         TruthError: a frame has no mask, so that its size is unknown, or masks of several sizes; an
-            expression's referents are unknown, or it has some but no mask; or `read_truth` would refuse
-            the file: two frames have one stamp, a frame's expression is empty or has two truths, or the
-            number of its referents is negative.
+            expression's referents are unknown, or it has some but no mask, or none but a mask; or
+            `read_truth` would refuse the file: two frames have one stamp, a frame's expression is empty or
+            has two truths, or the number of its referents is negative.
         TypeError: a stamp, or a number of referents, is not an integer.
     """
     images: list[dict[str, Any]] = []
@@ -200,12 +200,14 @@ def write_truth(path: Path, topic: str, frames: Iterable[tuple[int, list[Referri
                 "category": each.category,
                 "referents": index(each.referents),
             }
-            if each.referents:
-                if each.mask is None or not each.mask.any():
-                    raise TruthError(
-                        f"{where}: {each.expression!r}: {each.referents} referents and no mask"
-                    )
-                annotation |= coco_mask(each.mask)
+            mask = each.mask if each.mask is not None and each.mask.any() else None
+            if bool(each.referents) == (mask is None):
+                found = "no mask" if mask is None else "a mask with pixels"
+                raise TruthError(
+                    f"{where}: {each.expression!r}: {each.referents} referents and {found}"
+                )
+            if mask is not None:
+                annotation |= coco_mask(mask)
             annotations.append(annotation)
     lines = (",\n".join(json.dumps(entry) for entry in part) for part in (images, annotations))
     text = '{{"images": [\n{}\n],\n"annotations": [\n{}\n]}}\n'.format(*lines)

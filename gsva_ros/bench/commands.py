@@ -152,6 +152,7 @@ def _measure(args: argparse.Namespace, engine: Engine) -> Measured:
     """Time the stages, and with --against the plain path, too."""
     import numpy as np
 
+    from ..loading import hardware
     from . import timing
 
     rgb = np.random.default_rng(0).integers(0, 256, (*args.frame, 3), np.uint8)
@@ -162,7 +163,7 @@ def _measure(args: argparse.Namespace, engine: Engine) -> Measured:
         against = timing.against_plain(engine, rgb, args.expressions, args.runs)
         sam = timing.sam_against_stock(engine, args.runs)
     how = (
-        f"a picture of {args.frame[1]}x{args.frame[0]}, {timing.machine(engine.device)}, "
+        f"a picture of {args.frame[1]}x{args.frame[0]}, {hardware(engine.device)}, "
         f"{engine.precision}, {args.runs} runs"
     )
     dtype = str(engine.dtype).removeprefix("torch.")

@@ -105,13 +105,6 @@ def settle() -> None:
         torch.cuda.synchronize()
 
 
-def machine(device: torch.device) -> str:
-    """The hardware that the times refer to."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads"
-
-
 def stages(
     engine: Engine, rgb: NDArray[np.uint8], counts: Sequence[int], runs: int
 ) -> dict[str, Time]:

@@ -93,6 +93,7 @@ def pictures(
             f"{name} {split} {image}",
             paths[image],
             partial(_read, paths[image], infos[image], refs, annotations, lower),
+            [_words(sentence, lower) for ref in refs for sentence in ref["sentences"]],
         )
         for image, refs in by_image.items()
     ]

@@ -22,6 +22,7 @@ from ..asking import ask_possible
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
 from ..files import parse_json
+from ..loading import hardware
 from ..masks import mask_box
 from ..processes import processes
 from ..truth import Referring
@@ -75,8 +76,8 @@ class SlotRecord:
 class CaseRecord:
     """One case: its slots, and each stage's seconds.
 
-    image: its image's name; "": the case's own. device: what it was answered on, because a run may be
-    resumed on another; "": unknown.
+    image: its image's name; "": the case's own. device: what it was answered on, and its hardware, because
+    a run may be resumed on another; "": unknown.
     """
 
     id: str
@@ -163,7 +164,7 @@ def evaluate(
     here = processes()
     mine = cases[here.process_index :: here.num_processes]
     done = dict(records.done) if records else {}
-    answer = answering(engine, how)
+    answer, device = answering(engine, how), f"{engine.device} ({hardware(engine.device)})"
     unread: list[str] = []
     for case in tqdm(mine, desc=label, mininterval=2.0, disable=not here.is_main_process):
         if case.id in done:
@@ -189,7 +190,7 @@ def evaluate(
             unread.append(f"{case.id}: {one_line(error)}")
             continue
         recorded = [slot_record(q, s) for q, s in zip(queries, slots, strict=True)]
-        done[case.id] = CaseRecord(case.id, seconds, recorded, case.image, str(engine.device))
+        done[case.id] = CaseRecord(case.id, seconds, recorded, case.image, device)
         if records:
             records.add(done[case.id])
     if problems is not None:

@@ -24,6 +24,7 @@ from .prompt import Prompt
 from .tokenizer import TOKENIZER_NAME, Tokenizer
 from .weights import (
     ADAPTER_CONFIG,
+    SHA256,
     Adapter,
     CheckpointError,
     adapter,
@@ -53,23 +54,23 @@ def load_converted(directory: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: a file is missing.
-        CheckpointError: the weights do not fit the config.
+        CheckpointError: the weights do not fit the config, or the adapter was trained on another base.
     """
     directory = Path(directory)
     found = adapter(directory)
     base = _base(directory, found)
     config = GSVAConfig.load(base)
     path = base / WEIGHTS_NAME
-    state, hashed = read_state(path), [path]
+    state, digest = read_state(path), _digest([path])
     if found:
-        _, changes, alpha = found
+        _check_base(directory, found, path, digest)
         with _naming(directory):
-            state = merge_lora(state | changes, alpha)
+            state = merge_lora(state | found.changes, found.alpha)
         own = [*sorted(directory.glob("adapter_model.*")), directory / ADAPTER_CONFIG]
-        path, hashed = directory, [path, *own]
+        path, digest = directory, _digest(own, digest)
     model = _fill(config, state, path)
     prompt = Prompt.load(base / TOKENIZER_NAME, config)
-    return Checkpoint(model, prompt, sha256(hashed))
+    return Checkpoint(model, prompt, digest.hexdigest())
 
 
 def load_official(
@@ -95,7 +96,7 @@ def load_official(
 
     Raises:
         FileNotFoundError: a file is missing.
-        CheckpointError: the weights do not fit.
+        CheckpointError: the weights do not fit, or the adapter was trained on another base.
     """
     weights, llava, vision_tower = Path(weights), Path(llava), Path(vision_tower)
     found = adapter(weights)
@@ -103,18 +104,20 @@ def load_official(
     state = read_state(base)  # of mapped files: what follows takes the time
     _check_part(llava, "the LLaVA that GSVA was trained from", CONFIG_NAME, TOKENIZER_NAME)
     _check_part(vision_tower, "CLIP (openai/clip-vit-large-patch14)", CONFIG_NAME)
+    digest = _digest(_files(base))
+    if found:
+        _check_base(weights, found, base, digest)
+        digest = _digest(_files(weights), digest)
     with _naming(weights):
         state = merge_lora(state, lora_alpha)
         if found:  # trained on the merged weights, with an alpha of its own
-            _, changes, alpha = found
-            state = merge_lora(state | changes, alpha)
+            state = merge_lora(state | found.changes, found.alpha)
         sizes = sam_sizes(state) | (sam or {})
     state = with_vision_tower(state, vision_tower)
     config = official_config(llava, vision_tower, sizes, conversation, state)
     model = _fill(config, state, weights)
     prompt = Prompt.load(llava / TOKENIZER_NAME, config)
-    files = _files(weights) if base == weights else [*_files(base), *_files(weights)]
-    return Checkpoint(model, prompt, sha256(files))
+    return Checkpoint(model, prompt, digest.hexdigest())
 
 
 @contextmanager
@@ -188,8 +191,7 @@ def _base(directory: Path, found: Adapter | None) -> Path:
     """
     if found is None:
         return directory
-    name, *_ = found
-    for place in (directory / name, name):
+    for place in (directory / found.base, found.base):
         if Path(place).is_file():
             return Path(place)
         try:
@@ -197,9 +199,21 @@ def _base(directory: Path, found: Adapter | None) -> Path:
         except FileNotFoundError:
             continue
     raise CheckpointError(
-        f"{directory} is an adapter for {name!r}, which is neither bundled nor a path here: put the "
+        f"{directory} is an adapter for {found.base!r}, which is neither bundled nor a path here: put the "
         "base there, or change base_model_name_or_path in adapter_config.json"
     )
+
+
+def _check_base(directory: Path, found: Adapter, base: Path, digest: hashlib._Hash) -> None:
+    """Check that an adapter's base has the weights that it was trained on, if it says which."""
+    own = f"{SHA256}{digest.hexdigest()}"
+    if found.revision.startswith(SHA256) and found.revision != own:
+        raise CheckpointError(
+            f"{directory} is an adapter for other weights than those of {base} (revision {found.revision} "
+            f"in {ADAPTER_CONFIG}, not {own}): change base_model_name_or_path there to the folder or file "
+            "that it was trained on; if the weights are the same, in another form or beside other files, "
+            "remove the revision"
+        )
 
 
 def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
@@ -269,9 +283,14 @@ def _check_memory(config: GSVAConfig) -> None:
 
 def sha256(paths: list[Path]) -> str:
     """SHA-256 of the files' contents, concatenated."""
-    digest = hashlib.sha256()
+    return _digest(paths).hexdigest()
+
+
+def _digest(paths: list[Path], begun: hashlib._Hash | None = None) -> hashlib._Hash:
+    """The files' contents, concatenated, after those with which a digest has begun."""
+    digest = begun or hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    return digest.hexdigest()
+    return digest

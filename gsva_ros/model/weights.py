@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial, reduce
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,8 @@ FILES = (
     "pytorch_model.bin.index.json",
 )
 ADAPTER_CONFIG = "adapter_config.json"
+#: What the revision in an adapter's config begins with if the base's SHA-256 follows.
+SHA256 = "sha256:"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 #: Keys under which training frameworks nest the state dict.
 NESTED = ("module", "state_dict", "model_state_dict")
@@ -220,8 +222,13 @@ def _shape(state: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
 VARIANTS = ("use_dora", "use_rslora", "use_qalora", "alpha_pattern", "alora_invocation_tokens")
 
 
-#: An adapter (peft): its base's name, its tensors, and LoRA's alpha.
-Adapter = tuple[str, dict[str, Tensor], float]
+class Adapter(NamedTuple):
+    """An adapter (peft): its base's name and revision, its tensors, and LoRA's alpha."""
+
+    base: str
+    revision: str
+    changes: dict[str, Tensor]
+    alpha: float
 
 
 def adapter(directory: Path) -> Adapter | None:
@@ -242,6 +249,7 @@ def adapter(directory: Path) -> Adapter | None:
     try:
         data = parse_json(config.read_text(encoding="utf-8"))
         base, alpha = data["base_model_name_or_path"], float(data["lora_alpha"])
+        revision = str(data.get("revision"))
         others = [k for k in VARIANTS if data.get(k)]
         # Others change the base's weights, too, which are not in the adapter.
         if data.get("init_lora_weights", True) not in (True, False, None, "gaussian"):
@@ -255,7 +263,7 @@ def adapter(directory: Path) -> Adapter | None:
         raise CheckpointError(
             f"{directory} has {ADAPTER_CONFIG} but no {' or '.join(ADAPTER_FILES)}"
         )
-    return str(base), read_state(path), alpha
+    return Adapter(str(base), revision, read_state(path), alpha)
 
 
 def _main_file(directory: Path) -> Path:

@@ -130,5 +130,5 @@ def _record(
             )
             writer.write(images, stamp, types.serialize_cdr(image, image_type))
             writer.write(infos, stamp, types.serialize_cdr(info, info_type))
-    if truth is not None:
-        write_truth(truth, TOPIC, truths)
+        if truth is not None:  # before the bag, which would be in the next run's way
+            write_truth(truth, TOPIC, truths)

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..model.bundled import bundled
 from ..model.checkpoint import Checkpoint, write_model
 from ..model.gsva import GSVA
-from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, merge_lora, write_state
+from ..model.weights import ADAPTER_FILES, PEFT_PREFIX, SHA256, merge_lora, write_state
 from .config import Config, Lora, Official, Part
 
 ADAPTER = "default"
@@ -117,7 +117,7 @@ def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to:
     """
     state = {name: value.detach().cpu() for name, value in state.items()}
     if config.export == "adapter":
-        _export_adapter(checkpoint.model, state, config, to)
+        _export_adapter(checkpoint, state, config, to)
         return
     whole = {name.replace(".base_layer.", "."): value for name, value in state.items()}
     if config.lora:
@@ -125,12 +125,15 @@ def export(checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to:
     write_model(checkpoint.model.config, checkpoint.prompt.tokenizer, whole, to)
 
 
-def _export_adapter(model: GSVA, state: dict[str, Tensor], config: Config, to: Path) -> None:
+def _export_adapter(
+    checkpoint: Checkpoint, state: dict[str, Tensor], config: Config, to: Path
+) -> None:
     """Write peft's two files: adapter_config.json, and the trained weights under peft's names."""
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    trained = {name for name, p in checkpoint.model.named_parameters() if p.requires_grad}
     kept = {f"{PEFT_PREFIX}{name}": state[name] for name in trained}
     adapter = _lora_config(config.lora) if config.lora else LoraConfig(r=1, target_modules=[])
     adapter.base_model_name_or_path = _base_name(config.model)
+    adapter.revision = f"{SHA256}{checkpoint.weights_hash}"
     adapter.modules_to_save = sorted(config.parts)
     adapter.save_pretrained(str(to))
     named = {n.replace(f".{ADAPTER}.", "."): v for n, v in kept.items()}

@@ -630,6 +630,7 @@ def test_what_is_no_truth_is_not_written(tmp_path: Path) -> None:
         ([known, Referring("b")], "'b': its truth is not known"),
         ([known, Referring("b", "x", 2)], "'b': 2 referents and no mask"),
         ([known, Referring("b", "x", 2, ~mask)], "'b': 2 referents and no mask"),
+        ([known, Referring("b", "x", 0, mask)], "'b': 0 referents and a mask with pixels"),
     ):
         with pytest.raises(TruthError, match=f"/cam at 5 ns: .*{said}") as error:
             write_truth(path, "/cam", [(5, expressions)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -768,6 +769,14 @@ def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
     merged = load(tmp_path, lora_alpha=1.0)
     assert torch.allclose(merged[f"{target}.weight"], state[f"{target}.weight"] + 4 * (b @ a))
     assert torch.equal(merged["lm_head.weight"], state["lm_head.weight"])
+    own = hashlib.sha256((GOLDEN / "gsva_tiny.bin").read_bytes()).hexdigest()
+    for revision in ("main", f"sha256:{own}"):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(said | {"revision": revision}))
+        load(tmp_path)
+    other = json.dumps(said | {"revision": f"sha256:{'0' * 64}"})
+    (tmp_path / "adapter_config.json").write_text(other)
+    with pytest.raises(CheckpointError, match=r"other weights than those of .*gsva_tiny\.bin"):
+        load(tmp_path)
     said["base_model_name_or_path"] = str(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(said))
     with pytest.raises(CheckpointError, match="its base is needed here"):

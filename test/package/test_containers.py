@@ -33,6 +33,12 @@ def test_dockerfile() -> None:
     assert re.findall(r"ros:\$\{ROS_DISTRO\}-ros-base", text)
 
 
+def test_the_image_gets_nothing_that_git_ignores() -> None:
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
+    left_out = (ROOT / ".dockerignore").read_text().split()
+    assert not ignored - {line.removeprefix("**/") for line in left_out}
+
+
 def test_the_shell_of_the_image_can_source_a_workspace(tmp_path: Path) -> None:
     """Whose setup.bash reads variables that may be unset."""
     (tmp_path / "setup.bash").write_text(

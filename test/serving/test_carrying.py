@@ -41,6 +41,12 @@ class Camera:
         self.results: list[Result] = []
         self.limits = Limits(**{"track": "flow", **limits})
         self.engine = FakeEngine(delay)
+        self.free = threading.Event()  # the model works while it is set
+        self.free.set()
+        encode = self.engine.encode
+        self.engine.encode = lambda rgb: (
+            encode(rgb) if self.free.wait(60.0) else pytest.fail("held")
+        )
         self.worker = Worker(self.engine, self.results.append, self.limits)
         self.worker.start()
         self.shown = 0
@@ -86,6 +92,7 @@ def camera():
 
     yield make
     for each in made:
+        each.free.set()
         each.worker.stop()
 
 
@@ -101,9 +108,11 @@ def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camer
     c = camera()
     c.ask("red", "blue")
     c.first()
+    c.free.clear()
     c.show(30, patience=5.0)
+    c.free.set()
     while all(b >= a for a, b in itertools.pairwise(ages(c.results))) and c.shown < 500:
-        c.show(patience=5.0)  # a machine may carry thirty frames before the model has spoken again
+        c.show(patience=5.0)
     assert stamps(c.results) == [STEP * n for n in range(1, c.shown + 1)]
     found = [r.decisions[0] for r in c.results]
     assert {d.outcome for d in found} == {Outcome.SEGMENTED}
@@ -128,7 +137,10 @@ def test_only_what_the_model_looks_at_is_kept_until_its_answer(camera) -> None:
     c = camera()
     c.ask("red")
     c.first()
-    c.show(20)
+    c.free.clear()
+    c.show(5, patience=5.0)
+    c.free.set()
+    c.show(15, patience=5.0)
     looked_at = {a.frame.stamp for a in c.results if not a.decisions[0].carried}
     assert len(c.results) > len(set(c.kept))
     assert looked_at <= set(c.kept)
@@ -185,7 +197,8 @@ def test_a_rejection_says_when_the_model_looked(camera) -> None:
     c = camera()
     c.ask("blue")
     c.first()
-    c.show(3)
+    c.free.clear()
+    c.show(3, patience=5.0)
     reasons = [r.decisions[0].reason for r in c.results]
     assert "looked" not in reasons[0]
     assert reasons[3].endswith("; it looked 0.1 s earlier")
@@ -309,11 +322,12 @@ def test_any_camera_may_mean_several() -> None:
 
 
 def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> None:
-    c = camera(delay=0.6)
+    c = camera()
     c.ask("red", "blue")
     c.first()
-    c.show(2)
-    c.show(2, shade=0.1)
+    c.free.clear()
+    c.show(2, patience=5.0)
+    c.show(2, shade=0.1, patience=5.0)
     last = c.results[-1].decisions
     assert [d.outcome for d in last] == [Outcome.FAILED] * 2
     assert [d.code for d in last] == [Code.LOST] * 2
@@ -326,9 +340,11 @@ def test_off_while_it_runs_stops_carrying(camera) -> None:
     c = camera()
     c.ask("red")
     c.first()
-    c.show(3)
+    c.free.clear()
+    c.show(3, patience=5.0)
     assert c.results[-1].decisions[0].carried
     c.limits.track = "off"
+    c.free.set()
     c.wait(lambda: not c.worker.busy)
     c.results.clear()
     c.show(3)
@@ -616,10 +632,11 @@ def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
     c.ask("red")
     rgb = picture(40)
     rgb[80:140, 200:260] = (255, 0, 0)
-    for number in range(1, 25):
+    for number in itertools.count(1):
         c.worker.offer(CameraFrame(None, number * STEP, "camera", lambda: rgb))
         time.sleep(0.05)
-    c.wait(lambda: len(c.results) > 5)
+        if number >= 24 and len(c.results) > 5:  # a busy machine passes over some
+            break
     assert {tuple(p.id for p in r.decisions[0].instances) for r in c.results} == {(1, 2)}
 
 

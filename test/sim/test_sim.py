@@ -296,6 +296,10 @@ def test_a_bag_is_written_anew_and_whole_or_not_at_all(
         assert not out.exists()
         raise KeyboardInterrupt
 
+    with monkeypatch.context() as patched:
+        patched.setattr(bag, "write_truth", interrupted)
+        known = map(str, (*small, "--out", out, "--truth", tmp_path / "truth.json"))
+        assert cli.main(["sim", *known]) == 130
     monkeypatch.setattr(bag, "seen_objects", interrupted)
     monkeypatch.setattr(bag, "named_referrings", interrupted)
     assert cli.main(["sim", *map(str, small), "--out", str(out)]) == 130

@@ -183,7 +183,11 @@ def test_samples_depend_on_the_generator_alone(kind: str, tmp_path: Path) -> Non
 
 
 def test_referring_expressions(tmp_path: Path) -> None:
-    made = draws(source("refer_seg", tmp_path))
+    asked = source("refer_seg", tmp_path)
+    # Also of an image on which nothing is present, which is never drawn.
+    known = {"The Left one", "both", "a unicorn", "a dragon", "nothing at all"}
+    assert set(asked.expressions()) == known
+    made = draws(asked)
     for sample in made:
         assert isinstance(sample, Segments)
         assert 1 <= len(sample.expressions) <= 3
@@ -222,6 +226,28 @@ def test_maps_of_classes(kind: str, names: dict[str, int], tmp_path: Path) -> No
             seen[words] = int(mask.sum()) // HEIGHT
     assert seen == names
     assert set(names) <= set(source(kind, tmp_path / "again").expressions())
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "content"),
+    [
+        ("ade20k", "names.json", '["wall", "tree", "wall"]'),
+        ("coco_stuff", "names.txt", "0: unlabeled\n1: wall\n2: a-b\n3: a-b\n4: wall\n"),
+        (
+            "mapillary",
+            "mapillary/config_v2.0.json",
+            '{"labels": [{"readable": "Wall"}, {"readable": "wall"}]}',
+        ),
+    ],
+)
+def test_two_classes_of_one_name_are_refused(
+    kind: str, file: str, content: str, tmp_path: Path
+) -> None:
+    """A sample would ask for it twice, with a mask each."""
+    options = LAYOUTS[kind](tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DatasetError, match=rf"{file}: 2 classes are named 'wall'"):
+        make(Data(kind=kind, root=str(tmp_path), **options), "sources.0")
 
 
 @pytest.mark.parametrize("kind", ["ade20k", "mapillary", "refer_seg"])

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint, tiny_gsva
 from tiny_datasets import ref, write_root
 from torch.utils.data import Dataset
@@ -575,6 +575,19 @@ def test_an_adapter_finds_its_base_from_any_folder(
     assert said["base_model_name_or_path"] == str(tmp_path / "base")
     monkeypatch.chdir("/")
     gsva_ros.load(tmp_path / "out/model")
+
+
+def test_an_adapter_is_refused_on_another_base_than_its_own(tmp_path: Path) -> None:
+    """As where the base is another run's `model`, which went on."""
+    save_base(tmp_path / "base")
+    train(config(tmp_path / "out", model=str(tmp_path / "base"), export="adapter", steps=1))
+    gsva_ros.load(tmp_path / "out/model")
+    weights = tmp_path / "base/model.safetensors"
+    save_file({name: value + 1e-3 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(
+        InputError, match=r"other weights than those of .*change base_model_name_or"
+    ):
+        gsva_ros.load(tmp_path / "out/model")
 
 
 def test_an_adapter_names_a_bundled_base_by_its_name(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ file of the data set: `classes`, or Mapillary's own configuration.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -89,7 +90,8 @@ class Ade20k(LabelMaps):
         images = _found(Path(root) / "ade20k/images/training", "*.jpg")
         maps = Path(root) / "ade20k/annotations/training"
         pairs = [(image, maps / f"{image.stem}.png") for image in images]
-        super().__init__(pairs, _names(read_dataset_json(Path(classes)), classes), per_image)
+        names = _distinct(_names(read_dataset_json(Path(classes)), classes), classes)
+        super().__init__(pairs, names, per_image)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:
         """Classes as in `LabelMaps.labels`: the file counts from 1, and 0 and 255 mean no class."""
@@ -110,7 +112,7 @@ class CocoStuff(LabelMaps):
             raise InputError(f"{classes}: cannot be read as text") from error
         names = [line.strip().split(": ")[-1] for line in lines]
         # Nobody says names such as "wall-brick".
-        names = ["" if "-" in name else name for name in names]
+        names = _distinct(["" if "-" in name else name for name in names], classes)
         super().__init__([(images / f"{m.stem}.jpg", m) for m in maps], names, per_image)
 
 
@@ -127,7 +129,8 @@ class Mapillary(LabelMaps):
         except (LookupError, TypeError, AttributeError) as error:
             raise DatasetError(f"{path}: no labels with their readable names") from error
         images = folder / "training/images"
-        super().__init__([(images / f"{m.stem}.jpg", m) for m in maps], names, per_image)
+        pairs = [(images / f"{m.stem}.jpg", m) for m in maps]
+        super().__init__(pairs, _distinct(names, path), per_image)
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
@@ -141,3 +144,13 @@ def _names(data: object, source: str) -> list[str]:
     if not (isinstance(data, list) and all(isinstance(name, str) for name in data)):
         raise DatasetError(f"{source}: not a list of names")
     return data
+
+
+def _distinct(names: list[str], source: object) -> list[str]:
+    """The names; DatasetError if classes share one: a sample would ask for it twice, with two masks."""
+    for name, times in Counter(names).items():
+        if name and times > 1:
+            raise DatasetError(
+                f"{source}: {times} classes are named {name!r}: give each its own name"
+            )
+    return names

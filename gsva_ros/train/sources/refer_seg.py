@@ -50,8 +50,8 @@ class ReferSeg:
         self._per_image, self._place = per_image, f"{root}: {name} {split}"
 
     def expressions(self) -> Iterable[str]:
-        """None to check: published models were trained on these references."""
-        return ()
+        """All expressions, of all images."""
+        return {text for picture in self._pictures for text in picture.texts}
 
     def draw(self, rng: np.random.Generator) -> Segments:
         """An image with some of its expressions, at least one of them present."""
