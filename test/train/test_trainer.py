@@ -579,7 +579,7 @@ def test_an_adapter_finds_its_base_from_any_folder(
 
 def test_an_adapter_is_refused_on_another_base_than_its_own(tmp_path: Path) -> None:
     """As where the base is another run's `model`, which went on."""
-    save_base(tmp_path / "base")
+    tiny_gsva(tmp_path / "base")
     train(config(tmp_path / "out", model=str(tmp_path / "base"), export="adapter", steps=1))
     gsva_ros.load(tmp_path / "out/model")
     weights = tmp_path / "base/model.safetensors"
