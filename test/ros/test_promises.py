@@ -394,6 +394,8 @@ def test_nonsense_is_said_and_replaces(start):
         ("image_topics", "[image, image]"),
         ("image_topics", "[image, /test/image]"),
         ("image_topics", "['no topic!']"),
+        ("image_topics", "[]"),
+        ("max_rate", "[]"),
         ("depth_topics", "['9/9/']"),
         ("depth_topics", "[depth, other/depth]"),
         ("text_mode", "shout"),
@@ -409,6 +411,15 @@ def test_a_parameter_that_cannot_be_is_named(parameter, value):
         assert "Traceback" not in node.log, node.log[-5000:]
     finally:
         node.close()
+
+
+def test_an_empty_list_names_nothing(start):
+    """YAML's `[]` has no type: rclpy calls a parameter that is given it not initialised."""
+    _, client = start({"instructions": "[]", "depth_topics": "[]"})
+    client.frame(blocks()[0])
+    client.ask(["red"], id="red")
+    client.answer("red")
+    assert {answer.instruction_id for answer in client.answers} == {"red"}
 
 
 def test_activate_and_deactivate_under_load(start):
