@@ -30,6 +30,7 @@ from . import qos
 from .depth import DepthBuffer
 from .logs import short
 from .parameters import ParameterError
+from .picture_process import TOPICS
 
 
 class Cameras:
@@ -164,10 +165,11 @@ class Cameras:
             )
         if published:
             return f"{message}; {self._instead(sorted(set(published)))}"
+        own = [self._node.resolve_topic_name(topic) for topic in TOPICS]  # no camera's
         others = [
             name
             for name, kinds in self._node.get_topic_names_and_types()
-            if kind in kinds and self._node.count_publishers(name)
+            if kind in kinds and name not in own and self._node.count_publishers(name)
         ]
         return (
             f"{message}; it has no publisher; published image topics: {', '.join(others) or 'none'}"

@@ -55,7 +55,11 @@ RENAMED = {"depth": "depth_topics"}
 
 #: argument -> default, description
 OTHERS: dict[str, tuple[str, str]] = {
-    "image": ("image", "image topic (the base name, also for compressed transport)"),
+    "image": (
+        "image",
+        "image topic (the base name, also for compressed transport), to which `image` is remapped; has no "
+        "effect if params_file sets image_topics to others",
+    ),
     "namespace": ("", "namespace of the node and its topics"),
     "rviz": ("false", "start RViz with the package's configuration"),
 }

@@ -10,6 +10,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     ParameterType,
 )
+from rclpy.parameter import Parameter
 
 from gsva_ros.arguments import PRECISION_TEXT
 from gsva_ros.overlay import TINT
@@ -229,13 +230,18 @@ CHOICES = {
 def declare(node: Any) -> None:
     """Declare every parameter of the table on `node`; ParameterError for a value that is not allowed."""
     for name, (default, descriptor) in TABLE.items():
-        node.declare_parameter(name, default, descriptor)
-        if problem := problem_with(name, node.get_parameter(name).value):
+        value = node.declare_parameter(name, default, descriptor).value
+        if value is None and isinstance(default, list):  # `[]` in YAML, which tells no type
+            value = []
+            node.set_parameters([Parameter(name, Parameter.Type.STRING_ARRAY, value)])
+        if problem := problem_with(name, value):
             raise ParameterError(f"parameter {problem}")
 
 
 def problem_with(name: str, value: Any) -> str | None:
     """What is wrong with a parameter's value, apart from its range; None: nothing."""
+    if value is None:
+        return f"{name}: is given without a value"
     choices, value = CHOICES.get(name), as_meant(name, value)
     if choices and value not in choices:
         return f"{name}: {value!r} is not one of {', '.join(choices)}"

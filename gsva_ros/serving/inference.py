@@ -86,8 +86,7 @@ class Inference(Generic[FrameT]):
         ]
         result.decisions = sorted([*decided, *failed], key=lambda d: d.slot)
         result.timings["total"] = time.monotonic() - start
-        if request.every_frame:
-            _count(turn, result.decisions)
+        _count(turn, result.decisions)
         return result
 
     def _answer(self, turn: _Turn, result: Result) -> None:

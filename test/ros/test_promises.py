@@ -251,7 +251,8 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
     assert "1 publisher" in node.log
     client.node.destroy_publisher(client.images)
     client.wait(lambda: "it has no publisher" in node.log, 30.0, what="a word about the camera")
-    assert "/test/elsewhere" in node.log
+    (named,) = re.findall(r"published image topics: ([^(\n]+)", node.log)
+    assert named.strip() == "/test/elsewhere", "its own overlay is no camera's"
     client.node.destroy_publisher(elsewhere)
     client.images = client.node.create_publisher(harness.Image, "image", harness.qos.IMAGES_OUT)
     client.wait(lambda: client.images.get_subscription_count(), what="the subscriber")
@@ -379,6 +380,8 @@ def test_nonsense_is_said_and_replaces(start):
         ("image_topics", "[image, image]"),
         ("image_topics", "[image, /test/image]"),
         ("image_topics", "['no topic!']"),
+        ("image_topics", "[]"),
+        ("max_rate", "[]"),
         ("depth_topics", "['9/9/']"),
         ("depth_topics", "[depth, other/depth]"),
         ("text_mode", "shout"),
@@ -394,6 +397,15 @@ def test_a_parameter_that_cannot_be_is_named(parameter, value):
         assert "Traceback" not in node.log, node.log[-5000:]
     finally:
         node.close()
+
+
+def test_an_empty_list_names_nothing(start):
+    """YAML's `[]` has no type: rclpy calls a parameter that is given it not initialised."""
+    _, client = start({"instructions": "[]", "depth_topics": "[]"})
+    client.frame(blocks()[0])
+    client.ask(["red"], id="red")
+    client.answer("red")
+    assert {answer.instruction_id for answer in client.answers} == {"red"}
 
 
 def test_activate_and_deactivate_under_load(start):

@@ -64,6 +64,19 @@ def test_an_answer_from_before_a_clocks_jump_begins_no_run() -> None:
     assert (decision.since, decision.answers) == (100, 1)
 
 
+def test_what_is_asked_once_has_its_outcome_since_its_frame() -> None:
+    """Or who subtracts `since` from the frame's stamp finds it steady for decades."""
+    inference = Inference(FakeEngine(), Limits())
+    for pixel, source in (
+        (RED, Source.INSTRUCTION),
+        (RED, Source.SERVICE),
+        (UNREADABLE, Source.SERVICE),
+    ):
+        request = Request("a", expressions=["red", "nothing", " "], source=source)
+        told = inference.answer(request, frame(pixel, 100), 0.0).decisions
+        assert [(d.since, d.answers) for d in told] == [(100, 1)] * 3
+
+
 def test_each_camera_has_its_own_outcomes() -> None:
     """What one of them sees neither holds the other's outcome nor ends its run."""
     inference = Inference(FakeEngine(), Limits(hysteresis=0.1))
