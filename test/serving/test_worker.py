@@ -300,9 +300,9 @@ def test_frames_grow_too_old(recorder) -> None:
     time.sleep(0.1)
     assert not r.results
     assert r.worker.counts.stale == 1
-    r.frame(stamp=9_000_000_001)
+    r.frame(stamp=9_000_000_000)
     r.wait(1)
-    assert r.results[0].frame.stamp == 9_000_000_001
+    assert r.results[0].frame.stamp == 9_000_000_000
 
 
 def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
