@@ -86,8 +86,13 @@ def test_an_answer_that_is_ready_at_shutdown_is_given() -> None:
     schedule.offer(frame())
     schedule.submit(request("once"), 0)
     turn = schedule.next(0.0, 0)
-    assert schedule.stop() == []
+    schedule.submit(request("waits"), 0)
+    (ending,) = schedule.stop()
+    told = (Outcome.CANCELLED, "the node is shutting down")
+    assert (ending.request.id, ending.outcome, ending.reason) == ("waits", *told)
     assert schedule.finish(turn, 0, 0.1) is None
+    (ending,) = schedule.submit(request("late"), 0)
+    assert (ending.outcome, ending.reason) == told
 
 
 def test_what_was_abandoned_is_not_answered_when_the_model_comes_back() -> None:
