@@ -191,7 +191,7 @@ class Carrier:
         request, frame, rgb = result.request, result.frame, result.rgb
         assert frame is not None
         assert rgb is not None
-        if request.state.ended or request.state.cancelled:
+        if request.state.ended:
             return
         new = LastAnswer(result, frame.topic)
         last = self._last_answers.setdefault((request, frame.topic), new)
