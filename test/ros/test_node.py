@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, REAL, Client, NodeProcess, blocks
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from gsva_ros.conversions import mask_of
 
@@ -200,6 +201,34 @@ def test_a_publisher_of_another_quality_of_service_is_said(start):
     client.wait(lambda: "RELIABILITY" in node.log, what="a word about the quality of service")
     assert "/test/image" in node.log
     client.node.destroy_publisher(weak)
+
+
+def test_the_quality_of_service_is_the_one_that_others_match(start):
+    """Any camera, and reliable viewers and planners; who comes late is told nothing of before."""
+    _, client = start()
+    graph = client.node
+    best_effort = (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+    reliable = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+    wanted = {"image": best_effort, "instruction": reliable, "instruction_text": reliable}
+    wanted |= dict.fromkeys(("segmentation", "rejection", "segmentation_3d"), reliable)
+    wanted |= dict.fromkeys(("overlay", "overlay/compressed", "label_image"), reliable)
+
+    def found():
+        """By topic, of the node and the process that draws."""
+        ends = {
+            topic: graph.get_subscriptions_info_by_topic(f"/test/{topic}")
+            + graph.get_publishers_info_by_topic(f"/test/{topic}")
+            for topic in wanted
+        }
+        return {
+            topic: (end.qos_profile.reliability, end.qos_profile.durability)
+            for topic, both in ends.items()
+            for end in both
+            if end.node_name != "client"
+        }
+
+    client.wait(lambda: found().keys() == wanted.keys(), what="all topics")
+    assert found() == wanted
 
 
 def test_killed_and_started_again(start):
