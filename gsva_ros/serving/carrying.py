@@ -103,8 +103,6 @@ class Carrier:
             return
         with self._between_work():
             if result.frame is None:
-                with self._changed:
-                    self._unlearnt.pop(request, None)
                 self._forget(request)
                 self._last_frames.pop(request, None)
                 self._deliver(result)
