@@ -380,12 +380,14 @@ def test_nonsense_is_said_and_replaces(start):
         (Outcome.FAILED, Outcome.INVALID_INSTRUCTION),
         (Outcome.CANCELLED, Outcome.NONE),
     ]
-    message = Instruction(id="b", expressions=["red"])
-    message.deadline.sec = -1
-    client.instructions.publish(message)
-    answer = client.answer("b")
-    assert outcomes(answer) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
-    assert "negative" in answer.outcomes[0].reason
+    assert "unknown mode 77" in {a.outcomes[0].reason for a in client.answers}
+    for name, nanoseconds in (("b", 0), ("c", 999_999_999)):  # a second, and a nanosecond
+        message = Instruction(id=name, expressions=["red"])
+        message.deadline.sec, message.deadline.nanosec = -1, nanoseconds
+        client.instructions.publish(message)
+        answer = client.answer(name)
+        assert outcomes(answer) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
+        assert "negative" in answer.outcomes[0].reason
 
 
 @pytest.mark.parametrize(

@@ -380,7 +380,7 @@ def test_depth_nearest_in_time():
     assert np.array_equal(info.k, K.reshape(-1))
     assert buffer.beside(stamp, 0.01, 0.0) is None
     assert buffer.beside(11 * SECOND, 1.0, 0.0) is None  # nobody held it
-    carried = buffer.beside(15 * SECOND, 0.05, 0.0)  # nor this one, but it is of the last second
+    carried = buffer.beside(29 * SECOND // 2, 0.05, 0.0)  # nor this one, but it is of the last second
     assert carried is not None
     assert carried[2] == pytest.approx(0.0, abs=0.02)
 
@@ -659,6 +659,13 @@ def test_noise_in_a_masks_rim_stays_and_a_near_wall_does_not(behind, stays):
     points = organised_points(depth, K, np.ones((20, 20), bool), (30, 20))
     assert np.isfinite(points[[0, 1, -2, -1]]).all() == stays
     assert np.isfinite(points[2:-2, 2:-2]).all()
+
+
+def test_what_is_wider_than_a_masks_rim_is_the_objects():
+    """Three pixels that lie further back: a step in the object."""
+    depth = np.full((20, 20), 1.05, np.float32)
+    depth[3:-3, 3:-3] = 1.0
+    assert np.isfinite(organised_points(depth, K, np.ones((20, 20), bool), (30, 20))).all()
 
 
 def test_detections_where_vision_msgs_is_installed(monkeypatch):
