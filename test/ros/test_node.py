@@ -263,6 +263,16 @@ def test_text_topic_and_free_text(start):
     assert outcomes(client.answers[0]) == [Outcome.SEGMENTED, Outcome.REJECTED]
     client.ask(text="hand me the green thing", id="free")
     assert [o.expression for o in client.answer("free").outcomes] == ["green"]
+    # The same topic's strings as requests, from now on; each is answered once.
+    assert client.set_parameter("text_mode", "ask").successful
+    client.frame(rgb)
+    client.texts.publish(harness.String(data="find red and green ; please"))
+    client.wait(lambda: len(client.answers) == 3, what="the request's answer")
+    assert [o.expression for o in client.answers[2].outcomes] == ["red", "green"]
+    client.frame(rgb, stamp=2.0)
+    client.ask(["red"], id="later")
+    client.answer("later")
+    assert len(client.answers) == 4
 
 
 def test_compressed_transport(start):

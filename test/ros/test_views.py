@@ -380,6 +380,7 @@ def test_depth_nearest_in_time():
     assert np.array_equal(info.k, K.reshape(-1))
     assert buffer.beside(stamp, 0.01, 0.0) is None
     assert buffer.beside(11 * SECOND, 1.0, 0.0) is None  # nobody held it
+    assert buffer.beside(15 * SECOND + SECOND // 100, 0.05, 0.0)[2] == pytest.approx(-0.01)
     carried = buffer.beside(29 * SECOND // 2, 0.05, 0.0)  # nor this one, but it is of the last second
     assert carried is not None
     assert carried[2] == pytest.approx(0.0, abs=0.02)
@@ -515,7 +516,8 @@ def test_depth_encodings():
     msg = Image(height=2, width=2, encoding="16UC1", step=6, is_bigendian=1)
     msg.data = np.pad(millimetres.astype(">u2"), ((0, 0), (0, 1))).tobytes()
     expected = np.array([[np.nan, 1.5], [65.534, np.nan]], np.float32)
-    assert np.array_equal(depth_of(msg, "d"), expected, equal_nan=True)
+    for msg.encoding in ("16UC1", "mono16"):
+        assert np.array_equal(depth_of(msg, "d"), expected, equal_nan=True)
     msg.encoding = "rgb8"
     with pytest.raises(MessageError, match="rgb8"):
         depth_of(msg, "d")
@@ -850,6 +852,8 @@ def test_points_in_another_frame():
     moved = segmentation_3d(answer, depth, K, 0.0, "/camera", "base", transform)
     here = segmentation_3d(answer, depth, K, 0.0, "/camera")
     assert (moved.header.frame_id, here.header.frame_id) == ("base", "camera")
+    missed = segmentation_3d(answer, depth, K, 0.0, "/camera", "base", None)
+    assert missed.header.frame_id == "camera"
     near, far = moved.instances[0].pose.position, here.instances[0].pose.position
     assert (near.x, near.y, near.z) == pytest.approx((far.z, -far.x, 1.0 - far.y), abs=1e-5)
     cloud, old = (
