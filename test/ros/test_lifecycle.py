@@ -246,6 +246,7 @@ def test_follow_two_clients_at_once(start):
         first = results[0].result()
         assert first.status == 4  # SUCCEEDED
         assert first.result.frames == 5
+        assert first.result.message == "5 frames were asked for"
         assert outcomes(first.result.segmentation) == [(Outcome.SEGMENTED, 0)]
         client.wait(lambda: len(feedback[1]) >= 8, what="the other's feedback")
         assert not results[1].done()

@@ -269,10 +269,11 @@ def test_text_topic_and_free_text(start):
     client.texts.publish(harness.String(data="find red and green ; please"))
     client.wait(lambda: len(client.answers) == 3, what="the request's answer")
     assert [o.expression for o in client.answers[2].outcomes] == ["red", "green"]
-    client.frame(rgb, stamp=2.0)
-    client.ask(["red"], id="later")
-    client.answer("later")
-    assert len(client.answers) == 4
+    for second in range(2, 5):
+        stamp = client.frame(rgb, stamp=float(second)).header.stamp
+        client.ask(["red"], id=f"later {second}", not_before=stamp)
+        client.answer(f"later {second}")
+    assert len(client.answers) == 6
 
 
 def test_compressed_transport(start):
