@@ -487,6 +487,35 @@ def test_a_goal_for_a_camera_that_there_is_not(start):
     assert "no camera 'nowhere'; image_topics: /test/image" in ended.result().result.message
 
 
+def test_a_goal_follows_the_camera_that_it_names_until_the_node_is_inactive(start):
+    _, client = start({"image_topics": "[image, other]"})
+    other = client.node.create_publisher(harness.Image, "other", harness.qos.IMAGES_OUT)
+    client.wait(other.get_subscription_count, what="the other camera's subscriber")
+    action = client.action(Follow, "gsva/follow")
+    client.wait(action.server_is_ready, what="the action")
+    cameras = []
+    goal = action.send_goal_async(
+        Follow.Goal(expressions=["red"], image_topic="other"),
+        feedback_callback=lambda m: cameras.append(m.feedback.segmentation.image_topic),
+    )
+    client.wait(goal.done, what="the goal's acceptance")
+    ended = goal.result().get_result_async()
+    rgb, _ = blocks()
+
+    def followed():
+        client.frame(rgb)
+        other.publish(harness.image(rgb))
+        return len(cameras) >= 3
+
+    client.wait(followed, what="three answers")
+    assert set(cameras) == {"/test/other"}
+    assert Manager(client).change(Transition.TRANSITION_DEACTIVATE)
+    client.wait(ended.done, what="the goal's end")
+    assert ended.result().status == 6  # ABORTED, however many frames were answered
+    assert ended.result().result.frames >= 3
+    assert ended.result().result.message.startswith("the node is not active")
+
+
 def test_compressed_pictures_lie_beside_a_remapped_topic():
     node = NodeProcess(FAKE, {"image_transport": "compressed"}, remap={"image": "/cam/color"})
     try:
