@@ -321,10 +321,11 @@ def test_rejection_threshold_changes_live(start):
         ]
     ):
         assert client.set_parameter("rejection_threshold", threshold).successful
-        client.ask(["red"], id=f"t{number}")
-        answer = client.answer(f"t{number}")
-        assert outcomes(answer) == [wanted]
-        assert answer.provenance.rejection_threshold == pytest.approx(stated)
+        for words, outcome in (("red", wanted), ("", Outcome.FAILED)):  # without the model, too
+            client.ask([words], id=f"t{number}{words}")
+            answer = client.answer(f"t{number}{words}")
+            assert outcomes(answer) == [outcome]
+            assert answer.provenance.rejection_threshold == pytest.approx(stated)
     refused = client.set_parameter("rejection_threshold", 2.0)
     assert not refused.successful
     assert refused.reason
