@@ -517,11 +517,15 @@ def test_a_goal_follows_the_camera_that_it_names_until_the_node_is_inactive(star
 
 
 def test_compressed_pictures_lie_beside_a_remapped_topic():
-    node = NodeProcess(FAKE, {"image_transport": "compressed"}, remap={"image": "/cam/color"})
+    how = {"image_transport": "compressed", "depth_topics": "[depth]"}
+    node, client = NodeProcess(FAKE, how, remap={"image": "/cam/color"}), Client()
     try:
         node.says("ready:")
         assert "frames from /cam/color/compressed" in node.log
+        count = client.node.count_subscribers
+        client.wait(lambda: count("/cam/camera_info"), what="camera_info, as beside the raw topic")
     finally:
+        client.close()
         node.close()
 
 

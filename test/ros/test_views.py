@@ -100,6 +100,11 @@ def test_pictures_while_somebody_listens(start):
     covered = np.frombuffer(client.pictures["overlay"].data, np.uint8).reshape(60, 80, 3)
     assert tuple(covered[20, 15]) == colour_of(0)
     assert tuple(whole[20, 15]) != colour_of(0)
+    # What failed is not drawn: it is not known to be absent.
+    client.frame(rgb, stamp=5.0)
+    client.ask(["red", ""], id="failed")
+    client.wait(lambda: client.pictures["overlay"].header.stamp.sec == 5, what="the last overlay")
+    assert bytes(client.pictures["overlay"].data) == covered.tobytes()
 
 
 def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
@@ -381,7 +386,8 @@ def test_depth_nearest_in_time():
     assert buffer.beside(stamp, 0.01, 0.0) is None
     assert buffer.beside(11 * SECOND, 1.0, 0.0) is None  # nobody held it
     assert buffer.beside(15 * SECOND + SECOND // 100, 0.05, 0.0)[2] == pytest.approx(-0.01)
-    carried = buffer.beside(29 * SECOND // 2, 0.05, 0.0)  # nor this one, but it is of the last second
+    # Nor this one, but it is of the last second.
+    carried = buffer.beside(29 * SECOND // 2, 0.05, 0.0)
     assert carried is not None
     assert carried[2] == pytest.approx(0.0, abs=0.02)
 
