@@ -103,8 +103,6 @@ class Carrier:
             return
         with self._between_work():
             if result.frame is None:
-                with self._changed:
-                    self._unlearnt.pop(request, None)
                 self._forget(request)
                 self._last_frames.pop(request, None)
                 self._deliver(result)
@@ -191,7 +189,7 @@ class Carrier:
         request, frame, rgb = result.request, result.frame, result.rgb
         assert frame is not None
         assert rgb is not None
-        if request.state.ended or request.state.cancelled:
+        if request.state.ended:
             return
         new = LastAnswer(result, frame.topic)
         last = self._last_answers.setdefault((request, frame.topic), new)

@@ -143,7 +143,7 @@ class Schedule:
         request.id = request.id or _own_id(request)
         self.counts.instructions += 1
         within = request.within or int(self.limits.default_deadline * SECOND)
-        if request.deadline is None and within > 0:
+        if within > 0:
             request.deadline = timer + within
         endings = self.displace(request)
         self._coming = [other for other in self._coming if other is not request]
@@ -315,7 +315,7 @@ class Schedule:
             if frame is None:
                 continue
             rest = request.state.last_start + self._interval - now
-            if request.every_frame and rest > 0:
+            if rest > 0:
                 wait = min(wait, rest)
                 continue
             ready.append(Turn(request, frame))

@@ -626,6 +626,7 @@ def test_of_several_cameras_one_instruction_does_not_take_the_others_along(tmp_p
     Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
     Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
     asked = [(1, "/left", "a", 1), (1, "/right", "b", 1), (1, "/wrist", "c", 1), (2, "", "a", 2)]
+    asked.append((1, "/right", "d", 0))  # on no frame before the third second
     with Bag(tmp_path / "bag") as bag, Writer(tmp_path / "asked", version=9) as writer:
         cameras = {
             topic: writer.add_connection(topic, kind, typestore=types)
@@ -636,14 +637,15 @@ def test_of_several_cameras_one_instruction_does_not_take_the_others_along(tmp_p
             writer.write(cameras[connection.topic], at, raw)
         for second, topic, name, mode in asked:
             words = ["a thing"] if mode != 2 else []
-            moment, after = Time(0, 0), Duration(0, 0)
+            moment, after = Time(0 if mode else 3, 0), Duration(0, 0)
             msg = Instruction(Header(moment, ""), topic, name, mode, "", words, moment, after)
             raw = types.serialize_cdr(msg, INSTRUCTION_TYPE)
             writer.write(to, second * SECOND + 1, raw)
     with gather(gathered_from(tmp_path / "asked")) as gathered:
         names = [case.id.split() for case in gathered.cases]
-        assert [(topic, name) for topic, _, name in names] == [
-            ("/left", "a"), ("/left", "a"), ("/right", "b"), ("/right", "b"), ("/right", "b"),
+        assert [(topic, int(stamp) // SECOND, name) for topic, stamp, name in names] == [
+            ("/left", 1, "a"), ("/left", 2, "a"),
+            ("/right", 1, "b"), ("/right", 2, "b"), ("/right", 3, "b"), ("/right", 3, "d"),
         ]  # fmt: skip
         (problem,) = gathered.problems
     assert "'c'" in problem

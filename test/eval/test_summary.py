@@ -207,6 +207,13 @@ def test_answers_without_truth_are_not_compared(tmp_path: Path, capsys) -> None:
     assert "nothing that both answered has known truth" in capsys.readouterr().err
 
 
+def test_what_models_wrote_beside_the_truth_leaves_no_case_out() -> None:
+    """Each writes its own answer to a free-form request, of which no truth is known."""
+    said = [replace(slot(0.9, 0.5), expression=words, referents=None) for words in ("a cup", "it")]
+    a, b = (run([slot(0.9, 0.5), each]) for each in said)
+    assert common_cases(a, b) == (a, b, [])
+
+
 @pytest.mark.parametrize("other", [slot(0.9, None), replace(slot(0.9, 0.5), truth_area=91)])
 def test_runs_by_different_truths_are_not_compared(other: SlotRecord) -> None:
     with pytest.raises(ValueError, match="not of the same cases and expressions"):

@@ -147,6 +147,12 @@ def test_one_bad_expression_does_not_spoil_the_others(running):
         (Outcome.FAILED, Outcome.INVALID_INSTRUCTION),
         (Outcome.REJECTED, Outcome.NONE),
     ]
+    rgb, _ = blocks()
+    reply = client.call(rgb, words)
+    assert reply.success, "some were answered"
+    assert reply.message.startswith("'': an empty expression; 'xxx")
+    assert reply.message.endswith("5000 characters, at most 256 are allowed")
+    assert not client.call(rgb, words[1:3]).success
 
 
 def test_an_engine_that_raises_is_an_answer(running):

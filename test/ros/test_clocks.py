@@ -19,8 +19,9 @@ def test_a_jump_is_told_before_and_after() -> None:
     told: list[Any] = []
     ours = clocks.Clocks(clock, lambda: told.append(ours.timer()), lambda *jump: told.append(jump))
 
-    def at(seconds: int) -> None:
-        clock.set_ros_time_override(Time(seconds=seconds, clock_type=clock.clock_type))
+    def at(seconds: float) -> None:
+        time = Time(nanoseconds=int(seconds * SECOND), clock_type=clock.clock_type)
+        clock.set_ros_time_override(time)
 
     clock._set_ros_time_is_active(True)
     assert ours.now() == ours.timer() == 0
@@ -34,17 +35,21 @@ def test_a_jump_is_told_before_and_after() -> None:
     at(2)
     assert told == [6 * SECOND, (-4 * SECOND, "time jumped back")]
     told.clear()
+    at(1.5)  # however little
+    assert told == [2 * SECOND, (-SECOND // 2, "time jumped back")]
+    told.clear()
     clock._set_ros_time_is_active(False)
     before, (delta, what) = told
-    assert (before, what) == (2 * SECOND, "time jumped forward")
+    assert (before, what) == (1.5 * SECOND, "time jumped forward")
     assert 0 <= time.monotonic_ns() - (before + delta) < SECOND
 
 
 @pytest.mark.parametrize(
-    ("sim_time", "seconds", "told"), [(False, 1, 1), (False, 0.9, 0), (True, 9, 0)]
+    ("sim_time", "seconds", "told"),
+    [(False, 1, "forward"), (False, -1, "back"), (False, 0.9, ""), (True, 9, "")],
 )
 def test_a_computers_clock_that_is_set_counts_unless_time_is_simulated(
-    monkeypatch: pytest.MonkeyPatch, sim_time: bool, seconds: float, told: int
+    monkeypatch: pytest.MonkeyPatch, sim_time: bool, seconds: float, told: str
 ) -> None:
     ahead, said = [0], []
     monkeypatch.setattr(clocks, "_set_ahead", lambda: ahead[0])
@@ -55,4 +60,5 @@ def test_a_computers_clock_that_is_set_counts_unless_time_is_simulated(
     ahead[0] = int(seconds * SECOND)
     ours.watch()
     ours.watch()
-    assert said == [(0, f"the computer's clock was set forward by {seconds:.1f} s")] * told
+    what = f"the computer's clock was set {told} by {abs(seconds):.1f} s"
+    assert said == ([(0, what)] if told else [])

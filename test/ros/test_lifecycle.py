@@ -230,6 +230,7 @@ def test_follow_two_clients_at_once(start):
         first = results[0].result()
         assert first.status == 4  # SUCCEEDED
         assert first.result.frames == 5
+        assert first.result.message == "5 frames were asked for"
         assert outcomes(first.result.segmentation) == [(Outcome.SEGMENTED, 0)]
         client.wait(lambda: len(feedback[1]) >= 8, what="the other's feedback")
         assert not results[1].done()
@@ -452,7 +453,7 @@ def test_a_goal_ends_after_its_client_has_gone(start):
         assert client.told()["instructions not finished"] == "1"
     finally:
         leaver.close()
-    node.says("its client is gone", timeout=ABANDONED + 15.0)
+    node.says("the feedback has had no subscriber for 5 s", timeout=ABANDONED + 15.0)
     client.wait(
         lambda: client.told().get("instructions not finished") == "0", what="the goal's end"
     )
@@ -470,12 +471,45 @@ def test_a_goal_for_a_camera_that_there_is_not(start):
     assert "no camera 'nowhere'; image_topics: /test/image" in ended.result().result.message
 
 
+def test_a_goal_follows_the_camera_that_it_names_until_the_node_is_inactive(start):
+    _, client = start({"image_topics": "[image, other]"})
+    other = client.node.create_publisher(harness.Image, "other", harness.qos.IMAGES_OUT)
+    client.wait(other.get_subscription_count, what="the other camera's subscriber")
+    action = client.action(Follow, "gsva/follow")
+    client.wait(action.server_is_ready, what="the action")
+    cameras = []
+    goal = action.send_goal_async(
+        Follow.Goal(expressions=["red"], image_topic="other"),
+        feedback_callback=lambda m: cameras.append(m.feedback.segmentation.image_topic),
+    )
+    client.wait(goal.done, what="the goal's acceptance")
+    ended = goal.result().get_result_async()
+    rgb, _ = blocks()
+
+    def followed():
+        client.frame(rgb)
+        other.publish(harness.image(rgb))
+        return len(cameras) >= 3
+
+    client.wait(followed, what="three answers")
+    assert set(cameras) == {"/test/other"}
+    assert Manager(client).change(Transition.TRANSITION_DEACTIVATE)
+    client.wait(ended.done, what="the goal's end")
+    assert ended.result().status == 6  # ABORTED, however many frames were answered
+    assert ended.result().result.frames >= 3
+    assert ended.result().result.message.startswith("the node is not active")
+
+
 def test_compressed_pictures_lie_beside_a_remapped_topic():
-    node = NodeProcess(FAKE, {"image_transport": "compressed"}, remap={"image": "/cam/color"})
+    how = {"image_transport": "compressed", "depth_topics": "[depth]"}
+    node, client = NodeProcess(FAKE, how, remap={"image": "/cam/color"}), Client()
     try:
         node.says("ready:")
         assert "frames from /cam/color/compressed" in node.log
+        count = client.node.count_subscribers
+        client.wait(lambda: count("/cam/camera_info"), what="camera_info, as beside the raw topic")
     finally:
+        client.close()
         node.close()
 
 

@@ -168,6 +168,8 @@ def test_a_carried_answer_tells_what_was_followed():
     assert (outcome.since.sec, outcome.since.nanosec) == (0, 0), "a Time is never negative"
     assert message.provenance.rejection_threshold == 0.25, "the one that it was decided by"
     assert provenance.rejection_threshold == 0.75
+    told = segmentation(Result(Request("look"), [], threshold=0.0), provenance, 0).provenance
+    assert told.rejection_threshold == 0.0
     assert (message.timings.total, message.timings.queue) == (0.0, 0.0)
 
 
@@ -183,7 +185,13 @@ def test_a_mask_is_one_instance_unless_its_parts_are_asked_for():
 
 @pytest.mark.parametrize(
     ("ahead", "age"),
-    [(0, 0.0), (-SECOND, -1.0), (86_399 * SECOND, 86_399.0), (86_401 * SECOND, None)],
+    [
+        (0, 0.0),
+        (-SECOND, -1.0),
+        (86_399 * SECOND, 86_399.0),
+        (86_401 * SECOND, None),
+        (-86_401 * SECOND, None),
+    ],
 )
 def test_the_age_of_a_frame_is_known_where_both_clocks_are_one(ahead, age):
     frame = CameraFrame(Header(), 10**18, "/camera", lambda: None)
@@ -211,6 +219,16 @@ def test_pixels_are_written_as_the_message_says(kind):
     assert message.is_bigendian == 0
     back = np.frombuffer(message.data, f"<u{size}").reshape(4, 3)
     assert np.array_equal(back, pixels)
+
+
+def test_a_mask_is_read_whatever_pads_its_rows():
+    instance = messages.InstanceMask()
+    instance.roi.x_offset, instance.roi.y_offset = 3, 1
+    instance.roi.width, instance.roi.height = 2, 2
+    rows = np.array([[1, 0, 255, 255], [0, 255, 255, 255]], np.uint8)
+    fill_image(instance.mask, rows, "mono8")
+    instance.mask.width = 2
+    assert np.argwhere(mask_of(instance, 6, 4)).tolist() == [[1, 3], [2, 4]]
 
 
 @pytest.mark.parametrize("name", [n for n in dir(messages) if n[0].isupper()])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gsva_ros.msg import Instruction, Outcome
 from harness import REAL, NodeProcess, blocks
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from gsva_ros.conversions import mask_of
 
@@ -184,6 +185,34 @@ def test_a_publisher_of_another_quality_of_service_is_said(start):
     client.node.destroy_publisher(weak)
 
 
+def test_the_quality_of_service_is_the_one_that_others_match(start):
+    """Any camera, and reliable viewers and planners; who comes late is told nothing of before."""
+    _, client = start()
+    graph = client.node
+    best_effort = (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+    reliable = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+    wanted = {"image": best_effort, "instruction": reliable, "instruction_text": reliable}
+    wanted |= dict.fromkeys(("segmentation", "rejection", "segmentation_3d"), reliable)
+    wanted |= dict.fromkeys(("overlay", "overlay/compressed", "label_image"), reliable)
+
+    def found():
+        """By topic, of the node and the process that draws."""
+        ends = {
+            topic: graph.get_subscriptions_info_by_topic(f"/test/{topic}")
+            + graph.get_publishers_info_by_topic(f"/test/{topic}")
+            for topic in wanted
+        }
+        return {
+            topic: (end.qos_profile.reliability, end.qos_profile.durability)
+            for topic, both in ends.items()
+            for end in both
+            if end.node_name != "client"
+        }
+
+    client.wait(lambda: found().keys() == wanted.keys(), what="all topics")
+    assert found() == wanted
+
+
 def test_killed_and_started_again(start):
     """Nothing of the old process is in the way of the new one."""
     first, client = start()
@@ -216,6 +245,17 @@ def test_text_topic_and_free_text(start):
     assert outcomes(client.answers[0]) == [Outcome.SEGMENTED, Outcome.REJECTED]
     client.ask(text="hand me the green thing", id="free")
     assert [o.expression for o in client.answer("free").outcomes] == ["green"]
+    # The same topic's strings as requests, from now on; each is answered once.
+    assert client.set_parameter("text_mode", "ask").successful
+    client.frame(rgb)
+    client.texts.publish(harness.String(data="find red and green ; please"))
+    client.wait(lambda: len(client.answers) == 3, what="the request's answer")
+    assert [o.expression for o in client.answers[2].outcomes] == ["red", "green"]
+    for second in range(2, 5):
+        stamp = client.frame(rgb, stamp=float(second)).header.stamp
+        client.ask(["red"], id=f"later {second}", not_before=stamp)
+        client.answer(f"later {second}")
+    assert len(client.answers) == 6
 
 
 def test_compressed_transport(start):
@@ -263,10 +303,11 @@ def test_rejection_threshold_changes_live(start):
         ]
     ):
         assert client.set_parameter("rejection_threshold", threshold).successful
-        client.ask(["red"], id=f"t{number}")
-        answer = client.answer(f"t{number}")
-        assert outcomes(answer) == [wanted]
-        assert answer.provenance.rejection_threshold == pytest.approx(stated)
+        for words, outcome in (("red", wanted), ("", Outcome.FAILED)):  # without the model, too
+            client.ask([words], id=f"t{number}{words}")
+            answer = client.answer(f"t{number}{words}")
+            assert outcomes(answer) == [outcome]
+            assert answer.provenance.rejection_threshold == pytest.approx(stated)
     refused = client.set_parameter("rejection_threshold", 2.0)
     assert not refused.successful
     assert refused.reason

@@ -249,6 +249,8 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
     assert not client.answers
     assert "/test/image" in node.log
     assert "1 publisher" in node.log
+    seconds = int(re.search(r"an instruction has waited (\d+) s", node.log)[1])
+    assert 2 <= seconds < 6
     client.node.destroy_publisher(client.images)
     client.wait(lambda: "it has no publisher" in node.log, 30.0, what="a word about the camera")
     (named,) = re.findall(r"published image topics: ([^(\n]+)", node.log)
@@ -366,12 +368,14 @@ def test_nonsense_is_said_and_replaces(start):
         (Outcome.FAILED, Outcome.INVALID_INSTRUCTION),
         (Outcome.CANCELLED, Outcome.NONE),
     ]
-    message = Instruction(id="b", expressions=["red"])
-    message.deadline.sec = -1
-    client.instructions.publish(message)
-    answer = client.answer("b")
-    assert outcomes(answer) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
-    assert "negative" in answer.outcomes[0].reason
+    assert "unknown mode 77" in {a.outcomes[0].reason for a in client.answers}
+    for name, nanoseconds in (("b", 0), ("c", 999_999_999)):  # a second, and a nanosecond
+        message = Instruction(id=name, expressions=["red"])
+        message.deadline.sec, message.deadline.nanosec = -1, nanoseconds
+        client.instructions.publish(message)
+        answer = client.answer(name)
+        assert outcomes(answer) == [(Outcome.FAILED, Outcome.INVALID_INSTRUCTION)]
+        assert "negative" in answer.outcomes[0].reason
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ def test_pictures_while_somebody_listens(start):
     covered = np.frombuffer(client.pictures["overlay"].data, np.uint8).reshape(60, 80, 3)
     assert tuple(covered[20, 15]) == colour_of(0)
     assert tuple(whole[20, 15]) != colour_of(0)
+    # What failed is not drawn: it is not known to be absent.
+    client.frame(rgb, stamp=5.0)
+    client.ask(["red", ""], id="failed")
+    client.wait(lambda: client.pictures["overlay"].header.stamp.sec == 5, what="the last overlay")
+    assert bytes(client.pictures["overlay"].data) == covered.tobytes()
 
 
 def test_what_is_too_large_for_a_jpeg_is_said(monkeypatch):
@@ -375,7 +380,9 @@ def test_depth_nearest_in_time():
     assert np.array_equal(info.k, K.reshape(-1))
     assert buffer.beside(stamp, 0.01, 0.0) is None
     assert buffer.beside(11 * SECOND, 1.0, 0.0) is None  # nobody held it
-    carried = buffer.beside(15 * SECOND, 0.05, 0.0)  # nor this one, but it is of the last second
+    assert buffer.beside(15 * SECOND + SECOND // 100, 0.05, 0.0)[2] == pytest.approx(-0.01)
+    # Nor this one, but it is of the last second.
+    carried = buffer.beside(29 * SECOND // 2, 0.05, 0.0)
     assert carried is not None
     assert carried[2] == pytest.approx(0.0, abs=0.02)
 
@@ -553,7 +560,8 @@ def test_depth_encodings():
     msg = Image(height=2, width=2, encoding="16UC1", step=6, is_bigendian=1)
     msg.data = np.pad(millimetres.astype(">u2"), ((0, 0), (0, 1))).tobytes()
     expected = np.array([[np.nan, 1.5], [65.534, np.nan]], np.float32)
-    assert np.array_equal(depth_of(msg, "d"), expected, equal_nan=True)
+    for msg.encoding in ("16UC1", "mono16"):
+        assert np.array_equal(depth_of(msg, "d"), expected, equal_nan=True)
     msg.encoding = "rgb8"
     with pytest.raises(MessageError, match="rgb8"):
         depth_of(msg, "d")
@@ -697,6 +705,13 @@ def test_noise_in_a_masks_rim_stays_and_a_near_wall_does_not(behind, stays):
     points = organised_points(depth, K, np.ones((20, 20), bool), (30, 20))
     assert np.isfinite(points[[0, 1, -2, -1]]).all() == stays
     assert np.isfinite(points[2:-2, 2:-2]).all()
+
+
+def test_what_is_wider_than_a_masks_rim_is_the_objects():
+    """Three pixels that lie further back: a step in the object."""
+    depth = np.full((20, 20), 1.05, np.float32)
+    depth[3:-3, 3:-3] = 1.0
+    assert np.isfinite(organised_points(depth, K, np.ones((20, 20), bool), (30, 20))).all()
 
 
 def test_detections_where_vision_msgs_is_installed(monkeypatch):
@@ -882,6 +897,8 @@ def test_points_in_another_frame():
     moved = segmentation_3d(answer, depth, K, 0.0, "/camera", "base", transform)
     here = segmentation_3d(answer, depth, K, 0.0, "/camera")
     assert (moved.header.frame_id, here.header.frame_id) == ("base", "camera")
+    missed = segmentation_3d(answer, depth, K, 0.0, "/camera", "base", None)
+    assert missed.header.frame_id == "camera"
     near, far = moved.instances[0].pose.position, here.instances[0].pose.position
     assert (near.x, near.y, near.z) == pytest.approx((far.z, -far.x, 1.0 - far.y), abs=1e-5)
     cloud, old = (

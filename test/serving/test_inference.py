@@ -247,6 +247,7 @@ def test_a_text_is_decided_by_the_threshold_and_may_name_nothing() -> None:
     (none,) = inference.answer(Request("a", text="find it"), frame(RED), 0.0).decisions
     assert (none.slot, none.expression) == (0, "find it")
     assert (none.outcome, none.code) == (FAILED, Code.NO_SLOT)
+    assert none.reason == "the model's answer names nothing to segment"
 
 
 def test_every_outcome_but_a_mask_has_its_reason() -> None:

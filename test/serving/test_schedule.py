@@ -86,8 +86,13 @@ def test_an_answer_that_is_ready_at_shutdown_is_given() -> None:
     schedule.offer(frame())
     schedule.submit(request("once"), 0)
     turn = schedule.next(0.0, 0)
-    assert schedule.stop() == []
+    schedule.submit(request("waits"), 0)
+    (ending,) = schedule.stop()
+    told = (Outcome.CANCELLED, "the node is shutting down")
+    assert (ending.request.id, ending.outcome, ending.reason) == ("waits", *told)
     assert schedule.finish(turn, 0, 0.1) is None
+    (ending,) = schedule.submit(request("late"), 0)
+    assert (ending.outcome, ending.reason) == told
 
 
 def test_what_was_abandoned_is_not_answered_when_the_model_comes_back() -> None:
@@ -263,8 +268,10 @@ def test_what_cannot_be_asked_fails_at_once() -> None:
         assert (ending.outcome, ending.code) == (Outcome.FAILED, code)
     (ending,) = schedule.submit(request("b", expressions=[" ", "four"]), 0)
     assert ending.outcome is Outcome.FAILED
-    assert [code for code, _ in ending.each] == [Code.EMPTY_INSTRUCTION, Code.INVALID_INSTRUCTION]
-    assert ending.each[1][1] == "4 characters, at most 3 are allowed"
+    assert ending.each == (
+        (Code.EMPTY_INSTRUCTION, "an empty expression"),
+        (Code.INVALID_INSTRUCTION, "4 characters, at most 3 are allowed"),
+    )
     for nothing in ("\u200b\u2060", ". ."):  # invisible letters; stops, which GSVA does not read
         (ending,) = schedule.submit(request("b", expressions=[nothing]), 0)
         assert ending.code is Code.EMPTY_INSTRUCTION
@@ -300,7 +307,8 @@ def test_deadlines_follow_the_given_clock() -> None:
     assert schedule.expire(101 * SECOND) == []
     schedule.jumped(-90 * SECOND)
     assert schedule.expire(11 * SECOND) == []
-    assert outcomes(schedule.expire(12 * SECOND)) == [("a", Outcome.EXPIRED)]
+    (ending,) = schedule.expire(12 * SECOND)
+    assert (ending.outcome, ending.reason) == (Outcome.EXPIRED, "its deadline passed")
 
 
 def test_a_request_may_have_no_deadline_whatever_the_default() -> None:

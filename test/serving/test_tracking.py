@@ -171,7 +171,7 @@ def test_a_new_white_balance_loses_nothing() -> None:
     tracker = started()
     for number in range(1, 16):
         rgb, truth = picture(100)
-        gain = np.array([1, 1, 1]) + number / 15 * np.array([0.25, 0.0, -0.2])
+        gain = np.array([1, 1, 1]) + number / 15 * np.array([0.4, 0.0, -0.3])
         tracker.observe(number * STEP, (rgb * gain).clip(0, 255).astype(np.uint8))
         found = only(tracker)
         assert found.region is not None, number

@@ -179,6 +179,29 @@ def test_one_encoding_for_all_instructions_on_a_frame(recorder) -> None:
     assert r.engine.encoded == 1
 
 
+def test_answers_are_counted_once_and_outcomes_for_each_expression(recorder) -> None:
+    r = recorder()
+    r.frame()
+    r.worker.submit(Request("three", expressions=["red", "blue", " "]))
+    r.wait(1)
+    r.worker.submit(Request("none"))
+    r.wait(2)
+    counts = r.worker.counts
+    assert counts.answers == 2
+    told = {outcome: count for outcome, count in counts.outcomes.items() if count}
+    assert told == {Outcome.SEGMENTED: 1, Outcome.REJECTED: 1, Outcome.FAILED: 2}
+
+
+def test_seconds_are_those_of_the_last_200_answers(recorder) -> None:
+    """However long it runs: percentiles are recent ones, and memory does not grow."""
+    r = recorder()
+    r.frame()
+    for number in range(201):
+        r.worker.submit(Request(str(number), expressions=["red"]))
+    r.wait(201)
+    assert len(r.worker.timings["total"]) == 200
+
+
 def test_every_instruction_of_many_threads_ends_once(recorder) -> None:
     """Frames, instructions, replacements and cancellations at once, then shutdown in the middle."""
     r = recorder(delay=0.002)
@@ -300,9 +323,9 @@ def test_frames_grow_too_old(recorder) -> None:
     time.sleep(0.1)
     assert not r.results
     assert r.worker.counts.stale == 1
-    r.frame(stamp=9_000_000_001)
+    r.frame(stamp=9_000_000_000)
     r.wait(1)
-    assert r.results[0].frame.stamp == 9_000_000_001
+    assert r.results[0].frame.stamp == 9_000_000_000
 
 
 def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
@@ -484,14 +507,22 @@ def test_setting_the_clock_of_the_frames_leaves_deadlines_alone(recorder, hours:
     assert r.of("a") == [[Outcome.EXPIRED]]
 
 
-def test_whatever_goes_wrong_is_an_answer_and_the_next_one_is_given(recorder) -> None:
+@pytest.mark.parametrize("too_big", ["expressions", "frame"])
+def test_whatever_goes_wrong_is_an_answer_and_the_next_one_is_given(
+    recorder, monkeypatch, too_big: str
+) -> None:
     """Also where nobody expects it: while memory is being freed."""
     r = recorder()
 
     def broken() -> None:
         raise RuntimeError("the driver has gone")
 
+    def full(_) -> None:
+        raise MemoryError
+
     r.engine.release = broken
+    if too_big == "frame":
+        monkeypatch.setattr(r.engine, "encode", full)
     r.frame()
     r.worker.submit(Request("a", expressions=["too big", "red"]))
     r.wait(1)
@@ -500,6 +531,7 @@ def test_whatever_goes_wrong_is_an_answer_and_the_next_one_is_given(recorder) ->
     assert {(d.outcome, d.code) for d in result.decisions} == {(Outcome.FAILED, Code.INTERNAL)}
     assert result.decisions[0].reason == "RuntimeError: the driver has gone"
     assert result.frame is not None
+    monkeypatch.undo()
     r.worker.submit(Request("b", expressions=["red"]))
     r.wait(2)
     assert r.of("b") == [[Outcome.SEGMENTED]]

@@ -215,6 +215,8 @@ def test_a_letter_is_lost_doubled_swapped_or_its_neighbours():
         ("box", "boxes"),
         ("mug", "mugs"),
         ("glass", "glasses"),
+        ("wrench", "wrenches"),
+        ("brush", "brushes"),
         ("battery", "batteries"),
         ("toy", "toys"),
         ("roll of tape", "rolls of tape"),
