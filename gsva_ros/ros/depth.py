@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from itertools import pairwise
+from statistics import median_low
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
@@ -133,8 +134,8 @@ class DepthBuffer:
         best, stamps = self._best(stamp), sorted({_stamp(image) for image in self._images})
         if best is None or len(stamps) < 2:
             return False
-        # The smallest distance: images get lost.
-        due = stamps[-1] + min(later - earlier for earlier, later in pairwise(stamps))
+        # Neither the mean nor the smallest distance: images get lost, and some are stamped in a burst.
+        due = stamps[-1] + median_low(later - earlier for earlier, later in pairwise(stamps))
         return max(stamp - due, 2 * (due - stamp)) < abs(_stamp(best) - stamp)
 
     def _best(self, stamp: int) -> Image | None:
