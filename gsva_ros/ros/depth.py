@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from itertools import pairwise
+from statistics import median_low
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
@@ -126,13 +127,16 @@ class DepthBuffer:
         return ""
 
     def _nearer_is_due(self, stamp: int) -> bool:
-        """Whether the next depth image, judging by the recent ones, will be nearer to a frame."""
+        """Whether the next depth image, judging by the recent ones, will be nearer to a frame.
+
+        One after the frame must be nearer by more than the time that it still takes.
+        """
         best, stamps = self._best(stamp), sorted({_stamp(image) for image in self._images})
         if best is None or len(stamps) < 2:
             return False
-        # The smallest distance: images get lost.
-        due = stamps[-1] + min(later - earlier for earlier, later in pairwise(stamps))
-        return abs(due - stamp) < abs(_stamp(best) - stamp)
+        # Neither the mean nor the smallest distance: images get lost, and some are stamped in a burst.
+        due = stamps[-1] + median_low(later - earlier for earlier, later in pairwise(stamps))
+        return max(stamp - due, 2 * (due - stamp)) < abs(_stamp(best) - stamp)
 
     def _best(self, stamp: int) -> Image | None:
         return self._held.get(stamp) or self._nearest(stamp)
