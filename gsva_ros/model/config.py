@@ -177,8 +177,8 @@ class GSVAConfig(Stored):
         return self.patch_grid**2
 
     def save(self, directory: str | Path) -> None:
-        """Write config.json and preprocessor_config.json."""
-        files = {CONFIG_NAME: self.to_dict(), PREPROCESSOR_NAME: self.preprocessor.model_dump()}
+        """Write preprocessor_config.json and, last, config.json."""
+        files = {PREPROCESSOR_NAME: self.preprocessor.model_dump(), CONFIG_NAME: self.to_dict()}
         for name, data in files.items():
             (Path(directory) / name).write_text(json.dumps(data, indent=2) + "\n")
 

@@ -26,6 +26,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.errors import InputError
+from gsva_ros.eval.calibrate import read_calibration
 from gsva_ros.model import weights as weights_module
 from gsva_ros.model.checkpoint import (
     Checkpoint,
@@ -979,6 +980,40 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     checkpoint = tiny_checkpoint()
     with pytest.raises(OSError, match=r"model\.safetensors: No space left"):
         save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("end", [SafetensorError("No space left on device"), KeyboardInterrupt()])
+def test_a_conversion_that_ends_early_leaves_no_mixture_with_an_earlier_one(
+    end: BaseException, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    out, weights = tmp_path / "out", GOLDEN / "gsva_tiny.bin"
+    convert(out, llava, weights=weights, **official)
+    save = weights_module.save_file
+
+    def ends(state: State, path: Path) -> None:
+        if isinstance(end, KeyboardInterrupt):
+            save(state, path)  # safetensors ends at Ctrl-C once it has written
+        raise end
+
+    monkeypatch.setattr(weights_module, "save_file", ends)
+    other = GOLDEN / "gsva_tiny_lora.bin"
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        convert(out, llava, weights=other, conversation="llava_llama_2", **official)
+    with pytest.raises(FileNotFoundError, match=r"it has no config\.json"):
+        load_converted(out)
+    monkeypatch.undo()
+    convert(out, llava, weights=other, conversation="llava_llama_2", **official)
+    assert load_converted(out).model.config.conversation == "llava_llama_2"
+
+
+def test_a_conversion_is_not_calibrated_as_what_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "calibration.json").write_text("{}")
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    convert(out, GOLDEN / "llava", weights=GOLDEN / "gsva_tiny.bin", **official)
+    assert read_calibration(out) is None
 
 
 def test_others_may_read_all_files_or_none(tmp_path: Path) -> None:
