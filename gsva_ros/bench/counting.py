@@ -22,6 +22,7 @@ from ..model import mask_decoder
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
 from ..model.prefix import Branches, Prefix, empty
+from ..model.projector import projector
 from ..model.prompt import Prompt
 from ..model.quantised import DTYPE, QUANTISED, large, stored_bytes
 from ..model.reading import Reader
@@ -177,7 +178,10 @@ def clip_floor(config: GSVAConfig) -> float:
     weights = 4 * width * width + 2 * width * inner
     each = 2 * weights * (tokens + 1) + 4 * width * (tokens + 1) ** 2
     patches = 2 * 3 * clip.patch_size**2 * width * tokens
-    return float(layers * each + patches + 2 * width * config.hidden_size * tokens)
+    with torch.device("meta"):
+        projecting = projector(config.projector, width, config.hidden_size).parameters()
+    projected = sum(2 * p.numel() * tokens for p in projecting if p.dim() == 2)
+    return float(layers * each + patches + projected)
 
 
 def sam_floor(config: GSVAConfig) -> float:

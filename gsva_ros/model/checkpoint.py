@@ -17,7 +17,7 @@ from ..errors import InputError, one_line
 from ..files import check_writable
 from . import schema
 from .bundled import model_directory
-from .config import CONFIG_NAME, GSVAConfig
+from .config import CALIBRATION_NAME, CONFIG_NAME, GSVAConfig
 from .gsva import GSVA
 from .official_parts import official_config
 from .prompt import Prompt
@@ -164,9 +164,11 @@ def write_model(
         OSError: it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    config.save(directory)
-    (directory / TOKENIZER_NAME).write_bytes(tokenizer.model)
+    # Without config.json it is no model: what ends meanwhile leaves no mixture with what was there.
+    (directory / CONFIG_NAME).unlink(missing_ok=True)
     write_state(state, directory / WEIGHTS_NAME)
+    (directory / TOKENIZER_NAME).write_bytes(tokenizer.model)
+    config.save(directory)
 
 
 def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
@@ -181,6 +183,7 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
         raise InputError(f"{to} is an input, whose files would be overwritten: choose another")
     check_writable(to / CONFIG_NAME)
     checkpoint = load_official(llava, **official)
+    (to / CALIBRATION_NAME).unlink(missing_ok=True)  # of an earlier model there
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
 
 

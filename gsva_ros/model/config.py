@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from ..errors import InputError, validated
 from ..files import read_json
 from .families import FAMILIES
+from .projector import KINDS
 from .schema import Clip, Fields, Finite, Id, Llm, Positive, Preprocessor, Sam, Share, Width
 from .tokenizer import ADDED, Special
 
@@ -34,6 +35,8 @@ class Stored(Fields):
         conversation: name of a template in `prompt.CONVERSATIONS`.
         select_layer: index into the vision tower's hidden states (-2: second to last layer).
         use_im_start_end: whether <im_start> and <im_end> enclose the image tokens.
+        projector: from CLIP's tokens to the language model's space, as LLaVA's mm_projector_type names it:
+            "linear", or "mlpNx_gelu" of N layers.
         image_token_norm: a departure from GSVA: LayerNorm on the CLIP tokens before the projector.
         image_token_position: a departure: a learned position embedding on the image tokens.
         slot_temperature: divides the logits of [SEG] and [REJ] before the softmax that gives p_seg.
@@ -56,6 +59,7 @@ class Stored(Fields):
     conversation: str = "llava_v1"
     select_layer: int = -2
     use_im_start_end: bool = True
+    projector: Annotated[str, Field(pattern=f"^({KINDS.pattern})$")] = "linear"
     image_token_norm: bool = False
     image_token_position: bool = False
     slot_temperature: Positive = 1.0
@@ -173,8 +177,8 @@ class GSVAConfig(Stored):
         return self.patch_grid**2
 
     def save(self, directory: str | Path) -> None:
-        """Write config.json and preprocessor_config.json."""
-        files = {CONFIG_NAME: self.to_dict(), PREPROCESSOR_NAME: self.preprocessor.model_dump()}
+        """Write preprocessor_config.json and, last, config.json."""
+        files = {PREPROCESSOR_NAME: self.preprocessor.model_dump(), CONFIG_NAME: self.to_dict()}
         for name, data in files.items():
             (Path(directory) / name).write_text(json.dumps(data, indent=2) + "\n")
 

@@ -18,6 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from .clip import ClipVisionTower
 from .config import GSVAConfig
+from .projector import projector
 from .refiner import Refiner
 from .sam import VisualModel
 from .stems import share_backbone
@@ -44,7 +45,7 @@ class GSVAModel(LlamaModel):
         super().__init__(llama)
         channels, width = config.clip.hidden_size, config.hidden_size
         self.vision_tower = ClipVisionTower(config.clip, config.select_layer)
-        self.mm_projector = nn.Linear(channels, width)
+        self.mm_projector = projector(config.projector, channels, width)
         self.mm_norm = nn.LayerNorm(channels) if config.image_token_norm else None
         self.mm_position = None
         if config.image_token_position:

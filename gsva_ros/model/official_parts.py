@@ -24,6 +24,7 @@ from .config import (
     read_object,
 )
 from .families import FAMILIES
+from .projector import KINDS
 from .tokenizer import ADDED, TOKENIZER_NAME, Special, read_pieces
 from .weights import CheckpointError
 
@@ -85,6 +86,7 @@ def official_config(
         **{id_key(token): ids.get(token) for token in ADDED},
         "conversation": conversation,
         "select_layer": llama.get("mm_vision_select_layer", -2),
+        "projector": llama.get("mm_projector_type", "linear"),
         # Not LLaVA's own mm_use_im_start_end: the official GSVA and LISA override it when they train.
         "use_im_start_end": True,
     }
@@ -109,6 +111,12 @@ def _language(path: Path) -> dict[str, Any]:
     for name, (given, known) in asked.items():
         if given != known:
             raise CheckpointError(f"{path}: {name} is {given!r}; only {known!r} is supported")
+    kind = llm.get("mm_projector_type", "linear")
+    if not (isinstance(kind, str) and KINDS.fullmatch(kind)):
+        raise CheckpointError(
+            f"{path}: mm_projector_type is {kind!r}; only linear and mlpNx_gelu, of N = 1 to 9 layers, are "
+            "supported: give the folder of the LLaVA that GSVA was trained from"
+        )
     return llm | {k: v for k, v in rope.items() if k == "rope_theta"}
 
 

@@ -125,7 +125,7 @@ def embedded(
     """
     before, after = (model.embed(part).expand(len(ids), -1, -1) for part in around)
     # What is trained is in float32, even where what is frozen is not; a CPU's layer norm takes no mixture.
-    clip_tokens = clip_tokens.to(model.model.mm_projector.weight.dtype)
+    clip_tokens = clip_tokens.to(next(model.model.mm_projector.parameters()).dtype)
     return torch.cat([before, model.project(clip_tokens), after, model.embed(ids)], 1)
 
 

@@ -71,6 +71,18 @@ def test_heads_that_a_config_leaves_out_are_not_shared() -> None:
     assert counting.llama_floor(config, 600, 180_300, 3) == whole
 
 
+def test_a_projector_costs_what_its_layers_do() -> None:
+    config = sizes.config_of("7b").model_copy(deep=True)
+    prompt = sizes.prompt_of(config)
+    linear = counting.count(config, prompt, ASKED)["CLIP"]
+    weights = counting.weight_bytes(config)["bfloat16"]
+    config.projector = "mlp2x_gelu"
+    deeper = counting.count(config, prompt, ASKED)["CLIP"]
+    assert deeper.flops - linear.flops == 2 * 4096**2 * 256
+    assert deeper.floor - linear.floor == 2 * 4096**2 * 256
+    assert counting.weight_bytes(config)["bfloat16"] - weights == 2 * (4096**2 + 4096)
+
+
 def test_edges_cost_what_their_convolutions_do() -> None:
     config = sizes.config_of("mini")
     config.refiner = [24, 32, 48]

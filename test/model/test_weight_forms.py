@@ -8,9 +8,11 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from golden import OFFICIAL as GOLDEN
@@ -18,11 +20,13 @@ from golden import needs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint, tiny_gsva
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 import gsva_ros
 from gsva_ros import cli
 from gsva_ros.errors import InputError
+from gsva_ros.eval.calibrate import read_calibration
 from gsva_ros.model import weights as weights_module
 from gsva_ros.model.checkpoint import (
     Checkpoint,
@@ -615,6 +619,61 @@ def test_a_config_of_another_model_is_named(
         load_official(llava, vision_tower=tmp_path / "clip", **official)
 
 
+@pytest.mark.parametrize("kind", ["mlp10x_gelu", "mlp2x_relu", "identity", None])
+def test_a_projector_of_another_kind_is_refused(kind: str | None, llava: Path) -> None:
+    said = rf"config\.json: mm_projector_type is {kind!r}; only .* give the folder of the LLaVA"
+    with pytest.raises(CheckpointError, match=said):
+        config_of(rewritten(llava, mm_projector_type=kind))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_llava_with_a_projector_of_several_layers(
+    layers: int, state: State, llava: Path, tmp_path: Path
+) -> None:
+    """As LLaVA-1.5's, whose CLIP sees 336 pixels; the projector is computed here as LLaVA defines it."""
+    torch.manual_seed(layers)
+    widths = [32] + layers * [64]
+    linears = [nn.Linear(*pair) for pair in pairwise(widths)]
+    own = nn.Sequential(*[part for linear in linears for part in (nn.GELU(), linear)][1:])
+    sizes = json.loads((GOLDEN / "clip-vit-tiny/config.json").read_text()) | {"image_size": 336}
+    tower = CLIPVisionModel(CLIPVisionConfig(**sizes)).eval()
+    pixels = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    (clip / "config.json").write_text(json.dumps(sizes))
+    (clip / "preprocessor_config.json").write_text(json.dumps(pixels))
+    named = {
+        f"vision_model.{name.removeprefix('vision_model.')}": value
+        for name, value in tower.state_dict().items()
+    }
+    save_file(named, clip / "model.safetensors")
+    replaced = (TOWER, "model.mm_projector.")
+    rest = {name: value for name, value in state.items() if not name.startswith(replaced)}
+    projecting = {f"model.mm_projector.{name}": value for name, value in own.state_dict().items()}
+    convert(
+        tmp_path / "out",
+        rewritten(llava, mm_projector_type=f"mlp{layers}x_gelu"),
+        weights=torch_file(rest | projecting, tmp_path),
+        vision_tower=clip,
+        sam={"decoder_heads": 4},
+    )
+    model = load_converted(tmp_path / "out").model
+    image = torch.randn(1, 3, 336, 336)
+    with torch.no_grad():
+        seen = tower(image, output_hidden_states=True).hidden_states[-2][:, 1:]
+        tokens = model.project(model.encode_clip(image))
+        torch.testing.assert_close(tokens, own(seen), atol=1e-5, rtol=1e-5)
+    assert tokens.shape == (1, model.config.image_tokens, 64) == (1, 576, 64)
+    engine = gsva_ros.load(tmp_path / "out", device="cpu", dtype="float32")
+    frame = engine.encode(np.zeros((60, 80, 3), np.uint8))
+    assert len(engine.segment(frame, ["the mug", "a can"], joint=True).slots) == 2
+
+
+def test_a_projector_that_the_weights_do_not_have_is_named(llava: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing model\.mm_projector\.0\.weight"):
+        config_of(rewritten(llava, mm_projector_type="mlp2x_gelu"))
+
+
 def test_positions_as_transformers_5_writes_them(llava: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 500.0}
     config = config_of(rewritten(llava, rope_theta=None, rope_scaling=None, rope_parameters=rope))
@@ -921,6 +980,40 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     checkpoint = tiny_checkpoint()
     with pytest.raises(OSError, match=r"model\.safetensors: No space left"):
         save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("end", [SafetensorError("No space left on device"), KeyboardInterrupt()])
+def test_a_conversion_that_ends_early_leaves_no_mixture_with_an_earlier_one(
+    end: BaseException, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    out, weights = tmp_path / "out", GOLDEN / "gsva_tiny.bin"
+    convert(out, llava, weights=weights, **official)
+    save = weights_module.save_file
+
+    def ends(state: State, path: Path) -> None:
+        if isinstance(end, KeyboardInterrupt):
+            save(state, path)  # safetensors ends at Ctrl-C once it has written
+        raise end
+
+    monkeypatch.setattr(weights_module, "save_file", ends)
+    other = GOLDEN / "gsva_tiny_lora.bin"
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        convert(out, llava, weights=other, conversation="llava_llama_2", **official)
+    with pytest.raises(FileNotFoundError, match=r"it has no config\.json"):
+        load_converted(out)
+    monkeypatch.undo()
+    convert(out, llava, weights=other, conversation="llava_llama_2", **official)
+    assert load_converted(out).model.config.conversation == "llava_llama_2"
+
+
+def test_a_conversion_is_not_calibrated_as_what_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "calibration.json").write_text("{}")
+    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    convert(out, GOLDEN / "llava", weights=GOLDEN / "gsva_tiny.bin", **official)
+    assert read_calibration(out) is None
 
 
 def test_others_may_read_all_files_or_none(tmp_path: Path) -> None:

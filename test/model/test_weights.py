@@ -66,6 +66,7 @@ def changed(folder: Path, file: str, **values: object) -> None:
         ({"refiner": [4, 0, 8]}, r"refiner\.1"),
         ({"refiner": [4, 6, 1001]}, r"refiner\.2"),
         ({"refiner": [4, 6]}, "refiner"),
+        ({"projector": "identity"}, r"projector: .*linear\|mlp"),
         ({"im_end_token_id": 10**6, "use_im_start_end": True}, "im_end_token_id is 1000000"),
         ({"llm__hidden_size": 10**6, "llm__intermediate_size": 10**6}, "GiB"),
         ({"sam__global_attn_indexes": [99]}, "global_attn_indexes"),
@@ -139,10 +140,10 @@ def test_a_preprocessor_that_says_nothing_makes_of_white_what_openais_does() -> 
 def test_what_a_configuration_leaves_out_is_as_in_llava_and_segment_anything(folder: Path) -> None:
     path = folder / "config.json"
     data = json.loads(path.read_text())
-    del data["select_layer"], data["sam"]["decoder_heads"]
+    del data["select_layer"], data["projector"], data["sam"]["decoder_heads"]
     path.write_text(json.dumps(data))
     config = load_converted(folder).model.config
-    assert (config.select_layer, config.sam.decoder_heads) == (-2, 8)
+    assert (config.select_layer, config.projector, config.sam.decoder_heads) == (-2, "linear", 8)
 
 
 def test_a_configuration_is_saved_as_it_was_read(tmp_path: Path) -> None:

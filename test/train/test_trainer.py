@@ -206,6 +206,7 @@ def test_a_part_is_trained_on_a_cpu_while_the_others_are_in_bfloat16(
     sizes = tiny_checkpoint().model.config
     same = {"stem": stem, "image_size": 64}  # both towers may share a backbone's features
     changes = {name: sizes.to_dict()[name] | same for name in ("clip", "sam")}
+    changes["projector"] = "mlp2x_gelu"
     changes["preprocessor"] = sizes.preprocessor.model_dump() | {
         "size": {"height": 64, "width": 64}
     }
