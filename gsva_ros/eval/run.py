@@ -76,8 +76,8 @@ class SlotRecord:
 class CaseRecord:
     """One case: its slots, and each stage's seconds.
 
-    image: its image's name; "": the case's own. device: what it was answered on, and its hardware, because
-    a run may be resumed on another; "": unknown.
+    image: its image's name; "": the case's own. device: what it was answered on, with its hardware unless a
+    live node answered, because a run may be resumed on another; "": unknown.
     """
 
     id: str

@@ -141,8 +141,12 @@ def _check_part(directory: Path, part: str, *names: str) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """A file of weights, or all files of a folder; an index of shards stands for its folder."""
+    """A file of weights, or all files of a folder; an index of shards stands for its folder.
+
+    Of a folder with WEIGHTS_NAME only that is read; a converted one is identified as in `load_converted`.
+    """
     path = path.parent if path.name.endswith(".index.json") else path
+    path = whole if (whole := path / WEIGHTS_NAME).is_file() else path
     return [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
 
 

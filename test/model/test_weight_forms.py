@@ -836,6 +836,14 @@ def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(other)
     with pytest.raises(CheckpointError, match=r"other weights than those of .*gsva_tiny\.bin"):
         load(tmp_path)
+    # The same weights, converted, on which an adapter may have been trained, too.
+    base = official(GOLDEN / "gsva_tiny.bin")
+    save_pretrained(base.model, base.prompt.tokenizer, tmp_path / "base")
+    said["base_model_name_or_path"] = str(tmp_path / "base")
+    own = load_converted(tmp_path / "base").weights_hash
+    trained = json.dumps(said | {"revision": f"sha256:{own}"})
+    (tmp_path / "adapter_config.json").write_text(trained)
+    load(tmp_path)
     said["base_model_name_or_path"] = str(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(said))
     with pytest.raises(CheckpointError, match="its base is needed here"):

@@ -38,6 +38,8 @@ from gsva_ros.truth import Referring
 
 PACO = "vlpart/paco/annotations/paco_lvis_v1_train.json"
 INSTANCES = "refer_seg/grefcoco/instances.json"
+#: References without a sentence, of which gRefCOCO has some.
+UNASKED = [ref(1, [10], split="train")]
 
 
 def picture(path: Path, value: int = 90, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
@@ -686,6 +688,23 @@ def test_references_that_are_left_out_are_told(
     made = make(Data(**data.model_dump() | {"skip": True}), "sources.0")
     assert {sample.expressions for sample in draws(made, 5)} == {("the left one",)}
     assert re.fullmatch("left out: .*99.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "content", "skip"),
+    [
+        ("refer_seg", INSTANCES, '{"images": [], "annotations": []}', True),
+        ("refer_seg", "refer_seg/grefcoco/grefs(unc).json", json.dumps(UNASKED), False),
+        ("reason_seg", "reason_seg/ReasonSeg/train/0.json", "{}", True),
+    ],
+)
+def test_data_of_which_nothing_is_left_are_refused(
+    kind: str, file: str, content: str, skip: bool, tmp_path: Path
+) -> None:
+    data = Data(kind=kind, root=str(tmp_path), skip=skip, **LAYOUTS[kind](tmp_path))
+    (tmp_path / file).write_text(content)
+    with pytest.raises(InputError, match="train: none of its pictures can be used"):
+        make(data, "sources.0")
 
 
 @pytest.mark.parametrize("kind", ["refer_seg", "reason_seg"])

@@ -13,8 +13,8 @@ import numpy as np
 
 from ...datasets import reasonseg
 from ...datasets.files import DatasetError, Skip, read_dataset_json
-from ...errors import one_line, tell_left_out
-from .sample import Reasoning, read_one
+from ...errors import one_line
+from .sample import Reasoning, read_one, usable
 
 
 class ReasonSeg:
@@ -28,11 +28,11 @@ class ReasonSeg:
             skip: leave out images that cannot be used.
 
         Raises:
-            InputError: there are no images, or their labels are invalid.
+            InputError: there are no images, or none that can be used, or their labels are invalid.
         """
         self._skip = Skip(skip)
-        self._pictures = reasonseg.pictures(Path(root), split, self._skip, all_texts=True)
-        tell_left_out(self._skip.problems)
+        pictures = reasonseg.pictures(Path(root), split, self._skip, all_texts=True)
+        self._pictures = usable(pictures, self._skip, f"{root}: {reasonseg.NAME} {split}")
         path = Path(root) / "reason_seg/ReasonSeg/explanatory/train.json"
         self._explained = _explanations(path) if path.exists() else {}
 

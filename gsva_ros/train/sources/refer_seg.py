@@ -14,8 +14,8 @@ from pydantic import PositiveInt
 
 from ...datasets import refer
 from ...datasets.files import Skip
-from ...errors import InputError, tell_left_out
-from .sample import Segments, read_one, redrawn
+from ...errors import InputError
+from .sample import Segments, read_one, redrawn, usable
 
 
 class ReferSeg:
@@ -40,14 +40,14 @@ class ReferSeg:
             skip: leave out references and images that cannot be used.
 
         Raises:
-            InputError: unknown data set, a missing file, or a reference that cannot be used.
+            InputError: unknown data set, a missing file, a reference that cannot be used, or none that can.
         """
         if name not in refer.LAYOUTS:
             raise InputError(f"{root}: no data set {name!r}; there are {', '.join(refer.LAYOUTS)}")
         self._skip = Skip(skip)
-        self._pictures = refer.pictures(Path(root), name, split, self._skip, split_by, lower=False)
-        tell_left_out(self._skip.problems)
         self._per_image, self._place = per_image, f"{root}: {name} {split}"
+        pictures = refer.pictures(Path(root), name, split, self._skip, split_by, lower=False)
+        self._pictures = usable(pictures, self._skip, self._place)
 
     def expressions(self) -> Iterable[str]:
         """All expressions, of all images."""

@@ -100,6 +100,18 @@ def redrawn(
     )
 
 
+def usable(pictures: Sequence[Picture], skip: Skip, place: object) -> Sequence[Picture]:
+    """The pictures that are left of `place`; prints what was left out.
+
+    Raises:
+        DatasetError: none is left.
+    """
+    tell_left_out(skip.problems)
+    if not pictures:
+        raise DatasetError(f"{place}: none of its pictures can be used: use other data")
+    return pictures
+
+
 def read_one(
     pictures: Sequence[Picture], skip: Skip, rng: np.random.Generator
 ) -> tuple[Picture, NDArray[np.uint8], list[Referring]]:
