@@ -129,7 +129,7 @@ class FollowServer:
             node,
             Follow,
             "~/follow",
-            execute_callback=self._end,  # called only by `notify_execute`, with how the goal ends
+            execute_callback=lambda _: None,  # not called: see `notify_execute`
             goal_callback=self._admit,
             handle_accepted_callback=self._accepted,
             cancel_callback=self._on_cancel,
