@@ -114,7 +114,9 @@ def check_layout(msg: Any, topic: str) -> None:
     bytes_per_pixel = BYTES_PER_PIXEL.get(msg.encoding)
     if bytes_per_pixel is None:
         known = ", ".join(BYTES_PER_PIXEL)
-        raise MessageError(topic, f"unknown encoding {msg.encoding!r}; this node reads {known}")
+        raise MessageError(
+            topic, f"unknown encoding {msg.encoding!r}; those that can be read: {known}"
+        )
     if msg.width == 0 or msg.height == 0:
         raise MessageError(topic, f"empty image ({msg.width}x{msg.height})")
     check_size(msg.width, msg.height, topic)
@@ -269,7 +271,8 @@ def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
     if parted and encoding not in BYTES_PER_PIXEL and not stated:
         known = ", ".join(BYTES_PER_PIXEL)
         raise MessageError(
-            topic, f"compressed image of unknown encoding {encoding!r}; this node reads {known}"
+            topic,
+            f"compressed image of unknown encoding {encoding!r}; those that can be read: {known}",
         )
     try:
         with _undecoded(bytes(msg.data)) as picture:

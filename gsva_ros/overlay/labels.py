@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..masks import Box
+from ..masks import Box, mask_box
 from .target import DARK, Colour, Picture, Shape, Target, colour_of, line_width
 
 REJECTED: Colour = (255, 150, 140)
@@ -96,9 +96,12 @@ def _things(shape: Shape, targets: Sequence[Target]) -> NDArray[np.float32]:
     """
     things = np.zeros(shape, np.float32)
     for target in targets:
-        if target.mask is not None and (area := np.count_nonzero(target.mask)):
+        if target.mask is not None and (box := mask_box(target.mask)):
+            x0, y0, x1, y1 = box
+            mask, here = target.mask[y0:y1, x0:x1], things[y0:y1, x0:x1]
             # Whole numbers, of which sums are exact.
-            np.maximum(things, target.mask * np.float32(things.size // area), out=things)
+            cost = np.float32(things.size // np.count_nonzero(mask))
+            np.maximum(here, mask * cost, out=here)
     reach = 2 * line_width(shape) + 3  # the outline, and a small margin
     return np.asarray(cv2.dilate(things, np.ones((reach, reach), np.uint8)), np.float32)
 
@@ -108,14 +111,15 @@ def _place(
 ) -> Placed | None:
     """A free place for the whole label, else for its first line, else the place that covers the least."""
     anchor = _anchor(target, shape)
-    coarse = max(1, min(shape) // 120)
+    # As labels are as large as their image, the places of a larger one lie as far apart.
+    coarse, fine = (max(1, min(shape) // lines) for lines in (120, 480))
     found = None
     # Several lines leave room beside them; a single one may take almost the image's width.
     forms = [_label_of(target, shape, lines, share) for lines, share in ((LINES, 0.6), (1, 0.9))]
     for label in dict.fromkeys(forms):
         if label.width > shape[1] or label.height > shape[0]:
             continue
-        for step in dict.fromkeys((coarse, 1)):
+        for step in dict.fromkeys((coarse, fine)):
             covering = found is None and not free_only
             placed = _best(target, label, anchor, things, labels, step, covering)
             if placed is not None and placed.free:

@@ -34,12 +34,14 @@ def _tint(
     stripe: int,
 ) -> None:
     """Blend colours into the masks; where n masks overlap, each gets every n-th diagonal stripe."""
+    parts = [_part(mask) for mask in masks]
     count = np.zeros(picture.shape[:2], np.int32)
-    for mask in masks:
-        count += mask
+    for mask, part in zip(masks, parts, strict=True):
+        count[part] += mask[part]
     seen = np.zeros_like(count)
-    for mask, colour in zip(masks, colours, strict=True):
-        rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    for mask, part, colour in zip(masks, parts, colours, strict=True):
+        rows, columns = np.divmod(np.flatnonzero(mask[part]), part[1].stop - part[1].start)
+        rows, columns = rows + part[0].start, columns + part[1].start
         turn = (rows + columns) // stripe % count[rows, columns]
         own = turn == seen[rows, columns]
         seen[rows, columns] += 1

@@ -8,15 +8,15 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import cv2
 import gradio as gr
 import numpy as np
-from numpy.typing import NDArray
 
 from gsva_ros.answer import Answer, ExpressionError, Segmenter, no_rejection
 from gsva_ros.errors import InputError
-from gsva_ros.overlay import Target, draw
+from gsva_ros.overlay import Target, draw, fitted
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
-from gsva_ros.programs.app_session import Correction, Label, Session
+from gsva_ros.programs.app_session import LONGEST, Correction, Label, Mask, Session, Shape
 from gsva_ros.programs.page import REQUEST, notice, outcomes, printable, problem, row_of
 
 EXPRESSIONS = "Expressions, one per line"
@@ -357,8 +357,10 @@ class Page:
         session.check_answered(slot)
         decided = session.slots(threshold)[slot]
         seen = [] if decided.rejected else [Target.of(slot, decided)]
-        value = {"background": draw(session.rgb, seen), "layers": [], "composite": None}
-        session.painting = slot, threshold
+        # A browser takes minutes to paint on a large photograph.
+        picture = draw(*fitted(session.rgb, seen, LONGEST))
+        value = {"background": picture, "layers": [], "composite": None}
+        session.painting = slot, threshold, picture.shape[:2]
         return {
             self.editor: gr.update(value=value, visible=True),
             self.painted: gr.update(visible=True),
@@ -372,8 +374,9 @@ class Page:
             raise InputError(
                 "no mask is being painted: choose an expression and paint its mask first"
             )
-        slot, threshold = session.painting  # those on the page may have changed since
-        mask = painted_mask(value, session.slots(threshold)[slot].mask)
+        slot, threshold, size = session.painting  # those on the page may have changed since
+        decided = session.slots(threshold)[slot]
+        mask = painted_mask(value, size, decided.mask, decided.size)
         correction = Correction(Label.PAINTED, referents(meant), mask)
         return self._correct(session, threshold, slot, correction) | {
             self.editor: gr.update(value=None, visible=False),
@@ -488,20 +491,23 @@ def _told(session: Session, more: str = "") -> str:
 
 
 def painted_mask(
-    value: dict[str, Any] | None, mask: NDArray[np.bool_] | None
-) -> NDArray[np.bool_] | None:
-    """A mask, bool [H, W] or None, as changed in an image editor's value; None: no mask and no painting.
+    value: dict[str, Any] | None, size: Shape, mask: Mask | None, full: Shape
+) -> Mask | None:
+    """A mask, bool of size `full` or None, as changed in an image editor's value of size `size`.
+
+    None: no mask and no painting. What is not painted over keeps the mask's own pixels.
 
     Raises:
-        InputError: the painting differs in size from the mask.
+        InputError: the painting is of another size.
     """
     layers = [np.asarray(layer) for layer in (value or {}).get("layers", [])]
     if not layers:
         return mask
-    painted = np.zeros(layers[0].shape[:2], bool) if mask is None else mask.copy()
-    if any(layer.shape[:2] != painted.shape for layer in layers):
-        raise InputError("the painted mask differs in size from the image: paint it again")
+    painted = np.zeros(full, bool) if mask is None else mask.copy()
     for layer in layers:
+        if layer.shape[:2] != size:
+            raise InputError("the painted mask differs in size from the image: paint it again")
+        layer = cv2.resize(layer, full[::-1], interpolation=cv2.INTER_NEAREST)
         seen = layer[..., 3] > 127
         adds = layer[..., 0] > layer[..., 2]
         painted = (painted | (seen & adds)) & ~(seen & ~adds)

@@ -32,6 +32,7 @@ LONGEST = 1600
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Shape = tuple[int, int]  # height, width
 
 
 class Label(Enum):
@@ -74,7 +75,8 @@ class Session:
     topic: str = ""
     number: int = 0
     corrections: dict[int, Correction] = field(default_factory=dict)
-    painting: tuple[int, float] | None = None  # the slot in the editor, and its threshold
+    #: The slot in the editor, its threshold, and the size of the editor's picture.
+    painting: tuple[int, float, Shape] | None = None
     labelled: dict[str, tuple[Picture, list[Referring]]] = field(default_factory=dict)
     failed: str = ""
 

@@ -137,13 +137,16 @@ class ViewPage:
 
     def stop(self, mine: list[str]) -> tuple[list[str], str]:
         """Cancel this visitor's repeated instructions."""
-        self._cancel(mine)
-        told = f"Stopped: {', '.join(mine)}." if mine else "You have no instruction on every frame."
+        stopped = self._cancel(mine)
+        told = (
+            f"Stopped: {', '.join(stopped)}."
+            if stopped
+            else "You have no instruction on every frame."
+        )
         return [], notice(told, spoken=True)
 
-    def _cancel(self, names: Sequence[str]) -> None:
-        for name in names:
-            self.watcher.cancel(name)
+    def _cancel(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self.watcher.cancel(name)]
 
 
 def overdue() -> str:

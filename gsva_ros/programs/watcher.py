@@ -115,7 +115,7 @@ class Watcher:
         self._outcomes: dict[tuple[str, str, int], Ended] = {}  # the newest last
         self._health: tuple[DiagnosticStatus, float] | None = None
         self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
-        self._repeated: set[str] = set()  # ids of those on every frame that are not cancelled
+        self._repeated: set[str] = set()  # ids of those on every frame that have not ended
         self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
         self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, 10)
@@ -177,6 +177,8 @@ class Watcher:
         stamp = nanoseconds(msg.header.stamp)
         with self._lock:
             self._list(ended)
+            if not msg.image_topic:  # only an end is without a frame
+                self._repeated.discard(msg.instruction_id)
             camera = self._cameras.get(camera_named(msg.image_topic, self._cameras))
             if camera is None or not (msg.instances or msg.rejections):
                 return
@@ -227,11 +229,14 @@ class Watcher:
         self._instructions.publish(msg)
         return name
 
-    def cancel(self, name: str) -> None:
-        """End an instruction."""
+    def cancel(self, name: str) -> bool:
+        """End an instruction on every frame; False: it has ended, as when the node stopped answering."""
         with self._lock:
-            self._repeated.discard(name)
+            if name not in self._repeated:
+                return False
+            self._repeated.remove(name)
         self._instructions.publish(Instruction(id=name, mode=Instruction.CANCEL))
+        return True
 
     # What is seen
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.task import Future
 
 from gsva_ros.action import Follow
 from gsva_ros.msg import Segmentation
@@ -37,13 +38,14 @@ class _Goal:
 
 
 class _Answers:
-    """A goal's answers as feedback, until `ended` has the reason of its end."""
+    """A goal's answers as feedback, until `end` is called with the reason of its end, once."""
 
     def __init__(
-        self, handle: Any, message: Callable[[Result], Segmentation], ended: Future
+        self, handle: Any, message: Callable[[Result], Segmentation], end: Callable[[str], None]
     ) -> None:
-        self.frames, self.last, self.ended = 0, Segmentation(), ended
-        self._handle, self._message = handle, message
+        self.frames, self.last = 0, Segmentation()
+        self._handle, self._message, self._end = handle, message, end
+        self._ended = False
 
     @property
     def complete(self) -> bool:
@@ -52,26 +54,42 @@ class _Answers:
 
     def take(self, result: Result) -> None:
         """Publish an answer, or end with the request."""
-        if self.ended.done():
+        if self._ended:
             return
         outcomes = {decision.outcome for decision in result.decisions}
         if result.frame is None or Outcome.CANCELLED in outcomes:
-            self.ended.set_result(result.decisions[0].reason)
+            self._finish(result.decisions[0].reason)
             return
         self.last = self._message(result)
         self.frames += 1
         self._handle.publish_feedback(Follow.Feedback(segmentation=self.last))
         if self.complete:
-            self.ended.set_result(f"{self.frames} frames were asked for")
+            self._finish(f"{self.frames} frames were asked for")
+
+    def _finish(self, reason: str) -> None:
+        self._ended = True
+        self._end(reason)
 
 
-class ReadyServer(ActionServer):
-    """Returns no data once destroyed: an executor that found the server ready may still take from it."""
+class GoalServer(ActionServer):
+    """Runs no callback for a goal that begins, only for one that ends (`notify_execute` with a callback).
+
+    rclpy's runs one from a goal's beginning, and its executor resumes what awaits at every wait: with a
+    hundred goals, other callbacks would queue behind tens of thousands of resumptions.
+    """
 
     gone = False
 
+    def notify_execute(self, goal_handle: Any, execute_callback: Any) -> None:
+        """Called by a handle's `execute` without a callback."""
+        if execute_callback is not None:
+            super().notify_execute(goal_handle, execute_callback)
+
     def take_data(self) -> Any:
-        """Goals, cancels and result requests that have arrived."""
+        """Goals, cancels and result requests that have arrived; none once destroyed.
+
+        An executor that found the server ready may still take from it.
+        """
         try:
             return super().take_data()
         except RuntimeError:  # rclpy's RCLError and InvalidHandle
@@ -86,7 +104,7 @@ class ReadyServer(ActionServer):
 
 
 class FollowServer:
-    """Serves any number of goals at once: each awaits a future and occupies no thread.
+    """Serves any number of goals at once: none occupies a thread or awaits its end.
 
     Args:
         message: creates the answer's message. active: whether goals are accepted.
@@ -107,11 +125,11 @@ class FollowServer:
         self._goals: dict[str, _Goal] = {}
         self._feedback = node.resolve_topic_name("~/follow/_action/feedback")
         self._heard = time.monotonic()  # last time of a subscriber, or of no goals
-        self._server = ReadyServer(
+        self._server = GoalServer(
             node,
             Follow,
             "~/follow",
-            execute_callback=self._execute,
+            execute_callback=lambda _: None,  # not called: see `notify_execute`
             goal_callback=self._admit,
             handle_accepted_callback=self._accepted,
             cancel_callback=self._on_cancel,
@@ -151,10 +169,19 @@ class FollowServer:
 
     def _accepted(self, handle: Any) -> None:
         self._pending.add()
-        try:
+        goal = self._goals.setdefault(_id_of(handle), _Goal())
+        with suppress(RuntimeError):  # rclpy: a cancel came while it looked
             handle.execute()
-        except RuntimeError:  # rclpy: a cancel came while it looked; the goal ends in `_execute`
-            self._server.notify_execute(handle, None)
+        answers = _Answers(
+            handle,
+            self._message,
+            lambda reason: self._server.notify_execute(
+                handle, partial(self._end, goal=goal, answers=answers, reason=reason)
+            ),
+        )
+        self._submit(handle, answers)
+        if goal.cancelled:
+            self._worker.cancel(_id_of(handle), CANCELLED)
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
         goal = self._goals.setdefault(_id_of(handle), _Goal())
@@ -162,37 +189,30 @@ class FollowServer:
             if goal.ending:
                 return CancelResponse.REJECT
             goal.cancelled = True
-        # If the request is not submitted yet, `_follow` cancels it as soon as it is.
+        # If the request is not submitted yet, `_accepted` cancels it as soon as it is.
         self._worker.cancel(_id_of(handle), CANCELLED)
         return CancelResponse.ACCEPT
 
-    async def _execute(self, handle: Any) -> Follow.Result:
-        goal = self._goals.setdefault(_id_of(handle), _Goal())
+    async def _end(
+        self, handle: Any, *, goal: _Goal, answers: _Answers, reason: str
+    ) -> Follow.Result:
         try:
-            return await self._follow(handle, goal)
+            self._worker.cancel(_id_of(handle), reason)
+            with goal.lock:
+                goal.ending = True
+            if goal.cancelled:
+                # The cancel was accepted, but rclpy may not have updated the goal's state yet.
+                while not handle.is_cancel_requested:
+                    await self._pause()
+                handle.canceled()
+            elif answers.complete:
+                handle.succeed()
+            else:
+                handle.abort()
+            return Follow.Result(frames=answers.frames, message=reason, segmentation=answers.last)
         finally:
             self._goals.pop(_id_of(handle), None)
             self._pending.remove()
-
-    async def _follow(self, handle: Any, goal: _Goal) -> Follow.Result:
-        answers = _Answers(handle, self._message, awaited(self._node))
-        self._submit(handle, answers)
-        if goal.cancelled:
-            self._worker.cancel(_id_of(handle), CANCELLED)
-        reason = str(await answers.ended)
-        self._worker.cancel(_id_of(handle), reason)
-        with goal.lock:
-            goal.ending = True
-        if goal.cancelled:
-            # The cancel was accepted, but rclpy may not have updated the goal's state yet.
-            while not handle.is_cancel_requested:
-                await self._pause()
-            handle.canceled()
-        elif answers.complete:
-            handle.succeed()
-        else:
-            handle.abort()
-        return Follow.Result(frames=answers.frames, message=reason, segmentation=answers.last)
 
     def _submit(self, handle: Any, answers: _Answers) -> None:
         asked = handle.request

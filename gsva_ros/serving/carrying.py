@@ -126,7 +126,7 @@ class Carrier:
 
     @contextmanager
     def _between_work(self) -> Iterator[None]:
-        """Hold `_working` before the thread's next pass: it would otherwise re-acquire the lock first."""
+        """Hold `_working` before the thread's next answer: it would otherwise re-acquire the lock first."""
         with self._changed:
             self._queued += 1
         try:
@@ -207,14 +207,28 @@ class Carrier:
         start = time.monotonic()
         rgb, fault = self._observed(due, frame)
         for last in due:
+            self._give_way()
             request = last.result.request
             current = self._last_answers.get((request, frame.topic)) is last
-            # Ended when another one's answer was delivered, or withdrawn while the model works on it.
-            if not current or request.state.cancelled:
+            # Ended, or answered, when another thread had its turn or another one's answer was delivered;
+            # or withdrawn while the model works on it.
+            if not current or request.state.cancelled or not self._may_answer(request, frame):
                 continue
             self._last_frames[request] = frame
             why = fault or last.fault
             self._deliver(last.failed(frame, *why) if why else self._carry(last, frame, rgb, start))
+
+    def _give_way(self) -> None:
+        """Let threads that wait for `_working` have it: a hundred answers take long, an end must not."""
+        with self._changed:
+            if not self._queued:
+                return
+        self._working.release()
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._queued)
+        finally:
+            self._working.acquire()
 
     def _observed(
         self, due: list[LastAnswer], frame: CameraFrame

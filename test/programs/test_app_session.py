@@ -204,7 +204,9 @@ def test_a_bag_opens_at_a_camera_that_has_something_to_see(tmp_path: Path) -> No
 def test_a_frame_that_cannot_be_read_leaves_no_other_one_open(tmp_path: Path) -> None:
     session, engine = Session(), PageEngine()
     session.open(recorded(tmp_path / "bag", [("/cam", e) for e in ("odd", "rgb8", "odd")]))
-    assert "unknown encoding 'odd'" in session.problem
+    assert "unknown encoding 'odd'; those that can be read: rgb8, " in session.problem, (
+        "no node is meant"
+    )
     assert session.frames() == 3, "and the others can be reached"
     session.show("/cam", 1)
     session.segment(engine, ["red"])

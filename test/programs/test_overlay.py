@@ -286,6 +286,19 @@ def test_a_hundred_labels_sum_the_image_once_each(monkeypatch: pytest.MonkeyPatc
     assert len(summed) == 1 + len(targets) == 101
 
 
+def test_a_large_image_has_no_more_places_for_labels_than_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its labels are as much larger; at each of its pixels, thirty of them would take seconds."""
+    tried, inside = [], labels._inside
+    monkeypatch.setattr(labels, "_inside", lambda *a: tried.append(inside(*a)) or tried[-1])
+    shape = (2160, 3840)
+    crowded = [Target(0, "the table", np.ones(shape, bool), 0.9)]
+    (placed,) = placed_labels(shape, crowded)
+    assert not placed.free
+    assert 10_000 < max(each.size for each in tried) < 960 * 1706
+
+
 def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))

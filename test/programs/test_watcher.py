@@ -140,7 +140,7 @@ def test_only_what_is_looked_at_is_drawn(watcher: Watcher, monkeypatch: pytest.M
 
 
 def test_instructions_on_every_frame_end_with_the_view() -> None:
-    """Else the node would answer them for nobody; those that were stopped are not cancelled again."""
+    """Else the node would answer them for nobody; the node would complain of those that have ended."""
     robot, heard = Client(), []
     listener = robot.node.create_subscription(
         Instruction, "instruction", heard.append, qos.RELIABLE
@@ -149,10 +149,14 @@ def test_instructions_on_every_frame_end_with_the_view() -> None:
     robot.wait(
         lambda: view._instructions.get_subscription_count() == 1, what="the view's instructions"
     )
-    names = [view.ask(["red"], "", "", every_frame) for every_frame in (True, True, False)]
-    view.cancel(names[0])
+    names = [view.ask(["red"], "", "", every_frame) for every_frame in (True, True, False, True)]
+    assert view.cancel(names[0])
+    view._on_answer(answer(1, ["red"], names[1]))
+    ended = Outcome(expression="red", outcome=Outcome.CANCELLED)
+    view._on_answer(Segmentation(instruction_id=names[3], outcomes=[ended]))
+    assert not view.cancel(names[3])
     view.close()
-    robot.wait(lambda: len(heard) == 5, what="the instructions")
+    robot.wait(lambda: len(heard) == 6, what="the instructions")
     cancelled = [msg.id for msg in heard if msg.mode == Instruction.CANCEL]
     assert cancelled == names[:2]
     robot.node.destroy_subscription(listener)

@@ -19,6 +19,7 @@ from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, REAL, SUPPORT, Client, Manager, NodeProcess, blocks, outcomes
 from lifecycle_msgs.msg import State, Transition
+from rclpy.action import ActionClient
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -29,12 +30,13 @@ from std_msgs.msg import String
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.ros import clocks, process
 from gsva_ros.ros.disposal import Disposal
-from gsva_ros.ros.follow import ABANDONED, ReadyServer
+from gsva_ros.ros.follow import ABANDONED, FollowServer, GoalServer
 from gsva_ros.ros.node import GRACE, GsvaNode
 from gsva_ros.ros.parameters import problem_with
-from gsva_ros.ros.pending import awaited, delivered
+from gsva_ros.ros.pending import Pending, awaited, delivered
 from gsva_ros.ros.process import Executor, spin_beside
-from gsva_ros.serving.requests import CameraFrame, Request
+from gsva_ros.serving.requests import CameraFrame, Decision, Request, Result
+from gsva_ros.serving.requests import Outcome as Ends
 from gsva_ros.stamps import SECOND
 
 harness.isolate()
@@ -555,7 +557,7 @@ def test_a_goal_that_comes_as_the_server_goes_is_no_fault():
     """The executor may have seen it, and takes it only then."""
     rclpy.init()
     node = rclpy.create_node("goes")
-    server = ReadyServer(node, Follow, "follow", execute_callback=lambda handle: None)
+    server = GoalServer(node, Follow, "follow", execute_callback=lambda handle: None)
     try:
         server._is_goal_request_ready = True
         server.destroy()
@@ -654,6 +656,51 @@ def test_a_callback_that_waits_long_is_kept_once():
         assert raised == 1
     finally:
         executor.shutdown()
+        rclpy.shutdown()
+
+
+def test_goals_that_go_on_run_no_callback():
+    """rclpy's executor resumes what awaits at every wait: a hundred goals would delay everything else."""
+    rclpy.init()
+    node, submitted = rclpy.create_node("follows"), []
+    worker = SimpleNamespace(submit=submitted.append, cancel=lambda *_: True)
+    pending = Pending()
+    follow = FollowServer(node, worker, None, lambda topic: (topic, ""), lambda: True, pending)
+    executor, run = Executor(num_threads=2), []
+    found = executor.wait_for_ready_callbacks
+    executor.wait_for_ready_callbacks = lambda *a, **k: run.append(found(*a, **k)) or run[-1]
+    executor.add_node(node)
+    client = Client()
+    try:
+        action = ActionClient(client.node, Follow, "/follows/follow")
+        client.wait(action.server_is_ready, what="the action")
+        goals = [action.send_goal_async(Follow.Goal(expressions=["red"])) for _ in range(5)]
+
+        def spin_until(condition):
+            end = time.monotonic() + 20.0
+            while not condition() and time.monotonic() < end:
+                executor.spin_once(timeout_sec=0.05)
+            assert condition()
+
+        spin_until(lambda: len(submitted) == 5 and all(goal.done() for goal in goals))
+        ended = [goal.result().get_result_async() for goal in goals]
+        quiet = time.monotonic() + 1.0
+        spin_until(lambda: time.monotonic() > quiet)
+        run.clear()
+        for _ in range(3):
+            executor.wake()
+            executor.spin_once(timeout_sec=0.05)
+        assert not run
+        for request in submitted:
+            request.done(Result(request, [Decision(0, "red", Ends.CANCELLED, reason="over")]))
+        spin_until(lambda: all(each.done() for each in ended))
+        assert [each.result().result.message for each in ended] == ["over"] * 5
+        assert pending.wait(1.0)
+    finally:
+        client.close()
+        executor.shutdown()
+        follow.destroy()
+        node.destroy_node()
         rclpy.shutdown()
 
 

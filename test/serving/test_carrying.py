@@ -443,6 +443,38 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
     assert answered == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", None), ("c", 2)]
 
 
+def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
+    """There may be a hundred, and each thread that ends one of them waits as long."""
+    results: list[Result] = []
+    first, second, third = (Request(n, expressions=["red"], every_frame=True) for n in "abc")
+
+    def end() -> None:
+        third.state.ended = True
+        carrier.take(Result(third, [Decision(0, "red", Outcome.CANCELLED)]))
+
+    ending = threading.Thread(target=end)
+
+    def deliver(result: Result) -> None:
+        results.append(result)
+        if result.request is first and result.frame.stamp == 2:
+            ending.start()
+            while not carrier._queued:
+                time.sleep(0.002)
+
+    carrier = Carrier(deliver, Limits(track="flow"))
+    for stamp in (1, 2):
+        frame = CameraFrame(None, stamp, "camera", partial(picture, 40), received=stamp)
+        carrier.offer(frame)
+        for request in (first, second, third) if stamp == 1 else ():
+            decisions = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, decisions, frame, frame.decode()))
+        with carrier._working:
+            carrier._work()
+    ending.join()
+    answered = [(r.request.id, r.frame and r.frame.stamp) for r in results]
+    assert answered == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("c", None), ("b", 2)]
+
+
 def test_a_failing_model_is_not_hidden_behind_an_old_mask(camera) -> None:
     c = camera(delay=0.02)
     c.ask("red", "raise")
