@@ -31,6 +31,7 @@ from .weights import (
     merge_lora,
     read_state,
     sam_sizes,
+    weight_files,
     with_vision_tower,
     write_state,
 )
@@ -66,8 +67,7 @@ def load_converted(directory: str | Path) -> Checkpoint:
         _check_base(directory, found, path, digest)
         with _naming(directory):
             state = merge_lora(state | found.changes, found.alpha)
-        own = [*sorted(directory.glob("adapter_model.*")), directory / ADAPTER_CONFIG]
-        path, digest = directory, _digest(own, digest)
+        path, digest = directory, _digest(_adapter_files(directory), digest)
     model = _fill(config, state, path)
     prompt = Prompt.load(base / TOKENIZER_NAME, config)
     return Checkpoint(model, prompt, digest.hexdigest())
@@ -104,10 +104,10 @@ def load_official(
     state = read_state(base)  # of mapped files: what follows takes the time
     _check_part(llava, "the LLaVA that GSVA was trained from", CONFIG_NAME, TOKENIZER_NAME)
     _check_part(vision_tower, "CLIP (openai/clip-vit-large-patch14)", CONFIG_NAME)
-    digest = _digest(_files(base))
+    digest = _digest(weight_files(base))
     if found:
         _check_base(weights, found, base, digest)
-        digest = _digest(_files(weights), digest)
+        digest = _digest(_adapter_files(weights), digest)
     with _naming(weights):
         state = merge_lora(state, lora_alpha)
         if found:  # trained on the merged weights, with an alpha of its own
@@ -140,14 +140,8 @@ def _check_part(directory: Path, part: str, *names: str) -> None:
             raise FileNotFoundError(f"{directory} has no {name}: give the whole folder of {part}")
 
 
-def _files(path: Path) -> list[Path]:
-    """A file of weights, or all files of a folder; an index of shards stands for its folder.
-
-    Of a folder with WEIGHTS_NAME only that is read; a converted one is identified as in `load_converted`.
-    """
-    path = path.parent if path.name.endswith(".index.json") else path
-    path = whole if (whole := path / WEIGHTS_NAME).is_file() else path
-    return [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+def _adapter_files(directory: Path) -> list[Path]:
+    return [*sorted(directory.glob("adapter_model.*")), directory / ADAPTER_CONFIG]
 
 
 def save_pretrained(model: GSVA, tokenizer: Tokenizer, directory: str | Path) -> None:

@@ -57,17 +57,34 @@ def read_state(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is damaged, holds no weights or must be converted first, or shards are
             missing.
     """
-    if path.is_dir():
-        path = _main_file(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights")
-    sharded = path.name.endswith(".index.json")
-    state = _read_shards(path) if sharded else _read_file(path)
+    first, *shards = weight_files(path)
+    state = _read_shards(first, shards) if shards else _read_file(first)
     return {
         _plain_name(name): value
         for name, value in state.items()
         if ".original_module." not in name  # peft's copy of a module that it replaced
     }
+
+
+def weight_files(path: Path) -> list[Path]:
+    """What `read_state` reads: a file, or an index and its shards.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as `read_state`.
+    """
+    if path.is_dir():
+        path = _main_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    if not path.name.endswith(".index.json"):
+        return [path]
+    names = sorted(set(_places(path).values()))
+    if missing := [name for name in names if not (path.parent / name).is_file()]:
+        shown = ", ".join(missing[:3])
+        raise CheckpointError(
+            f"{path.parent} lacks {len(missing)} of {len(names)} shards: {shown}; download them too"
+        )
+    return [path, *(path.parent / name for name in names)]
 
 
 def write_state(state: Mapping[str, Tensor], path: Path) -> None:
@@ -301,24 +318,24 @@ def _matching(directory: Path, *patterns: str) -> list[Path]:
     return sorted(path for pattern in patterns for path in directory.glob(pattern))
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
+def _places(index: Path) -> dict[str, str]:
+    """The shard of each weight, by name."""
     try:
-        places: dict[str, str] = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(places.values()))
-        missing = [name for name in names if not (index.parent / name).is_file()]
+        places = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
+        if not places or not all(isinstance(name, str) for name in places.values()):
+            raise ValueError("no shards, or a name that is no text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index}: not an index of shards (weight_map): {one_line(error)}"
         ) from error
-    if missing:
-        shown = ", ".join(missing[:3])
-        raise CheckpointError(
-            f"{index.parent} lacks {len(missing)} of {len(names)} shards: {shown}; download them too"
-        )
+    return dict(places)
+
+
+def _read_shards(index: Path, shards: list[Path]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
-    for name in names:
-        state |= _read_file(index.parent / name)
-    if lost := sorted(set(places) - set(state)):
+    for shard in shards:
+        state |= _read_file(shard)
+    if lost := sorted(set(_places(index)) - set(state)):
         raise CheckpointError(f"{index} names {lost[0]}, which its shard does not hold")
     return state
 

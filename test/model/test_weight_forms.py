@@ -149,6 +149,18 @@ def test_a_whole_file_is_read_rather_than_an_index_beside_it(
     assert read_state(tmp_path).keys() == state.keys()
 
 
+def test_only_what_is_read_identifies_the_weights(state: State, tmp_path: Path) -> None:
+    """Adapters name their base by it, which a README that comes or goes does not change."""
+    shards("bin", "pytorch_model", torch.save)(state, tmp_path)
+    before = official(tmp_path).weights_hash
+    (tmp_path / "README.md").write_text("GSVA")
+    assert official(tmp_path).weights_hash == before
+    assert official(tmp_path / "pytorch_model.bin.index.json").weights_hash == before
+    name = sorted(state)[1]
+    shards("bin", "pytorch_model", torch.save)(state | {name: state[name] + 1}, tmp_path)
+    assert official(tmp_path).weights_hash != before
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> None:
     ours = load(torch_file({k: v.to(dtype) for k, v in state.items()}, tmp_path))
