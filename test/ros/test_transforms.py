@@ -5,39 +5,25 @@ from __future__ import annotations
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import harness
 import numpy as np
 import pytest
 import rclpy
-from fake_engine import FakeEngine
 from geometry_msgs.msg import TransformStamped
+from harness import a_node
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header, String
 
 from gsva_ros.ros import patience, transforms
-from gsva_ros.ros.node import GsvaNode
 from gsva_ros.ros.patience import AGAIN, PATIENCE
 from gsva_ros.ros.transforms import TransformError, Transforms
 
 harness.isolate()
-
-
-@contextmanager
-def a_node(*arguments: str) -> Iterator[Any]:
-    """A node in this process, unconfigured."""
-    rclpy.init(args=["--ros-args", *arguments])
-    node = GsvaNode(lambda *_: FakeEngine())
-    try:
-        yield node
-    finally:
-        node.close()
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 class Buffer:
