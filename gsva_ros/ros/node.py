@@ -429,8 +429,8 @@ class GsvaNode(LifecycleNode):
             if parameter.name == "rejection_threshold" and self._engine is not None:
                 threshold = self._limits.threshold(self._engine.rejection_threshold)
                 self._provenance.rejection_threshold = float(threshold)
-            if parameter.name == "target_frame" and parameter.value:
-                self._views.listen_to_tf()
+            if parameter.name == "target_frame":
+                self._views.listen_to_tf(parameter.value)
         return SetParametersResult(successful=True)
 
     # Out

@@ -77,9 +77,12 @@ def test_tf_is_heard_beside_the_node_and_only_for_a_target_frame(monkeypatch) ->
         heard = node._views._transforms._buffer.listeners
         sender = node.create_publisher(String, "tf", 10)
         assert not heard
-        for frame in ("base", "", "odom"):
+        for frame, listeners in (("base", 1), ("map", 1), ("", 1), ("", 1), ("odom", 2)):
             node.set_parameters([Parameter("target_frame", value=frame)])
-        (listener,) = heard
+            assert len(heard) == listeners
+            running = [thread.name for thread in threading.enumerate()].count("gsva-tf")
+            assert running == bool(frame)
+        listener = heard[-1]
         wait(lambda: sender.get_subscription_count() == 1)
         wait(lambda: ("eye_tf", "/robot") in node.get_node_names_and_namespaces())
         for count in (1, 2):  # the node's executor does not run at all
