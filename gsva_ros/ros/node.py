@@ -23,6 +23,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import String
 
 from gsva_ros.answer import Segmenter, no_rejection
@@ -45,6 +46,7 @@ from gsva_ros.stamps import SECOND, nanoseconds
 
 from . import parameters, qos
 from .answers import provenance_of, segmentation
+from .beside import Beside
 from .cameras import Cameras
 from .clocks import Clocks
 from .diagnostics import Diagnostics
@@ -58,6 +60,8 @@ from .views import Views
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
 #: the last results to be sent and the last instructions to be read.
 DRAIN, GRACE = 5.0, 0.5
+#: Seconds between two readings of /clock, which simulators publish at up to 1 kHz; the newest time is read.
+CLOCK_PAUSE = 0.005
 #: Seconds that a request waits for a frame until there is a warning, and between two warnings.
 STARVED, STARVED_AGAIN = 2.0, 10.0
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
@@ -101,6 +105,7 @@ class GsvaNode(LifecycleNode):
     def __init__(
         self, loader: Loader = load_engine, arguments: Sequence[str] = (), **kwargs: Any
     ) -> None:
+        self._simulated: Beside | None = None  # receives /clock under use_sim_time
         super().__init__("gsva", **kwargs)
         self._loader = loader
         self._publishing = threading.Lock()
@@ -134,6 +139,32 @@ class GsvaNode(LifecycleNode):
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
         self._clocks = Clocks(self.get_clock(), self._on_jump_ahead, self._on_jump)
+
+    # rclpy's
+
+    def create_subscription(self, msg_type: Any, *args: Any, **kwargs: Any) -> Any:
+        """As rclpy's, but /clock, which rclpy subscribes to here, is received beside the node."""
+        if msg_type is not ClockMessage:
+            return super().create_subscription(msg_type, *args, **kwargs)
+        self._simulated = Beside(self, "clock", CLOCK_PAUSE)
+        subscription = self._simulated.node.create_subscription(msg_type, *args, **kwargs)
+        self._simulated.start()
+        return subscription
+
+    def destroy_subscription(self, subscription: Any) -> bool:
+        """As rclpy's; with that to /clock, which it destroys when use_sim_time ends, its node goes."""
+        if self._simulated is None or subscription not in self._simulated.node.subscriptions:
+            return bool(super().destroy_subscription(subscription))
+        self._simulated.close()
+        self._simulated = None
+        return True
+
+    def destroy_node(self) -> None:
+        """As rclpy's."""
+        if self._simulated is not None:
+            self._simulated.close()
+            self._simulated = None
+        super().destroy_node()
 
     # Transitions
 
@@ -313,14 +344,16 @@ class GsvaNode(LifecycleNode):
             self._worker.offer(frame)
 
     def _on_jump_ahead(self) -> None:
-        if self._worker is not None:
-            self._worker.jumping()
+        worker = self._worker
+        if worker is not None:
+            worker.jumping()
 
     def _on_jump(self, delta: int, what: str) -> None:
         """The clock jumped, and that of the deadlines by `delta` nanoseconds."""
         self._views.jumped()
-        if self._worker is not None:
-            self._worker.jumped(delta)
+        worker = self._worker  # a transition may end it meanwhile
+        if worker is not None:
+            worker.jumped(delta)
             self.get_logger().warning(f"{what}: earlier frames are discarded")
 
     def _on_instruction(self, msg: Instruction) -> None:
@@ -396,8 +429,8 @@ class GsvaNode(LifecycleNode):
             if parameter.name == "rejection_threshold" and self._engine is not None:
                 threshold = self._limits.threshold(self._engine.rejection_threshold)
                 self._provenance.rejection_threshold = float(threshold)
-            if parameter.name == "target_frame" and parameter.value:
-                self._views.listen_to_tf()
+            if parameter.name == "target_frame":
+                self._views.listen_to_tf(parameter.value)
         return SetParametersResult(successful=True)
 
     # Out

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import rclpy
 from numpy.typing import NDArray
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from rclpy.time import Time
 
 from gsva_ros.errors import one_line
 from gsva_ros.geometry import Shape, rotation_of, signed
 
+from .beside import Beside
 from .patience import Patience
 
 try:
@@ -57,53 +53,6 @@ class TransformError(RuntimeError):
     """A transform is not available; the message names both frames, the reason and what to do."""
 
 
-class Listener:
-    """Fills a tf2_ros.Buffer from /tf and /tf_static, in a node and a thread of its own.
-
-    Every wait of `node`'s executor covers all of its endpoints, which at hundreds of messages per second
-    takes a CPU core, and transforms arrive too late.
-    """
-
-    def __init__(self, buffer: Any, node: Any) -> None:
-        name = f"{node.get_name()}_tf"
-        self._node = rclpy.create_node(
-            name,
-            namespace=node.get_namespace(),
-            context=node.context,
-            # The process's arguments apply to this node, too: they may remap /tf, but also name a node.
-            cli_args=["--ros-args", "-r", f"__node:={name}"],
-            parameter_overrides=[
-                Parameter("use_sim_time", value=False),
-                Parameter("start_type_description_service", value=False),
-            ],
-            start_parameter_services=False,
-            enable_rosout=False,
-        )
-        self._listener = tf2_ros.TransformListener(buffer, self._node)
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._node)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gsva-tf", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread and destroy the node."""
-        self._closed.set()
-        self._executor.wake()
-        self._thread.join()
-        self._executor.shutdown()
-        self._node.destroy_node()
-
-    def _run(self) -> None:
-        while not self._closed.is_set() and self._node.context.ok():
-            try:
-                self._executor.spin_once(timeout_sec=0.2)
-            except ExternalShutdownException:
-                return
-            except Exception:  # one bad message must not stop all others
-                logging.getLogger("gsva").exception("a transform was not received; continuing")
-
-
 class Transforms:
     """Looks up transforms at an image's stamp.
 
@@ -113,7 +62,8 @@ class Transforms:
 
     def __init__(self, buffer: Any = None) -> None:
         self._buffer = buffer
-        self._listener: Listener | None = None
+        self._beside: Beside | None = None
+        self._listener: Any = None
         self._patience: defaultdict[tuple[str, str], Patience] = defaultdict(Patience)  # by frames
 
     @classmethod
@@ -123,14 +73,16 @@ class Transforms:
 
     def listen(self, node: Any) -> None:
         """Listen to /tf and /tf_static from now on, beside `node`; nothing changes if it already does."""
-        if self._buffer is not None and self._listener is None:
-            self._listener = Listener(self._buffer, node)
+        if self._buffer is not None and self._beside is None:
+            self._beside = Beside(node, "tf")
+            self._listener = tf2_ros.TransformListener(self._buffer, self._beside.node)
+            self._beside.start()
 
     def close(self) -> None:
         """Stop listening."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = self._listener = None
 
     def clear(self) -> None:
         """Forget all transforms but the static ones, after the clock jumped.

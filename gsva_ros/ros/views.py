@@ -49,12 +49,14 @@ class Views:
         self._detections = Detections.create(node)
         self._node = node
         self._transforms = Transforms.create()
-        if value("target_frame"):
-            self.listen_to_tf()
+        self.listen_to_tf(value("target_frame"))
 
-    def listen_to_tf(self) -> None:
-        """Listen to tf from now on, which costs CPU time: only once a target frame is set."""
-        self._transforms.listen(self._node)
+    def listen_to_tf(self, target: str) -> None:
+        """Listen to tf from now on, or no longer if there is no target frame: it costs CPU time."""
+        if target:
+            self._transforms.listen(self._node)
+        else:
+            self._transforms.close()
 
     def publish(self, result: Result, answer: Segmentation) -> None:
         """Publish the topics that have subscribers."""

@@ -208,12 +208,18 @@ class Schedule:
         picked.request.state.last_start = now
         return picked
 
-    def finish(self, turn: Turn, timer: int, seconds: float) -> list[Ending] | None:
-        """End the model's turn. None: its result is the answer; otherwise the returned endings are."""
+    def finish(
+        self, turn: Turn, timer: int, seconds: float, stopped: float = 0.0
+    ) -> list[Ending] | None:
+        """End the model's turn. None: its result is the answer; otherwise the returned endings are.
+
+        seconds: since the turn began. stopped: how many of them the process was stopped (`docker pause`);
+        its lane does not pay for them.
+        """
         self._see(timer)
         request, state = turn.request, turn.request.state
         self.busy = None
-        self._finish[_lane(request)] = self._virtual + seconds
+        self._finish[_lane(request)] = self._virtual + seconds - stopped
         state.last_end = state.last_start + seconds
         state.answered_frame, state.assigned = turn.frame, None
         state.looked[turn.frame.topic] = turn.frame.received

@@ -22,7 +22,7 @@ from .schedule import Ending, Schedule, Turn
 
 log = logging.getLogger(__name__)
 
-#: Of the seconds between two calls of `Worker.problem`, how many count as time in which the model worked.
+#: Of the seconds between two looks at a turn (`Worker.problem`, its end), how many count as work.
 UNWATCHED = 2.0
 
 
@@ -57,7 +57,7 @@ class Worker(Generic[FrameT]):
         self._schedule = Schedule(self.limits)
         self._carrier = Carrier(self._deliver, self.limits, clock, ids)
         self._turn_began: float | None = None  # monotonic seconds, while the engine is working
-        self._watched = time.monotonic()  # the last call of `problem`
+        self._watched = time.monotonic()  # the last call of `_worked`
         self._unread: dict[str, CameraFrame] = {}  # by topic, the last one counted as unreadable
         self._thread = threading.Thread(target=self._run, name="gsva-inference", daemon=True)
 
@@ -96,13 +96,7 @@ class Worker(Generic[FrameT]):
             return "" if self._schedule.stopping else "the inference thread has ended"
         limit = self.limits.inference_timeout
         with self._changed:
-            last, self._watched = self._watched, time.monotonic()
-            if self._turn_began is None:
-                return ""
-            # Nobody calls while the whole process is stopped (`docker pause`), and the model does not work.
-            unwatched = self._watched - max(last, self._turn_began)
-            self._turn_began += max(0.0, unwatched - UNWATCHED)
-            spent = self._watched - self._turn_began
+            spent = self._worked()
         if 0 < limit < spent:
             return f"the inference thread is stuck: one inference has taken more than {limit:g} s"
         return ""
@@ -185,6 +179,18 @@ class Worker(Generic[FrameT]):
         self._hand_over(endings)
         return found
 
+    def _worked(self) -> float:
+        """Seconds that the engine has been working, as far as somebody watched; 0: it is not working.
+
+        Nobody calls this while the whole process is stopped (`docker pause`), and the engine does not work.
+        """
+        last, self._watched = self._watched, time.monotonic()
+        if self._turn_began is None:
+            return 0.0
+        unwatched = self._watched - max(last, self._turn_began)
+        self._turn_began += max(0.0, unwatched - UNWATCHED)
+        return self._watched - self._turn_began
+
     # The thread
 
     def _run(self) -> None:
@@ -200,9 +206,9 @@ class Worker(Generic[FrameT]):
                 failed = Ending(turn.request, Outcome.FAILED, reason, Code.INTERNAL)
                 result = _ended(failed, turn.frame)
             with self._changed:
+                worked, seconds = self._worked(), time.monotonic() - start
                 self._turn_began = None
-                seconds = time.monotonic() - start
-                instead = self._schedule.finish(turn, self._timer(), seconds)
+                instead = self._schedule.finish(turn, self._timer(), seconds, seconds - worked)
                 self._count_unread(turn, result)
             if instead is None:
                 for stage, spent in result.timings.items():

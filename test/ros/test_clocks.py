@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
+import harness
 import pytest
 from rclpy.clock import ROSClock
+from rclpy.parameter import Parameter
 from rclpy.time import Time
+from rclpy.time_source import TimeSource
+from rosgraph_msgs.msg import Clock
 
 from gsva_ros.ros import clocks
+from gsva_ros.ros.node import CLOCK_PAUSE
 from gsva_ros.stamps import SECOND
+
+harness.isolate()
 
 
 def test_a_jump_is_told_before_and_after() -> None:
@@ -62,3 +71,54 @@ def test_a_computers_clock_that_is_set_counts_unless_time_is_simulated(
     ours.watch()
     what = f"the computer's clock was set {told} by {abs(seconds):.1f} s"
     assert said == ([(0, what)] if told else [])
+
+
+def wait(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def running() -> bool:
+    """Whether there is a thread that receives /clock."""
+    return "gsva-clock" in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_simulators_clock_is_received_beside_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gazebo's comes 1000 times a second; to read each in the node's executor would take a CPU core."""
+    receive, received = TimeSource.clock_callback, []
+
+    def counted(self: TimeSource, msg: Clock) -> None:
+        received.append(msg.clock.sec)
+        receive(self, msg)
+
+    monkeypatch.setattr(TimeSource, "clock_callback", counted)
+    arguments = "-r __node:=eye -r __ns:=/robot -r /clock:=sim -p use_sim_time:=true"
+    with harness.a_node(*arguments.split()) as node:
+        sender = node.create_publisher(Clock, "sim", 10)
+
+        def at(seconds: int) -> None:
+            msg = Clock()
+            msg.clock.sec = seconds
+            sender.publish(msg)
+
+        for _ in range(2):
+            wait(lambda: sender.get_subscription_count() == 1)
+            wait(lambda: ("eye_clock", "/robot") in node.get_node_names_and_namespaces())
+            for seconds in (7, 3):  # the node's executor does not run at all
+                at(seconds)
+                wait(lambda n=seconds: node.get_clock().now().nanoseconds == n * SECOND)
+            received.clear()
+            start = time.monotonic()
+            for seconds in range(100, 400):
+                at(seconds)
+                time.sleep(0.001)
+            wait(lambda: received and received[-1] == 399)
+            assert len(received) <= (time.monotonic() - start) / CLOCK_PAUSE + 1
+            node.set_parameters([Parameter("use_sim_time", value=False)])
+            assert not running()
+            assert abs(node.get_clock().now().nanoseconds - time.time_ns()) < SECOND
+            node.set_parameters([Parameter("use_sim_time", value=True)])
+            assert running()
+    assert not running()

@@ -5,39 +5,25 @@ from __future__ import annotations
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import harness
 import numpy as np
 import pytest
 import rclpy
-from fake_engine import FakeEngine
 from geometry_msgs.msg import TransformStamped
+from harness import a_node
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header, String
 
 from gsva_ros.ros import patience, transforms
-from gsva_ros.ros.node import GsvaNode
 from gsva_ros.ros.patience import AGAIN, PATIENCE
 from gsva_ros.ros.transforms import TransformError, Transforms
 
 harness.isolate()
-
-
-@contextmanager
-def a_node(*arguments: str) -> Iterator[Any]:
-    """A node in this process, unconfigured."""
-    rclpy.init(args=["--ros-args", *arguments])
-    node = GsvaNode(lambda *_: FakeEngine())
-    try:
-        yield node
-    finally:
-        node.close()
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 class Buffer:
@@ -91,9 +77,12 @@ def test_tf_is_heard_beside_the_node_and_only_for_a_target_frame(monkeypatch) ->
         heard = node._views._transforms._buffer.listeners
         sender = node.create_publisher(String, "tf", 10)
         assert not heard
-        for frame in ("base", "", "odom"):
+        for frame, listeners in (("base", 1), ("map", 1), ("", 1), ("", 1), ("odom", 2)):
             node.set_parameters([Parameter("target_frame", value=frame)])
-        (listener,) = heard
+            assert len(heard) == listeners
+            running = [thread.name for thread in threading.enumerate()].count("gsva-tf")
+            assert running == bool(frame)
+        listener = heard[-1]
         wait(lambda: sender.get_subscription_count() == 1)
         wait(lambda: ("eye_tf", "/robot") in node.get_node_names_and_namespaces())
         for count in (1, 2):  # the node's executor does not run at all

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import types
 import weakref
 from collections import Counter
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine
 
+from gsva_ros.serving import worker
 from gsva_ros.serving.requests import (
     BadImageError,
     CameraFrame,
@@ -442,6 +444,32 @@ def test_a_model_is_not_stuck_because_the_process_was_stopped(recorder) -> None:
     r.worker._turn_began -= 60.0  # while somebody watched
     assert "one inference has taken more than 60 s" in r.worker.problem()
     r.engine.hang.set()
+
+
+def test_who_was_being_answered_when_the_process_was_stopped_does_not_pay_for_it(
+    recorder, monkeypatch
+) -> None:
+    """Or a goal would get no answer for as long as the stop was, next to an instruction on every frame."""
+    stopped = [0.0]
+    clock = types.SimpleNamespace(
+        monotonic=lambda: time.monotonic() + stopped[0], time_ns=time.time_ns
+    )
+    monkeypatch.setattr(worker, "time", clock)
+    r = recorder()
+    r.engine.hang = threading.Event()
+    r.frame()
+    r.worker.submit(Request("goal", expressions=["hang"], source=Source.FOLLOW, every_frame=True))
+    r.wait_busy()
+    stopped[0] = 1000.0
+    r.worker.submit(Request("other", expressions=["red"], every_frame=True))
+    r.engine.hang.set()
+    r.engine.delay = 0.25
+    end = time.monotonic() + 4.0
+    while time.monotonic() < end:  # there is always a new frame
+        r.frame()
+        time.sleep(0.01)
+    assert len(r.of("goal")) >= 3
+    assert len(r.of("other")) >= 3
 
 
 def test_a_model_that_is_stuck_is_a_problem_while_it_is(recorder) -> None:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
+from fake_engine import FakeEngine
 from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.srv import Segment
 from lifecycle_msgs.msg import Transition
@@ -26,6 +28,7 @@ from std_msgs.msg import String
 
 from gsva_ros.conversions import fill_image
 from gsva_ros.ros import qos, transport
+from gsva_ros.ros.node import GsvaNode
 
 SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
@@ -44,6 +47,19 @@ def isolate():
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
     os.environ.setdefault("ROS_LOG_DIR", "/tmp/gsva_ros_test_log")
+
+
+@contextmanager
+def a_node(*arguments):
+    """A node in this process, unconfigured; nothing spins it."""
+    rclpy.init(args=["--ros-args", *arguments])
+    node = GsvaNode(lambda *_: FakeEngine())
+    try:
+        yield node
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 class NodeProcess:
