@@ -74,8 +74,9 @@ class _Answers:
 class GoalServer(ActionServer):
     """Runs no callback for a goal that begins, only for one that ends (`notify_execute` with a callback).
 
-    rclpy's runs one from a goal's beginning, and its executor resumes what awaits at every wait: with a
-    hundred goals, other callbacks would queue behind tens of thousands of resumptions.
+    rclpy's runs one from a goal's beginning, and its executor resumes every coroutine that awaits something
+    each time it waits: with a hundred goals, other callbacks would queue behind tens of thousands of
+    resumptions.
     """
 
     gone = False
@@ -170,7 +171,7 @@ class FollowServer:
     def _accepted(self, handle: Any) -> None:
         self._pending.add()
         goal = self._goals.setdefault(_id_of(handle), _Goal())
-        with suppress(RuntimeError):  # rclpy: a cancel came while it looked
+        with suppress(RuntimeError):  # rclpy: a cancel came between its check and its transition
             handle.execute()
         answers = _Answers(
             handle,
@@ -184,6 +185,8 @@ class FollowServer:
             self._worker.cancel(_id_of(handle), CANCELLED)
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
+        if not handle.is_active:  # it has ended since rclpy listed the goals to cancel
+            return CancelResponse.REJECT
         goal = self._goals.setdefault(_id_of(handle), _Goal())
         with goal.lock:
             if goal.ending:

@@ -122,7 +122,11 @@ class GsvaNode(LifecycleNode):
         self._endpoints: list[Any] = []  # subscriptions of the configured state
         self._service: Any = None
         self._follow: FollowServer | None = None
-        parameters.declare(self)
+        try:
+            parameters.declare(self)
+        except Exception:
+            self.destroy_node()  # ends the thread that receives /clock, before Python ends
+            raise
         self._limits = parameters.apply_limits(self, Limits())
         self._segmentation = self.create_publisher(Segmentation, "segmentation", qos.RELIABLE)
         self._rejection = self.create_publisher(Rejection, "rejection", qos.RELIABLE)
@@ -152,19 +156,21 @@ class GsvaNode(LifecycleNode):
         return subscription
 
     def destroy_subscription(self, subscription: Any) -> bool:
-        """As rclpy's; with that to /clock, which it destroys when use_sim_time ends, its node goes."""
+        """As rclpy's, which destroys the one to /clock when use_sim_time is turned off."""
         if self._simulated is None or subscription not in self._simulated.node.subscriptions:
             return bool(super().destroy_subscription(subscription))
-        self._simulated.close()
-        self._simulated = None
+        self._end_simulated()
         return True
 
     def destroy_node(self) -> None:
-        """As rclpy's."""
+        """As rclpy's, and the node that receives /clock."""
+        self._end_simulated()
+        super().destroy_node()
+
+    def _end_simulated(self) -> None:
         if self._simulated is not None:
             self._simulated.close()
             self._simulated = None
-        super().destroy_node()
 
     # Transitions
 

@@ -32,7 +32,7 @@ class Executor(MultiThreadedExecutor):
     """Keeps each waiting callback only once.
 
     rclpy's adds a callback that awaits a future to its list again at every wait, and reads the whole
-    list each time: goals that go on for minutes would slow the node down more and more.
+    list each time: calls that wait for a slow model would slow the node down more and more.
     """
 
     def spin_once(self, timeout_sec: float | None = None) -> None:

@@ -83,12 +83,14 @@ class Transforms:
         if self._beside is not None:
             self._beside.close()
             self._beside = self._listener = None
+            self.clear()  # tf2 interpolates over a time in which nobody listened, however long
 
     def clear(self) -> None:
-        """Forget all transforms but the static ones, after the clock jumped.
+        """Forget all transforms but the static ones.
 
-        tf2 refuses transforms that are older than those it has, such as those of a bag that starts again.
-        Its own buffer does not notice in Humble, and raises an exception in the first releases of Jazzy.
+        After the clock jumped, tf2 refuses transforms that are older than those it has, such as those of a
+        bag that starts again. Its own buffer does not notice in Humble, and raises an exception in the
+        first releases of Jazzy.
         """
         if self._buffer is not None:
             self._buffer.clear()

@@ -9,14 +9,17 @@ from typing import Any
 
 import harness
 import pytest
+import rclpy
 from rclpy.clock import ROSClock
+from rclpy.context import Context
 from rclpy.parameter import Parameter
 from rclpy.time import Time
 from rclpy.time_source import TimeSource
 from rosgraph_msgs.msg import Clock
 
 from gsva_ros.ros import clocks
-from gsva_ros.ros.node import CLOCK_PAUSE
+from gsva_ros.ros.node import CLOCK_PAUSE, GsvaNode
+from gsva_ros.ros.parameters import ParameterError
 from gsva_ros.stamps import SECOND
 
 harness.isolate()
@@ -122,3 +125,14 @@ def test_a_simulators_clock_is_received_beside_the_node(monkeypatch: pytest.Monk
             node.set_parameters([Parameter("use_sim_time", value=True)])
             assert running()
     assert not running()
+
+
+def test_a_node_that_cannot_start_leaves_no_thread_behind() -> None:
+    """One that comes back from ROS while Python ends may abort the process."""
+    context = Context()
+    arguments = ["-p", "use_sim_time:=true", "-p", "text_mode:=shout"]
+    rclpy.init(context=context, args=["--ros-args", *arguments])
+    with pytest.raises(ParameterError, match="text_mode"):
+        GsvaNode(context=context)
+    assert not running()
+    rclpy.try_shutdown(context=context)
