@@ -17,7 +17,7 @@ from ..errors import InputError, one_line
 from ..files import check_writable
 from . import schema
 from .bundled import model_directory
-from .config import CALIBRATION_NAME, CONFIG_NAME, GSVAConfig
+from .config import AUXILIARY_NAME, CALIBRATION_NAME, CONFIG_NAME, GSVAConfig
 from .gsva import GSVA
 from .official_parts import official_config
 from .prompt import Prompt
@@ -181,7 +181,8 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
         raise InputError(f"{to} is an input, whose files would be overwritten: choose another")
     check_writable(to / CONFIG_NAME)
     checkpoint = load_official(llava, **official)
-    (to / CALIBRATION_NAME).unlink(missing_ok=True)  # of an earlier model there
+    for name in (CALIBRATION_NAME, AUXILIARY_NAME):  # of an earlier model there
+        (to / name).unlink(missing_ok=True)
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
 
 

@@ -19,6 +19,8 @@ CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
 #: How the rejection rule in config.json was determined; `gsva calibrate` writes both.
 CALIBRATION_NAME = "calibration.json"
+#: Heads that only training needs.
+AUXILIARY_NAME = "auxiliary.safetensors"
 
 
 def id_key(token: Special) -> str:

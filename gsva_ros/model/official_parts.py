@@ -86,7 +86,7 @@ def official_config(
         **{id_key(token): ids.get(token) for token in ADDED},
         "conversation": conversation,
         "select_layer": llama.get("mm_vision_select_layer", -2),
-        "projector": llama.get("mm_projector_type", "linear"),
+        "projector": llama["mm_projector_type"],
         # Not LLaVA's own mm_use_im_start_end: the official GSVA and LISA override it when they train.
         "use_im_start_end": True,
     }
@@ -117,7 +117,7 @@ def _language(path: Path) -> dict[str, Any]:
             f"{path}: mm_projector_type is {kind!r}; only linear and mlpNx_gelu, of N = 1 to 9 layers, are "
             "supported: give the folder of the LLaVA that GSVA was trained from"
         )
-    return llm | {k: v for k, v in rope.items() if k == "rope_theta"}
+    return llm | {"mm_projector_type": kind} | {k: v for k, v in rope.items() if k == "rope_theta"}
 
 
 def _vision(path: Path) -> schema.Clip:

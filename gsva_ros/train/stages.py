@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError, validated
 from ..model.checkpoint import Checkpoint
-from ..model.config import GSVAConfig
+from ..model.config import AUXILIARY_NAME, GSVAConfig
 from ..model.gsva import GSVA
 from ..model.refiner import Refiner
 from ..model.weights import read_state, write_state
@@ -45,8 +45,6 @@ from .recipe import REFINER
 from .text import Branches
 from .trainer import Task
 from .vision import ClipStage, SamStage
-
-AUXILIARY = "auxiliary.safetensors"
 
 
 class _Scenes(BaseModel):
@@ -149,7 +147,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     if STAGES[config.objective].adds_refiner and model.refiner is None:
         _add_refiner(model, config)
     stage = Stage(checkpoint, scenes, config.objective)
-    loaded = stage.load_auxiliary(base / AUXILIARY) if base else set()
+    loaded = stage.load_auxiliary(base / AUXILIARY_NAME) if base else set()
     if stage.kind.needs_symbolic:
         _check_symbolic(stage, loaded, base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -160,7 +158,7 @@ def task(config: Config, checkpoint: Checkpoint, base: Path | None) -> Task:
     def write(state: dict[str, Tensor], to: Path) -> None:
         own, heads = divided(state)
         export(checkpoint, blend(own), config, to)
-        write_state(heads, to / AUXILIARY)
+        write_state(heads, to / AUXILIARY_NAME)
 
     batches = Steps(stage.lesson, config.batch, config.seed)
     return Task(stage, groups, batches, write, base_of(checkpoint))
@@ -170,9 +168,9 @@ def _check_symbolic(stage: Stage, loaded: set[str], base: Path | None) -> None:
     """Check that the symbolic prompts, which the stage learns from as they are, are not random."""
     if not loaded >= {f"symbolic.{name}" for name in stage.symbolic.state_dict()}:
         raise InputError(
-            f"{base or 'model'}: no {AUXILIARY} with symbolic prompts for the kinds and colours of these "
-            "scenes, which this objective needs: start from the model that an earlier stage wrote, or "
-            "from gsva-mini, and give scenes with its kinds and colours"
+            f"{base or 'model'}: no {AUXILIARY_NAME} with symbolic prompts for the kinds and colours of "
+            "these scenes, which this objective needs: start from the model that an earlier stage wrote, "
+            "or from gsva-mini, and give scenes with its kinds and colours"
         )
 
 

@@ -1027,13 +1027,15 @@ def test_a_conversion_that_ends_early_leaves_no_mixture_with_an_earlier_one(
     assert load_converted(out).model.config.conversation == "llava_llama_2"
 
 
-def test_a_conversion_is_not_calibrated_as_what_was_there(tmp_path: Path) -> None:
+def test_a_conversion_has_neither_calibration_nor_heads_of_what_was_there(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "calibration.json").write_text("{}")
+    for name in ("calibration.json", "auxiliary.safetensors"):
+        (out / name).write_text("{}")
     official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
     convert(out, GOLDEN / "llava", weights=GOLDEN / "gsva_tiny.bin", **official)
     assert read_calibration(out) is None
+    assert not (out / "auxiliary.safetensors").exists()
 
 
 def test_others_may_read_all_files_or_none(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import gsva_ros
 from gsva_ros.errors import InputError
 from gsva_ros.model.bundled import model_directory
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
+from gsva_ros.model.config import AUXILIARY_NAME
 from gsva_ros.model.stems import pretrained_stems
 from gsva_ros.phrasing.words import Vocabulary
 from gsva_ros.programs.train import train
@@ -355,7 +356,7 @@ def test_a_stage_goes_on_from_the_bundled_models_auxiliary_heads(
     with pytest.raises(Asked) as seen:
         train(stage_config(CONFIGS[-1], scenes, tmp_path, model="gsva-mini"))
     (folder,) = seen.value.args
-    heads = load_file(folder / stages.AUXILIARY)
+    heads = load_file(folder / AUXILIARY_NAME)
     assert {name.split(".")[0] for name in heads} == {"symbolic", "grounding"}
 
 
@@ -387,7 +388,7 @@ def test_the_joint_stage_does_not_learn_from_random_symbolic_prompts(
         assert str(said.value).startswith(f"{named}: no auxiliary.safetensors")
     own = stages.Stage(load_converted(bundled), SceneSet(scenes, "train"), "joint").state_dict()
     symbols = {name: value for name, value in own.items() if name.startswith("symbolic.")}
-    save_file(symbols, tmp_path / stages.AUXILIARY)
+    save_file(symbols, tmp_path / AUXILIARY_NAME)
     task(config, load_converted(bundled), tmp_path)
 
 
