@@ -111,7 +111,7 @@ def _place(
 ) -> Placed | None:
     """A free place for the whole label, else for its first line, else the place that covers the least."""
     anchor = _anchor(target, shape)
-    # As labels are as large as their image, the places of a larger one lie as far apart.
+    # Labels grow with the image, and so does the distance between the places that are tried.
     coarse, fine = (max(1, min(shape) // lines) for lines in (120, 480))
     found = None
     # Several lines leave room beside them; a single one may take almost the image's width.

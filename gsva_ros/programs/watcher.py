@@ -230,7 +230,7 @@ class Watcher:
         return name
 
     def cancel(self, name: str) -> bool:
-        """End an instruction on every frame; False: it has ended, as when the node stopped answering."""
+        """End an instruction on every frame; False: it had ended, as when the node was deactivated."""
         with self._lock:
             if name not in self._repeated:
                 return False
