@@ -336,26 +336,25 @@ def test_a_labelled_bag_is_made_by_looking(
     link.wait_for(state="detached")  # a frame was kept since
 
 
-def test_a_large_photograph_is_painted_on_in_a_reduced_picture() -> None:
+def test_a_large_photograph_is_painted_on_in_a_reduced_picture(tmp_path: Path) -> None:
     """A browser takes minutes on the whole; what is not painted over keeps the model's pixels."""
     large = np.repeat(np.repeat(picture(), 8, 0), 8, 1)
-    with own_folder() as own:
-        page, session = Page(PageEngine(), [], own), Session(rgb=large)
-        session.segment(PageEngine(), ["blue"])
-        shown = page.painting(session, 0.5, 0)[page.editor]["value"]["background"]
-        assert max(shown.shape) == LONGEST < max(large.shape)
-        layer = np.zeros((*shown.shape[:2], 4), np.uint8)
-        height, width = shown.shape[:2]
-        layer[: height // 4, : width // 4] = (255, 128, 0, 255)
-        page.took_painted(session, 0.5, 1, {"layers": [layer]})
-        mask = session.corrections[0].mask
-        corner = np.zeros(large.shape[:2], bool)
-        corner[: large.shape[0] // 4, : large.shape[1] // 4] = True
-        blue = (large == (0, 0, 255)).all(-1)
-        assert mask is not None
-        assert np.array_equal(mask, blue | corner)
-        with pytest.raises(InputError, match="differs in size"):
-            painted_mask({"layers": [layer[1:]]}, (height, width), mask, mask.shape)
+    page, session = Page(PageEngine(), [], tmp_path), Session(rgb=large)
+    session.segment(PageEngine(), ["blue"])
+    shown = page.painting(session, 0.5, 0)[page.editor]["value"]["background"]
+    assert max(shown.shape) == LONGEST < max(large.shape)
+    layer = np.zeros((*shown.shape[:2], 4), np.uint8)
+    height, width = shown.shape[:2]
+    layer[: height // 4, : width // 4] = (255, 128, 0, 255)
+    page.took_painted(session, 0.5, 1, {"layers": [layer]})
+    mask = session.corrections[0].mask
+    corner = np.zeros(large.shape[:2], bool)
+    corner[: large.shape[0] // 4, : large.shape[1] // 4] = True
+    blue = (large == (0, 0, 255)).all(-1)
+    assert mask is not None
+    assert np.array_equal(mask, blue | corner)
+    with pytest.raises(InputError, match="differs in size"):
+        painted_mask({"layers": [layer[1:]]}, (height, width), mask, mask.shape)
 
 
 def test_two_people_do_not_see_each_others_pictures(
