@@ -15,8 +15,9 @@ import numpy as np
 from gsva_ros.answer import Answer, ExpressionError, Segmenter, no_rejection
 from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, draw, fitted
+from gsva_ros.overlay.target import Shape
 from gsva_ros.programs.app_export import write_coco, write_labelled, write_masks
-from gsva_ros.programs.app_session import LONGEST, Correction, Label, Mask, Session, Shape
+from gsva_ros.programs.app_session import LONGEST, Correction, Label, Mask, Session
 from gsva_ros.programs.page import REQUEST, notice, outcomes, printable, problem, row_of
 
 EXPRESSIONS = "Expressions, one per line"

@@ -22,6 +22,7 @@ from gsva_ros.bags.bag import Bag
 from gsva_ros.conversions import MessageError, file_rgb
 from gsva_ros.errors import InputError
 from gsva_ros.overlay import Target, fitted, poster
+from gsva_ros.overlay.target import Shape
 from gsva_ros.stamps import SECOND
 from gsva_ros.truth import Referring
 
@@ -32,7 +33,6 @@ LONGEST = 1600
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Shape = tuple[int, int]  # height, width
 
 
 class Label(Enum):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import harness
 import pytest
 import rclpy
+from harness import wait
 from rclpy.clock import ROSClock
 from rclpy.context import Context
 from rclpy.parameter import Parameter
@@ -74,13 +74,6 @@ def test_a_computers_clock_that_is_set_counts_unless_time_is_simulated(
     ours.watch()
     what = f"the computer's clock was set {told} by {abs(seconds):.1f} s"
     assert said == ([(0, what)] if told else [])
-
-
-def wait(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def running() -> bool:

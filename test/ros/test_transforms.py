@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import types
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import rclpy
 from geometry_msgs.msg import TransformStamped
-from harness import a_node
+from harness import a_node, wait
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header, String
@@ -60,13 +59,6 @@ class TransformListener:
         self.threads.append(threading.current_thread().name)
         if len(self.threads) == 1:
             raise ValueError("this one cannot be read")
-
-
-def wait(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_tf_is_heard_beside_the_node_and_only_for_a_target_frame(monkeypatch) -> None:

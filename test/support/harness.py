@@ -49,6 +49,14 @@ def isolate():
     os.environ.setdefault("ROS_LOG_DIR", "/tmp/gsva_ros_test_log")
 
 
+def wait(condition):
+    """Wait until something is so, for at most 20 s."""
+    end = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @contextmanager
 def a_node(*arguments):
     """A node in this process, unconfigured; nothing spins it."""
