@@ -142,9 +142,7 @@ def test_only_what_is_looked_at_is_drawn(watcher: Watcher, monkeypatch: pytest.M
 def test_instructions_on_every_frame_end_with_the_view() -> None:
     """Else the node would answer them for nobody; the node would complain of those that have ended."""
     robot, heard = Client(), []
-    listener = robot.node.create_subscription(
-        Instruction, "instruction", heard.append, qos.RELIABLE
-    )
+    robot.node.create_subscription(Instruction, "instruction", heard.append, qos.RELIABLE)
     view = Watcher("/test/nobody")
     robot.wait(
         lambda: view._instructions.get_subscription_count() == 1, what="the view's instructions"
@@ -159,5 +157,4 @@ def test_instructions_on_every_frame_end_with_the_view() -> None:
     robot.wait(lambda: len(heard) == 6, what="the instructions")
     cancelled = [msg.id for msg in heard if msg.mode == Instruction.CANCEL]
     assert cancelled == names[:2]
-    robot.node.destroy_subscription(listener)
     robot.close()

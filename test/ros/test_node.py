@@ -182,7 +182,7 @@ def test_a_publisher_of_another_quality_of_service_is_said(start):
     )
     client.wait(lambda: "RELIABILITY" in node.log, what="a word about the quality of service")
     assert "/test/image" in node.log
-    client.node.destroy_publisher(weak)
+    client.unpublish(weak)
 
 
 def test_the_quality_of_service_is_the_one_that_others_match(start):

@@ -251,13 +251,13 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
     assert "1 publisher" in node.log
     seconds = int(re.search(r"an instruction has waited (\d+) s", node.log)[1])
     assert 2 <= seconds < 10
-    client.node.destroy_publisher(client.images)
+    client.unpublish(client.images)
     client.wait(lambda: "it has no publisher" in node.log, 30.0, what="a word about the camera")
     (named,) = re.findall(r"published image topics: ([^(\n]+)", node.log)
     named = set(named.strip().split(", "))
     assert "/test/elsewhere" in named
     assert not named & {"/test/overlay", "/test/label_image"}, "its own pictures are no camera's"
-    client.node.destroy_publisher(elsewhere)
+    client.unpublish(elsewhere)
     client.images = client.node.create_publisher(harness.Image, "image", harness.qos.IMAGES_OUT)
     client.wait(lambda: client.images.get_subscription_count(), what="the subscriber")
 

@@ -279,12 +279,24 @@ class Client:
         self.wait(future.done, timeout, "the service's answer")
         return future.result()
 
+    def between(self, do, what):
+        """do() in the executor's thread, between two waits: rclpy registers an action client before it is
+        complete, and an entity that goes during a wait can end the executor."""
+        done = self.executor.create_task(do)
+        self.wait(done.done, what=what)
+        return done.result()
+
     def action(self, kind, name, **quality):
-        """An ActionClient, created in the executor's thread: rclpy registers it before it is complete."""
-        made = self.executor.create_task(lambda: ActionClient(self.node, kind, name, **quality))
-        self.wait(made.done, what="an action client")
-        self._actions.append(made.result())
-        return made.result()
+        """An ActionClient."""
+        client = self.between(
+            lambda: ActionClient(self.node, kind, name, **quality), "an action client"
+        )
+        self._actions.append(client)
+        return client
+
+    def unpublish(self, publisher):
+        """Destroy a publisher."""
+        self.between(lambda: self.node.destroy_publisher(publisher), "a publisher's end")
 
     def set_parameter(self, name, value, timeout=60.0):
         """Set a parameter of the node; return its SetParametersResult."""
