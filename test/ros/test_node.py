@@ -1,5 +1,6 @@
 """The node in another process over real DDS: answers, freshness, typed endings, shutdown."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_shipped_model_masks_what_is_there_and_rejects_what_is_not(start):
     expressions = [*present, *absent]
     sent = client.frame(rgb, stamp=12.25, frame_id="camera_optical_frame")
     client.ask(expressions, id="look")
-    answer = client.answer("look", timeout=60.0)
+    answer = client.answer("look")
     assert answer.header == sent.header
     assert (answer.width, answer.height) == (rgb.shape[1], rgb.shape[0])
     assert [o.expression for o in answer.outcomes] == expressions
@@ -57,7 +58,7 @@ def test_shipped_model_masks_what_is_there_and_rejects_what_is_not(start):
     assert len(answer.provenance.weights_hash) == 64
     assert answer.timings.total > 0
     # The service gives the same answer on the same picture.
-    reply = client.call(rgb, expressions, timeout=60.0)
+    reply = client.call(rgb, expressions)
     assert reply.success, reply.message
     assert outcomes(reply.segmentation) == wanted
     for ours, theirs in zip(answer.instances, reply.segmentation.instances, strict=True):
@@ -157,14 +158,16 @@ def test_several_cameras_one_model(start):
         assert (outcomes(left), left.header.frame_id) == ([Outcome.SEGMENTED], "l")
         assert (outcomes(right), right.header.frame_id) == ([Outcome.REJECTED], "r")
         assert (left.image_topic, right.image_topic) == ("/test/left", "/test/right")
+    client.frame(green, stamp=20.0, frame_id="r", camera="right")
+    client.answer("right", count=11)
     client.ask(["green"], id="any")
     assert client.answer("any").image_topic == "/test/right"  # the newest
 
 
 def test_a_frame_that_is_too_old_is_not_answered(start):
-    _, client = start({"max_frame_age": 5.0})
+    _, client = start({"max_frame_age": 60.0})
     rgb, _ = blocks()
-    client.frame(rgb, stamp=time.time() - 60.0)
+    client.frame(rgb, stamp=time.time() - 3600.0)
     client.ask(["red"], id="fresh")
     time.sleep(0.4)
     assert not client.answers
@@ -172,7 +175,7 @@ def test_a_frame_that_is_too_old_is_not_answered(start):
     client.frame(rgb, stamp=now)
     answer = client.answer("fresh")
     assert answer.header.stamp.sec == int(now)
-    assert 0 <= answer.timings.frame_age < 5
+    assert 0 <= answer.timings.frame_age < 60
 
 
 def test_a_publisher_of_another_quality_of_service_is_said(start):
@@ -333,10 +336,10 @@ def test_flood_newest_frame_wins_and_nothing_is_unanswered(start):
         return [t.sec + t.nanosec * 1e-9 for t in times]
 
     # A node that queued frames would still be at the first fifty.
-    client.wait(lambda: answered()[-1] > 3.5, what="an answer on one of the last frames")
+    client.wait(lambda: answered()[-1:] > [3.5], 30.0, what="an answer on one of the last frames")
     stamps = answered()
     assert stamps == sorted(set(stamps)), "answered in order, no frame twice"
-    assert 1 < len(stamps) < 60
+    assert 1 < len(stamps) < 300
     told = len(client.health)
     client.wait(lambda: len(client.health) > told + 1, what="diagnostics of now")
     values = client.told()
@@ -360,32 +363,32 @@ def test_many_instructions_at_once_all_answered_in_order(start):
         what="300 instructions received",
     )
     client.frame(rgb)
-    client.wait(lambda: len(client.answers) >= 300, timeout=60.0, what="300 answers")
+    client.wait(lambda: len(client.answers) >= 300, what="300 answers")
     assert [a.instruction_id for a in client.answers] == ids
 
 
 def test_interrupt_answers_what_waits_and_ends_soon(start):
-    node, client = start(delay=3.0)
+    node, client = start()
     rgb, _ = blocks()
+    node.hold()
     never = Instruction(id="never", expressions=["red"])
     never.not_before.sec = 1000
     client.instructions.publish(never)
     client.frame(rgb)
     client.ask(["red"], id="busy")
     client.wait(lambda: client.told().get("instructions not finished") == "2", what="both")
-    status, seconds = node.interrupt()
-    assert status == 0, node.log
-    assert seconds < 6.0
-    assert outcomes(client.answer("busy")) == [Outcome.SEGMENTED]
+    node.process.send_signal(signal.SIGINT)
     assert outcomes(client.answer("never")) == [Outcome.CANCELLED]
+    node.let_go()
+    assert node.ended(30.0) == 0, node.log
+    assert outcomes(client.answer("busy")) == [Outcome.SEGMENTED]
     assert "Traceback" not in node.log
 
 
 def test_unknown_model_is_said_in_one_line():
     node = NodeProcess(REAL, {"model": "no-such-model"})
     try:
-        assert node.process.wait(60.0) == 1
-        node._reader.join(1.0)
+        assert node.ended() == 1
         assert "no-such-model" in node.log
         assert "Traceback" not in node.log
     finally:

@@ -55,13 +55,18 @@ def test_an_instances_id_is_not_used_again_after_the_model_was_changed(start):
 def test_every_frame_is_answered_and_marked_as_carried(start):
     _, client = start(track="flow")
     client.ask(["red", "blue"], id="look", mode=Instruction.EVERY_FRAME)
-    play(client, 40)
-    client.wait(lambda: len(client.answers) > 20, what="answers")
+    for number in range(1, 41):  # each once the one before has been answered
+        play(client, 1, first=number)
+        client.wait(
+            lambda last=number / RATE: (
+                client.answers
+                and nanoseconds(client.answers[-1].header.stamp) == round(last * SECOND)
+            ),
+            what=f"an answer on frame {number}",
+        )
     stamps = [nanoseconds(a.header.stamp) for a in client.answers]
     assert stamps == sorted(set(stamps))
-    # After the first answer of the model, no frame is left out.
-    steps = np.diff(stamps) / SECOND * RATE
-    assert np.median(steps) == pytest.approx(1, abs=0.1)
+    assert len(stamps) == 40, "no frame is left out"
     assert all(
         a.outcomes[0].carried == (age > 0)
         for a, age in zip(client.answers, ages(client.answers), strict=True)
@@ -89,10 +94,11 @@ def test_every_frame_is_answered_and_marked_as_carried(start):
 
 def test_off_answers_as_fast_as_the_model(start):
     _, client = start(track="off")  # false to YAML
+    begun = time.monotonic()
     client.ask(["red"], id="look", mode=Instruction.EVERY_FRAME)
     play(client, 20)
     client.wait(lambda: len(client.answers) > 1, what="answers")
-    assert len(client.answers) < 10
+    assert len(client.answers) <= (time.monotonic() - begun) / DELAY
     for answer in client.answers:
         assert not answer.outcomes[0].carried
         assert ages([answer]) == [0]
@@ -107,27 +113,29 @@ def test_goals_get_carried_answers_and_the_switch_is_live(start):
     assert client.set_parameter("track", "flow").successful
     heard = []
     action = client.action(Follow, "gsva/follow")
-    client.wait(action.server_is_ready, what="the action")
-    future = action.send_goal_async(
+    future = client.send(
+        action,
         Follow.Goal(expressions=["red"], max_frames=12),
         feedback_callback=lambda m: heard.append(m.feedback.segmentation),
     )
     client.wait(future.done, what="the goal")
-    result = future.result().get_result_async()
     play(client, 30)
+    # Before the result is asked for: rclpy drops feedback that it reads after it.
+    client.wait(lambda: len(heard) >= 12, what="feedback")
+    result = client.between(future.result().get_result_async, "a request for the result")
     client.wait(result.done, what="the goal's end")
     assert result.result().result.frames == 12
-    client.wait(lambda: len(heard) >= 12, what="feedback")
     assert len(heard) == 12
     assert sum(s.outcomes[0].carried for s in heard) >= 8
     assert {i.id for s in heard for i in s.instances} == {1}
 
 
 def test_a_scene_cut_is_lost_and_said(start):
-    _, client = start(track="flow")
+    node, client = start(track="flow")
     client.ask(["red"], id="look", mode=Instruction.EVERY_FRAME)
     play(client, 8)
     client.wait(lambda: client.answers, what="an answer")
+    node.hold()  # or the model might say that nothing is there
     client.answers.clear()
     client.frame(np.zeros((240, 320, 3), np.uint8), stamp=5.0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import types
 from contextlib import suppress
 from typing import Any
@@ -185,7 +184,8 @@ def test_tf2_itself_where_it_is_installed() -> None:
         assert half.rotation == pytest.approx(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
         assert half.translation == pytest.approx([2001 - 0.5 * s, 0.5 * c, 0])
         assert looked_up("odom", 1002) is None, "not yet"
-        time.sleep(0.2)  # for what is still on its way
+        drive(1002)
+        wait(lambda: looked_up("odom", 1002))  # behind what was still on its way
         node.set_parameters([Parameter("use_sim_time", value=True)])  # the clock jumps
         assert looked_up("odom", 1000) is None, "of before"
         assert looked_up("base", 1000).translation == pytest.approx([0, 0.5, 0])

@@ -5,8 +5,10 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +36,7 @@ SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
 GREETING = "greeting"
 FAKE = [sys.executable, str(SUPPORT / "fake_node.py")]
+PATIENCE = 120.0  # seconds, which only a test that fails waits for
 
 
 def isolate():
@@ -50,8 +53,8 @@ def isolate():
 
 
 def wait(condition):
-    """Wait until something is so, for at most 20 s."""
-    end = time.monotonic() + 20.0
+    """Wait until something is so."""
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -79,7 +82,9 @@ class NodeProcess:
             arguments += ["-r", f"{name}:={other}"]
         for name, value in (parameters or {}).items():
             arguments += ["-p", f"{name}:={value}"]
+        self._hold = Path(tempfile.gettempdir()) / f"gsva_ros_test_{uuid.uuid4().hex}"
         environment = {**os.environ, "FAKE_DELAY": str(delay), "PYTHONUNBUFFERED": "1"}
+        environment["FAKE_HOLD"] = str(self._hold)
         self.process = subprocess.Popen(
             [*command, *arguments],
             env=environment,
@@ -95,22 +100,34 @@ class NodeProcess:
         for line in self.process.stdout:
             self.log += line
 
-    def says(self, words, timeout=60.0):
-        """Wait until it has printed `words`; fail with its log after `timeout` seconds."""
-        end = time.monotonic() + timeout
+    def says(self, words):
+        """Wait until it has printed `words`; fail with its log."""
+        end = time.monotonic() + PATIENCE
         while words not in self.log:
             assert time.monotonic() < end, self.log
             time.sleep(0.05)
 
-    def interrupt(self, timeout=60.0, number=signal.SIGINT):
-        """Send a signal; return the exit status and the seconds until the process ended."""
-        start = time.monotonic()
-        self.process.send_signal(number)
+    def hold(self):
+        """Let the fake engine finish no answer until it is let go."""
+        self._hold.touch()
+
+    def let_go(self):
+        """Let the fake engine finish its answers again."""
+        self._hold.unlink(missing_ok=True)
+
+    def ended(self, timeout=PATIENCE):
+        """Wait for its end, and for all that it has printed; return its exit status."""
         status = self.process.wait(timeout)
-        self._reader.join(1.0)
-        return status, time.monotonic() - start
+        self._reader.join(PATIENCE)
+        return status
+
+    def interrupt(self, timeout=PATIENCE, number=signal.SIGINT):
+        """Send a signal; return the exit status."""
+        self.process.send_signal(number)
+        return self.ended(timeout)
 
     def close(self):
+        self.let_go()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -122,35 +139,22 @@ class Manager:
     def __init__(self, client):
         self.client = client
         self._change = client.node.create_client(ChangeState, "gsva/change_state")
-        self._state = client.node.create_client(GetState, "gsva/get_state")
-        client.wait(
-            lambda: self._change.service_is_ready() and self._state.service_is_ready(),
-            60.0,
-            "the lifecycle services",
-        )
+        client.wait(self._change.service_is_ready, what="the lifecycle services")
 
     def ask(self, transition):
         """Request a transition without waiting for its result."""
         return self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
 
     def change(self, transition):
+        self.client.be_known()
         future = self.ask(transition)
-        self.client.wait(future.done, 60.0, "the transition")
+        self.client.wait(future.done, what="the transition")
         if transition == Transition.TRANSITION_ACTIVATE:
             self.client.be_heard()
         return future.result().success
 
     def state(self):
-        """Calls repeatedly: the reply is lost if the node has not discovered the client yet."""
-        asked = []
-
-        def told():
-            if not asked or time.monotonic() - asked[-1][0] > 5.0:
-                asked.append((time.monotonic(), self._state.call_async(GetState.Request())))
-            return any(future.done() for _, future in asked)
-
-        self.client.wait(told, 30.0, "the state")
-        return next(future for _, future in asked if future.done()).result().current_state.id
+        return self.client.reply(GetState, "gsva/get_state").current_state.id
 
 
 class Client:
@@ -190,8 +194,21 @@ class Client:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self._stop = False
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
+        self._died = None  # what a thread has raised
+        self._thread = self.thread(self._spin)
+
+    def thread(self, do, *arguments):
+        """Start a thread; what it raises fails the waits of this client, which would be in vain."""
+
+        def run():
+            try:
+                do(*arguments)
+            except BaseException as error:
+                self._died = error
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
 
     def _spin(self):
         while not self._stop:
@@ -211,16 +228,18 @@ class Client:
         """Values of the newest diagnostics by key."""
         return {v.key: v.value for v in self.status().values} if self.health else {}
 
-    def wait(self, condition, timeout=60.0, what="the condition"):
+    def wait(self, condition, timeout=PATIENCE, what="the condition"):
         """Wait until `condition()` is true; fail with `what` after `timeout` seconds."""
         end = time.monotonic() + timeout
         while not condition():
+            if self._died is not None:
+                raise AssertionError(f"{what}: a thread died") from self._died
             if time.monotonic() > end:
                 said = f"; the node:\n{self._server.log[-2000:]}" if self._server else ""
                 raise AssertionError(f"{what}: not within {timeout} s{said}")
             time.sleep(0.005)
 
-    def connect(self, node, timeout=60.0, listens=True):
+    def connect(self, node, listens=True):
         """Wait until the node answers, until its publishers are discovered and, if it `listens`, its
         camera subscriptions.
 
@@ -228,17 +247,20 @@ class Client:
         frame published before its subscription is known is lost.
         """
         self._server = node
-        end = time.monotonic() + timeout
-        while not (self._greeted and self.calls.service_is_ready()):
+        asked = []
+
+        def greeted():
             assert node.process.poll() is None, f"the node ended:\n{node.log}"
-            assert time.monotonic() < end, f"no contact within {timeout} s:\n{node.log}"
-            self.ask(id=f"{GREETING} {time.monotonic()}")  # empty: answered at once, with FAILED
-            time.sleep(0.2)
+            if not asked or time.monotonic() - asked[-1] > 0.2:
+                asked.append(time.monotonic())
+                self.ask(id=f"{GREETING} {asked[-1]}")  # empty: answered at once, with FAILED
+            return self._greeted and self.calls.service_is_ready()
+
+        self.wait(greeted, what="contact")
         # Images come from a process of their own.
         self.wait(
             lambda: all(self.node.count_publishers(topic) for topic in self._listened),
-            60.0,
-            "a publisher of each topic",
+            what="a publisher of each topic",
         )
         if listens:
             self.be_heard()
@@ -248,9 +270,31 @@ class Client:
         cameras = self.cameras.values()
         self.wait(
             lambda: all(p.get_subscription_count() for p in cameras),
-            60.0,
-            "a listener of each camera",
+            what="a listener of each camera",
         )
+
+    def be_known(self):
+        """Wait until the node has discovered all that was made here so far.
+
+        It has when a client that is made now gets an answer, since endpoints are discovered in the order of
+        their creation. What it sends before that to others of them is lost.
+        """
+        self.reply(GetState, "gsva/get_state")
+
+    def reply(self, kind, service, **fields):
+        """Call a service of the node, again if need be: one that does not know the client may not reply."""
+        client = self.node.create_client(kind, service)
+        self.wait(client.service_is_ready, what=service)
+        asked = []
+
+        def told():
+            if not asked or time.monotonic() - asked[-1][0] > 5.0:
+                asked.append((time.monotonic(), client.call_async(kind.Request(**fields))))
+            return any(future.done() for _, future in asked)
+
+        self.wait(told, what=f"the reply of {service}")
+        self.between(lambda: self.node.destroy_client(client), "a client's end")
+        return next(future for _, future in asked if future.done()).result()
 
     def frame(self, rgb, stamp=1.0, frame_id="camera", camera=None):
         """Publish an image; return the message."""
@@ -262,7 +306,7 @@ class Client:
         """Publish an instruction."""
         self.instructions.publish(Instruction(expressions=list(expressions), **fields))
 
-    def answer(self, instruction_id, timeout=60.0, count=1):
+    def answer(self, instruction_id, timeout=PATIENCE, count=1):
         """Wait for the answers to an instruction; return the last one."""
 
         def mine():
@@ -271,12 +315,12 @@ class Client:
         self.wait(lambda: len(mine()) >= count, timeout, f"answer to {instruction_id!r}")
         return mine()[-1]
 
-    def call(self, rgb, expressions=(), text="", timeout=60.0):
+    def call(self, rgb, expressions=(), text=""):
         """Call the service."""
         request = Segment.Request(expressions=list(expressions), text=text)
         request.image = rgb if isinstance(rgb, Image) else image(rgb)
         future = self.calls.call_async(request)
-        self.wait(future.done, timeout, "the service's answer")
+        self.wait(future.done, what="the service's answer")
         return future.result()
 
     def between(self, do, what):
@@ -287,30 +331,40 @@ class Client:
         return done.result()
 
     def action(self, kind, name, **quality):
-        """An ActionClient."""
+        """An ActionClient whose server is ready and knows it: feedback is lost otherwise.
+
+        So is what does not fit into rclpy's ten unread messages.
+        """
+        quality = {"feedback_sub_qos_profile": qos.RELIABLE, **quality}
         client = self.between(
             lambda: ActionClient(self.node, kind, name, **quality), "an action client"
         )
         self._actions.append(client)
+        self.wait(client.server_is_ready, what="the action")
+        self.be_known()
         return client
+
+    def send(self, action, goal, **how):
+        """Send a goal; return the future of its handle.
+
+        rclpy loses an answer that its executor takes before all is noted that a goal, cancel or request for
+        a result needs, which is why these are made in its thread.
+        """
+        return self.between(lambda: action.send_goal_async(goal, **how), "a goal")
 
     def unpublish(self, publisher):
         """Destroy a publisher."""
         self.between(lambda: self.node.destroy_publisher(publisher), "a publisher's end")
 
-    def set_parameter(self, name, value, timeout=60.0):
+    def set_parameter(self, name, value):
         """Set a parameter of the node; return its SetParametersResult."""
         # Through the service: Humble's rclpy has no parameter client.
-        remote = self.node.create_client(SetParameters, "/test/gsva/set_parameters")
-        self.wait(remote.service_is_ready, timeout, "the parameter service")
         wanted = Parameter(name, value=value).to_parameter_msg()
-        future = remote.call_async(SetParameters.Request(parameters=[wanted]))
-        self.wait(future.done, timeout, "the parameter's answer")
-        return future.result().results[0]
+        return self.reply(SetParameters, "gsva/set_parameters", parameters=[wanted]).results[0]
 
     def close(self):
         self._stop = True
-        self._thread.join(2.0)
+        self._thread.join()
         self.executor.shutdown()
         for action in self._actions:  # the node does not destroy them; later tests would see them
             action.destroy()
