@@ -76,7 +76,7 @@ class Camera:
         self.wait(lambda: len(self.results) > 0)
 
     def wait(self, condition) -> None:
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + 60.0
         while not condition():
             assert time.monotonic() < end
             time.sleep(0.002)
@@ -109,10 +109,10 @@ def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camer
     c.ask("red", "blue")
     c.first()
     c.free.clear()
-    c.show(30, patience=5.0)
+    c.show(30, patience=60.0)
     c.free.set()
     while all(b >= a for a, b in itertools.pairwise(ages(c.results))) and c.shown < 500:
-        c.show(patience=5.0)
+        c.show(patience=60.0)
     assert stamps(c.results) == [STEP * n for n in range(1, c.shown + 1)]
     found = [r.decisions[0] for r in c.results]
     assert {d.outcome for d in found} == {Outcome.SEGMENTED}
@@ -138,9 +138,9 @@ def test_only_what_the_model_looks_at_is_kept_until_its_answer(camera) -> None:
     c.ask("red")
     c.first()
     c.free.clear()
-    c.show(5, patience=5.0)
+    c.show(5, patience=60.0)
     c.free.set()
-    c.show(15, patience=5.0)
+    c.show(15, patience=60.0)
     looked_at = {a.frame.stamp for a in c.results if not a.decisions[0].carried}
     assert len(c.results) > len(set(c.kept))
     assert looked_at <= set(c.kept)
@@ -149,7 +149,7 @@ def test_only_what_the_model_looks_at_is_kept_until_its_answer(camera) -> None:
 def test_off_gives_the_models_answers_and_nothing_else(camera) -> None:
     c = camera(delay=0.02, track="off")
     c.ask("red")
-    c.show(5)
+    c.show(5, patience=60.0)
     assert stamps(c.results) == [STEP * n for n in range(1, 6)]
     assert not any(d.carried or d.age or d.instances for r in c.results for d in r.decisions)
     assert c.engine.encoded == 5
@@ -179,14 +179,17 @@ def test_nothing_comes_after_the_end(camera) -> None:
 
 def test_nothing_comes_after_a_withdrawal_while_the_model_works(camera) -> None:
     """As where the same id is asked about something else: the old words get no answer any more."""
-    c = camera(delay=0.6)
+    c = camera()
     c.ask("red")
     c.first()
-    c.show(2)
-    assert c.worker.busy
+    c.free.clear()
+    c.show(2, patience=60.0)
+    c.wait(lambda: c.worker.busy)
     c.ask("blue")
     c.results.clear()
-    c.show(3)
+    c.show(3, patience=0.1)
+    assert not c.results
+    c.free.set()
     c.wait(lambda: len(c.results) > 1)
     first, second = (r.decisions[0] for r in c.results[:2])
     assert (first.expression, first.outcome) == ("red", Outcome.CANCELLED)
@@ -198,7 +201,7 @@ def test_a_rejection_says_when_the_model_looked(camera) -> None:
     c.ask("blue")
     c.first()
     c.free.clear()
-    c.show(3, patience=5.0)
+    c.show(3, patience=60.0)
     reasons = [r.decisions[0].reason for r in c.results]
     assert "looked" not in reasons[0]
     assert reasons[3].endswith("; it looked 0.1 s earlier")
@@ -327,8 +330,8 @@ def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> No
     c.ask("red", "blue")
     c.first()
     c.free.clear()
-    c.show(2, patience=5.0)
-    c.show(2, shade=0.1, patience=5.0)
+    c.show(2, patience=60.0)
+    c.show(2, shade=0.1, patience=60.0)
     last = c.results[-1].decisions
     assert [d.outcome for d in last] == [Outcome.FAILED] * 2
     assert [d.code for d in last] == [Code.LOST] * 2
@@ -342,7 +345,7 @@ def test_off_while_it_runs_stops_carrying(camera) -> None:
     c.ask("red")
     c.first()
     c.free.clear()
-    c.show(3, patience=5.0)
+    c.show(3, patience=60.0)
     assert c.results[-1].decisions[0].carried
     c.limits.track = "off"
     c.free.set()
@@ -489,7 +492,9 @@ def test_a_clock_that_jumps_back_forgets_what_was_carried(camera) -> None:
     c.ask("red")
     c.first()
     c.show(2)
-    c.wait(lambda: not c.worker.busy)
+    # No answer about a frame of before comes later.
+    schedule, counts = c.worker._schedule, lambda: c.worker.counts
+    c.wait(lambda: not (schedule.busy or schedule._unused) and counts().answers == c.engine.encoded)
     c.worker.jumped(-(10**9))
     c.results.clear()
     c.shown = 0
@@ -676,12 +681,13 @@ def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
 
 
 def test_an_instance_that_is_lost_beside_others_is_told(camera) -> None:
-    c = camera(1.0, split_instances=True)
+    c = camera(split_instances=True)
     c.ask("red")
     two = picture(40)
     two[80:140, 200:260] = (255, 0, 0)
     c.worker.offer(CameraFrame(None, STEP, "camera", lambda: two))
     c.wait(lambda: c.results)
+    c.free.clear()
     c.worker.offer(CameraFrame(None, 2 * STEP, "camera", lambda: picture(40)))
     c.wait(lambda: len(c.results) > 1)
     before, after = (r.decisions[0] for r in c.results[:2])

@@ -52,14 +52,14 @@ class Recorder:
             found = [r for r in self.results if r.request.id == request_id]
         return [[d.outcome for d in r.decisions] for r in found]
 
-    def wait(self, count: int, timeout: float = 10.0) -> None:
-        end = time.monotonic() + timeout
+    def wait(self, count: int) -> None:
+        end = time.monotonic() + 60.0
         while len(self.results) < count:
             assert time.monotonic() < end, f"{len(self.results)} of {count} answers"
             time.sleep(0.002)
 
     def wait_busy(self) -> None:
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + 60.0
         while not self.worker.busy:
             assert time.monotonic() < end, "no inference began"
             time.sleep(0.002)
@@ -79,34 +79,41 @@ def recorder():
 
 
 def test_replaced_while_it_is_answered(recorder) -> None:
-    r = recorder(delay=0.3)
+    r = recorder()
+    r.engine.hang = threading.Event()
     r.frame()
-    r.worker.submit(Request("a", expressions=["red"]))
+    r.worker.submit(Request("a", expressions=["hang"]))
     r.wait_busy()
     r.worker.submit(Request("a", expressions=["blue"]))
+    r.engine.hang.set()
     r.wait(2)
     assert r.of("a") == [[Outcome.CANCELLED], [Outcome.REJECTED]]
     assert r.worker.waiting == 0
 
 
 def test_cancelled_while_it_is_answered(recorder) -> None:
-    r = recorder(delay=0.3)
+    r = recorder()
+    r.engine.hang = threading.Event()
     r.frame()
-    r.worker.submit(Request("a", expressions=["red"]))
+    r.worker.submit(Request("a", expressions=["hang"]))
     r.wait_busy()
     assert r.worker.cancel("a")
     assert not r.worker.cancel("a")
-    r.wait(1)
-    time.sleep(0.4)
-    assert r.of("a") == [[Outcome.CANCELLED]]
+    r.engine.hang.set()
+    r.worker.submit(Request("b", expressions=["red"]))
+    r.wait(2)
+    assert (r.of("a"), r.of("b")) == ([[Outcome.CANCELLED]], [[Outcome.SEGMENTED]])
 
 
 def test_deadline_passes_during_inference(recorder) -> None:
-    r = recorder(delay=0.3)
+    now = [SECOND]
+    r = recorder(clock=lambda: now[0])
+    r.engine.hang = threading.Event()
     r.frame()
-    request = Request("a", expressions=["red"])
-    request.deadline = time.time_ns() + 100_000_000
-    r.worker.submit(request)
+    r.worker.submit(Request("a", expressions=["hang"], within=SECOND))
+    r.wait_busy()
+    now[0] += 2 * SECOND
+    r.engine.hang.set()
     r.wait(1)
     assert r.of("a") == [[Outcome.EXPIRED]]
 
@@ -229,6 +236,10 @@ def test_every_instruction_of_many_threads_ends_once(recorder) -> None:
     threads = [threading.Thread(target=client, args=(seed,)) for seed in range(6)]
     for thread in threads:
         thread.start()
+    end = time.monotonic() + 60.0
+    while not any(r.of(str(n)).count([Outcome.SEGMENTED, Outcome.REJECTED]) for n in range(20)):
+        assert time.monotonic() < end
+        time.sleep(0.002)
     time.sleep(0.15)
     r.worker.stop()
     for thread in threads:
@@ -322,7 +333,10 @@ def test_frames_grow_too_old(recorder) -> None:
     r = recorder(limits=limits, clock=lambda: 10_000_000_000)
     r.frame(stamp=8_999_999_999)
     r.worker.submit(Request("fresh", expressions=["red"]))
-    time.sleep(0.1)
+    end = time.monotonic() + 60.0
+    while r.worker.counts.stale == 0:
+        assert time.monotonic() < end
+        time.sleep(0.002)
     assert not r.results
     assert r.worker.counts.stale == 1
     r.frame(stamp=9_000_000_000)
@@ -338,13 +352,13 @@ def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
     def slow(result: Result) -> None:
         if result.frame is not None:
             between.set()
-            assert on.wait(10.0)
+            assert on.wait(60.0)
         emit(result)
 
     monkeypatch.setattr(r.worker, "_emit", slow)
     r.worker.submit(Request("a", expressions=["red"], every_frame=True))
     r.frame()
-    assert between.wait(10.0)
+    assert between.wait(60.0)
     assert r.worker.cancel("a")
     on.set()
     r.worker.submit(Request("b", expressions=["red"]))
@@ -425,7 +439,7 @@ def test_a_model_that_does_not_answer_is_abandoned_at_the_end(recorder) -> None:
     assert [(d.outcome, d.code) for d in result.decisions] == [(Outcome.FAILED, Code.INTERNAL)]
     assert "did not answer within 0.05 s" in result.decisions[0].reason
     r.engine.hang.set()
-    r.worker._thread.join(10.0)
+    r.worker._thread.join(60.0)
     assert len(r.results) == 1, "what it answers in the end comes too late"
 
 
@@ -464,12 +478,11 @@ def test_who_was_being_answered_when_the_process_was_stopped_does_not_pay_for_it
     r.worker.submit(Request("other", expressions=["red"], every_frame=True))
     r.engine.hang.set()
     r.engine.delay = 0.25
-    end = time.monotonic() + 4.0
-    while time.monotonic() < end:  # there is always a new frame
-        r.frame()
+    end = time.monotonic() + 60.0
+    while min(len(r.of("goal")), len(r.of("other"))) < 3:
+        assert time.monotonic() < end, f"{len(r.of('goal'))} and {len(r.of('other'))} answers"
+        r.frame()  # there is always a new one
         time.sleep(0.01)
-    assert len(r.of("goal")) >= 3
-    assert len(r.of("other")) >= 3
 
 
 def test_a_model_that_is_stuck_is_a_problem_while_it_is(recorder) -> None:
@@ -499,7 +512,7 @@ def test_a_thread_that_has_ended_is_a_problem(recorder, monkeypatch) -> None:
 
     monkeypatch.setattr(r.worker._schedule, "next", end)
     r.frame()  # wakes it
-    r.worker._thread.join(10.0)
+    r.worker._thread.join(60.0)
     assert r.worker.problem() == "the inference thread has ended"
     assert Worker(FakeEngine(), print).problem() == "", "not started yet"
 
@@ -518,6 +531,7 @@ def test_deadlines_keep_what_is_left_of_them_over_a_jump(recorder) -> None:
     assert not r.results
     now[0] += 1_000_000_000
     r.worker.expire()
+    r.wait(1)  # its own thread may have been faster
     assert r.of("a") == [[Outcome.EXPIRED]]
 
 
@@ -532,6 +546,7 @@ def test_setting_the_clock_of_the_frames_leaves_deadlines_alone(recorder, hours:
     assert not r.results
     timer[0] += SECOND
     r.worker.expire()
+    r.wait(1)  # its own thread may have been faster
     assert r.of("a") == [[Outcome.EXPIRED]]
 
 
@@ -572,7 +587,7 @@ def test_who_repeats_waits_for_a_frame_since_the_last_answer(recorder) -> None:
     assert r.worker.starved()[""] > 0
     r.frame()
     r.wait(1)
-    assert 0.0 <= r.worker.starved()[""] < 60.0
+    assert 0.0 <= r.worker.starved()[""] < 600.0
     assert {stage: len(spent) for stage, spent in r.worker.timings.items()} == dict.fromkeys(
         ("queue", "encode", "decide", "total"), 1
     )
