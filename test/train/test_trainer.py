@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -144,16 +143,40 @@ def test_it_learns_what_is_there_and_what_is_not(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import sys
+import itertools, os, signal, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
 import torch
 torch.set_num_threads(1)
 import test_trainer
 from gsva_ros.train.sources import table
+from gsva_ros.train.trainer import Trainer
 table.KINDS["squares"] = test_trainer.Squares
+
+def killed(call, number):
+    # kill -9 at the call of that number, from 1 on
+    calls = itertools.count(1)
+    def counted(*arguments, **named):
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **named)
+    return counted
+
+match sys.argv[2:]:
+    case ["while a state is written"]:
+        Path.rename = killed(Path.rename, 2)
+    case ["between a model and its state"]:
+        Trainer._save = killed(Trainer._save, 2)
+    case ["between two states"]:
+        Trainer._step = killed(Trainer._step, 7)
 test_trainer.run(test_trainer.config(Path(sys.argv[1]), lora={{"rank": 2}}, steps=40))
 """
+#: When a run is killed, and the states that it leaves.
+MOMENTS = {
+    "while a state is written": ["state-000004", "state-000008.partial"],
+    "between a model and its state": ["state-000008"],
+    "between two states": ["state-000012"],
+}
 
 
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
@@ -164,22 +187,17 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
         SCRIPT.format(paths=[str(here.parent), str(here.parents[1] / "support"), *sys.path])
     )
 
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, str(script), str(out)], stderr=subprocess.DEVNULL)
+    def end_of(*arguments: str | Path) -> int:
+        command = [sys.executable, str(script), *map(str, arguments)]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode
 
-    assert start(tmp_path / "whole").wait() == 0
+    assert end_of(tmp_path / "whole") == 0
     killed = tmp_path / "killed"
-    for count in (1, 2, 3):
-        process = start(killed)
-        until = time.monotonic() + 120
-        seen: set[str] = set()
-        while len(seen) < count and process.poll() is None and time.monotonic() < until:
-            seen |= {p.name for p in killed.glob("state-*") if p.suffix != ".partial"}
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it had ended before"
+    for moment, left in MOMENTS.items():
+        assert end_of(killed, moment) == -signal.SIGKILL, moment
         gsva_ros.load(killed / "model")  # whole, whenever the kill came
-    assert start(killed).wait() == 0
+        assert sorted(path.name for path in killed.glob("state-*")) == left
+    assert end_of(killed) == 0
     whole, resumed = (
         load_file(tmp_path / n / "model/model.safetensors") for n in ("whole", "killed")
     )
