@@ -178,7 +178,7 @@ def dom(page: Path, choice: str, width: int) -> tuple[str, str]:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     return done.stdout, done.stderr

@@ -581,7 +581,7 @@ def test_two_processes_find_what_one_finds(scenes: SceneSet, tmp_path) -> None:
     # On CPUs torchrun starts what `accelerate launch --multi_gpu` starts on GPUs.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     launch += ["--standalone", "-m", "gsva_ros", *command, str(tmp_path / "two")]
-    subprocess.run([*launch, "--out", str(tmp_path / "two.json")], check=True, timeout=120)
+    subprocess.run([*launch, "--out", str(tmp_path / "two.json")], check=True, timeout=600)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))
     assert [r["id"] for r in one["records"]] == [r["id"] for r in two["records"]]
     for a, b in zip(one["records"], two["records"], strict=True):
@@ -625,7 +625,7 @@ def test_what_another_process_could_not_read_is_told(tmp_path: Path) -> None:
     path = os.pathsep.join([here, *sys.path])
     done = subprocess.run(
         [*launch, "--standalone", str(script)],
-        check=True, timeout=120, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path},
+        check=True, timeout=600, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
     assert done.stdout.count("c1: damaged") == 2
 

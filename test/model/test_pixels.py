@@ -123,7 +123,7 @@ def test_a_picture_is_resized_in_strips_after_a_fork_and_at_a_processs_end(tmp_p
     script.write_text(IN_STRIPS)
     ran = subprocess.run(
         [sys.executable, script], env=os.environ | {"OMP_NUM_THREADS": "2"},
-        check=True, timeout=120, capture_output=True, text=True,
+        check=True, timeout=600, capture_output=True, text=True,
     )  # fmt: skip
     said = ["main", "child", "after the main thread", "at exit"]
     assert ran.stdout.splitlines() == said, ran.stderr

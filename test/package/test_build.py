@@ -31,9 +31,7 @@ def build(folder: Path, *options: str, cmake: tuple[str, ...] = ()) -> Path:
     prefix = os.environ["AMENT_PREFIX_PATH"].split(os.pathsep)
     kept = os.pathsep.join(p for p in prefix if not (Path(p) / "share" / "gsva_ros").exists())
     clean |= {"AMENT_PREFIX_PATH": kept, "CMAKE_PREFIX_PATH": kept}
-    done = subprocess.run(
-        command, env=clean, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder / "install"
 
@@ -61,14 +59,14 @@ def test_symlink_install_starts_the_node(tmp_path: Path) -> None:
     node = sourced(install, f"{program} --ros-args -r __ns:=/linked -p device:=cpu")
     try:
         said = ""
-        end = time.monotonic() + 120.0
+        end = time.monotonic() + 600.0
         while "ready: gsva-mini" not in said:
             line = node.stdout.readline()
             assert line or node.poll() is None, said
             assert time.monotonic() < end, said
             said += line
         node.send_signal(signal.SIGINT)
-        assert node.wait(30.0) == 0
+        assert node.wait(120.0) == 0
     finally:
         node.kill()
         node.wait()
@@ -86,7 +84,7 @@ def test_interfaces_alone(tmp_path: Path) -> None:
     )
     # Isolated from this tree, which is installed for development where the tests run.
     done = sourced(install, f'{sys.executable} -c "{code}"')
-    assert done.communicate(timeout=60)[0].strip() == "fine"
+    assert done.communicate(timeout=600)[0].strip() == "fine"
     assert not (install / "lib" / "gsva_ros" / "gsva_node").exists()
 
 

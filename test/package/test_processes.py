@@ -22,7 +22,7 @@ def test_processes_disconnect_before_python_ends(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     subprocess.run(
         [*launch, "--standalone", str(script)],
-        check=True, timeout=120, capture_output=True, cwd=tmp_path,
+        check=True, timeout=600, capture_output=True, cwd=tmp_path,
     )  # fmt: skip
     for rank in "01":
         assert (tmp_path / rank).read_text().split() == ["True", "False"]

@@ -106,7 +106,7 @@ def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Sig
         [program, "--output", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as run:
         signal.signal(number, before)
-        log, end = tmp_path / "out" / "node.log", time.monotonic() + 60.0
+        log, end = tmp_path / "out" / "node.log", time.monotonic() + harness.PATIENCE
         while not (log.exists() and "ready:" in log.read_text()):
             assert time.monotonic() < end
             assert run.poll() is None
@@ -115,7 +115,7 @@ def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Sig
         run.send_signal(number)
         assert run.stderr is not None
         told = run.stderr.read().decode()
-        assert run.wait(30.0) == 130, told
+        assert run.wait(harness.PATIENCE) == 130, told
     assert "Traceback" not in told
     children = [int(number) for number in found.stdout.split()]
     assert children
@@ -130,7 +130,7 @@ def test_a_node_that_ends_is_told_at_once(tmp_path: Path) -> None:
     with subprocess.Popen(
         [program, "--output", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as run:
-        log, end = tmp_path / "out" / "player.log", time.monotonic() + 60.0
+        log, end = tmp_path / "out" / "player.log", time.monotonic() + harness.PATIENCE
         while not log.exists():
             assert time.monotonic() < end
             assert run.poll() is None

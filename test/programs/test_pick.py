@@ -227,7 +227,7 @@ def planned(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
             [planner, *arguments, "--ros-args", "-r", "__ns:=/test"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
     finally:
         node.close()
@@ -241,7 +241,7 @@ def test_a_model_that_takes_long_is_waited_for() -> None:
     rclpy.init(args=["planner", "--ros-args", "-r", "__ns:=/test"])
     try:
         planner = PickPlanner(None)
-        planner.connect(60.0)
+        planner.connect(harness.PATIENCE)
         rgb, _ = blocks()
         view = View(rgb, np.ones(rgb.shape[:2], np.float32), np.eye(3), np.eye(4))
         answer = planner._ask(view, "red", 20.0)
@@ -265,7 +265,7 @@ def stopped() -> Iterator[PickPlanner]:
     planner.create_timer(
         0.1, lambda: clock.publish(now), clock=Clock(clock_type=ClockType.STEADY_TIME)
     )
-    planner.connect(60.0)
+    planner.connect(harness.PATIENCE)
     yield planner
     node.close()
     rclpy.try_shutdown()

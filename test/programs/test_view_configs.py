@@ -60,7 +60,7 @@ def topics() -> Iterator[dict[str, set[str]]]:
     try:
         client.connect(node)
         found: dict[str, set[str]] = {}
-        end = time.monotonic() + 20
+        end = time.monotonic() + harness.PATIENCE
         while not {"/image", "/label_image"} <= found.keys() and time.monotonic() < end:
             graph = client.node
             named = [

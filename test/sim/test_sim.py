@@ -264,7 +264,7 @@ def test_without_opengl_it_is_told_what_to_install(
         [sys.executable, "-c", f"if __name__ == '__main__':\n    exec({code!r})"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         env=os.environ | driver | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 2, done.stderr

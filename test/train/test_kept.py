@@ -44,7 +44,7 @@ def test_processes_that_need_the_same_features_compute_them_once(tmp_path: Path)
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    said = "".join(process.communicate(timeout=60)[0] for process in both)
+    said = "".join(process.communicate(timeout=600)[0] for process in both)
     assert [process.returncode for process in both] == [0, 0]
     assert said.count("computed") == 4
 
