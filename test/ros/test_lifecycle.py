@@ -428,13 +428,16 @@ def test_what_has_arrived_is_read_before_the_process_ends(monkeypatch):
     unread = [Instruction(expressions=["red"])] * 12
     wait = node._pending._changed.wait
 
+    awaited_now = threading.Event()
+
     def spin_once(timeout_sec):
-        if unread:
+        if unread and awaited_now.is_set():
             node._on_instruction(unread.pop())
 
     def within(quiet):
-        """As if what is unread came within that time."""
+        """As if what is unread came within that time, and not before."""
         assert quiet == GRACE
+        awaited_now.set()
         return bool(unread) and wait()
 
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
