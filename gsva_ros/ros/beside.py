@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import rclpy
@@ -19,21 +20,22 @@ class Beside:
 
     Args:
         node: the GSVA node. what: what is received, for names: `gsva_tf`, and the thread `gsva-tf`.
+        topics: what is subscribed to; remapped as in the GSVA node.
         pause: seconds in which nothing is read after each message.
     """
 
-    def __init__(self, node: Any, what: str, pause: float = 0.0) -> None:
-        name = f"{node.get_name()}_{what}"
+    def __init__(self, node: Any, what: str, topics: Sequence[str], pause: float = 0.0) -> None:
+        # The process's arguments are for the GSVA node, some of them by its name.
+        remaps = ["--ros-args"]
+        for topic in topics:
+            remaps += ["-r", f"{topic}:={node.resolve_topic_name(topic)}"]
         self.node = rclpy.create_node(
-            name,
+            f"{node.get_name()}_{what}",
             namespace=node.get_namespace(),
             context=node.context,
-            # The process's arguments apply to this node, too: they may remap topics, but also name a node.
-            cli_args=["--ros-args", "-r", f"__node:={name}"],
-            parameter_overrides=[
-                Parameter("use_sim_time", value=False),
-                Parameter("start_type_description_service", value=False),
-            ],
+            use_global_arguments=False,
+            cli_args=remaps,
+            parameter_overrides=[Parameter("start_type_description_service", value=False)],
             start_parameter_services=False,
             enable_rosout=False,
         )

@@ -150,7 +150,7 @@ class GsvaNode(LifecycleNode):
         """As rclpy's, but /clock, which rclpy subscribes to here, is received beside the node."""
         if msg_type is not ClockMessage:
             return super().create_subscription(msg_type, *args, **kwargs)
-        self._simulated = Beside(self, "clock", CLOCK_PAUSE)
+        self._simulated = Beside(self, "clock", ["/clock"], CLOCK_PAUSE)
         subscription = self._simulated.node.create_subscription(msg_type, *args, **kwargs)
         self._simulated.start()
         return subscription

@@ -74,7 +74,7 @@ class Transforms:
     def listen(self, node: Any) -> None:
         """Listen to /tf and /tf_static from now on, beside `node`; nothing changes if it already does."""
         if self._buffer is not None and self._beside is None:
-            self._beside = Beside(node, "tf")
+            self._beside = Beside(node, "tf", ["/tf", "/tf_static"])
             self._listener = tf2_ros.TransformListener(self._buffer, self._beside.node)
             self._beside.start()
 

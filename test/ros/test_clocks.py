@@ -90,7 +90,7 @@ def test_a_simulators_clock_is_received_beside_the_node(monkeypatch: pytest.Monk
         receive(self, msg)
 
     monkeypatch.setattr(TimeSource, "clock_callback", counted)
-    arguments = "-r __node:=eye -r __ns:=/robot -r /clock:=sim -p use_sim_time:=true"
+    arguments = "-r __node:=eye -r __ns:=/robot -r eye:/clock:=sim -p use_sim_time:=true"
     with harness.a_node(*arguments.split()) as node:
         sender = node.create_publisher(Clock, "sim", 10)
 
