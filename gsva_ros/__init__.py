@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from .answer import Segmenter
 
 __all__ = ["__version__", "load"]
+
+# As `conversions.MAX_PIXELS`. Read when OpenCV is imported: a file's header can tell others another size.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "100000000")
 
 
 def load(

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import InputError, extras
+from .errors import InputError, extras, one_line
 
 try:
     from cv_bridge import CvBridge
@@ -97,7 +97,8 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
         problem = f"{msg.encoding} needs the package {error.name}: {extras('eval')}"
         raise MessageError(topic, problem) from error
     except Exception as error:  # cv2.error and the libraries' own: all mean "cannot convert"
-        problem = f"cannot convert {msg.width}x{msg.height} {msg.encoding} to rgb8: {error}"
+        size = f"{msg.width}x{msg.height}"
+        problem = f"cannot convert {size} {msg.encoding} to rgb8: {one_line(error)}"
         raise MessageError(topic, problem) from error
 
 
@@ -211,7 +212,8 @@ def _decoded(msg: Any, topic: str, how: int) -> np.ndarray:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
         except cv2.error as error:
-            raise MessageError(topic, f"compressed image ({msg.format!r}): {error}") from error
+            problem = f"compressed image ({msg.format!r}): {one_line(error)}"
+            raise MessageError(topic, problem) from error
         if pixels is not None:
             return pixels
         problem = "cannot be decoded"
@@ -241,7 +243,7 @@ def _is_cut_jpeg(data: bytes) -> bool:
     try:
         with _undecoded(data) as picture:
             picture.load()
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, Image.DecompressionBombError):
         return False
     except OSError:
         return True

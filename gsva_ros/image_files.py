@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .conversions import is_cut
-from .errors import InputError
+from .errors import InputError, one_line
 
 
 def read_bgr(path: Path, how: int, kind: type[InputError] = InputError) -> NDArray[Any] | None:
@@ -24,7 +24,7 @@ def read_bgr(path: Path, how: int, kind: type[InputError] = InputError) -> NDArr
         kind: the error's type.
 
     Raises:
-        InputError: it is a PNG or JPEG file that ends too early; of type `kind`.
+        InputError: it is a PNG or JPEG file that ends too early, or too large an image; of type `kind`.
     """
     try:
         data = path.read_bytes()
@@ -32,7 +32,10 @@ def read_bgr(path: Path, how: int, kind: type[InputError] = InputError) -> NDArr
         return None
     if is_cut(data):
         raise kind(f"{path}: the end of the file is missing: fetch it again")
-    return cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    except cv2.error as error:
+        raise kind(f"{path}: cannot be read as an image: {one_line(error)}") from error
 
 
 def check_format(path: Path) -> None:

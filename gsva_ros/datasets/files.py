@@ -73,7 +73,7 @@ def read_picture(path: Path, how: int = SHOWN) -> NDArray[np.uint8]:
     """An image file as uint8 [H, W, 3] RGB, SHOWN or STORED.
 
     Raises:
-        DatasetError: it is missing, not an image, or a PNG or JPEG file that ends too early.
+        DatasetError: it is missing, not an image, too large, or a PNG or JPEG file that ends too early.
     """
     bgr = read_bgr(path, how, DatasetError)
     if bgr is None:

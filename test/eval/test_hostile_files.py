@@ -838,6 +838,67 @@ def test_a_small_file_of_a_huge_picture_takes_no_memory() -> None:
     assert grown < 50_000  # KiB; decoded it would be 1,200,000
 
 
+def two_sizes(side: int) -> bytes:
+    """A JPEG 2000 file: 64 x 64 by the last of its headers, which Pillow believes, else side x side."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG2000")
+    data, size = bytearray(file.getvalue()), side.to_bytes(4, "big")
+    at = data.index(b"\xff\x4f\xff\x51") + 8  # the codestream's sizes: of the image, and of its tile
+    for place in (at, at + 4, at + 16, at + 20):
+        data[place : place + 4] = size
+    at = data.index(b"ihdr") - 4
+    data[at:at] = data[at : at + 8] + size + size + data[at + 16 : at + 22]
+    at = data.index(b"jp2h") - 4  # the length of what holds the headers
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + 22).to_bytes(4, "big")
+    return bytes(data)
+
+
+def cut_jpeg(side: int) -> bytes:
+    """The begin of a JPEG file that says that it is side x side."""
+    data = bytearray(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()[:-2])
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = side.to_bytes(2, "big") * 2
+    return bytes(data)
+
+
+#: Decodes a file as a camera's message and as a data set's, and tells the memory that it took, in KiB.
+DECODE = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace
+from gsva_ros.conversions import MessageError, to_rgb
+from gsva_ros.datasets.files import DatasetError, read_picture
+
+path = Path(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for read, error in (
+    (lambda: to_rgb(SimpleNamespace(format="", data=path.read_bytes()), "camera"), MessageError),
+    (lambda: read_picture(path), DatasetError),
+):
+    try:
+        print("decoded", read().shape)
+    except error as told:
+        print(told)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [two_sizes(12_000), huge_png(12_000, 12_000), cut_jpeg(60_000)],
+    ids=["two sizes", "png", "cut jpeg"],
+)
+def test_no_file_is_decoded_that_is_larger_than_a_cameras(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.image"
+    path.write_bytes(data)
+    command = [sys.executable, "-c", DECODE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    message, dataset, grown = done.stdout.splitlines()
+    assert message.startswith("camera: ")
+    assert dataset.startswith(f"{path}: cannot be read as an image")
+    assert int(grown) < 50_000  # decoded, 400,000 and more
+
+
 @pytest.mark.parametrize("before", [b"", b"\0\0\0\0IEND\xae\x42\x60\x82"])
 def test_a_png_of_a_huge_chunk_takes_no_memory(before: bytes, tmp_path: Path) -> None:
     whole = huge_png(8, 8)
