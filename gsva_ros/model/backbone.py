@@ -105,6 +105,10 @@ class _Convolution(nn.Module):
         gain = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + EPSILON).sqrt()
         bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
         weight = state[f"{name}.weight"] * gain.view(-1, 1, 1, 1)
+        if stride == 2:
+            # For even sizes TensorFlow pads one pixel less before than after. Zeros before the weights do
+            # the same as padding alike on both sides, without a copy of the image.
+            weight = F.pad(weight, (1, 0, 1, 0))
         weight = weight.contiguous(memory_format=torch.channels_last)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
@@ -116,15 +120,9 @@ class _Convolution(nn.Module):
             x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
             x = x.permute(0, 3, 1, 2)
         else:
-            x = self._around(x, size)
+            groups = x.shape[1] // self.weight.shape[1]
+            x = F.conv2d(x, self.weight, self.bias, self.stride, (size - 1) // 2, groups=groups)
         return F.relu6(x, inplace=True) if self.active else x
-
-    def _around(self, x: Tensor, size: int) -> Tensor:
-        groups = x.shape[1] // self.weight.shape[1]
-        padding = size // 2
-        if self.stride == 2:  # for even sizes TensorFlow pads one pixel less before than after
-            x, padding = F.pad(x, ((size - 2) // 2, (size - 1) // 2) * 2), 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=groups)
 
 
 class _Block(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import InputError
@@ -15,6 +16,9 @@ from .config import GSVAConfig
 from .families import FAMILIES, region_turn
 from .losses import IGNORE
 from .tokenizer import Part, Special, Tokenizer
+
+#: Expressions whose ids are kept: a planner asks for the same ones about every frame.
+KEPT = 1024
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Prompt:
         self._end: list[Part] = [Special.IM_END] if around else []
         self.before_image = self._encode([Special.BOS, self.conversation.before, *start])
         self.after_image = self._encode(self._end)
+        self._slot = lru_cache(KEPT)(self._slot_of)
 
     @classmethod
     def load(cls, path: str | Path, config: GSVAConfig) -> Prompt:
@@ -148,8 +153,7 @@ class Prompt:
 
     def slot(self, expression: str) -> list[int]:
         """One expression asked alone, up to and including the position that decides its slot."""
-        turn = self.segment_turn([expression], [False])
-        return turn.ids[: turn.slots[0] + 1]
+        return list(self._slot(expression))
 
     def full(self, turn: Turn) -> list[int]:
         """The whole sequence of a turn, with IMAGE_TOKEN_ID in place of the image."""
@@ -179,6 +183,10 @@ class Prompt:
             answers.append((first, len(ids)))
         slots = [at - 1 for at, i in enumerate(ids) if i in self.tokenizer.slot_ids]
         return Turn(ids, answers, slots)
+
+    def _slot_of(self, expression: str) -> tuple[int, ...]:
+        turn = self.segment_turn([expression], [False])
+        return tuple(turn.ids[: turn.slots[0] + 1])
 
     def _encode(self, parts: Sequence[Part]) -> list[int]:
         """Ids of parts, stripped if the model's family strips."""

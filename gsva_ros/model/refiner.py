@@ -156,8 +156,8 @@ class _Block(nn.Module):
         self.adds = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.second(F.relu(self.first(x)))
-        return F.relu(x + y if self.adds else y)
+        y = self.second(F.relu(self.first(x), inplace=True))
+        return F.relu(x + y if self.adds else y, inplace=True)
 
 
 class _Up(nn.Module):
@@ -170,7 +170,7 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, beside: Tensor) -> Tensor:
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        found: Tensor = self.block(F.relu(self.joined(torch.cat([x, beside], 1))))
+        found: Tensor = self.block(F.relu(self.joined(torch.cat([x, beside], 1)), inplace=True))
         return found
 
 
@@ -203,7 +203,7 @@ class Refiner(nn.Module):
         # Two ranges of the logits: fine near the edge, and the confidence away from it.
         seen = torch.cat([4 * rgb - 2, 2 * (mask / 2).tanh(), 2 * (mask / 10).tanh()], 1)
         x = F.pixel_unshuffle(seen, 2).contiguous(memory_format=torch.channels_last)
-        fine = self.fine(F.relu(self.first(x)))
+        fine = self.fine(F.relu(self.first(x), inplace=True))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
         x = self.to_coarse(self.around(coarse), coarse)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -137,13 +137,14 @@ class Cameras:
         return name, f"no camera {short(name)}; image_topics: {', '.join(self.topics)}"
 
     def frame(self, msg: Any, topic: str) -> CameraFrame:
-        """Wrap an image message, to be decoded on demand."""
+        """Wrap an image message, to be decoded on demand, once for all who need it."""
         stamp = nanoseconds(msg.header.stamp)
 
         def keep() -> None:
             if buffer := self.depth.get(topic):
                 buffer.hold(stamp)
 
+        @cache
         def decode() -> Any:
             try:
                 return to_rgb(msg, topic)

@@ -13,13 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gsva_ros
+from gsva_ros.engine import _alike
 from gsva_ros.errors import InputError
 from gsva_ros.model import backbone
 from gsva_ros.model.backbone import SCALES, STAGES, Backbone, Glance
 from gsva_ros.model.checkpoint import load_converted, save_pretrained
+from gsva_ros.model.clip import ClipPreprocessor
 from gsva_ros.model.gsva import GSVA
 from gsva_ros.model.prompt import Prompt
-from gsva_ros.model.schema import Sam
+from gsva_ros.model.sam import SamPreprocessor
+from gsva_ros.model.schema import Preprocessor, Sam
 from gsva_ros.model.stems import PretrainedStem, share_backbone
 from gsva_ros.train.recipe import mini_config
 from gsva_ros.train.text import train_tokenizer
@@ -69,6 +72,13 @@ def test_features_are_efficientnets() -> None:
     for (stride, channels), seen in zip(SCALES, features, strict=True):
         assert seen.shape == (2, channels, 64 // stride, 96 // stride)
         torch.testing.assert_close(seen, wanted[stride], atol=1e-4, rtol=1e-4)
+
+
+def test_no_picture_is_copied_to_pad_it() -> None:
+    network = Backbone()
+    with torch.profiler.profile() as profile:
+        network(torch.zeros(1, 3, 64, 96))
+    assert not [event.key for event in profile.key_averages() if "pad" in event.key]
 
 
 def test_its_numbers_are_float32_whatever_torchs_default(request: pytest.FixtureRequest) -> None:
@@ -141,6 +151,47 @@ def test_two_towers_look_once_at_the_same_pixels(monkeypatch: pytest.MonkeyPatch
         for pixels, of_frame in zip(frames, wanted, strict=True):
             torch.testing.assert_close(stems[0](pixels), of_frame[0])
         assert len(looks) == 2 * len(frames)
+
+
+def test_pixels_that_both_towers_see_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = gsva_ros.load("gsva-mini", device="cpu")
+    frame = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    prepared: list[Tensor] = []
+    prepare = ClipPreprocessor.__call__
+    monkeypatch.setattr(
+        ClipPreprocessor,
+        "__call__",
+        lambda self, rgb: prepared.append(prepare(self, rgb)) or prepared[-1],
+    )
+    once = engine.encode(frame)
+    assert not prepared
+    engine._alike = False  # as where the towers are shown different pixels
+    apart = engine.encode(frame)
+    assert len(prepared) == 1
+    for ours, theirs in zip(once.prefix.layers, apart.prefix.layers, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            valid = slice(once.prefix_length)
+            torch.testing.assert_close(one[:, :, valid], other[:, :, valid], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "squash"),
+    [
+        ({}, False),
+        ({"size": {"height": 64, "width": 64}}, True),
+        ({"size": {"shortest_edge": 32}}, True),
+        ({"resample": 3}, True),
+        ({"image_std": [0.2, 0.2, 0.2]}, True),
+        ({"do_center_crop": True, "crop_size": {"height": 32, "width": 32}}, True),
+    ],
+)
+def test_towers_that_are_shown_different_pixels_are_told_apart(
+    changed: dict[str, object], squash: bool
+) -> None:
+    fields = mini_config(300).preprocessor.model_dump() | {"size": {"height": 32, "width": 32}}
+    assert _alike(SamPreprocessor(32, True), ClipPreprocessor(Preprocessor(**fields)))
+    other = ClipPreprocessor(Preprocessor(**fields | changed))
+    assert not _alike(SamPreprocessor(32, squash), other)
 
 
 class Looking(nn.Module):

@@ -190,6 +190,17 @@ def test_one_expression_is_asked_as_in_its_turn(prompt) -> None:
     assert prompt.slot("the red mug") == turn.ids[: turn.slots[0] + 1]
 
 
+def test_an_expression_is_tokenised_once_however_often_it_is_asked(
+    prompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "the mug that nobody has asked for"
+    first = prompt.slot(words)
+    first_as_it_was = list(first)
+    first.clear()
+    monkeypatch.setattr(prompt.tokenizer, "encode", None)
+    assert prompt.slot(words) == first_as_it_was
+
+
 def test_ask_ends_where_the_answer_begins(prompt) -> None:
     for words in ("hand me the red mug", "Hand me the RED mug"):
         turn = prompt.ask_turn(words, ["the red mug"], [False])

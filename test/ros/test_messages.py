@@ -22,7 +22,9 @@ from gsva_ros.answer import Rejection as Kind
 from gsva_ros.conversions import fill_image, mask_of
 from gsva_ros.masks import Region
 from gsva_ros.programs.results import ResultsBag
+from gsva_ros.ros import cameras
 from gsva_ros.ros.answers import outcome_name, provenance_of, segmentation, targets_in
+from gsva_ros.ros.cameras import Cameras
 from gsva_ros.serving.requests import (
     CameraFrame,
     Code,
@@ -33,6 +35,17 @@ from gsva_ros.serving.requests import (
     Result,
 )
 from gsva_ros.stamps import SECOND, fill, nanoseconds
+
+
+def test_an_image_is_decoded_once_for_the_model_and_the_tracker(monkeypatch):
+    msg = fill_image(Image(), np.full((4, 6, 3), 7, np.uint8), "bgr8")
+    frame = Cameras(None, print, print, print).frame(msg, "/camera")
+    decoded = []
+    decode = cameras.to_rgb
+    monkeypatch.setattr(cameras, "to_rgb", lambda *of: decoded.append(of) or decode(*of))
+    assert not decoded
+    assert frame.decode() is frame.decode()
+    assert len(decoded) == 1
 
 
 def answer():
