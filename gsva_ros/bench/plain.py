@@ -42,7 +42,7 @@ def answer(
     ids = torch.tensor([engine.prompt.full(turn)], device=device)
     for _ in range(passes):
         x = multimodal_embeds(model, ids, image_tokens)
-        hidden = model.language(x).hidden_last[0]
+        hidden = model.language(x)[0]
         # At every position: the official code reads the slots from all of them.
         model.lm_head(hidden)
     at, count = image_index(ids), image_tokens.shape[1]
