@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 from contrast import contrasts
 
-from gsva_ros.programs.demo_page import (
-    Card,
-    Line,
-    Verdict,
-    headline,
-    verdict,
-    write_page,
-)
+from gsva_ros.programs.demo_page import Card, Line, Verdict, headline, verdict, write_page
 from gsva_ros.truth import Referring, read_truth
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"

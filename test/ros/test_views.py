@@ -27,13 +27,7 @@ from gsva_ros.geometry import organised_points, quaternion, rotation_of, shape_o
 from gsva_ros.instances import split
 from gsva_ros.overlay import colour_of
 from gsva_ros.ros import picture_process
-from gsva_ros.ros.depth import (
-    HELD,
-    DepthBuffer,
-    depth_of,
-    intrinsics_of,
-    is_distorted,
-)
+from gsva_ros.ros.depth import HELD, DepthBuffer, depth_of, intrinsics_of, is_distorted
 from gsva_ros.ros.instances_3d import segmentation_3d
 from gsva_ros.ros.patience import PATIENCE
 from gsva_ros.ros.picture_process import TOPICS, Painter, Shown
