@@ -109,19 +109,9 @@ def interface(path: Path, kind: str) -> list[str]:
     return lines
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page())
-        return 0
-    if not PAGE.exists() or PAGE.read_text() != page():
-        print(
-            f"{PAGE.relative_to(ROOT)} is out of date: run python docs/interfaces.py",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    if "--check" in sys.argv[1:]:
+        if not PAGE.exists() or PAGE.read_text() != page():
+            sys.exit(f"{PAGE} is out of date: run python docs/interfaces.py")
+    else:
+        PAGE.write_text(page())

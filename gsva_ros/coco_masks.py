@@ -31,14 +31,11 @@ def run_lengths_mask(given: str | list[int], size: tuple[int, int]) -> NDArray[n
     Raises:
         MaskError: they are not run lengths, or do not form a mask of this size.
     """
-    if not isinstance(given, str) and not _are_numbers(given):
+    numbers = isinstance(given, list) and all(isinstance(count, int) for count in given)
+    if not numbers and not isinstance(given, str):
         raise MaskError(f"its run lengths are {type(given).__name__}, neither text nor numbers")
     mask: NDArray[np.bool_] = rle.decode(_run_lengths(given, size)).astype(bool)
     return mask
-
-
-def _are_numbers(given: Any) -> bool:
-    return isinstance(given, list) and all(isinstance(count, int) for count in given)
 
 
 def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -241,7 +242,7 @@ def _is_cut_jpeg(data: bytes) -> bool:
         return False
     # Other data may follow the image, as a phone's video does: only decoding tells.
     try:
-        with _undecoded(data) as picture:
+        with undecoded(io.BytesIO(data)) as picture:
             picture.load()
     except (UnidentifiedImageError, Image.DecompressionBombError):
         return False
@@ -251,11 +252,11 @@ def _is_cut_jpeg(data: bytes) -> bool:
 
 
 @contextmanager
-def _undecoded(data: bytes) -> Iterator[Image.Image]:
+def undecoded(file: Path | io.BytesIO) -> Iterator[Image.Image]:
     """Pillow's view of an image file, of which it decodes no pixels until it is asked to."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(file) as picture:
             yield picture
 
 
@@ -277,7 +278,7 @@ def _check_header(msg: Any, topic: str) -> tuple[str, bool]:
             f"compressed image of unknown encoding {encoding!r}; those that can be read: {known}",
         )
     try:
-        with _undecoded(bytes(msg.data)) as picture:
+        with undecoded(io.BytesIO(bytes(msg.data))) as picture:
             width, height = picture.size
             grey = len(picture.getbands()) == 1 and picture.mode != "P"
     except Image.DecompressionBombError as error:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,8 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 #: Why a file may be writable where none can be made beside it to take its place: its folder is read-only,
 #: or it is mounted by itself.
 NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS)
-#: Open files whose locks this process holds. A forked child would keep them after its parent has ended.
-_HELD: set[IO[str]] = set()
+#: Files whose locks this process holds. A forked child would keep them after its parent has ended.
+_HELD: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -117,7 +118,8 @@ def only_writer(path: Path) -> Iterator[None]:
         OSError: the file cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as held, _own(held):
+    with path.open("a") as held:
+        _HELD.add(held)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -130,19 +132,9 @@ def only_writer(path: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _own(lock: IO[str]) -> Iterator[None]:
-    _HELD.add(lock)
-    try:
-        yield
-    finally:
-        _HELD.discard(lock)
-
-
 def _let_go() -> None:
     for lock in _HELD:
         lock.close()
-    _HELD.clear()
 
 
 os.register_at_fork(after_in_child=_let_go)

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rosbags.rosbag2 import (
-    CompressionFormat,
-    CompressionMode,
-    StoragePlugin,
-    Writer,
-    WriterError,
-)
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 

@@ -48,9 +48,8 @@ def load(directory: Path, device: torch.device, dtype: torch.dtype) -> Sam3Engin
     return Sam3Engine(directory, device, dtype)
 
 
-def _model(
-    directory: Path, dtype: torch.dtype
-) -> Any:  # a Sam3Model, whose `to` transformers types wrongly
+# Any: a Sam3Model, whose `to` transformers types wrongly.
+def _model(directory: Path, dtype: torch.dtype) -> Any:
     """The model with the directory's weights; none may be missing, unexpected or of another shape."""
     for path in directory.glob("*.safetensors"):
         check_fetched(path, CheckpointError)

@@ -31,7 +31,7 @@ from ..train.config import Config
 from ..train.grounding import Grounding, Read
 from ..train.known import known
 from ..train.mask_losses import iou_of, mask_logits
-from ..train.packing import Branch, Packed, pack
+from ..train.packing import Branch, Packed, pack, read_packed
 from ..train.parts import divided, export, group, select
 from ..train.trainer import MODEL, Task, Trainer
 from .rows import ROWS, Row, branches
@@ -170,11 +170,11 @@ def read(
     model: Any, prompt: Prompt, clip_tokens: Tensor, packed: Packed
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """States of packed branches: every layer's [B, P + L, D], and the branches' last ones [B, L, D]."""
-    before, after = (ids.to(model.device) for ids in around(prompt))
-    x = embedded(model, (before, after), clip_tokens, packed.ids)
-    bias, places = packed.bias(x.dtype), packed.position_ids
-    out = model.language(x, attention_mask=bias, position_ids=places, hidden_layers=True)
-    return out.hidden_layers, out.hidden_last[:, -packed.ids.shape[1] :]
+    x = embedded(model, around(prompt, model.device), clip_tokens, packed.ids)
+    prefix = x.shape[1] - packed.ids.shape[1]
+    bias = packed.bias(x.dtype)[:, :, prefix:]
+    *layers, last = read_packed(model.model, x, packed.position_ids, prefix, bias)
+    return tuple(layers), last[:, prefix:]
 
 
 def teach(

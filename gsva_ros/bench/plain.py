@@ -42,10 +42,9 @@ def answer(
     ids = torch.tensor([engine.prompt.full(turn)], device=device)
     for _ in range(passes):
         x = multimodal_embeds(model, ids, image_tokens)
-        hidden = model.language(x).hidden_last[0]
-        model.lm_head(
-            hidden
-        )  # at every position: the official code reads the slots from all of them
+        hidden = model.language(x)[0]
+        # At every position: the official code reads the slots from all of them.
+        model.lm_head(hidden)
     at, count = image_index(ids), image_tokens.shape[1]
     slots = (expand_image(ids, at, count, 0)[0] == config.seg_token_id).nonzero()[:, 0]
     low_res = stock_masks(engine, embeddings, model.mask_prompts(hidden[slots - 1]))

@@ -228,9 +228,7 @@ def _fill(config: GSVAConfig, state: dict[str, Tensor], path: Path) -> GSVA:
     try:
         with torch.device("meta"):
             model = GSVA(config)
-    except (
-        Exception
-    ) as error:  # transformers and segment-anything raise various types for invalid sizes
+    except Exception as error:  # transformers' and segment-anything's, of invalid sizes
         raise CheckpointError(
             f"{config.source}: no model can be built with these sizes: {one_line(error)}"
         ) from error

@@ -9,8 +9,6 @@ logits mean is decided in the engine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
@@ -22,18 +20,6 @@ from .projector import projector
 from .refiner import Refiner
 from .sam import VisualModel
 from .stems import share_backbone
-
-
-@dataclass
-class LanguageOutput:
-    """Hidden states from one forward pass of the language model.
-
-    hidden_last: [B, T, D], after the final norm. hidden_layers: if requested, the embeddings and
-    each layer's output, [B, T, D]; the last layer's is hidden_last.
-    """
-
-    hidden_last: Tensor
-    hidden_layers: tuple[Tensor, ...] | None = None
 
 
 class GSVAModel(LlamaModel):
@@ -120,26 +106,22 @@ class GSVA(nn.Module):
         inputs_embeds: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        hidden_layers: bool = False,
-    ) -> LanguageOutput:
-        """Run the language model.
+    ) -> Tensor:
+        """The language model's hidden states [B, T, D], after the final norm.
 
         Args:
             inputs_embeds: [B, T, D].
             attention_mask: None (causal), bool [B, T] (False marks padding; also causal), or
                 additive float [B, 1, T, T], the complete mask.
             position_ids: int64 [B, T]; None: 0, 1, 2, ...
-            hidden_layers: also return every layer's output.
         """
-        output = self.model(
+        hidden: Tensor = self.model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             use_cache=False,
-            output_hidden_states=hidden_layers,
-        )
-        layers = output.hidden_states if hidden_layers else None
-        return LanguageOutput(output.last_hidden_state, layers)
+        ).last_hidden_state
+        return hidden
 
     def mask_prompts(self, hidden: Tensor) -> Tensor:
         """Hidden states of slots [K, D] to mask_prompts [K, C]."""

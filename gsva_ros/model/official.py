@@ -110,5 +110,5 @@ def official_pass(
 
 
 def _forward(model: GSVA, ids: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
-    hidden = model.language(multimodal_embeds(model, ids, image_tokens)).hidden_last[0]
+    hidden = model.language(multimodal_embeds(model, ids, image_tokens))[0]
     return hidden, model.lm_head(hidden)

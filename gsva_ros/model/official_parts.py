@@ -15,14 +15,7 @@ from transformers import CLIPVisionConfig
 
 from ..errors import one_line, validated
 from . import schema
-from .config import (
-    CONFIG_NAME,
-    PREPROCESSOR_NAME,
-    GSVAConfig,
-    id_key,
-    read_model_json,
-    read_object,
-)
+from .config import CONFIG_NAME, PREPROCESSOR_NAME, GSVAConfig, id_key, read_model_json, read_object
 from .families import FAMILIES
 from .projector import KINDS
 from .tokenizer import ADDED, TOKENIZER_NAME, Special, read_pieces

@@ -119,9 +119,8 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids for display, with special tokens in their usual spelling."""
         spelling = {i: special.value for special, i in self.ids.items()}
-        known = (
-            self.pieces.vocab_size()
-        )  # a model may have rows beyond, which nothing is spelled by
+        # A model may have rows beyond, which nothing is spelled by.
+        known = self.pieces.vocab_size()
         text, pending = "", []
         for i in (*ids, None):
             if i is not None and i not in spelling:

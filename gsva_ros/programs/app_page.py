@@ -431,9 +431,8 @@ class Page:
             ),
             self.rows: outcomes(rows, NOTHING),
             self.labels: self._labels(session),
-            self.saved: gr.update(
-                value=None, visible=False
-            ),  # belongs to another answer or threshold
+            # It belongs to another answer or threshold.
+            self.saved: gr.update(value=None, visible=False),
         }
 
     def _labels(self, session: Session) -> str:

@@ -31,14 +31,14 @@ from gsva_ros.image_files import write_rgb
 from gsva_ros.masks import box_text, mask_box
 from gsva_ros.msg import Instruction, Segmentation
 from gsva_ros.overlay import Target, colour_of, poster
-from gsva_ros.programs.demo_page import Card, Line, Truths, headline, verdict, write_page
+from gsva_ros.programs.demo_page import Card, Line, headline, verdict, write_page
 from gsva_ros.programs.results import ResultsBag
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
 from gsva_ros.ros.answers import outcome_name, targets_in
 from gsva_ros.ros.start import init
 from gsva_ros.stamps import SECOND, fill, nanoseconds
-from gsva_ros.truth import read_truth
+from gsva_ros.truth import FrameTruth, read_truth
 
 #: File that marks a folder as an earlier run's output.
 MARK = ".gsva_demo"
@@ -47,11 +47,11 @@ MARK = ".gsva_demo"
 class Demo:
     """Sends the script's instructions and keeps the answers."""
 
-    def __init__(self, script: Script, bag: Bag, truths: Truths, output: Path) -> None:
+    def __init__(self, script: Script, bag: Bag, truth: Sequence[FrameTruth], output: Path) -> None:
         self.output = output
         self.files: list[Path] = []
         self.cards: list[Card] = []
-        self._truths = truths
+        self._truth = {(frame.topic, frame.stamp): frame for frame in truth}
         self._script = script.instructions
         self._image_topic = script.image_topic
         self._bag, self._stamps = bag, bag.frames(script.image_topic).keys()
@@ -156,7 +156,8 @@ class Demo:
 
     def _lines(self, msg: Segmentation, targets: Sequence[Target]) -> list[Line]:
         """An answer as lines to print, one per expression."""
-        truth = self._truths.of(self._image_topic, nanoseconds(msg.header.stamp))
+        frame = self._truth.get((self._image_topic, nanoseconds(msg.header.stamp)))
+        truth = {each.expression: each for each in frame.expressions()} if frame else {}
         drawn = {target.slot: target for target in targets}
         lines = []
         for outcome in msg.outcomes:
@@ -219,9 +220,9 @@ def run(args: argparse.Namespace) -> int:
         if not bag.frames(script.image_topic):
             raise ValueError(f"{path}: no frame on {script.image_topic} can be read")
         known = args.truth or (None if args.bag else _found(script.truth, share))
-        truths = Truths(read_truth(known) if known else bag.truth())
+        truth = read_truth(known) if known else bag.truth()
         _clear(args.output)
-        demo = _play(args, script, bag, truths)
+        demo = _play(args, script, bag, truth)
     page = args.output / "index.html"
     write_page(page, demo.cards, {"bag": path, "model": args.model})
     print("\nFiles written:")
@@ -232,7 +233,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) -> Demo:
+def _play(args: argparse.Namespace, script: Script, bag: Bag, truth: Sequence[FrameTruth]) -> Demo:
     """Start the node, ask, and play the bag to it; returns the client with all answers."""
     domain = _stay_apart()
     output: Path = args.output
@@ -244,7 +245,7 @@ def _play(args: argparse.Namespace, script: Script, bag: Bag, truths: Truths) ->
     end_alike()
     try:
         with process("gsva_node", node_arguments, node_log) as node:
-            demo = Demo(script, bag, truths, output)
+            demo = Demo(script, bag, truth, output)
             try:
                 demo.connect(node, 120.0)
             except RuntimeError:

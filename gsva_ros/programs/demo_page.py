@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gsva_ros.eval.metrics import iou, overlap
 from gsva_ros.overlay import jpeg_text
 from gsva_ros.pages import render_page
-from gsva_ros.truth import FrameTruth, Referring
+from gsva_ros.truth import Referring
 
 TEMPLATE = Path(__file__).with_name("demo.html")
 #: Minimum IoU of a right mask. Each connected part of mask and truth also has to lie half on the other.
@@ -57,18 +57,6 @@ class Card:
     milliseconds: float
     picture: NDArray[np.uint8] | None
     lines: Sequence[Line]
-
-
-class Truths:
-    """The ground truth of a bag's frames, by topic, stamp (nanoseconds) and expression."""
-
-    def __init__(self, frames: Sequence[FrameTruth]) -> None:
-        self._frames = {(f.topic, f.stamp): f for f in frames}
-
-    def of(self, topic: str, stamp: int) -> Mapping[str, Referring]:
-        """A frame's ground truth by expression; empty if there is none."""
-        frame = self._frames.get((topic, stamp))
-        return {} if frame is None else {e.expression: e for e in frame.expressions()}
 
 
 def verdict(truth: Referring | None, mask: NDArray[np.bool_] | None, decided: bool) -> Verdict:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 
 from rclpy.exceptions import NameValidationException
 from rclpy.validate_namespace import validate_namespace
@@ -47,21 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gsva_view: needs the package {error.name}: {how}", file=sys.stderr)
         return 1
     try:
-        watcher = Watcher(args.node, argv)
-    except InputError as error:
-        print(f"gsva_view: {error}", file=sys.stderr)
-        return 1
-    try:
-        end_alike()
-        with own_folder():
-            address = serve(ViewPage(watcher).blocks, args.host, args.port)
-            print(f"gsva_view: {address}  (Ctrl-C ends it)", flush=True)
-            threading.Event().wait()
+        with closing(Watcher(args.node, argv)) as watcher:
+            end_alike()
+            with own_folder():
+                address = serve(ViewPage(watcher).blocks, args.host, args.port)
+                print(f"gsva_view: {address}  (Ctrl-C ends it)", flush=True)
+                threading.Event().wait()
     except InputError as error:
         print(f"gsva_view: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        watcher.close()
     return 0

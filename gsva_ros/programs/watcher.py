@@ -195,9 +195,8 @@ class Watcher:
         """
         for each in reversed(ended):
             slot = each.instruction, each.camera, each.slot
-            if (
-                not each.camera
-            ):  # it ended without a frame, whichever camera it was answered on before
+            # It ended without a frame, whichever camera it was answered on before.
+            if not each.camera:
                 for camera in self._cameras:
                     self._outcomes.pop((each.instruction, camera, each.slot), None)
             known = self._outcomes.get(slot, each)

@@ -53,7 +53,9 @@ def segmentation(
     for decision in result.decisions:
         msg.outcomes.append(_outcome(decision))
         if decision.outcome is Outcome.SEGMENTED:
-            instances = decision.instances or _instances(decision, split_instances)
+            instances = decision.instances or [
+                Instance(0, region, 1.0) for region in parts(decision.region, split_instances)
+            ]
             for number, instance in enumerate(instances):
                 msg.instances.append(_instance_mask(decision, instance, number, msg.header))
         elif decision.outcome is Outcome.REJECTED:
@@ -114,11 +116,6 @@ def _rejection(decision: Decision, instruction_id: str, header: Any) -> Rejectio
     msg.probability = 1.0 - decision.p_seg
     msg.reason = decision.reason
     return msg
-
-
-def _instances(decision: Decision, split_instances: bool) -> list[Instance]:
-    """A mask's instances, for a decision without tracked ones."""
-    return [Instance(0, region, 1.0) for region in parts(decision.region, split_instances)]
 
 
 def _instance_mask(

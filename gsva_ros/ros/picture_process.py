@@ -139,10 +139,9 @@ def main(stream: BinaryIO | None = None) -> None:
 
 def _targets(shown: Shown) -> list[Target]:
     size = shown.rgb.shape[:2]
-    masks = [None if d.region is None else d.region.placed(size) for d in shown.decisions]
     return [
-        Target(d.slot, d.expression, mask, d.p_seg)
-        for d, mask in zip(shown.decisions, masks, strict=True)
+        Target(d.slot, d.expression, d.region.placed(size) if d.region else None, d.p_seg)
+        for d in shown.decisions
     ]
 
 

@@ -129,9 +129,10 @@ def embedded(
     return torch.cat([before, model.project(clip_tokens), after, model.embed(ids)], 1)
 
 
-def around(prompt: Prompt) -> tuple[Tensor, Tensor]:
+def around(prompt: Prompt, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """The ids before and after an image's tokens, int64 [.]."""
-    return (
-        torch.tensor(prompt.before_image, dtype=torch.long),
-        torch.tensor(prompt.after_image, dtype=torch.long),
+    before, after = (
+        torch.tensor(ids, dtype=torch.long, device=device)
+        for ids in (prompt.before_image, prompt.after_image)
     )
+    return before, after

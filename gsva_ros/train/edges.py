@@ -21,7 +21,7 @@ from ..model.prefix import Branches, Prefix
 from ..model.prompt import Prompt
 from ..model.reading import Reader
 from ..model.refiner import SIDE, filled, stretched, window
-from .batches import jittered
+from .batches import around, embedded, jittered
 from .frames import Frames
 from .kept import kept, key_of
 from .mask_losses import drawn_losses, iou_of
@@ -112,12 +112,10 @@ class EdgeStage:
         """Logits [K, h, w], as `Engine.segment` decodes them."""
         model, prompt, device = self._model, self._prompt, self._model.device
         one = np.array([row])
-        tokens = model.project(model.encode_clip(self._frames.clip(one).to(device)))
-        before, after = (
-            model.embed(torch.tensor([ids], dtype=torch.long, device=device))
-            for ids in (prompt.before_image, prompt.after_image)
-        )
-        prefix = Prefix.of(read, model.model, torch.cat([before, tokens, after], 1))
+        clip_tokens = model.encode_clip(self._frames.clip(one).to(device))
+        nothing = torch.empty(1, 0, dtype=torch.long, device=device)
+        x = embedded(model, around(prompt, device), clip_tokens, nothing)
+        prefix = Prefix.of(read, model.model, x)
         tree = Branches.of([prompt.slot(text) for text in asked])
         hidden = PlainContinuation(read, model.embed, prefix).branches(tree)
         embeddings = model.encode_sam(self._frames.sam(one).to(device))

@@ -85,8 +85,7 @@ class LanguageLoss:
     def __init__(self, model: GSVA, prompt: Prompt, grounding: Grounding) -> None:
         grounding.check()
         self.model, self.grounding = model, grounding
-        before, after = around(prompt)
-        self._around = before.to(model.device), after.to(model.device)
+        self._around = around(prompt, model.device)
         self._slot_ids = torch.tensor(prompt.tokenizer.slot_ids, device=model.device)
 
     def __call__(self, asked: Asked, clip_tokens: Tensor) -> Pass:

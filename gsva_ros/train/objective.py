@@ -75,8 +75,8 @@ def read(model: GSVA, batch: Batch) -> Tensor:
         clip_tokens = model.encode_clip(batch.pixel_values)
     laid = batch.laid
     x = embedded(model, (batch.before, batch.after), clip_tokens, laid.ids)
-    out = model.language(x, attention_mask=laid.bias(x.dtype), position_ids=laid.position_ids)
-    return out.hidden_last[:, -laid.ids.shape[1] :]
+    hidden = model.language(x, attention_mask=laid.bias(x.dtype), position_ids=laid.position_ids)
+    return hidden[:, -laid.ids.shape[1] :]
 
 
 def deciding(slots: Tensor) -> Tensor:

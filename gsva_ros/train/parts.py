@@ -145,9 +145,8 @@ def _base_name(model: str | Official) -> str:
     if isinstance(model, str) and model in bundled():
         return model
     path = model.weights if isinstance(model, Official) else Path(model)
-    return str(
-        path.absolute()
-    )  # not resolved: another run's `model` is a link to what it may remove
+    # Not resolved: another run's `model` is a link to what it may remove.
+    return str(path.absolute())
 
 
 def _lora_config(lora: Lora) -> LoraConfig:

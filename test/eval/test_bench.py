@@ -54,9 +54,8 @@ def test_floors_are_what_is_computed_where_nothing_else_is() -> None:
     over = {name: cost.flops / cost.floor for name, cost in costs.items()}
     wanted = {"SAM": 1.0, "CLIP": 24 / 23, "prefix": 1.007, "decide": 1.0033, "masks": 1.0226}
     assert over == pytest.approx(wanted, abs=1e-3)
-    assert costs["decide"].moved == pytest.approx(
-        29.9e9, rel=0.01
-    )  # 7B in float32, and activations
+    # 7B in float32, and activations.
+    assert costs["decide"].moved == pytest.approx(29.9e9, rel=0.01)
     windows = costs["SAM"].floor
     config.sam.global_attn_indexes = [3]
     # 64 x 64 places of 1280 channels each look at all others instead of 16 x 16.

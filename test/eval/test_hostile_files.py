@@ -843,7 +843,9 @@ def two_sizes(side: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "JPEG2000")
     data, size = bytearray(file.getvalue()), side.to_bytes(4, "big")
-    at = data.index(b"\xff\x4f\xff\x51") + 8  # the codestream's sizes: of the image, and of its tile
+    at = (
+        data.index(b"\xff\x4f\xff\x51") + 8
+    )  # the codestream's sizes: of the image, and of its tile
     for place in (at, at + 4, at + 16, at + 20):
         data[place : place + 4] = size
     at = data.index(b"ihdr") - 4

@@ -14,14 +14,7 @@ from gsva_ros.errors import InputError
 from gsva_ros.eval.compare import common_cases, paired_differences, read_run
 from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.run import CaseRecord, SlotRecord
-from gsva_ros.eval.summary import (
-    Slots,
-    calibration,
-    latency,
-    rejection_curve,
-    scores,
-    summary,
-)
+from gsva_ros.eval.summary import Slots, calibration, latency, rejection_curve, scores, summary
 
 
 def slot(p_seg: float, iou: float | None, box_iou: float = 0.0, area: int = 50) -> SlotRecord:

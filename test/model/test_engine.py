@@ -123,7 +123,7 @@ def test_cached_prefix_equals_a_whole_pass(engine: Engine, rgb: np.ndarray) -> N
         ids = torch.tensor([prompt.full(turn)])
         with torch.inference_mode():
             image_tokens = model.project(model.encode_clip(engine._clip(rgb)[None]))
-            hidden = model.language(multimodal_embeds(model, ids, image_tokens)).hidden_last
+            hidden = model.language(multimodal_embeds(model, ids, image_tokens))
             at = frame.prefix_length + turn.slots[0]
             logits = model.lm_head(hidden[0, at])
         pair = logits[[model.config.seg_token_id, model.config.rej_token_id]]
@@ -459,7 +459,7 @@ def test_ask_decodes_as_without_a_cache(engine: Engine, rgb: np.ndarray) -> None
         image_tokens = model.project(model.encode_clip(engine._clip(rgb)[None]))
         for _ in range(12):
             embeds = multimodal_embeds(model, torch.tensor([full + written]), image_tokens)
-            logits = model.lm_head(model.language(embeds).hidden_last[0, -1])
+            logits = model.lm_head(model.language(embeds)[0, -1])
             token = int(logits.argmax())
             if token == engine.prompt.tokenizer.ids[Special.EOS]:
                 break

@@ -26,15 +26,9 @@ from gsva_ros.engine import Engine
 from gsva_ros.eval.metrics import gres, gres_terms, overlap, res, res_terms
 from gsva_ros.eval.paper import paper_slots
 from gsva_ros.eval.run import pixels_of
-from gsva_ros.model.checkpoint import (
-    Checkpoint,
-    load_converted,
-    load_official,
-)
+from gsva_ros.model.checkpoint import Checkpoint, load_converted, load_official
 from gsva_ros.model.clip import ClipPreprocessor
-from gsva_ros.model.official import (
-    official_pass,
-)
+from gsva_ros.model.official import official_pass
 from gsva_ros.model.sam import SamPreprocessor
 from gsva_ros.model.tokenizer import Part, Special
 from gsva_ros.truth import Referring

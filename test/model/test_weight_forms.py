@@ -41,6 +41,11 @@ from gsva_ros.model.schema import Sam
 from gsva_ros.model.weights import CheckpointError, merge_lora, read_state, sam_sizes
 
 TOWER = "model.vision_tower."
+VOCABULARY = ("lm_head.weight", "model.embed_tokens.weight")
+#: The recorded model's weights, and the parts that it was made of.
+WEIGHTS = GOLDEN / "gsva_tiny.bin"
+LLAVA = GOLDEN / "llava"
+PARTS = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
 
 pytestmark = needs(GOLDEN)
 
@@ -49,17 +54,19 @@ State = dict[str, Tensor]
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    return {k: v.clone() for k, v in read_state(GOLDEN / "gsva_tiny.bin").items()}
+    return {k: v.clone() for k, v in read_state(WEIGHTS).items()}
 
 
-def official(weights: Path, **more: Any) -> Checkpoint:
-    sam = {"decoder_heads": json.loads((GOLDEN / "sam_tiny.json").read_text())["decoder_heads"]}
-    others = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": sam} | more
-    return load_official(GOLDEN / "llava", weights, **others)
+def official(weights: Path = WEIGHTS, llava: Path = LLAVA, **more: Any) -> Checkpoint:
+    return load_official(llava, weights, **PARTS | more)
 
 
 def load(weights: Path, **more: Any) -> State:
     return official(weights, **more).model.state_dict()
+
+
+def config_of(llava: Path, weights: Path = WEIGHTS) -> GSVAConfig:
+    return official(weights, llava).model.config
 
 
 def torch_file(state: State, to: Path) -> Path:
@@ -134,7 +141,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_model_whatever_the_form(form: str, state: State, tmp_path: Path) -> None:
     ours = load(FORMS[form](state, tmp_path))
-    plain = load(GOLDEN / "gsva_tiny.bin")
+    plain = load(WEIGHTS)
     assert ours.keys() == plain.keys()
     assert all(torch.equal(value, ours[name]) for name, value in plain.items())
 
@@ -175,15 +182,13 @@ def test_what_older_programs_saved_beside_weights_is_passed_over(
         "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8),
         f"{TOWER}vision_tower.vision_model.embeddings.position_ids": torch.arange(5)[None],
     }
-    ours, plain = load(torch_file(state | old, tmp_path)), load(GOLDEN / "gsva_tiny.bin")
-    assert ours.keys() == plain.keys()
+    assert load(torch_file(state | old, tmp_path)).keys() == load(WEIGHTS).keys()
 
 
 def test_tied_weights_become_two(state: State, tmp_path: Path) -> None:
     words = "model.embed_tokens.weight"
     tied = torch_file(state | {"lm_head.weight": state[words]}, tmp_path)
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
-    checkpoint = load_official(GOLDEN / "llava", tied, **official)
+    checkpoint = official(tied)
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, tmp_path / "out")
     loaded = load_converted(tmp_path / "out").model
     assert torch.equal(loaded.lm_head.weight, state[words])
@@ -345,16 +350,11 @@ def factors_alone(to: Path, _: State) -> Path:
     return torch_file(factors | {f"{module}.lora_B.weight": torch.zeros(64, 2)}, to)
 
 
-def one_row_less(to: Path, state: State) -> Path:
-    cut = {
-        k: v[:-1] for k, v in state.items() if k in ("lm_head.weight", "model.embed_tokens.weight")
-    }
-    return torch_file(state | {k: v.clone() for k, v in cut.items()}, to)
-
-
-def two_rows_more(to: Path, state: State) -> Path:
-    names = ("lm_head.weight", "model.embed_tokens.weight")
-    return torch_file(state | {k: torch.cat([state[k], state[k][:2]]) for k in names}, to)
+def rows(count: int) -> Callable[[Path, State], Path]:
+    """A vocabulary of this size; the recorded model's has 604 rows."""
+    return lambda to, state: torch_file(
+        state | {k: state[k][:1].repeat(count, 1) for k in VOCABULARY}, to
+    )
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def two_rows_more(to: Path, state: State) -> Path:
         ),
         (adapter_beside_whole, "holds both model.safetensors and adapter_model.safetensors"),
         (
-            two_rows_more,
+            rows(606),
             "606 embedding rows, but the tokenizer in .* makes 604 as gsva, 603 as lisa",
         ),
     ],
@@ -442,28 +442,17 @@ def test_a_weight_without_its_shape_is_named(
 
 def test_a_checkpoint_without_rejection_is_never_read_as_gsva(state: State, tmp_path: Path) -> None:
     """One row less is LISA's vocabulary: [REJ] must not become <im_start>'s row."""
-    checkpoint = load_official(
-        GOLDEN / "llava",
-        one_row_less(tmp_path, state),
-        vision_tower=GOLDEN / "clip-vit-tiny",
-        sam={"decoder_heads": 4},
-    )
-    config = checkpoint.model.config
+    config = config_of(LLAVA, rows(603)(tmp_path, state))
     assert (config.family, config.rej_token_id, config.im_start_token_id) == ("lisa", None, 601)
 
 
 @pytest.fixture
 def llava(tmp_path: Path) -> Path:
     """The recorded model's LLaVA directory, to be changed."""
-    shutil.copytree(GOLDEN / "llava", tmp_path / "llava")
+    shutil.copytree(LLAVA, tmp_path / "llava")
     for path in (tmp_path / "llava").iterdir():
         path.chmod(0o644)
     return tmp_path / "llava"
-
-
-def config_of(llava: Path) -> GSVAConfig:
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
-    return load_official(llava, GOLDEN / "gsva_tiny.bin", **official).model.config
 
 
 ADDED = {"[REJ]": 600, "[SEG]": 601, "<im_start>": 602, "<im_end>": 603}
@@ -512,29 +501,24 @@ def test_a_special_token_without_an_id_is_the_first_that_is_appended(
 ) -> None:
     (llava / "tokenizer_config.json").unlink()
     (llava / file).write_text(json.dumps({"unk_token": "<unk>", "pad_token": token}))
-    names = ("lm_head.weight", "model.embed_tokens.weight")
-    weights = torch_file(state | {k: state[k][:1].repeat(605, 1) for k in names}, tmp_path)
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
-    config = load_official(llava, weights, **official).model.config
+    config = config_of(llava, rows(605)(tmp_path, state))
     assert (config.family, config.seg_token_id, config.rej_token_id) == ("gsva", 601, 602)
 
 
-@pytest.mark.parametrize("rows", [604, 605])
+@pytest.mark.parametrize(("count", "family"), [(604, "lisa"), (605, "gsva")])
 def test_added_tokens_that_no_file_lists_are_missed(
-    rows: int, state: State, llava: Path, tmp_path: Path
+    count: int, family: str, state: State, llava: Path, tmp_path: Path
 ) -> None:
     """A LLaVA with <im_patch>, <im_start> and <im_end>: LISA's rows would be GSVA's on one without."""
     rewritten(llava, vocab_size=603)
     (llava / "tokenizer_config.json").unlink()
-    names = ("lm_head.weight", "model.embed_tokens.weight")
-    weights = torch_file(state | {k: state[k][:1].repeat(rows, 1) for k in names}, tmp_path)
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    weights = rows(count)(tmp_path, state)
     with pytest.raises(CheckpointError, match=r"vocab_size 603, .* 600 tokens: its added_tokens"):
-        load_official(llava, weights, **official)
+        config_of(llava, weights)
     added = {"<im_patch>": 600, "<im_start>": 601, "<im_end>": 602}
     (llava / "added_tokens.json").write_text(json.dumps(added))
-    config = load_official(llava, weights, **official).model.config
-    assert config.family == {604: "lisa", 605: "gsva"}[rows]
+    config = config_of(llava, weights)
+    assert config.family == family
     assert (config.seg_token_id, config.im_start_token_id) == (603, 601)
 
 
@@ -551,15 +535,12 @@ def test_a_token_that_drops_the_spaces_next_to_it_is_refused_where_they_are_kept
     listed = {"600": {"content": "<unused>", flag: True}, "601": {"content": "[SEG]", flag: True}}
     path = llava / "tokenizer_config.json"
     path.write_text(json.dumps({"added_tokens_decoder": listed}))
-    names, rows = ("lm_head.weight", "model.embed_tokens.weight"), {"gsva": 605, "lisa": 604}
-    more = {k: state[k][:1].repeat(rows[family], 1) for k in names}
-    weights = torch_file(state | more, tmp_path)
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
+    weights = rows({"gsva": 605, "lisa": 604}[family])(tmp_path, state)
     if family == "lisa":
-        assert load_official(llava, weights, **official).model.config.family == family
+        assert config_of(llava, weights).family == family
         return
     with pytest.raises(CheckpointError, match=rf"{path}: {flag} of \[SEG\] is true; only false is"):
-        load_official(llava, weights, **official)
+        config_of(llava, weights)
 
 
 @pytest.mark.parametrize(("legacy", "times"), [(False, 1), (True, 0), (None, 0)])
@@ -607,7 +588,7 @@ def test_what_a_clip_config_leaves_out_has_transformers_defaults(
     sizes |= {"num_hidden_layers": 24, "patch_size": 14}
     short = {"model_type": "clip", "vision_config": sizes | {"model_type": "clip_vision_model"}}
     (tmp_path / "config.json").write_text(json.dumps(short))
-    clip = official_config(GOLDEN / "llava", tmp_path, sam_sizes(state), "llava_v1", state).clip
+    clip = official_config(LLAVA, tmp_path, sam_sizes(state), "llava_v1", state).clip
     defaults = {"image_size": 224, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
     assert clip.to_dict() == sizes | defaults
 
@@ -626,9 +607,8 @@ def test_a_config_of_another_model_is_named(
 ) -> None:
     shutil.copytree(GOLDEN / "clip-vit-tiny", tmp_path / "clip", copy_function=shutil.copyfile)
     rewritten(tmp_path / part, **fields)
-    official = {"weights": GOLDEN / "gsva_tiny.bin", "sam": {"decoder_heads": 4}}
     with pytest.raises(InputError, match=said):
-        load_official(llava, vision_tower=tmp_path / "clip", **official)
+        official(WEIGHTS, llava, vision_tower=tmp_path / "clip")
 
 
 @pytest.mark.parametrize("kind", ["mlp10x_gelu", "mlp2x_relu", "identity", None])
@@ -738,55 +718,56 @@ def test_a_part_that_is_not_whole_or_not_there(part: str, file: str, tmp_path: P
     for name in ("llava", "clip-vit-tiny"):
         shutil.copytree(GOLDEN / name, tmp_path / name)
         (tmp_path / name).chmod(0o755)
-    official = {"weights": GOLDEN / "gsva_tiny.bin", "vision_tower": tmp_path / "clip-vit-tiny"}
+    given = (WEIGHTS, tmp_path / "llava")
     (tmp_path / part / file).unlink()
     with pytest.raises(FileNotFoundError, match=rf"{part} has no {file}: give the whole folder"):
-        load_official(tmp_path / "llava", **official)
+        official(*given, vision_tower=tmp_path / "clip-vit-tiny")
     shutil.rmtree(tmp_path / part)
     with pytest.raises(FileNotFoundError, match=rf"{part}: no such folder; download"):
-        load_official(tmp_path / "llava", **official)
+        official(*given, vision_tower=tmp_path / "clip-vit-tiny")
 
 
 def test_a_converted_directory_with_a_larger_tokenizer_is_refused(tmp_path: Path) -> None:
     """Its own words would be read as special tokens."""
     tiny_gsva(tmp_path)
-    (tmp_path / "tokenizer.model").write_bytes((GOLDEN / "llava/tokenizer.model").read_bytes())
+    (tmp_path / "tokenizer.model").write_bytes((LLAVA / "tokenizer.model").read_bytes())
     with pytest.raises(InputError, match=r"tokenizer\.model has 600 pieces.*begin at 3\d\d"):
         load_converted(tmp_path)
 
 
+def described(adapter: Path, base: object, **more: Any) -> None:
+    """Describe an adapter of rank 2 on a base."""
+    said = {"base_model_name_or_path": str(base), "lora_alpha": 8, "r": 2} | more
+    (adapter / "adapter_config.json").write_text(json.dumps(said))
+
+
+def factors(module: str) -> tuple[State, Tensor]:
+    """An adapter's random factors for a module, and what they add to its weight by that description."""
+    a, b = torch.randn(2, 64), torch.randn(64, 2)
+    named = {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
+    return {f"base_model.model.{name}": value for name, value in named.items()}, 4 * (b @ a)
+
+
 @pytest.mark.parametrize("base", ["directory", "beside"])
 def test_an_adapter_loads_on_its_base(base: str, state: State, tmp_path: Path) -> None:
-    checkpoint = load_official(
-        GOLDEN / "llava",
-        GOLDEN / "gsva_tiny.bin",
-        vision_tower=GOLDEN / "clip-vit-tiny",
-        sam={"decoder_heads": 4},
-    )
+    checkpoint = official()
     whole, adapter = tmp_path / "whole", tmp_path / "adapter"
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, whole)
     adapter.mkdir()
     target = "model.layers.1.self_attn.v_proj"
-    a, b = torch.randn(2, 64), torch.randn(64, 2)
-    head = torch.randn_like(state["lm_head.weight"])
-    names = {f"{target}.lora_A.weight": a, f"{target}.lora_B.weight": b, "lm_head.weight": head}
-    save_file(
-        {f"base_model.model.{k}": v for k, v in names.items()},
-        adapter / "adapter_model.safetensors",
-    )
-    name = str(whole) if base == "directory" else "../whole"
-    said = {"base_model_name_or_path": name, "lora_alpha": 8, "r": 2}
-    (adapter / "adapter_config.json").write_text(json.dumps(said))
+    head, (of, update) = torch.randn_like(state["lm_head.weight"]), factors(target)
+    trained = of | {"base_model.model.lm_head.weight": head}
+    save_file(trained, adapter / "adapter_model.safetensors")
+    name = whole if base == "directory" else "../whole"
+    described(adapter, name)
     merged = gsva_ros.load(adapter).model.state_dict()
-    assert torch.allclose(merged[f"{target}.weight"], state[f"{target}.weight"] + 4 * (b @ a))
+    assert torch.allclose(merged[f"{target}.weight"], state[f"{target}.weight"] + update)
     assert torch.equal(merged["lm_head.weight"], head)
     assert gsva_ros.load(adapter).weights_hash != gsva_ros.load(whole).weights_hash
-    (adapter / "adapter_config.json").write_text(json.dumps(said | {"use_dora": True}))
+    described(adapter, name, use_dora=True)
     with pytest.raises(CheckpointError, match="use_dora is not supported"):
         gsva_ros.load(adapter)
-    (adapter / "adapter_config.json").write_text(
-        json.dumps(said | {"base_model_name_or_path": "x"})
-    )
+    described(adapter, "x")
     with pytest.raises(CheckpointError, match="neither bundled nor a path"):
         gsva_ros.load(adapter)
 
@@ -807,8 +788,7 @@ def test_an_adapters_hash_is_of_its_alpha_too(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "adapter_model.bin")
     found = set()
     for alpha in (8, 64):
-        said = {"base_model_name_or_path": "gsva-mini", "lora_alpha": alpha}
-        (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+        described(tmp_path, "gsva-mini", lora_alpha=alpha)
         found.add(load_converted(tmp_path).weights_hash)
     assert len(found) == 2
 
@@ -821,8 +801,7 @@ def test_a_relative_base_is_sought_first_from_the_adapters_folder(
     adapter.mkdir(parents=True)
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, adapter / base)
     torch.save({}, adapter / "adapter_model.bin")
-    said = {"base_model_name_or_path": base, "lora_alpha": 8, "r": 2}
-    (adapter / "adapter_config.json").write_text(json.dumps(said))
+    described(adapter, base)
     (tmp_path / "work/whole").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
     loaded = gsva_ros.load(adapter).model.state_dict()
@@ -832,32 +811,26 @@ def test_a_relative_base_is_sought_first_from_the_adapters_folder(
 def test_an_adapter_on_official_weights(state: State, tmp_path: Path) -> None:
     """It names the state dict that it belongs on, and brings its own alpha."""
     target = "model.layers.0.self_attn.q_proj"
-    a, b = torch.randn(2, 64), torch.randn(64, 2)
-    factors = {f"base_model.model.{target}.lora_{n}.weight": v for n, v in (("A", a), ("B", b))}
-    torch.save(factors, tmp_path / "adapter_model.bin")
-    said = {"base_model_name_or_path": str(GOLDEN / "gsva_tiny.bin"), "lora_alpha": 8, "r": 2}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    trained, update = factors(target)
+    torch.save(trained, tmp_path / "adapter_model.bin")
+    described(tmp_path, WEIGHTS)
     merged = load(tmp_path, lora_alpha=1.0)
-    assert torch.allclose(merged[f"{target}.weight"], state[f"{target}.weight"] + 4 * (b @ a))
+    assert torch.allclose(merged[f"{target}.weight"], state[f"{target}.weight"] + update)
     assert torch.equal(merged["lm_head.weight"], state["lm_head.weight"])
-    own = hashlib.sha256((GOLDEN / "gsva_tiny.bin").read_bytes()).hexdigest()
+    own = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     for revision in ("main", f"sha256:{own}"):
-        (tmp_path / "adapter_config.json").write_text(json.dumps(said | {"revision": revision}))
+        described(tmp_path, WEIGHTS, revision=revision)
         load(tmp_path)
-    other = json.dumps(said | {"revision": f"sha256:{'0' * 64}"})
-    (tmp_path / "adapter_config.json").write_text(other)
+    described(tmp_path, WEIGHTS, revision=f"sha256:{'0' * 64}")
     with pytest.raises(CheckpointError, match=r"other weights than those of .*gsva_tiny\.bin"):
         load(tmp_path)
     # The same weights, converted, on which an adapter may have been trained, too.
-    base = official(GOLDEN / "gsva_tiny.bin")
+    base = official()
     save_pretrained(base.model, base.prompt.tokenizer, tmp_path / "base")
-    said["base_model_name_or_path"] = str(tmp_path / "base")
     own = load_converted(tmp_path / "base").weights_hash
-    trained = json.dumps(said | {"revision": f"sha256:{own}"})
-    (tmp_path / "adapter_config.json").write_text(trained)
+    described(tmp_path, tmp_path / "base", revision=f"sha256:{own}")
     load(tmp_path)
-    said["base_model_name_or_path"] = str(tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    described(tmp_path, tmp_path)
     with pytest.raises(CheckpointError, match="its base is needed here"):
         load(tmp_path)
 
@@ -878,17 +851,14 @@ def test_an_adapter_on_official_weights_with_factors_of_their_own(tmp_path: Path
     """Each with its own alpha: the base's factors are merged first, as they were when it was trained."""
     base = GOLDEN / "gsva_tiny_lora.bin"
     torch.save({}, tmp_path / "adapter_model.bin")
-    said = {"base_model_name_or_path": str(base), "lora_alpha": 8, "r": 1}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    described(tmp_path, base, r=1)
     alone, same = load(base), load(tmp_path)
     assert all(torch.equal(value, same[name]) for name, value in alone.items())
     target = "model.layers.0.self_attn.q_proj"
-    a, b = torch.randn(2, 64), torch.randn(64, 2)
-    factors = {f"base_model.model.{target}.lora_{n}.weight": v for n, v in (("A", a), ("B", b))}
-    torch.save(factors, tmp_path / "adapter_model.bin")
-    assert torch.allclose(
-        load(tmp_path)[f"{target}.weight"], alone[f"{target}.weight"] + 4 * (b @ a), atol=1e-6
-    )
+    trained, update = factors(target)
+    torch.save(trained, tmp_path / "adapter_model.bin")
+    merged = load(tmp_path)[f"{target}.weight"]
+    assert torch.allclose(merged, alone[f"{target}.weight"] + update, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -899,8 +869,7 @@ def test_an_adapter_that_the_formula_does_not_fit_is_refused(
     field: str, value: object, tmp_path: Path
 ) -> None:
     torch.save({}, tmp_path / "adapter_model.bin")
-    said = {"base_model_name_or_path": str(GOLDEN / "gsva_tiny.bin"), "lora_alpha": 8, field: value}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    described(tmp_path, WEIGHTS, **{field: value})
     with pytest.raises(CheckpointError, match=f"{field}.* is not supported; merge it with peft"):
         load(tmp_path)
 
@@ -911,8 +880,8 @@ def test_the_convert_command_of_the_documentation(tmp_path: Path) -> None:
     line = next(line for line in text.replace("\\\n", " ").splitlines() if "gsva convert" in line)
     words = line[line.index("gsva convert") :].split("#")[0].split()[1:]
     parts = {
-        "--llava": GOLDEN / "llava",
-        "--weights": GOLDEN / "gsva_tiny.bin",
+        "--llava": LLAVA,
+        "--weights": WEIGHTS,
         "--vision-tower": GOLDEN / "clip-vit-tiny",
     }
     for option, path in parts.items():
@@ -941,7 +910,7 @@ def test_a_description_that_is_no_object_is_one_line(
     shutil.copyfile(GOLDEN / "sam_tiny.json", tmp_path / "sam.json")
     (tmp_path / file).write_text(content)
     places = {"llava": tmp_path / "llava", "vision-tower": tmp_path / "clip"}
-    places |= {"sam": tmp_path / "sam.json", "weights": GOLDEN / "gsva_tiny.bin"}
+    places |= {"sam": tmp_path / "sam.json", "weights": WEIGHTS}
     options = [f"--{name}={place}" for name, place in places.items()]
     assert cli.main(["convert", *options, str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
@@ -984,8 +953,7 @@ def test_converting_overwrites_no_weights_in_its_folder(
     index = {"weight_map": dict.fromkeys(state, "model.safetensors")}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     torch.save({}, adapter / "adapter_model.bin")
-    said = {"base_model_name_or_path": str(folder / base), "lora_alpha": 8, "r": 2}
-    (adapter / "adapter_config.json").write_text(json.dumps(said))
+    described(adapter, folder / base)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(InputError, match="7b is an input, whose files would be overwritten"):
         convert(folder, llava, weights=tmp_path / given, vision_tower=GOLDEN / "clip-vit-tiny")
@@ -1006,9 +974,8 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_conversion_that_ends_early_leaves_no_mixture_with_an_earlier_one(
     end: BaseException, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
-    out, weights = tmp_path / "out", GOLDEN / "gsva_tiny.bin"
-    convert(out, llava, weights=weights, **official)
+    out = tmp_path / "out"
+    convert(out, llava, weights=WEIGHTS, **PARTS)
     save = weights_module.save_file
 
     def ends(state: State, path: Path) -> None:
@@ -1019,11 +986,11 @@ def test_a_conversion_that_ends_early_leaves_no_mixture_with_an_earlier_one(
     monkeypatch.setattr(weights_module, "save_file", ends)
     other = GOLDEN / "gsva_tiny_lora.bin"
     with pytest.raises((OSError, KeyboardInterrupt)):
-        convert(out, llava, weights=other, conversation="llava_llama_2", **official)
+        convert(out, llava, weights=other, conversation="llava_llama_2", **PARTS)
     with pytest.raises(FileNotFoundError, match=r"it has no config\.json"):
         load_converted(out)
     monkeypatch.undo()
-    convert(out, llava, weights=other, conversation="llava_llama_2", **official)
+    convert(out, llava, weights=other, conversation="llava_llama_2", **PARTS)
     assert load_converted(out).model.config.conversation == "llava_llama_2"
 
 
@@ -1032,8 +999,7 @@ def test_a_conversion_has_neither_calibration_nor_heads_of_what_was_there(tmp_pa
     out.mkdir()
     for name in ("calibration.json", "auxiliary.safetensors"):
         (out / name).write_text("{}")
-    official = {"vision_tower": GOLDEN / "clip-vit-tiny", "sam": {"decoder_heads": 4}}
-    convert(out, GOLDEN / "llava", weights=GOLDEN / "gsva_tiny.bin", **official)
+    convert(out, LLAVA, weights=WEIGHTS, **PARTS)
     assert read_calibration(out) is None
     assert not (out / "auxiliary.safetensors").exists()
 

@@ -15,17 +15,23 @@ import harness
 import numpy as np
 import pytest
 import rclpy
+from gsva_ros.msg import InstanceMask, Outcome, Provenance, Rejection, Segmentation
 from harness import REAL, Client, NodeProcess
 from mcap.writer import IndexType, Writer
 from pycocotools import mask as rle
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import qos_profile_sensor_data
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2 import Writer as RosbagWriter
+from sensor_msgs.msg import Image
 
 from gsva_ros import cli
+from gsva_ros.conversions import fill_image
 from gsva_ros.errors import InputError
 from gsva_ros.interfaces import typestore, whole_bag
+from gsva_ros.programs.live import LiveEvaluation, _period
+from gsva_ros.programs.player import Player
 from gsva_ros.stamps import SECOND, fill
 from gsva_ros.truth import Annotation, FrameTruth, Referring, RunLengths, read_truth, write_truth
 
@@ -125,8 +131,6 @@ def test_live_is_as_offline(bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_no_image_shares_a_participant_with_an_instruction(bag: Path) -> None:
     """A large image pushes out what the same participant has in shared memory."""
-    from gsva_ros.programs.player import Player
-
     with two_contexts() as (images, apart):
         watcher = rclpy.create_node("watcher", context=images)
         player = Player(bag, apart, clock=True, context=images)
@@ -153,8 +157,6 @@ def test_what_can_be_read_of_a_bag_is_played(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """One whose messages are out of order, without an index, and whose last one is damaged."""
-    from gsva_ros.programs.player import Player
-
     types = typestore()
     kind = "std_msgs/msg/String"
     path = tmp_path / "bag.mcap"
@@ -175,8 +177,6 @@ def test_what_can_be_read_of_a_bag_is_played(
 def test_a_topic_with_an_impossible_name_costs_itself(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from gsva_ros.programs.player import Player
-
     types = typestore()
     kind = "std_msgs/msg/String"
     path = tmp_path / "bag"
@@ -195,11 +195,6 @@ def test_one_camera_of_several_is_enough_to_play_to(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody subscribes to the depth image and to the compressed one, too."""
-    from rclpy.qos import qos_profile_sensor_data
-    from sensor_msgs.msg import Image
-
-    from gsva_ros.programs.player import Player
-
     path = tmp_path / "bag"
     with RosbagWriter(path, version=9) as writer:
         for name, kind in (("a", "CompressedImage"), ("b", "Image"), ("c", "Image")):
@@ -244,18 +239,27 @@ def test_a_player_ends_at_once_while_it_waits_for_a_message(
     assert "Traceback" not in told
 
 
-def test_what_was_counted_is_explained() -> None:
-    """A node that needs two seconds for frames that come twice a second: a rate is advised."""
-    from gsva_ros.msg import Outcome, Rejection, Segmentation
+#: What is asked about a frame: for a can, which it does not show.
+ASKS = [Annotation(image_id=1, caption="can", category="single", referents=0)]
 
-    from gsva_ros.programs.live import LiveEvaluation
 
+@contextmanager
+def evaluating(frames: list[FrameTruth]) -> Iterator[LiveEvaluation]:
+    """An evaluation on frames, which is handed its answers by the test."""
     context = rclpy.Context()
     rclpy.init(context=context)
-    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
-    frames = [FrameTruth("/camera", SECOND + i * SECOND // 2, (4, 4), asks) for i in range(8)]
     evaluation = LiveEvaluation(frames, context=context)
     try:
+        yield evaluation
+    finally:
+        evaluation.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_what_was_counted_is_explained() -> None:
+    """A node that needs two seconds for frames that come twice a second: a rate is advised."""
+    frames = [FrameTruth("/camera", SECOND + i * SECOND // 2, (4, 4), ASKS) for i in range(8)]
+    with evaluating(frames) as evaluation:
         for asked, answered in ((0, 0), (1, 4), (5, 99)):
             msg = Segmentation(image_topic="/camera", width=4, height=4)
             msg.instruction_id = f"truth-{frames[asked].stamp}"
@@ -274,9 +278,6 @@ def test_what_was_counted_is_explained() -> None:
         fill(msg.header.stamp, frames[2].stamp)
         evaluation._on_answer(msg)
         assert evaluation.waiting == 6
-    finally:
-        evaluation.destroy_node()
-        rclpy.shutdown(context=context)
     assert counted.startswith("8 frames with truth: 2 answered, 6 not; 2 instructions")
     assert carried.startswith("1 of 3 answers were carried")
     assert "0.50 s at most" in carried
@@ -286,8 +287,6 @@ def test_what_was_counted_is_explained() -> None:
 @pytest.mark.parametrize("apart", [0, SECOND // 40])
 def test_the_frames_of_several_cameras_come_more_often(apart: int) -> None:
     """Two at 10 Hz give 20 frames a second, whether they share stamps or not."""
-    from gsva_ros.programs.live import _period
-
     frames = [("/left", i * SECOND // 10) for i in range(9)]
     frames += [("/right", stamp + apart) for _, stamp in frames]
     assert _period(frames) == pytest.approx(0.05)
@@ -297,17 +296,9 @@ def test_the_frames_of_several_cameras_come_more_often(apart: int) -> None:
 
 def test_a_fast_node_that_missed_frames_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instructions came late, the node was gone, or it ended: a lower rate would not help."""
-    from gsva_ros.msg import Segmentation
-
-    from gsva_ros.programs.live import LiveEvaluation
-
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
-    frames = [FrameTruth("/camera", (1 + i) * SECOND, (4, 4), asks) for i in range(2)]
-    evaluation = LiveEvaluation(frames, context=context)
+    frames = [FrameTruth("/camera", (1 + i) * SECOND, (4, 4), ASKS) for i in range(2)]
     advice = []
-    try:
+    with evaluating(frames) as evaluation:
         for frame in frames:
             msg = Segmentation(image_topic="/camera", instruction_id=f"truth-{frame.stamp}")
             fill(msg.header.stamp, 9 * SECOND)
@@ -317,9 +308,6 @@ def test_a_fast_node_that_missed_frames_is_not_called_slow(monkeypatch: pytest.M
             monkeypatch.setattr(evaluation, "count_publishers", {"segmentation": count}.get)
             evaluation.count_nodes()
             advice.append(evaluation.explanation()[-1])
-    finally:
-        evaluation.destroy_node()
-        rclpy.shutdown(context=context)
     for told, expected in zip(advice, ("after their", "after their", "ended", "gone"), strict=True):
         assert expected in told
         assert "--rate" not in told
@@ -329,8 +317,6 @@ def test_a_fast_node_that_missed_frames_is_not_called_slow(monkeypatch: pytest.M
 def test_an_interrupted_evaluation_says_so(
     bag: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    from gsva_ros.msg import Outcome, Rejection, Segmentation
-
     frames = read_truth(bag.parent / "truth.json")
     first = frames[0]
     msg = Segmentation(image_topic=first.topic, height=first.size[0], width=first.size[1])
@@ -366,16 +352,8 @@ def test_an_interrupted_evaluation_says_so(
 
 def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
     """And a frame about which the truth says nothing is not waited for."""
-    from gsva_ros.msg import Outcome, Segmentation
-
-    from gsva_ros.programs.live import LiveEvaluation
-
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
-    frames = [FrameTruth("/camera", 5, (4, 4), asks), FrameTruth("/camera", 6, (4, 4), [])]
-    evaluation = LiveEvaluation(frames, context=context)
-    try:
+    frames = [FrameTruth("/camera", 5, (4, 4), ASKS), FrameTruth("/camera", 6, (4, 4), [])]
+    with evaluating(frames) as evaluation:
         assert evaluation.waiting == 1
         msg = Segmentation(
             image_topic="/camera", width=8, height=6, instruction_id="truth-5 /camera"
@@ -386,22 +364,11 @@ def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
         assert evaluation.failed == ["truth-5 /camera: the frame is 8x6, its truth 4x4"]
         assert not evaluation.later
         assert not evaluation.records
-    finally:
-        evaluation.destroy_node()
-        rclpy.shutdown(context=context)
 
 
 def test_answers_of_two_models_or_thresholds_are_not_mixed() -> None:
-    from gsva_ros.msg import Outcome, Provenance, Rejection, Segmentation
-
-    from gsva_ros.programs.live import LiveEvaluation
-
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
-    frames = [FrameTruth("/camera", stamp, (4, 4), asks) for stamp in (5, 6, 7)]
-    evaluation = LiveEvaluation(frames, context=context)
-    try:
+    frames = [FrameTruth("/camera", stamp, (4, 4), ASKS) for stamp in (5, 6, 7)]
+    with evaluating(frames) as evaluation:
         msg = Segmentation(image_topic="/camera", width=4, height=4)
         msg.outcomes = [Outcome(expression="can", outcome=Outcome.REJECTED)]
         msg.rejections = [Rejection(expression="can", kind=Rejection.MODEL, probability=0.9)]
@@ -415,39 +382,20 @@ def test_answers_of_two_models_or_thresholds_are_not_mixed() -> None:
         with pytest.raises(InputError, match=r"threshold 0\.5\) and .* 0\.98\): stop one"):
             evaluation._on_answer(msg)
         assert len(evaluation.records) == 2
-    finally:
-        evaluation.destroy_node()
-        rclpy.shutdown(context=context)
 
 
 def test_two_equal_nodes_are_told(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from gsva_ros.programs.live import LiveEvaluation
-
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    evaluation = LiveEvaluation([], context=context)
-    try:
+    with evaluating([]) as evaluation:
         for count, told in ((0, 0), (1, 0), (2, 1), (2, 0), (1, 0)):
             monkeypatch.setattr(evaluation, "count_publishers", {"segmentation": count}.get)
             evaluation.count_nodes()
             assert capfd.readouterr().err.count("segmentation has 2 publishers") == told
-    finally:
-        evaluation.destroy_node()
-        rclpy.shutdown(context=context)
 
 
 def test_answers_about_no_frame_of_the_truth_say_why() -> None:
-    from gsva_ros.msg import Outcome, Segmentation
-
-    from gsva_ros.programs.live import LiveEvaluation
-
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    asks = [Annotation(image_id=1, caption="can", category="single", referents=0)]
-    evaluation = LiveEvaluation([FrameTruth("/camera", 5, (4, 4), asks)], context=context)
-    try:
+    with evaluating([FrameTruth("/camera", 5, (4, 4), ASKS)]) as evaluation:
         assert evaluation.silence() == "is the node up, and the bag playing?"
         evaluation._on_answer(Segmentation(image_topic="/front"))
         assert (
@@ -458,19 +406,10 @@ def test_answers_about_no_frame_of_the_truth_say_why() -> None:
         for _ in range(2):
             evaluation._on_answer(Segmentation(outcomes=[failed]))
         assert "2 answers came, no camera '/camera'" in evaluation.silence()
-    finally:
-        evaluation.destroy_node()
-        rclpy.shutdown(context=context)
 
 
 def test_parts_of_a_split_mask_are_scored_together() -> None:
     """Two blocks that are one expression's, sent as instances of their own."""
-    from gsva_ros.msg import InstanceMask, Outcome, Segmentation
-    from sensor_msgs.msg import Image
-
-    from gsva_ros.conversions import fill_image
-    from gsva_ros.programs.live import LiveEvaluation
-
     truth = np.zeros((60, 100), bool)
     truth[10:30, 10:30] = truth[10:30, 60:80] = True
     coded = rle.encode(np.asfortranarray(truth.astype(np.uint8)))
@@ -478,10 +417,7 @@ def test_parts_of_a_split_mask_are_scored_together() -> None:
     said = Annotation(
         image_id=1, caption="all cans", category="multi", referents=2, segmentation=lengths
     )
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    evaluation = LiveEvaluation([FrameTruth("/camera", 5, (60, 100), [said])], context=context)
-    try:
+    with evaluating([FrameTruth("/camera", 5, (60, 100), [said])]) as evaluation:
         msg = Segmentation(image_topic="/camera", width=100, height=60)
         msg.header.stamp.nanosec = 5
         msg.outcomes = [Outcome(expression="all cans", outcome=Outcome.SEGMENTED)]
@@ -492,8 +428,5 @@ def test_parts_of_a_split_mask_are_scored_together() -> None:
             msg.instances.append(part)
         evaluation._on_answer(msg)
         (record,) = evaluation.records.values()
-    finally:
-        evaluation.destroy_node()
-        rclpy.shutdown(context=context)
     (slot,) = record.slots
     assert (slot.intersection, slot.union, slot.area) == (800, 800, 800)

@@ -27,6 +27,14 @@ from gsva_ros.overlay.labels import LINES, placed_labels
 from gsva_ros.overlay.marks import marked
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words that are drawn; they are not drawn in fact."""
+    words: list[str] = []
+    monkeypatch.setattr(cv2, "putText", lambda *a: words.append(a[1]))
+    return words
+
+
 def noise(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(40, 200, (height, width, 3), np.uint8)
 
@@ -299,9 +307,7 @@ def test_a_large_image_has_no_more_places_for_labels_than_a_small_one(
     assert 10_000 < max(each.size for each in tried) < 960 * 1706
 
 
-def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
+def test_words_that_the_font_lacks_are_told_apart(drawn: list[str]) -> None:
     words = ["赤いボウル", "الكوب", "Café – l’été “Größe”", "the mug ☕", "苹果"]
     masks = [disc(60 + 120 * n, 200, 20, (480, 640)) for n in range(4)]
     poster(
@@ -312,10 +318,8 @@ def test_words_that_the_font_lacks_are_told_apart(monkeypatch: pytest.MonkeyPatc
     assert drawn == told
 
 
-def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_whose_labels_stand_below_have_numbers(drawn: list[str]) -> None:
     """With more objects than colours, one of these is that of several."""
-    drawn = []
-    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
     spots = [(x, y) for y in (60, 180, 300, 420) for x in (60, 180, 300, 420, 540)]
     targets = [
         Target(slot, f"the object called {slot}", disc(*at, 55, (480, 640)), 0.9)
@@ -333,11 +337,9 @@ def test_objects_whose_labels_stand_below_have_numbers(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("others", [(), ("the red washers",)])
 def test_an_expression_of_many_instances_is_listed_once(
-    others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    others: tuple[str, ...], drawn: list[str]
 ) -> None:
     """Otherwise they would crowd out the rejections."""
-    drawn: list[str] = []
-    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
     spots = [(x, y) for y in range(30, 480, 85) for x in range(20, 640, 100)]
     words = ["all the small silver screws that lie on the table", *others]
     targets = [
@@ -352,9 +354,7 @@ def test_an_expression_of_many_instances_is_listed_once(
     assert len(drawn) > len(spots) // 2 if others else drawn == below
 
 
-def test_hundreds_of_rejections_leave_the_image_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    monkeypatch.setattr(cv2, "putText", lambda *a: drawn.append(a[1]))
+def test_hundreds_of_rejections_leave_the_image_its_place(drawn: list[str]) -> None:
     picture = poster(noise(480, 640), [Target(n, "the apple", None, 0.1) for n in range(300)])
     assert picture.shape[0] < 3 * 480
     assert drawn[-1] == "and 276 more"

@@ -27,13 +27,7 @@ from gsva_ros.geometry import organised_points, quaternion, rotation_of, shape_o
 from gsva_ros.instances import split
 from gsva_ros.overlay import colour_of
 from gsva_ros.ros import depth, patience, picture_process
-from gsva_ros.ros.depth import (
-    HELD,
-    DepthBuffer,
-    depth_of,
-    intrinsics_of,
-    is_distorted,
-)
+from gsva_ros.ros.depth import HELD, DepthBuffer, depth_of, intrinsics_of, is_distorted
 from gsva_ros.ros.instances_3d import segmentation_3d
 from gsva_ros.ros.patience import PATIENCE
 from gsva_ros.ros.picture_process import TOPICS, Painter, Shown
@@ -367,6 +361,29 @@ def test_late_depth_is_waited_for_as_long_as_the_parameter_says(start):
     assert client.pictures["segmentation_3d"].instruction_id == "look"
 
 
+def near(stamp, metres=1.0):
+    """A depth image that is one metre throughout, unless said otherwise; its stamp in seconds."""
+    return depth_message(np.full((2, 2), metres, np.float32), stamp)
+
+
+def recent(*stamps):
+    """A camera's buffer with its camera_info, and with depth of these stamps."""
+    buffer = DepthBuffer("/depth", "/camera_info")
+    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    for stamp in stamps:
+        buffer.add_depth(near(stamp))
+    return buffer
+
+
+def waited(buffer, add, late, second=10):
+    """What a buffer finds beside a stamp where this message comes while it waits."""
+    timer = threading.Timer(0.1, add, (late,))
+    timer.start()
+    found = buffer.beside(second * SECOND, 0.05, 20.0)
+    timer.join()
+    return found
+
+
 def test_depth_nearest_in_time():
     """Held is the nearest of what was there and of what comes later, however much follows."""
     buffer = DepthBuffer("/depth", "/camera_info")
@@ -374,11 +391,11 @@ def test_depth_nearest_in_time():
     buffer.hold(stamp)
     assert buffer.beside(stamp, 1.0, 0.0) is None
     for at in (9.0, 9.97, 10.02, 11.0):
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), at))
+        buffer.add_depth(near(at))
     assert buffer.beside(stamp, 1.0, 0.0) is None  # no camera_info yet
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
     for number in range(100):  # three seconds of camera while the model works
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 12.0 + number / 30))
+        buffer.add_depth(near(12.0 + number / 30))
     image, info, offset = buffer.beside(stamp, 0.05, 0.0)
     assert image.header.stamp.nanosec == 20_000_000
     assert offset == pytest.approx(0.02)
@@ -393,11 +410,10 @@ def test_depth_nearest_in_time():
 
 
 def test_depth_is_held_for_the_newest_frames_only():
-    buffer = DepthBuffer("/depth", "/camera_info")
-    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    buffer = recent()
 
     def seen(second):
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), float(second)))
+        buffer.add_depth(near(float(second)))
         buffer.hold(second * SECOND)
 
     for second in range(HELD):
@@ -405,31 +421,17 @@ def test_depth_is_held_for_the_newest_frames_only():
     buffer.hold(0)  # again: it is the most recent one now
     seen(HELD)
     for second in range(100, 200):
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), float(second)))
+        buffer.add_depth(near(float(second)))
     held = [n for n in range(HELD + 1) if buffer.beside(n * SECOND, 0.0, 0.0) is not None]
     assert held == [0, *range(2, HELD + 1)]
 
 
 def test_depth_that_is_on_its_way_is_waited_for():
-    buffer = DepthBuffer("/depth", "/camera_info")
-    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    buffer = recent()
     buffer.hold(10 * SECOND)
-    late = depth_message(np.ones((2, 2), np.float32), 10.0)
-    timer = threading.Timer(0.1, buffer.add_depth, (late,))
-    timer.start()
-    found = buffer.beside(10 * SECOND, 0.05, 20.0)
-    timer.join()
+    found = waited(buffer, buffer.add_depth, late := near(10.0))
     assert found is not None
     assert found[0] is late
-
-
-def recent(*stamps):
-    """A camera's buffer with depth of these stamps, in seconds."""
-    buffer = DepthBuffer("/depth", "/camera_info")
-    buffer.add_info(CameraInfo(k=K.reshape(-1)))
-    for stamp in stamps:
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), stamp))
-    return buffer
 
 
 @pytest.mark.parametrize("stamps", [(9.96, 9.98), (9.92, 9.94, 9.98), (9.98, 9.96, 9.98)])
@@ -437,11 +439,7 @@ def test_a_nearer_depth_image_that_is_due_is_waited_for(stamps):
     """The one before is near enough, but shows what has moved where it was. Images get lost and swapped."""
     buffer = recent(*stamps)
     buffer.hold(10 * SECOND)
-    late = depth_message(np.ones((2, 2), np.float32), 10.0)
-    timer = threading.Timer(0.1, buffer.add_depth, (late,))
-    timer.start()
-    image, _, offset = buffer.beside(10 * SECOND, 0.05, 20.0)
-    timer.join()
+    image, _, offset = waited(buffer, buffer.add_depth, late := near(10.0))
     assert image is late
     assert offset == 0.0
 
@@ -463,7 +461,7 @@ def test_where_no_nearer_depth_image_is_due_the_nearest_is_taken_at_once(stamps)
     start = time.monotonic()
     image, _, _ = recent(*stamps).beside(10 * SECOND, 0.05, 20.0)
     assert time.monotonic() - start < 10.0
-    assert image.header.stamp == depth_message(np.ones((2, 2), np.float32), stamps[-1]).header.stamp
+    assert image.header.stamp == near(stamps[-1]).header.stamp
 
 
 @pytest.fixture
@@ -487,15 +485,11 @@ def test_a_nearer_depth_image_that_does_not_come_costs_no_points():
 def test_camera_info_that_is_on_its_way_is_waited_for():
     """Also after waits in vain, up to the first one that comes."""
     buffer = DepthBuffer("/depth", "/camera_info")
-    late = CameraInfo(k=K.reshape(-1))
-    buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 10.0))
+    buffer.add_depth(near(10.0))
     for _ in range(PATIENCE - 1):
         assert buffer.beside(10 * SECOND, 0.05, 0.0) is None
     start = time.monotonic()
-    timer = threading.Timer(0.1, buffer.add_info, (late,))
-    timer.start()
-    found = buffer.beside(10 * SECOND, 0.05, 20.0)
-    timer.join()
+    found = waited(buffer, buffer.add_info, late := CameraInfo(k=K.reshape(-1)))
     assert time.monotonic() - start < 10.0
     assert found is not None
     assert found[1] is late
@@ -506,19 +500,13 @@ def test_a_camera_whose_first_camera_info_comes_late_is_waited_for():
     for _ in range(PATIENCE):
         assert buffer.beside(10 * SECOND, 0.05, 0.0) is None
     buffer.add_info(CameraInfo(k=K.reshape(-1)))
-    late = depth_message(np.ones((2, 2), np.float32), 10.0)
-    timer = threading.Timer(0.1, buffer.add_depth, (late,))
-    timer.start()
-    found = buffer.beside(10 * SECOND, 0.05, 20.0)
-    timer.join()
-    assert found is not None
+    assert waited(buffer, buffer.add_depth, near(10.0)) is not None
 
 
 @pytest.mark.usefixtures("no_second")
 def test_a_silent_depth_camera_is_not_waited_for():
     """Each answer would be, and everybody behind it."""
-    buffer = DepthBuffer("/depth", "/camera_info")
-    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    buffer = recent()
     for _ in range(PATIENCE):
         assert buffer.beside(10 * SECOND, 0.05, 0.01) is None
         buffer.add_info(CameraInfo(k=K.reshape(-1)))  # which the colour camera sends
@@ -527,34 +515,27 @@ def test_a_silent_depth_camera_is_not_waited_for():
     assert time.monotonic() - start < 10.0
     # One that sends again, however rarely, is waited for again.
     for second in (20, 40):
-        late = depth_message(np.ones((2, 2), np.float32), float(second))
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), second - 5.0))
-        timer = threading.Timer(0.1, buffer.add_depth, (late,))
-        timer.start()
-        found = buffer.beside(second * SECOND, 0.05, 20.0)
-        timer.join()
-        assert found is not None
+        buffer.add_depth(near(second - 5.0))
+        assert waited(buffer, buffer.add_depth, near(float(second)), second) is not None
 
 
 @pytest.mark.usefixtures("no_second")
 def test_depth_that_always_comes_too_late_is_not_waited_for():
     """As over a slow network: it would delay every answer, and bring none its points."""
-    buffer = DepthBuffer("/depth", "/camera_info")
-    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    buffer = recent()
     for second in range(10, 10 + PATIENCE):
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), second - 1.0))
+        buffer.add_depth(near(second - 1.0))
         assert buffer.beside(second * SECOND, 0.05, 0.01) is None
-    buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 19.0))
+    buffer.add_depth(near(19.0))
     start = time.monotonic()
     assert buffer.beside(20 * SECOND, 0.05, 20.0) is None
     assert time.monotonic() - start < 10.0
 
 
 def test_of_depth_without_stamps_the_last_one_counts():
-    buffer = DepthBuffer("/depth", "/camera_info")
-    buffer.add_info(CameraInfo(k=K.reshape(-1)))
+    buffer = recent()
     for metres in (2.0, 1.5, 1.0):
-        buffer.add_depth(depth_message(np.full((2, 2), metres, np.float32), 0.0))
+        buffer.add_depth(near(0.0, metres))
         buffer.hold(0)
         found = buffer.beside(0, 0.05, 0.0)
         assert found is not None
@@ -567,10 +548,10 @@ def test_what_a_frame_lacks_is_named_and_not_waited_for():
     buffer = DepthBuffer("/depth", "/camera/camera_info")
     assert buffer.missing(10 * SECOND, 0.05) == "no depth image on /depth"
     for number in range(PATIENCE):
-        buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 10.0 + number))
+        buffer.add_depth(near(10.0 + number))
         assert buffer.beside((10 + number) * SECOND, 0.05, 0.01) is None
         assert buffer.missing(10 * SECOND, 0.05) == "no camera_info on /camera/camera_info"
-    buffer.add_depth(depth_message(np.ones((2, 2), np.float32), 20.0))
+    buffer.add_depth(near(20.0))
     start = time.monotonic()
     assert buffer.beside(20 * SECOND, 0.05, 20.0) is None
     assert time.monotonic() - start < 10.0
@@ -1051,17 +1032,14 @@ def test_depth_in_another_frame_than_the_image_is_said(image, depth, said):
 
 def test_a_jump_in_time_forgets_the_depth_of_before():
     """Stamps repeat when a bag starts again: depth of the last round is not that of this one."""
-    buffer = DepthBuffer("/depth", "/camera_info")
-    old, new = (np.full((2, 2), d, np.float32) for d in (1, 2))
-    buffer.add_info(CameraInfo(k=K.reshape(-1)))
-    buffer.add_depth(depth_message(old, 10.0))
+    buffer = recent(10.0)
     buffer.hold(10 * SECOND)
     views = types.SimpleNamespace(
         _buffers={"/camera": buffer}, _transforms=types.SimpleNamespace(clear=lambda: None)
     )
     Views.jumped(views)
     assert buffer.beside(10 * SECOND, 1.0, 0.0) is None
-    buffer.add_depth(depth_message(new, 10.0))
+    buffer.add_depth(near(10.0, 2.0))
     buffer.hold(10 * SECOND)
     image, _, _ = buffer.beside(10 * SECOND, 1.0, 0.0)
     assert (depth_of(image, "d") == 2).all()

@@ -32,6 +32,8 @@ from gsva_ros.serving.worker import Worker
 from gsva_ros.tracking import Tracker
 
 STEP = 33_000_000
+#: What a camera shows where nothing moves.
+STILL = partial(picture, 40)
 
 
 class Camera:
@@ -102,6 +104,32 @@ def stamps(results: list[Result]) -> list[int]:
 
 def ages(results: list[Result]) -> list[int]:
     return [r.decisions[0].age for r in results]
+
+
+def unreadable() -> np.ndarray:
+    raise BadImageError("half a picture")
+
+
+class Alone:
+    """A carrier without a thread, and a request on every frame."""
+
+    def __init__(self, *clock, **limits) -> None:
+        self.results: list[Result] = []
+        self.limits = Limits(track="flow", **limits)
+        self.carrier = Carrier(self.results.append, self.limits, *clock)
+        self.request = Request("look", expressions=["red"], every_frame=True)
+        self.work = self.carrier._work
+        self.shown = itertools.count()
+
+    def show(self, stamp: int, topic: str = "camera", decode=STILL) -> CameraFrame:
+        frame = CameraFrame(None, stamp, topic, decode, received=next(self.shown))
+        self.carrier.offer(frame)
+        return frame
+
+    def answer(self, frame: CameraFrame, request: Request | None = None, **found) -> None:
+        """The model's answer about a frame: a rejection, unless it is said what it found."""
+        decision = Decision(0, "red", **{"outcome": Outcome.REJECTED, **found})
+        self.carrier.take(Result(request or self.request, [decision], frame, frame.decode()))
 
 
 def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camera) -> None:
@@ -231,34 +259,27 @@ def test_seconds_are_those_of_the_answer_on_the_frame() -> None:
 
 def test_what_is_lost_again_is_lost_anew() -> None:
     """Not since it was lost before the model found it; and no answer is older than 0."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True)
-    mask = picture(40)[..., 1] == 0
+    alone, region = Alone(), trimmed(picture(40)[..., 1] == 0)
     for stamp, shade in ((10, 1.0), (20, 0.1), (30, 1.0), (40, 0.1), (5, 0.1)):
-        frame = CameraFrame(None, stamp, "camera", partial(picture, 40, shade))
-        carrier.offer(frame)
+        frame = alone.show(stamp, decode=partial(picture, 40, shade))
         if shade == 1.0:
-            found = [Decision(0, "red", Outcome.SEGMENTED, region=trimmed(mask))]
-            carrier.take(Result(request, found, frame, frame.decode()))
-        carrier._work()
-    told = [(d.code, d.answers, d.age) for r in results for d in r.decisions]
+            alone.answer(frame, outcome=Outcome.SEGMENTED, region=region)
+        alone.work()
+    told = [(d.code, d.answers, d.age) for r in alone.results for d in r.decisions]
     assert told[1::2] == [(Code.LOST, 1, 10), (Code.LOST, 1, 10)]
     assert told[4] == (Code.LOST, 2, 0)
 
 
 def carried_onto(decisions: list[Decision], rgb: np.ndarray) -> tuple[list[Decision], Carrier]:
     """What is said on a picture after the model decided so on `picture(40)`."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow", split_instances=True))
-    request = Request("look", expressions=[d.expression for d in decisions], every_frame=True)
-    for stamp, shown in ((1, picture(40)), (2, rgb)):
-        frame = CameraFrame(None, stamp, "camera", lambda shown=shown: shown)
-        carrier.offer(frame)
-        if stamp == 1:
-            carrier.take(Result(request, decisions, frame, shown))
-        carrier._work()
-    return results[1].decisions, carrier
+    alone = Alone(split_instances=True)
+    alone.request.expressions = [d.expression for d in decisions]
+    frame = alone.show(1)
+    alone.carrier.take(Result(alone.request, decisions, frame, frame.decode()))
+    alone.work()
+    alone.show(2, decode=lambda: rgb)
+    alone.work()
+    return alone.results[1].decisions, alone.carrier
 
 
 def test_confidence_is_that_of_the_flow() -> None:
@@ -299,27 +320,19 @@ def test_after_a_scene_cut_a_failure_stays_one_and_a_rejection_none() -> None:
 
 def test_any_camera_may_mean_several() -> None:
     """An instruction that names none is answered on every frame of each, with ids that stay."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True)
-    mask = picture(40)[..., 1] == 0
-
-    def shown(topic: str, number: int, asked: bool = False) -> None:
-        frame = CameraFrame(None, number, topic, lambda: picture(40), received=number)
-        carrier.offer(frame)
-        if asked:
-            found = [Decision(0, "red", Outcome.SEGMENTED, region=trimmed(mask))]
-            carrier.take(Result(request, found, frame, frame.decode()))
-        carrier._work()
-
+    alone, region = Alone(), trimmed(picture(40)[..., 1] == 0)
     for number in range(1, 9):
-        shown("right" if number % 2 else "left", number, asked=number in (1, 2, 5))
-    assert stamps(results) == list(range(1, 9))
-    ids = {r.frame.topic: set() for r in results}
-    for result in results:
+        frame = alone.show(number, "right" if number % 2 else "left")
+        if number in (1, 2, 5):
+            alone.answer(frame, outcome=Outcome.SEGMENTED, region=region)
+        alone.work()
+    assert stamps(alone.results) == list(range(1, 9))
+    ids = {r.frame.topic: set() for r in alone.results}
+    for result in alone.results:
         ids[result.frame.topic] |= {each.id for each in result.decisions[0].instances}
     assert [len(each) for each in ids.values()] == [1, 1]
-    carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
+    carrier = alone.carrier
+    carrier.take(Result(alone.request, [Decision(0, "red", Outcome.CANCELLED)]))
     assert not carrier._last_answers
     assert not carrier._trackers
     assert not carrier._last_frames
@@ -370,52 +383,32 @@ def test_switching_on_and_off_answers_no_frame_twice_and_none_backwards(camera) 
 
 def test_of_two_cameras_none_is_answered_backwards() -> None:
     """Where any will do: the model's answer about the one is late, and the other was carried on."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True)
-
-    def shown(topic: str, number: int) -> CameraFrame:
-        frame = CameraFrame(None, number, topic, lambda: picture(40), received=number)
-        carrier.offer(frame)
-        return frame
-
-    def answered(frame: CameraFrame) -> None:
-        decisions = [Decision(0, "red", Outcome.REJECTED)]
-        carrier.take(Result(request, decisions, frame, frame.decode()))
-        carrier._work()
-
-    answered(shown("left", 1))
-    late = shown("right", 2)
-    shown("left", 3)
-    carrier._work()
-    answered(late)
-    shown("right", 4)
-    carrier._work()
-    assert stamps(results) == [1, 3, 4]
+    alone = Alone()
+    alone.answer(alone.show(1, "left"))
+    alone.work()
+    late = alone.show(2, "right")
+    alone.show(3, "left")
+    alone.work()
+    alone.answer(late)
+    alone.work()
+    alone.show(4, "right")
+    alone.work()
+    assert stamps(alone.results) == [1, 3, 4]
 
 
 def test_nothing_is_carried_onto_a_frame_that_is_too_old() -> None:
     """The model's own answer is still given: its frame was recent enough when its turn came."""
-    results: list[Result] = []
-    now = 0
-    carrier = Carrier(results.append, Limits(track="flow", max_frame_age=1.0), lambda: now)
-    request = Request("look", expressions=["red"], every_frame=True)
-    second = 10**9
-
-    def shown(stamp: int) -> CameraFrame:
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
-        carrier.offer(frame)
-        return frame
-
-    own, now = shown(second), 3 * second
-    carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], own, picture(40)))
-    carrier._work()
-    shown(2 * second - 1)
-    carrier._work()
-    assert stamps(results) == [second]
-    shown(2 * second)
-    carrier._work()
-    assert stamps(results) == [second, 2 * second]
+    now, second = 0, 10**9
+    alone = Alone(lambda: now, max_frame_age=1.0)
+    own, now = alone.show(second), 3 * second
+    alone.answer(own)
+    alone.work()
+    alone.show(2 * second - 1)
+    alone.work()
+    assert stamps(alone.results) == [second]
+    alone.show(2 * second)
+    alone.work()
+    assert stamps(alone.results) == [second, 2 * second]
 
 
 @pytest.mark.parametrize("readable", [True, False])
@@ -429,9 +422,6 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
         if result.request is first and result.frame.stamp == 2:
             second.state.ended = True
             carrier.take(Result(second, [Decision(0, "red", Outcome.CANCELLED)]))
-
-    def unreadable() -> np.ndarray:
-        raise BadImageError("half a picture")
 
     carrier = Carrier(deliver, Limits(track="flow"))
     for stamp in (1, 2):
@@ -518,16 +508,13 @@ def test_nothing_is_carried_onto_a_frame_from_before_what_was_asked_for(camera) 
 
 def answered_of(request: Request, shown: Sequence[int]) -> list[int]:
     """The stamps of the frames shown that are answered, after an answer of the model to the first."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
+    alone = Alone()
     for stamp in shown:
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
-        carrier.offer(frame)
+        frame = alone.show(stamp)
         if stamp == shown[0]:
-            found = [Decision(0, "red", Outcome.REJECTED)]
-            carrier.take(Result(request, found, frame, frame.decode()))
-        carrier._work()
-    return stamps(results)
+            alone.answer(frame, request)
+        alone.work()
+    return stamps(alone.results)
 
 
 def test_frames_are_carried_onto_by_the_schedules_rule_for_stamps(monkeypatch) -> None:
@@ -546,31 +533,19 @@ def test_stamps_before_1970_are_carried_onto_where_any_will_do() -> None:
 
 def test_after_a_jump_of_the_clock_only_the_models_next_answer_counts() -> None:
     """Neither what was carried before it nor what the model answered and nobody has taken up yet."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True)
-    region = trimmed(picture(40)[..., 1] == 0)
-
-    def shown(stamp: int, received: float) -> CameraFrame:
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=received)
-        carrier.offer(frame)
-        return frame
-
-    def answered(frame: CameraFrame) -> None:
-        found = [Decision(0, "red", Outcome.SEGMENTED, region=region)]
-        carrier.take(Result(request, found, frame, frame.decode()))
-
-    answered(shown(100, 1.0))
-    carrier._work()
-    answered(shown(101, 2.0))
-    carrier.forget_frames()
-    first = shown(1, 3.0)
-    carrier._work()
-    assert stamps(results) == [100]
-    answered(first)
-    carrier._work()
-    assert stamps(results) == [100, 1]
-    assert results[-1].decisions[0].outcome is Outcome.SEGMENTED
+    alone = Alone()
+    found = {"outcome": Outcome.SEGMENTED, "region": trimmed(picture(40)[..., 1] == 0)}
+    alone.answer(alone.show(100), **found)
+    alone.work()
+    alone.answer(alone.show(101), **found)
+    alone.carrier.forget_frames()
+    first = alone.show(1)
+    alone.work()
+    assert stamps(alone.results) == [100]
+    alone.answer(first, **found)
+    alone.work()
+    assert stamps(alone.results) == [100, 1]
+    assert alone.results[-1].decisions[0].outcome is Outcome.SEGMENTED
 
 
 def test_a_worker_tells_of_a_jump_forwards_too() -> None:
@@ -590,50 +565,41 @@ def test_a_worker_tells_of_a_jump_forwards_too() -> None:
 
 
 def test_an_answer_that_comes_after_the_end_is_not_carried_on() -> None:
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True, state=Progress(ended=True))
-    carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
-    frame = CameraFrame(None, 1, "camera", lambda: picture(40))
-    carrier.offer(frame)
-    carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, picture(40)))
-    carrier._work()
-    assert [r.decisions[0].outcome for r in results] == [Outcome.CANCELLED]
+    alone = Alone()
+    alone.request.state.ended = True
+    alone.carrier.take(Result(alone.request, [Decision(0, "red", Outcome.CANCELLED)]))
+    alone.answer(alone.show(1))
+    alone.work()
+    assert [r.decisions[0].outcome for r in alone.results] == [Outcome.CANCELLED]
 
 
 def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
-    results: list[Result] = []
-    carrier = Carrier(results.append, limits := Limits(track="flow"))
+    alone, frame = Alone(), CameraFrame(None, 1, "camera", partial(picture, 40))
     for name, ended in (("goes on", False), ("ended", True)):
-        request = Request(name, expressions=["red"], every_frame=True, state=Progress(ended=ended))
-        frame = CameraFrame(None, 1, "camera", lambda: picture(40))
-        carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, picture(40)))
-    limits.track = "off"
-    carrier._work()
-    assert [r.request.id for r in results] == ["goes on"]
+        state = Progress(ended=ended)
+        alone.answer(frame, Request(name, expressions=["red"], every_frame=True, state=state))
+    alone.limits.track = "off"
+    alone.work()
+    assert [r.request.id for r in alone.results] == ["goes on"]
 
 
 def test_frames_that_wait_together_are_answered_in_their_order_each_with_its_picture() -> None:
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True)
+    alone = Alone()
     for number, topic in enumerate(("left", "right", "right", "left"), start=1):
-        rgb = picture(40 + number)
-        frame = CameraFrame(None, number, topic, lambda rgb=rgb: rgb, received=number)
-        carrier.offer(frame)
+        frame = alone.show(number, topic, partial(picture, 40 + number))
         if number < 3:
-            carrier.take(Result(request, [Decision(0, "red", Outcome.REJECTED)], frame, rgb))
+            alone.answer(frame)
         if number != 3:
-            carrier._work()
-    assert stamps(results) == [1, 2, 3, 4]
-    for result in results:
+            alone.work()
+    assert stamps(alone.results) == [1, 2, 3, 4]
+    for result in alone.results:
         assert (result.rgb == picture(40 + result.frame.stamp)).all()
 
 
 def test_frames_that_nobody_asks_about_are_not_decoded(caplog) -> None:
-    carrier = Carrier(lambda _: None, Limits(track="flow"))
-    carrier.offer(CameraFrame(None, 1, "camera", lambda: pytest.fail("decoded")))
-    carrier._work()
+    alone = Alone()
+    alone.show(1, decode=lambda: pytest.fail("decoded"))
+    alone.work()
     assert not caplog.records
 
 
@@ -650,21 +616,17 @@ def test_nothing_is_done_while_nothing_comes(camera, monkeypatch) -> None:
 
 
 def test_a_mask_of_two_parts_is_one_instance_unless_they_are_to_be_split() -> None:
-    results: list[Result] = []
     mask = np.zeros((240, 320), bool)
     mask[80:140, 40:100] = mask[80:140, 200:260] = True
-    region = trimmed(mask)
-    for split in (False, True):
-        carrier = Carrier(results.append, Limits(track="flow", split_instances=split))
-        request = Request("look", expressions=["red"], every_frame=True)
-        frame = CameraFrame(None, 1, "camera", lambda: picture(40))
-        carrier.offer(frame)
-        found = [Decision(0, "red", Outcome.SEGMENTED, region=region)]
-        carrier.take(Result(request, found, frame, picture(40)))
-        carrier._work()
-    assert [len(r.decisions[0].instances) for r in results] == [1, 2]
-    for result in results:  # together they are the mask
-        assert np.array_equal(result.decisions[0].region.placed(mask.shape), mask)
+    for split, count in ((False, 1), (True, 2)):
+        alone = Alone(split_instances=split)
+        alone.answer(alone.show(1), outcome=Outcome.SEGMENTED, region=trimmed(mask))
+        alone.work()
+        (decision,) = alone.results[0].decisions
+        assert len(decision.instances) == count
+        assert np.array_equal(
+            decision.region.placed(mask.shape), mask
+        )  # together they are the mask
 
 
 def test_instances_of_one_expression_keep_an_id_each(camera) -> None:
@@ -698,10 +660,6 @@ def test_an_instance_that_is_lost_beside_others_is_told(camera) -> None:
 
 def test_an_unreadable_frame_is_answered_once(camera) -> None:
     """By whoever meets it first, the model or what carries its masks."""
-
-    def unreadable() -> np.ndarray:
-        raise BadImageError("half a picture")
-
     for delay in (0.0, 0.2):
         c = camera(delay)
         c.ask("red")
@@ -722,26 +680,20 @@ def test_an_unreadable_frame_is_answered_once(camera) -> None:
 @pytest.mark.parametrize("learned", [False, True])
 def test_an_unreadable_frame_is_answered_once_beside_a_blank_expression(learned) -> None:
     """Whether or not the model's answer before it has been taken up when the model meets it."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red", ""], every_frame=True)
+    alone = Alone()
+    alone.request.expressions = ["red", ""]
     blank = Decision(1, "", Outcome.FAILED, Code.EMPTY_INSTRUCTION)
-
-    def unreadable() -> np.ndarray:
-        raise BadImageError("half a picture")
-
-    frames = [CameraFrame(None, 1, "a", lambda: picture(40)), CameraFrame(None, 2, "a", unreadable)]
-    for frame in frames:
-        carrier.offer(frame)
-        first = frame is frames[0]
-        code = Code.NONE if first else Code.BAD_IMAGE
-        red = Decision(0, "red", Outcome.REJECTED if first else Outcome.FAILED, code)
-        carrier.take(Result(request, [red, blank], frame, picture(40) if first else None))
+    for stamp, decode, rgb, red in (
+        (1, STILL, STILL(), Decision(0, "red", Outcome.REJECTED)),
+        (2, unreadable, None, Decision(0, "red", Outcome.FAILED, Code.BAD_IMAGE)),
+    ):
+        frame = alone.show(stamp, decode=decode)
+        alone.carrier.take(Result(alone.request, [red, blank], frame, rgb))
         if learned:
-            carrier._work()
-    carrier._work()
-    assert stamps(results) == ([1, 2] if learned else [2])
-    assert results[-1].decisions[0].code is Code.BAD_IMAGE
+            alone.work()
+    alone.work()
+    assert stamps(alone.results) == ([1, 2] if learned else [2])
+    assert alone.results[-1].decisions[0].code is Code.BAD_IMAGE
 
 
 def test_no_frame_is_begun_while_somebody_waits_for_the_thread(camera, monkeypatch) -> None:
@@ -784,9 +736,6 @@ def test_what_the_model_fails_at_is_the_answer_until_it_speaks_again(camera) -> 
 
 
 def test_unreadable_frames_in_a_row_are_counted(camera) -> None:
-    def unreadable() -> np.ndarray:
-        raise BadImageError("half a picture")
-
     c = camera(0.5)
     c.ask("red")
     c.first()
@@ -800,48 +749,32 @@ def test_unreadable_frames_in_a_row_are_counted(camera) -> None:
 
 def test_an_unreadable_frame_of_another_camera_is_told() -> None:
     """Where any will do, and the masks of the other one are carried."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True)
-    good = CameraFrame(None, 1, "left", lambda: picture(40), received=1)
-    carrier.offer(good)
-    found = [Decision(0, "red", Outcome.REJECTED)]
-    carrier.take(Result(request, found, good, good.decode()))
-    carrier._work()
+    alone = Alone()
+    alone.answer(alone.show(1, "left"))
+    alone.work()
     broken = [Decision(0, "red", Outcome.FAILED, Code.BAD_IMAGE, "half a picture")]
     for stamp, topic in ((2, "right"), (3, "left")):
-        frame = CameraFrame(None, stamp, topic, lambda: picture(40), received=stamp)
-        carrier.take(Result(request, broken, frame))
-    assert stamps(results) == [1, 2], "the carrier sees each of the left camera's itself"
+        frame = CameraFrame(None, stamp, topic, unreadable, received=stamp)
+        alone.carrier.take(Result(alone.request, broken, frame))
+    assert stamps(alone.results) == [1, 2], "the carrier sees each of the left camera's itself"
 
 
 def test_a_fault_on_one_camera_is_told_and_costs_the_others_nothing(monkeypatch) -> None:
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    requests = {t: Request(t, expressions=["red"], every_frame=True) for t in ("left", "right")}
-
-    def shown(topic: str, stamp: int) -> CameraFrame:
-        frame = CameraFrame(None, stamp, topic, lambda: picture(40), received=stamp)
-        carrier.offer(frame)
-        return frame
-
-    for topic, request in requests.items():
-        frame = shown(topic, 1)
-        found = [Decision(0, "red", Outcome.REJECTED)]
-        carrier.take(Result(request, found, frame, frame.decode()))
-    carrier._work()
-    for method in ("observe", "carried"):
-        results.clear()
-        stamp = 2 if method == "observe" else 3
+    alone = Alone()
+    for topic in ("left", "right"):
+        alone.answer(alone.show(1, topic), Request(topic, expressions=["red"], every_frame=True))
+    alone.work()
+    for stamp, method in ((2, "observe"), (3, "carried")):
+        alone.results.clear()
         with monkeypatch.context() as patch:
-            tracker = carrier._trackers["left"]
+            tracker = alone.carrier._trackers["left"]
             patch.setattr(tracker, method, lambda *_: [].remove("too wide"))
-            shown("left", stamp)
-            shown("right", stamp)
-            carrier._work()
-        codes = {r.request.id: r.decisions[0].code for r in results}
+            alone.show(stamp, "left")
+            alone.show(stamp, "right")
+            alone.work()
+        codes = {r.request.id: r.decisions[0].code for r in alone.results}
         assert codes == {"left": Code.INTERNAL, "right": Code.NONE}
-        assert "masks could not be carried: ValueError" in results[0].decisions[0].reason
+        assert "masks could not be carried: ValueError" in alone.results[0].decisions[0].reason
 
 
 @pytest.mark.parametrize("learnt_before", [False, True])
@@ -849,19 +782,16 @@ def test_an_answer_that_cannot_be_learnt_is_told_and_costs_the_others_nothing(
     monkeypatch, learnt_before: bool
 ) -> None:
     """As where memory ends: no mask of the answer before passes for one of this answer."""
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
+    alone = Alone()
     full, other = (Request(n, expressions=["red"], every_frame=True) for n in ("full", "other"))
 
     def shown(stamp: int, *answered: Request) -> dict[str, Decision]:
-        results.clear()
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
-        carrier.offer(frame)
+        alone.results.clear()
+        frame = alone.show(stamp)
         for request in answered:
-            found = [Decision(0, "red", Outcome.REJECTED, rejection=Rejection.MODEL)]
-            carrier.take(Result(request, found, frame, frame.decode()))
-        carrier._work()
-        return {r.request.id: r.decisions[0] for r in results}
+            alone.answer(frame, request, rejection=Rejection.MODEL)
+        alone.work()
+        return {r.request.id: r.decisions[0] for r in alone.results}
 
     def answer(self: Tracker, name: Request, *given: object) -> None:
         if name is full:
@@ -878,30 +808,21 @@ def test_an_answer_that_cannot_be_learnt_is_told_and_costs_the_others_nothing(
         assert found["other"].outcome is Outcome.REJECTED
         assert (found["full"].outcome, found["full"].code) == (Outcome.FAILED, Code.INTERNAL)
         assert found["full"].reason == "masks could not be carried: MemoryError: no memory"
-    results.clear()
+    alone.results.clear()
     for request in (other, full):
-        carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
-    assert [r.request.id for r in results] == ["other", "full"]
-    assert not carrier._trackers
+        alone.carrier.take(Result(request, [Decision(0, "red", Outcome.CANCELLED)]))
+    assert [r.request.id for r in alone.results] == ["other", "full"]
+    assert not alone.carrier._trackers
     assert shown(4, full)["full"].outcome is Outcome.REJECTED  # the model's next answer counts
 
 
 def test_an_answer_that_comes_while_another_is_learnt_is_not_lost(monkeypatch) -> None:
-    results: list[Result] = []
-    carrier = Carrier(results.append, Limits(track="flow"))
-    request = Request("look", expressions=["red"], every_frame=True)
-
-    def answered(stamp: int) -> None:
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received=stamp)
-        carrier.offer(frame)
-        found = [Decision(0, "red", Outcome.REJECTED)]
-        carrier.take(Result(request, found, frame, frame.decode()))
-
-    learn = carrier._learn
-    later = iter([lambda: answered(2)])
+    alone = Alone()
+    carrier, learn = alone.carrier, alone.carrier._learn
+    later = iter([lambda: alone.answer(alone.show(2))])
     monkeypatch.setattr(carrier, "_learn", lambda r: (next(later, lambda: None)(), learn(r)))
-    answered(1)
-    carrier._work()
-    assert list(carrier._unlearnt) == [request]
-    carrier._work()
-    assert 2 in stamps(results)
+    alone.answer(alone.show(1))
+    alone.work()
+    assert list(carrier._unlearnt) == [alone.request]
+    alone.work()
+    assert 2 in stamps(alone.results)

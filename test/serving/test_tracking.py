@@ -128,9 +128,8 @@ def test_a_mask_of_a_full_size_picture_keeps_its_pixels() -> None:
 
 def test_a_thing_that_leaves_the_picture_is_lost() -> None:
     tracker = started()
-    for number in range(
-        1, 24
-    ):  # it has just gone; of later ones OpenCV's versions see different flow
+    # In the last one it has just gone; of later ones OpenCV's versions see different flow.
+    for number in range(1, 24):
         tracker.observe(number * STEP, picture(100 - 6 * number)[0])
         found = only(tracker)
     assert found.region is None

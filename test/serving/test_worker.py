@@ -58,6 +58,13 @@ class Recorder:
             assert time.monotonic() < end, f"{len(self.results)} of {count} answers"
             time.sleep(0.002)
 
+    def hang(self, name: str, **fields) -> None:
+        """Begin an inference that lasts until `engine.hang` is set."""
+        self.engine.hang = threading.Event()
+        self.frame()
+        self.worker.submit(Request(name, expressions=["hang"], **fields))
+        self.wait_busy()
+
     def wait_busy(self) -> None:
         end = time.monotonic() + 60.0
         while not self.worker.busy:
@@ -370,10 +377,7 @@ def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
 
 def test_deadlines_are_told_while_the_engine_works(recorder) -> None:
     r = recorder()
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("long", expressions=["hang"]))
-    r.wait_busy()
+    r.hang("long")
     r.worker.submit(Request("late", expressions=["red"], deadline=time.time_ns() - 1))
     r.worker.expire()
     assert r.of("late") == [[Outcome.EXPIRED]]
@@ -430,10 +434,7 @@ def test_stopping_waits_for_the_answer_in_progress_and_for_the_threads(recorder)
 
 def test_a_model_that_does_not_answer_is_abandoned_at_the_end(recorder) -> None:
     r = recorder()
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("long", expressions=["hang"]))
-    r.wait_busy()
+    r.hang("long")
     r.worker.stop(timeout=0.05)
     (result,) = r.results
     assert [(d.outcome, d.code) for d in result.decisions] == [(Outcome.FAILED, Code.INTERNAL)]
@@ -446,10 +447,7 @@ def test_a_model_that_does_not_answer_is_abandoned_at_the_end(recorder) -> None:
 def test_a_model_is_not_stuck_because_the_process_was_stopped(recorder) -> None:
     """As by SIGSTOP or `docker pause`: nobody watched, either."""
     r = recorder(limits=Limits(inference_timeout=60.0))
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("long", expressions=["hang"]))
-    r.wait_busy()
+    r.hang("long")
     assert r.worker.problem() == ""
     r.worker._watched -= 1000.0  # as if both had been a thousand seconds ago
     r.worker._turn_began -= 1001.0
@@ -470,10 +468,7 @@ def test_who_was_being_answered_when_the_process_was_stopped_does_not_pay_for_it
     )
     monkeypatch.setattr(worker, "time", clock)
     r = recorder()
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("goal", expressions=["hang"], source=Source.FOLLOW, every_frame=True))
-    r.wait_busy()
+    r.hang("goal", source=Source.FOLLOW, every_frame=True)
     stopped[0] = 1000.0
     r.worker.submit(Request("other", expressions=["red"], every_frame=True))
     r.engine.hang.set()
@@ -489,10 +484,7 @@ def test_a_model_that_is_stuck_is_a_problem_while_it_is(recorder) -> None:
     limits = Limits(inference_timeout=0.05)
     r = recorder(limits=limits)
     assert r.worker.problem() == ""
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("long", expressions=["hang"]))
-    r.wait_busy()
+    r.hang("long")
     time.sleep(0.1)
     assert "one inference has taken more than 0.05 s" in r.worker.problem()
     limits.inference_timeout = 0.0

@@ -39,9 +39,8 @@ def tiny_directory(folder: Path) -> Path:
         mask_decoder_config={"hidden_size": 32, "num_attention_heads": 2},
     )
     model = Sam3Model(config)
-    with (
-        torch.no_grad()
-    ):  # presence is certain, and instances lie on both sides of the minimum score
+    # Presence is certain, and instances lie on both sides of the minimum score.
+    with torch.no_grad():
         model.detr_decoder.presence_head.layer3.bias.fill_(3.0)
         model.detr_decoder.query_embed.weight.mul_(40.0)
         model.dot_product_scoring.query_proj.weight.mul_(1000.0)

@@ -66,9 +66,8 @@ def test_all_stages_make_a_model_that_loads(scenes: Path, tmp_path: Path) -> Non
     *stages, edges, larger, many, places = CONFIGS
     for path in stages:
         train(stage_config(path, scenes, tmp_path))
-    with pytest.raises(
-        InputError, match="predicts no mask"
-    ):  # so little taught a model draws nothing
+    # So little taught, a model draws nothing.
+    with pytest.raises(InputError, match="predicts no mask"):
         train(stage_config(edges, scenes, tmp_path))
     train(stage_config(larger, scenes, tmp_path, model=str(tmp_path / "prints/model")))
     train(stage_config(many, scenes, tmp_path))
@@ -433,9 +432,8 @@ def test_scenes_that_hold_nothing_named_teach_no_masks(scenes: Path, tmp_path: P
 def test_relations_to_what_is_not_there_alone_teach_no_place(scenes: Path, tmp_path: Path) -> None:
     asked = {"text": "the mug left of the knife", "category": "absent_relation", "targets": []}
     other = rewritten(scenes, tmp_path / "s", lambda scene: scene | {"expressions": [asked]})
-    train(
-        stage_config(CONFIGS[2], other, tmp_path, model="new")
-    )  # a loss that is NaN would stop it
+    # A loss that is NaN would stop it.
+    train(stage_config(CONFIGS[2], other, tmp_path, model="new"))
     assert (tmp_path / "language/model/model.safetensors").is_file()
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -140,32 +139,25 @@ def ask_cases(bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth]) -
         if place not in usable:
             usable[place] = bag.is_usable(ask.topic, stamp, frame.size if frame else None)
         if usable[place]:
-            words = ask.expressions
-            queries = _queries(frame, words) if frame else partial(_untold, words)
             image = f"{ask.topic} {stamp}"
-            read = _reader(bag, ask.topic, stamp, queries)
+            read = _reader(bag, ask.topic, stamp, _queries(frame, ask.expressions))
             cases.append(Case(f"{image} {ask.id}", read, ask.text, image))
     return cases
 
 
 def _queries(
-    frame: FrameTruth, words: tuple[str, ...] | None = None
+    frame: FrameTruth | None, words: tuple[str, ...] | None = None
 ) -> Callable[[], list[Referring]]:
     """The ground truth's queries: all, or those of these expressions, without truth if there is none."""
 
     def read() -> list[Referring]:
-        found = frame.expressions()
+        found = frame.expressions() if frame else []
         if words is None:
             return found
         by_words = {q.expression: q for q in found}
         return [by_words.get(w, Referring(w)) for w in words]
 
     return read
-
-
-def _untold(words: tuple[str, ...]) -> list[Referring]:
-    """Queries without truth."""
-    return [Referring(each) for each in words]
 
 
 def _reader(

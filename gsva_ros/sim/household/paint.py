@@ -70,15 +70,14 @@ def draw_paints(
         "pages": Paint((*_tinted(rng, 0.88, 0.06), 1.0), "matte", name == "white"),
         "content": Paint((*_filling(rng), 1.0), "gloss", False),
         "core": _weighted(rng, (wood, 0.5), (pale, 0.3), (dark, 0.2)),
+        "label": Paint((1.0, 1.0, 1.0, 1.0), f"label{rng.integers(LABELS)}", False),
+        "print": Paint((*rgb, 1.0), f"print{rng.integers(PRINTS)}", True),
     }
-    table["label"] = Paint((1.0, 1.0, 1.0, 1.0), f"label{rng.integers(LABELS)}", False)
-    table["print"] = Paint((*rgb, 1.0), f"print{rng.integers(PRINTS)}", True)
-    paints = (_own(part.picture) if part.picture else table[part.role] for part in shape.parts)
+    paints = (
+        Paint((1.0, 1.0, 1.0, 1.0), part.picture, True) if part.picture else table[part.role]
+        for part in shape.parts
+    )
     return "" if any(part.picture for part in shape.parts) else name, tuple(paints)
-
-
-def _own(picture: str) -> Paint:
-    return Paint((1.0, 1.0, 1.0, 1.0), picture, True)
 
 
 def _tinted(rng: Rng, level: float, spread: float) -> Rgb:

@@ -6,17 +6,15 @@ file of the data set: `classes`, or Mapillary's own configuration.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import PositiveInt
 
-from ...conversions import MessageError, check_size
+from ...conversions import MessageError, check_size, undecoded
 from ...datasets.files import DatasetError, read_annotated, read_dataset_json
 from ...errors import InputError, one_line
 from .sample import Segments, redrawn
@@ -60,12 +58,10 @@ class LabelMaps:
         """
         try:
             # Of a palette image, Pillow returns the indices, OpenCV the colours.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(path) as picture:
-                    width, height = picture.size
-                    check_size(width, height, str(path))
-                    found = np.asarray(picture)
+            with undecoded(path) as picture:
+                width, height = picture.size
+                check_size(width, height, str(path))
+                found = np.asarray(picture)
         except MessageError as error:
             raise DatasetError(str(error)) from error
         except Exception as error:  # Pillow's plugins pass on errors of struct and zlib
