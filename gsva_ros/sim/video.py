@@ -38,8 +38,8 @@ class VideoFrame:
 def video(seed: int, seconds: float, rate: float, renderer: Renderer) -> Iterator[VideoFrame]:
     """The scene of a seed in motion, at `rate` frames per second.
 
-    The crossing thing passes between the camera and the other things, which are hidden for a while and
-    reappear.
+    The crossing thing passes between the camera and the other things and covers parts of them; the camera
+    looks down at the table, so they are hardly ever hidden entirely.
     """
     start, _, _ = visible_scene(seed, renderer)
     rng = np.random.default_rng([seed, 1])
@@ -68,7 +68,7 @@ def scene_at(start: SceneSpec, now: float, phase: np.ndarray) -> SceneSpec:
         for (size, period), p in zip((SWAY, NOD, DOLLY), phase, strict=True)
     ]
     things = list(start.objects)
-    # The direction towards the camera on the table is the azimuth's.
+    # The direction away from the camera on the table is the azimuth's.
     azimuth = math.radians(start.azimuth)
     ahead, side = (math.cos(azimuth), math.sin(azimuth)), (-math.sin(azimuth), math.cos(azimuth))
     width, period = CROSS
