@@ -77,14 +77,15 @@ class Glance(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """As `Backbone.forward`."""
         last, self._last = self._last, None
-        if last and _same(last[0], pixels):
+        if last and same_pixels(last[0], pixels):
             return last[1]
         features: list[Tensor] = self.backbone(pixels)
         self._last = pixels, features
         return features
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def same_pixels(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same pixels; elsewhere than on a CPU, whether they are one."""
     if one is other or one.device.type != "cpu":
         return one is other
     alike = one.shape == other.shape and one.dtype == other.dtype
