@@ -65,6 +65,24 @@ def cases(root: Path, name: str, split: str, **more: Any) -> list[Case]:
     return [Case(picture.id, picture.read) for picture in pictures]
 
 
+@pytest.fixture
+def engine() -> Engine:
+    return Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def rewrite(root: Path, part: str, changes: dict[str, Any], number: int | None = None) -> None:
+    """Change all entries of a part of RefCOCO's instances, or the one of this id."""
+    path = root / "refer_seg/refcoco/instances.json"
+    instances = json.loads(path.read_text())
+    for entry in instances[part]:
+        entry |= changes if number in (None, entry["id"]) else {}
+    path.write_text(json.dumps(instances))
+
+
 def test_grefcoco(tmp_path: Path) -> None:
     references = [
         ref(1, [10], " The Left one. "),
@@ -161,13 +179,10 @@ def test_pickles_of_python_2_hold_text_as_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["rectangle", "circle"])
 def test_shapes_of_reason_seg_are_polygons(tmp_path: Path, kind: str) -> None:
-    folder = tmp_path / "reason_seg" / "ReasonSeg" / "val"
-    folder.mkdir(parents=True)
-    cv2.imwrite(str(folder / "a.jpg"), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
     shape = {"label": "target", "shape_type": kind, "points": [[10, 10], [14, 14]]}
-    data = {"shapes": [shape], "text": ["the chair"], "is_sentence": False}
-    (folder / "a.json").write_text(json.dumps(data))
-    with pytest.raises(DatasetError, match=rf"a\.json: a shape is a {kind}: make it a polygon"):
+    entry = {"shapes": [shape], "text": ["the chair"], "is_sentence": False}
+    write_reason_seg(tmp_path, entry)
+    with pytest.raises(DatasetError, match=rf"0\.json: a shape is a {kind}: make it a polygon"):
         cases(tmp_path, "reasonseg", "val")
 
 
@@ -493,22 +508,14 @@ def test_instances_that_cannot_be_used_are_told_with_their_place(
     tmp_path: Path, part: str, wrong: dict[str, Any], said: str
 ) -> None:
     root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "left")])
-    path = root / "refer_seg/refcoco/instances.json"
-    instances = json.loads(path.read_text())
-    for entry in instances[part]:
-        entry |= wrong
-    path.write_text(json.dumps(instances))
+    rewrite(root, part, wrong)
     with pytest.raises(DatasetError, match=said):
         cases(root, "refcoco", "val")[0].read()
 
 
 def test_a_reference_that_is_skipped_leaves_those_beside_it(tmp_path: Path) -> None:
     root = write_root(tmp_path, "refcoco", "refs(unc).p", [ref(1, 10, "left"), ref(1, 14, "right")])
-    path = root / "refer_seg/refcoco/instances.json"
-    instances = json.loads(path.read_text())
-    for entry in instances["annotations"]:
-        entry |= {"bbox": "none"} if entry["id"] == 10 else {}
-    path.write_text(json.dumps(instances))
+    rewrite(root, "annotations", {"bbox": "none"}, 10)
     skip = Skip(True)
     (picture,) = refer.pictures(root, "refcoco", "val", skip)
     assert [q.expression for q in picture.read()[1]] == ["right"]
@@ -557,21 +564,18 @@ def test_a_jpeg_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["paper", "deployed"])
-def test_the_gallery_answers_regions_as_they_were_scored(protocol: str) -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
-    rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+def test_the_gallery_answers_regions_as_they_were_scored(protocol: str, engine: Engine) -> None:
     query = Referring("what is it?", "sentence", 1, LEFT, region="sentence")
-    case, how = Case("a", lambda: (rgb, [query])), Scoring(protocol, "refcoco")
+    case, how = Case("a", lambda: (noise(), [query])), Scoring(protocol, "refcoco")
     (record,) = evaluate(engine, [case], how)
     answer = answering(engine, how)
     (card,) = gallery(answer, [case], [record], [Pick(0, 0, "worst")])
     assert card.p_seg == record.slots[0].p_seg
 
 
-def test_the_paper_keeps_a_space_before_a_full_stop(tmp_path: Path) -> None:
+def test_the_paper_keeps_a_space_before_a_full_stop(tmp_path: Path, engine: Engine) -> None:
     """The official code strips spaces first, then full stops; a robot is asked without either."""
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [10], " The Mug . ")])
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
     rgb, (query,) = cases(root, "grefcoco", "val")[0].read()
     question = engine.prompt.conversation.question.format("the mug ")
     answer = ["Sure,", "the mug :", Special.SEG, "."]
@@ -582,14 +586,12 @@ def test_the_paper_keeps_a_space_before_a_full_stop(tmp_path: Path) -> None:
     assert engine.prompt.slot(query.expression) == engine.prompt.slot("the mug")
 
 
-def test_a_region_is_asked_for_alike_under_both_protocols() -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
-    rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+def test_a_region_is_asked_for_alike_under_both_protocols(engine: Engine) -> None:
     kinds = ("sentence", "phrase")
     queries = [Referring("what is it?", mask=LEFT, region=kind) for kind in kinds]
     begun = time.perf_counter()
     (paper, seconds), (deployed, others) = (
-        f(engine, rgb, queries) for f in (paper_slots, region_slots)
+        f(engine, noise(), queries) for f in (paper_slots, region_slots)
     )
     assert 0 < seconds["total"] + others["total"] <= time.perf_counter() - begun
     for one, other in zip(paper, deployed, strict=True):
@@ -597,11 +599,9 @@ def test_a_region_is_asked_for_alike_under_both_protocols() -> None:
     assert paper[0].p_seg != paper[1].p_seg
 
 
-def test_a_region_is_decided_by_the_models_own_rule() -> None:
+def test_a_region_is_decided_by_the_models_own_rule(engine: Engine) -> None:
     """Its temperature and bias, for which its threshold was chosen."""
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
-    rgb = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-    query = Referring("what is it?", mask=LEFT, region="sentence")
+    rgb, query = noise(), Referring("what is it?", mask=LEFT, region="sentence")
     ((plain,), _) = region_slots(engine, rgb, [query])
     score = np.log(plain.p_seg) - np.log1p(-plain.p_seg)
     said = 1 / (1 + np.exp(-(score / 2.0 + 1.5)))
@@ -616,9 +616,10 @@ def test_a_region_is_decided_by_the_models_own_rule() -> None:
         assert slot.rejection is rejection
 
 
-def test_a_changed_rule_decides_regions_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(tiny_checkpoint(), "tiny", torch.device("cpu"), "float32")
-    rgb = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+def test_a_changed_rule_decides_regions_too(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = noise()
     for rejected in (False, True):
         monkeypatch.setattr(engine, "decide", lambda *_, rejected=rejected: (0.25, rejected))
         (slot,) = engine.segment(engine.encode(rgb), ["left"]).slots
@@ -630,11 +631,7 @@ def test_a_changed_rule_decides_regions_too(monkeypatch: pytest.MonkeyPatch) -> 
 def test_rec_is_against_the_annotated_box(tmp_path: Path) -> None:
     references = [ref(1, 10, "left"), ref(1, 13, "degenerate")]
     root = write_root(tmp_path, "refcoco", "refs(unc).p", references)
-    path = root / "refer_seg/refcoco/instances.json"
-    instances = json.loads(path.read_text())
-    for entry in instances["annotations"]:
-        entry["bbox"] = [5, 5, 40, 30]
-    path.write_text(json.dumps(instances))
+    rewrite(root, "annotations", {"bbox": [5, 5, 40, 30]})
     query, nothing = cases(root, "refcoco", "val")[0].read()[1]
     assert query.box == (5, 5, 40, 30)
     assert nothing.box is None  # a target with an empty mask is no target

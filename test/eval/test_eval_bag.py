@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import cv2
@@ -36,6 +37,17 @@ from gsva_ros.stamps import SECOND
 from gsva_ros.truth import FrameTruth, Referring, TruthError, of_camera, read_truth, write_truth
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
+
+
+def instruction(
+    topic: str, words: Sequence[str], name: str = "a", mode: int = 0, not_before: int = 0
+) -> Any:
+    """An Instruction; `not_before` in seconds."""
+    made = typestore().types
+    time, duration = (made[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
+    header = made["std_msgs/msg/Header"](time(not_before, 0), "")
+    start, end = time(not_before, 0), duration(0, 0)
+    return made[INSTRUCTION_TYPE](header, topic, name, mode, "", words, start, end)
 
 
 @pytest.fixture(scope="module")
@@ -187,15 +199,12 @@ def write_pictures(folder: Path, topic: str, stamps: Sequence[int], plugin: Stor
         kind = "sensor_msgs/msg/CompressedImage"
         pictures = writer.add_connection(topic, kind, typestore=types)
         asked = writer.add_connection("/instruction", INSTRUCTION_TYPE, typestore=types)
-        duration = made["builtin_interfaces/msg/Duration"](0, 0)
-        instruction = made[INSTRUCTION_TYPE](
-            Header(Time(0, 0), ""), "camera", "a", 0, "", ["x"], Time(0, 0), duration
-        )
         for stamp in stamps:
             _, data = cv2.imencode(".png", np.full((2, 2, 3), stamp, np.uint8))
             picture = made[kind](Header(Time(stamp, 0), "c"), "png", data.reshape(-1))
             writer.write(pictures, 5 * SECOND, types.serialize_cdr(picture, kind))
-        writer.write(asked, 6 * SECOND, types.serialize_cdr(instruction, INSTRUCTION_TYPE))
+        said = types.serialize_cdr(instruction("camera", ["x"]), INSTRUCTION_TYPE)
+        writer.write(asked, 6 * SECOND, said)
 
 
 def test_frames_received_at_once_each_get_their_own_truth(tmp_path: Path) -> None:
@@ -214,11 +223,7 @@ def test_instructions_of_the_bag_are_not_asked_beside_the_truth(tmp_path: Path) 
     """Whatever their topic; each topic that is left out is named."""
     two_cameras(tmp_path)
     types = typestore()
-    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
-    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
-    follow = Instruction(
-        Header(Time(0, 0), ""), "/right", "a", 1, "", ["a thing"], Time(0, 0), Duration(0, 0)
-    )
+    follow = instruction("/right", ["a thing"], mode=1)
     text = types.types["std_msgs/msg/String"]("a thing")
     with Bag(tmp_path / "bag") as bag, Writer(tmp_path / "robot", version=9) as writer:
         to = {t: writer.add_connection(t, kind, typestore=types) for t, kind in bag.topics.items()}
@@ -371,9 +376,6 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
 def test_an_instruction_asked_twice_keeps_both_answers(recorded: Path, tmp_path: Path) -> None:
     """Two of one name, both while the first frame was the newest."""
     types = typestore()
-    Instruction = types.types[INSTRUCTION_TYPE]
-    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
-    header = types.types["std_msgs/msg/Header"](Time(0, 0), "")
     with AnyReader([recorded / "bag"]) as reader, mcap_writer(tmp_path / "asked") as writer:
         to = writer.add_connection(TOPIC, "sensor_msgs/msg/Image", typestore=types)
         asked = writer.add_connection("/instruction", INSTRUCTION_TYPE, typestore=types)
@@ -381,13 +383,9 @@ def test_an_instruction_asked_twice_keeps_both_answers(recorded: Path, tmp_path:
         for at, raw in frames:
             writer.write(to, at, raw)
         for number, word in enumerate(("the red mug", "the can"), start=1):
-            said = Instruction(
-                header, TOPIC, "a", 0, "", [word], not_before=Time(0, 0), deadline=Duration(0, 0)
-            )
-            at = frames[0][0] + number
-            writer.write(asked, at, types.serialize_cdr(said, INSTRUCTION_TYPE))
-    args = argparse.Namespace(bag=tmp_path / "asked", truth=None, topic=None, instructions=None)
-    with gather(args) as gathered:
+            said = types.serialize_cdr(instruction(TOPIC, [word]), INSTRUCTION_TYPE)
+            writer.write(asked, frames[0][0] + number, said)
+    with gather(gathered_from(tmp_path / "asked")) as gathered:
         first, second = gathered.cases
         assert second.id == f"{first.id} (2)"
         assert first.image == second.image != ""
@@ -623,8 +621,6 @@ def test_of_several_cameras_one_instruction_does_not_take_the_others_along(tmp_p
     """A CANCEL need not name a camera, and one may be named that was not recorded."""
     two_cameras(tmp_path)
     types = typestore()
-    Instruction, Header = types.types[INSTRUCTION_TYPE], types.types["std_msgs/msg/Header"]
-    Time, Duration = (types.types[f"builtin_interfaces/msg/{n}"] for n in ("Time", "Duration"))
     asked = [(1, "/left", "a", 1), (1, "/right", "b", 1), (1, "/wrist", "c", 1), (2, "", "a", 2)]
     asked.append((1, "/right", "d", 0))  # on no frame before the third second
     with Bag(tmp_path / "bag") as bag, Writer(tmp_path / "asked", version=9) as writer:
@@ -637,8 +633,7 @@ def test_of_several_cameras_one_instruction_does_not_take_the_others_along(tmp_p
             writer.write(cameras[connection.topic], at, raw)
         for second, topic, name, mode in asked:
             words = ["a thing"] if mode != 2 else []
-            moment, after = Time(0 if mode else 3, 0), Duration(0, 0)
-            msg = Instruction(Header(moment, ""), topic, name, mode, "", words, moment, after)
+            msg = instruction(topic, words, name, mode, not_before=0 if mode else 3)
             raw = types.serialize_cdr(msg, INSTRUCTION_TYPE)
             writer.write(to, second * SECOND + 1, raw)
     with gather(gathered_from(tmp_path / "asked")) as gathered:

@@ -672,38 +672,32 @@ def test_numbers_of_a_truth_are_integers_of_any_type(tmp_path: Path) -> None:
             write_truth(path, "/cam", [(stamp, [Referring("a", "x", count, mask)])])
 
 
+def truth_of_one(folder: Path, **fields: object) -> Path:
+    """A truth file of one image, 30 x 20, and one annotation with these fields."""
+    image = {"id": 1, "topic": TOPIC, "stamp": 1, "width": 30, "height": 20}
+    annotation = {"image_id": 1, "caption": "x", "category": "", "referents": 1} | fields
+    path = folder / "truth.json"
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    return path
+
+
 def test_run_lengths_are_never_trusted(tmp_path: Path) -> None:
     """Random counts crash pycocotools; here they are refused before it sees them."""
-    path = tmp_path / "truth.json"
     rng = random.Random(1)
-    image = {"id": 1, "topic": TOPIC, "stamp": 1, "width": 30, "height": 20}
     for _ in range(2000):
         counts = "".join(chr(rng.randrange(32, 127)) for _ in range(rng.randrange(60)))
-        annotation = {
-            "image_id": 1,
-            "caption": "x",
-            "category": "",
-            "referents": 1,
-            "segmentation": {"size": [20, 30], "counts": counts},
-        }
-        path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+        path = truth_of_one(tmp_path, segmentation={"size": [20, 30], "counts": counts})
         with pytest.raises(TruthError):
             read_truth(path)
 
 
 def test_polygons_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "truth.json"
-    image = {"id": 1, "topic": TOPIC, "stamp": 1, "width": 30, "height": 20}
-    annotation = {"image_id": 1, "caption": "x", "category": "", "referents": 1}
-    annotation["segmentation"] = [[5, 5, 15, 5, 15, 10, 5, 10]]
-    path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
-    (expression,) = read_truth(path)[0].expressions()
+    polygon = [[5, 5, 15, 5, 15, 10, 5, 10]]
+    (expression,) = read_truth(truth_of_one(tmp_path, segmentation=polygon))[0].expressions()
     assert expression.mask.sum() == pytest.approx(50, abs=20)
     assert expression.mask[7, 10]
-    around = {
-        "segmentation": [[-1, -1, 31, -1, 31, 21, -1, 21]]
-    }  # a pixel outside is none too many
-    path.write_text(json.dumps({"images": [image], "annotations": [annotation | around]}))
+    around = [[-1, -1, 31, -1, 31, 21, -1, 21]]  # a pixel outside is none too many
+    path = truth_of_one(tmp_path, segmentation=around)
     assert read_truth(path)[0].expressions()[0].mask.all()
     for field, value, said in (
         ("segmentation", [[-1.5, 0, 9, 0, 9, 9]], "a polygon lies outside the image"),
@@ -741,8 +735,7 @@ def test_polygons_are_read(tmp_path: Path) -> None:
         ("caption", "the \ud800", r"annotations\.0\.caption: .*not valid text"),
         ("category", "\ud800", r"annotations\.0\.category: .*not valid text"),
     ):
-        wrong = {"images": [image], "annotations": [annotation | {field: value}]}
-        path.write_text(json.dumps(wrong))
+        path = truth_of_one(tmp_path, **{"segmentation": polygon, field: value})
         with pytest.raises(TruthError, match=said) as error:
             read_truth(path)
         one_line_about(path, error.value)
@@ -778,11 +771,7 @@ def test_a_truth_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("segmentation", [None, [], {"size": [20, 30], "counts": [600]}])
 def test_nothing_may_be_meant_by_an_empty_mask(tmp_path: Path, segmentation: object) -> None:
-    path = tmp_path / "truth.json"
-    image = {"id": 1, "topic": TOPIC, "stamp": 1, "width": 30, "height": 20}
-    annotation = {"image_id": 1, "caption": "x", "category": "", "referents": 0}
-    annotation["segmentation"] = segmentation
-    path.write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    path = truth_of_one(tmp_path, referents=0, segmentation=segmentation)
     (expression,) = read_truth(path)[0].expressions()
     assert not expression.mask.any()
 
@@ -1182,19 +1171,23 @@ def test_nobody_is_advised_to_run_what_is_given_for_weights(
         assert "weights_only" not in said
 
 
+SLOT = {"expression": "x", "category": "", "referents": 1, "p_seg": 0.5, "kept": True}
+SLOT |= {"predicted_iou": 0.5, "intersection": 4, "union": 9, "area": 7, "truth_area": 6}
+SLOT |= {"box_iou": 1.0}
+
+
+def run_of(slot: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's file of one record with this slot."""
+    records = [{"id": "a", "seconds": {}, "slots": [slot]}]
+    return {"protocol": "deployed", "rules": "grefcoco", "records": records}
+
+
 def test_files_to_compare_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    slot = {"expression": "x", "category": "", "referents": 1, "p_seg": 0.5, "kept": True}
-    slot |= {"predicted_iou": 0.5, "intersection": 1, "union": 1, "area": 1, "truth_area": 1}
-    slot |= {"box_iou": 1.0}
-    run = {"protocol": "deployed", "rules": "grefcoco"}
-    run |= {"records": [{"id": "a", "seconds": {}, "slots": [slot]}]}
-    path.write_text(json.dumps(run))
+    path.write_text(json.dumps(run_of(SLOT)))
     assert read_run(path).records[0].slots[0].expression == "x"
-    for key in slot:
-        damaged = copy.deepcopy(run)
-        damaged["records"][0]["slots"][0][key] = [None]
-        path.write_text(json.dumps(damaged))
+    for key in SLOT:
+        path.write_text(json.dumps(run_of(SLOT | {key: [None]})))
         with pytest.raises(InputError, match=rf"run\.json: records\.0\.slots\.0\.{key}"):
             read_run(path)
 
@@ -1213,25 +1206,21 @@ def test_files_to_compare_are_checked(tmp_path: Path) -> None:
 )
 def test_numbers_that_no_masks_have_are_not_scored(tmp_path: Path, key: str, value: float) -> None:
     """One damaged byte made a gIoU of 2, or of 33."""
-    slot = {"expression": "x", "category": "", "referents": 1, "p_seg": 0.5, "kept": True}
-    slot |= {"predicted_iou": 0.5, "intersection": 4, "union": 9, "area": 7, "truth_area": 6}
-    slot |= {"box_iou": 1.0}
-    case = {"id": "a", "seconds": {}, "slots": [slot]}
-    run = {"protocol": "deployed", "rules": "grefcoco", "records": [case]}
-    head = {"model": "a model"}
-    whole, lines = tmp_path / "run.json", tmp_path / "records.jsonl"
-    for wrong in (False, True):
-        slot |= {key: value} if wrong else {}
+    head, whole, lines = {"model": "a model"}, tmp_path / "run.json", tmp_path / "records.jsonl"
+
+    def write(slot: dict[str, Any]) -> None:
+        run = run_of(slot)
         whole.write_text(json.dumps(run))
-        lines.write_text(f"{json.dumps(head)}\n{json.dumps(case)}\n")
-        if not wrong:
-            assert read_run(whole).records == list(Records(lines, head).done.values())
-            continue
-        said = "p_seg is a probability, not" if key == "p_seg" else f"no two masks have .*{value}"
-        with pytest.raises(InputError, match=rf"run\.json: records\.0\.slots\.0: .*{said}"):
-            read_run(whole)
-        with pytest.raises(InputError, match=rf"records\.jsonl: 0\.slots\.0: .*{said}"):
-            Records(lines, head)
+        lines.write_text(f"{json.dumps(head)}\n{json.dumps(run['records'][0])}\n")
+
+    write(SLOT)
+    assert read_run(whole).records == list(Records(lines, head).done.values())
+    write(SLOT | {key: value})
+    said = "p_seg is a probability, not" if key == "p_seg" else f"no two masks have .*{value}"
+    with pytest.raises(InputError, match=rf"run\.json: records\.0\.slots\.0: .*{said}"):
+        read_run(whole)
+    with pytest.raises(InputError, match=rf"records\.jsonl: 0\.slots\.0: .*{said}"):
+        Records(lines, head)
 
 
 def full(path: Path, data: bytes) -> int:

@@ -362,37 +362,16 @@ f 2/1 3/2 7/3 6/4
 f 3/1 4/2 8/3 7/4
 f 4/1 1/2 5/3 8/4
 """
-WEDGE = """solid wedge
-facet normal 0 0 0
-outer loop
-vertex 0 0 0
-vertex 0 {size} 0
-vertex {size} 0 0
-endloop
-endfacet
-facet normal 0 0 0
-outer loop
-vertex 0 0 0
-vertex {size} 0 0
-vertex 0 0 {size}
-endloop
-endfacet
-facet normal 0 0 0
-outer loop
-vertex 0 0 0
-vertex 0 0 {size}
-vertex 0 {size} 0
-endloop
-endfacet
-facet normal 0 0 0
-outer loop
-vertex {size} 0 0
-vertex 0 {size} 0
-vertex 0 0 {size}
-endloop
-endfacet
-endsolid
-"""
+
+
+def wedge_stl(size: float) -> str:
+    """A corner of a cube, as STL's text."""
+    corners = ((0, 0, 0), (size, 0, 0), (0, size, 0), (0, 0, size))
+    facets = ""
+    for face in ((0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)):
+        points = "".join("vertex {} {} {}\n".format(*corners[k]) for k in face)
+        facets += f"facet normal 0 0 0\nouter loop\n{points}endloop\nendfacet\n"
+    return f"solid wedge\n{facets}endsolid\n"
 
 
 @pytest.fixture
@@ -404,7 +383,7 @@ def meshes(tmp_path: Path) -> Path:
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[..., 1:] = 255  # yellow, as OpenCV orders colours
     cv2.imwrite(str(folder / "mug" / "square.png"), picture)
-    (folder / "gadget" / "wedge.stl").write_text(WEDGE.format(size=0.07))
+    (folder / "gadget" / "wedge.stl").write_text(wedge_stl(0.07))
     return folder
 
 

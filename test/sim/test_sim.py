@@ -321,7 +321,7 @@ with whole_bag(pathlib.Path({str(out)!r})):
     assert list(tmp_path.iterdir()) == [out]
     assert {path.name for path in out.iterdir()} == {"bag.mcap", "metadata.yaml"}
     assert "relative_file_paths:\n  - bag.mcap\n" in (out / "metadata.yaml").read_text()
-    with AnyReader([out]) as reader:
+    with AnyReader([out]) as reader:  # the shortest video has a frame
         assert reader.topics["/camera/image"].msgcount == 1
 
 
@@ -355,12 +355,6 @@ def test_one_thing_crosses_and_another_turns_in_every_video() -> None:
         assert (turns.count(True), moves.count(True)) == (1, 2), seed
         first_crosses += moves[0] and not turns[0]
     assert first_crosses
-
-
-def test_the_shortest_video_has_a_frame(tmp_path: Path) -> None:
-    write_video(tmp_path / "bag", [SEEDS[0]], seconds=0.01, rate=4.0, width=64, height=48)
-    with AnyReader([tmp_path / "bag"]) as reader:
-        assert reader.topics["/camera/image"].msgcount == 1
 
 
 def test_a_folder_of_other_scenes_is_left_alone(
