@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "load"]
 
-# As `conversions.MAX_PIXELS`. Read when OpenCV is imported: a file's header can tell others another size.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "100000000")
+#: A larger image is attributed to a broken header, not to a camera.
+MAX_PIXELS = 100_000_000
+# Read when OpenCV is imported: a file's header can tell others another size.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
 
 def load(

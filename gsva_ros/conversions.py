@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from . import MAX_PIXELS
 from .errors import InputError, extras, one_line
 
 try:
@@ -62,8 +63,6 @@ _OLDER_NAMES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 
 #: The first bytes of a PNG file.
 PNG = b"\x89PNG\r\n\x1a\n"
-#: A larger image is attributed to a broken header, not to a camera.
-MAX_PIXELS = 100_000_000
 #: The model resizes the longer side to its input size: nothing would be left of a thinner image.
 MAX_ASPECT = 100
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from . import MAX_PIXELS
 from .coco_masks import MaskError, coco_mask, run_lengths_mask
-from .conversions import MAX_PIXELS
 from .errors import InputError, one_line, validated
 from .files import parse_json, write_whole
 from .instructions import meant_by

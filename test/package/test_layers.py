@@ -98,7 +98,7 @@ def upwards() -> list[str]:
         layer = layer_of(path)
         if layer in TOP:
             continue
-        allowed = {*ALLOWED.get(layer, set()), *SHARED, layer, "__version__"}
+        allowed = {*ALLOWED.get(layer, set()), *SHARED, layer, "MAX_PIXELS", "__version__"}
         if layer == "ros":
             allowed |= GENERATED
         for name in (n for n in imports(path) if n[0] == "gsva_ros" and len(n) > 1):
