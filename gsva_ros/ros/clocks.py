@@ -8,9 +8,15 @@ from typing import Any
 
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode
+from rosgraph_msgs.msg import Clock
 
 from gsva_ros.stamps import SECOND
 
+from .beside import Beside
+
+#: Seconds between two readings of /clock, which simulators publish at up to 1 kHz; the newest time is read.
+CLOCK_PAUSE = 0.005
 #: Seconds by which the computer's clock is set at least, when it is not just being adjusted.
 SET = 1.0
 
@@ -70,3 +76,35 @@ class Clocks:
         clock, timer = self._before_jump
         which = "back" if self.now() < clock else "forward"
         self._jumped(self.timer() - timer, f"time jumped {which}")
+
+
+class ClockBeside(LifecycleNode):
+    """A node that receives /clock, to which rclpy subscribes under use_sim_time, beside itself."""
+
+    _simulated: Beside | None = None  # rclpy subscribes while the node is being made
+
+    def create_subscription(self, msg_type: Any, *args: Any, **kwargs: Any) -> Any:
+        """As rclpy's, but /clock, which rclpy subscribes to here, is received beside the node."""
+        if msg_type is not Clock:
+            return super().create_subscription(msg_type, *args, **kwargs)
+        self._simulated = Beside(self, "clock", ["/clock"], CLOCK_PAUSE)
+        subscription = self._simulated.node.create_subscription(msg_type, *args, **kwargs)
+        self._simulated.start()
+        return subscription
+
+    def destroy_subscription(self, subscription: Any) -> bool:
+        """As rclpy's, which destroys the one to /clock when use_sim_time is turned off."""
+        if self._simulated is None or subscription not in self._simulated.node.subscriptions:
+            return bool(super().destroy_subscription(subscription))
+        self._end_simulated()
+        return True
+
+    def destroy_node(self) -> None:
+        """As rclpy's, and the node that receives /clock."""
+        self._end_simulated()
+        super().destroy_node()
+
+    def _end_simulated(self) -> None:
+        if self._simulated is not None:
+            self._simulated.close()
+            self._simulated = None

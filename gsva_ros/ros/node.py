@@ -21,9 +21,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import String
 
 from gsva_ros.answer import Segmenter, no_rejection
@@ -46,9 +45,8 @@ from gsva_ros.stamps import SECOND, nanoseconds
 
 from . import parameters, qos
 from .answers import provenance_of, segmentation
-from .beside import Beside
 from .cameras import Cameras
-from .clocks import Clocks
+from .clocks import ClockBeside, Clocks
 from .diagnostics import Diagnostics
 from .disposal import Disposal
 from .follow import FollowServer
@@ -60,8 +58,6 @@ from .views import Views
 #: Before a server is destroyed: seconds to wait for the results of accepted calls and goals, and then for
 #: the last results to be sent and the last instructions to be read.
 DRAIN, GRACE = 5.0, 0.5
-#: Seconds between two readings of /clock, which simulators publish at up to 1 kHz; the newest time is read.
-CLOCK_PAUSE = 0.005
 #: Seconds that a request waits for a frame until there is a warning, and between two warnings.
 STARVED, STARVED_AGAIN = 2.0, 10.0
 INACTIVE = "the node is not active: `ros2 lifecycle set` activates it"
@@ -95,7 +91,7 @@ def errors_logged(transition: Transition) -> Transition:
     return run
 
 
-class GsvaNode(LifecycleNode):
+class GsvaNode(ClockBeside):
     """Answers instructions with masks and rejections on the newest camera frames.
 
     Args:
@@ -105,7 +101,6 @@ class GsvaNode(LifecycleNode):
     def __init__(
         self, loader: Loader = load_engine, arguments: Sequence[str] = (), **kwargs: Any
     ) -> None:
-        self._simulated: Beside | None = None  # receives /clock under use_sim_time
         super().__init__("gsva", **kwargs)
         self._loader = loader
         self._publishing = threading.Lock()
@@ -143,34 +138,6 @@ class GsvaNode(LifecycleNode):
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
         self._clocks = Clocks(self.get_clock(), self._on_jump_ahead, self._on_jump)
-
-    # rclpy's
-
-    def create_subscription(self, msg_type: Any, *args: Any, **kwargs: Any) -> Any:
-        """As rclpy's, but /clock, which rclpy subscribes to here, is received beside the node."""
-        if msg_type is not ClockMessage:
-            return super().create_subscription(msg_type, *args, **kwargs)
-        self._simulated = Beside(self, "clock", ["/clock"], CLOCK_PAUSE)
-        subscription = self._simulated.node.create_subscription(msg_type, *args, **kwargs)
-        self._simulated.start()
-        return subscription
-
-    def destroy_subscription(self, subscription: Any) -> bool:
-        """As rclpy's, which destroys the one to /clock when use_sim_time is turned off."""
-        if self._simulated is None or subscription not in self._simulated.node.subscriptions:
-            return bool(super().destroy_subscription(subscription))
-        self._end_simulated()
-        return True
-
-    def destroy_node(self) -> None:
-        """As rclpy's, and the node that receives /clock."""
-        self._end_simulated()
-        super().destroy_node()
-
-    def _end_simulated(self) -> None:
-        if self._simulated is not None:
-            self._simulated.close()
-            self._simulated = None
 
     # Transitions
 
