@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import harness
 import pytest
 import rclpy
+from harness import wait
 from rosbags.rosbag2 import Writer
 
 from gsva_ros.bags.bag import Bag
@@ -106,11 +106,9 @@ def test_however_it_is_ended_it_ends_its_node(tmp_path: Path, number: signal.Sig
         [program, "--output", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as run:
         signal.signal(number, before)
-        log, end = tmp_path / "out" / "node.log", time.monotonic() + harness.PATIENCE
-        while not (log.exists() and "ready:" in log.read_text()):
-            assert time.monotonic() < end
-            assert run.poll() is None
-            time.sleep(0.1)
+        log = tmp_path / "out" / "node.log"
+        wait(lambda: run.poll() is not None or (log.exists() and "ready:" in log.read_text()))
+        assert run.poll() is None
         found = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, check=True)
         run.send_signal(number)
         assert run.stderr is not None
@@ -130,11 +128,8 @@ def test_a_node_that_ends_is_told_at_once(tmp_path: Path) -> None:
     with subprocess.Popen(
         [program, "--output", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as run:
-        log, end = tmp_path / "out" / "player.log", time.monotonic() + harness.PATIENCE
-        while not log.exists():
-            assert time.monotonic() < end
-            assert run.poll() is None
-            time.sleep(0.1)
+        wait(lambda: run.poll() is not None or (tmp_path / "out" / "player.log").exists())
+        assert run.poll() is None
         found = subprocess.run(
             ["pgrep", "-P", str(run.pid), "-f", "gsva_node"], capture_output=True, check=True
         )

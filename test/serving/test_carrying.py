@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine
 from moving import picture
+from patience import wait
 
 from gsva_ros.answer import Rejection
 from gsva_ros.masks import trimmed
@@ -75,13 +76,7 @@ class Camera:
     def first(self) -> None:
         """Show one frame and wait for the model's answer to it."""
         self.show()
-        self.wait(lambda: len(self.results) > 0)
-
-    def wait(self, condition) -> None:
-        end = time.monotonic() + 60.0
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.002)
+        wait(lambda: len(self.results) > 0)
 
 
 @pytest.fixture
@@ -198,7 +193,7 @@ def test_nothing_comes_after_the_end(camera) -> None:
     c.first()
     c.show(5)
     c.worker.cancel("look")
-    c.wait(lambda: c.results[-1].decisions[0].outcome is Outcome.CANCELLED)
+    wait(lambda: c.results[-1].decisions[0].outcome is Outcome.CANCELLED)
     count = len(c.results)
     c.show(3)
     time.sleep(0.4)  # the model's last answer comes as well
@@ -212,13 +207,13 @@ def test_nothing_comes_after_a_withdrawal_while_the_model_works(camera) -> None:
     c.first()
     c.free.clear()
     c.show(2, patience=60.0)
-    c.wait(lambda: c.worker.busy)
+    wait(lambda: c.worker.busy)
     c.ask("blue")
     c.results.clear()
     c.show(3, patience=0.1)
     assert not c.results
     c.free.set()
-    c.wait(lambda: len(c.results) > 1)
+    wait(lambda: len(c.results) > 1)
     first, second = (r.decisions[0] for r in c.results[:2])
     assert (first.expression, first.outcome) == ("red", Outcome.CANCELLED)
     assert (second.expression, second.outcome) == ("blue", Outcome.REJECTED)
@@ -362,10 +357,10 @@ def test_off_while_it_runs_stops_carrying(camera) -> None:
     assert c.results[-1].decisions[0].carried
     c.limits.track = "off"
     c.free.set()
-    c.wait(lambda: not c.worker.busy)
+    wait(lambda: not c.worker.busy)
     c.results.clear()
     c.show(3)
-    c.wait(lambda: c.results)
+    wait(lambda: c.results)
     assert not any(d.carried for r in c.results for d in r.decisions)
 
 
@@ -451,8 +446,7 @@ def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
         results.append(result)
         if result.request is first and result.frame.stamp == 2:
             ending.start()
-            while not carrier._queued:
-                time.sleep(0.002)
+            wait(lambda: carrier._queued)
 
     carrier = Carrier(deliver, Limits(track="flow"))
     for stamp in (1, 2):
@@ -484,12 +478,12 @@ def test_a_clock_that_jumps_back_forgets_what_was_carried(camera) -> None:
     c.show(2)
     # No answer about a frame of before comes later.
     schedule, counts = c.worker._schedule, lambda: c.worker.counts
-    c.wait(lambda: not (schedule.busy or schedule._unused) and counts().answers == c.engine.encoded)
+    wait(lambda: not (schedule.busy or schedule._unused) and counts().answers == c.engine.encoded)
     c.worker.jumped(-(10**9))
     c.results.clear()
     c.shown = 0
     c.show(1)
-    c.wait(lambda: c.results)
+    wait(lambda: c.results)
     assert c.results[0].frame.stamp == STEP
     assert c.results[0].decisions[0].age == 0
 
@@ -648,10 +642,10 @@ def test_an_instance_that_is_lost_beside_others_is_told(camera) -> None:
     two = picture(40)
     two[80:140, 200:260] = (255, 0, 0)
     c.worker.offer(CameraFrame(None, STEP, "camera", lambda: two))
-    c.wait(lambda: c.results)
+    wait(lambda: c.results)
     c.free.clear()
     c.worker.offer(CameraFrame(None, 2 * STEP, "camera", lambda: picture(40)))
-    c.wait(lambda: len(c.results) > 1)
+    wait(lambda: len(c.results) > 1)
     before, after = (r.decisions[0] for r in c.results[:2])
     assert (len(before.instances), before.reason) == (2, "")
     assert (after.outcome, after.carried, len(after.instances)) == (Outcome.SEGMENTED, True, 1)
@@ -668,10 +662,10 @@ def test_an_unreadable_frame_is_answered_once(camera) -> None:
             c.shown += 1
             before = len(c.results)
             c.worker.offer(CameraFrame(None, c.shown * STEP, "camera", unreadable))
-            c.wait(lambda c=c, before=before: len(c.results) > before)
+            wait(lambda c=c, before=before: len(c.results) > before)
             time.sleep(0.02)
         c.show(still=True)
-        c.wait(lambda c=c: stamps(c.results)[-1] == c.shown * STEP)
+        wait(lambda c=c: stamps(c.results)[-1] == c.shown * STEP)
         assert stamps(c.results) == [n * STEP for n in range(1, c.shown + 1)]
         failed = [(d.outcome, d.code, d.reason) for r in c.results[1:6] for d in r.decisions]
         assert failed == [(Outcome.FAILED, Code.BAD_IMAGE, "half a picture")] * 5
@@ -710,8 +704,8 @@ def test_no_frame_is_begun_while_somebody_waits_for_the_thread(camera, monkeypat
     assert not begun.wait(0.1)
     with carrier._between_work(), carrier._changed:
         carrier._queued -= 1
-    c.wait(begun.is_set)
-    c.wait(lambda: stamps(c.results) == [STEP, 2 * STEP])
+    wait(begun.is_set)
+    wait(lambda: stamps(c.results) == [STEP, 2 * STEP])
 
 
 def test_what_the_model_fails_at_is_the_answer_until_it_speaks_again(camera) -> None:
@@ -729,9 +723,9 @@ def test_what_the_model_fails_at_is_the_answer_until_it_speaks_again(camera) -> 
         return [code for code, _ in itertools.groupby(r.decisions[0].code for r in c.results)]
 
     c.engine.encode = broken
-    c.wait(lambda: c.show() or codes() == [Code.NONE, Code.OUT_OF_MEMORY])
+    wait(lambda: c.show() or codes() == [Code.NONE, Code.OUT_OF_MEMORY])
     c.engine.encode = encode
-    c.wait(lambda: c.show() or codes() == [Code.NONE, Code.OUT_OF_MEMORY, Code.NONE])
+    wait(lambda: c.show() or codes() == [Code.NONE, Code.OUT_OF_MEMORY, Code.NONE])
     assert stamps(c.results) == [STEP * n for n in range(1, c.shown + 1)]
 
 
@@ -741,7 +735,7 @@ def test_unreadable_frames_in_a_row_are_counted(camera) -> None:
     c.first()
     for number in (2, 3, 4):
         c.worker.offer(CameraFrame(None, number * STEP, "camera", unreadable))
-        c.wait(lambda number=number: stamps(c.results)[-1] == number * STEP)
+        wait(lambda number=number: stamps(c.results)[-1] == number * STEP)
     told = [(d.since // STEP, d.answers) for r in c.results[1:4] for d in r.decisions]
     assert told == [(2, 1), (2, 2), (2, 3)]
     assert all(r.threshold is None for r in c.results[1:4])

@@ -12,6 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from fake_engine import FakeEngine
+from patience import wait
 
 from gsva_ros.serving import worker
 from gsva_ros.serving.requests import (
@@ -53,10 +54,7 @@ class Recorder:
         return [[d.outcome for d in r.decisions] for r in found]
 
     def wait(self, count: int) -> None:
-        end = time.monotonic() + 60.0
-        while len(self.results) < count:
-            assert time.monotonic() < end, f"{len(self.results)} of {count} answers"
-            time.sleep(0.002)
+        wait(lambda: len(self.results) >= count, lambda: f"{len(self.results)} of {count} answers")
 
     def hang(self, name: str, **fields) -> None:
         """Begin an inference that lasts until `engine.hang` is set."""
@@ -66,10 +64,7 @@ class Recorder:
         self.wait_busy()
 
     def wait_busy(self) -> None:
-        end = time.monotonic() + 60.0
-        while not self.worker.busy:
-            assert time.monotonic() < end, "no inference began"
-            time.sleep(0.002)
+        wait(lambda: self.worker.busy, lambda: "no inference began")
 
 
 @pytest.fixture
@@ -243,10 +238,8 @@ def test_every_instruction_of_many_threads_ends_once(recorder) -> None:
     threads = [threading.Thread(target=client, args=(seed,)) for seed in range(6)]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 60.0
-    while not any(r.of(str(n)).count([Outcome.SEGMENTED, Outcome.REJECTED]) for n in range(20)):
-        assert time.monotonic() < end
-        time.sleep(0.002)
+    both = [Outcome.SEGMENTED, Outcome.REJECTED]
+    wait(lambda: any(r.of(str(n)).count(both) for n in range(20)))
     time.sleep(0.15)
     r.worker.stop()
     for thread in threads:
@@ -340,10 +333,7 @@ def test_frames_grow_too_old(recorder) -> None:
     r = recorder(limits=limits, clock=lambda: 10_000_000_000)
     r.frame(stamp=8_999_999_999)
     r.worker.submit(Request("fresh", expressions=["red"]))
-    end = time.monotonic() + 60.0
-    while r.worker.counts.stale == 0:
-        assert time.monotonic() < end
-        time.sleep(0.002)
+    wait(lambda: r.worker.counts.stale > 0)
     assert not r.results
     assert r.worker.counts.stale == 1
     r.frame(stamp=9_000_000_000)

@@ -21,6 +21,7 @@ from gsva_ros.msg import Instruction, Rejection, Segmentation
 from gsva_ros.srv import Segment
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from patience import PATIENCE, wait
 from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
@@ -36,7 +37,6 @@ SUPPORT = Path(__file__).resolve().parent
 REAL = [str(Path(get_package_prefix("gsva_ros")) / "lib" / "gsva_ros" / "gsva_node")]
 GREETING = "greeting"
 FAKE = [sys.executable, str(SUPPORT / "fake_node.py")]
-PATIENCE = 120.0  # seconds, which only a test that fails waits for
 
 
 def isolate():
@@ -50,14 +50,6 @@ def isolate():
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
     os.environ.setdefault("ROS_LOG_DIR", "/tmp/gsva_ros_test_log")
-
-
-def wait(condition):
-    """Wait until something is so."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -102,10 +94,7 @@ class NodeProcess:
 
     def says(self, words):
         """Wait until it has printed `words`; fail with its log."""
-        end = time.monotonic() + PATIENCE
-        while words not in self.log:
-            assert time.monotonic() < end, self.log
-            time.sleep(0.05)
+        wait(lambda: words in self.log, lambda: self.log)
 
     def hold(self):
         """Let the fake engine finish no answer until it is let go."""
