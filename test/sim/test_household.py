@@ -145,8 +145,8 @@ def test_pixels_lie_where_the_things_stand(scenes: list[tuple[Shown, Scene]]) ->
     """Each thing's vertices, seen through the camera's pose, cover its pixels."""
     for (_, _, things), scene in scenes:
         for thing, placed in zip(things, scene.things, strict=True):
-            local = (placed.points() - scene.view.pose[:3, 3]) @ scene.view.pose[:3, :3]
-            flat = local[:, :2] / local[:, 2:] * scene.view.focal(WIDTH) + (WIDTH / 2, HEIGHT / 2)
+            local = (placed.points() - scene.camera.pose[:3, 3]) @ scene.camera.pose[:3, :3]
+            flat = local[:, :2] / local[:, 2:] * scene.camera.focal(WIDTH) + (WIDTH / 2, HEIGHT / 2)
             low, high = flat.min(0) - 1, flat.max(0) + 1
             x0, y0, x1, y1 = thing.box
             assert low[0] <= x0
@@ -159,7 +159,7 @@ def test_a_good_part_of_each_thing_is_in_sight(scenes: list[tuple[Shown, Scene]]
     """Of what its triangles cover, drawn four times as large in a picture without an edge."""
     shares = []
     for (_, _, things), scene in scenes[: 2 * EACH]:
-        pose, focal = scene.view.pose, 4 * scene.view.focal(WIDTH)
+        pose, focal = scene.camera.pose, 4 * scene.camera.focal(WIDTH)
         for thing, placed in zip(things, scene.things, strict=True):
             corners = []
             for part in placed.shape.parts:
@@ -210,7 +210,7 @@ def test_what_stands_where_is_true(scenes: list[tuple[Shown, Scene]]) -> None:
 def test_places_agree_with_the_picture(scenes: list[tuple[Shown, Scene]]) -> None:
     """They are as far from the camera's foot as the things, and right of it what is so along its x axis."""
     for (_, _, things), scene in scenes:
-        pose = scene.view.pose
+        pose = scene.camera.pose
         for thing, placed in zip(things, scene.things, strict=True):
             low, high = _ground(placed)
             offset = ((low + high) / 2)[:2] - pose[:2, 3]
@@ -499,13 +499,13 @@ def test_the_sky_is_the_panorama_in_every_direction(panoramas: Path) -> None:
             pose = np.eye(4)
             pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
             pose[:3, 3] = (0, 0, 40)  # too high for table and things to show
-            view = replace(drawn.view, pose=pose)
+            camera = replace(drawn.camera, pose=pose)
             scene = replace(
-                drawn, things=(), room=(), view=view, backdrop=Backdrop(0, 0.7, 1.0), nooks=0.0
+                drawn, things=(), room=(), camera=camera, backdrop=Backdrop(0, 0.7, 1.0), nooks=0.0
             )
             stage.place(scene)
             labels = stage.labels(scene)
-            rays = np.stack([x, y, np.full_like(x, view.focal(WIDTH))], -1) @ pose[:3, :3].T
+            rays = np.stack([x, y, np.full_like(x, camera.focal(WIDTH))], -1) @ pose[:3, :3].T
             wanted = sample(street, project(rays), 0.7).astype(float)
             clear = ~labels.table
             # The seam of the panorama is one column wide on either side.

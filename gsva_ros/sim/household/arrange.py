@@ -10,7 +10,7 @@ import numpy as np
 from ...chance import pick
 from .meshes import turn
 from .paint import draw_paints
-from .scene import Array, Placed, Rng, Slab, View, on_table
+from .scene import Array, Camera, Placed, Rng, Slab, on_table
 from .shapes import KINDS, Pose, Room, Shape
 from .shelf import Shelf
 
@@ -42,7 +42,7 @@ def _turned(circles: Array, yaw: float, at: Array) -> Array:
 
 
 def draw_things(
-    rng: Rng, shelf: Shelf, view: View, distance: float, table: Slab, across: float
+    rng: Rng, shelf: Shelf, camera: Camera, distance: float, table: Slab, across: float
 ) -> list[Placed]:
     wanted = int(rng.integers(*((3, MAX_OBJECTS + 1) if across > 0.4 else (2, 7))))
     gap = float(rng.choice([0.002, 0.012, 0.03]))
@@ -80,7 +80,7 @@ def draw_things(
             shape, (circles, lowest) = shelf.shapes[some[0]], shelf.rests[some[0]][some[1]]
             pose = shape.poses[some[1]]
             for _ in range(12):
-                at = _draw_point(rng, view, distance)
+                at = _draw_point(rng, camera, distance)
                 yaw = float(rng.uniform(0, 2 * math.pi))
                 if at is None:
                     continue
@@ -107,17 +107,17 @@ def _draw_kind(rng: Rng, things: list[Placed]) -> str:
     return pick(KINDS, rng)
 
 
-def _draw_point(rng: Rng, view: View, distance: float) -> Array | None:
+def _draw_point(rng: Rng, camera: Camera, distance: float) -> Array | None:
     """A visible point on the table, not too far away."""
-    tan = math.tan(view.fov / 2)
+    tan = math.tan(camera.fov / 2)
     ray = np.array([rng.uniform(-0.9, 0.9) * tan, rng.uniform(-0.8, 0.9) * tan * 0.75, 1.0])
-    world = view.pose[:3, :3] @ ray
+    world = camera.pose[:3, :3] @ ray
     if world[2] > -0.08:
         return None
-    away = -view.pose[2, 3] / world[2]
+    away = -camera.pose[2, 3] / world[2]
     if not 0.45 * distance < away < 1.9 * distance:
         return None
-    return view.pose[:3, 3] + away * world
+    return camera.pose[:3, 3] + away * world
 
 
 def _place_upon(

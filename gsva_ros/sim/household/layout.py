@@ -9,7 +9,7 @@ import numpy as np
 
 from .arrange import draw_things
 from .camera import draw_sensor
-from .rooms import draw_backdrop, draw_lamps, draw_room, draw_table, draw_view
+from .rooms import draw_backdrop, draw_camera, draw_lamps, draw_room, draw_table
 from .scene import Scene
 from .shelf import Shelf
 
@@ -19,21 +19,21 @@ def draw_scene(seed: int, attempt: int, shelf: Shelf) -> Scene:
     rng = np.random.default_rng([seed, attempt, 104_729, int(shelf.shifted)])
     # Width of the view in metres.
     across = float(np.exp(rng.uniform(math.log(0.26), math.log(1.2))))
-    view, distance = draw_view(rng, across)
+    camera, distance = draw_camera(rng, across)
     table = draw_table(rng, across)
-    things = draw_things(rng, shelf, view, distance, table, across)
-    reach = max((math.hypot(*(t.position[:2] - view.pose[:2, 3])) for t in things), default=1.0)
+    things = draw_things(rng, shelf, camera, distance, table, across)
+    reach = max((math.hypot(*(t.position[:2] - camera.pose[:2, 3])) for t in things), default=1.0)
     lamps, ambient, headlight = draw_lamps(rng)
     draw = rng.random()
     shadow = "none" if draw < 0.15 else ("hard" if draw < 0.5 else "soft")
     scene = Scene(
         things=tuple(things),
-        view=view,
+        camera=camera,
         lamps=lamps,
         ambient=ambient,
         headlight=headlight,
         table=table,
-        room=draw_room(rng, view, reach, table),
+        room=draw_room(rng, camera, reach, table),
         repeats=(float(np.exp(rng.uniform(-0.2, 2.0))), float(np.exp(rng.uniform(-1.2, 0.8)))),
         mirror=float(rng.uniform(0.05, 0.25)) if rng.random() < 0.1 else 0.0,
         shadow=shadow,

@@ -14,7 +14,7 @@ from .canvas import Canvas, mujoco
 from .paint import FINISHES
 from .panoramas import Backdrop, skybox
 from .scans import SIZE as SCAN
-from .scene import Scene, Slab, View
+from .scene import Camera, Scene, Slab
 from .shelf import GRAIN, PRINT, SURFACE, Shelf
 
 UNSEEN = {"material": "matte", "contype": 0, "conaffinity": 0, "group": HIDDEN}  # until placed
@@ -124,7 +124,7 @@ class Stage:
             self._stand_before(scene.backdrop)
         self._furnish(scene)
         self._light(scene)
-        self._aim(scene.view)
+        self._aim(scene.camera)
         mujoco.mj_forward(self.model, self.data)
         self._canvas.look(self.data)
 
@@ -173,14 +173,14 @@ class Stage:
         model.vis.headlight.diffuse[:] = scene.headlight
         model.vis.headlight.specular[:] = scene.headlight * 0.3
 
-    def _aim(self, view: View) -> None:
+    def _aim(self, camera: Camera) -> None:
         model = self.model
-        camera = model.camera("camera").id
-        model.cam_pos[camera] = view.pose[:3, 3]
+        number = model.camera("camera").id
+        model.cam_pos[number] = camera.pose[:3, 3]
         # MuJoCo's camera looks along -z with y up.
-        mujoco.mju_mat2Quat(model.cam_quat[camera], (view.pose[:3, :3] * (1, -1, -1)).ravel())
-        half = math.tan(view.fov / 2) * self.height / self.width
-        model.cam_fovy[camera] = math.degrees(2 * math.atan(half))
+        mujoco.mju_mat2Quat(model.cam_quat[number], (camera.pose[:3, :3] * (1, -1, -1)).ravel())
+        half = math.tan(camera.fov / 2) * self.height / self.width
+        model.cam_fovy[number] = math.degrees(2 * math.atan(half))
 
     def _print(self, slot: str, name: str, rgb: tuple[float, ...]) -> None:
         """Write a print over a colour into a slot's texture."""
@@ -244,7 +244,7 @@ class Stage:
         plain = canvas.picture(*coarse, shadows=False).sum(-1, dtype=np.float32)
         if scene.nooks:
             near = canvas.nearness(*coarse)
-            dim = 1 - scene.nooks * nooks(near, scene.view.focal(coarse[0]))
+            dim = 1 - scene.nooks * nooks(near, scene.camera.focal(coarse[0]))
             rgb = darkened(rgb, cv2.resize(dim, size, interpolation=cv2.INTER_LINEAR))
         if scene.shadow == "soft":
             dark = canvas.picture(*coarse, shadows=True).sum(-1, dtype=np.float32)

@@ -10,11 +10,11 @@ from ..scene import direction
 from .colours import Rgb
 from .meshes import turn
 from .panoramas import Backdrop
-from .scene import Array, Lamp, Rng, Slab, View, on_table
+from .scene import Array, Camera, Lamp, Rng, Slab, on_table
 from .shelf import GROUNDS, WALLS
 
 
-def draw_view(rng: Rng, across: float) -> tuple[View, float]:
+def draw_camera(rng: Rng, across: float) -> tuple[Camera, float]:
     fov = math.radians(rng.uniform(35, 70))
     distance = max(across / (2 * math.tan(fov / 2)), 0.22)
     azimuth = rng.uniform(0, 2 * math.pi)
@@ -29,7 +29,7 @@ def draw_view(rng: Rng, across: float) -> tuple[View, float]:
     pose[:3, :3] = np.stack([c * right + s * down, c * down - s * right, forward], 1)
     target = np.array([*(rng.normal(0, 0.06, 2) * across), 0.03])
     pose[:3, 3] = target - distance * forward
-    return View(fov, pose), distance
+    return Camera(fov, pose), distance
 
 
 def draw_table(rng: Rng, across: float) -> Slab:
@@ -50,7 +50,7 @@ def draw_table(rng: Rng, across: float) -> Slab:
 WHITE = (1.0, 1.0, 1.0, 1.0)
 
 
-def draw_room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ...]:
+def draw_room(rng: Rng, camera: Camera, reach: float, table: Slab) -> tuple[Slab, ...]:
     """Floor, walls and large objects out of reach, as background."""
     slabs = []
     on_floor = table.form != "plane"
@@ -58,18 +58,18 @@ def draw_room(rng: Rng, view: View, reach: float, table: Slab) -> tuple[Slab, ..
     if on_floor:
         turned = turn("z", rng.uniform(0, 3))
         slabs.append(Slab("plane", (8, 8, 1), (0, 0, floor), turned, _wall(rng), WHITE))
-    camera = view.pose[:3, 3]
-    far = max(reach + float(np.hypot(*camera[:2])), 0.6) + float(rng.exponential(0.8)) + 0.15
+    eye = camera.pose[:3, 3]
+    far = max(reach + float(np.hypot(*eye[:2])), 0.6) + float(rng.exponential(0.8)) + 0.15
     if on_floor:
         far = max(far, 1.4 * max(table.size[:2]))
     if rng.random() < 0.75:
         slabs += _walls(rng, far)
-    forward = math.atan2(view.pose[1, 2], view.pose[0, 2])
+    forward = math.atan2(camera.pose[1, 2], camera.pose[0, 2])
     for _ in range(int(rng.integers(0, 6))):
         size = np.exp(rng.uniform(math.log(0.06), math.log(0.5), 3))
         angle = forward + rng.normal(0, 0.5)
         away = max(reach, 0.5) + float(size[:2].max()) * 1.5 + rng.uniform(0.05, 1.0)
-        at = camera[:2] + away * np.array([math.cos(angle), math.sin(angle)])
+        at = eye[:2] + away * np.array([math.cos(angle), math.sin(angle)])
         if not on_floor or not on_table(table, np.array([[*at, -2 * size[:2].max()]])):
             slabs.append(_large_object(rng, size, at, floor))
     return tuple(slabs)

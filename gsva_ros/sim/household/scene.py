@@ -55,7 +55,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class View:
+class Camera:
     """A camera: horizontal fov and roll in radians, pose [4, 4] of its optical frame."""
 
     fov: float
@@ -98,7 +98,7 @@ class Scene:
     """
 
     things: tuple[Placed, ...]
-    view: View
+    camera: Camera
     lamps: tuple[Lamp, ...]
     ambient: Rgb
     headlight: float

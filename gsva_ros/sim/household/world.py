@@ -105,10 +105,10 @@ class World:
     def _shows(self, scene: Scene, thing: Placed, pixels: int) -> bool:
         """Whether enough pixels are visible, compared to the thing alone in an unbounded image."""
         parts = []
-        view, focal = scene.view.pose, scene.view.focal(self.width)
+        pose, focal = scene.camera.pose, scene.camera.focal(self.width)
         for part in thing.shape.parts:
             world = part.mesh.vertices @ thing.rotation.T + thing.position
-            local = (world - view[:3, 3]) @ view[:3, :3]
+            local = (world - pose[:3, 3]) @ pose[:3, :3]
             if (local[:, 2] < 0.03).any():
                 return False
             parts.append(local[:, :2] / local[:, 2:] * focal)
@@ -168,7 +168,7 @@ def _without(scene: Scene, hidden: set[int]) -> Scene:
 def seen_objects(scene: Scene, labels: Labels) -> list[SeenObject]:
     """The scene's things as the camera sees them."""
     found = []
-    pose = scene.view.pose
+    pose = scene.camera.pose
     ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
     right = np.array([ahead[1], -ahead[0]])
     everywhere = np.nonzero(labels.thing >= 0)
