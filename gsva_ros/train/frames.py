@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..model.backbone import SCALES
+from ..model.backbone import SCALES, same_pixels
 from ..model.clip import ClipPreprocessor
 from ..model.config import GSVAConfig
 from ..model.gsva import GSVA
@@ -80,8 +80,7 @@ class Frames:
     def check(self) -> None:
         """Raise InputError if the towers see different pixels: `draw` makes only one kind."""
         first = np.arange(1)
-        clip, sam = self.clip(first), self.sam(first)
-        if clip.shape != sam.shape or not torch.allclose(clip, sam, atol=1e-4):
+        if not same_pixels(self.clip(first), self.sam(first)):
             raise InputError(
                 "the stages of gsva-mini train a model whose two towers see the same pixels; for any other "
                 "model, choose objective: gsva"

@@ -26,7 +26,7 @@ from .kept import kept, key_of
 from .known import Known, known
 from .movable import Movable
 from .packing import Packed, pack, read_packed
-from .text import Branches
+from .text import BranchWriter
 
 
 @dataclass
@@ -40,11 +40,11 @@ class Asked(Movable):
 class Questions:
     """Draws scenes that have expressions, and the questions about them."""
 
-    def __init__(self, scenes: SceneSet, branches: Branches, grid: int) -> None:
+    def __init__(self, scenes: SceneSet, writer: BranchWriter, grid: int) -> None:
         """Args: grid: `GSVAConfig.patch_grid`."""
-        self.scenes, self.branches = scenes, branches
+        self.scenes, self.writer = scenes, writer
         self._grid = grid
-        self._prefix = branches.prompt.prefix_length(grid**2)
+        self._prefix = writer.prompt.prefix_length(grid**2)
         self._asked = scenes.asked()
 
     def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
@@ -55,9 +55,9 @@ class Questions:
         """Draw the questions about the scenes `rows` [B].
 
         Args:
-            simple: fraction of the scenes with simple expressions only (`Branches.sample`).
+            simple: fraction of the scenes with simple expressions only (`BranchWriter.sample`).
         """
-        scenes, sample = self.scenes, self.branches.sample
+        scenes, sample = self.scenes, self.writer.sample
         images = [
             sample(scenes.expressions[r], rng, bool(rng.random() < simple), scenes.photograph[r])
             for r in rows

@@ -42,7 +42,7 @@ from .movable import Movable
 from .parts import base_of, divided, export, group, partway, select
 from .prompts import SymbolicPrompt
 from .recipe import REFINER
-from .text import Branches
+from .text import BranchWriter
 from .trainer import Task
 from .vision import ClipStage, SamStage
 
@@ -209,8 +209,8 @@ def _frames(config: Config, stage: Stage) -> Frames:
 def _language_loss(config: Config, stage: Stage) -> tuple[LanguageLoss, Questions]:
     """The language model's losses, and the questions that they are about."""
     model, prompt = stage.model, stage.prompt
-    branches = Branches(prompt, vocabulary_of(stage.scenes), config.unseen)
-    questions = Questions(stage.scenes, branches, model.config.patch_grid)
+    writer = BranchWriter(prompt, vocabulary_of(stage.scenes), config.unseen)
+    questions = Questions(stage.scenes, writer, model.config.patch_grid)
     return LanguageLoss(model, prompt, stage.grounding), questions
 
 

@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int = 1200) ->
     write_whole(path, model.getvalue())
 
 
-class Branches:
+class BranchWriter:
     """Turns a scene's expressions into branches, worded as people type, with the truth of every slot."""
 
     def __init__(self, prompt: Prompt, vocabulary: Vocabulary, unseen: float) -> None:

@@ -35,7 +35,7 @@ from gsva_ros.train.language import Questions
 from gsva_ros.train.mini import new_mini
 from gsva_ros.train.sources.rendered import RenderedScenes
 from gsva_ros.train.stages import task
-from gsva_ros.train.text import Branches
+from gsva_ros.train.text import BranchWriter
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +110,11 @@ def test_a_stage_may_go_part_of_the_way(scenes: Path, tmp_path: Path) -> None:
 
 def test_expressions_become_branches_with_their_truth(scenes: Path, tmp_path: Path) -> None:
     checkpoint = new_mini(stage_config(CONFIGS[0], scenes, tmp_path))
-    branches = Branches(checkpoint.prompt, Vocabulary(("mug", "can"), ("red",)), 0.04)
-    prompt = branches.prompt
+    writer = BranchWriter(checkpoint.prompt, Vocabulary(("mug", "can"), ("red",)), 0.04)
+    prompt = writer.prompt
     seg, rej = prompt.tokenizer.slot_ids
     expressions = [Expression("the red mug", "single", (1,)), Expression("the can", "single", ())]
-    drawn = branches.sample(expressions, np.random.default_rng(0), tokens=2000)
+    drawn = writer.sample(expressions, np.random.default_rng(0), tokens=2000)
     assert len(drawn) > 50
     assert 1900 < sum(len(b.ids) for b in drawn) <= 2000
     for branch in drawn:

@@ -13,11 +13,11 @@ from gsva_ros.phrasing.words import Vocabulary, plural
 from gsva_ros.scenes import Expression
 from gsva_ros.sim.household.colours import COLOURS
 from gsva_ros.sim.household.shapes import KINDS
-from gsva_ros.train.text import Branches
+from gsva_ros.train.text import BranchWriter
 
 
 def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
-    branches = Branches(SimpleNamespace(), Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
+    writer = BranchWriter(SimpleNamespace(), Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     like = [
         e
@@ -26,13 +26,13 @@ def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
             household.scene(seed), household.WIDTH, np.random.default_rng(seed)
         ).sample(20)
     ]
-    nouns = {noun for noun in (*TAUGHT, *SPELT) if noun not in branches.vocabulary.names}
+    nouns = {noun for noun in (*TAUGHT, *SPELT) if noun not in writer.vocabulary.names}
     nouns |= {plural(noun) for noun in nouns}
     listed = 0
     held_out = {word for noun in HELD_OUT for word in (noun, plural(noun))}
     shapes = set()
     for expression in like:
-        asked = branches._unseen(expression, like, rng)
+        asked = writer._unseen(expression, like, rng)
         words = asked.text.split()
         assert asked == Expression(asked.text, "unseen", ())
         listed += bool(nouns & set(words))
@@ -43,12 +43,12 @@ def test_training_asks_for_unknown_things_and_none_that_are_held_out() -> None:
 
 
 def test_what_a_picture_shows_is_not_asked_for_as_absent() -> None:
-    branches = Branches(SimpleNamespace(), Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
-    branches.unknown = ["person", "chair", "clock"]
+    writer = BranchWriter(SimpleNamespace(), Vocabulary(KINDS, COLOURS), 0.04)  # type: ignore[arg-type]
+    writer.unknown = ["person", "chair", "clock"]
     shown = [Expression("the person", "one", (1,)), Expression("all chairs", "several", (2, 3))]
     shown.append(Expression("the clock", "no such kind", ()))
     rng = np.random.default_rng(0)
-    asked = [branches._unseen(shown[0], shown, rng).text for _ in range(300)]
+    asked = [writer._unseen(shown[0], shown, rng).text for _ in range(300)]
     words = {word for text in asked for word in text.split()}
     assert "clock" in words
     assert not words & {"person", "persons", "chair", "chairs"}
