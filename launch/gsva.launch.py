@@ -27,8 +27,9 @@ def nodes(context: LaunchContext) -> list[Node]:
             name="gsva",
             namespace=value["namespace"],
             output="screen",
-            # Later entries override earlier ones.
-            parameters=[value["params_file"], overrides(value)],
+            # Later values override earlier ones of a section, and later sections earlier ones, in the
+            # order of their first values. Arguments are for the node by its name: `/**` has to come before.
+            parameters=[str(CONFIG / "gsva.yaml"), value["params_file"], overrides(value)],
             remappings=[("image", image), ("image/compressed", f"{image}/compressed")],
             additional_env=transport.environment(CONFIG / "fastdds.xml", os.environ),
             sigterm_timeout=STOPPING,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,19 +21,22 @@ from . import qos
 from .pending import Pending, awaited
 
 POLL = 0.005  # seconds
-#: Seconds without a subscriber to the feedback after which a goal's client is considered gone.
-ABANDONED = 5.0
+#: Looks, one a second, in which a new goal's client is discovered, and after which it is gone if unseen.
+ABANDONED = 5
 CANCELLED = "cancelled by its client"
-GONE = f"its client is gone: the feedback has had no subscriber for {ABANDONED:.0f} s"
+GONE = f"its client is gone: for {ABANDONED} s, nobody has subscribed to the feedback who did when it began"
 
 
 @dataclass(eq=False)
 class _Goal:
-    """State that a goal's cancel and execute callbacks share under `lock`."""
+    """State of a goal; its cancel and execute callbacks share `cancelled` and `ending` under `lock`."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     cancelled: bool = False  # a cancel was accepted: the goal can only end CANCELED
     ending: bool = False  # its end is decided: too late to cancel
+    looks: int = 0  # of `FollowServer.watch`
+    alone: int = 0  # the last ones of them, without any of `clients`
+    clients: set[bytes] = field(default_factory=set)  # its own and all others there when it began
 
 
 class _Answers:
@@ -124,8 +126,6 @@ class FollowServer:
         self._node, self._worker, self._message, self._resolve = node, worker, message, resolve
         self._active, self._pending = active, pending
         self._goals: dict[str, _Goal] = {}
-        self._feedback = node.resolve_topic_name("~/follow/_action/feedback")
-        self._heard = time.monotonic()  # last time of a subscriber, or of no goals
         self._server = GoalServer(
             node,
             Follow,
@@ -147,15 +147,20 @@ class FollowServer:
     def watch(self) -> None:
         """End goals whose clients disappeared without cancelling, which would otherwise run for ever.
 
-        A client is visible to the server only as a subscriber to the feedback, so goals end once the last
-        client is gone, not one of several. Call this about once a second.
+        rclpy does not tell who sent a goal, but its client subscribed to the feedback before: the goal ends
+        once all are gone who subscribed at its beginning. Call this about once a second.
         """
-        if not self._goals or self._node.count_subscribers(self._feedback):
-            self._heard = time.monotonic()
-        elif time.monotonic() - self._heard >= ABANDONED:
-            for name in list(self._goals):
-                if self._worker.cancel(name, GONE):
-                    self._node.get_logger().warning(f"follow: goal {name} ends: {GONE}")
+        if not self._goals:
+            return
+        found = self._node.get_subscriptions_info_by_topic("~/follow/_action/feedback")
+        there = {bytes(subscription.endpoint_gid) for subscription in found}
+        for name, goal in list(self._goals.items()):
+            goal.looks += 1
+            if goal.looks <= ABANDONED:
+                goal.clients |= there
+            goal.alone = 0 if goal.clients & there else goal.alone + 1
+            if goal.alone >= ABANDONED and self._worker.cancel(name, GONE):
+                self._node.get_logger().warning(f"follow: goal {name} ends: {GONE}")
 
     def _admit(self, goal: Follow.Goal) -> GoalResponse:
         if not self._active():

@@ -126,27 +126,30 @@ def launched():
 
 
 def parameters_of(launched, tmp_path, file, **arguments):
-    """What the node would be started with: the parameter files' values, the later before the earlier."""
+    """The node's parameters, as rclpy reads the files that it would be started with."""
+    import rclpy
     from launch.actions import DeclareLaunchArgument
-    from launch_ros.utilities import evaluate_parameters
 
     from launch import LaunchContext
 
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": file}}))
+    path.write_text(yaml.safe_dump(file, sort_keys=False))
     context = LaunchContext()
     context.launch_configurations.update({"params_file": str(path), **arguments})
     for entity in launched.generate_launch_description().entities:
         if isinstance(entity, DeclareLaunchArgument):
             entity.execute(context)
     node = launched.nodes(context)[0]
-    found = {}
-    for each in evaluate_parameters(context, node._Node__parameters):
-        if isinstance(each, dict):
-            found |= each
-        else:
-            found |= yaml.safe_load(Path(each).read_text())["/**"]["ros__parameters"]
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
+    node._perform_substitutions(context)
+    files = [each for each, _ in node._Node__expanded_parameter_arguments]
+    started = rclpy.Context()
+    options = [part for each in files for part in ("--params-file", each)]
+    rclpy.init(args=["--ros-args", *options], context=started)
+    try:
+        reader = rclpy.create_node("gsva", context=started)
+        return {name: each.value for name, each in reader._parameter_overrides.items()}
+    finally:
+        rclpy.shutdown(context=started)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -155,10 +158,13 @@ def test_argument_before_file_before_default(launched, tmp_path, name):
     parameter = RENAMED.get(name, name)
     others = {"max_rate": 7.0, "depth": ["/file"], "rejection_threshold": 0.5}
     in_file = (others | {"autostart": True, "use_sim_time": False}).get(name, "file")
-    assert parameters_of(launched, tmp_path, {}).get(parameter) is None
-    assert parameters_of(launched, tmp_path, {parameter: in_file})[parameter] == in_file
-    both = parameters_of(launched, tmp_path, {parameter: in_file}, **{name: text})
-    assert both[parameter] == value
+    default = dict(TABLE).get(parameter, (None,))[0]
+    section = {"ros__parameters": {parameter: in_file}}
+    unrelated = {"ros__parameters": {"hysteresis": 0.25}}
+    assert parameters_of(launched, tmp_path, {"/**": unrelated}).get(parameter, default) == default
+    for file in ({"/**": section}, {"/gsva": unrelated, "/**": section}, {"gsva": section}):
+        assert parameters_of(launched, tmp_path, file)[parameter] == in_file
+        assert parameters_of(launched, tmp_path, file, **{name: text})[parameter] == value
 
 
 def test_every_argument_is_declared_and_described(launched):

@@ -22,6 +22,7 @@ from gsva_ros.srv import Segment
 from harness import FAKE, Client, Manager, NodeProcess, blocks, outcomes
 from lifecycle_msgs.msg import Transition
 
+from gsva_ros.ros import node as node_module
 from gsva_ros.ros import qos
 from gsva_ros.ros.cameras import Cameras
 
@@ -266,6 +267,28 @@ def test_an_old_frame_does_not_answer_and_the_silence_is_explained(start):
 
     client.wait(answered, what="the answer on a new frame")
     assert client.answers[0].header.stamp.sec == 2
+
+
+def test_a_silent_camera_is_told_after_two_seconds_and_then_every_ten(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(node_module, "time", SimpleNamespace(monotonic=lambda: now))
+    with harness.a_node("-p", "image_topics:=[left, right]") as node:
+        node._cameras.find()
+        told = []
+        monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=told.append))
+        waited = {"/left": 0.0}
+        worker = SimpleNamespace(problem=lambda: "", starved=lambda: waited)
+        when = []
+        for _ in range(36):
+            told.clear()
+            node._watch(worker)
+            when += [(words.split(":")[0], waited["/left"]) for words in told]
+            now, waited["/left"] = now + 1.0, waited["/left"] + 1.0
+        assert when == [("/left", seconds) for seconds in (2.0, 12.0, 22.0, 32.0)]
+        waited = {"": 2.0}  # whichever camera: the other has not been told of yet
+        told.clear()
+        node._watch(worker)
+        assert [words.split(":")[0] for words in told] == ["/right"]
 
 
 @pytest.mark.parametrize(
