@@ -520,6 +520,15 @@ def test_records_lose_only_the_line_that_a_kill_cut(cases: list[Case], tmp_path:
     assert path.stat().st_mtime == 0, "nothing was cut, so nothing is written"
 
 
+def test_records_of_an_earlier_version_are_told_from_other_files(tmp_path: Path) -> None:
+    """Their run lacks what has been added since."""
+    Records(tmp_path / "r.jsonl", RUN)
+    with pytest.raises(
+        InputError, match=r"another run \(version None, not '2'\); give another file"
+    ):
+        Records(tmp_path / "r.jsonl", RUN | {"version": "2"})
+
+
 def test_records_that_a_full_disk_does_not_hold_are_named(tmp_path: Path, monkeypatch) -> None:
     """The error of a write names no file; only that of opening one does."""
     path, named = tmp_path / "r.jsonl", r"No space .*: '.*r\.jsonl'"
