@@ -140,6 +140,17 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Wraps the writing of a file or folder; an OSError without a name, as of a full disk, gets its."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file in one step: a kill or a full disk leaves what was there, and nobody reads half of it.
 
@@ -149,8 +160,9 @@ def write_whole(path: Path, data: bytes) -> None:
     # Each process of a run may write it.
     fresh = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        fresh.write_bytes(data)
-        fresh.replace(path)
+        with naming(path):
+            fresh.write_bytes(data)
+            fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
 

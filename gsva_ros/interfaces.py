@@ -12,7 +12,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from .errors import InputError, one_line
-from .files import only_writer
+from .files import naming, only_writer
 
 PACKAGE = "gsva_ros"
 
@@ -50,7 +50,7 @@ def whole_bag(folder: Path) -> Iterator[Writer]:
 
     Raises:
         InputError: the folder exists or is being written, or what is written is not a message.
-        OSError: its parent cannot be written, or something took its name meanwhile: the bag stays.
+        OSError: it cannot be written, or something took its name meanwhile: the bag stays.
     """
     if folder.exists() or folder.is_symlink():
         raise InputError(f"{folder}: exists already: choose another")
@@ -59,7 +59,7 @@ def whole_bag(folder: Path) -> Iterator[Writer]:
         fresh = partial / folder.name  # the writer names the bag's file like its folder
         shutil.rmtree(fresh, ignore_errors=True)
         try:
-            with _written(fresh) as writer:
+            with naming(folder), _written(fresh) as writer:
                 yield writer
         except WriterError as error:
             raise InputError(f"{folder}: {one_line(error)}") from error
@@ -80,7 +80,8 @@ def _written(folder: Path) -> Iterator[Writer]:
         yield writer
         writer.close()
     except BaseException:
-        writer.abort()
+        with suppress(OSError):  # nor does a full disk hold what is left to write
+            writer.abort()
         shutil.rmtree(folder, ignore_errors=True)
         raise
 

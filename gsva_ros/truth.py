@@ -235,8 +235,9 @@ def parse_truth(text: str, source: str) -> list[FrameTruth]:
     Raises:
         TruthError: as `read_truth`.
     """
+    form = "docs/measuring.md has the format; other tools export no topic, stamp, caption and referents"
     try:
-        data = validated(TruthFile, parse_json(text), source)
+        data = validated(TruthFile, parse_json(text), source, form)
     except InputError as error:
         raise TruthError(str(error)) from error
     except ValueError as error:

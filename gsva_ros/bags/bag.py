@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import yaml
 import zstandard
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
@@ -28,7 +29,7 @@ from ..interfaces import typestore
 from ..stamps import nanoseconds
 from ..truth import FrameTruth, parse_truth
 from .ask import Ask
-from .recovery import bag_files, is_full, recover
+from .recovery import PACKED, bag_files, is_full, recover
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INSTRUCTION_TYPE = "gsva_ros/msg/Instruction"
@@ -96,6 +97,7 @@ class Bag:
             reader = self._open()
             problem = _misdescribed(reader)
             if not problem:
+                self.problems += _unlisted(self.path)
                 return reader
             reader.close()
         except Exception as error:  # see __init__
@@ -364,6 +366,19 @@ def _is_camera(connection: Connection, topic: str) -> bool:
 def _is_instruction(connection: Connection) -> bool:
     text = connection.msgtype == STRING_TYPE and connection.topic.endswith(TEXT_TOPIC)
     return text or connection.msgtype == INSTRUCTION_TYPE
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """A line for each file of a bag that its metadata.yaml, which can be used, does not list."""
+    described = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
+    paths = described["rosbag2_bagfile_information"]["relative_file_paths"]
+    # A file and its packed copy are the same.
+    listed = {Path(path).name.removesuffix(PACKED) for path in paths}
+    return [
+        f"{file}: not read: metadata.yaml does not list it (`ros2 bag reindex` lists all)"
+        for file in bag_files(folder)
+        if file.name.removesuffix(PACKED) not in listed
+    ]
 
 
 def _misdescribed(reader: AnyReader) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..answer import ExpressionError, Segmenter, Slot
 from ..asking import ask_possible
 from ..engine import Engine
 from ..errors import InputError, one_line, validated
-from ..files import parse_json
+from ..files import naming, parse_json
 from ..loading import hardware
 from ..masks import mask_box
 from ..processes import processes
@@ -90,8 +90,8 @@ class CaseRecord:
 class Records:
     """Case records in a JSON Lines file, so that a killed run resumes where it stopped.
 
-    The first line is `run`, which identifies the model, the protocol and the data. Each process of a run
-    writes its own file, PATH, PATH.1, PATH.2 and so on, and reads all of them.
+    The first line is `run`, which identifies the code, the model, the protocol and the data. Each process
+    of a run writes its own file, PATH, PATH.1, PATH.2 and so on, and reads all of them.
 
     Raises:
         InputError: a file belongs to another run, or does not contain records.
@@ -111,7 +111,7 @@ class Records:
             try:
                 lines = [parse_json(line) for line in whole.splitlines()]
                 first = lines[0] if lines else run
-                own_kind = isinstance(first, dict) and run.keys() <= first.keys()
+                own_kind = isinstance(first, dict) and run.keys() & first.keys()
                 if not own_kind or not (whole or head.startswith(data)):
                     raise ValueError("it does not begin with a run")
                 read = validated(list[CaseRecord], lines[1:], str(file))
@@ -120,18 +120,19 @@ class Records:
                     f"{file}: not records of `gsva eval`: {one_line(error)}; give another file"
                 ) from error
             if first != run:
-                raise InputError(
-                    f"{file} holds records of {first}, not of {run}; give another file"
-                )
+                names = [name for name in run | first if first.get(name) != run.get(name)]
+                told = ", ".join(f"{n} {first.get(n)!r}, not {run.get(n)!r}" for n in names)
+                raise InputError(f"{file} holds records of another run ({told}); give another file")
             if file == self.path and data != whole:
                 os.truncate(file, len(whole))
             if file == self.path and not whole:
-                file.write_bytes(head)
+                with naming(file):
+                    file.write_bytes(head)
             self.done |= {record.id: record for record in read}
 
     def add(self, record: CaseRecord) -> None:
         """Append a record and keep it."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         self.done[record.id] = record
 
@@ -197,8 +198,7 @@ def evaluate(
         problems += gather_object(unread)
     finished = gather_object([done[case.id] for case in mine if case.id in done])
     by_id = {record.id: record for record in finished}
-    # Records of earlier versions lack their image.
-    return [replace(by_id[case.id], image=case.image) for case in cases if case.id in by_id]
+    return [by_id[case.id] for case in cases if case.id in by_id]
 
 
 def _askable(

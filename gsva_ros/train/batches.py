@@ -84,13 +84,13 @@ class Batcher:
             ],
         )
 
-    def check(self, expression: str) -> None:
-        """Raise InputError if an expression, asked alone, exceeds the model's context."""
+    def check(self, expression: str, place: str) -> None:
+        """Raise InputError if an expression, asked alone, exceeds the model's context; names its place."""
         length = self.conversations.longest(expression)
         if length > self._longest:
             raise InputError(
-                f"the expression {expression[:60]!r}… takes {length} tokens with its question, but "
-                f"the model reads at most {self._longest}: shorten or remove it"
+                f"{place}: the expression {expression[:60]!r}… takes {length} tokens with its question, "
+                f"but the model reads at most {self._longest}: shorten or remove it"
             )
 
     def _cut(self, row: Row) -> Row:

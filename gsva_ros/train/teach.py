@@ -43,9 +43,9 @@ def task(config: Config, checkpoint: Checkpoint) -> Task:
     batcher = Batcher(conversations, model.config, config.jitter)
     rng = np.random.default_rng(config.seed)
     sources = [(make(data, f"sources.{n}"), data.rate) for n, data in enumerate(config.sources)]
-    for source, _ in sources:
+    for number, (source, _) in enumerate(sources):
         for expression in source.expressions():
-            batcher.check(expression)
+            batcher.check(expression, f"sources.{number}")
         # Otherwise missing images of a rarely drawn source would only be found hours into a run.
         batcher([(source.draw(rng), rng)])
     groups = select(model, config)

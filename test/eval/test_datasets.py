@@ -710,3 +710,23 @@ def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, mod
     references[0]["ann_id"] = [11]
     (root / "refer_seg/grefcoco/grefs(unc).json").write_text(json.dumps(references))
     assert cli.main(command) == 2
+
+
+def test_records_know_what_the_weights_were_asked_with(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same weights in another conversation, or asked by another version, do not go on from them."""
+    root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [10], "left")])
+    command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
+    command += ["--device", "cpu", "--no-blind", "--records", str(tmp_path / "records")]
+    assert cli.main(command) == 0
+    config = Path(model) / "config.json"
+    whole = config.read_text()
+    config.write_text(json.dumps(json.loads(whole) | {"conversation": "llava_llama_2"}))
+    assert cli.main(command) == 2
+    assert "holds records of another run (settings '" in capsys.readouterr().err
+    config.write_text(whole)
+    with monkeypatch.context() as patched:
+        patched.setattr("gsva_ros.eval.commands.shared.__version__", "0.0.1")
+        assert cli.main(command) == 2
+    assert cli.main(command) == 0

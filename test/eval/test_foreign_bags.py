@@ -20,6 +20,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from gsva_ros.bags.bag import Bag, BagError
+from gsva_ros.bags.recovery import unpacked
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import add_arguments, gather
 from gsva_ros.stamps import SECOND
@@ -215,6 +216,26 @@ def test_the_log_of_an_sqlite_file_is_read(tmp_path: Path) -> None:
     (crashed / "recorded.db3-wal").write_bytes(b"")  # as a recording that was closed may leave it
     with Bag(crashed / "recorded.db3") as bag:
         assert (list(bag.frames("/c")), bag.problems) == ([SECOND], [])
+
+
+def test_a_file_that_metadata_does_not_list_is_told(tmp_path: Path) -> None:
+    """As where it was copied there later: `ros2 bag play` does not read it either."""
+    recorded = tmp_path / "recorded"
+    writer = Writer(recorded, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/c", IMAGE, typestore=get_typestore(Stores.ROS2_HUMBLE))
+        writer.write(connection, SECOND, image(1))
+    (packed,) = recorded.glob("*.zstd")
+    unpacked(packed, recorded)  # as `zstd -d` leaves both
+    with Bag(recorded) as bag:
+        assert bag.problems == []
+    # The listed name contains its name.
+    later = write_mcap(recorded / "ded.mcap", [("/c", IMAGE, image(2))], begin=1)
+    with Bag(recorded) as bag:
+        assert list(bag.frames("/c")) == [SECOND]
+        (problem,) = bag.problems
+    assert problem.startswith(f"{later}: not read: metadata.yaml does not list it")
 
 
 def test_a_bag_without_images_says_what_it_has_instead(tmp_path: Path) -> None:

@@ -559,6 +559,18 @@ def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
         read_truth(path)
 
 
+def test_what_an_annotation_tool_exports_is_told_what_it_lacks(tmp_path: Path) -> None:
+    image = {"id": 1, "width": 64, "height": 48, "file_name": "cam/0001.jpg"}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+    export = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "mug"}]}
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(export))
+    with pytest.raises(
+        TruthError, match=r"truth\.json: images\.0\.topic: .*export no topic, stamp"
+    ):
+        read_truth(path)
+
+
 def test_a_caption_is_one_annotation(tmp_path: Path) -> None:
     """Two objects by one caption: as two annotations only one of them would be scored."""
     path, data = tmp_path / "truth.json", json.loads(TRUTH.read_text())
@@ -1324,7 +1336,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(
     write_whole(path, b"old")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space .*: '.*config\.json'"):
         write_whole(path, b"new")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"old"

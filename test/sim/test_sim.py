@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Writer
 
 from gsva_ros import cli
 from gsva_ros.errors import InputError
@@ -334,6 +335,18 @@ def test_a_bag_whose_name_is_taken_meanwhile_stays_beside_it(tmp_path: Path) -> 
     out.symlink_to("nowhere")
     with pytest.raises(InputError, match="exists already"), whole_bag(out):
         pass
+
+
+def test_a_bag_that_a_full_disk_does_not_hold_is_named_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:  # as the writer does with what it still has to write
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Writer, "abort", full)
+    with pytest.raises(OSError, match=r"No space .*: '.*/bag'"), whole_bag(tmp_path / "bag"):
+        full()
+    assert not list(tmp_path.iterdir())
 
 
 def test_more_scenes_than_a_split_has_are_refused(

@@ -143,8 +143,8 @@ def test_an_explanation_is_read_as_far_as_the_model_reads() -> None:
     lost = Reasoning(IMAGE, "why " * 1000, True, MASKS[0])
     with pytest.raises(InputError, match="the model reads at most"):
         batcher([(lost, np.random.default_rng(0))])
-    with pytest.raises(InputError, match="shorten or remove it"):
-        batcher.check(lost.query)
+    with pytest.raises(InputError, match=r"sources\.1: .*shorten or remove it"):
+        batcher.check(lost.query, "sources.1")
 
 
 @pytest.mark.parametrize("words", ["official", "deployed"])

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ... import __version__
 from ...answer import no_rejection
 from ...arguments import add_model_arguments
+from ..fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from ...answer import Segmenter
@@ -72,13 +74,17 @@ def _records_file(
     how: Scoring,
     blind: bool,
 ) -> Records | None:
+    from ...model.bundled import model_directory
     from ...processes import processes
     from ..run import Records
 
     if args.records is None:
         return None
+    files = sorted(model_directory(args.model).iterdir())
     run = {
+        "version": __version__,
         "weights_hash": engine.weights_hash,
+        "settings": fingerprint(file for file in files if file.suffix in (".json", ".model")),
         "dtype": engine.precision,
         "data": gathered.data,
         "fingerprint": gathered.fingerprint,

@@ -26,9 +26,21 @@ NOTHING = 255
 class LabelMaps:
     """Images, each with some of its classes."""
 
-    def __init__(self, pairs: list[tuple[Path, Path]], names: list[str], per_image: int) -> None:
-        """Args: pairs: images and their label maps. names: of classes 0, 1, 2, ...; "": not used."""
-        self._pairs, self._names, self._per_image = pairs, names, per_image
+    def __init__(
+        self, pairs: list[tuple[Path, Path]], names: list[str], file: Path, per_image: int
+    ) -> None:
+        """Check that the names differ: a sample would ask for a shared one twice, with two masks.
+
+        Args:
+            pairs: images and their label maps.
+            names: of classes 0, 1, 2, ...; "": not used. file: where they are from.
+        """
+        self._pairs, self._names, self._file, self._per_image = pairs, names, file, per_image
+        for name, times in Counter(names).items():
+            if name and times > 1:
+                raise DatasetError(
+                    f"{file}: {times} classes are named {name!r}: give each its own name"
+                )
         for path in pairs[0]:
             if not path.is_file():
                 raise DatasetError(f"{path}: no such file")
@@ -73,7 +85,8 @@ class LabelMaps:
     def _name(self, number: int, path: Path) -> str:
         if number >= len(self._names):
             raise DatasetError(
-                f"{path} has class {number}, but there are {len(self._names)} names: wrong `classes`"
+                f"{path} has class {number}, but {self._file} has {len(self._names)} names: one of them "
+                "is of another data set, or version"
             )
         return self._names[number]
 
@@ -86,8 +99,8 @@ class Ade20k(LabelMaps):
         images = _found(Path(root) / "ade20k/images/training", "*.jpg")
         maps = Path(root) / "ade20k/annotations/training"
         pairs = [(image, maps / f"{image.stem}.png") for image in images]
-        names = _distinct(_names(read_dataset_json(Path(classes)), classes), classes)
-        super().__init__(pairs, names, per_image)
+        names = _names(read_dataset_json(Path(classes)), classes)
+        super().__init__(pairs, names, Path(classes), per_image)
 
     def labels(self, path: Path) -> NDArray[np.uint8]:
         """Classes as in `LabelMaps.labels`: the file counts from 1, and 0 and 255 mean no class."""
@@ -108,8 +121,9 @@ class CocoStuff(LabelMaps):
             raise InputError(f"{classes}: cannot be read as text") from error
         names = [line.strip().split(": ")[-1] for line in lines]
         # Nobody says names such as "wall-brick".
-        names = _distinct(["" if "-" in name else name for name in names], classes)
-        super().__init__([(images / f"{m.stem}.jpg", m) for m in maps], names, per_image)
+        names = ["" if "-" in name else name for name in names]
+        pairs = [(images / f"{m.stem}.jpg", m) for m in maps]
+        super().__init__(pairs, names, Path(classes), per_image)
 
 
 class Mapillary(LabelMaps):
@@ -126,7 +140,7 @@ class Mapillary(LabelMaps):
             raise DatasetError(f"{path}: no labels with their readable names") from error
         images = folder / "training/images"
         pairs = [(images / f"{m.stem}.jpg", m) for m in maps]
-        super().__init__(pairs, _distinct(names, path), per_image)
+        super().__init__(pairs, names, path, per_image)
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
@@ -140,13 +154,3 @@ def _names(data: object, source: str) -> list[str]:
     if not (isinstance(data, list) and all(isinstance(name, str) for name in data)):
         raise DatasetError(f"{source}: not a list of names")
     return data
-
-
-def _distinct(names: list[str], source: object) -> list[str]:
-    """The names; DatasetError if classes share one: a sample would ask for it twice, with two masks."""
-    for name, times in Counter(names).items():
-        if name and times > 1:
-            raise DatasetError(
-                f"{source}: {times} classes are named {name!r}: give each its own name"
-            )
-    return names
