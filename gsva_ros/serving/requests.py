@@ -103,8 +103,8 @@ class Progress:
 
     # Kept by the schedule:
     assigned: CameraFrame | None = None  # the frame it is to be answered on
-    answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
-    #: By topic, when the last frame that it was answered on was received, monotonic seconds.
+    #: By topic, when the last frame that it was answered on was received, monotonic seconds. The frames
+    #: themselves would stay in memory, another one for each request.
     looked: dict[str, float] = field(default_factory=dict)
     last_start: float = float("-inf")  # of its last turn, monotonic seconds
     last_end: float = float("-inf")

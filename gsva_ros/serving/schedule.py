@@ -221,7 +221,7 @@ class Schedule:
         self.busy = None
         self._finish[_lane(request)] = self._virtual + seconds - stopped
         state.last_end = state.last_start + seconds
-        state.answered_frame, state.assigned = turn.frame, None
+        state.assigned = None
         state.looked[turn.frame.topic] = turn.frame.received
         if state.ended:
             return []
@@ -341,11 +341,12 @@ class Schedule:
 
         Of several cameras, a repeated request looks at each in turn.
         """
-        last, looked = request.state.answered_frame, request.state.looked
+        looked = request.state.looked
+        last = max(looked.values(), default=float("-inf"))
         topics = [request.topic] if request.topic else reversed(self._newest)
         for topic in sorted(topics, key=lambda topic: looked.get(topic, float("-inf"))):
             frame = self._newest.get(topic)
-            if frame is None or frame is last or (last and frame.received < last.received):
+            if frame is None or frame.received <= last:
                 continue
             if answers(frame, request, self.limits) and not self._too_old(frame, clock):
                 return frame

@@ -23,7 +23,9 @@ from gsva_ros.serving.schedule import DEADLINE_WAIT, LONGEST_WAIT, Ending, Sched
 SECOND = 10**9
 
 
-def frame(stamp: int = 1, topic: str = "camera", received: float = 0.0) -> CameraFrame:
+def frame(stamp: int = 1, topic: str = "camera", received: float | None = None) -> CameraFrame:
+    """A frame that was received when it was stamped, unless it is said when."""
+    received = stamp / SECOND if received is None else received
     return CameraFrame(None, stamp, topic, lambda: None, received)
 
 
@@ -443,7 +445,7 @@ class Model:
 
     def run(self, turns: int) -> Counter[str]:
         for step in range(turns):
-            self.schedule.offer(frame(step))
+            self.schedule.offer(frame(self.counts.total()))
             turn = self.schedule.next(step * self.COST, 0)
             assert isinstance(turn, Turn)
             assert self.schedule.finish(turn, 0, self.COST) is None
