@@ -424,9 +424,10 @@ def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
 
 def text_problem(words: str, limits: Limits) -> Fault | None:
     """Why one expression cannot be asked; checked before the model is asked, so that only it fails."""
-    if is_blank(words):
-        return Code.EMPTY_INSTRUCTION, "an empty expression"
+    # The length first: to read ten million characters takes a second.
     if len(words) > limits.max_expression_length:
         most = limits.max_expression_length
         return Code.INVALID_INSTRUCTION, f"{len(words)} characters, at most {most} are allowed"
+    if is_blank(words):
+        return Code.EMPTY_INSTRUCTION, "an empty expression"
     return None

@@ -274,6 +274,9 @@ def test_what_cannot_be_asked_fails_at_once() -> None:
         (Code.EMPTY_INSTRUCTION, "an empty expression"),
         (Code.INVALID_INSTRUCTION, "4 characters, at most 3 are allowed"),
     )
+    # Too long is said before it is read: ten million characters would take a second.
+    (ending,) = schedule.submit(request("b", expressions=["    "]), 0)
+    assert ending.reason == "4 characters, at most 3 are allowed"
     for nothing in ("\u200b\u2060", ". ."):  # invisible letters; stops, which GSVA does not read
         (ending,) = schedule.submit(request("b", expressions=[nothing]), 0)
         assert ending.code is Code.EMPTY_INSTRUCTION
