@@ -69,6 +69,7 @@ class CameraFrame:
     decode: Callable[[], NDArray[np.uint8]]  # -> uint8 [H, W, 3] RGB
     received: float = field(default_factory=time.monotonic)  # seconds
     keep: Callable[[], None] = lambda: None  # retains associated data until a slow answer is out
+    size: int = 0  # bytes of its message
 
 
 @dataclass

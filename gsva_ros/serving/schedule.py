@@ -27,6 +27,8 @@ from .requests import CameraFrame, Code, Counts, Fault, Limits, Outcome, Request
 LONGEST_WAIT = 1.0
 #: The same while a deadline is pending, whose clock may run faster than the wall clock.
 DEADLINE_WAIT = 0.05
+#: Bytes of the images that waiting calls bring along: a thousand of 640x480 in RGB fit in.
+OWN_IMAGES = 2**30
 SHUTTING_DOWN = "the node is shutting down"
 
 #: The unit of fair queueing: a source, and whether its requests are for every frame.
@@ -289,10 +291,18 @@ class Schedule:
     def _full(self, request: Request) -> Ending | None:
         """The ending of a request whose source's queue is full; no other source can fill it."""
         most = self.limits.max_instructions
-        here = [*self._requests.values(), *self._coming]
-        if sum(r.source is request.source for r in here) < most:
+        waiting = [*self._requests.values(), *self._coming]
+        here = [r for r in waiting if r.source is request.source]
+        images = [r.frame.size for r in (*here, request) if r.frame is not None]
+        if len(here) >= most:
+            full = f"{most} {request.source.value} are waiting already"
+        elif len(images) > 1 and sum(images) > OWN_IMAGES:
+            full = (
+                f"{len(here)} {request.source.value} are waiting already, and their images fill "
+                f"{OWN_IMAGES // 2**20} MiB: wait for answers before sending more"
+            )
+        else:
             return None
-        full = f"{most} {request.source.value} are waiting already"
         return Ending(request, Outcome.FAILED, full, Code.QUEUE_FULL)
 
     def _cancel_all(self, reason: str) -> list[Ending]:

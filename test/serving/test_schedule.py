@@ -18,7 +18,15 @@ from gsva_ros.serving.requests import (
     Source,
     Steadiness,
 )
-from gsva_ros.serving.schedule import DEADLINE_WAIT, LONGEST_WAIT, Ending, Schedule, Turn, fits
+from gsva_ros.serving.schedule import (
+    DEADLINE_WAIT,
+    LONGEST_WAIT,
+    OWN_IMAGES,
+    Ending,
+    Schedule,
+    Turn,
+    fits,
+)
 
 SECOND = 10**9
 
@@ -303,6 +311,27 @@ def test_a_full_queue_of_one_source_refuses_no_other() -> None:
     assert schedule.submit(request("call", source=Source.SERVICE, frame=frame()), 0) == []
     assert schedule.submit(request("goal", source=Source.FOLLOW, every_frame=True), 0) == []
     assert schedule.next(0.0, 0).request.id == "call"
+
+
+def test_waiting_calls_bring_no_more_images_than_fit_into_memory() -> None:
+    """However large one of them is, it has its turn."""
+    schedule = Schedule(Limits())
+
+    def call(name: str, size: int) -> list[Ending]:
+        own = CameraFrame(None, 1, "service", lambda: None, 0.0, size=size)
+        return schedule.submit(request(name, source=Source.SERVICE, frame=own), 0)
+
+    assert call("larger than all", OWN_IMAGES + 1) == []
+    (refused,) = call("beside it", 1)
+    assert (refused.code, refused.reason) == (
+        Code.QUEUE_FULL,
+        "1 calls are waiting already, and their images fill 1024 MiB: wait for answers before sending more",
+    )
+    assert schedule.submit(request("from a camera"), 0) == []
+    answered(schedule, 0.0, 0.1)
+    assert call("half", OWN_IMAGES // 2) == call("other half", OWN_IMAGES // 2) == []
+    (refused,) = call("a byte more", 1)
+    assert refused.code is Code.QUEUE_FULL
 
 
 def test_deadlines_follow_the_given_clock() -> None:
