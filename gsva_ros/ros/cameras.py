@@ -151,7 +151,7 @@ class Cameras:
             except MessageError as error:
                 raise BadImageError(str(error)) from error
 
-        return CameraFrame(msg.header, stamp, topic, decode, keep=keep)
+        return CameraFrame(msg.header, stamp, topic, decode, keep=keep, size=len(msg.data))
 
     def silence(self, topic: str, seconds: float) -> str:
         """Explain why an instruction has waited `seconds` for a frame from a camera."""

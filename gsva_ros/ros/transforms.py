@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ except ImportError:
 TIMEOUT = 0.1
 #: Seconds that transforms are kept; tf2's 10 s are less than what a large model takes on a CPU.
 KEPT = 60.0
+#: Pairs of frames of which is known how often a transform was waited for in vain.
+FRAMES = 100
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Transforms:
         self._buffer = buffer
         self._beside: Beside | None = None
         self._listener: Any = None
-        self._patience: defaultdict[tuple[str, str], Patience] = defaultdict(Patience)  # by frames
+        # By target and source: the last ones, as a camera's frame_id may be another in each message.
+        self._patience = lru_cache(FRAMES)(lambda target, source: Patience())
 
     @classmethod
     def create(cls) -> Transforms:
@@ -114,7 +117,7 @@ class Transforms:
         if not header.frame_id:
             raise TransformError(f"{wanted}: set frame_id in the camera's driver")
         frames = (target, header.frame_id)
-        patience = self._patience[frames]
+        patience = self._patience(*frames)
         waiting = patience.left
         try:
             found = self._buffer.lookup_transform(

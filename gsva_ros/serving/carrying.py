@@ -54,7 +54,8 @@ class Carrier:
         self._ids = ids or count(1)
         self._trackers: dict[str, Tracker] = {}  # by topic
         self._last_answers: dict[tuple[Request, str], LastAnswer] = {}  # by topic, too
-        self._last_frames: dict[Request, CameraFrame] = {}  # the last frame each was answered on
+        #: When the last frame that each was answered on was received, monotonic seconds.
+        self._answered: dict[Request, float] = {}
         self._thread = threading.Thread(target=self._run, name="gsva-tracking", daemon=True)
 
     def start(self) -> None:
@@ -104,7 +105,7 @@ class Carrier:
         with self._between_work():
             if result.frame is None:
                 self._forget(request)
-                self._last_frames.pop(request, None)
+                self._answered.pop(request, None)
                 self._deliver(result)
             # Another thread may have ended it since the model answered.
             elif not request.state.ended and not self._tells(result):
@@ -114,15 +115,13 @@ class Carrier:
         """Deliver the model's result, unless an answer on that frame or a newer one was delivered."""
         assert result.frame is not None
         if self._may_answer(result.request, result.frame):
-            self._last_frames[result.request] = result.frame
+            self._answered[result.request] = result.frame.received
             self._deliver(result)
 
     def _may_answer(self, request: Request, frame: CameraFrame) -> bool:
         """Whether a frame may answer a request that has no answer on it or a newer one of any camera."""
-        if not admits(request.not_before, frame.stamp):
-            return False
-        last = self._last_frames.get(request)
-        return last is None or (frame is not last and frame.received >= last.received)
+        newer = frame.received > self._answered.get(request, float("-inf"))
+        return newer and admits(request.not_before, frame.stamp)
 
     @contextmanager
     def _between_work(self) -> Iterator[None]:
@@ -191,9 +190,10 @@ class Carrier:
         assert rgb is not None
         if request.state.ended:
             return
-        new = LastAnswer(result, frame.topic)
-        last = self._last_answers.setdefault((request, frame.topic), new)
-        last.result, last.fault = result, None
+        key, last = (request, frame.topic), LastAnswer.of(result)
+        if key in self._last_answers:
+            last.lost = self._last_answers[key].lost
+        self._last_answers[key] = last
         tracker = self._trackers.setdefault(frame.topic, Tracker(self._ids))
         connected = self._limits.split_instances
         try:
@@ -205,7 +205,7 @@ class Carrier:
     def _answer(self, due: list[LastAnswer], frame: CameraFrame) -> None:
         """Answer the requests that have no answer on this frame yet."""
         start = time.monotonic()
-        rgb, fault = self._observed(due, frame)
+        rgb, fault = self._observed(frame)
         for last in due:
             self._give_way()
             request = last.result.request
@@ -214,7 +214,7 @@ class Carrier:
             # or withdrawn while the model works on it.
             if not current or request.state.cancelled or not self._may_answer(request, frame):
                 continue
-            self._last_frames[request] = frame
+            self._answered[request] = frame.received
             why = fault or last.fault
             self._deliver(last.failed(frame, *why) if why else self._carry(last, frame, rgb, start))
 
@@ -230,13 +230,10 @@ class Carrier:
         finally:
             self._working.acquire()
 
-    def _observed(
-        self, due: list[LastAnswer], frame: CameraFrame
-    ) -> tuple[NDArray[np.uint8] | None, Fault | None]:
+    def _observed(self, frame: CameraFrame) -> tuple[NDArray[np.uint8] | None, Fault | None]:
         """Show a frame to its tracker: the image, or why nothing can be carried onto it."""
-        own = next((last.result for last in due if not last.is_carried(frame)), None)
         try:
-            rgb = frame.decode() if own is None or own.rgb is None else own.rgb
+            rgb = frame.decode()
             self._trackers[frame.topic].observe(frame.stamp, rgb)
         except Exception as error:  # other cameras' frames must be answered, too
             return None, _fault(error)

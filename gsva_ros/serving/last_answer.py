@@ -26,13 +26,23 @@ from .requests import (
 class LastAnswer:
     """The last answer about one camera, and how long each of its expressions has been lost.
 
+    result: without its frame, which would stay in memory. stamp, received: that frame's.
     fault: why it cannot be carried onto any frame; None: it can.
     """
 
     result: Result
     topic: str
+    stamp: int
+    received: float
     fault: Fault | None = None
     lost: dict[Key, Steadiness] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, result: Result) -> LastAnswer:
+        """The model's answer on a frame."""
+        frame = result.frame
+        assert frame is not None
+        return cls(replace(result, frame=None, rgb=None), frame.topic, frame.stamp, frame.received)
 
     def onto(self, frame: CameraFrame, tracker: Tracker, start: float) -> Result:
         """The answer on a frame that its tracker has observed; start: monotonic seconds."""
@@ -54,7 +64,7 @@ class LastAnswer:
 
     def is_carried(self, frame: CameraFrame) -> bool:
         """Whether the model answered on another frame than this one."""
-        return self.result.frame is not frame
+        return frame.received != self.received
 
     def _decision(
         self, decision: Decision, found: list[Carried], unlike: str, frame: CameraFrame
@@ -75,9 +85,8 @@ class LastAnswer:
 
     def _updated(self, decision: Decision, found: list[Carried], frame: CameraFrame) -> Decision:
         """The model's decision with the masks and the age that it has on the frame."""
-        assert self.result.frame is not None
         carried = self.is_carried(frame)
-        age = max(0, frame.stamp - self.result.frame.stamp) if carried else 0
+        age = max(0, frame.stamp - self.stamp) if carried else 0
         seen = [Instance(c.id, c.region, c.confidence) for c in found if c.region is not None]
         now = replace(decision, instances=tuple(seen), carried=carried, age=age)
         if seen:

@@ -69,6 +69,7 @@ class CameraFrame:
     decode: Callable[[], NDArray[np.uint8]]  # -> uint8 [H, W, 3] RGB
     received: float = field(default_factory=time.monotonic)  # seconds
     keep: Callable[[], None] = lambda: None  # retains associated data until a slow answer is out
+    size: int = 0  # bytes of its message
 
 
 @dataclass
@@ -103,8 +104,8 @@ class Progress:
 
     # Kept by the schedule:
     assigned: CameraFrame | None = None  # the frame it is to be answered on
-    answered_frame: CameraFrame | None = None  # the last one, so that no frame is answered twice
-    #: By topic, when the last frame that it was answered on was received, monotonic seconds.
+    #: By topic, when the last frame that it was answered on was received, monotonic seconds. The frames
+    #: themselves would stay in memory, another one for each request.
     looked: dict[str, float] = field(default_factory=dict)
     last_start: float = float("-inf")  # of its last turn, monotonic seconds
     last_end: float = float("-inf")

@@ -27,6 +27,8 @@ from .requests import CameraFrame, Code, Counts, Fault, Limits, Outcome, Request
 LONGEST_WAIT = 1.0
 #: The same while a deadline is pending, whose clock may run faster than the wall clock.
 DEADLINE_WAIT = 0.05
+#: Bytes of the images that waiting calls bring along: a thousand of 640x480 in RGB fit in.
+OWN_IMAGES = 2**30
 SHUTTING_DOWN = "the node is shutting down"
 
 #: The unit of fair queueing: a source, and whether its requests are for every frame.
@@ -221,7 +223,7 @@ class Schedule:
         self.busy = None
         self._finish[_lane(request)] = self._virtual + seconds - stopped
         state.last_end = state.last_start + seconds
-        state.answered_frame, state.assigned = turn.frame, None
+        state.assigned = None
         state.looked[turn.frame.topic] = turn.frame.received
         if state.ended:
             return []
@@ -289,10 +291,18 @@ class Schedule:
     def _full(self, request: Request) -> Ending | None:
         """The ending of a request whose source's queue is full; no other source can fill it."""
         most = self.limits.max_instructions
-        here = [*self._requests.values(), *self._coming]
-        if sum(r.source is request.source for r in here) < most:
+        waiting = [*self._requests.values(), *self._coming]
+        here = [r for r in waiting if r.source is request.source]
+        images = [r.frame.size for r in (*here, request) if r.frame is not None]
+        if len(here) >= most:
+            full = f"{most} {request.source.value} are waiting already"
+        elif len(images) > 1 and sum(images) > OWN_IMAGES:
+            full = (
+                f"{len(here)} {request.source.value} are waiting already, and their images fill "
+                f"{OWN_IMAGES // 2**20} MiB: wait for answers before sending more"
+            )
+        else:
             return None
-        full = f"{most} {request.source.value} are waiting already"
         return Ending(request, Outcome.FAILED, full, Code.QUEUE_FULL)
 
     def _cancel_all(self, reason: str) -> list[Ending]:
@@ -341,11 +351,12 @@ class Schedule:
 
         Of several cameras, a repeated request looks at each in turn.
         """
-        last, looked = request.state.answered_frame, request.state.looked
+        looked = request.state.looked
+        last = max(looked.values(), default=float("-inf"))
         topics = [request.topic] if request.topic else reversed(self._newest)
         for topic in sorted(topics, key=lambda topic: looked.get(topic, float("-inf"))):
             frame = self._newest.get(topic)
-            if frame is None or frame is last or (last and frame.received < last.received):
+            if frame is None or frame.received <= last:
                 continue
             if answers(frame, request, self.limits) and not self._too_old(frame, clock):
                 return frame
@@ -423,9 +434,10 @@ def too_old(frame: CameraFrame, clock: int, limits: Limits) -> bool:
 
 def text_problem(words: str, limits: Limits) -> Fault | None:
     """Why one expression cannot be asked; checked before the model is asked, so that only it fails."""
-    if is_blank(words):
-        return Code.EMPTY_INSTRUCTION, "an empty expression"
+    # The length first: to read ten million characters takes a second.
     if len(words) > limits.max_expression_length:
         most = limits.max_expression_length
         return Code.INVALID_INSTRUCTION, f"{len(words)} characters, at most {most} are allowed"
+    if is_blank(words):
+        return Code.EMPTY_INSTRUCTION, "an empty expression"
     return None

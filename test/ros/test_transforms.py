@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import types
 from contextlib import suppress
@@ -18,8 +19,8 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Header, String
 
 from gsva_ros.ros import patience, transforms
-from gsva_ros.ros.patience import AGAIN, PATIENCE
-from gsva_ros.ros.transforms import TransformError, Transforms
+from gsva_ros.ros.patience import AGAIN, PATIENCE, Patience
+from gsva_ros.ros.transforms import FRAMES, TransformError, Transforms
 
 harness.isolate()
 
@@ -108,6 +109,11 @@ def test_a_transform_that_does_not_come_is_not_waited_for_every_time(monkeypatch
     buffer.known["left"] = TransformStamped()
     assert not waited("left")
     assert waited("left"), "it comes again"
+    for number in range(2 * FRAMES):
+        waited(str(number))
+    gc.collect()
+    patient = sum(isinstance(each, Patience) for each in gc.get_objects())
+    assert patient <= FRAMES, "a frame_id for each image does not fill the memory"
 
 
 def test_transforms_are_kept_for_answers_that_take_long(monkeypatch) -> None:

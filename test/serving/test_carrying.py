@@ -235,9 +235,9 @@ def test_seconds_are_those_of_the_answer_on_the_frame() -> None:
     results: list[Result] = []
     carrier = Carrier(results.append, Limits(track="flow"))
     request = Request("look", expressions=["red"], every_frame=True)
-    received = time.monotonic() - 5.0
+    received = time.monotonic() - 6.0
     for stamp in (1, 2):
-        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received)
+        frame = CameraFrame(None, stamp, "camera", lambda: picture(40), received + 0.5 * stamp)
         carrier.offer(frame)
         if stamp == 1:
             spent = {"encode": 30.0, "total": 50.0, "queue": 20.0}
@@ -281,7 +281,7 @@ def test_confidence_is_that_of_the_flow() -> None:
     region = trimmed(picture(40)[..., 1] == 0)
     model = [Decision(0, "red", Outcome.SEGMENTED, region=region)]
     (decision,), carrier = carried_onto(model, picture(52))
-    ((found,),) = carrier._trackers["camera"].carried(next(iter(carrier._last_frames))).values()
+    ((found,),) = carrier._trackers["camera"].carried(next(iter(carrier._answered))).values()
     assert decision.instances[0].confidence == found.confidence
     assert 0.3 < found.confidence < 1.0
 
@@ -330,7 +330,7 @@ def test_any_camera_may_mean_several() -> None:
     carrier.take(Result(alone.request, [Decision(0, "red", Outcome.CANCELLED)]))
     assert not carrier._last_answers
     assert not carrier._trackers
-    assert not carrier._last_frames
+    assert not carrier._answered
 
 
 def test_a_scene_cut_is_said_of_what_was_found_and_of_what_was_not(camera) -> None:

@@ -18,12 +18,22 @@ from gsva_ros.serving.requests import (
     Source,
     Steadiness,
 )
-from gsva_ros.serving.schedule import DEADLINE_WAIT, LONGEST_WAIT, Ending, Schedule, Turn, fits
+from gsva_ros.serving.schedule import (
+    DEADLINE_WAIT,
+    LONGEST_WAIT,
+    OWN_IMAGES,
+    Ending,
+    Schedule,
+    Turn,
+    fits,
+)
 
 SECOND = 10**9
 
 
-def frame(stamp: int = 1, topic: str = "camera", received: float = 0.0) -> CameraFrame:
+def frame(stamp: int = 1, topic: str = "camera", received: float | None = None) -> CameraFrame:
+    """A frame that was received when it was stamped, unless it is said when."""
+    received = stamp / SECOND if received is None else received
     return CameraFrame(None, stamp, topic, lambda: None, received)
 
 
@@ -272,6 +282,9 @@ def test_what_cannot_be_asked_fails_at_once() -> None:
         (Code.EMPTY_INSTRUCTION, "an empty expression"),
         (Code.INVALID_INSTRUCTION, "4 characters, at most 3 are allowed"),
     )
+    # Too long is said before it is read: ten million characters would take a second.
+    (ending,) = schedule.submit(request("b", expressions=["    "]), 0)
+    assert ending.reason == "4 characters, at most 3 are allowed"
     for nothing in ("\u200b\u2060", ". ."):  # invisible letters; stops, which GSVA does not read
         (ending,) = schedule.submit(request("b", expressions=[nothing]), 0)
         assert ending.code is Code.EMPTY_INSTRUCTION
@@ -298,6 +311,27 @@ def test_a_full_queue_of_one_source_refuses_no_other() -> None:
     assert schedule.submit(request("call", source=Source.SERVICE, frame=frame()), 0) == []
     assert schedule.submit(request("goal", source=Source.FOLLOW, every_frame=True), 0) == []
     assert schedule.next(0.0, 0).request.id == "call"
+
+
+def test_waiting_calls_bring_no_more_images_than_fit_into_memory() -> None:
+    """However large one of them is, it has its turn."""
+    schedule = Schedule(Limits())
+
+    def call(name: str, size: int) -> list[Ending]:
+        own = CameraFrame(None, 1, "service", lambda: None, 0.0, size=size)
+        return schedule.submit(request(name, source=Source.SERVICE, frame=own), 0)
+
+    assert call("larger than all", OWN_IMAGES + 1) == []
+    (refused,) = call("beside it", 1)
+    assert (refused.code, refused.reason) == (
+        Code.QUEUE_FULL,
+        "1 calls are waiting already, and their images fill 1024 MiB: wait for answers before sending more",
+    )
+    assert schedule.submit(request("from a camera"), 0) == []
+    answered(schedule, 0.0, 0.1)
+    assert call("half", OWN_IMAGES // 2) == call("other half", OWN_IMAGES // 2) == []
+    (refused,) = call("a byte more", 1)
+    assert refused.code is Code.QUEUE_FULL
 
 
 def test_deadlines_follow_the_given_clock() -> None:
@@ -443,7 +477,7 @@ class Model:
 
     def run(self, turns: int) -> Counter[str]:
         for step in range(turns):
-            self.schedule.offer(frame(step))
+            self.schedule.offer(frame(self.counts.total()))
             turn = self.schedule.next(step * self.COST, 0)
             assert isinstance(turn, Turn)
             assert self.schedule.finish(turn, 0, self.COST) is None

@@ -574,3 +574,25 @@ def test_who_repeats_waits_for_a_frame_since_the_last_answer(recorder) -> None:
         ("queue", "encode", "decide", "total"), 1
     )
     assert r.worker.timings["total"][-1] >= 0.05
+
+
+@pytest.mark.parametrize("track", ["off", "flow"])
+def test_repeated_requests_that_wait_their_rate_keep_no_frames(recorder, track) -> None:
+    """Each was answered on another frame: those would fill the memory, most of all large raw ones."""
+    r = recorder(limits=Limits(max_rate=1e-3, track=track))
+    frames = []
+    for number in range(1, 7):
+        r.worker.submit(Request(str(number), expressions=["red"], every_frame=True))
+        frame = CameraFrame(None, number, "camera", lambda: RED)
+        frames.append(weakref.ref(frame))
+        r.worker.offer(frame)
+        end = time.monotonic() + 60.0
+        while not r.of(str(number)):
+            assert time.monotonic() < end, "no answer"
+            time.sleep(0.002)
+    del frame
+    r.results.clear()
+    r.worker.cancel("6")
+    r.wait(1)
+    gc.collect()
+    assert sum(frame() is not None for frame in frames) <= 2
