@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+#: Control characters and those that set the direction of writing, as others' files and names may have them.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class InputError(ValueError):
@@ -14,8 +17,12 @@ class InputError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks; its type's name if it has no text."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's text without line breaks, and with escapes for what would change other text of a terminal.
+
+    Its type's name if it has no text.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def tell_left_out(problems: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gradio as gr
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 
 from gsva_ros.answer import Slot
 from gsva_ros.errors import InputError, one_line
@@ -23,6 +27,11 @@ from gsva_ros.masks import box_text
 from gsva_ros.overlay import Colour, colour_of
 
 CSS = Path(__file__).with_name("page.css")
+
+
+#: IP addresses, and names that only this machine's network has (`robot`, `robot.local`). Any site can have
+#: any other name, and let it lead here (DNS rebinding).
+OWN = re.compile(r"[0-9.]+|\[[0-9a-f:.]+\]|[^.]*|.*\.local")
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,43 @@ def own_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+class OwnPage:
+    """Answers a page's own requests only, not those of another site's page in the same browser.
+
+    That one could see the pictures and instruct the robot. Gradio itself refuses it only where the address
+    is 127.0.0.1 or localhost, not another name of this machine.
+
+    Args:
+        app: what answers (ASGI). host: the address to listen on.
+    """
+
+    def __init__(self, app: Any, host: str) -> None:
+        self._app, self._host = app, host.lower()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, or refuse it (403)."""
+        answer = self._app
+        if scope["type"] == "http" and (why := self._foreign(Headers(scope=scope))):
+            answer = PlainTextResponse(f"refused: {why}\n", 403)
+        await answer(scope, receive, send)
+
+    def _foreign(self, headers: Headers) -> str:
+        """Why a request may come from another site; "": it cannot."""
+        address, origin = headers.get("host", "").lower(), headers.get("origin")
+        name = re.sub(r":\d*$", "", address)
+        if name != self._host and not OWN.fullmatch(name):
+            return f"{name} is not known as this machine; open its IP address, or start with --host {name}"
+        if origin is not None and origin.lower().partition("://")[2] != address:
+            return (
+                f"a page of {origin} asked {address}; open that itself, or let a proxy pass on Host"
+            )
+        return ""
+
+
 def serve(page: gr.Blocks, host: str, port: int | None) -> str:
     """Serve a page in the background; returns its address.
+
+    Whoever can reach the machine can use it, but no other site's page in their browsers (`OwnPage`).
 
     Args:
         host: the address to listen on; 127.0.0.1: this machine only. port: None: the first free one from
@@ -127,6 +171,7 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
             enable_monitoring=False,
             run_history=False,
             max_file_size="4gb",
+            app_kwargs={"middleware": [Middleware(OwnPage, host=host)]},
             theme=theme(),
             css_paths=CSS,
         )

@@ -128,6 +128,9 @@ class ViewPage:
         expressions = [] if kind == REQUEST else expressions_in(text)
         if not text or (kind == EXPRESSIONS and not expressions):
             return mine, problem("nothing to ask: type expressions or a request")
+        if not self.watcher.heard():
+            told = f"nobody receives instructions of {self.watcher.name}: is it running under this name?"
+            return mine, problem(f"not sent: {told}")
         follow = mode == FOLLOW
         request = text if kind == REQUEST else ""
         name = self.watcher.ask(expressions, request, camera or "", follow)

@@ -214,6 +214,10 @@ class Watcher:
 
     # What goes out
 
+    def heard(self) -> bool:
+        """Whether anyone would receive an instruction now; a killed node seems to for some 20 s."""
+        return self._instructions.get_subscription_count() > 0
+
     def ask(self, expressions: Sequence[str], text: str, camera: str, every_frame: bool) -> str:
         """Send an instruction: expressions, or a text; returns its id."""
         with self._lock:

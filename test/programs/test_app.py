@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import socket
@@ -16,13 +17,14 @@ import numpy as np
 import pytest
 from contrast import luminance
 from page_engine import PageEngine, picture
+from starlette.datastructures import Headers
 
 from gsva_ros.answer import Answer
 from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.programs.app_page import Page, answered, painted_mask
 from gsva_ros.programs.app_session import LONGEST, Session
-from gsva_ros.programs.page import own_folder, serve
+from gsva_ros.programs.page import OwnPage, own_folder, serve
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "tabletop"
 PNG = "blocks.png"
@@ -487,6 +489,46 @@ def test_it_listens_to_this_machine_alone(app: App) -> None:
     ]
     assert f"0100007F:{port:04X}" in listening
     assert f"00000000:{port:04X}" not in listening
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "told"),
+    [
+        ("127.0.0.1:{}", None, ""),
+        ("localhost:{}", "http://localhost:{}", ""),
+        ("[::1]:{}", "http://[::1]:{}", ""),
+        ("robot:{}", "http://robot:{}", ""),
+        ("Robot.local", "https://robot.local", ""),
+        ("127.0.0.1:{}", "http://elsewhere.example", "a page of http://elsewhere.example"),
+        ("127.0.0.1:{}", "null", "a page of null"),
+        ("127.0.0.1:{}", "http://127.0.0.1:80", "a page of http://127.0.0.1:80"),
+        ("10.0.0.5:{}", "http://elsewhere.example", "a page of http://elsewhere.example"),
+        ("elsewhere.example:{}", "http://elsewhere.example:{}", "--host elsewhere.example"),
+        ("elsewhere.example:{}", None, "--host elsewhere.example"),
+        ("127.0.0.1.example", None, "--host 127.0.0.1.example"),
+        ("local.example", None, "--host local.example"),
+        ("robot.local.", None, "--host robot.local."),
+        ("[a.example]:{}", None, "--host [a.example]"),
+    ],
+)
+def test_another_sites_page_cannot_use_this_one(
+    app: App, host: str, origin: str | None, told: str
+) -> None:
+    """Through a browser that can reach it, whatever name of this machine that site gives."""
+    port = app.address.rstrip("/").rpartition(":")[2]
+    asked = http.client.HTTPConnection("127.0.0.1", int(port))
+    headers = {"Host": host.format(port)} | ({"Origin": origin.format(port)} if origin else {})
+    asked.request("GET", "/config", headers=headers)
+    answer = asked.getresponse()
+    text = answer.read().decode()
+    assert answer.status == (403 if told else 200)
+    assert not told or (told in text and len(text.splitlines()) == 1)
+
+
+def test_the_name_of_host_is_this_machines() -> None:
+    page = OwnPage(None, "Robot.lab.example")
+    assert not page._foreign(Headers({"host": "robot.lab.example:7860"}))
+    assert page._foreign(Headers({"host": "elsewhere.example:7860"}))
 
 
 def test_a_taken_port_is_told() -> None:

@@ -20,7 +20,15 @@ from sensor_msgs.msg import CompressedImage, Image
 from gsva_ros.conversions import fill_image
 from gsva_ros.programs import view_page
 from gsva_ros.programs.page import own_folder, serve
-from gsva_ros.programs.view_page import ROWS, ViewPage, captions, health, listed
+from gsva_ros.programs.view_page import (
+    EXPRESSIONS,
+    FOLLOW,
+    ROWS,
+    ViewPage,
+    captions,
+    health,
+    listed,
+)
 from gsva_ros.programs.watcher import Camera, Ended, Watcher
 
 
@@ -228,6 +236,16 @@ def test_a_silent_node_is_told() -> None:
     assert "<dd>active" in health("OK", "active", {"state": "active"}, 0.1)
     assert health("WARN", "stuck", {"last error": "stuck"}, 0.1).count("stuck") == 1, "told once"
     assert "role=" not in health("ERROR", "stuck", {}, 0.1), "it would be announced every second"
+
+
+def test_an_instruction_that_nobody_receives_is_told() -> None:
+    watcher = Watcher("/test/nobody")
+    try:
+        mine, told = ViewPage(watcher).ask([], None, "red", EXPRESSIONS, FOLLOW)
+        assert (mine, watcher._repeated) == ([], set())
+        assert "not sent: nobody receives" in told
+    finally:
+        watcher.close()
 
 
 def test_an_answer_without_its_frame_is_told() -> None:
