@@ -58,7 +58,7 @@ setup(
         "numpy",
         "opencv-python-headless",
         "pillow>=9.1",  # for Image.Resampling, used here and in transformers
-        "pydantic>=2",
+        "pydantic>=2.5",  # for Discriminator
         "safetensors",
         "segment-anything",
         "sentencepiece",
