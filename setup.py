@@ -58,12 +58,12 @@ setup(
         "numpy",
         "opencv-python-headless",
         "pillow>=9.1",  # for Image.Resampling, used here and in transformers
-        "pydantic>=2",
+        "pydantic>=2.5",  # for Discriminator
         "safetensors",
         "segment-anything",
         "sentencepiece",
-        "torch>=2.4",
-        "transformers>=5,<6",
+        "torch>=2.5",  # for transformers
+        "transformers>=5.2,<6",  # before, CLIP gave no hidden states
     ],
     extras_require={"app": APP, "eval": EVAL, "sim": SIM, "small": SMALL, "train": TRAIN},
     entry_points={

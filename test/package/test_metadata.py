@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -101,6 +104,23 @@ def test_every_pattern_of_package_data_finds_a_file() -> None:
     (data,) = [ast.literal_eval(k.value) for k in keywords if k.arg == "package_data"]
     for package, patterns in data.items():
         assert [p for p in patterns if not list((ROOT / package).glob(p))] == []
+
+
+def test_a_source_archive_can_be_built_from(tmp_path: Path) -> None:
+    """`python -m build` makes the wheel of the archive, not of the clone."""
+    for file in ROOT.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    setup = [sys.executable, "setup.py", "--quiet"]
+    subprocess.run([*setup, "sdist"], cwd=tmp_path, check=True)
+    (archive,) = (tmp_path / "dist").iterdir()
+    shutil.unpack_archive(archive, tmp_path / "unpacked")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    said = subprocess.run(
+        [*setup, "--version"], cwd=unpacked, capture_output=True, text=True, check=False
+    )
+    version = ElementTree.parse(ROOT / "package.xml").getroot().findtext("version")
+    assert said.stdout.strip() == version, said.stderr
 
 
 def test_cmake_installs_every_program_also_with_digits_in_its_name() -> None:

@@ -1,6 +1,12 @@
 """Import this to skip a test module if MuJoCo cannot render off-screen."""
 
+from contextlib import suppress
+
 import pytest
+
+# Triton, which a CUDA build of torch brings, ends the process if Mesa has loaded its LLVM before.
+with suppress(ModuleNotFoundError):
+    import triton  # noqa: F401
 
 try:
     from gsva_ros.sim.render import Renderer
