@@ -218,9 +218,12 @@ def refiner_floor(widths: Sequence[int], windows: int) -> float:
     """Flops of the refiner's convolutions, one window per mask."""
     fine, middle, coarse = widths
     block = 2 * 9  # two 3x3 convolutions with equal numbers of input and output channels
-    at_fine = 9 * 20 * fine + block * fine**2 + (middle + fine) * fine + block * fine**2 + 4 * fine
-    at_middle = 9 * (fine + middle) * middle + (coarse + middle) * middle + block * middle**2
-    at_coarse = 9 * (middle + coarse) * coarse + 2 * coarse**2 + block * coarse**2
+    # A join convolves what comes from below before it is upsampled: at a quarter of the positions.
+    at_fine = (
+        9 * 20 * fine + block * fine**2 + (middle / 4 + fine) * fine + block * fine**2 + 4 * fine
+    )
+    at_middle = 9 * (fine + middle) * middle + (coarse / 4 + middle) * middle + block * middle**2
+    at_coarse = 9 * (middle + coarse) * coarse + 1.25 * coarse**2 + block * coarse**2
     around = 2 * block * coarse**2
     places = (SIDE // 2) ** 2
     each = at_fine + at_middle / 4 + at_coarse / 16 + around / 64

@@ -169,8 +169,11 @@ class _Up(nn.Module):
         self.block = _Block(outputs, outputs)
 
     def forward(self, x: Tensor, beside: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        found: Tensor = self.block(F.relu(self.joined(torch.cat([x, beside], 1)), inplace=True))
+        # `joined` is 1x1, so what it makes of x can be upsampled after it: a quarter of the work.
+        of_x, of_beside = self.joined.weight.split([x.shape[1], beside.shape[1]], 1)
+        y = F.conv2d(beside, of_beside, self.joined.bias)
+        y += F.interpolate(F.conv2d(x, of_x), scale_factor=2.0, mode="nearest")
+        found: Tensor = self.block(F.relu(y, inplace=True))
         return found
 
 
@@ -178,7 +181,7 @@ class Refiner(nn.Module):
     """Predicts mask logits again from the pixels around each mask.
 
     Pixel unshuffle by 2 before the first convolution and shuffle after the last keep the cost small
-    (0.35 GFLOP per window).
+    (0.34 GFLOP per window).
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
