@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +34,7 @@ from gsva_ros.eval.run import CaseRecord, SlotRecord, slot_record
 from gsva_ros.eval.summary import Slots, latency, scores
 from gsva_ros.files import check_writable, write_result
 from gsva_ros.masks import trimmed
-from gsva_ros.msg import Outcome, Provenance, Segmentation
+from gsva_ros.msg import Provenance, Segmentation
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import answers, qos
 from gsva_ros.ros.start import init, own_arguments
@@ -59,9 +59,9 @@ class LiveEvaluation(Node):
         self.nodes = 0  # publishers of segmentation
         self.gone = False  # whether they were none any more, at least for a while
         self.heard = time.monotonic()
-        self.failed: list[str] = []
-        # Answers on frames without ground truth: the reason, or the topic.
-        self.elsewhere: Counter[str] = Counter()
+        # By reason, what was asked in vain: instruction and expression.
+        self.failed: defaultdict[str, list[str]] = defaultdict(list)
+        self.elsewhere: Counter[str] = Counter()  # by topic, answers on frames without ground truth
         self._truth = {(frame.topic, frame.stamp): frame for frame in truth if frame.annotations}
         self._unanswered = set(self._truth)
         # Instructions answered on a frame other than the one they asked for.
@@ -81,29 +81,33 @@ class LiveEvaluation(Node):
         """Number of frames with ground truth that are not answered yet."""
         return len(self._unanswered)
 
+    @property
+    def failures(self) -> int:
+        """Number of answers that decide nothing, or cannot be scored."""
+        return sum(map(len, self.failed.values()))
+
     def _on_answer(self, msg: Segmentation) -> None:
         self.heard = time.monotonic()
         stamp = nanoseconds(msg.header.stamp)
         asked_for = msg.instruction_id.partition(" ")[0]
         if asked_for.startswith(ID_PREFIX) and asked_for != f"{ID_PREFIX}{stamp}":
             self.later.add(msg.instruction_id)
+        frame = self._truth.get((msg.image_topic, stamp))
+        for outcome in msg.outcomes:
+            # What ended before it had a frame has no topic.
+            if outcome.outcome not in DECIDED and (frame or not msg.image_topic):
+                self.failed[outcome.reason].append(f"{msg.instruction_id}: {outcome.expression}")
+                return
         self._seconds.append(float(msg.timings.total))
         ages = [nanoseconds(o.age) / SECOND for o in msg.outcomes if o.carried]
         self.carried_ages += ages[:1]
-        frame = self._truth.get((msg.image_topic, stamp))
         if frame is None:
-            reasons = [o.reason for o in msg.outcomes if o.outcome == Outcome.FAILED]
-            self.elsewhere[reasons[0] if reasons else f"on {msg.image_topic or 'no frame'}"] += 1
+            self.elsewhere[msg.image_topic] += 1
             return
-        for outcome in msg.outcomes:
-            if outcome.outcome not in DECIDED:
-                self.failed.append(f"{msg.instruction_id}: {outcome.expression}: {outcome.reason}")
-                return
         if (msg.height, msg.width) != frame.size:
             height, width = frame.size
-            self.failed.append(
-                f"{msg.instruction_id}: the frame is {msg.width}x{msg.height}, its truth {width}x{height}"
-            )
+            reason = f"the frame is {msg.width}x{msg.height}, its truth {width}x{height}"
+            self.failed[reason].append(msg.instruction_id)
             return
         asked = {each.caption for each in frame.annotations}
         if any(outcome.expression in asked for outcome in msg.outcomes):
@@ -150,7 +154,7 @@ class LiveEvaluation(Node):
         lines = [
             f"{asked} frames with truth: {asked - missing} answered, {missing} not; "
             f"{len(self.later)} instructions were answered on a later frame than they asked for, "
-            f"{len(self.failed)} answers FAILED, EXPIRED or CANCELLED"
+            f"{self.failures} answers FAILED, EXPIRED or CANCELLED"
         ]
         if self.carried_ages:
             lines.append(
@@ -170,6 +174,9 @@ class LiveEvaluation(Node):
             return "segmentation has no publisher any more: the node ended before the bag did"
         if self.gone:
             return "the node was gone for a while: evaluate again with one that stays"
+        if self.failures > self.waiting / 2:
+            reason = max(self.failed, key=lambda reason: len(self.failed[reason]))
+            return f"most of these failed: {reason}"
         needed = float(np.median(self._seconds))
         period = _period(self._truth)
         if needed > period:
@@ -189,11 +196,13 @@ class LiveEvaluation(Node):
 
     def silence(self) -> str:
         """Why there may be no answer on a frame with ground truth."""
+        if self.failed:
+            return "all that was asked about them failed"
         if not self.elsewhere:
             return "is the node up, and the bag playing?"
         ((what, count),) = self.elsewhere.most_common(1)
         cameras = ", ".join(sorted({topic for topic, _ in self._truth}))
-        return f"{count} answers came, {what}; its frames with truth are on {cameras}"
+        return f"{count} answers came, on {what}; its frames with truth are on {cameras}"
 
 
 def _period(places: Iterable[tuple[str, int]]) -> float:
@@ -254,7 +263,7 @@ def numbers_of(evaluation: LiveEvaluation, data: str) -> dict[str, Any]:
         "cases": len(records),
         "frames": evaluation.frames,
         "unanswered": evaluation.waiting,
-        "failed": len(evaluation.failed),
+        "failed": evaluation.failures,
         "scores": scores(slots, ~slots.kept, how),
         "latency_ms": latency(records),
         "carried": {"answers": len(evaluation.carried_ages), "ages": evaluation.carried_ages},
@@ -280,8 +289,9 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         evaluation.interrupted = True
     finally:
         rclpy.try_shutdown()
-    for line in evaluation.failed:
-        print(f"gsva_evaluate: not answered: {line}", file=sys.stderr)
+    for reason, asked in evaluation.failed.items():
+        others = f" and {len(asked) - 1} more" if asked[1:] else ""
+        print(f"gsva_evaluate: not answered: {asked[0]}{others}: {reason}", file=sys.stderr)
     scored = _report(evaluation, args) if evaluation.records else 0
     if evaluation.interrupted:
         return 130

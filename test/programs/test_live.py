@@ -361,7 +361,7 @@ def test_an_answer_of_another_size_than_its_truth_is_told() -> None:
         msg.header.stamp.nanosec = 5
         msg.outcomes = [Outcome(expression="can", outcome=Outcome.REJECTED)]
         evaluation._on_answer(msg)
-        assert evaluation.failed == ["truth-5 /camera: the frame is 8x6, its truth 4x4"]
+        assert evaluation.failed == {"the frame is 8x6, its truth 4x4": ["truth-5 /camera"]}
         assert not evaluation.later
         assert not evaluation.records
 
@@ -403,9 +403,38 @@ def test_answers_about_no_frame_of_the_truth_say_why() -> None:
             == "1 answers came, on /front; its frames with truth are on /camera"
         )
         failed = Outcome(outcome=Outcome.FAILED, reason="no camera '/camera'")
-        for _ in range(2):
-            evaluation._on_answer(Segmentation(outcomes=[failed]))
-        assert "2 answers came, no camera '/camera'" in evaluation.silence()
+        evaluation._on_answer(Segmentation(image_topic="/front", outcomes=[failed]))
+        assert "2 answers came, on /front" in evaluation.silence()
+        evaluation._on_answer(Segmentation(outcomes=[failed]))
+        assert evaluation.silence() == "all that was asked about them failed"
+
+
+def test_what_the_node_could_not_do_is_not_blamed_on_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ends before it has a frame has no time, either: a slow node would look like a fast one."""
+    frames = [FrameTruth("/camera", (1 + i) * SECOND, (4, 4), ASKS) for i in range(4)]
+    with evaluating(frames) as evaluation:
+        monkeypatch.setattr(evaluation, "count_publishers", lambda _: 1)
+        for frame in frames:
+            msg = Segmentation(width=4, height=4, instruction_id=f"truth-{frame.stamp}")
+            msg.outcomes = [
+                Outcome(expression="can", outcome=Outcome.FAILED, reason="the node is not active")
+            ]
+            if frame is frames[0]:
+                msg.image_topic, msg.timings.total = "/camera", 3.0
+                fill(msg.header.stamp, frame.stamp)
+                msg.outcomes[0].outcome = Outcome.REJECTED
+                msg.rejections = [
+                    Rejection(expression="can", kind=Rejection.MODEL, probability=0.9)
+                ]
+            evaluation._on_answer(msg)
+            evaluation.count_nodes()
+        counted, advice = evaluation.explanation()
+        assert "3 answers FAILED, EXPIRED or CANCELLED" in counted
+        assert advice == "most of these failed: the node is not active"
+        evaluation.failed.clear()
+        assert "an answer takes 3.00 s" in evaluation.explanation()[-1]
 
 
 def test_parts_of_a_split_mask_are_scored_together() -> None:
