@@ -729,4 +729,6 @@ def test_records_know_what_the_weights_were_asked_with(
     with monkeypatch.context() as patched:
         patched.setattr("gsva_ros.eval.commands.shared.__version__", "0.0.1")
         assert cli.main(command) == 2
+    # What is written beside the model is none of its settings.
+    assert cli.main([*command, "--out", f"{model}/out.json"]) == 0
     assert cli.main(command) == 0

@@ -80,11 +80,13 @@ def _records_file(
 
     if args.records is None:
         return None
-    files = sorted(model_directory(args.model).iterdir())
+    # Not every JSON file there: numbers and records may be written beside the model.
+    model = model_directory(args.model)
+    settings = sorted([*model.glob("*config.json"), *model.glob("tokenizer.*")])
     run = {
         "version": __version__,
         "weights_hash": engine.weights_hash,
-        "settings": fingerprint(file for file in files if file.suffix in (".json", ".model")),
+        "settings": fingerprint(settings),
         "dtype": engine.precision,
         "data": gathered.data,
         "fingerprint": gathered.fingerprint,
