@@ -586,10 +586,7 @@ def test_repeated_requests_that_wait_their_rate_keep_no_frames(recorder, track) 
         frame = CameraFrame(None, number, "camera", lambda: RED)
         frames.append(weakref.ref(frame))
         r.worker.offer(frame)
-        end = time.monotonic() + 60.0
-        while not r.of(str(number)):
-            assert time.monotonic() < end, "no answer"
-            time.sleep(0.002)
+        wait(lambda number=number: r.of(str(number)))
     del frame
     r.results.clear()
     r.worker.cancel("6")
