@@ -462,10 +462,15 @@ def test_a_goal_ends_after_its_client_has_gone(start):
             what=f"{count} goals",
         )
 
+    def looked(times):
+        """Wait until the node has looked for clients this often: it publishes its health after it."""
+        seen = len(client.health) + 1  # one may be on its way
+        client.wait(lambda: len(client.health) >= seen + times, what=f"{times} looks")
+
     leaver = Client()
     try:
         assert follow(leaver)
-        time.sleep(ABANDONED + 2.5)
+        looked(ABANDONED)
         assert follow(client)
         unfinished(2)
         assert "its client is gone" not in node.log
@@ -473,7 +478,7 @@ def test_a_goal_ends_after_its_client_has_gone(start):
         leaver.close()
     node.says(f"its client is gone: for {ABANDONED} s")
     unfinished(1)
-    time.sleep(2.5)
+    looked(2)
     assert node.log.count("its client is gone") == 1
     unfinished(1)
 
