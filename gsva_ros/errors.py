@@ -16,10 +16,10 @@ class InputError(ValueError):
     """User input cannot be used; the text names the file and the place in it."""
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """An error's text without line breaks, and with escapes for what would change other text of a terminal.
 
-    Its type's name if it has no text.
+    Its type's name if it has no text. A problem that is told without an error is taken as its text.
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
@@ -28,7 +28,7 @@ def one_line(error: BaseException) -> str:
 def tell_left_out(problems: Iterable[str]) -> None:
     """Print what could not be used and was left out."""
     for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(f"left out: {one_line(problem)}", file=sys.stderr)
 
 
 def extras(names: str) -> str:

@@ -19,6 +19,7 @@ from std_msgs.msg import String
 
 from gsva_ros.arguments import Parser, patience, rate
 from gsva_ros.bags.bag import Bag
+from gsva_ros.errors import one_line
 from gsva_ros.msg import Instruction
 from gsva_ros.programs.signals import end_alike
 from gsva_ros.ros import qos
@@ -71,7 +72,7 @@ class Player(Node):
             messages = bag.raw(lambda c: kinds.get(c.topic) == c.msgtype)
             count = self._play(messages, publishers, rate)
             for problem in bag.problems:
-                self.get_logger().warning(problem)
+                self.get_logger().warning(one_line(problem))
             return count
 
     def _is_valid(self, topic: str) -> bool:

@@ -41,7 +41,7 @@ from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, fill_image, to_rgb
 from gsva_ros.datasets import files
 from gsva_ros.datasets.files import DatasetError, read_picture
-from gsva_ros.errors import InputError, one_line
+from gsva_ros.errors import InputError, one_line, tell_left_out
 from gsva_ros.eval.asks import AskError, read_asks
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
@@ -1398,7 +1398,12 @@ with suppress(UndefinedError):  # after the template was read
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
-def test_a_files_name_cannot_rewrite_the_line_that_tells_of_it() -> None:
+def test_a_files_name_cannot_rewrite_the_line_that_tells_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """ESC clears a terminal, a carriage return hides what is before it, U+202E turns the rest around."""
     error = InputError("a\x1b[2J\x9b\x00\r\u202egpj.txt\u2066: نمی‌شود")
-    assert one_line(error) == "a\\x1b[2J\\x9b\\x00 \\u202egpj.txt\\u2066: نمی‌شود"
+    told = "a\\x1b[2J\\x9b\\x00 \\u202egpj.txt\\u2066: نمی‌شود"
+    assert one_line(error) == told
+    tell_left_out([str(error)])
+    assert capsys.readouterr().err == f"left out: {told}\n"
