@@ -313,6 +313,17 @@ def test_after_a_scene_cut_a_failure_stays_one_and_a_rejection_none() -> None:
     assert (lost.outcome, lost.code, lost.rejection) == (Outcome.FAILED, Code.LOST, None)
 
 
+def test_how_long_it_has_been_lost_outlasts_the_models_answers(monkeypatch) -> None:
+    """Each new one replaces what is known of the last, but for this."""
+    alone, region = Alone(), trimmed(picture(40)[..., 1] == 0)
+    monkeypatch.setattr(Tracker, "answer", None)  # to call it is an error
+    for stamp in (1, 2, 3):
+        alone.answer(alone.show(stamp), outcome=Outcome.SEGMENTED, region=region)
+        alone.work()
+    told = [(d.code, d.since, d.answers) for r in alone.results for d in r.decisions]
+    assert told == [(Code.INTERNAL, 1, number) for number in (1, 2, 3)]
+
+
 def test_any_camera_may_mean_several() -> None:
     """An instruction that names none is answered on every frame of each, with ids that stay."""
     alone, region = Alone(), trimmed(picture(40)[..., 1] == 0)
