@@ -46,6 +46,7 @@ def test_an_image_is_decoded_once_for_the_model_and_the_tracker(monkeypatch):
     assert not decoded
     assert frame.decode() is frame.decode()
     assert len(decoded) == 1
+    assert frame.size == 4 * 6 * 3, "by which the images of waiting calls are limited"
 
 
 def answer():
