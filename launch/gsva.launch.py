@@ -27,8 +27,8 @@ def nodes(context: LaunchContext) -> list[Node]:
             name="gsva",
             namespace=value["namespace"],
             output="screen",
-            # Later values override earlier ones of a section, and later sections earlier ones, in the
-            # order of their first values. Arguments are for the node by its name: `/**` has to come before.
+            # Of two sections (`/**`, or a node's name), the one whose name first occurs later wins, in
+            # whichever file. Arguments are in one of the node's name: gsva.yaml has `/**` occur before.
             parameters=[str(CONFIG / "gsva.yaml"), value["params_file"], overrides(value)],
             remappings=[("image", image), ("image/compressed", f"{image}/compressed")],
             additional_env=transport.environment(CONFIG / "fastdds.xml", os.environ),
