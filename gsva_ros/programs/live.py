@@ -174,9 +174,6 @@ class LiveEvaluation(Node):
             return "segmentation has no publisher any more: the node ended before the bag did"
         if self.gone:
             return "the node was gone for a while: evaluate again with one that stays"
-        if self.failures > self.waiting / 2:
-            reason = max(self.failed, key=lambda reason: len(self.failed[reason]))
-            return f"most of these failed: {reason}"
         needed = float(np.median(self._seconds))
         period = _period(self._truth)
         if needed > period:
@@ -184,6 +181,9 @@ class LiveEvaluation(Node):
                 f"an answer takes {needed:.2f} s, the frames come every {period:.2f} s, and the node was "
                 f"behind: play the bag at --rate {max(0.01, 0.8 * min(0.6, period / needed)):.2f}"
             )
+        if self.failures > self.waiting / 2:
+            reason = max(self.failed, key=lambda reason: len(self.failed[reason]))
+            return f"most of these failed: {reason}"
         if len(self.later) > self.waiting / 2:
             return (
                 "the node is fast enough, but instructions reached it after their frames: play the bag "
