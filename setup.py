@@ -16,12 +16,12 @@ PROGRAMS = ConfigParser()
 PROGRAMS.read(HERE / "entry_points.cfg")
 
 EVAL = [
-    "accelerate",
+    "accelerate>=1.1",
     "jinja2",
     "mcap>=1.2",
     "pycocotools",
     "pyyaml",
-    "rosbags>=0.11",
+    "rosbags>=0.11.6",  # before, the last message of an mcap bag was not read
     "rosbags-image>=0.10",
     "tqdm",
     "zstandard",
@@ -31,7 +31,7 @@ APP = [*EVAL, "gradio>=6,<7"]
 TRAIN = [*EVAL, "peft>=0.15", "tensorboard>=2.15"]
 # 8-bit and 4-bit weights; BSD-3-Clause. 4 bits on CPUs use one of torchao's prototypes.
 SMALL = ["torchao>=0.18,<0.19"]
-SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11", "tqdm", "trimesh>=5,<6"]
+SIM = ["mujoco>=3.2", "pycocotools", "pyyaml", "rosbags>=0.11.6", "tqdm", "trimesh>=5,<6"]
 
 setup(
     name="gsva-ros",
@@ -58,12 +58,12 @@ setup(
         "numpy",
         "opencv-python-headless",
         "pillow>=9.1",  # for Image.Resampling, used here and in transformers
-        "pydantic>=2.5",  # for Discriminator
+        "pydantic>=2.6",  # for Discriminator, and dataclasses of several modules
         "safetensors",
         "segment-anything",
         "sentencepiece",
         "torch>=2.5",  # for transformers
-        "transformers>=5.2,<6",  # before, CLIP gave no hidden states
+        "transformers>=5.11,<6",  # before, SAM 3 with its video tracker was not loaded
     ],
     extras_require={"app": APP, "eval": EVAL, "sim": SIM, "small": SMALL, "train": TRAIN},
     entry_points={

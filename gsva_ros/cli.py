@@ -12,7 +12,7 @@ from typing import Any
 
 from .answer import ExpressionError, Slot, no_rejection
 from .arguments import Parser, add_model_arguments, positive
-from .errors import InputError, extras, one_line
+from .errors import InputError, lacking, one_line
 from .files import check_folder, check_writable
 
 #: Modules with a function `register(subparsers)`: the extra that provides their packages, their commands.
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (error.name or "").partition(".")[0] == "gsva_ros":
             raise
         needed = {name: extra for extra, names in COMMANDS.values() for name in names}
-        problem = f"needs the package {error.name}: {extras(needed.get(args.command, 'eval'))}"
+        problem = lacking(error, needed.get(args.command, "eval"))
     except (InputError, ExpressionError, OSError, MemoryError) as error:
         problem = one_line(error)
     except KeyboardInterrupt:
@@ -64,10 +64,9 @@ def _add(subparsers: Any, module: str, extra: str, commands: Sequence[str]) -> N
     try:
         import_module(module).register(subparsers)
     except ModuleNotFoundError as error:
-        name = error.name or ""
-        if name.partition(".")[0] == "gsva_ros":
+        if (error.name or "").partition(".")[0] == "gsva_ros":
             return  # this layer is not installed
-        missing = f"needs the package {name}: {extras(extra)}"
+        missing = lacking(error, extra)
 
         def refuse(_: argparse.Namespace) -> int:
             raise InputError(missing)

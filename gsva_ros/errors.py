@@ -37,6 +37,20 @@ def extras(names: str) -> str:
     return f"pip install '.[{names}]' in a clone of gsva_ros; on a robot, that package alone"
 
 
+def lacking(error: ModuleNotFoundError, names: str) -> str:
+    """What a command cannot import, and how to install it with these extras.
+
+    transformers raises an error without a name for whatever its modules raise, as a torchvision of another
+    torch does; the cause says what it was.
+    """
+    if error.name:
+        return f"needs the package {error.name}: {extras(names)}"
+    cause: BaseException = error
+    while cause.__cause__:
+        cause = cause.__cause__
+    return f"cannot import what it needs: {one_line(cause)}"
+
+
 def validated(kind: type[T], data: Any, source: str, advice: str = "") -> T:
     """Data from a file as a typed object.
 

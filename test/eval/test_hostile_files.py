@@ -1377,6 +1377,32 @@ def test_a_command_without_its_packages_names_the_extra(
     assert extra in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["segment", str(ROOT / "test/data/scene.png"), "the mug"],
+        ["eval", "bag", str(DEMO), "--truth", str(TRUTH)],
+    ],
+)
+def test_a_command_whose_packages_do_not_work_says_why(command: list[str]) -> None:
+    """transformers says "Could not import module", and names no package."""
+    code = (
+        "import sys\n"
+        "class Broken:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'transformers.models.llama.modeling_llama':\n"
+        "            raise RuntimeError('operator torchvision::nms does not exist')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+        "from gsva_ros.cli import main\n"
+        f"sys.exit(main({command!r}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600
+    )
+    why = "cannot import what it needs: operator torchvision::nms does not exist"
+    assert (done.returncode, done.stderr) == (2, f"gsva {command[0]}: {why}\n")
+
+
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
     code = """
 from contextlib import suppress

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from gsva_ros.cli import main
 from gsva_ros.datasets import photographs
@@ -460,7 +460,7 @@ def test_neither_a_mask_nor_a_box(maker, capsys):
 def turn(path: Path, orientation: int = 6) -> None:
     """Let a picture's EXIF say that it is to be shown turned, by a quarter or (3) a half."""
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
+    exif[0x0112] = orientation  # Orientation; Pillow 9.1 has no names
     Image.open(path).save(path, exif=exif)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 from tiny_datasets import (
     HEIGHT,
     LEFT,
@@ -255,7 +255,7 @@ def test_masks_lie_where_the_pixels_are_stored(kind: str, folder: str, tmp_path:
     made = source(kind, tmp_path)
     (path,) = (tmp_path / folder).rglob("*.jpg")
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
+    exif[0x0112] = 6  # Orientation; Pillow 9.1 has no names
     stored = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     stored[:, :20] = 200
     Image.fromarray(stored).save(path, exif=exif)
