@@ -95,12 +95,10 @@ class ViewPage:
     def look(self, camera: str | None) -> tuple[str, str, Any, str, str, str]:
         """The page's update: what is said without a next one, health, cameras, both images, outcomes."""
         topics = self.watcher.cameras()
-        choice: Any = gr.skip()
-        if topics and camera not in topics:
-            camera = topics[0]
+        choice = gr.update(choices=topics)
+        if camera not in topics:
+            camera = topics[0] if topics else None
             choice = gr.update(choices=topics, value=camera)
-        elif len(topics) > 1:
-            choice = gr.update(choices=topics)
         answered, *stamps = self.watcher.answered(camera or "")
         return (
             overdue(),

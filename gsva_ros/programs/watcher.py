@@ -22,6 +22,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
 from gsva_ros.conversions import MessageError, to_rgb
@@ -78,6 +79,7 @@ class Camera:
     and its frame, until they are drawn. undrawn: the stamp of the last answer, if its frame was not held.
     """
 
+    subscription: Any = None
     frames: dict[int, tuple[float, Any]] = field(default_factory=dict)
     depth: bool = False  # a frame showed that this is a depth topic: not offered as a camera
     unseen: tuple[Segmentation, Any] | None = None
@@ -142,28 +144,42 @@ class Watcher:
     # What comes in
 
     def _look_around(self) -> None:
-        """Subscribe to the image topics that the node subscribes to."""
+        """Subscribe to the image topics that the node subscribes to, as it does; forget those of nobody."""
         try:
             found = self.node.get_subscriber_names_and_types_by_node(self._base, self._namespace)
         except Exception:  # rclpy raises NodeNameNonExistentError, and others while it shuts down
             return
         for topic, kinds in found:
             kind = next((KINDS[k] for k in kinds if k in KINDS), None)
-            if kind is None or topic in self._cameras:
+            if kind is None:
                 continue
             with self._lock:
-                self._cameras[topic] = Camera()
-            self.node.create_subscription(
-                kind, topic, lambda msg, t=topic: self._on_frame(t, msg), self._profile(topic)
+                camera = self._cameras.setdefault(topic, Camera())
+            profile = self._profile(topic)
+            if camera.subscription is not None:
+                if camera.subscription.qos_profile == profile:
+                    continue
+                self.node.destroy_subscription(camera.subscription)  # the node was restarted
+            camera.subscription = self.node.create_subscription(
+                kind, topic, lambda msg, t=topic: self._on_frame(t, msg), profile
             )
+        # An inactive node subscribes to none, but its cameras can still be seen.
+        for topic in self._cameras.keys() - dict(found).keys():
+            if not self.node.count_publishers(topic):
+                with self._lock:
+                    gone = self._cameras.pop(topic)
+                self.node.destroy_subscription(gone.subscription)
 
     def _profile(self, topic: str) -> QoSProfile:
         """QoS with the node's own reliability, so that the same frames are received."""
         for info in self.node.get_subscriptions_info_by_topic(topic):
-            if (info.node_name, info.node_namespace) == (self._base, self._namespace):
+            if self._is_node(info):
                 reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
                 return qos.IMAGES_IN["reliable" if reliable else "best_effort"]
         return qos.IMAGES_IN["best_effort"]
+
+    def _is_node(self, info: TopicEndpointInfo) -> bool:
+        return (info.node_name, info.node_namespace) == (self._base, self._namespace)
 
     def _on_frame(self, topic: str, msg: Any) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import browser
+import gradio as gr
 import harness
 import numpy as np
 import pytest
@@ -149,6 +150,23 @@ def test_a_frame_that_cannot_be_read_is_not_called_missing() -> None:
     finally:
         watcher.close()
     assert "Problem: the newest frame cannot be shown: /image/compressed: " in told
+
+
+def test_a_camera_that_is_gone_is_not_offered() -> None:
+    watcher = Watcher("/test/nobody")
+    try:
+        page = ViewPage(watcher)
+        watcher._cameras = {"/a": Camera(), "/b": Camera()}
+        assert page.look("/b")[2] == gr.update(choices=["/a", "/b"])
+        del watcher._cameras["/a"]
+        assert page.look("/b")[2] == gr.update(choices=["/b"])
+        assert page.look("/a")[2] == gr.update(choices=["/b"], value="/b")
+        del watcher._cameras["/b"]
+        seen = page.look("/b")
+        assert seen[2] == gr.update(choices=[], value=None)
+        assert "No camera yet" in seen[4]
+    finally:
+        watcher.close()
 
 
 def test_outcomes_come_with_words_that_tell_them_apart(visitor: browser.Visitor) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 
 import harness
 import numpy as np
 import pytest
+import rclpy
 from gsva_ros.msg import Instruction, Outcome, Rejection, Segmentation
 from harness import Client
 from sensor_msgs.msg import Image
@@ -157,4 +159,39 @@ def test_instructions_on_every_frame_end_with_the_view() -> None:
     robot.wait(lambda: len(heard) == 6, what="the instructions")
     cancelled = [msg.id for msg in heard if msg.mode == Instruction.CANCEL]
     assert cancelled == names[:2]
+    robot.close()
+
+
+def test_a_camera_is_subscribed_to_as_by_the_node_until_nobody_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Best effort after a restart, for example: a reliable subscription gets nothing of such a camera."""
+    monkeypatch.setattr(module, "LOOK_AROUND", 0.1)
+    robot = Client()
+    camera = robot.node.create_publisher(Image, "wrist", qos.IMAGES_IN["best_effort"])
+    view = Watcher("/test/gsva")
+
+    def node(reliability: str) -> rclpy.node.Node:
+        made = rclpy.create_node("gsva", namespace="/test", context=robot.context)
+        made.create_subscription(Image, "wrist", print, qos.IMAGES_IN[reliability])
+        return made
+
+    def shown() -> bool:
+        camera.publish(harness.image(SMALL))
+        return view.newest("/test/wrist")[0] is not None
+
+    gsva = node("reliable")
+    robot.wait(lambda: view.cameras() == ["/test/wrist"], what="the camera")
+    assert not shown()
+    gsva.destroy_node()
+    gsva = node("best_effort")
+    robot.wait(shown, what="a frame")
+    gsva.destroy_node()
+    gsva = rclpy.create_node("gsva", namespace="/test", context=robot.context)
+    time.sleep(0.5)
+    assert view.cameras() == ["/test/wrist"], "it is still published"
+    robot.unpublish(camera)
+    robot.wait(lambda: view.cameras() == [], what="the end of the camera")
+    view.close()
+    gsva.destroy_node()
     robot.close()
