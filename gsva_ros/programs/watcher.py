@@ -58,7 +58,8 @@ LOOK_AROUND = 1.0
 class Ended:
     """How an expression of an instruction ended.
 
-    latency and age (of the frame) in seconds; age NaN: no frame; inf: the clocks differ.
+    latency and age (of the frame) in seconds; age NaN: no frame; inf: the clocks differ. arrived: monotonic
+    seconds.
     """
 
     instruction: str
@@ -69,6 +70,7 @@ class Ended:
     detail: str
     latency: float
     age: float
+    arrived: float
 
 
 @dataclass
@@ -338,4 +340,5 @@ def _ended(msg: Segmentation, outcome: Any) -> Ended:
         detail,
         float(msg.timings.queue + msg.timings.total),
         age,
+        time.monotonic(),
     )

@@ -274,12 +274,20 @@ def test_an_answer_without_its_frame_is_told() -> None:
 
 def test_outcomes_beyond_the_list_are_counted() -> None:
     ended = [
-        Ended("a", "/image", slot, f"thing {slot}", "REJECTED", "", 0.1, 0.1)
+        Ended("a", "/image", slot, f"thing {slot}", "REJECTED", "", 0.1, 0.1, time.monotonic())
         for slot in range(ROWS + 3)
     ]
     assert "No outcome yet" in listed([])
     assert (listed(ended[:ROWS]).count("<li>"), "more" in listed(ended[:ROWS])) == (ROWS, False)
     assert (listed(ended).count("<li>"), "and 3 more" in listed(ended)) == (ROWS, True)
+
+
+def test_an_outcome_that_is_no_longer_fresh_says_how_old_it_is() -> None:
+    """A node that was killed ends no instruction: its last answer would seem to be going on."""
+    for seconds, told in ((0.0, ""), (7.0, "7 s ago · "), (300.0, "5 min ago · ")):
+        came = time.monotonic() - seconds
+        html = listed([Ended("a", "/image", 0, "red", "REJECTED", "no", 0.1, 0.01, came)])
+        assert f'"detail">{told}no · after 100 ms · frame 0.01 s old' in html
 
 
 @pytest.mark.parametrize("width", [1280, 400])
