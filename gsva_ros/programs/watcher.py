@@ -48,6 +48,8 @@ DEPTH = ("16UC1", "32FC1")
 FRAMES, AGE, HELD = 15, 30.0, 256 * 2**20
 #: Outcomes kept for the list.
 OUTCOMES = 1000
+#: Characters of each text of an outcome that are kept: a node echoes the longest instruction in full.
+CHARACTERS = 256
 #: Pixels of the longer side of an answer's image.
 LONGEST = 960
 #: Seconds between two searches for cameras.
@@ -332,13 +334,17 @@ def _ended(msg: Segmentation, outcome: Any) -> Ended:
         if instance.slot == outcome.slot:
             detail = f"p([SEG]) {instance.p_seg:.3f} · predicted IoU {instance.predicted_iou:.2f}"
     return Ended(
-        msg.instruction_id,
+        _cut(msg.instruction_id),
         msg.image_topic,
         outcome.slot,
-        outcome.expression,
+        _cut(outcome.expression),
         name,
-        detail,
+        _cut(detail),
         float(msg.timings.queue + msg.timings.total),
         age,
         time.monotonic(),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 
 from gsva_ros.conversions import fill_image
 from gsva_ros.programs import watcher as module
-from gsva_ros.programs.watcher import FRAMES, Camera, Watcher
+from gsva_ros.programs.watcher import CHARACTERS, FRAMES, Camera, Watcher
 from gsva_ros.ros import qos
 from gsva_ros.stamps import fill
 
@@ -124,6 +124,17 @@ def test_a_single_answer_is_seen_beside_a_repeated_instruction(watcher: Watcher)
     watcher._on_answer(ended)
     told = [each.outcome for each in watcher.outcomes() if each.instruction == "repeated"]
     assert told == ["CANCELLED"] * 20
+
+
+def test_an_overlong_text_is_cut(watcher: Watcher) -> None:
+    """A node refuses two million characters, but echoes them; pages are sent the list twice a second."""
+    failed = Outcome(expression="x" * 2_000_000, outcome=Outcome.FAILED, reason="r" * 1000)
+    watcher._on_answer(Segmentation(instruction_id="i" * 1000, outcomes=[failed]))
+    (ended,) = watcher.outcomes()
+    for text in (ended.instruction, ended.expression, ended.detail):
+        assert text == text[0] * CHARACTERS + "…"
+    watcher._on_answer(answer(1, ["x" * CHARACTERS]))
+    assert watcher.outcomes()[0].expression == "x" * CHARACTERS
 
 
 def test_only_what_is_looked_at_is_drawn(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
