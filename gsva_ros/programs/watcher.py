@@ -121,7 +121,8 @@ class Watcher:
         self._outcomes: dict[tuple[str, str, int], Ended] = {}  # the newest last
         self._health: tuple[DiagnosticStatus, float] | None = None
         self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
-        self._repeated: set[str] = set()  # ids of those on every frame that have not ended
+        # Ids of those on every frame that have not ended, with the receivers of instructions at that time.
+        self._repeated: dict[str, set[tuple[int, ...]]] = {}
         self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
         self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, 10)
@@ -198,7 +199,7 @@ class Watcher:
         with self._lock:
             self._list(ended)
             if not msg.image_topic:  # only an end is without a frame
-                self._repeated.discard(msg.instruction_id)
+                self._repeated.pop(msg.instruction_id, None)
             camera = self._cameras.get(camera_named(msg.image_topic, self._cameras))
             if camera is None or not (msg.instances or msg.rejections):
                 return
@@ -240,11 +241,12 @@ class Watcher:
 
     def ask(self, expressions: Sequence[str], text: str, camera: str, every_frame: bool) -> str:
         """Send an instruction: expressions, or a text; returns its id."""
+        receivers = {tuple(info.endpoint_gid) for info in self._receivers()}
         with self._lock:
             self._count += 1
             name = f"view-{self._own}-{self._count}"
             if every_frame:
-                self._repeated.add(name)
+                self._repeated[name] = receivers
         msg = Instruction(id=name, expressions=list(expressions), text=text)
         msg.image_topic = camera.removesuffix("/compressed")
         msg.mode = Instruction.EVERY_FRAME if every_frame else Instruction.ONCE
@@ -253,13 +255,20 @@ class Watcher:
         return name
 
     def cancel(self, name: str) -> bool:
-        """End an instruction on every frame; False: it had ended, as when the node was deactivated."""
+        """End an instruction on every frame; False: it had ended, as when the node was deactivated.
+
+        Or the node was killed, and another started.
+        """
+        now = {tuple(info.endpoint_gid) for info in self._receivers() if self._is_node(info)}
         with self._lock:
-            if name not in self._repeated:
-                return False
-            self._repeated.remove(name)
+            receivers = self._repeated.pop(name, None)
+        if receivers is None or not now <= receivers:
+            return False
         self._instructions.publish(Instruction(id=name, mode=Instruction.CANCEL))
         return True
+
+    def _receivers(self) -> list[TopicEndpointInfo]:
+        return self.node.get_subscriptions_info_by_topic(self._instructions.topic_name)
 
     # What is seen
 

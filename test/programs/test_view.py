@@ -260,7 +260,7 @@ def test_an_instruction_that_nobody_receives_is_told() -> None:
     watcher = Watcher("/test/nobody")
     try:
         mine, told = ViewPage(watcher).ask([], None, "red", EXPRESSIONS, FOLLOW)
-        assert (mine, watcher._repeated) == ([], set())
+        assert (mine, watcher._repeated) == ([], {})
         assert "not sent: nobody receives" in told
     finally:
         watcher.close()

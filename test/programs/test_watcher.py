@@ -173,6 +173,36 @@ def test_instructions_on_every_frame_end_with_the_view() -> None:
     robot.close()
 
 
+def test_an_instruction_of_a_killed_node_is_not_stopped() -> None:
+    """The next node has never heard of it, and would warn. Other subscribers do not matter."""
+    robot, heard = Client(), []
+
+    def node() -> rclpy.node.Node:
+        made = rclpy.create_node("gsva", namespace="/test", context=robot.context)
+        made.create_subscription(Instruction, "instruction", print, qos.RELIABLE)
+        return made
+
+    gsva, view = node(), Watcher("/test/gsva")
+    robot.wait(lambda: len(view._receivers()) == 1, what="the node")
+    early, running = (view.ask(["red"], "", "", True) for _ in range(2))
+    robot.node.create_subscription(Instruction, "instruction", heard.append, qos.RELIABLE)
+    robot.wait(lambda: view._instructions.get_subscription_count() == 2, what="a listener")
+    assert view.cancel(running)
+    robot.wait(lambda: heard, what="the end")
+    another = node()  # that the one before is gone is noticed later
+    robot.wait(lambda: len(view._receivers()) == 3, what="another node")
+    late = view.ask(["red"], "", "", True)
+    assert not view.cancel(early)
+    gsva.destroy_node()
+    robot.wait(lambda: len(view._receivers()) == 2, what="the end of the first")
+    assert view.cancel(late)
+    view.close()
+    robot.wait(lambda: len(heard) == 3, what="the instructions")
+    assert [msg.id for msg in heard] == [running, late, late]
+    another.destroy_node()
+    robot.close()
+
+
 def test_a_camera_is_subscribed_to_as_by_the_node_until_nobody_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
