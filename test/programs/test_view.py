@@ -257,7 +257,7 @@ def test_a_silent_node_is_told() -> None:
 
 
 def test_an_instruction_that_nobody_receives_is_told() -> None:
-    watcher = Watcher("/test/nobody")
+    watcher = Watcher("/elsewhere/gsva")  # in a namespace of no other test's node
     try:
         mine, told = ViewPage(watcher).ask([], None, "red", EXPRESSIONS, FOLLOW)
         assert (mine, watcher._repeated) == ([], {})
