@@ -29,6 +29,8 @@ ROWS = 24
 GONE = 5.0
 #: Seconds after which a page without an update says so: its pictures would look new.
 OVERDUE = 5.0
+#: Seconds after which a row says how long ago its outcome came: a killed node's answers would look new.
+FRESH = 5.0
 ONCE, FOLLOW = "Once", "On every frame"
 EXPRESSIONS = "Expressions, separated by semicolons"
 #: The diagnostic values that are shown.
@@ -95,12 +97,10 @@ class ViewPage:
     def look(self, camera: str | None) -> tuple[str, str, Any, str, str, str]:
         """The page's update: what is said without a next one, health, cameras, both images, outcomes."""
         topics = self.watcher.cameras()
-        choice: Any = gr.skip()
-        if topics and camera not in topics:
-            camera = topics[0]
+        choice = gr.update(choices=topics)
+        if camera not in topics:
+            camera = topics[0] if topics else None
             choice = gr.update(choices=topics, value=camera)
-        elif len(topics) > 1:
-            choice = gr.update(choices=topics)
         answered, *stamps = self.watcher.answered(camera or "")
         return (
             overdue(),
@@ -222,7 +222,9 @@ def _row(ended: Ended) -> Row:
     if math.isnan(ended.age):
         age = ""
     took = f"after {1000 * ended.latency:.0f} ms"
-    parts = (ended.detail, took, age, ended.camera, ended.instruction)
+    since = time.monotonic() - ended.arrived
+    ago = f"{since:.0f} s ago" if since < 100 else f"{since / 60:.0f} min ago"
+    parts = (ago * (since > FRESH), ended.detail, took, age, ended.camera, ended.instruction)
     colour = colour_of(ended.slot) if ended.outcome == "SEGMENTED" else None
     detail = " · ".join(part for part in parts if part)
     return Row(ended.slot + 1, ended.expression, ended.outcome, detail, colour)

@@ -22,6 +22,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
 from gsva_ros.conversions import MessageError, to_rgb
@@ -47,6 +48,8 @@ DEPTH = ("16UC1", "32FC1")
 FRAMES, AGE, HELD = 15, 30.0, 256 * 2**20
 #: Outcomes kept for the list.
 OUTCOMES = 1000
+#: Characters of each text of an outcome that are kept: a node echoes the longest instruction in full.
+CHARACTERS = 256
 #: Pixels of the longer side of an answer's image.
 LONGEST = 960
 #: Seconds between two searches for cameras.
@@ -57,7 +60,8 @@ LOOK_AROUND = 1.0
 class Ended:
     """How an expression of an instruction ended.
 
-    latency and age (of the frame) in seconds; age NaN: no frame; inf: the clocks differ.
+    latency and age (of the frame) in seconds; age NaN: no frame; inf: the clocks differ. arrived: monotonic
+    seconds.
     """
 
     instruction: str
@@ -68,6 +72,7 @@ class Ended:
     detail: str
     latency: float
     age: float
+    arrived: float
 
 
 @dataclass
@@ -78,6 +83,7 @@ class Camera:
     and its frame, until they are drawn. undrawn: the stamp of the last answer, if its frame was not held.
     """
 
+    subscription: Any = None
     frames: dict[int, tuple[float, Any]] = field(default_factory=dict)
     depth: bool = False  # a frame showed that this is a depth topic: not offered as a camera
     unseen: tuple[Segmentation, Any] | None = None
@@ -115,7 +121,8 @@ class Watcher:
         self._outcomes: dict[tuple[str, str, int], Ended] = {}  # the newest last
         self._health: tuple[DiagnosticStatus, float] | None = None
         self._own, self._count = uuid.uuid4().hex[:6], 0  # ids of instructions
-        self._repeated: set[str] = set()  # ids of those on every frame that have not ended
+        # Ids of those on every frame that have not ended, with the receivers of instructions at that time.
+        self._repeated: dict[str, set[tuple[int, ...]]] = {}
         self._instructions = self.node.create_publisher(Instruction, "instruction", qos.RELIABLE)
         self.node.create_subscription(Segmentation, "segmentation", self._on_answer, qos.RELIABLE)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_health, 10)
@@ -142,28 +149,42 @@ class Watcher:
     # What comes in
 
     def _look_around(self) -> None:
-        """Subscribe to the image topics that the node subscribes to."""
+        """Subscribe to the image topics that the node subscribes to, as it does; forget those of nobody."""
         try:
             found = self.node.get_subscriber_names_and_types_by_node(self._base, self._namespace)
         except Exception:  # rclpy raises NodeNameNonExistentError, and others while it shuts down
             return
         for topic, kinds in found:
             kind = next((KINDS[k] for k in kinds if k in KINDS), None)
-            if kind is None or topic in self._cameras:
+            if kind is None:
                 continue
             with self._lock:
-                self._cameras[topic] = Camera()
-            self.node.create_subscription(
-                kind, topic, lambda msg, t=topic: self._on_frame(t, msg), self._profile(topic)
+                camera = self._cameras.setdefault(topic, Camera())
+            profile = self._profile(topic)
+            if camera.subscription is not None:
+                if camera.subscription.qos_profile == profile:
+                    continue
+                self.node.destroy_subscription(camera.subscription)  # the node was restarted
+            camera.subscription = self.node.create_subscription(
+                kind, topic, lambda msg, t=topic: self._on_frame(t, msg), profile
             )
+        # An inactive node subscribes to none, but its cameras can still be seen.
+        for topic in self._cameras.keys() - dict(found).keys():
+            if not self.node.count_publishers(topic):
+                with self._lock:
+                    gone = self._cameras.pop(topic)
+                self.node.destroy_subscription(gone.subscription)
 
     def _profile(self, topic: str) -> QoSProfile:
         """QoS with the node's own reliability, so that the same frames are received."""
         for info in self.node.get_subscriptions_info_by_topic(topic):
-            if (info.node_name, info.node_namespace) == (self._base, self._namespace):
+            if self._is_node(info):
                 reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
                 return qos.IMAGES_IN["reliable" if reliable else "best_effort"]
         return qos.IMAGES_IN["best_effort"]
+
+    def _is_node(self, info: TopicEndpointInfo) -> bool:
+        return (info.node_name, info.node_namespace) == (self._base, self._namespace)
 
     def _on_frame(self, topic: str, msg: Any) -> None:
         with self._lock:
@@ -178,7 +199,7 @@ class Watcher:
         with self._lock:
             self._list(ended)
             if not msg.image_topic:  # only an end is without a frame
-                self._repeated.discard(msg.instruction_id)
+                self._repeated.pop(msg.instruction_id, None)
             camera = self._cameras.get(camera_named(msg.image_topic, self._cameras))
             if camera is None or not (msg.instances or msg.rejections):
                 return
@@ -220,11 +241,12 @@ class Watcher:
 
     def ask(self, expressions: Sequence[str], text: str, camera: str, every_frame: bool) -> str:
         """Send an instruction: expressions, or a text; returns its id."""
+        receivers = {tuple(info.endpoint_gid) for info in self._receivers()}
         with self._lock:
             self._count += 1
             name = f"view-{self._own}-{self._count}"
             if every_frame:
-                self._repeated.add(name)
+                self._repeated[name] = receivers
         msg = Instruction(id=name, expressions=list(expressions), text=text)
         msg.image_topic = camera.removesuffix("/compressed")
         msg.mode = Instruction.EVERY_FRAME if every_frame else Instruction.ONCE
@@ -233,13 +255,20 @@ class Watcher:
         return name
 
     def cancel(self, name: str) -> bool:
-        """End an instruction on every frame; False: it had ended, as when the node was deactivated."""
+        """End an instruction on every frame; False: it had ended, as when the node was deactivated.
+
+        Or the node was killed, and another started.
+        """
+        now = {tuple(info.endpoint_gid) for info in self._receivers() if self._is_node(info)}
         with self._lock:
-            if name not in self._repeated:
-                return False
-            self._repeated.remove(name)
+            receivers = self._repeated.pop(name, None)
+        if receivers is None or not now <= receivers:
+            return False
         self._instructions.publish(Instruction(id=name, mode=Instruction.CANCEL))
         return True
+
+    def _receivers(self) -> list[TopicEndpointInfo]:
+        return self.node.get_subscriptions_info_by_topic(self._instructions.topic_name)
 
     # What is seen
 
@@ -314,12 +343,17 @@ def _ended(msg: Segmentation, outcome: Any) -> Ended:
         if instance.slot == outcome.slot:
             detail = f"p([SEG]) {instance.p_seg:.3f} · predicted IoU {instance.predicted_iou:.2f}"
     return Ended(
-        msg.instruction_id,
+        _cut(msg.instruction_id),
         msg.image_topic,
         outcome.slot,
-        outcome.expression,
+        _cut(outcome.expression),
         name,
-        detail,
+        _cut(detail),
         float(msg.timings.queue + msg.timings.total),
         age,
+        time.monotonic(),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"

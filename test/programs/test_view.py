@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import browser
+import gradio as gr
 import harness
 import numpy as np
 import pytest
@@ -151,6 +152,23 @@ def test_a_frame_that_cannot_be_read_is_not_called_missing() -> None:
     assert "Problem: the newest frame cannot be shown: /image/compressed: " in told
 
 
+def test_a_camera_that_is_gone_is_not_offered() -> None:
+    watcher = Watcher("/test/nobody")
+    try:
+        page = ViewPage(watcher)
+        watcher._cameras = {"/a": Camera(), "/b": Camera()}
+        assert page.look("/b")[2] == gr.update(choices=["/a", "/b"])
+        del watcher._cameras["/a"]
+        assert page.look("/b")[2] == gr.update(choices=["/b"])
+        assert page.look("/a")[2] == gr.update(choices=["/b"], value="/b")
+        del watcher._cameras["/b"]
+        seen = page.look("/b")
+        assert seen[2] == gr.update(choices=[], value=None)
+        assert "No camera yet" in seen[4]
+    finally:
+        watcher.close()
+
+
 def test_outcomes_come_with_words_that_tell_them_apart(visitor: browser.Visitor) -> None:
     ask(visitor, "red; purple; raise")
     failed = row(visitor, "raise", "FAILED")
@@ -239,10 +257,10 @@ def test_a_silent_node_is_told() -> None:
 
 
 def test_an_instruction_that_nobody_receives_is_told() -> None:
-    watcher = Watcher("/test/nobody")
+    watcher = Watcher("/elsewhere/gsva")  # in a namespace of no other test's node
     try:
         mine, told = ViewPage(watcher).ask([], None, "red", EXPRESSIONS, FOLLOW)
-        assert (mine, watcher._repeated) == ([], set())
+        assert (mine, watcher._repeated) == ([], {})
         assert "not sent: nobody receives" in told
     finally:
         watcher.close()
@@ -256,12 +274,20 @@ def test_an_answer_without_its_frame_is_told() -> None:
 
 def test_outcomes_beyond_the_list_are_counted() -> None:
     ended = [
-        Ended("a", "/image", slot, f"thing {slot}", "REJECTED", "", 0.1, 0.1)
+        Ended("a", "/image", slot, f"thing {slot}", "REJECTED", "", 0.1, 0.1, time.monotonic())
         for slot in range(ROWS + 3)
     ]
     assert "No outcome yet" in listed([])
     assert (listed(ended[:ROWS]).count("<li>"), "more" in listed(ended[:ROWS])) == (ROWS, False)
     assert (listed(ended).count("<li>"), "and 3 more" in listed(ended)) == (ROWS, True)
+
+
+def test_an_outcome_that_is_no_longer_fresh_says_how_old_it_is() -> None:
+    """A node that was killed ends no instruction: its last answer would seem to be going on."""
+    for seconds, told in ((0.0, ""), (7.0, "7 s ago · "), (300.0, "5 min ago · ")):
+        came = time.monotonic() - seconds
+        html = listed([Ended("a", "/image", 0, "red", "REJECTED", "no", 0.1, 0.01, came)])
+        assert f'"detail">{told}no · after 100 ms · frame 0.01 s old' in html
 
 
 @pytest.mark.parametrize("width", [1280, 400])

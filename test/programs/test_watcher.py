@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 
 import harness
 import numpy as np
 import pytest
+import rclpy
 from gsva_ros.msg import Instruction, Outcome, Rejection, Segmentation
 from harness import Client
 from sensor_msgs.msg import Image
 
 from gsva_ros.conversions import fill_image
 from gsva_ros.programs import watcher as module
-from gsva_ros.programs.watcher import FRAMES, Camera, Watcher
+from gsva_ros.programs.watcher import CHARACTERS, FRAMES, Camera, Watcher
 from gsva_ros.ros import qos
 from gsva_ros.stamps import fill
 
@@ -124,6 +126,17 @@ def test_a_single_answer_is_seen_beside_a_repeated_instruction(watcher: Watcher)
     assert told == ["CANCELLED"] * 20
 
 
+def test_an_overlong_text_is_cut(watcher: Watcher) -> None:
+    """A node refuses two million characters, but echoes them; pages are sent the list twice a second."""
+    failed = Outcome(expression="x" * 2_000_000, outcome=Outcome.FAILED, reason="r" * 1000)
+    watcher._on_answer(Segmentation(instruction_id="i" * 1000, outcomes=[failed]))
+    (ended,) = watcher.outcomes()
+    for text in (ended.instruction, ended.expression, ended.detail):
+        assert text == text[0] * CHARACTERS + "…"
+    watcher._on_answer(answer(1, ["x" * CHARACTERS]))
+    assert watcher.outcomes()[0].expression == "x" * CHARACTERS
+
+
 def test_only_what_is_looked_at_is_drawn(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many answers, the newest: while the watcher's thread draws, it loses frames."""
     drawn, draw = [], module.poster
@@ -157,4 +170,69 @@ def test_instructions_on_every_frame_end_with_the_view() -> None:
     robot.wait(lambda: len(heard) == 6, what="the instructions")
     cancelled = [msg.id for msg in heard if msg.mode == Instruction.CANCEL]
     assert cancelled == names[:2]
+    robot.close()
+
+
+def test_an_instruction_of_a_killed_node_is_not_stopped() -> None:
+    """The next node has never heard of it, and would warn. Other subscribers do not matter."""
+    robot, heard = Client(), []
+
+    def node() -> rclpy.node.Node:
+        made = rclpy.create_node("gsva", namespace="/test", context=robot.context)
+        made.create_subscription(Instruction, "instruction", print, qos.RELIABLE)
+        return made
+
+    gsva, view = node(), Watcher("/test/gsva")
+    robot.wait(lambda: len(view._receivers()) == 1, what="the node")
+    early, running = (view.ask(["red"], "", "", True) for _ in range(2))
+    robot.node.create_subscription(Instruction, "instruction", heard.append, qos.RELIABLE)
+    robot.wait(lambda: view._instructions.get_subscription_count() == 2, what="a listener")
+    assert view.cancel(running)
+    robot.wait(lambda: heard, what="the end")
+    another = node()  # that the one before is gone is noticed later
+    robot.wait(lambda: len(view._receivers()) == 3, what="another node")
+    late = view.ask(["red"], "", "", True)
+    assert not view.cancel(early)
+    gsva.destroy_node()
+    robot.wait(lambda: len(view._receivers()) == 2, what="the end of the first")
+    assert view.cancel(late)
+    view.close()
+    robot.wait(lambda: len(heard) == 3, what="the instructions")
+    assert [msg.id for msg in heard] == [running, late, late]
+    another.destroy_node()
+    robot.close()
+
+
+def test_a_camera_is_subscribed_to_as_by_the_node_until_nobody_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Best effort after a restart, for example: a reliable subscription gets nothing of such a camera."""
+    monkeypatch.setattr(module, "LOOK_AROUND", 0.1)
+    robot = Client()
+    camera = robot.node.create_publisher(Image, "wrist", qos.IMAGES_IN["best_effort"])
+    view = Watcher("/test/gsva")
+
+    def node(reliability: str) -> rclpy.node.Node:
+        made = rclpy.create_node("gsva", namespace="/test", context=robot.context)
+        made.create_subscription(Image, "wrist", print, qos.IMAGES_IN[reliability])
+        return made
+
+    def shown() -> bool:
+        camera.publish(harness.image(SMALL))
+        return view.newest("/test/wrist")[0] is not None
+
+    gsva = node("reliable")
+    robot.wait(lambda: view.cameras() == ["/test/wrist"], what="the camera")
+    assert not shown()
+    gsva.destroy_node()
+    gsva = node("best_effort")
+    robot.wait(shown, what="a frame")
+    gsva.destroy_node()
+    gsva = rclpy.create_node("gsva", namespace="/test", context=robot.context)
+    time.sleep(0.5)
+    assert view.cameras() == ["/test/wrist"], "it is still published"
+    robot.unpublish(camera)
+    robot.wait(lambda: view.cameras() == [], what="the end of the camera")
+    view.close()
+    gsva.destroy_node()
     robot.close()
