@@ -190,9 +190,11 @@ class FollowServer:
             self._worker.cancel(_id_of(handle), CANCELLED)
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
-        if not handle.is_active:  # it has ended since rclpy listed the goals to cancel
-            return CancelResponse.REJECT
         goal = self._goals.setdefault(_id_of(handle), _Goal())
+        # Asked after that: `_end`, which may run at any time, removes it once.
+        if not handle.is_active:
+            self._goals.pop(_id_of(handle), None)
+            return CancelResponse.REJECT
         with goal.lock:
             if goal.ending:
                 return CancelResponse.REJECT

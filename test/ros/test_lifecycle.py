@@ -713,9 +713,18 @@ def test_goals_that_go_on_run_no_callback():
         spin_until(lambda: all(each.done() for each in ended))
         assert [each.result().result.message for each in ended] == ["over"] * 5
         assert pending.wait(1.0)
-        # One of several that rclpy listed to be cancelled, which ended before its turn.
-        gone = SimpleNamespace(is_active=False, goal_id=goals[0].result().goal_id)
-        assert follow._on_cancel(gone) == CancelResponse.REJECT
+
+        class Gone:
+            """One of several that rclpy listed to be cancelled, which ends when its turn comes."""
+
+            is_active = True
+
+            @property
+            def goal_id(self):
+                self.is_active = False
+                return goals[0].result().goal_id
+
+        assert follow._on_cancel(Gone()) == CancelResponse.REJECT
         assert not follow._goals
         client.between(action.destroy, "the action client's end")
     finally:
