@@ -152,8 +152,10 @@ class FollowServer:
         """
         if not self._goals:
             return
-        found = self._node.get_subscriptions_info_by_topic("~/follow/_action/feedback")
-        there = {bytes(subscription.endpoint_gid) for subscription in found}
+        # Newer rclpy remaps the name of an action, older only those of its topics.
+        names = {"~/follow", self._node.resolve_topic_name("~/follow")}
+        found = [self._node.get_subscriptions_info_by_topic(f"{n}/_action/feedback") for n in names]
+        there = {bytes(subscription.endpoint_gid) for each in found for subscription in each}
         for name, goal in list(self._goals.items()):
             goal.looks += 1
             if goal.looks <= ABANDONED:
