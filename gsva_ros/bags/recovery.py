@@ -32,6 +32,9 @@ MAGIC = b"\x89MCAP0\r\n"
 CRC_SIZE = 4
 # How much of a file is held in memory at once, bytes.
 BLOCK = 2**20
+# The largest chunk that is unpacked, bytes: some kilobytes may unpack to more than fits in memory. Writers
+# close a chunk at about a megabyte, or after a message that is larger.
+LARGEST_CHUNK = 2**30
 # The suffix that rosbag2 appends to the name of a compressed file.
 PACKED = ".zstd"
 # How ROS 2's messages and their definitions are encoded, by mcap's registry.
@@ -89,7 +92,18 @@ def unfit(path: Path) -> str:
 
 def _unchunked(record: McapRecord) -> list[McapRecord]:
     """A chunk's records, or the record itself; struct, lz4 and zstd raise anything on damaged bytes."""
-    return breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
+    if not isinstance(record, Chunk):
+        return [record]
+    size = record.uncompressed_size
+    if (
+        record.compression == "zstd"
+    ):  # unpacks to what its own header says, whatever the record does
+        size = max(size, zstandard.frame_content_size(record.data))
+    if size > LARGEST_CHUNK:
+        raise ValueError(
+            f"unpacked, it has {size} bytes, at most {LARGEST_CHUNK}: write smaller chunks"
+        )
+    return breakup_chunk(record, validate_crc=True)
 
 
 def has_damaged_index(file: IO[bytes]) -> bool:

@@ -152,8 +152,10 @@ class FollowServer:
         """
         if not self._goals:
             return
-        found = self._node.get_subscriptions_info_by_topic("~/follow/_action/feedback")
-        there = {bytes(subscription.endpoint_gid) for subscription in found}
+        # Newer rclpy remaps the name of an action, older only those of its topics.
+        names = {"~/follow", self._node.resolve_topic_name("~/follow")}
+        found = [self._node.get_subscriptions_info_by_topic(f"{n}/_action/feedback") for n in names]
+        there = {bytes(subscription.endpoint_gid) for each in found for subscription in each}
         for name, goal in list(self._goals.items()):
             goal.looks += 1
             if goal.looks <= ABANDONED:
@@ -190,9 +192,11 @@ class FollowServer:
             self._worker.cancel(_id_of(handle), CANCELLED)
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
-        if not handle.is_active:  # it has ended since rclpy listed the goals to cancel
-            return CancelResponse.REJECT
         goal = self._goals.setdefault(_id_of(handle), _Goal())
+        # Asked after that: `_end`, which may run at any time, removes it once.
+        if not handle.is_active:
+            self._goals.pop(_id_of(handle), None)
+            return CancelResponse.REJECT
         with goal.lock:
             if goal.ending:
                 return CancelResponse.REJECT

@@ -257,6 +257,17 @@ def test_an_sqlite_bag_without_metadata_is_read(tmp_path: Path) -> None:
         assert "no metadata.yaml" in bag.problems[0]
 
 
+def test_instructions_that_cannot_be_read_are_not_called_missing_alone(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "bag", "/camera", (1,), StoragePlugin.SQLITE3)
+    database = sqlite3.connect(next((tmp_path / "bag").glob("*.db3")))
+    with database:
+        database.execute("UPDATE messages SET data = x'0001' WHERE timestamp = ?", (6 * SECOND,))
+    database.close()
+    told = "no instructions in it: .*; .*: /instruction at 6000000000 ns: not a gsva_ros/msg/Instruction"
+    with pytest.raises(BagError, match=told), gather(gathered_from(tmp_path / "bag")):
+        pass
+
+
 @pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
 def test_what_a_crash_leaves_of_compressed_files_is_read(
     tmp_path: Path, plugin: StoragePlugin

@@ -166,6 +166,39 @@ def test_a_damaged_chunk_costs_its_messages_only(tmp_path: Path) -> None:
         Bag(path)
 
 
+def test_a_chunk_that_unpacks_to_more_than_any_writer_makes_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seventy kilobytes of a file can unpack to gigabytes, also where the chunk's record denies it."""
+    file = io.BytesIO()
+    writer = McapWriter(file, chunk_size=1, compression=CompressionType.ZSTD)  # one message in each
+    writer.start("ros2")
+    schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+    channel = writer.register_channel("/words", "cdr", schema)
+    store, starts = get_typestore(Stores.ROS2_HUMBLE), []
+    string = store.types["std_msgs/msg/String"]
+    for at, size in enumerate((5, 5, 100_000, 5)):
+        starts.append(file.tell())
+        data = bytes(store.serialize_cdr(string("a" * size), "std_msgs/msg/String"))
+        writer.add_message(channel, at, data, at)
+    writer.finish()
+    honest, path = file.getvalue(), tmp_path / "bomb.mcap"
+    lying = bytearray(honest)
+    sizes = starts[2] + 9 + 16  # behind the opcode, the length, and the times
+    lying[sizes : sizes + 12] = struct.pack("<QI", 10, 0)  # without a checksum
+    for content in (honest, lying):
+        path.write_bytes(content)
+        monkeypatch.setattr(recovery, "LARGEST_CHUNK", 200_000)
+        with Bag(path) as bag:
+            assert [at for _, at, _ in bag.raw()] == [0, 1, 2, 3]
+        monkeypatch.setattr(recovery, "LARGEST_CHUNK", 50_000)
+        with Bag(path) as bag:
+            assert [at for _, at, _ in bag.raw()] == [0, 1, 3]
+            (problem,) = bag.problems
+        assert f"{path}: 1 damaged records, the first: Chunk at byte {starts[2]}: " in problem
+        assert "at most 50000: write smaller chunks" in problem
+
+
 def test_the_place_of_what_is_lost_and_the_end_of_what_is_read_are_told(tmp_path: Path) -> None:
     """Of a topic without a definition, too."""
     file, ends = io.BytesIO(), []

@@ -10,8 +10,8 @@ def start():
 
     opened = []
 
-    def make(parameters=None, command=FAKE, delay=0.0, connect=True, **client_options):
-        opened.append(node := NodeProcess(command, parameters, delay))
+    def make(parameters=None, command=FAKE, delay=0.0, connect=True, remap=None, **client_options):
+        opened.append(node := NodeProcess(command, parameters, delay, remap))
         opened.append(client := Client(**client_options))
         if connect:
             client.connect(node)

@@ -19,7 +19,7 @@ from gsva_ros.action import Follow
 from gsva_ros.msg import Instruction, Outcome
 from harness import FAKE, REAL, SUPPORT, Client, Manager, NodeProcess, blocks, outcomes
 from lifecycle_msgs.msg import State, Transition
-from rclpy.action import ActionClient, CancelResponse
+from rclpy.action import ActionClient, CancelResponse, get_action_names_and_types
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -447,11 +447,15 @@ def test_what_has_arrived_is_read_before_the_process_ends(monkeypatch):
 
 
 def test_a_goal_ends_after_its_client_has_gone(start):
-    """Nobody is left who could cancel it, whoever has come since. A client that stays keeps its goal."""
-    node, client = start()
+    """Nobody is left who could cancel it, whoever has come since. A client that stays keeps its goal.
+
+    Also where rclpy can remap the name of an action.
+    """
+    node, client = start(remap={"~/follow": "/test/robot/follow"})
+    named = {types[0]: name for name, types in get_action_names_and_types(client.node)}
 
     def follow(by):
-        action = by.action(Follow, "gsva/follow")
+        action = by.action(Follow, named["gsva_ros/action/Follow"])
         goal = by.send(action, Follow.Goal(expressions=["red"]))
         by.wait(goal.done, what="the goal's acceptance")
         return goal.result().accepted
@@ -718,9 +722,18 @@ def test_goals_that_go_on_run_no_callback():
         spin_until(lambda: all(each.done() for each in ended))
         assert [each.result().result.message for each in ended] == ["over"] * 5
         assert pending.wait(1.0)
-        # One of several that rclpy listed to be cancelled, which ended before its turn.
-        gone = SimpleNamespace(is_active=False, goal_id=goals[0].result().goal_id)
-        assert follow._on_cancel(gone) == CancelResponse.REJECT
+
+        class Gone:
+            """One of several that rclpy listed to be cancelled, which ends when its turn comes."""
+
+            is_active = True
+
+            @property
+            def goal_id(self):
+                self.is_active = False
+                return goals[0].result().goal_id
+
+        assert follow._on_cancel(Gone()) == CancelResponse.REJECT
         assert not follow._goals
         client.between(action.destroy, "the action client's end")
     finally:

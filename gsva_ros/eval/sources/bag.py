@@ -68,7 +68,8 @@ def _cases(args: argparse.Namespace, bag: Bag, truth: list[FrameTruth]) -> list[
         asks = _about(asks, args.topic, bag)
     if not asks:
         if not truth:
-            raise BagError(f"{bag.path}: no instructions in it: give --instructions or --truth")
+            nothing = "no instructions in it: give --instructions or --truth"
+            raise BagError(f"{bag.path}: {'; '.join([nothing, *bag.problems[:3]])}")
         return truth_cases(bag, truth)
     named = {ask.topic for ask in asks if not ask.cancel}  # the node ends a request by its id alone
     if "" in named:
