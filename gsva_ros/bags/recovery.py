@@ -95,9 +95,8 @@ def _unchunked(record: McapRecord) -> list[McapRecord]:
     if not isinstance(record, Chunk):
         return [record]
     size = record.uncompressed_size
-    if (
-        record.compression == "zstd"
-    ):  # unpacks to what its own header says, whatever the record does
+    # A zstd frame unpacks to what its own header says, whatever the record does.
+    if record.compression == "zstd":
         size = max(size, zstandard.frame_content_size(record.data))
     if size > LARGEST_CHUNK:
         raise ValueError(
