@@ -62,7 +62,7 @@ setup(
         "safetensors",
         "segment-anything",
         "sentencepiece",
-        "torch>=2.5",  # for transformers
+        "torch>=2.6",  # before, its counter of flops was blind in inference_mode
         "transformers>=5.11,<6",  # before, SAM 3 with its video tracker was not loaded
     ],
     extras_require={"app": APP, "eval": EVAL, "sim": SIM, "small": SMALL, "train": TRAIN},
