@@ -1375,6 +1375,28 @@ def test_a_full_disk_leaves_the_file_that_was_there(
     assert path.read_bytes() == b"old"
 
 
+def without(module: str, error: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command where importing a module, of which a condition on `name` is true, raises an error."""
+    code = (
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if {module}:\n"
+        f"            raise {error}\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from gsva_ros.cli import main\n"
+        f"sys.exit(main({command!r}))\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("module", "command", "extra"),
     [
@@ -1391,19 +1413,8 @@ def test_a_full_disk_leaves_the_file_that_was_there(
 def test_a_command_without_its_packages_names_the_extra(
     module: str, command: list[str], extra: str
 ) -> None:
-    code = (
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] == {module!r}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-        "from gsva_ros.cli import main\n"
-        f"sys.exit(main({command!r}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600
-    )
+    error = "ModuleNotFoundError(f'No module named {name!r}', name=name)"
+    done = without(f"name.partition('.')[0] == {module!r}", error, command)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert module in done.stderr
@@ -1419,19 +1430,9 @@ def test_a_command_without_its_packages_names_the_extra(
 )
 def test_a_command_whose_packages_do_not_work_says_why(command: list[str]) -> None:
     """transformers says "Could not import module", and names no package."""
-    code = (
-        "import sys\n"
-        "class Broken:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'transformers.models.llama.modeling_llama':\n"
-        "            raise RuntimeError('operator torchvision::nms does not exist')\n"
-        "sys.meta_path.insert(0, Broken())\n"
-        "from gsva_ros.cli import main\n"
-        f"sys.exit(main({command!r}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600
-    )
+    name = "transformers.models.llama.modeling_llama"
+    error = "RuntimeError('operator torchvision::nms does not exist')"
+    done = without(f"name == {name!r}", error, command)
     why = "cannot import what it needs: operator torchvision::nms does not exist"
     assert (done.returncode, done.stderr) == (2, f"gsva {command[0]}: {why}\n")
 
