@@ -128,9 +128,8 @@ class ViewPage:
         expressions = [] if kind == REQUEST else expressions_in(text)
         if not text or (kind == EXPRESSIONS and not expressions):
             return mine, problem("nothing to ask: type expressions or a request")
-        if not self.watcher.heard():
-            told = f"nobody receives instructions of {self.watcher.name}: is it running under this name?"
-            return mine, problem(f"not sent: {told}")
+        if unheard := self._unheard():
+            return mine, unheard
         follow = mode == FOLLOW
         request = text if kind == REQUEST else ""
         name = self.watcher.ask(expressions, request, camera or "", follow)
@@ -139,7 +138,9 @@ class ViewPage:
         )
 
     def stop(self, mine: list[str]) -> tuple[list[str], str]:
-        """Cancel this visitor's repeated instructions."""
+        """Cancel this visitor's repeated instructions; returns those left, and a status line."""
+        if mine and (unheard := self._unheard()):
+            return mine, unheard
         stopped = self._cancel(mine)
         told = (
             f"Stopped: {', '.join(stopped)}."
@@ -147,6 +148,13 @@ class ViewPage:
             else "You have no instruction on every frame."
         )
         return [], notice(told, spoken=True)
+
+    def _unheard(self) -> str:
+        """A problem as HTML if nobody would receive an instruction, else ""."""
+        told = (
+            f"nobody receives instructions of {self.watcher.name}: is it running under this name?"
+        )
+        return "" if self.watcher.heard() else problem(f"not sent: {told}")
 
     def _cancel(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if self.watcher.cancel(name)]

@@ -262,6 +262,10 @@ def test_an_instruction_that_nobody_receives_is_told() -> None:
         mine, told = ViewPage(watcher).ask([], None, "red", EXPRESSIONS, FOLLOW)
         assert (mine, watcher._repeated) == ([], {})
         assert "not sent: nobody receives" in told
+        assert "no instruction on every frame" in ViewPage(watcher).stop([])[1]
+        mine = [watcher.ask(["red"], "", "", True)]
+        assert ViewPage(watcher).stop(mine) == (mine, told), "the node may be back"
+        assert list(watcher._repeated) == mine
     finally:
         watcher.close()
 
