@@ -29,7 +29,7 @@ ROWS = 24
 GONE = 5.0
 #: Seconds after which a page without an update says so: its pictures would look new.
 OVERDUE = 5.0
-#: Seconds after which a row says how long ago its outcome came: a killed node's answers would look new.
+#: Seconds after which what came says how long ago that was: a killed node's answers would look new.
 FRESH = 5.0
 ONCE, FOLLOW = "Once", "On every frame"
 EXPRESSIONS = "Expressions, separated by semicolons"
@@ -101,12 +101,12 @@ class ViewPage:
         if camera not in topics:
             camera = topics[0] if topics else None
             choice = gr.update(choices=topics, value=camera)
-        answered, *stamps = self.watcher.answered(camera or "")
+        answered, *times = self.watcher.answered(camera or "")
         return (
             overdue(),
             health(*self.watcher.health()),
             choice,
-            picture(answered, *captions(*stamps)),
+            picture(answered, *captions(*times)),
             self._newest(camera),
             listed(self.watcher.outcomes()),
         )
@@ -194,14 +194,21 @@ def health(level: str, message: str, values: Mapping[str, str], age: float) -> s
     return f'{head}<dl class="values">{rows}</dl>'
 
 
-def captions(stamp: float, undrawn: float) -> tuple[str, str]:
-    """What is said of an answer's picture, and instead of one; stamps: from `Watcher.answered`."""
+def captions(stamp: float, age: float, undrawn: float) -> tuple[str, str]:
+    """What is said of an answer's picture, and instead of one; times: from `Watcher.answered`."""
+    frame = f"frame at {stamp:.3f} s{ago(age, ', received ')}"
     if math.isnan(undrawn):
-        return f"Last answer, frame at {stamp:.3f} s", "No answer yet."
+        return f"Last answer, {frame}", "No answer yet."
     told = (
         f"last answer, frame at {undrawn:.3f} s, is not drawn: this page does not hold that frame"
     )
-    return f"Answer on the frame at {stamp:.3f} s; the {told}", f"The {told}."
+    return f"Answer on the {frame}; the {told}", f"The {told}."
+
+
+def ago(age: float, before: str = "") -> str:
+    """How many seconds or minutes ago something came, after `before`; "": it is fresh."""
+    told = f"{age:.0f} s ago" if age < 100 else f"{age / 60:.0f} min ago"
+    return f"{before}{told}" * (age > FRESH)
 
 
 def picture(rgb: NDArray[np.uint8] | None, caption: str, without: str) -> str:
@@ -230,9 +237,8 @@ def _row(ended: Ended) -> Row:
     if math.isnan(ended.age):
         age = ""
     took = f"after {1000 * ended.latency:.0f} ms"
-    since = time.monotonic() - ended.arrived
-    ago = f"{since:.0f} s ago" if since < 100 else f"{since / 60:.0f} min ago"
-    parts = (ago * (since > FRESH), ended.detail, took, age, ended.camera, ended.instruction)
+    since = ago(time.monotonic() - ended.arrived)
+    parts = (since, ended.detail, took, age, ended.camera, ended.instruction)
     colour = colour_of(ended.slot) if ended.outcome == "SEGMENTED" else None
     detail = " · ".join(part for part in parts if part)
     return Row(ended.slot + 1, ended.expression, ended.outcome, detail, colour)

@@ -80,15 +80,15 @@ class Camera:
     """A camera's newest frames, and the last one that an answer could be drawn on, with that answer.
 
     frames: by stamp (nanoseconds), each with the monotonic seconds of its arrival. unseen: the last answer
-    and its frame, until they are drawn. undrawn: the stamp of the last answer, if its frame was not held.
+    and its frame, until they are drawn. answered: the picture, the frame's stamp in seconds, its arrival.
+    undrawn: the stamp of the last answer, if its frame was not held.
     """
 
     subscription: Any = None
     frames: dict[int, tuple[float, Any]] = field(default_factory=dict)
     depth: bool = False  # a frame showed that this is a depth topic: not offered as a camera
-    unseen: tuple[Segmentation, Any] | None = None
-    answered: NDArray[np.uint8] | None = None
-    answered_stamp: int = 0
+    unseen: tuple[Segmentation, tuple[float, Any]] | None = None
+    answered: tuple[NDArray[np.uint8] | None, float, float] = None, 0.0, 0.0
     undrawn: int | None = None
 
     def hold(self, stamp: int, msg: Any) -> None:
@@ -206,8 +206,7 @@ class Watcher:
             if stamp not in camera.frames:
                 camera.undrawn = stamp
                 return
-            _, frame = camera.frames[stamp]
-            camera.unseen, camera.undrawn = (msg, frame), None
+            camera.unseen, camera.undrawn = (msg, camera.frames[stamp]), None
 
     def _list(self, ended: Sequence[Ended]) -> None:
         """Replace the outcomes of the same slots; one that stays the same keeps its place in the list.
@@ -290,17 +289,19 @@ class Watcher:
             arrived, msg = next(reversed(camera.frames.values()))
         return to_rgb(msg, topic), time.monotonic() - arrived
 
-    def answered(self, topic: str) -> tuple[NDArray[np.uint8] | None, float, float]:
-        """A camera's last frame with its answer (None: none yet), and stamps in seconds.
+    def answered(self, topic: str) -> tuple[NDArray[np.uint8] | None, float, float, float]:
+        """A camera's last frame with its answer (None: none yet), its stamp, its age, and another stamp.
 
-        The stamps are that frame's, and the last answer's, if its frame was not held (NaN: it was).
+        In seconds: the age since it arrived, the other stamp of the last answer, if its frame was not held
+        (NaN: it was).
         """
         with self._lock:
             camera = self._cameras.get(topic, Camera())
         self._draw(camera)
         with self._lock:
             undrawn = math.nan if camera.undrawn is None else camera.undrawn / SECOND
-            return camera.answered, camera.answered_stamp / SECOND, undrawn
+            picture, stamp, arrived = camera.answered
+        return picture, stamp, time.monotonic() - arrived, undrawn
 
     def _draw(self, camera: Camera) -> None:
         """Draw a camera's last answer, in a page's thread: the watcher's own would lose frames by it."""
@@ -309,14 +310,14 @@ class Watcher:
                 unseen, camera.unseen = camera.unseen, None
             if unseen is None:
                 return
-            msg, frame = unseen
+            msg, (arrived, frame) = unseen
             try:
                 rgb = to_rgb(frame, msg.image_topic)
                 picture = poster(*fitted(rgb, targets_in(msg), LONGEST))
             except (MessageError, ValueError):
                 return  # the node itself reports such a frame
             with self._lock:
-                camera.answered, camera.answered_stamp = picture, nanoseconds(msg.header.stamp)
+                camera.answered = picture, nanoseconds(msg.header.stamp) / SECOND, arrived
 
     def outcomes(self) -> list[Ended]:
         """The last outcome of each slot of each instruction on each camera; what is new comes first."""

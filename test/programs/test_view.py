@@ -270,10 +270,13 @@ def test_an_instruction_that_nobody_receives_is_told() -> None:
         watcher.close()
 
 
-def test_an_answer_without_its_frame_is_told() -> None:
-    assert captions(2.0, float("nan")) == ("Last answer, frame at 2.000 s", "No answer yet.")
+def test_an_answer_that_is_old_or_without_its_frame_is_told() -> None:
+    nan = float("nan")
+    assert captions(2.0, 0.1, nan) == ("Last answer, frame at 2.000 s", "No answer yet.")
+    assert captions(2.0, 7.0, nan)[0] == "Last answer, frame at 2.000 s, received 7 s ago"
     told = "last answer, frame at 3.000 s, is not drawn: this page does not hold that frame"
-    assert captions(2.0, 3.0) == (f"Answer on the frame at 2.000 s; the {told}", f"The {told}.")
+    seen = "frame at 2.000 s, received 5 min ago"
+    assert captions(2.0, 300.0, 3.0) == (f"Answer on the {seen}; the {told}", f"The {told}.")
 
 
 def test_outcomes_beyond_the_list_are_counted() -> None:

@@ -70,10 +70,13 @@ def test_a_thermal_camera_is_shown(watcher: Watcher) -> None:
 def test_an_answer_is_drawn_however_many_frames_later(watcher: Watcher) -> None:
     film(watcher, range(1, 20 * FRAMES))
     assert watcher.answered("/image")[0] is None
+    frames = watcher._cameras["/image"].frames
+    frames[1] = frames[1][0] - 7.0, frames[1][1]
     watcher._on_answer(answer(1, ["red"]))
-    picture, stamp, undrawn = watcher.answered("/image")
+    picture, stamp, age, undrawn = watcher.answered("/image")
     assert picture is not None
     assert stamp == 1e-9
+    assert 7.0 <= age < 60.0, "since the frame arrived"
     assert math.isnan(undrawn)
 
 
@@ -87,11 +90,11 @@ def test_frames_are_held_within_bounds(
     held = list(watcher._cameras["/image"].frames)
     assert held == list(range(100 - (20 if bound == "HELD" else FRAMES), 100))
     watcher._on_answer(answer(1, ["red"]))
-    picture, _, undrawn = watcher.answered("/image")
+    picture, *_, undrawn = watcher.answered("/image")
     assert (picture, undrawn) == (None, 1e-9)
     watcher._on_answer(answer(99, ["red"]))
     watcher._on_answer(answer(2, ["red"]))
-    picture, stamp, undrawn = watcher.answered("/image")
+    picture, stamp, _, undrawn = watcher.answered("/image")
     assert picture is not None
     assert (stamp, undrawn) == (99e-9, 2e-9)
 
@@ -146,7 +149,7 @@ def test_only_what_is_looked_at_is_drawn(watcher: Watcher, monkeypatch: pytest.M
         watcher._on_answer(answer(stamp, ["red"]))
     assert drawn == []
     for _ in range(2):
-        picture, stamp, _ = watcher.answered("/image")
+        picture, stamp, *_ = watcher.answered("/image")
         assert picture is not None
         assert stamp == 9e-9
     assert len(drawn) == 1
