@@ -42,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Importing their packages takes a second: only for their own commands, or to list them all.
         if not argv or argv[0] in commands or argv[0] not in known:
             _add(subparsers, module, extra, commands)
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if rest:  # as with options between the arguments of one list
+        parser = subparsers.choices[args.command]
+        try:
+            args = parser.parse_intermixed_args(argv[1:], argparse.Namespace(command=args.command))
+        except TypeError:  # it has commands of its own
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         check_folder()
         return int(args.run(args) or 0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from gsva_ros import arguments, cli
+from gsva_ros.programs import train
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,34 @@ def test_an_unknown_command_is_told_all_that_there_are(capsys) -> None:
         *(n for _, names in cli.COMMANDS.values() for n in names),
     ):
         assert command in said.partition("choose from")[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "expected"),
+    [
+        ("segment", "a.png --output b.png cup", ["cup"]),
+        ("segment", "a.png cup --output b.png -- -mug", ["cup", "-mug"]),
+        ("segment", "--output b.png -- -a.png -mug", ["-mug"]),
+        ("train", "a.yaml --threads 2 b.yaml", [Path("a.yaml"), Path("b.yaml")]),
+    ],
+)
+def test_options_may_stand_between_the_arguments_of_a_list(
+    command, arguments, expected, monkeypatch
+) -> None:
+    given: list[argparse.Namespace] = []
+    monkeypatch.setattr(cli, "segment", given.append)
+    monkeypatch.setattr(train, "run", given.append)
+    assert cli.main([command, *arguments.split()]) == 0
+    (args,) = given
+    assert (args.expressions if command == "segment" else args.configs) == expected
+    assert command == "train" or args.output == Path("b.png")
+
+
+def test_an_unknown_option_is_told_with_the_usage_of_its_command(capsys) -> None:
+    for command in ("segment a.png cup", "sim bag --seeds 1 --out a"):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*command.split(), "--zork"])
+        assert ended.value.code == 2
+        said, name = capsys.readouterr().err, command.partition(" ")[0]
+        assert said.startswith(f"usage: gsva {name} ")
+        assert said.endswith(f"gsva {name}: error: unrecognized arguments: --zork\n")
