@@ -12,7 +12,7 @@ from typing import Any
 
 from .answer import ExpressionError, Slot, no_rejection
 from .arguments import Parser, add_model_arguments, positive
-from .errors import InputError, lacking, one_line
+from .errors import InputError, lacking, one_line, visible
 from .files import check_folder, check_writable
 
 #: Modules with a function `register(subparsers)`: the extra that provides their packages, their commands.
@@ -140,10 +140,10 @@ def segment(args: argparse.Namespace) -> int:
     answer = engine.ask(frame, args.text) if args.text else engine.segment(frame, args.expressions)
     if args.text:
         cut = "" if answer.complete else f" ... (cut after {answer.tokens} tokens)"
-        print(answer.text + cut)
+        print(visible(answer.text + cut))
     targets = []
     for number, slot in enumerate(answer.slots):
-        print(_line(slot))
+        print(visible(_line(slot)))
         if not slot.fault:
             targets.append(Target.of(number, slot))
     write_rgb(output, poster(rgb, targets), "overlay")

@@ -17,11 +17,15 @@ class InputError(ValueError):
 
 
 def one_line(error: BaseException | str) -> str:
-    """An error's text without line breaks, and with escapes for what would change other text of a terminal.
+    """An error's text without line breaks, and `visible`.
 
     Its type's name if it has no text. A problem that is told without an error is taken as its text.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
+    return visible(" ".join(str(error).split()) or type(error).__name__)
+
+
+def visible(text: str) -> str:
+    """Text with escapes for what would change other text of a terminal, and for line breaks."""
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

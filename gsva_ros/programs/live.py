@@ -27,7 +27,7 @@ from gsva_ros.answer import Slot
 from gsva_ros.arguments import Parser, patience
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import mask_of
-from gsva_ros.errors import InputError, one_line
+from gsva_ros.errors import InputError, one_line, visible
 from gsva_ros.eval.metrics import NAMES, Scoring
 from gsva_ros.eval.record import ID_PREFIX
 from gsva_ros.eval.run import CaseRecord, SlotRecord, slot_record
@@ -291,7 +291,8 @@ def run(args: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         rclpy.try_shutdown()
     for reason, asked in evaluation.failed.items():
         others = f" and {len(asked) - 1} more" if asked[1:] else ""
-        print(f"gsva_evaluate: not answered: {asked[0]}{others}: {reason}", file=sys.stderr)
+        told = f"gsva_evaluate: not answered: {asked[0]}{others}: {reason}"
+        print(visible(told), file=sys.stderr)
     scored = _report(evaluation, args) if evaluation.records else 0
     if evaluation.interrupted:
         return 130
@@ -306,7 +307,7 @@ def _report(evaluation: LiveEvaluation, args: argparse.Namespace) -> int:
     """Print and write what was measured; returns the number of scored expressions."""
     numbers = numbers_of(evaluation, f"{args.bag}, live")
     for line in evaluation.explanation():
-        print(line)
+        print(visible(line))
     overall = numbers["scores"]["all"]
     for metric in NAMES:
         print(f"{metric:6} {'-' if overall[metric] is None else format(overall[metric], '.3f')}")

@@ -20,6 +20,7 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -34,8 +35,9 @@ from pycocotools.coco import COCO
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+import gsva_ros
 from gsva_ros import cli, conversions
-from gsva_ros.answer import ExpressionError
+from gsva_ros.answer import Answer, ExpressionError, Rejection, Slot
 from gsva_ros.bags import recovery
 from gsva_ros.bags.bag import Bag, BagError
 from gsva_ros.conversions import MessageError, file_rgb, fill_image, to_rgb
@@ -43,9 +45,10 @@ from gsva_ros.datasets import files
 from gsva_ros.datasets.files import DatasetError, read_picture
 from gsva_ros.errors import InputError, one_line, tell_left_out
 from gsva_ros.eval.asks import AskError, read_asks
+from gsva_ros.eval.commands import measure
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
-from gsva_ros.eval.run import Records
+from gsva_ros.eval.run import CaseRecord, Records, slot_record
 from gsva_ros.eval.sources.bag import truth_cases
 from gsva_ros.files import check_writable, only_writer, write_result, write_whole
 from gsva_ros.image_files import check_format, write_rgb
@@ -1467,3 +1470,24 @@ def test_a_files_name_cannot_rewrite_the_line_that_tells_of_it(
     assert one_line(error) == told
     tell_left_out([str(error)])
     assert capsys.readouterr().err == f"left out: {told}\n"
+
+
+def test_an_answer_cannot_rewrite_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Models write what they were trained to; bags contain whatever was asked."""
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(huge_png(30, 20))
+    slots = [Slot("a\x1b[2J", 0.1, Rejection.MODEL, (20, 30)), Slot("b\r", 0, fault="c\u202e")]
+    engine = Mock()
+    engine.ask.return_value = Answer(slots, "Sure,\n\x9b: [REJ]")
+    monkeypatch.setattr(gsva_ros, "load", lambda *_, **__: engine)
+    assert cli.main(["segment", str(picture), "--text", "where?"]) == 0
+    text, rejected, failed, *_ = capsys.readouterr().out.split("\n")
+    assert text == "Sure,\\n\\x9b: [REJ]"
+    assert rejected.startswith("a\\x1b[2J: REJECTED: ")
+    assert failed == "b\\r: FAILED: c\\u202e"
+    record = CaseRecord("/camera\x1b", {}, [slot_record(Referring(slots[0].expression), slots[0])])
+    measure._answers(SimpleNamespace(out=None, report=None), {"data": "bag"}, [record])
+    told = capsys.readouterr().out.split("\n")[1]
+    assert told.startswith("/camera\\x1b  a\\x1b[2J  ")

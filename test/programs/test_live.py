@@ -30,6 +30,7 @@ from gsva_ros import cli
 from gsva_ros.conversions import fill_image
 from gsva_ros.errors import InputError
 from gsva_ros.interfaces import typestore, whole_bag
+from gsva_ros.programs import live
 from gsva_ros.programs.live import LiveEvaluation, _period
 from gsva_ros.programs.player import Player
 from gsva_ros.stamps import SECOND, fill
@@ -435,6 +436,20 @@ def test_what_the_node_could_not_do_is_not_blamed_on_the_way(
         assert advice == "most of these failed: the node is not active"
         evaluation._seconds = [each * 6 for each in evaluation._seconds]
         assert "an answer takes 3.00 s" in evaluation.explanation()[-1]
+
+
+def test_what_a_node_echoes_cannot_rewrite_the_terminal(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with evaluating([]) as evaluation:
+        failed = Outcome(expression="a\x1b[2J", outcome=Outcome.FAILED, reason="b\u202e")
+        evaluation._on_answer(Segmentation(instruction_id="c\r", outcomes=[failed]))
+        monkeypatch.setattr(live, "LiveEvaluation", lambda _: evaluation)
+        for name in ("init", "end_alike", "_listen"):
+            monkeypatch.setattr(live, name, lambda *_, **__: None)
+        assert live.main(["gsva_evaluate", str(bag), "--out", str(tmp_path / "live.json")]) == 2
+    told = capsys.readouterr().err.split("\n")[0]
+    assert told == "gsva_evaluate: not answered: c\\r: a\\x1b[2J: b\\u202e"
 
 
 def test_parts_of_a_split_mask_are_scored_together() -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError, tell_left_out
+from ...errors import InputError, tell_left_out, visible
 from ...files import check_writable, results
 from ..metrics import NAMES, Protocol, Scoring
 from ..sources import bag, dataset, scenes
@@ -177,7 +177,8 @@ def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[Ca
         for record in records:
             for slot in record.slots:
                 what = f"{slot.area} pixels" if slot.kept else "REJECTED"
-                print(f"{record.id}  {slot.expression:32}  {what}, p([SEG]) {slot.p_seg:.3f}")
+                line = f"{record.id}  {slot.expression:32}  {what}, p([SEG]) {slot.p_seg:.3f}"
+                print(visible(line))
     if args.report:
         print("no report: it compares with ground truth", file=sys.stderr)
     return 0
