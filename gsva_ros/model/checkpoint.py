@@ -59,7 +59,7 @@ def load_converted(directory: str | Path) -> Checkpoint:
     """
     directory = Path(directory)
     found = adapter(directory)
-    base = _base(directory, found)
+    base = base_of(directory, found)
     config = GSVAConfig.load(base)
     path = base / WEIGHTS_NAME
     state, digest = read_state(path), _digest([path])
@@ -100,7 +100,7 @@ def load_official(
     """
     weights, llava, vision_tower = Path(weights), Path(llava), Path(vision_tower)
     found = adapter(weights)
-    base = _base(weights, found)
+    base = base_of(weights, found)
     state = read_state(base)  # of mapped files: what follows takes the time
     _check_part(llava, "the LLaVA that GSVA was trained from", CONFIG_NAME, TOKENIZER_NAME)
     _check_part(vision_tower, "CLIP (openai/clip-vit-large-patch14)", CONFIG_NAME)
@@ -176,7 +176,8 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
         InputError: the directory cannot be written, or is or holds one of the inputs.
     """
     to, weights = Path(directory), Path(official["weights"])
-    read = (Path(llava), Path(official["vision_tower"]), weights, _base(weights, adapter(weights)))
+    base = base_of(weights, adapter(weights))
+    read = (Path(llava), Path(official["vision_tower"]), weights, base)
     if to.resolve() in [(p.parent if p.is_file() else p).resolve() for p in read]:
         raise InputError(f"{to} is an input, whose files would be overwritten: choose another")
     check_writable(to / CONFIG_NAME)
@@ -186,10 +187,13 @@ def convert(directory: str | Path, llava: str | Path, **official: Any) -> None:
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, directory)
 
 
-def _base(directory: Path, found: Adapter | None) -> Path:
+def base_of(directory: Path, found: Adapter | None) -> Path:
     """An adapter's base: a path relative to its own folder or the working directory, or a bundled name.
 
     Without an adapter, the weights themselves.
+
+    Raises:
+        CheckpointError: it is none of these.
     """
     if found is None:
         return directory

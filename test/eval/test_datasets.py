@@ -712,12 +712,23 @@ def test_records_know_their_data_and_keep_the_blind_baseline(tmp_path: Path, mod
     assert cli.main(command) == 2
 
 
+@pytest.mark.parametrize("adapted", [False, True])
 def test_records_know_what_the_weights_were_asked_with(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    model: str,
+    adapted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The same weights in another conversation, or asked by another version, do not go on from them."""
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [10], "left")])
-    command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", model]
+    asked = tmp_path / "adapter" if adapted else model
+    if adapted:
+        asked.mkdir()
+        torch.save({}, asked / "adapter_model.bin")
+        said = {"base_model_name_or_path": model, "lora_alpha": 1}
+        (asked / "adapter_config.json").write_text(json.dumps(said))
+    command = ["eval", "dataset", "grefcoco", "val", "--root", str(root), "--model", str(asked)]
     command += ["--device", "cpu", "--no-blind", "--records", str(tmp_path / "records")]
     assert cli.main(command) == 0
     config = Path(model) / "config.json"

@@ -75,14 +75,18 @@ def _records_file(
     blind: bool,
 ) -> Records | None:
     from ...model.bundled import model_directory
+    from ...model.checkpoint import base_of
+    from ...model.weights import adapter
     from ...processes import processes
     from ..run import Records
 
     if args.records is None:
         return None
-    # Not every JSON file there: numbers and records may be written beside the model.
     model = model_directory(args.model)
-    settings = sorted([*model.glob("*config.json"), *model.glob("tokenizer.*")])
+    settings: list[Path] = []
+    for folder in dict.fromkeys((model, base_of(model, adapter(model)))):
+        # Not every JSON file there: numbers and records may be written beside the model.
+        settings += sorted([*folder.glob("*config.json"), *folder.glob("tokenizer.*")])
     run = {
         "version": __version__,
         "weights_hash": engine.weights_hash,
