@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 import zstandard
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
@@ -97,7 +96,7 @@ class Bag:
             reader = self._open()
             problem = _misdescribed(reader)
             if not problem:
-                self.problems += _unlisted(self.path)
+                self.problems += _unlisted(self.path, reader)
                 return reader
             reader.close()
         except Exception as error:  # see __init__
@@ -368,12 +367,10 @@ def _is_instruction(connection: Connection) -> bool:
     return text or connection.msgtype == INSTRUCTION_TYPE
 
 
-def _unlisted(folder: Path) -> list[str]:
-    """A line for each file of a bag that its metadata.yaml, which can be used, does not list."""
-    described = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
-    paths = described["rosbag2_bagfile_information"]["relative_file_paths"]
+def _unlisted(folder: Path, reader: Any) -> list[str]:
+    """A line for each file of a bag that its metadata.yaml, by which it was opened, does not list."""
     # A file and its packed copy are the same.
-    listed = {Path(path).name.removesuffix(PACKED) for path in paths}
+    listed = {file.path.name.removesuffix(PACKED) for file in reader.readers[0].storage.storages}
     return [
         f"{file}: not read: metadata.yaml does not list it (`ros2 bag reindex` lists all)"
         for file in bag_files(folder)

@@ -228,6 +228,10 @@ def test_a_file_that_metadata_does_not_list_is_told(tmp_path: Path) -> None:
         writer.write(connection, SECOND, image(1))
     (packed,) = recorded.glob("*.zstd")
     unpacked(packed, recorded)  # as `zstd -d` leaves both
+    described = recorded / "metadata.yaml"
+    text = described.read_text().replace("custom_data: null", "custom_data: {a: b?c}")
+    assert "b?c" in text  # which PyYAML refuses, and rosbags does not
+    described.write_text(text)
     with Bag(recorded) as bag:
         assert bag.problems == []
     # The listed name contains its name.
