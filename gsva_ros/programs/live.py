@@ -64,6 +64,7 @@ class LiveEvaluation(Node):
         self.elsewhere: Counter[str] = Counter()  # by topic, answers on frames without ground truth
         self._truth = {(frame.topic, frame.stamp): frame for frame in truth if frame.annotations}
         self._unanswered = set(self._truth)
+        self._asked = {each.caption for frame in truth for each in frame.annotations}
         # Instructions answered on a frame other than the one they asked for.
         self.later: set[str] = set()
         self._seconds: list[float] = []  # each answer's time in the node
@@ -96,7 +97,9 @@ class LiveEvaluation(Node):
         for outcome in msg.outcomes:
             # What ended before it had a frame has no topic.
             if outcome.outcome not in DECIDED and (frame or not msg.image_topic):
-                self.failed[outcome.reason].append(f"{msg.instruction_id}: {outcome.expression}")
+                if outcome.expression in self._asked:  # not another client's
+                    vain = f"{msg.instruction_id}: {outcome.expression}"
+                    self.failed[outcome.reason].append(vain)
                 return
         self._seconds.append(float(msg.timings.total))
         ages = [nanoseconds(o.age) / SECOND for o in msg.outcomes if o.carried]

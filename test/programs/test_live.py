@@ -403,7 +403,7 @@ def test_answers_about_no_frame_of_the_truth_say_why() -> None:
             evaluation.silence()
             == "1 answers came, on /front; its frames with truth are on /camera"
         )
-        failed = Outcome(outcome=Outcome.FAILED, reason="no camera '/camera'")
+        failed = Outcome(expression="can", outcome=Outcome.FAILED, reason="no camera '/camera'")
         evaluation._on_answer(Segmentation(image_topic="/front", outcomes=[failed]))
         assert "2 answers came, on /front" in evaluation.silence()
         evaluation._on_answer(Segmentation(outcomes=[failed]))
@@ -431,6 +431,9 @@ def test_what_the_node_could_not_do_is_not_blamed_on_the_way(
                 ]
             evaluation._on_answer(msg)
             evaluation.count_nodes()
+        other = Outcome(expression="mug", outcome=Outcome.EXPIRED, reason="another client's")
+        for _ in frames:
+            evaluation._on_answer(Segmentation(outcomes=[other]))
         counted, advice = evaluation.explanation()
         assert "3 answers FAILED, EXPIRED or CANCELLED" in counted
         assert advice == "most of these failed: the node is not active"
@@ -441,8 +444,9 @@ def test_what_the_node_could_not_do_is_not_blamed_on_the_way(
 def test_what_a_node_echoes_cannot_rewrite_the_terminal(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with evaluating([]) as evaluation:
-        failed = Outcome(expression="a\x1b[2J", outcome=Outcome.FAILED, reason="b\u202e")
+    asked = Annotation(image_id=1, caption="a\x1b[2J", category="single", referents=0)
+    with evaluating([FrameTruth("/camera", 5, (4, 4), [asked])]) as evaluation:
+        failed = Outcome(expression=asked.caption, outcome=Outcome.FAILED, reason="b\u202e")
         evaluation._on_answer(Segmentation(instruction_id="c\r", outcomes=[failed]))
         monkeypatch.setattr(live, "LiveEvaluation", lambda _: evaluation)
         for name in ("init", "end_alike", "_listen"):
