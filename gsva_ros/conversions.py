@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from . import MAX_PIXELS
-from .errors import InputError, extras, one_line
+from .errors import InputError, lacking, one_line
 
 try:
     from cv_bridge import CvBridge
@@ -94,8 +94,7 @@ def to_rgb(msg: Any, topic: str = "") -> np.ndarray:
     try:
         return np.ascontiguousarray(_convert(pixels, msg.encoding))
     except ModuleNotFoundError as error:
-        problem = f"{msg.encoding} needs the package {error.name}: {extras('eval')}"
-        raise MessageError(topic, problem) from error
+        raise MessageError(topic, f"{msg.encoding} {lacking(error, 'eval')}") from error
     except Exception as error:  # cv2.error and the libraries' own: all mean "cannot convert"
         size = f"{msg.width}x{msg.height}"
         problem = f"cannot convert {size} {msg.encoding} to rgb8: {one_line(error)}"
