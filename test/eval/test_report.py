@@ -14,6 +14,7 @@ from contrast import contrasts
 
 from gsva_ros.answer import Answer, Slot
 from gsva_ros.errors import InputError
+from gsva_ros.eval import report
 from gsva_ros.eval.cases import Case
 from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.report import Card, Pick, choose, gallery, kind_of, render
@@ -214,6 +215,16 @@ def test_the_page_is_for_every_reader(page: Path) -> None:
     assert 'alt="Answer: segmented"' in html
     for term in ("gIoU", "cIoU", "N-acc", "T-acc", "boxes right", "always [REJ]", "blind"):
         assert f"<dt>{term}</dt>" in html
+
+
+def test_every_number_stands_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also once there is another metric."""
+    monkeypatch.setattr(report, "NAMES", ("T_acc", "gIoU"))
+    table = re.search("<table>.*?</table>", rendered(Scoring()), re.DOTALL)
+    assert table
+    names = re.findall('<th scope="col">(.*?)</th>', table[0])
+    assert names == ["model", "T-acc", "gIoU", "boxes right", "expressions"]
+    assert table[0].count("<td>") == (len(names) - 1) * table[0].count('<th scope="row">')
 
 
 def test_gallery_draws_truth_and_answer() -> None:
