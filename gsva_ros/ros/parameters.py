@@ -46,6 +46,14 @@ def _real(text: str, low: float, high: float) -> ParameterDescriptor:
     )
 
 
+#: Parameters with a fixed set of values.
+CHOICES = {
+    "image_transport": ("raw", "compressed"),
+    "image_reliability": ("best_effort", "reliable"),
+    "text_mode": ("expressions", "ask"),
+    "track": ("off", "flow"),
+}
+
 _LIMITS = Limits()
 #: name -> default, descriptor
 TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
@@ -74,13 +82,16 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
             "the image topic."
         ),
     ),
-    "image_transport": ("raw", _fixed("Transport of `image`.", "raw or compressed")),
+    "image_transport": (
+        "raw",
+        _fixed("Transport of `image`.", " or ".join(CHOICES["image_transport"])),
+    ),
     "image_reliability": (
         "best_effort",
         _fixed(
             "QoS reliability of the image subscription: best_effort matches every camera; reliable loses "
             "fewer large frames, but matches only reliable publishers.",
-            "best_effort or reliable",
+            " or ".join(CHOICES["image_reliability"]),
         ),
     ),
     "text_mode": (
@@ -88,7 +99,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
         ParameterDescriptor(
             description="How a string on `instruction_text` is read: as expressions separated by "
             "semicolons, or as a free-form request to which the model writes the answer.",
-            additional_constraints="expressions or ask",
+            additional_constraints=" or ".join(CHOICES["text_mode"]),
         ),
     ),
     "instructions": (
@@ -184,7 +195,7 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
             description="Which frames repeated instructions and goals are answered on: off (those that the "
             "model processes), or flow (every frame: between two answers of the model, its masks are "
             "carried by optical flow and marked as carried). For a model that is slower than the camera.",
-            additional_constraints="off or flow",
+            additional_constraints=" or ".join(CHOICES["track"]),
             dynamic_typing=True,  # see `as_meant`
         ),
     ),
@@ -212,14 +223,6 @@ TABLE: dict[str, tuple[Any, ParameterDescriptor]] = {
 FIXED = tuple(
     name for name, (_, about) in TABLE.items() if about.description.endswith(UNCONFIGURED_ONLY)
 )
-
-#: Parameters with a fixed set of values.
-CHOICES = {
-    "image_transport": ("raw", "compressed"),
-    "image_reliability": ("best_effort", "reliable"),
-    "text_mode": ("expressions", "ask"),
-    "track": ("off", "flow"),
-}
 
 
 def declare(node: Any) -> None:
