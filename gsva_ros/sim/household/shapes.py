@@ -9,10 +9,6 @@ import numpy as np
 
 from .meshes import Mesh, Points, Profile, lathe, turn
 
-KINDS = (
-    "mug", "bowl", "box", "ball", "can", "bottle", "plate", "cone", "glass", "jar", "vase", "pot",
-    "pan", "bucket", "book", "teapot", "pitcher", "spoon", "screwdriver", "hammer", "wrench", "tape",
-)  # fmt: skip
 #: Diagonal of the bounding box of a usual thing of each kind, as built, metres.
 USUAL_SIZE = {
     "mug": 0.17, "bowl": 0.22, "box": 0.17, "ball": 0.13, "can": 0.15, "bottle": 0.23,
@@ -20,6 +16,8 @@ USUAL_SIZE = {
     "pan": 0.39, "bucket": 0.28, "book": 0.19, "teapot": 0.26, "pitcher": 0.25, "spoon": 0.19,
     "screwdriver": 0.19, "hammer": 0.25, "wrench": 0.19, "tape": 0.13,
 }  # fmt: skip
+#: What a seed draws depends on their number and order.
+KINDS = tuple(USUAL_SIZE)
 #: Nameable parts of a thing, by the role of its parts.
 NAMED_PARTS = {
     "handle": "handle",
