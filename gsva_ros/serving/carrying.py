@@ -1,6 +1,6 @@
 """Carries a slow model's answers to repeated requests onto every new frame, in a separate thread.
 
-If `Limits.track` is "flow", an answer to a repeated request is not delivered directly. It goes to its
+Unless `Limits.track` is "off", an answer to a repeated request is not delivered directly. It goes to its
 camera's Tracker, and what is delivered refers to the newest frame: each frame is answered once.
 """
 
@@ -89,7 +89,7 @@ class Carrier:
         """Accept a model result, or the end of a request: to be carried, or delivered at once."""
         request = result.request
         if (
-            self._limits.track == "flow"
+            self._limits.track != "off"
             and request.every_frame
             and result.frame is not None
             and result.rgb is not None
@@ -140,7 +140,7 @@ class Carrier:
         """Whether the thread itself reports this unreadable frame: it sees it before the model does."""
         frame = result.frame
         here = frame is not None and (result.request, frame.topic) in self._last_answers
-        return self._limits.track == "flow" and here and result.unreadable
+        return self._limits.track != "off" and here and result.unreadable
 
     # The thread
 
@@ -161,7 +161,7 @@ class Carrier:
         with self._changed:
             answers, self._unlearnt = self._unlearnt, {}
             frames = dict(self._newest)
-        if self._limits.track != "flow":
+        if self._limits.track == "off":
             self._trackers.clear()
             self._last_answers.clear()
             for result in answers.values():
