@@ -13,6 +13,7 @@ import harness
 import pytest
 import yaml
 from harness import FAKE, Client, NodeProcess
+from patience import wait
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where vision_msgs is installed the node has these too; depth is whatever topic a parameter names.
@@ -103,7 +104,7 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(name):
 
         ignored = OPTIONAL | {"/parameter_events", own + "get_type_description"}
         # A node's endpoints are discovered one by one, after its name.
-        client.wait(lambda: missing() <= ignored, what="all that is allowed")
+        wait(lambda: missing() <= ignored, lambda: f"allowed, but not there: {missing() - ignored}")
         assert actions() <= allowed("actions", execute="ALLOW")
         assert services() <= allowed("services", reply="ALLOW")
         for rule in find:
