@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from gsva_ros.engine import Engine
 from gsva_ros.errors import InputError
 from gsva_ros.eval import paper
 from gsva_ros.eval.cases import Case
+from gsva_ros.eval.commands import shared
 from gsva_ros.eval.metrics import Scoring
 from gsva_ros.eval.paper import paper_slots, region_slots
 from gsva_ros.eval.report import Pick, gallery
@@ -720,7 +722,7 @@ def test_records_know_what_the_weights_were_asked_with(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The same weights in another conversation, or asked by another version, do not go on from them."""
+    """The same weights in another conversation, or decided by another rule, do not go on from them."""
     root = write_root(tmp_path, "grefcoco", "grefs(unc).json", [ref(1, [10], "left")])
     asked = tmp_path / "adapter" if adapted else model
     if adapted:
@@ -738,8 +740,13 @@ def test_records_know_what_the_weights_were_asked_with(
     assert "holds records of another run (settings '" in capsys.readouterr().err
     config.write_text(whole)
     with monkeypatch.context() as patched:
-        patched.setattr("gsva_ros.eval.commands.shared.__version__", "0.0.1")
+        weights = shutil.ignore_patterns("checkpoints", "__pycache__")
+        code = shutil.copytree(shared.PACKAGE, tmp_path / "code", ignore=weights)
+        patched.setattr(shared, "PACKAGE", code)
+        assert cli.main(command) == 0
+        (code / "engine.py").write_text("# another rule")
         assert cli.main(command) == 2
+        assert "holds records of another run (code '" in capsys.readouterr().err
     # What is written beside the model is none of its settings.
     assert cli.main([*command, "--out", f"{model}/out.json"]) == 0
     assert cli.main(command) == 0

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ... import __version__
 from ...answer import no_rejection
 from ...arguments import add_model_arguments
 from ..fingerprint import fingerprint
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
     from ..cases import Gathered
     from ..metrics import Scoring
     from ..run import CaseRecord, Records
+
+PACKAGE = Path(__file__).resolve().parents[2]
+#: What decides and scores; records know it, so that a changed rule does not go on from another one's.
+CODE = ("*.py", "model/*.py", "eval/*.py")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
@@ -88,7 +91,7 @@ def _records_file(
         # Not every JSON file there: numbers and records may be written beside the model.
         settings += sorted([*folder.glob("*config.json"), *folder.glob("tokenizer.*")])
     run = {
-        "version": __version__,
+        "code": fingerprint(sorted(path for some in CODE for path in PACKAGE.glob(some))),
         "weights_hash": engine.weights_hash,
         "settings": fingerprint(settings),
         "dtype": engine.precision,
