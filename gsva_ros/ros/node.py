@@ -455,6 +455,13 @@ class GsvaNode(ClockBeside):
         state = "finalized" if self._finalized else state
         self._clocks.watch()
         stamp = self.get_clock().now().to_msg()
+        name = self.get_name(), self.get_namespace()
+        if self.get_node_names_and_namespaces().count(name) > 1:
+            text = (
+                f"another node is called {self.get_fully_qualified_name()}: both answer all that is asked; "
+                "stop one of them (one that was killed is taken for running for some 20 s)"
+            )
+            self._warn("name", text, every=STARVED_AGAIN)
         provenance = self._provenance if worker else None
         if worker is not None:
             worker.expire()
