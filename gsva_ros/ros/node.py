@@ -130,13 +130,12 @@ class GsvaNode(ClockBeside):
         self._views = Views(self, self._value, self._cameras.depth, self._warn, pictures)
         self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
-        # On a steady clock, so that it also fires while /clock stands still.
+        # On a steady clock, so that they also fire while /clock stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(
-            1.0,
-            self._on_timer,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
+            1.0, self._on_timer, callback_group=MutuallyExclusiveCallbackGroup(), clock=steady
         )
+        self.create_timer(1.0, self._cameras.latch, clock=steady)  # not during a transition
         self._clocks = Clocks(self.get_clock(), self._on_jump_ahead, self._on_jump)
 
     # Transitions
