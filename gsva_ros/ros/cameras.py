@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.qos import qos_policy_name_from_kind
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 try:
@@ -61,6 +61,9 @@ class Cameras:
         self._depth_names: list[str] = []  # "": none
         self._pictures: list[Any] = []
         self._beside: list[Any] = []  # subscriptions to depth and camera_info
+        self._infos: dict[
+            str, str
+        ] = {}  # by image topic, camera_info that may be latched: see `latch`
 
     @property
     def subscribed(self) -> bool:
@@ -114,11 +117,24 @@ class Cameras:
             if number < len(self._depth_names) and self._depth_names[number]:
                 self._subscribe_to_depth(topic, self._depth_names[number])
 
+    def latch(self) -> None:
+        """Subscribe to what publishers keep of camera_info, if they do; call this about once a second.
+
+        Some publish it once (durability transient_local), maybe before the node starts. A publisher of any
+        other durability, as most have, would warn of such a subscription, which never gets its messages.
+        """
+        for image, info in list(self._infos.items()):
+            publishers = self._node.get_publishers_info_by_topic(info)
+            if any(p.qos_profile.durability is qos.LATCHED.durability for p in publishers):
+                self._listen(CameraInfo, info, self.depth[image].add_info, qos.LATCHED)
+                del self._infos[image]
+
     def unsubscribe(self) -> None:
         """Destroy the subscriptions; what callbacks still running deliver is discarded."""
         subscriptions = [*self._pictures, *self._beside]
         self._pictures.clear()
         self._beside.clear()
+        self._infos.clear()
         self.depth.clear()
         self._dispose(*(partial(self._node.destroy_subscription, s) for s in subscriptions))
 
@@ -217,19 +233,21 @@ class Cameras:
         info = image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
         resolved = self._node.resolve_topic_name
         buffer = self.depth[image] = DepthBuffer(resolved(depth), resolved(info))
-        for kind, topic, keep in (
-            (Image, depth, buffer.add_depth),
-            (CameraInfo, info, buffer.add_info),
-        ):
-            self._beside.append(
-                self._node.create_subscription(
-                    kind,
-                    topic,
-                    keep,
-                    qos.IMAGES_IN["best_effort"],
-                    callback_group=MutuallyExclusiveCallbackGroup(),
-                )
-            )
+        self._listen(Image, depth, buffer.add_depth)
+        self._listen(CameraInfo, info, buffer.add_info)
+        self._infos[image] = info
+
+    def _listen(
+        self,
+        kind: type,
+        topic: str,
+        keep: Callable[[Any], None],
+        profile: QoSProfile = qos.IMAGES_IN["best_effort"],
+    ) -> None:
+        group = MutuallyExclusiveCallbackGroup()
+        self._beside.append(
+            self._node.create_subscription(kind, topic, keep, profile, callback_group=group)
+        )
 
     def _on_image(self, msg: Any, topic: str) -> None:
         self._offer(self.frame(msg, topic))

@@ -130,13 +130,12 @@ class GsvaNode(ClockBeside):
         self._views = Views(self, self._value, self._cameras.depth, self._warn, pictures)
         self._diagnostics = Diagnostics(f"{self.get_fully_qualified_name()}: segmentation")
         self.add_on_set_parameters_callback(self._on_parameters)
-        # On a steady clock, so that it also fires while /clock stands still.
+        # On a steady clock, so that they also fire while /clock stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(
-            1.0,
-            self._on_timer,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
+            1.0, self._on_timer, callback_group=MutuallyExclusiveCallbackGroup(), clock=steady
         )
+        self.create_timer(1.0, self._cameras.latch, clock=steady)  # not during a transition
         self._clocks = Clocks(self.get_clock(), self._on_jump_ahead, self._on_jump)
 
     # Transitions
@@ -455,6 +454,13 @@ class GsvaNode(ClockBeside):
         state = "finalized" if self._finalized else state
         self._clocks.watch()
         stamp = self.get_clock().now().to_msg()
+        name = self.get_name(), self.get_namespace()
+        if self.get_node_names_and_namespaces().count(name) > 1:
+            text = (
+                f"another node is called {self.get_fully_qualified_name()}: both answer all that is asked; "
+                "stop one of them (one that was killed is taken for running for some 20 s)"
+            )
+            self._warn("name", text, every=STARVED_AGAIN)
         provenance = self._provenance if worker else None
         if worker is not None:
             worker.expire()

@@ -29,5 +29,5 @@ SERVICE = RELIABLE
 #: Outgoing images: reliable, hence compatible with both kinds of subscriber; only the last few are kept.
 IMAGES_OUT = _last(2)
 
-#: Outgoing labels: late-joining subscribers receive the last ones too.
+#: Labels, and camera_info from who publishes it once: late-joining subscribers receive the last ones too.
 LATCHED = _last(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -231,6 +231,16 @@ def test_killed_and_started_again(start):
     assert outcomes(second.answer("after")) == [Outcome.SEGMENTED]
 
 
+def test_two_nodes_of_one_name_are_said(start):
+    """Both answer everything, which no client can tell from one that answers twice."""
+    first, client = start()
+    assert "is called /test/gsva" not in first.log
+    second, _ = start(connect=False)
+    for node in (first, second):
+        node.says("another node is called /test/gsva")
+    client.wait(lambda: "another node" in client.status().message, what="the diagnostics")
+
+
 def test_deadline_passes_without_a_frame(start):
     _, client = start()
     message = Instruction(id="hurry", expressions=["red", "green"])

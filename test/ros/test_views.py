@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from gsva_ros.msg import InstanceMask, Segmentation, Segmentation3D
-from harness import blocks
+from harness import Client, blocks
+from patience import wait
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointField
 from std_msgs.msg import Header
@@ -341,6 +343,43 @@ def test_instances_in_space(start):
 
     client.wait(complained, what="a word about the depth")
     assert client.pictures["segmentation_3d"].header.stamp.sec == 5
+
+
+def test_camera_info_that_was_published_before_the_node_started(start):
+    driver = Client()
+    try:
+        infos = driver.node.create_publisher(CameraInfo, "camera_info", harness.qos.LATCHED)
+        infos.publish(CameraInfo(height=60, width=80, k=K.reshape(-1)))
+        parameters = {"depth_topics": "[depth]"}
+        _, client = start(parameters, listen={"segmentation_3d": Segmentation3D})
+        depths = client.node.create_publisher(Image, "depth", harness.qos.IMAGES_OUT)
+        rgb, _ = blocks()
+
+        def told():
+            depths.publish(depth_message(np.ones((60, 80), np.float32), 5.0))
+            client.frame(rgb, stamp=5.0)
+            client.ask(["red"])
+            return "segmentation_3d" in client.pictures
+
+        client.wait(told, what="points in space")
+    finally:
+        driver.close()
+
+
+def test_only_publishers_that_keep_camera_info_are_asked_for_it():
+    """Any other would warn of a subscription that it does not match."""
+    with harness.a_node("-p", "depth_topics:=[depth]") as node:
+        assert node.trigger_configure() is TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() is TransitionCallbackReturn.SUCCESS
+        wanted = [DurabilityPolicy.VOLATILE]
+        for number, profile in enumerate((harness.qos.IMAGES_OUT, harness.qos.LATCHED)):
+            node.create_publisher(CameraInfo, "camera_info", profile)
+            wait(lambda number=number: node.count_publishers("camera_info") > number)
+            wanted += [profile.durability] if number else []
+            for _ in range(2):
+                node._cameras.latch()
+                found = [s for s in node.subscriptions if s.topic_name == "/camera_info"]
+                assert [s.qos_profile.durability for s in found] == wanted
 
 
 def test_late_depth_is_waited_for_as_long_as_the_parameter_says(start):
