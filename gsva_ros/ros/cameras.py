@@ -61,9 +61,8 @@ class Cameras:
         self._depth_names: list[str] = []  # "": none
         self._pictures: list[Any] = []
         self._beside: list[Any] = []  # subscriptions to depth and camera_info
-        self._infos: dict[
-            str, str
-        ] = {}  # by image topic, camera_info that may be latched: see `latch`
+        # By image topic, its camera_info until it turns out to be latched: see `latch`.
+        self._infos: dict[str, str] = {}
 
     @property
     def subscribed(self) -> bool:
