@@ -110,6 +110,12 @@ def shards(suffix: str, stem: str, write: Callable[[State, Path], None]) -> Any:
     return make
 
 
+def folder_as_a_file(state: State, to: Path) -> Path:
+    (to / "gsva.bin").mkdir()
+    shards("bin", "pytorch_model", torch.save)(state, to / "gsva.bin")
+    return to
+
+
 def renamed(change: Callable[[str], str]) -> Any:
     return lambda state, to: torch_file({change(k): v for k, v in state.items()}, to)
 
@@ -132,6 +138,7 @@ FORMS = {
     "bin shards": shards("bin", "pytorch_model", torch.save),
     "safetensors shards": shards("safetensors", "model", save_file),
     "folder with a file of any name": only_file,
+    "folder with a folder named as a file": folder_as_a_file,
     "DataParallel": renamed(lambda name: f"module.{name}"),
     "compiled": renamed(lambda name: f"_orig_mod.{name}"),
     "peft's newer names": renamed(base_layer),
