@@ -57,7 +57,7 @@ LAYOUTS = {
 def pictures(
     root: Path, name: str, split: str, skip: Skip, split_by: str = "", lower: bool = True
 ) -> list[Picture]:
-    """The images of a split, in the official order, each with all its expressions.
+    """The images of a split, each with all its expressions in the official order.
 
     Args:
         skip: what is done with a reference that cannot be used.
