@@ -57,7 +57,7 @@ LAYOUTS = {
 def pictures(
     root: Path, name: str, split: str, skip: Skip, split_by: str = "", lower: bool = True
 ) -> list[Picture]:
-    """The images of a split, in the official order, each with all its expressions.
+    """The images of a split, each with all its expressions in the official order.
 
     Args:
         skip: what is done with a reference that cannot be used.
@@ -122,13 +122,13 @@ def _check(ref: dict[str, Any], infos: Mapping[Any, Any], annotations: Mapping[A
     """Check that a reference has an image, annotations and text."""
     try:
         if ref["image_id"] not in infos:
-            raise DatasetError(f"instances.json lacks its image {ref['image_id']}")
+            raise DatasetError(f"instances.json lacks its image {ref['image_id']!r}")
         info = infos[ref["image_id"]]
         size = all(isinstance(info.get(side), int) for side in ("height", "width"))
         if not size or not isinstance(info.get("file_name"), str):
             raise DatasetError("instances.json lacks its image's file_name, height or width")
         if missing := [i for i in _instances(ref) if i not in annotations]:
-            raise DatasetError(f"instances.json lacks its annotation {missing[0]}")
+            raise DatasetError(f"instances.json lacks its annotation {missing[0]!r}")
         if not all(_words(s) for s in ref["sentences"]):
             raise DatasetError("a sentence is empty")
         "".join(_words(s) for s in ref["sentences"]).encode()

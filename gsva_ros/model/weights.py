@@ -72,7 +72,7 @@ def weight_files(path: Path) -> list[Path]:
     Raises:
         FileNotFoundError, CheckpointError: as `read_state`.
     """
-    if path.is_dir():
+    while path.is_dir():  # newer zero_to_fp32.py makes a folder of what is asked for as a file
         path = _main_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
@@ -287,7 +287,7 @@ def _main_file(directory: Path) -> Path:
     if (directory / "latest").is_file() or any(directory.rglob("*zero_pp_rank_*")):
         raise CheckpointError(
             f"{directory} is a DeepSpeed checkpoint, sharded over processes: run the zero_to_fp32.py that "
-            "DeepSpeed put into it, and give the file that it writes"
+            "DeepSpeed put into it, and give what it writes"
         )
     found = next((directory / name for name in FILES if (directory / name).is_file()), None)
     if found:

@@ -425,6 +425,7 @@ def test_refclef_has_pictures_of_its_own(tmp_path: Path) -> None:
 BROKEN = {
     "lost annotation": (ref(1, [99], "x"), "lacks its annotation 99"),
     "lost picture": (ref(7, [10], "x"), "lacks its image 7"),
+    "ids as text": (ref(1, ["10"], "x"), "lacks its annotation '10'"),
     "empty sentence": (ref(1, [10], "left", " . "), "a sentence is empty"),
     "no reference": ({"split": "val", "image_id": 1}, "not a reference"),
     "half a character": (ref(1, [10], "the \ud800"), "not a reference"),

@@ -213,6 +213,18 @@ def test_questions_with_explanations(tmp_path: Path) -> None:
     assert made[0].mask.sum() == 100
 
 
+def test_an_explained_picture_may_have_spaces_in_its_name(tmp_path: Path) -> None:
+    reason_seg(tmp_path)
+    folder = tmp_path / "reason_seg/ReasonSeg"
+    for kind in ("jpg", "json"):
+        (folder / f"train/0.{kind}").rename(folder / f"train/a mug.{kind}")
+    explained = [{"image": "a mug.jpg", "query": "q", "outputs": "Because it is."}]
+    (folder / "explanatory/train.json").write_text(json.dumps(explained))
+    (sample,) = draws(make(Data(kind="reason_seg", root=str(tmp_path)), "sources.0"), 1)
+    assert isinstance(sample, Reasoning)
+    assert sample.explanation == "Because it is."
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [

@@ -45,13 +45,12 @@ class ReasonSeg:
         picture, rgb, queries = read_one(self._pictures, self._skip, rng)
         query = queries[int(rng.integers(len(queries)))]
         assert query.mask is not None
-        stem = picture.id.rpartition(" ")[2]
         return Reasoning(
             rgb,
             query.expression,
             query.region == "sentence",
             query.mask,
-            self._explained.get(f"{stem}.jpg", ""),
+            self._explained.get(picture.file.name, ""),
         )
 
 
