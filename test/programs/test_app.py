@@ -451,6 +451,13 @@ def test_the_page_is_for_every_reader(app: App, chromium: browser.Browser) -> No
         alt = page.get_attribute("#picture img", "alt")
         assert alt == "blocks.png · red: SEGMENTED · blue: SEGMENTED · green: REJECTED"
         assert page.locator(".outcomes [aria-hidden=true]").count() == 6
+        ends = page.locator("#picture :is([data-testid=block-label], button[title])").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().bottom)"
+        )
+        picture = page.locator("#picture img").bounding_box()
+        assert picture is not None
+        assert len(ends) == 3
+        assert max(ends) <= picture["y"], "nothing is on the picture but what is drawn in it"
         page.click("#label button")
         page.click("#keep")
         told(someone, "no expression of this frame is labelled")
