@@ -254,7 +254,10 @@ def test_the_command(tmp_path: Path, protocol: str, capsys: pytest.CaptureFixtur
     assert numbers["scores"]["all"]["n"] == 3
     assert numbers["baselines"]["always [REJ]"]["gIoU"] == pytest.approx(1 / 3)
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 1 + 2
-    capsys.readouterr()
+    table = capsys.readouterr().out.partition(" gIoU ")[2].splitlines()[1:]
+    assert table[0] == str(tmp_path / "model")
+    assert table[3].split()[:3] == ["always", "[REJ]", "0.333"]
+    assert max(map(len, table[1:])) <= 80, "as wide as a terminal"
     assert cli.main(["eval", "dataset", "reasonseg", "val", "--protocol", protocol, *common]) == 2
     assert "jpg" in capsys.readouterr().err
 

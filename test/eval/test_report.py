@@ -215,6 +215,7 @@ def test_the_page_is_for_every_reader(page: Path) -> None:
     assert 'alt="Answer: segmented"' in html
     for term in ("gIoU", "cIoU", "N-acc", "T-acc", "boxes right", "always [REJ]", "blind"):
         assert f"<dt>{term}</dt>" in html
+    assert re.search(r"\.card {[^}]*break-inside: avoid", html), "a card stays on one page of paper"
 
 
 def test_every_number_stands_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

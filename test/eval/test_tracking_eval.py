@@ -110,7 +110,9 @@ def test_a_model_that_finds_nothing_scores_nothing(video: Path) -> None:
 def test_the_command_prints_and_writes(video: Path, tmp_path: Path, capsys) -> None:
     arguments = ["eval", "tracking", str(video / "bag"), "--truth", str(video / "truth.json")]
     assert main([*arguments, "--perfect", "--out", str(tmp_path / "out.json")]) == 0
-    assert "track flow" in capsys.readouterr().out
+    table = capsys.readouterr().out.splitlines()[1:5]
+    assert table[3].startswith("track flow")
+    assert max(map(len, table)) <= 80, "as wide as a terminal"
     assert json.loads((tmp_path / "out.json").read_text())["model"] == "truth"
     assert main([*arguments, "--perfect", "--carry-ms", "inf"]) == 2
     with pytest.raises(SystemExit, match="2"):

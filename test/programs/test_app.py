@@ -451,6 +451,13 @@ def test_the_page_is_for_every_reader(app: App, chromium: browser.Browser) -> No
         alt = page.get_attribute("#picture img", "alt")
         assert alt == "blocks.png · red: SEGMENTED · blue: SEGMENTED · green: REJECTED"
         assert page.locator(".outcomes [aria-hidden=true]").count() == 6
+        ends = page.locator("#picture :is([data-testid=block-label], button[title])").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().bottom)"
+        )
+        picture = page.locator("#picture img").bounding_box()
+        assert picture is not None
+        assert len(ends) == 3
+        assert max(ends) <= picture["y"], "nothing is on the picture but what is drawn in it"
         page.click("#label button")
         page.click("#keep")
         told(someone, "no expression of this frame is labelled")
@@ -458,6 +465,13 @@ def test_the_page_is_for_every_reader(app: App, chromium: browser.Browser) -> No
         assert place is not None
         assert 0 <= place["y"] < 900, "in the window, far below its place"
         assert page.get_attribute("#status .problem", "role") == "alert"
+        beneath = page.locator("#words [data-testid=block-info]").evaluate(
+            "(label, y) => { scrollBy(0, label.getBoundingClientRect().top - y);"
+            " const { x, y: top } = label.getBoundingClientRect();"
+            " return document.elementFromPoint(x + 5, top + 5).closest('#status') !== null }",
+            place["y"] + 5,
+        )
+        assert beneath, "a control's label is not seen through it"
         for unnamed in ("input", "textarea", "button"):
             names = page.locator(f"{unnamed}:visible").evaluate_all(
                 "all => all.map(e => e.ariaLabel || e.innerText || e.labels?.length || e.title"

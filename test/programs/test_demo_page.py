@@ -90,6 +90,11 @@ def test_the_page_is_for_every_reader(tmp_path: Path) -> None:
     assert '<span aria-hidden="true" class="swatch' in text
     assert 'data-number="1">the mug' in text, "the overlay may have its number alone"
     assert "not judged" in text, "a dash would say nothing"
+    assert "lazy" not in text, "a page that is saved as PDF at once would have no images"
+    assert re.search(r"\.swatch {[^}]* print-color-adjust: exact", text), (
+        "browsers print no background"
+    )
+    assert "article { break-inside: avoid; }" in text, "a card stays on one page of paper"
 
 
 def test_the_page_needs_nothing_beside_it(tmp_path: Path) -> None:

@@ -155,16 +155,18 @@ def _print_numbers(numbers: dict[str, Any]) -> None:
 
 
 def _table(rows: Sequence[tuple[str, Any]]) -> None:
-    print(f"{'':20}" + "".join(f"{name:>24}" for name in NAMES) + f"{'n':>8}")
+    """Each score and below it its interval, in 80 columns."""
+    _line("", NAMES, "n")
     for name, row in rows:
-        cells = (_cell(row[m], *row["interval"][m]) for m in NAMES)
-        print(f"{name:20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['n']:8d}")
+        _line(name, ["-" if row[m] is None else f"{row[m]:.3f}" for m in NAMES], row["n"])
+        ends = (row["interval"][m] for m in NAMES)
+        _line("", ["" if low is None else f"{low:.3f}-{high:.3f}" for low, high in ends], "")
 
 
-def _cell(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f} " + ("-" if low is None else f"[{low:.3f}, {high:.3f}]")
+def _line(name: str, cells: Sequence[str], count: int | str) -> None:
+    if len(name) > 20:  # such as a model's path
+        name = f"{name}\n{'':20}"
+    print((f"{name:20}" + "".join(f"{cell:>13}" for cell in cells) + f"{count:>8}").rstrip())
 
 
 def _answers(args: argparse.Namespace, numbers: dict[str, Any], records: list[CaseRecord]) -> int:

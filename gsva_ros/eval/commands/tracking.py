@@ -61,11 +61,12 @@ def _tracking(args: argparse.Namespace) -> int:
         tell_left_out(bag.problems)
     numbers |= {"model": "truth" if args.perfect else args.model, "data": str(args.bag)}
     print(f"{args.bag}: {numbers['frames']} frames, {numbers['masks']} masks of {numbers['model']}")
-    heads = ("mean IoU", "of own", "age [frames]", "largest", "id switches", "lost")
-    print(f"{'':14}" + "".join(f"{head:>14}" for head in heads))
-    print(f"{'own':14}{numbers['own']['iou']:14.3f}")
+    heads = ("    mean IoU", "  of own", "  age [frames]", "  largest", "  id switches", "    lost")
+    print(" " * 10 + "".join(heads))
+    print(f"{'own':10}{numbers['own']['iou']:{len(heads[0])}.3f}")
     for name in ("off", "flow"):
-        print(f"{'track ' + name:14}" + "".join(f"{v:14.3f}" for v in numbers[name].values()))
+        row = zip(heads, numbers[name].values(), strict=True)
+        print(f"{'track ' + name:10}" + "".join(f"{value:{len(head)}.3f}" for head, value in row))
     cost = numbers["carry_ms_measured"]
     print(
         f"carrying onto a frame took {cost['median']:.1f} ms here (95 % within {cost['p95']:.1f})"
