@@ -66,5 +66,4 @@ def stock_masks(engine: Engine, embeddings: Tensor, prompts: Tensor) -> Tensor:
             len(prompts), -1, height, width
         ),
     )
-    first: Tensor = masks[:, 0]
-    return first
+    return masks[:, 0]

@@ -144,8 +144,7 @@ class Static:
             bias.masked_fill_(~sees, torch.finfo(x.dtype).min)
             return self._read(x, cache, positions, bias[None, None], wanted)
 
-        states: Tensor = self._run("read", run, ids, positions, at, sees, wanted)
-        return states
+        return self._run("read", run, ids, positions, at, sees, wanted)
 
     @property
     def length(self) -> int:
