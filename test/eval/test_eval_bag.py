@@ -27,7 +27,8 @@ from tiny import tiny_gsva
 from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
 from gsva_ros.conversions import to_rgb
-from gsva_ros.eval.asks import Ask, AskError, Recorded, match_frames, read_asks, read_script
+from gsva_ros.errors import InputError
+from gsva_ros.eval.asks import Ask, Recorded, match_frames, read_asks, read_script
 from gsva_ros.eval.commands import measure
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
@@ -380,7 +381,7 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         ("instructions: {", "asks.yaml"),
     ):
         path.write_text(text)
-        with pytest.raises(AskError, match=complaint):
+        with pytest.raises(InputError, match=complaint):
             read_asks(path, "/c", {"/c": {}}.__getitem__)
 
 

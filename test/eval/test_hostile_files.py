@@ -44,7 +44,7 @@ from gsva_ros.conversions import MessageError, file_rgb, fill_image, to_rgb
 from gsva_ros.datasets import files
 from gsva_ros.datasets.files import DatasetError, read_picture
 from gsva_ros.errors import InputError, one_line, tell_left_out
-from gsva_ros.eval.asks import AskError, read_asks
+from gsva_ros.eval.asks import read_asks
 from gsva_ros.eval.commands import measure
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
@@ -647,7 +647,7 @@ def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
         ExpressionError("too long", {1: "too long"}),
         *(
             kind("bag.mcap: cannot be used")
-            for kind in (AskError, BadImageError, BagError, CheckpointError, DatasetError)
+            for kind in (BadImageError, BagError, CheckpointError, DatasetError)
         ),
         *(kind("truth.json: cannot be used") for kind in (InputError, TruthError)),
     ],
@@ -841,11 +841,11 @@ def test_hostile_instructions(tmp_path: Path) -> None:
             path.write_text(f"instructions: [{{text: a, {key}: {value}}}]")
             try:
                 read_asks(path, TOPIC, lambda _: {})
-            except AskError as error:
+            except InputError as error:
                 one_line_about(path, error)
     for data in (b"\xff", b"instructions: {", b"a: &a [*a, *a]", b"[" * 5000):
         path.write_bytes(data)
-        with pytest.raises(AskError, match=r"asks\.yaml"):
+        with pytest.raises(InputError, match=r"asks\.yaml"):
             read_asks(path, TOPIC, lambda _: {})
 
 
