@@ -175,7 +175,10 @@ class Trainer:
         with self._writing():
             here.init_trackers("curves")
         if self._ended() or self._due():
-            self._export_again()
+            with self._writing():
+                self._export()  # the model of the loaded state, as the config says now
+            if here.is_main_process:
+                self._tidy()
             self._evaluate()
         first, began = self.progress.step, time.monotonic()
         bar = tqdm(
@@ -351,13 +354,6 @@ class Trainer:
             self.task.export(state, fresh)
             _replace(out / MODEL, fresh)
         here.wait_for_everyone()
-
-    def _export_again(self) -> None:
-        """Write the model of the loaded state, as the config says now."""
-        with self._writing():
-            self._export()
-        if self.accelerator.is_main_process:
-            self._tidy()
 
     def _save(self) -> None:
         """Write the state to resume from; if the run is killed meanwhile, the previous one stays intact."""
