@@ -13,12 +13,12 @@ from typing import Any
 from unittest.mock import Mock
 
 import cv2
-import mcap.writer
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 import yaml
 import zstandard
+from mcaps import Mcap
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -154,22 +154,16 @@ def test_of_a_cut_file_everything_before_the_cut_is_read(
     recorded: Path, tmp_path: Path, with_metadata: bool
 ) -> None:
     """As a crash leaves a recording: chunks of messages, and the last one cut in two."""
-    with Bag(recorded / "bag") as whole, open(tmp_path / "whole.mcap", "wb") as file:
-        writer = mcap.writer.Writer(file, chunk_size=50_000)
-        writer.start("ros2")
+    file = tmp_path / "whole.mcap"
+    with Bag(recorded / "bag") as whole, Mcap(file, chunk_size=50_000) as writer:
         channels: dict[str, int] = {}
         for connection, at, raw in whole.raw():
-            if connection.topic not in channels:
-                schema = writer.register_schema(
-                    connection.msgtype, "ros2msg", connection.msgdef.data.encode()
-                )
-                channels[connection.topic] = writer.register_channel(
-                    connection.topic, "cdr", schema
-                )
-            writer.add_message(channels[connection.topic], at, bytes(raw), at)
-        writer.finish()
+            topic, definition = connection.topic, connection.msgdef.data.encode()
+            if topic not in channels:
+                channels[topic] = writer.topic(topic, connection.msgtype, definition)
+            writer.add_message(channels[topic], at, bytes(raw), at)
         frames = list(whole.frames(TOPIC))
-    data = (tmp_path / "whole.mcap").read_bytes()
+    data = file.read_bytes()
     folder = tmp_path / "crashed"
     folder.mkdir()
     (folder / "crashed.mcap").write_bytes(data[: int(len(data) * 0.6)])
