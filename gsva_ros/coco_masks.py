@@ -34,8 +34,7 @@ def run_lengths_mask(given: str | list[int], size: tuple[int, int]) -> NDArray[n
     numbers = isinstance(given, list) and all(isinstance(count, int) for count in given)
     if not numbers and not isinstance(given, str):
         raise MaskError(f"its run lengths are {type(given).__name__}, neither text nor numbers")
-    mask: NDArray[np.bool_] = rle.decode(_run_lengths(given, size)).astype(bool)
-    return mask
+    return rle.decode(_run_lengths(given, size)).astype(bool)
 
 
 def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any]:
@@ -48,8 +47,7 @@ def _run_lengths(given: str | list[int], size: tuple[int, int]) -> dict[str, Any
         raise MaskError(
             f"its run lengths add up to {sum(counts)}, not to the image's {pixels} pixels"
         )
-    packed: dict[str, Any] = rle.frPyObjects({"size": list(size), "counts": counts}, *size)
-    return packed
+    return rle.frPyObjects({"size": list(size), "counts": counts}, *size)
 
 
 def _unpacked(text: str) -> list[int]:

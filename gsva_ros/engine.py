@@ -343,13 +343,8 @@ class Engine:
         for several in _passes(branches):
             tree = Branches.of(branches[several])
             hidden = self._continuation(frame, len(tree.ids)).branches(tree)
-            each = zip(
-                expressions[several],
-                self._slot_logits(hidden),
-                hidden,
-                thresholds[several],
-                strict=True,
-            )
+            logits = self._slot_logits(hidden)
+            each = zip(expressions[several], logits, hidden, thresholds[several], strict=True)
             unmasked += [self._unmasked(*slot) for slot in each]
         return unmasked
 
@@ -412,11 +407,7 @@ class Engine:
             masked = self._masked(frame, [unmasked[i] for i in batch])
             for i, slot in zip(batch, masked, strict=True):
                 slots[i] = slot
-        timings = {
-            "encode": frame.seconds,
-            "decide": seconds,
-            "mask": time.perf_counter() - start,
-        }
+        timings = {"encode": frame.seconds, "decide": seconds, "mask": time.perf_counter() - start}
         return Answer(slots, text, timings, complete)
 
     def _masked(self, frame: EncodedFrame, unmasked: Sequence[_Unmasked]) -> Iterator[Slot]:

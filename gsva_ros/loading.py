@@ -52,8 +52,7 @@ def load(
                 raise InputError(
                     f"{model} cannot be quantised to {dtype}; choose {', '.join(DTYPES)}"
                 )
-            other: Segmenter[Any] = import_module(own).load(directory, chosen, DTYPES[dtype])
-            return other
+            return import_module(own).load(directory, chosen, DTYPES[dtype])
         checkpoint = load_converted(directory)
     return Engine(checkpoint, str(model), chosen, dtype, static, compiled)
 

@@ -195,8 +195,7 @@ class Sam3Engine:
 
     def _ids(self, phrase: str) -> list[int]:
         """The phrase's token ids; special tokens in it are plain text."""
-        ids: list[int] = self._tokenizer(phrase, split_special_tokens=True)["input_ids"]
-        return ids
+        return self._tokenizer(phrase, split_special_tokens=True)["input_ids"]
 
     def _fault(self, phrase: str) -> str:
         """What is wrong with a phrase's length; "" if nothing is."""

@@ -278,8 +278,7 @@ def _renumbered(scenes: SceneSet, attribute: str, names: list[str]) -> npt.NDArr
     """A table of class indices, converted to indices into `names`."""
     own = getattr(scenes, f"{attribute}s")
     places = np.array([*(names.index(name) for name in own), -1])
-    table: npt.NDArray[np.int64] = places[getattr(scenes, attribute)]
-    return table
+    return places[getattr(scenes, attribute)]
 
 
 def _expression(told: dict[str, Any], things: Sequence[dict[str, Any]]) -> Expression:

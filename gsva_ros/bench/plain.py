@@ -46,7 +46,7 @@ def answer(
         # At every position: the official code reads the slots from all of them.
         model.lm_head(hidden)
     at, count = image_index(ids), image_tokens.shape[1]
-    slots = (expand_image(ids, at, count, 0)[0] == config.seg_token_id).nonzero()[:, 0]
+    slots = (expand_image(ids, at, count)[0] == config.seg_token_id).nonzero()[:, 0]
     low_res = stock_masks(engine, embeddings, model.mask_prompts(hidden[slots - 1]))
     height, width = rgb.shape[:2]
     side = config.sam.image_size
@@ -66,5 +66,4 @@ def stock_masks(engine: Engine, embeddings: Tensor, prompts: Tensor) -> Tensor:
             len(prompts), -1, height, width
         ),
     )
-    first: Tensor = masks[:, 0]
-    return first
+    return masks[:, 0]

@@ -175,7 +175,7 @@ def _read(
 ) -> tuple[NDArray[np.uint8], list[Referring]]:
     height, width = info["height"], info["width"]
     rgb = read_annotated(path, (height, width), "instances.json")
-    queries = []
+    queries: list[Referring] = []
     for ref in references:
         ids, truth = _instances(ref), np.zeros((height, width), bool)
         for i in ids:
@@ -187,16 +187,10 @@ def _read(
         referents = len(ids) if truth.any() else 0
         category = ("no target", "single")[referents] if referents < 2 else "multi"
         box = _box(annotations, ids) if referents else None
-        for sentence in ref["sentences"]:
-            queries.append(
-                Referring(
-                    _words(sentence, lower),
-                    category,
-                    referents,
-                    truth,
-                    box=box,
-                )
-            )
+        queries += [
+            Referring(_words(sentence, lower), category, referents, truth, box=box)
+            for sentence in ref["sentences"]
+        ]
     return rgb, queries
 
 

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..bags.ask import Ask
-from ..errors import InputError, validated
+from ..errors import validated
 from ..serving.requests import Limits
 from ..serving.schedule import fits
 from ..settings import read_yaml
@@ -24,10 +24,6 @@ from ..stamps import SECOND
 
 #: Default of the node's parameter max_frame_lead.
 MAX_LEAD = Limits().max_frame_lead
-
-
-class AskError(InputError):
-    """An instruction file cannot be used; the message names the file and the entry."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,9 @@ def read_script(path: Path) -> Script:
     """Read an instruction file; instructions without an id get their number as one.
 
     Raises:
-        AskError: not an instruction file; names the entry.
+        InputError: not an instruction file; names the file and the entry.
     """
-    try:
-        script = validated(Script, read_yaml(path), str(path))
-    except InputError as error:
-        raise AskError(str(error)) from error
+    script = validated(Script, read_yaml(path), str(path))
     for number, entry in enumerate(script.instructions, start=1):
         entry.id = entry.id or str(number)
     return script
@@ -90,7 +83,7 @@ def read_asks(path: Path, topic: str, frames: Callable[[str], Mapping[int, int]]
             topic's frames; an entry's `at` counts from the first stamp, in seconds.
 
     Raises:
-        AskError: not an instruction file; names the entry.
+        InputError: as `read_script`.
     """
     script = read_script(path)
     topic = script.image_topic or topic

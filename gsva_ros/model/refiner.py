@@ -173,8 +173,7 @@ class _Up(nn.Module):
         of_x, of_beside = self.joined.weight.split([x.shape[1], beside.shape[1]], 1)
         y = F.conv2d(beside, of_beside, self.joined.bias)
         y += F.interpolate(F.conv2d(x, of_x), scale_factor=2.0, mode="nearest")
-        found: Tensor = self.block(F.relu(y, inplace=True))
-        return found
+        return self.block(F.relu(y, inplace=True))
 
 
 class Refiner(nn.Module):

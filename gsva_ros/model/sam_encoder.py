@@ -37,8 +37,7 @@ class ImageEncoder(modeling.ImageEncoderViT):
         With gradients enabled the stock forward pass runs: backward needs all temporaries anyway.
         """
         if torch.is_grad_enabled():
-            stock: Tensor = super().forward(x)
-            return stock
+            return super().forward(x)
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             x = x + self.pos_embed
@@ -46,8 +45,7 @@ class ImageEncoder(modeling.ImageEncoderViT):
             x = torch.cat([in_pieces(self.blocks, image) for image in x.split(1)])
         else:
             x = at_once(self.blocks, x)
-        neck: Tensor = self.neck(x.permute(0, 3, 1, 2))
-        return neck
+        return self.neck(x.permute(0, 3, 1, 2))
 
 
 def at_once(blocks: Any, x: Tensor) -> Tensor:
@@ -75,8 +73,7 @@ def in_pieces(blocks: Any, x: Tensor) -> Tensor:
 
 
 def _mlp(block: Any, x: Tensor) -> Tensor:
-    out: Tensor = block.mlp(block.norm2(x))
-    return out
+    return block.mlp(block.norm2(x))
 
 
 def _rows(block: Any, x: Tensor) -> int:
@@ -110,8 +107,7 @@ def _global(block: Any, x: Tensor) -> Tensor:
     query = _filled(size, q * attention.scale, *_terms(q, *_relative(attention, height, width)))
     key, value = _filled(size, k, rows, columns), _filled(size, v)
     seen = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :d]
-    merged: Tensor = attention.proj(_merged(seen.unflatten(2, (height, width))))
-    return merged
+    return attention.proj(_merged(seen.unflatten(2, (height, width))))
 
 
 def _filled(size: int, *parts: Tensor) -> Tensor:
@@ -133,10 +129,9 @@ def _windows(block: Any, x: Tensor) -> Tensor:
     # Extra rows of keys align the bias; otherwise it would be copied into aligned memory.
     relative_h = F.pad(relative_h, (0, -side % (ALIGNED // math.gcd(side, ALIGNED))))
     seen = _window(*_heads(attention, parts), (relative_h, relative_w))
-    merged: Tensor = attention.proj(
+    return attention.proj(
         modeling.image_encoder.window_unpartition(_merged(seen), side, padded, x.shape[1:3])
     )
-    return merged
 
 
 def _window(q: Tensor, k: Tensor, v: Tensor, relative: tuple[Tensor, Tensor]) -> Tensor:
@@ -168,8 +163,7 @@ def _global_in_pieces(block: Any, x: Tensor) -> Tensor:
             bias = _bias(rows, relative_h[top : top + step], relative_w, out=own)
             seen = F.scaled_dot_product_attention(rows.flatten(2, 3), k[head], v[head], bias)
             out[:, head : head + 1, top : top + step] = seen.view(rows.shape)
-    merged: Tensor = attention.proj(_merged(out))
-    return merged
+    return attention.proj(_merged(out))
 
 
 def _windows_in_pieces(block: Any, x: Tensor) -> Tensor:

@@ -85,7 +85,10 @@ class Clip(Fields):
     @model_validator(mode="after")
     def _fits(self) -> Clip:
         _divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
-        _at_least("image_size", self.image_size, "patch_size", self.patch_size)
+        if self.image_size < self.patch_size:
+            raise ValueError(
+                f"image_size ({self.image_size}) is less than patch_size ({self.patch_size})"
+            )
         _stem(self.stem, self.patch_size, self.image_size)
         return self
 
@@ -234,11 +237,6 @@ def _stem(stem: str, patch_size: int, image_size: int) -> None:
         raise ValueError(
             f"a convolutional stem needs a patch_size that is a power of two, not {patch_size}"
         )
-
-
-def _at_least(name: str, value: int, least_name: str, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} ({value}) is less than {least_name} ({least})")
 
 
 def parameters(llm: Llm, clip: Clip, sam: Sam) -> int:

@@ -86,7 +86,7 @@ class Static:
         self._model, self._read = model, read
         self._replayed: dict[tuple[Any, ...], Replayed] = {}
         self._buffers: list[tuple[Tensor, Tensor]] = []
-        self._length = 0
+        self.length = 0  # of the KV buffers
         self._of: weakref.ref[Prefix] | None = None
 
     def prefix(self, x: Tensor) -> Prefix:
@@ -110,13 +110,13 @@ class Static:
         # After a rejection the rest is read again, and padded from where it begins.
         length = prefix.length + most + max(most // 4, POSITIONS)
         length = -(-length // STEP) * STEP
-        if length > self._length:
+        if length > self.length:
             # Recorded graphs refer to the old buffers.
             self._replayed = {k: v for k, v in self._replayed.items() if k[0] != "read"}
             self._buffers = [
                 (_buffer(keys, length), _buffer(values, length)) for keys, values in prefix.layers
             ]
-            self._length, self._of = length, None
+            self.length, self._of = length, None
         if self._of is None or self._of() is not prefix:
             for layer, own in zip(prefix.layers, self._buffers, strict=True):
                 for given, buffer in zip(layer, own, strict=True):
@@ -144,13 +144,7 @@ class Static:
             bias.masked_fill_(~sees, torch.finfo(x.dtype).min)
             return self._read(x, cache, positions, bias[None, None], wanted)
 
-        states: Tensor = self._run("read", run, ids, positions, at, sees, wanted)
-        return states
-
-    @property
-    def length(self) -> int:
-        """Length of the KV buffers."""
-        return self._length
+        return self._run("read", run, ids, positions, at, sees, wanted)
 
     def _run(self, name: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
         key = (name, *(tuple(x.shape) for x in inputs))

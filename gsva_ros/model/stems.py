@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -23,11 +22,7 @@ class ConvStem(nn.Module):
 
     def __init__(self, embed_dim: int, stride: int, channels_last: bool = False) -> None:
         super().__init__()
-        stages = int(math.log2(stride))
-        if 2**stages != stride:
-            raise ValueError(
-                f"a convolutional stem needs a patch size that is a power of two, not {stride}"
-            )
+        stages = stride.bit_length() - 1  # a power of two, see `schema._stem`
         widths = [3] + [min(32 * 2**i, embed_dim) for i in range(stages)]
         self.stages = nn.Sequential(*self._layers(widths))
         self.proj = nn.Conv2d(widths[-1], embed_dim, 1)

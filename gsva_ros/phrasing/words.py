@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -157,12 +157,10 @@ class Vocabulary:
 
     Attributes:
         kinds, colours: class names as its expressions spell them.
-        synonyms: other names of kinds; SYNONYMS by default.
     """
 
     kinds: tuple[str, ...]
     colours: tuple[str, ...]
-    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: SYNONYMS)
 
     @cached_property
     def _nouns(self) -> dict[str, str]:
@@ -183,7 +181,7 @@ class Vocabulary:
     @cached_property
     def with_synonyms(self) -> Vocabulary:
         """A vocabulary that also parses synonyms, as separate kinds."""
-        return Vocabulary(tuple(sorted(self.names)), self.colours, self.synonyms)
+        return Vocabulary(tuple(sorted(self.names)), self.colours)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -201,7 +199,7 @@ class Vocabulary:
 
     def other_names(self, kind: str) -> tuple[str, ...]:
         """Synonyms of a kind that are not themselves a kind."""
-        return tuple(word for word in self.synonyms.get(kind, ()) if word not in self.kinds)
+        return tuple(word for word in SYNONYMS.get(kind, ()) if word not in self.kinds)
 
     def another_name(self, phrase: Phrase, rng: np.random.Generator) -> Phrase | None:
         """The phrase with a synonym for its noun; None if it has none."""

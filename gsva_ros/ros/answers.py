@@ -139,13 +139,8 @@ def _instance_mask(
 
 
 def _timings(result: Result, now: int) -> Timings:
-    msg = Timings()
-    seconds = result.timings
-    msg.encode = seconds.get("encode", 0.0)
-    msg.decide = seconds.get("decide", 0.0)
-    msg.mask = seconds.get("mask", 0.0)
-    msg.total = seconds.get("total", 0.0)
-    msg.queue = seconds.get("queue", 0.0)
+    stages = ("encode", "decide", "mask", "total", "queue")
+    msg = Timings(**{stage: result.timings.get(stage, 0.0) for stage in stages})
     msg.frame_age = math.nan
     if result.frame is not None and abs(now - result.frame.stamp) < COMPARABLE:
         msg.frame_age = (now - result.frame.stamp) / SECOND

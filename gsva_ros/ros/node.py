@@ -33,7 +33,6 @@ from gsva_ros.serving.requests import (
     DECIDED,
     NEVER,
     CameraFrame,
-    Limits,
     Outcome,
     Request,
     Result,
@@ -122,7 +121,7 @@ class GsvaNode(ClockBeside):
         except Exception:
             self.destroy_node()  # ends the thread that receives /clock, before Python ends
             raise
-        self._limits = parameters.apply_limits(self, Limits())
+        self._limits = parameters.limits_of(self)
         self._segmentation = self.create_publisher(Segmentation, "segmentation", qos.RELIABLE)
         self._rejection = self.create_publisher(Rejection, "rejection", qos.RELIABLE)
         self._health = self.create_publisher(DiagnosticArray, "/diagnostics", 10)

@@ -257,8 +257,7 @@ def as_meant(name: str, value: Any) -> Any:
     return "off" if value is False and "off" in CHOICES.get(name, ()) else value
 
 
-def apply_limits(node: Any, limits: Limits) -> Limits:
-    """Copy the parameters that are fields of Limits into it."""
-    for name in vars(limits):
-        setattr(limits, name, as_meant(name, node.get_parameter(name).value))
-    return limits
+def limits_of(node: Any) -> Limits:
+    """The node's parameters that are fields of Limits."""
+    given = {name: node.get_parameter(name).value for name in vars(_LIMITS)}
+    return Limits(**{name: as_meant(name, value) for name, value in given.items()})

@@ -98,10 +98,6 @@ class Transforms:
         if self._buffer is not None:
             self._buffer.clear()
 
-    def wanted(self, target: str, header: Any) -> bool:
-        """Whether a message's points must be transformed into `target`; "": they stay in their frame."""
-        return bool(target) and target != header.frame_id
-
     def between(self, target: str, header: Any) -> Transform:
         """The transform from a message's frame to `target`, at the message's stamp.
 

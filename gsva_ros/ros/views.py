@@ -130,7 +130,7 @@ class Views:
 
     def _transform(self, target: str, header: Header) -> Transform | None:
         """The transform into the target frame; None if the points stay in the optical frame."""
-        if not self._transforms.wanted(target, header):
+        if target in ("", header.frame_id):
             return None
         try:
             return self._transforms.between(target, header)

@@ -87,28 +87,23 @@ class Carrier:
 
     def take(self, result: Result) -> None:
         """Accept a model result, or the end of a request: to be carried, or delivered at once."""
-        request = result.request
-        if (
-            self._limits.track != "off"
-            and request.every_frame
-            and result.frame is not None
-            and result.rgb is not None
-        ):
+        request, frame = result.request, result.frame
+        if not request.every_frame:
+            self._deliver(result)
+            return
+        if self._limits.track != "off" and frame is not None and result.rgb is not None:
             with self._changed:
                 self._unlearnt[request] = result
                 self._fresh = True
                 self._changed.notify_all()
             return
-        if not request.every_frame:
-            self._deliver(result)
-            return
         with self._between_work():
-            if result.frame is None:
+            if frame is None:
                 self._forget(request)
                 self._answered.pop(request, None)
                 self._deliver(result)
             # Another thread may have ended it since the model answered.
-            elif not request.state.ended and not self._tells(result):
+            elif not request.state.ended and not self._tells(result, frame):
                 self._deliver_newer(result)
 
     def _deliver_newer(self, result: Result) -> None:
@@ -136,10 +131,9 @@ class Carrier:
                 self._queued -= 1
                 self._changed.notify_all()
 
-    def _tells(self, result: Result) -> bool:
+    def _tells(self, result: Result, frame: CameraFrame) -> bool:
         """Whether the thread itself reports this unreadable frame: it sees it before the model does."""
-        frame = result.frame
-        here = frame is not None and (result.request, frame.topic) in self._last_answers
+        here = (result.request, frame.topic) in self._last_answers
         return self._limits.track != "off" and here and result.unreadable
 
     # The thread

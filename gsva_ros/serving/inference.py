@@ -230,11 +230,8 @@ class Inference(Generic[FrameT]):
 def _outcome(index: int, slot: Slot) -> Decision:
     decision = Decision(index, slot.expression, Outcome.SEGMENTED, p_seg=slot.p_seg)
     if slot.fault:
-        decision.outcome, decision.code, decision.reason = (
-            Outcome.FAILED,
-            Code.INTERNAL,
-            slot.fault,
-        )
+        decision.outcome, decision.code = Outcome.FAILED, Code.INTERNAL
+        decision.reason = slot.fault
     elif slot.rejection is not None:
         decision.outcome, decision.rejection = Outcome.REJECTED, slot.rejection
         decision.reason = slot.reason

@@ -214,8 +214,7 @@ class Grounding(nn.Module):
         queries = attention.q_proj(states).view(split).transpose(1, 2)
         keys = attention.k_proj(states).view(split).transpose(1, 2)
         cos, sin = inner.rotary_emb(states, read.packed.position_ids)
-        turned: Attention = apply_rotary_pos_emb(queries, keys, cos, sin)
-        return turned
+        return apply_rotary_pos_emb(queries, keys, cos, sin)
 
 
 def _guide_loss(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from .batches import Batch, Batcher
 from .sources.sample import Sample, Source
@@ -35,20 +35,3 @@ class Mixture(Dataset[Batch]):
 
     def _draw(self, rng: np.random.Generator) -> Sample:
         return self.sources[int(rng.choice(len(self.sources), p=self._shares))].draw(rng)
-
-
-class Numbers(Sampler[int]):
-    """The numbers of the batches that one of several processes takes."""
-
-    def __init__(self, first: int, end: int, process: int, processes: int) -> None:
-        """Args: first, end: range of the process's forward passes."""
-        super().__init__()
-        self._numbers = range(first * processes + process, end * processes + process, processes)
-
-    def __iter__(self) -> Iterator[int]:
-        """Iterate in order."""
-        return iter(self._numbers)
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return len(self._numbers)

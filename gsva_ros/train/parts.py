@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +167,5 @@ def group(name: str, parameters: list[nn.Parameter], lr: float) -> dict[str, Any
 def memory(groups: list[dict[str, Any]], model: nn.Module) -> int:
     """Lower bound of the bytes for weights, gradients and AdamW's moments, without activations."""
     trained = {id(p) for group in groups for p in group["params"]}
-
-    def sizes() -> Iterator[int]:
-        for parameter in model.parameters():
-            yield parameter.numel() * (16 if id(parameter) in trained else parameter.element_size())
-
-    return sum(sizes())
+    sizes = ((p, 16 if id(p) in trained else p.element_size()) for p in model.parameters())
+    return sum(p.numel() * size for p, size in sizes)

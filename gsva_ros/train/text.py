@@ -82,7 +82,7 @@ class BranchWriter:
             chosen = [order[(number + k) % len(order)] for k in range(size)]
             if rng.random() < self.unseen:
                 chosen[0] = self._unseen(chosen[0], expressions, rng, photograph)
-            chosen = [self._reworded(e, rng) for e in chosen]
+            chosen = [replace(e, text=reworded(e.text, self.vocabulary, rng)) for e in chosen]
             branch = self._ask(chosen, rng) if asked else self._segment(chosen)
             room -= len(branch.ids)
             if room < 0 and branches:
@@ -93,9 +93,6 @@ class BranchWriter:
     def _plain(self, expression: Expression) -> bool:
         phrase = self.vocabulary.read(expression.text)
         return phrase is not None and not phrase.rank and not phrase.tail
-
-    def _reworded(self, expression: Expression, rng: np.random.Generator) -> Expression:
-        return replace(expression, text=reworded(expression.text, self.vocabulary, rng))
 
     def _unseen(
         self,

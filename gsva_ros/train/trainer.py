@@ -35,7 +35,6 @@ from ..files import only_writer, write_whole
 from ..model.config import CALIBRATION_NAME, CONFIG_NAME
 from ..processes import processes
 from .config import Config
-from .mixture import Numbers
 from .movable import Movable
 
 STATE, MODEL, BEST = "state", "model", "best"
@@ -176,7 +175,10 @@ class Trainer:
         with self._writing():
             here.init_trackers("curves")
         if self._ended() or self._due():
-            self._export_again()
+            with self._writing():
+                self._export()  # the model of the loaded state, as the config says now
+            if here.is_main_process:
+                self._tidy()
             self._evaluate()
         first, began = self.progress.step, time.monotonic()
         bar = tqdm(
@@ -205,16 +207,13 @@ class Trainer:
 
     def _loader(self) -> DataLoader[Movable | InputError]:
         config, here = self.config, self.accelerator
-        numbers = Numbers(
-            self.progress.step * config.accumulation,
-            config.steps * config.accumulation,
-            here.process_index,
-            here.num_processes,
-        )
+        each = config.accumulation * here.num_processes  # batches of a step
+        first, end = self.progress.step * each, config.steps * each
         return DataLoader(
             _Told(self.task.batches),
             batch_size=None,
-            sampler=numbers,
+            # One of `num_processes` batches in a row is this process's.
+            sampler=range(first + here.process_index, end, here.num_processes),
             num_workers=config.workers,
             pin_memory=here.device.type == "cuda",
             # A generator of its own: a loader draws from it at its start, which a resumed run repeats.
@@ -355,13 +354,6 @@ class Trainer:
             self.task.export(state, fresh)
             _replace(out / MODEL, fresh)
         here.wait_for_everyone()
-
-    def _export_again(self) -> None:
-        """Write the model of the loaded state, as the config says now."""
-        with self._writing():
-            self._export()
-        if self.accelerator.is_main_process:
-            self._tidy()
 
     def _save(self) -> None:
         """Write the state to resume from; if the run is killed meanwhile, the previous one stays intact."""

@@ -13,12 +13,12 @@ from typing import Any
 from unittest.mock import Mock
 
 import cv2
-import mcap.writer
 import numpy as np
 import pytest
 import rendering  # noqa: F401 (skips this module where nothing can be rendered)
 import yaml
 import zstandard
+from mcaps import Mcap
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -27,7 +27,8 @@ from tiny import tiny_gsva
 from gsva_ros import cli
 from gsva_ros.bags.bag import INSTRUCTION_TYPE, Bag, BagError
 from gsva_ros.conversions import to_rgb
-from gsva_ros.eval.asks import Ask, AskError, Recorded, match_frames, read_asks, read_script
+from gsva_ros.errors import InputError
+from gsva_ros.eval.asks import Ask, Recorded, match_frames, read_asks, read_script
 from gsva_ros.eval.commands import measure
 from gsva_ros.eval.record import record_truth
 from gsva_ros.eval.sources.bag import gather, truth_cases
@@ -153,22 +154,16 @@ def test_of_a_cut_file_everything_before_the_cut_is_read(
     recorded: Path, tmp_path: Path, with_metadata: bool
 ) -> None:
     """As a crash leaves a recording: chunks of messages, and the last one cut in two."""
-    with Bag(recorded / "bag") as whole, open(tmp_path / "whole.mcap", "wb") as file:
-        writer = mcap.writer.Writer(file, chunk_size=50_000)
-        writer.start("ros2")
+    file = tmp_path / "whole.mcap"
+    with Bag(recorded / "bag") as whole, Mcap(file, chunk_size=50_000) as writer:
         channels: dict[str, int] = {}
         for connection, at, raw in whole.raw():
-            if connection.topic not in channels:
-                schema = writer.register_schema(
-                    connection.msgtype, "ros2msg", connection.msgdef.data.encode()
-                )
-                channels[connection.topic] = writer.register_channel(
-                    connection.topic, "cdr", schema
-                )
-            writer.add_message(channels[connection.topic], at, bytes(raw), at)
-        writer.finish()
+            topic, definition = connection.topic, connection.msgdef.data.encode()
+            if topic not in channels:
+                channels[topic] = writer.topic(topic, connection.msgtype, definition)
+            writer.add_message(channels[topic], at, bytes(raw), at)
         frames = list(whole.frames(TOPIC))
-    data = (tmp_path / "whole.mcap").read_bytes()
+    data = file.read_bytes()
     folder = tmp_path / "crashed"
     folder.mkdir()
     (folder / "crashed.mcap").write_bytes(data[: int(len(data) * 0.6)])
@@ -380,7 +375,7 @@ def test_instruction_files_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         ("instructions: {", "asks.yaml"),
     ):
         path.write_text(text)
-        with pytest.raises(AskError, match=complaint):
+        with pytest.raises(InputError, match=complaint):
             read_asks(path, "/c", {"/c": {}}.__getitem__)
 
 

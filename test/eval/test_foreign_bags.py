@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mcap.writer import Writer as McapWriter
+from mcaps import Mcap
 from rosbags import rosbag1 as ros1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -54,17 +54,14 @@ def write_mcap(
     begin: int = 0,
 ) -> Path:
     """A file of messages, one per second, without definitions of other types than the given ones."""
-    with path.open("wb") as file:
-        writer = McapWriter(file)
-        writer.start(profile)
+    with Mcap(path, profile) as writer:
         channels: dict[tuple[str, str], int] = {}
         for second, (topic, kind, raw) in enumerate(messages, start=begin + 1):
             if (topic, kind) not in channels:
                 text = (definitions or {}).get(kind, "")
-                schema = writer.register_schema(kind, "ros2msg" if text else "", text.encode())
-                channels[topic, kind] = writer.register_channel(topic, "cdr", schema)
+                language = "ros2msg" if text else ""
+                channels[topic, kind] = writer.topic(topic, kind, text.encode(), language=language)
             writer.add_message(channels[topic, kind], second * SECOND, raw, second * SECOND)
-        writer.finish()
     return path
 
 

@@ -30,6 +30,7 @@ import yaml
 import zstandard
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
+from mcaps import Mcap
 from PIL import Image
 from pycocotools.coco import COCO
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
@@ -44,7 +45,7 @@ from gsva_ros.conversions import MessageError, file_rgb, fill_image, to_rgb
 from gsva_ros.datasets import files
 from gsva_ros.datasets.files import DatasetError, read_picture
 from gsva_ros.errors import InputError, one_line, tell_left_out
-from gsva_ros.eval.asks import AskError, read_asks
+from gsva_ros.eval.asks import read_asks
 from gsva_ros.eval.commands import measure
 from gsva_ros.eval.compare import read_run
 from gsva_ros.eval.record import record_truth
@@ -143,14 +144,11 @@ def words(**how: Any) -> bytes:
     string = store.types["std_msgs/msg/String"]
     file = io.BytesIO()
     how = {"chunk_size": 200, "compression": CompressionType.NONE} | how
-    writer = McapWriter(file, **how)
-    writer.start("ros2")
-    schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
-    channel = writer.register_channel("/words", "cdr", schema)
-    for number in range(50):
-        data = bytes(store.serialize_cdr(string(f"word {number}" * 5), "std_msgs/msg/String"))
-        writer.add_message(channel, number, data, number)
-    writer.finish()
+    with Mcap(file, **how) as writer:
+        channel = writer.topic("/words")
+        for number in range(50):
+            data = bytes(store.serialize_cdr(string(f"word {number}" * 5), "std_msgs/msg/String"))
+            writer.add_message(channel, number, data, number)
     return file.getvalue()
 
 
@@ -173,18 +171,14 @@ def test_a_chunk_that_unpacks_to_more_than_any_writer_makes_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seventy kilobytes of a file can unpack to gigabytes, also where the chunk's record denies it."""
-    file = io.BytesIO()
-    writer = McapWriter(file, chunk_size=1, compression=CompressionType.ZSTD)  # one message in each
-    writer.start("ros2")
-    schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
-    channel = writer.register_channel("/words", "cdr", schema)
-    store, starts = get_typestore(Stores.ROS2_HUMBLE), []
+    file, store, starts = io.BytesIO(), get_typestore(Stores.ROS2_HUMBLE), []
     string = store.types["std_msgs/msg/String"]
-    for at, size in enumerate((5, 5, 100_000, 5)):
-        starts.append(file.tell())
-        data = bytes(store.serialize_cdr(string("a" * size), "std_msgs/msg/String"))
-        writer.add_message(channel, at, data, at)
-    writer.finish()
+    with Mcap(file, chunk_size=1) as writer:  # packed, one message in each
+        channel = writer.topic("/words")
+        for at, size in enumerate((5, 5, 100_000, 5)):
+            starts.append(file.tell())
+            data = bytes(store.serialize_cdr(string("a" * size), "std_msgs/msg/String"))
+            writer.add_message(channel, at, data, at)
     honest, path = file.getvalue(), tmp_path / "bomb.mcap"
     lying = bytearray(honest)
     sizes = starts[2] + 9 + 16  # behind the opcode, the length, and the times
@@ -205,10 +199,8 @@ def test_a_chunk_that_unpacks_to_more_than_any_writer_makes_is_lost(
 def test_the_place_of_what_is_lost_and_the_end_of_what_is_read_are_told(tmp_path: Path) -> None:
     """Of a topic without a definition, too."""
     file, ends = io.BytesIO(), []
-    writer = McapWriter(file, use_chunking=False)
-    writer.start("ros2")
-    schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
-    channel = writer.register_channel("/words", "cdr", schema)
+    writer = Mcap(file, use_chunking=False)
+    channel = writer.topic("/words")
     writer.add_message(writer.register_channel("/raw", "cdr", 0), 5, b"\0\1\0\0\2", 3)
     for at in (10, 20, 30):
         writer.add_message(channel, at, b"\0\1\0\0\2\0\0\0a\0", 3)
@@ -273,13 +265,9 @@ def test_a_damaged_index_costs_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 def unclosed(path: Path, text: bytes) -> Path:
     """An mcap file of one message that lacks only its last byte."""
-    with path.open("wb") as file:
-        writer = McapWriter(file)
-        writer.start("ros2")
-        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
-        channel = writer.register_channel("/words", "cdr", schema)
-        writer.add_message(channel, 1, b"\0\1\0\0" + struct.pack("<I", len(text)) + text, 1)
-        writer.finish()
+    with Mcap(path) as writer:
+        data = b"\0\1\0\0" + struct.pack("<I", len(text)) + text
+        writer.add_message(writer.topic("/words"), 1, data, 1)
     path.write_bytes(path.read_bytes()[:-1])
     return path
 
@@ -411,16 +399,12 @@ def test_a_file_beside_its_unfinished_compression_is_read_once(tmp_path: Path) -
 def test_messages_are_found_without_an_index(tmp_path: Path, how: dict[str, object]) -> None:
     """As rosbag2's preset "fastwrite" leaves them out, and messages of two topics out of order."""
     path = tmp_path / "words.mcap"
-    with path.open("wb") as file:
-        writer = McapWriter(file, **{"chunk_size": 200} | how)
-        writer.start("ros2")
-        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
-        channels = [writer.register_channel(topic, "cdr", schema) for topic in ("/one", "/two")]
+    with Mcap(path, **{"chunk_size": 200} | how) as writer:
+        channels = [writer.topic("/one"), writer.topic("/two")]
         data = b"\0\1\0\0\2\0\0\0a\0"
         times = [10 * number + 15 * (number % 2) for number in range(20)]
         for number, at in enumerate(times):
             writer.add_message(channels[number % 2], at, data, at)
-        writer.finish()
     with Bag(path) as bag:
         assert [at for _, at, _ in bag.raw()] == sorted(times)
         (problem,) = bag.problems
@@ -430,16 +414,11 @@ def test_messages_are_found_without_an_index(tmp_path: Path, how: dict[str, obje
 def test_other_types_are_copied_where_the_bag_defines_them(tmp_path: Path) -> None:
     """Of a file by itself no metadata.yaml says more; a topic may even have two types."""
     path = tmp_path / "other.mcap"
-    with path.open("wb") as file:
-        writer = McapWriter(file)
-        writer.start("ros2")
+    with Mcap(path) as writer:
         for name, definition in (("Known", b"int8 data"), ("Other", b"int8 x"), ("Unknown", b"")):
-            kind = "ros2msg" if definition else ""
-            schema = writer.register_schema(f"odd_msgs/msg/{name}", kind, definition)
-            topic = "/unknown" if name == "Unknown" else "/odd"
-            channel = writer.register_channel(topic, "cdr", schema)
-            writer.add_message(channel, 5, b"\0\1\0\0\2", 5)
-        writer.finish()
+            topic, language = ("/odd", "ros2msg") if definition else ("/unknown", "")
+            odd = writer.topic(topic, f"odd_msgs/msg/{name}", definition, language=language)
+            writer.add_message(odd, 5, b"\0\1\0\0\2", 5)
     with Bag(path) as bag:
         assert record_truth(bag, [], tmp_path / "copy") == 0
         assert bag.problems == [
@@ -454,7 +433,7 @@ def test_other_types_are_copied_where_the_bag_defines_them(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("message", "encoding", "definition"),
+    ("encoding", "language", "definition"),
     [
         ("json", "jsonschema", b"{}"),
         ("protobuf", "protobuf", b"\x01\xff"),
@@ -464,24 +443,20 @@ def test_other_types_are_copied_where_the_bag_defines_them(tmp_path: Path) -> No
     ],
 )
 def test_a_foreign_topic_does_not_take_the_others_along(
-    tmp_path: Path, message: str, encoding: str, definition: bytes
+    tmp_path: Path, encoding: str, language: str, definition: bytes
 ) -> None:
     """Nor does one whose type only it does not define; and what is copied from there can be read again."""
     path = tmp_path / "mixed.mcap"
-    with path.open("wb") as file:
-        writer = McapWriter(file)
-        writer.start("ros2")
-        foreign = writer.register_schema("odd_msgs/msg/Odd", encoding, definition)
-        odd = writer.register_channel("/odd", message, foreign)
+    with Mcap(path) as writer:
+        odd = writer.topic(
+            "/odd", "odd_msgs/msg/Odd", definition, language=language, encoding=encoding
+        )
         writer.add_message(odd, 1, b"{}", 1)
-        undefined = writer.register_schema("std_msgs/msg/String", "", b"")
         for topic in ("/instruction_text", "/words"):
-            words = writer.register_channel(topic, "cdr", undefined)
-            writer.add_message(words, 2, b"\0\1\0\0\2\0\0\0a\0", 2)
-        defined = writer.register_schema("std_msgs/msg/Int8", "ros2msg", b"int8 data")
-        numbers = writer.register_channel("/number", "cdr", defined)
+            undefined = writer.topic(topic, definition=b"", language="")
+            writer.add_message(undefined, 2, b"\0\1\0\0\2\0\0\0a\0", 2)
+        numbers = writer.topic("/number", "std_msgs/msg/Int8", b"int8 data")
         writer.add_message(numbers, 3, b"\0\1\0\0\2", 3)
-        writer.finish()
     with Bag(path) as bag:
         assert [ask.expressions for ask in bag.asks("/camera")] == [("a",)]
         assert record_truth(bag, [], tmp_path / "copy") == 0
@@ -495,14 +470,10 @@ def test_a_foreign_topic_does_not_take_the_others_along(
 def test_a_foreign_topic_is_found_in_a_file_that_names_its_topics_once(tmp_path: Path) -> None:
     """Among the messages, and not at the end."""
     path = tmp_path / "mixed.mcap"
-    with path.open("wb") as file:
-        writer = McapWriter(file, repeat_channels=False, repeat_schemas=False)
-        writer.start("ros2")
-        number = writer.register_schema("std_msgs/msg/Int8", "ros2msg", b"int8 data")
+    with Mcap(path, repeat_channels=False, repeat_schemas=False) as writer:
         for topic, encoding in (("/number", "cdr"), ("/odd", "json"), ("/other", "cdr")):
-            channel = writer.register_channel(topic, encoding, number)
+            channel = writer.topic(topic, "std_msgs/msg/Int8", b"int8 data", encoding=encoding)
             writer.add_message(channel, 1, b"\0\1\0\0\2", 1)
-        writer.finish()
     with Bag(path) as bag:
         assert [connection.topic for connection, _, _ in bag.raw()] == ["/number", "/other"]
         assert "it contains other than ROS 2 messages" in bag.problems[0]
@@ -514,13 +485,9 @@ def test_definitions_in_idl_have_several_parts(tmp_path: Path, kind: str, legibl
     for name, field in (("Odd", "odd_msgs::msg::Part part"), ("Part", f"{kind} x")):
         text += f"{'=' * 80}\nIDL: odd_msgs/msg/{name}\n"
         text += f"module odd_msgs {{ module msg {{ struct {name} {{ {field}; }}; }}; }};\n"
-    with path.open("wb") as file:
-        writer = McapWriter(file)
-        writer.start("ros2")
-        schema = writer.register_schema("odd_msgs/msg/Odd", "ros2idl", text.encode())
-        channel = writer.register_channel("/odd", "cdr", schema)
-        writer.add_message(channel, 1, b"\0\1\0\0\2", 1)
-        writer.finish()
+    with Mcap(path) as writer:
+        odd = writer.topic("/odd", "odd_msgs/msg/Odd", text.encode(), language="ros2idl")
+        writer.add_message(odd, 1, b"\0\1\0\0\2", 1)
     with Bag(path) as bag:
         ((connection, _, raw),) = bag.raw()
         if legible:
@@ -647,7 +614,7 @@ def test_frames_of_one_stamp_are_told(tmp_path: Path) -> None:
         ExpressionError("too long", {1: "too long"}),
         *(
             kind("bag.mcap: cannot be used")
-            for kind in (AskError, BadImageError, BagError, CheckpointError, DatasetError)
+            for kind in (BadImageError, BagError, CheckpointError, DatasetError)
         ),
         *(kind("truth.json: cannot be used") for kind in (InputError, TruthError)),
     ],
@@ -841,11 +808,11 @@ def test_hostile_instructions(tmp_path: Path) -> None:
             path.write_text(f"instructions: [{{text: a, {key}: {value}}}]")
             try:
                 read_asks(path, TOPIC, lambda _: {})
-            except AskError as error:
+            except InputError as error:
                 one_line_about(path, error)
     for data in (b"\xff", b"instructions: {", b"a: &a [*a, *a]", b"[" * 5000):
         path.write_bytes(data)
-        with pytest.raises(AskError, match=r"asks\.yaml"):
+        with pytest.raises(InputError, match=r"asks\.yaml"):
             read_asks(path, TOPIC, lambda _: {})
 
 

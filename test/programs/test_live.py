@@ -17,7 +17,8 @@ import pytest
 import rclpy
 from gsva_ros.msg import InstanceMask, Outcome, Provenance, Rejection, Segmentation
 from harness import REAL, Client, NodeProcess
-from mcap.writer import IndexType, Writer
+from mcap.writer import IndexType
+from mcaps import Mcap
 from pycocotools import mask as rle
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
@@ -161,15 +162,12 @@ def test_what_can_be_read_of_a_bag_is_played(
     types = typestore()
     kind = "std_msgs/msg/String"
     path = tmp_path / "bag.mcap"
-    writer = Writer(str(path), index_types=IndexType.NONE, use_chunking=False)
-    writer.start("ros2")
-    schema = writer.register_schema(kind, "ros2msg", b"string data")
-    channel = writer.register_channel("/instruction_text", "cdr", schema)
-    for at in (2, 1, 3):
-        text = types.types[kind](f"thing {at}")
-        writer.add_message(channel, at, bytes(types.serialize_cdr(text, kind)), at)
-    writer.add_message(channel, 4, b"\x28\xb5\x2f\xfd damaged", 4)
-    writer.finish()
+    with Mcap(path, index_types=IndexType.NONE, use_chunking=False) as writer:
+        channel = writer.topic("/instruction_text")
+        for at in (2, 1, 3):
+            text = types.types[kind](f"thing {at}")
+            writer.add_message(channel, at, bytes(types.serialize_cdr(text, kind)), at)
+        writer.add_message(channel, 4, b"\x28\xb5\x2f\xfd damaged", 4)
     with two_contexts() as (images, apart):
         assert Player(path, apart, clock=False, context=images).play(1.0, 0.0) == 3
     assert "/instruction_text at 4 ns: not a" in capfd.readouterr().err

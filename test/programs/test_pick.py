@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -220,17 +221,15 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def planned(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The planner's run beside a node with the shipped model, to its end with status 0."""
-    node = NodeProcess(REAL, {"device": "cpu", "image_reliability": "reliable"})
     planner = Path(REAL[0]).parent / "gsva_pick_planner"
-    try:
+    parameters = {"device": "cpu", "image_reliability": "reliable"}
+    with closing(NodeProcess(REAL, parameters)) as node:
         run = subprocess.run(
             [planner, *arguments, "--ros-args", "-r", "__ns:=/test"],
             capture_output=True,
             text=True,
             timeout=600,
         )
-    finally:
-        node.close()
     assert run.returncode == 0, run.stdout + run.stderr + node.log
     return run
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ def layout() -> dict[str, Any]:
 def topics() -> Iterator[dict[str, set[str]]]:
     """Type names of a running node's topics; those it subscribes to under their names too."""
     harness.isolate()
-    node, client = NodeProcess(FAKE), Client()
-    try:
+    with closing(NodeProcess(FAKE)) as node, closing(Client()) as client:
         client.connect(node)
         found: dict[str, set[str]] = {}
         end = time.monotonic() + harness.PATIENCE
@@ -76,9 +76,6 @@ def topics() -> Iterator[dict[str, set[str]]]:
             found = {name.removeprefix("/test"): set(kinds) for name, kinds in named}
             time.sleep(0.1)
         yield found
-    finally:
-        client.close()
-        node.close()
 
 
 def leaves(node: Any) -> list[str]:

@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 import harness
 import pytest
 import yaml
-from harness import FAKE, Client, NodeProcess
 from patience import wait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +59,7 @@ def test_the_table_has_every_topic_of_the_policy():
 
 
 @pytest.mark.parametrize("name", ["gsva", "gsva_pictures"])
-def test_the_policy_allows_what_the_node_does_and_nothing_else(name):
+def test_the_policy_allows_what_the_node_does_and_nothing_else(start, name):
     policy = ElementTree.parse(ROOT / "config" / "gsva.policy.xml")
     profile = policy.find(f".//profile[@node='{name}']")
     own, base = f"/test/{name}/", "/test/"
@@ -74,45 +73,39 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(name):
             for n in names
         }
 
-    node = NodeProcess(FAKE)
-    client = Client()
-    try:
-        client.connect(node)
-        graph = client.node
-        client.wait(
-            lambda: (name, "/test") in graph.get_node_names_and_namespaces(), what="its discovery"
-        )
-        find = {
-            "publish": graph.get_publisher_names_and_types_by_node,
-            "subscribe": graph.get_subscriber_names_and_types_by_node,
-        }
+    _, client = start()
+    graph = client.node
+    client.wait(
+        lambda: (name, "/test") in graph.get_node_names_and_namespaces(), what="its discovery"
+    )
+    find = {
+        "publish": graph.get_publisher_names_and_types_by_node,
+        "subscribe": graph.get_subscriber_names_and_types_by_node,
+    }
 
-        def topics(rule):
-            return {topic for topic, _ in find[rule](name, "/test")}
+    def topics(rule):
+        return {topic for topic, _ in find[rule](name, "/test")}
 
-        def actions():
-            return {t.split("/_action/")[0] for t in topics("publish") if "/_action/" in t}
+    def actions():
+        return {t.split("/_action/")[0] for t in topics("publish") if "/_action/" in t}
 
-        def services():
-            found = graph.get_service_names_and_types_by_node(name, "/test")
-            return {service for service, _ in found if "/_action/" not in service}
+    def services():
+        found = graph.get_service_names_and_types_by_node(name, "/test")
+        return {service for service, _ in found if "/_action/" not in service}
 
-        def missing():
-            found = allowed("actions", execute="ALLOW") - actions()
-            found |= allowed("services", reply="ALLOW") - services()
-            return found.union(*(allowed("topics", **{r: "ALLOW"}) - topics(r) for r in find))
+    def missing():
+        found = allowed("actions", execute="ALLOW") - actions()
+        found |= allowed("services", reply="ALLOW") - services()
+        return found.union(*(allowed("topics", **{r: "ALLOW"}) - topics(r) for r in find))
 
-        ignored = OPTIONAL | {"/parameter_events", own + "get_type_description"}
-        # A node's endpoints are discovered one by one, after its name.
-        wait(lambda: missing() <= ignored, lambda: f"allowed, but not there: {missing() - ignored}")
-        assert actions() <= allowed("actions", execute="ALLOW")
-        assert services() <= allowed("services", reply="ALLOW")
-        for rule in find:
-            plain = {topic for topic in topics(rule) if "/_action/" not in topic}
-            assert plain <= allowed("topics", **{rule: "ALLOW"}), rule
-    finally:
-        client.close()
-        node.close()
+    ignored = OPTIONAL | {"/parameter_events", own + "get_type_description"}
+    # A node's endpoints are discovered one by one, after its name.
+    wait(lambda: missing() <= ignored, lambda: f"allowed, but not there: {missing() - ignored}")
+    assert actions() <= allowed("actions", execute="ALLOW")
+    assert services() <= allowed("services", reply="ALLOW")
+    for rule in find:
+        plain = {topic for topic in topics(rule) if "/_action/" not in topic}
+        assert plain <= allowed("topics", **{rule: "ALLOW"}), rule
 
 
 def test_views_show_topics_that_exist():

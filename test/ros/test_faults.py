@@ -9,7 +9,7 @@ from collections import Counter
 import harness
 import numpy as np
 from gsva_ros.msg import Instruction, Outcome
-from harness import FAKE, Client, NodeProcess, blocks
+from harness import FAKE, blocks
 from soak import soak
 
 harness.isolate()
@@ -83,49 +83,41 @@ def fuzzed_instruction(rng, name):
     return msg
 
 
-def test_ten_thousand_fuzzed_messages():
+def test_ten_thousand_fuzzed_messages(start):
     """Each instruction ends exactly once, with one outcome an expression, and the node goes on."""
     rng = np.random.default_rng(0)
-    node = NodeProcess(FAKE, {"default_deadline": 3.0, "max_instructions": 300})
-    client = Client()
-    try:
-        client.connect(node)
-        expected = {}
-        rgb, _ = blocks()
-        sent = 0
-        while sent < MESSAGES:
-            for _ in range(100):
-                client.images.publish(fuzzed_image(rng))
-                msg = fuzzed_instruction(rng, f"fuzz-{sent}")
-                expected[msg.id] = len(msg.expressions) or 1
-                client.instructions.publish(msg)
-                sent += 2
-            client.frame(rgb, stamp=2.0)
-            # No faster than it answers: the transport keeps a thousand messages, not ten.
-            client.wait(
-                lambda: (
-                    node.process.poll() is not None or len(client.answers) >= len(expected) - 300
-                ),
-                what="answers",
-            )
-            assert node.process.poll() is None, node.log[-3000:]
-        client.wait(lambda: len(client.answers) >= len(expected), what="every answer")
-        time.sleep(0.3)
-        counts = Counter(answer.instruction_id for answer in client.answers)
-        assert counts.keys() == expected.keys()
-        assert set(counts.values()) == {1}
-        for answer in client.answers:
-            # A free text's answer may name nothing or several things.
-            assert len(answer.outcomes) >= 1
-        ended = Counter(o.outcome for a in client.answers for o in a.outcomes)
-        assert ended[Outcome.SEGMENTED]
-        assert ended[Outcome.REJECTED]
-        assert ended[Outcome.EXPIRED]
-        assert ended[Outcome.FAILED]
-        client.frame(rgb, stamp=3.0)
-        client.ask(["red"], id="after")
-        assert [o.outcome for o in client.answer("after").outcomes] == [Outcome.SEGMENTED]
-        assert node.process.poll() is None
-    finally:
-        client.close()
-        node.close()
+    node, client = start({"default_deadline": 3.0, "max_instructions": 300})
+    expected = {}
+    rgb, _ = blocks()
+    sent = 0
+    while sent < MESSAGES:
+        for _ in range(100):
+            client.images.publish(fuzzed_image(rng))
+            msg = fuzzed_instruction(rng, f"fuzz-{sent}")
+            expected[msg.id] = len(msg.expressions) or 1
+            client.instructions.publish(msg)
+            sent += 2
+        client.frame(rgb, stamp=2.0)
+        # No faster than it answers: the transport keeps a thousand messages, not ten.
+        client.wait(
+            lambda: node.process.poll() is not None or len(client.answers) >= len(expected) - 300,
+            what="answers",
+        )
+        assert node.process.poll() is None, node.log[-3000:]
+    client.wait(lambda: len(client.answers) >= len(expected), what="every answer")
+    time.sleep(0.3)
+    counts = Counter(answer.instruction_id for answer in client.answers)
+    assert counts.keys() == expected.keys()
+    assert set(counts.values()) == {1}
+    for answer in client.answers:
+        # A free text's answer may name nothing or several things.
+        assert len(answer.outcomes) >= 1
+    ended = Counter(o.outcome for a in client.answers for o in a.outcomes)
+    assert ended[Outcome.SEGMENTED]
+    assert ended[Outcome.REJECTED]
+    assert ended[Outcome.EXPIRED]
+    assert ended[Outcome.FAILED]
+    client.frame(rgb, stamp=3.0)
+    client.ask(["red"], id="after")
+    assert [o.outcome for o in client.answer("after").outcomes] == [Outcome.SEGMENTED]
+    assert node.process.poll() is None

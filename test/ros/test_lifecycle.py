@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import closing
 from types import SimpleNamespace
 
 import harness
@@ -308,20 +309,16 @@ def test_a_clock_that_stands_still(start):
 
 
 @pytest.mark.parametrize("by_itself", [True, False])
-def test_it_can_be_stopped_while_it_loads(by_itself):
+def test_it_can_be_stopped_while_it_loads(start, by_itself):
     """Which takes a large model minutes; whether it goes up by itself or a manager asks it to."""
-    node = NodeProcess(SLOW, {"autostart": str(by_itself).lower()}, delay=3600.0)
-    client = Client()
-    try:
-        if not by_itself:
-            Manager(client).ask(Transition.TRANSITION_CONFIGURE)
-        node.says("loading")
-        assert node.interrupt() == 0, node.log
-        assert "stopped during start-up" in node.log
-        assert "Traceback" not in node.log
-    finally:
-        node.close()
-        client.close()
+    autostart = str(by_itself).lower()
+    node, client = start({"autostart": autostart}, SLOW, delay=3600.0, connect=False)
+    if not by_itself:
+        Manager(client).ask(Transition.TRANSITION_CONFIGURE)
+    node.says("loading")
+    assert node.interrupt() == 0, node.log
+    assert "stopped during start-up" in node.log
+    assert "Traceback" not in node.log
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
@@ -527,54 +524,39 @@ def test_a_goal_follows_the_camera_that_it_names_until_the_node_is_inactive(star
     assert ended.result().result.message.startswith("the node is not active")
 
 
-def test_compressed_pictures_lie_beside_a_remapped_topic():
+def test_compressed_pictures_lie_beside_a_remapped_topic(start):
     how = {"image_transport": "compressed", "depth_topics": "[depth]"}
-    node, client = NodeProcess(FAKE, how, remap={"image": "/cam/color"}), Client()
-    try:
-        node.says("ready:")
-        assert "frames from /cam/color/compressed" in node.log
-        count = client.node.count_subscribers
-        client.wait(lambda: count("/cam/camera_info"), what="camera_info, as beside the raw topic")
-    finally:
-        client.close()
-        node.close()
+    node, client = start(how, connect=False, remap={"image": "/cam/color"})
+    node.says("ready:")
+    assert "frames from /cam/color/compressed" in node.log
+    count = client.node.count_subscribers
+    client.wait(lambda: count("/cam/camera_info"), what="camera_info, as beside the raw topic")
 
 
-def test_two_cameras_change_places_by_remapping():
+def test_two_cameras_change_places_by_remapping(start):
     """Names are remapped once: an answer names the topic that its image came from."""
     swapped = {"left": "right", "right": "left"}
-    node = NodeProcess(FAKE, {"image_topics": "['left', 'right']"}, remap=swapped)
-    client = Client(cameras=("left", "right"))
-    try:
-        client.connect(node)
-        for name in ("left", "right"):
-            client.ask(["red"], id=name, image_topic=f"/test/{name}")
-            client.frame(blocks()[0], frame_id=f"of {name}", camera=name)
-            answer = client.answer(name)
-            assert answer.header.frame_id == f"of {name}", answer.outcomes
-            assert answer.image_topic == f"/test/{name}"
-    finally:
-        client.close()
-        node.close()
+    cameras = {"image_topics": "['left', 'right']"}
+    _, client = start(cameras, remap=swapped, cameras=("left", "right"))
+    for name in ("left", "right"):
+        client.ask(["red"], id=name, image_topic=f"/test/{name}")
+        client.frame(blocks()[0], frame_id=f"of {name}", camera=name)
+        answer = client.answer(name)
+        assert answer.header.frame_id == f"of {name}", answer.outcomes
+        assert answer.image_topic == f"/test/{name}"
 
 
 def test_an_activation_that_fails_says_why():
-    node = NodeProcess(FAKE, {"image_topics": "['segmentation']"})
-    try:
+    with closing(NodeProcess(FAKE, {"image_topics": "['segmentation']"})) as node:
         node.says("cannot activate: ")
         assert node.ended() == 1
         assert "test/segmentation" in node.log
-    finally:
-        node.close()
 
 
 def test_a_node_without_a_camera_is_refused():
-    node = NodeProcess(FAKE, {"image_topics": "['']"})
-    try:
+    with closing(NodeProcess(FAKE, {"image_topics": "['']"})) as node:
         node.says("image_topics")
         assert node.ended() == 1
-    finally:
-        node.close()
     assert problem_with("image_topics", []) == "image_topics: names no camera; name at least one"
 
 

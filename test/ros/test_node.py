@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -396,10 +397,7 @@ def test_interrupt_answers_what_waits_and_ends_soon(start):
 
 
 def test_unknown_model_is_said_in_one_line():
-    node = NodeProcess(REAL, {"model": "no-such-model"})
-    try:
+    with closing(NodeProcess(REAL, {"model": "no-such-model"})) as node:
         assert node.ended() == 1
         assert "no-such-model" in node.log
         assert "Traceback" not in node.log
-    finally:
-        node.close()

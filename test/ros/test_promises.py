@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import SimpleNamespace
 
 import harness
@@ -418,13 +418,10 @@ def test_nonsense_is_said_and_replaces(start):
     ],
 )
 def test_a_parameter_that_cannot_be_is_named(parameter, value):
-    node = NodeProcess(FAKE, {parameter: value})
-    try:
+    with closing(NodeProcess(FAKE, {parameter: value})) as node:
         assert node.ended() == 1
         assert f"parameter {parameter}" in node.log
         assert "Traceback" not in node.log, node.log[-5000:]
-    finally:
-        node.close()
 
 
 def test_an_empty_list_names_nothing(start):

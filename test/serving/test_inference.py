@@ -20,6 +20,7 @@ from gsva_ros.serving.requests import (
     Limits,
     Outcome,
     Request,
+    Result,
     Source,
 )
 
@@ -36,6 +37,14 @@ def frame(pixel: tuple[int, int, int] | None, stamp: int = 1) -> CameraFrame:
         return np.full((4, 4, 3), pixel, np.uint8)
 
     return CameraFrame(None, stamp, "camera", decode)
+
+
+def asked(
+    *expressions: str, shown: CameraFrame | None = None, engine: FakeEngine | None = None, **fields
+) -> Result:
+    """The answer to what is asked once, about a red picture unless another is shown."""
+    request = Request("a", expressions=list(expressions), **fields)
+    return Inference(engine or FakeEngine(), Limits()).answer(request, shown or frame(RED), 0.0)
 
 
 @pytest.mark.parametrize(("first", "within"), [(70, YES), (30, NO)])
@@ -66,14 +75,12 @@ def test_an_answer_from_before_a_clocks_jump_begins_no_run() -> None:
 
 def test_what_is_asked_once_has_its_outcome_since_its_frame() -> None:
     """Or who subtracts `since` from the frame's stamp finds it steady for decades."""
-    inference = Inference(FakeEngine(), Limits())
     for pixel, source in (
         (RED, Source.INSTRUCTION),
         (RED, Source.SERVICE),
         (UNREADABLE, Source.SERVICE),
     ):
-        request = Request("a", expressions=["red", "nothing", " "], source=source)
-        told = inference.answer(request, frame(pixel, 100), 0.0).decisions
+        told = asked("red", "nothing", " ", shown=frame(pixel, 100), source=source).decisions
         assert [(d.since, d.answers) for d in told] == [(100, 1)] * 3
 
 
@@ -173,8 +180,7 @@ class Cut(FakeEngine):
 
 @pytest.mark.parametrize(("text", "named"), [("red and much more", ["red"]), ("much more", [])])
 def test_an_answer_that_was_cut_says_so(text: str, named: list[str]) -> None:
-    result = Inference(Cut(), Limits()).answer(Request("a", text=text), frame(RED), 0.0)
-    *found, rest = result.decisions
+    *found, rest = asked(text=text, engine=Cut()).decisions
     assert [(d.expression, d.outcome) for d in found] == [(name, YES) for name in named]
     assert (rest.outcome, rest.code, rest.reason) == (FAILED, Code.NO_SLOT, CUT)
     assert (rest.slot, rest.expression) == (len(named), text)
@@ -183,32 +189,28 @@ def test_an_answer_that_was_cut_says_so(text: str, named: list[str]) -> None:
 def test_each_expression_that_cannot_be_asked_fails_alone() -> None:
     """Whoever finds that out: the limits, or the model among those that are left."""
     words = ["", "red", "too long for the tokenizer", "x" * 999, "blue"]
-    result = Inference(FakeEngine(), Limits()).answer(
-        Request("a", expressions=words), frame(RED), 0.0
-    )
-    assert [d.slot for d in result.decisions] == [0, 1, 2, 3, 4]
-    assert [d.expression for d in result.decisions] == words
-    assert [(d.outcome, d.code) for d in result.decisions] == [
+    decisions = asked(*words).decisions
+    assert [d.slot for d in decisions] == [0, 1, 2, 3, 4]
+    assert [d.expression for d in decisions] == words
+    assert [(d.outcome, d.code) for d in decisions] == [
         (FAILED, Code.EMPTY_INSTRUCTION),
         (YES, Code.NONE),
         (FAILED, Code.INVALID_INSTRUCTION),
         (FAILED, Code.INVALID_INSTRUCTION),
         (NO, Code.NONE),
     ]
-    assert result.decisions[2].reason == "too many tokens"
+    assert decisions[2].reason == "too many tokens"
 
 
 @pytest.mark.parametrize("pixel", [RED, UNREADABLE])
 def test_a_blank_expression_is_told_so_and_once_whatever_happens_to_the_frame(pixel) -> None:
-    request = Request("a", expressions=["", "red"])
-    decisions = Inference(FakeEngine(), Limits()).answer(request, frame(pixel), 0.0).decisions
+    decisions = asked("", "red", shown=frame(pixel)).decisions
     other = Code.BAD_IMAGE if pixel is UNREADABLE else Code.NONE
     assert [(d.slot, d.code) for d in decisions] == [(0, Code.EMPTY_INSTRUCTION), (1, other)]
 
 
 def test_what_cannot_be_asked_keeps_its_fault_if_the_others_fail() -> None:
-    request = Request("a", expressions=["raise", "too long for the tokenizer"])
-    decisions = Inference(FakeEngine(), Limits()).answer(request, frame(RED), 0.0).decisions
+    decisions = asked("raise", "too long for the tokenizer").decisions
     assert [(d.slot, d.code) for d in decisions] == [
         (0, Code.INTERNAL),
         (1, Code.INVALID_INSTRUCTION),
@@ -233,8 +235,7 @@ class Short(FakeEngine):
     ("engine", "code"), [(Refusing(), Code.INVALID_INSTRUCTION), (Short(), Code.INTERNAL)]
 )
 def test_whatever_the_model_does_each_expression_has_one_outcome(engine, code) -> None:
-    request = Request("a", expressions=["red", "blue"])
-    decisions = Inference(engine, Limits()).answer(request, frame(RED), 0.0).decisions
+    decisions = asked("red", "blue", engine=engine).decisions
     assert [(d.slot, d.expression) for d in decisions] == [(0, "red"), (1, "blue")]
     assert [(d.outcome, d.code) for d in decisions] == [(FAILED, code)] * 2
     assert all(d.reason for d in decisions)
@@ -251,9 +252,7 @@ def test_a_text_is_decided_by_the_threshold_and_may_name_nothing() -> None:
 
 
 def test_every_outcome_but_a_mask_has_its_reason() -> None:
-    inference = Inference(FakeEngine(), Limits())
-    request = Request("a", expressions=["blue", "unmarked", "not a number", "red"])
-    decisions = inference.answer(request, frame(RED), 0.0).decisions
+    decisions = asked("blue", "unmarked", "not a number", "red").decisions
     reasons = [d.reason for d in decisions]
     assert "no referent" in reasons[0]
     assert "0.030" in reasons[0]
@@ -262,8 +261,7 @@ def test_every_outcome_but_a_mask_has_its_reason() -> None:
     assert "not finite" in reasons[2]
     assert reasons[3] == ""
     assert (decisions[3].p_seg, decisions[3].predicted_iou) == (0.97, 0.9)
-    request = Request("b", expressions=["raise"])
-    (failed,) = inference.answer(request, frame(RED), 0.0).decisions
+    (failed,) = asked("raise").decisions
     assert failed.code is Code.INTERNAL
     assert failed.reason == "RuntimeError: this engine was told to fail"
 
@@ -352,8 +350,7 @@ def test_an_answer_in_halves_is_one_answer() -> None:
     """With the text of all, and the seconds that they took together."""
     engine = Writing()
     engine.most_expressions = 1
-    request = Request("a", expressions=["red", "blue", "red"])
-    result = Inference(engine, Limits()).answer(request, frame(RED), 0.0)
+    result = asked("red", "blue", "red", engine=engine)
     assert [d.outcome for d in result.decisions] == [YES, NO, YES]
     assert result.text == "1 things. 1 things."
     assert (result.timings["decide"], result.timings["mask"]) == (6.0, 1.5)

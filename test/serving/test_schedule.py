@@ -27,8 +27,7 @@ from gsva_ros.serving.schedule import (
     Turn,
     fits,
 )
-
-SECOND = 10**9
+from gsva_ros.stamps import SECOND
 
 
 def frame(stamp: int = 1, topic: str = "camera", received: float | None = None) -> CameraFrame:
@@ -46,13 +45,24 @@ def outcomes(endings: list[Ending]) -> list[tuple[str, Outcome]]:
     return [(e.request.id, e.outcome) for e in endings]
 
 
+def begun(schedule: Schedule, now: float = 0.0) -> Turn:
+    turn = schedule.next(now, 0)
+    assert isinstance(turn, Turn)
+    return turn
+
+
+def answered(schedule: Schedule, now: float = 0.0, seconds: float = 0.1) -> CameraFrame:
+    """Answer the request whose turn it is; return the frame that it is about."""
+    turn = begun(schedule, now)
+    assert schedule.finish(turn, 0, seconds) is None
+    return turn.frame
+
+
 def test_a_rate_that_is_next_to_nothing_waits_no_longer_than_a_second() -> None:
     schedule = Schedule(Limits(max_rate=1e-12))
     schedule.submit(request("slow", every_frame=True), 0)
     schedule.offer(frame())
-    turn = schedule.next(0.0, 0)
-    assert isinstance(turn, Turn)
-    assert schedule.finish(turn, 0, 0.1) is None
+    answered(schedule)
     schedule.offer(frame(2))
     assert schedule.next(1.0, 0) == LONGEST_WAIT
 
@@ -61,7 +71,7 @@ def test_a_repeated_request_keeps_to_its_rate() -> None:
     schedule = Schedule(Limits(max_rate=2.0))
     schedule.submit(request("twice a second", every_frame=True), 0)
     schedule.offer(frame())
-    answered(schedule, 0.0, 0.1)
+    answered(schedule)
     schedule.offer(frame(2))
     assert schedule.next(0.1, 0) == pytest.approx(0.4)
     assert isinstance(schedule.next(0.5, 0), Turn)
@@ -166,18 +176,12 @@ def test_any_camera_means_the_newest_frame_that_fits() -> None:
     schedule.offer(good)
     schedule.offer(frame(0, "unstamped", received=2.0))
     schedule.submit(request("any", not_before=5, every_frame=True), 0)
-    turn = schedule.next(2.0, 0)
-    assert isinstance(turn, Turn)
-    assert turn.frame is good
-    assert schedule.finish(turn, 0, 0.1) is None
+    assert answered(schedule, 2.0) is good
     schedule.offer(frame(0, "unstamped", received=3.0))
     assert not isinstance(schedule.next(3.0, 0), Turn), "answered twice on one frame"
     newer = frame(9, "other", received=4.0)
     schedule.offer(newer)
-    turn = schedule.next(4.0, 0)
-    assert isinstance(turn, Turn)
-    assert turn.frame is newer
-    assert schedule.finish(turn, 0, 0.1) is None
+    assert answered(schedule, 4.0) is newer
     assert not isinstance(schedule.next(5.0, 0), Turn), "went back to an older frame"
 
 
@@ -186,8 +190,7 @@ def test_any_camera_means_the_newest_frame_also_of_a_camera_seen_before() -> Non
     for number, topic in enumerate(("left", "right", "left")):
         schedule.offer(frame(number, topic, received=float(number)))
     schedule.submit(request("any"), 0)
-    turn = schedule.next(2.0, 0)
-    assert isinstance(turn, Turn)
+    turn = begun(schedule, 2.0)
     assert (turn.frame.topic, turn.frame.stamp) == ("left", 2)
 
 
@@ -199,7 +202,7 @@ def test_frames_and_instructions_are_counted() -> None:
     schedule.submit(request("refused", problem="unknown mode 9"), 0)
     for number, topic in enumerate(("left", "right", "left", "left")):
         schedule.offer(frame(number, topic, received=float(number)))
-    answered(schedule, 4.0, 0.1)
+    answered(schedule, 4.0)
     schedule.offer(frame(4, "left", received=4.0))
     counts = schedule.counts
     assert (counts.received, counts.dropped, counts.instructions) == (5, 2, 3)
@@ -211,11 +214,11 @@ def test_frames_from_before_a_pause_or_a_jump_of_the_clock_answer_nothing() -> N
     for name in "abc":
         schedule.submit(request(name), 0)
     schedule.offer(frame())
-    answered(schedule, 0.0, 0.1)  # the others are due on the same frame
+    answered(schedule)  # the others are due on the same frame
     schedule.jumped(SECOND)
     assert not isinstance(schedule.next(0.1, 0), Turn)
     schedule.offer(frame(2, received=0.2))
-    answered(schedule, 0.2, 0.1)
+    answered(schedule, 0.2)
     schedule.pause("not active")
     schedule.resume()
     schedule.submit(request("d"), 0)
@@ -328,7 +331,7 @@ def test_waiting_calls_bring_no_more_images_than_fit_into_memory() -> None:
         "1 calls are waiting already, and their images fill 1024 MiB: wait for answers before sending more",
     )
     assert schedule.submit(request("from a camera"), 0) == []
-    answered(schedule, 0.0, 0.1)
+    answered(schedule)
     assert call("half", OWN_IMAGES // 2) == call("other half", OWN_IMAGES // 2) == []
     (refused,) = call("a byte more", 1)
     assert refused.code is Code.QUEUE_FULL
@@ -364,8 +367,7 @@ def test_a_deadline_is_for_the_first_answer() -> None:
     schedule = Schedule(Limits())
     schedule.submit(request("a", every_frame=True, deadline=SECOND), 1)
     schedule.offer(frame())
-    turn = schedule.next(0.0, 0)
-    assert isinstance(turn, Turn)
+    turn = begun(schedule)
     assert schedule.finish(turn, 2, 0.1) is None
     assert schedule.expire(2 * SECOND) == []
     schedule.offer(frame(2, received=2.0))
@@ -376,8 +378,7 @@ def test_the_clock_may_begin_while_the_model_works() -> None:
     schedule = Schedule(Limits(default_deadline=2.0))
     schedule.submit(request("a"), 0)
     schedule.offer(frame())
-    turn = schedule.next(0.0, 0)
-    assert isinstance(turn, Turn)
+    turn = begun(schedule)
     assert schedule.finish(turn, 1000 * SECOND, 0.1) is None
 
 
@@ -411,9 +412,7 @@ def test_one_frame_is_finished_before_the_next_is_begun() -> None:
     used = []
     for step in range(40):
         schedule.offer(frame(step))
-        turn = schedule.next(step * 0.1, 0)
-        used.append(turn.frame)
-        schedule.finish(turn, 0, 0.1)
+        used.append(answered(schedule, step * 0.1))
     # A frame for each round of ten, and none between.
     assert len({id(f) for f in used}) == 4
 
@@ -427,10 +426,7 @@ def test_what_waits_moves_on_to_the_newer_frame_that_another_takes() -> None:
     used = []
     for step in range(12):
         schedule.offer(frame(step, received=float(step)))
-        turn = schedule.next(float(step), 0)
-        assert isinstance(turn, Turn)
-        used.append(turn.frame.stamp)
-        schedule.finish(turn, 0, 0.1)
+        used.append(answered(schedule, float(step)).stamp)
     assert used == sorted(used), "never back to an older one"
     assert schedule.waiting == 1
 
@@ -441,7 +437,7 @@ def test_what_waits_stays_on_its_frame_where_the_newer_one_does_not_suit_it() ->
     for name, topic in (("first", "left"), ("second", "left"), ("other", "right")):
         schedule.submit(request(name, topic=topic, not_before=5), 0)
     schedule.offer(frame(5, "left"))
-    answered(schedule, 0.0, 0.1)  # "second" is due on the same frame
+    answered(schedule)  # "second" is due on the same frame
     schedule.submit(request("call", source=Source.SERVICE, frame=frame(9, "call", 1.0)), 0)
     schedule.submit(request("every", topic="left", every_frame=True), 0)
     schedule.offer(frame(4, "left", received=2.0))
@@ -478,8 +474,7 @@ class Model:
     def run(self, turns: int) -> Counter[str]:
         for step in range(turns):
             self.schedule.offer(frame(self.counts.total()))
-            turn = self.schedule.next(step * self.COST, 0)
-            assert isinstance(turn, Turn)
+            turn = begun(self.schedule, step * self.COST)
             assert self.schedule.finish(turn, 0, self.COST) is None
             name = turn.request.id
             self.counts[name.split("-")[0]] += 1
@@ -592,21 +587,13 @@ def test_a_frame_that_grew_too_old_is_not_answered() -> None:
     for name in "abc":
         schedule.submit(request(name), 0)
     schedule.offer(frame(0))
-    first = schedule.next(0.0, 0)
-    assert isinstance(first, Turn)
-    assert schedule.finish(first, 3 * SECOND, 3.0) is None
+    assert schedule.finish(begun(schedule), 3 * SECOND, 3.0) is None
     assert schedule.next(3.0, 3 * SECOND) == LONGEST_WAIT
     assert schedule.counts.stale == 1
     schedule.offer(frame(3 * SECOND, received=3.0))
     again = schedule.next(3.0, 3 * SECOND)
     assert isinstance(again, Turn)
     assert again.frame.stamp == 3 * SECOND
-
-
-def answered(schedule: Schedule, now: float, seconds: float) -> None:
-    turn = schedule.next(now, 0)
-    assert isinstance(turn, Turn)
-    assert schedule.finish(turn, 0, seconds) is None
 
 
 def test_of_several_cameras_a_repeated_request_looks_at_each_in_turn() -> None:
@@ -617,10 +604,7 @@ def test_of_several_cameras_a_repeated_request_looks_at_each_in_turn() -> None:
     for number in range(1, 10):
         for place, topic in enumerate(("a", "b", "c")):
             schedule.offer(frame(number, topic, received=number + 0.01 * place))
-        turn = schedule.next(float(number), 0)
-        assert isinstance(turn, Turn)
-        looked.append(turn.frame.topic)
-        assert schedule.finish(turn, 0, 0.1) is None
+        looked.append(answered(schedule, float(number)).topic)
     assert looked == ["c", "b", "a"] * 3
 
 
@@ -662,8 +646,7 @@ def test_no_deadline_passes_while_the_clock_jumps() -> None:
     schedule.submit(request("a", deadline=30 * SECOND, topic="a"), 0)
     schedule.submit(request("b", deadline=30 * SECOND, topic="b"), 0)
     schedule.offer(frame(topic="b"))
-    turn = schedule.next(0.0, 0)
-    assert isinstance(turn, Turn)
+    turn = begun(schedule)
     schedule.jumping = True
     assert schedule.expire(10**18) == []
     assert schedule.finish(turn, 10**18, 0.1) is None

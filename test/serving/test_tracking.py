@@ -25,6 +25,8 @@ def texture(seed: int, size: tuple[int, int] = (480, 640)) -> np.ndarray:
 
 
 GROUND, THING, OTHER = texture(1), texture(2) // 3, texture(3)
+#: A picture of the ground alone.
+PLAIN = GROUND[: SIZE[0], : SIZE[1]]
 
 
 def picture(
@@ -48,12 +50,28 @@ def region(mask: np.ndarray) -> Region:
     return found
 
 
+def block(x0: int, x1: int) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[40:80, x0:x1] = True
+    return mask
+
+
+def answer(
+    tracker: Tracker, stamp: int, rgb: np.ndarray, *masks: np.ndarray, name: str = "look"
+) -> None:
+    """The model has found these instances in a picture."""
+    tracker.answer(name, stamp, rgb, {"disc": [region(mask) for mask in masks]})
+
+
 def started(x: int = 100) -> Tracker:
     """A tracker with an answer about a picture with the disc at x."""
     tracker = Tracker()
-    rgb, mask = picture(x)
-    tracker.answer("look", 0, rgb, {"disc": [region(mask)]})
+    answer(tracker, 0, *picture(x))
     return tracker
+
+
+def ids(tracker: Tracker) -> list[int]:
+    return [each.id for each in tracker.carried("look")["disc"]]
 
 
 def only(tracker: Tracker, name: str = "look", key: str = "disc"):
@@ -119,9 +137,9 @@ def test_a_mask_of_a_full_size_picture_keeps_its_pixels() -> None:
     mask[201:303, 111:222] = True
     mask[240:250, 150:160] = False
     tracker = Tracker()
-    tracker.answer("look", 0, rgb, {"a": [region(mask)]})
+    answer(tracker, 0, rgb, mask)
     tracker.observe(STEP, rgb)
-    found = only(tracker, key="a").region
+    found = only(tracker).region
     assert found is not None
     assert iou(found, region(mask)) > 0.99
 
@@ -159,7 +177,7 @@ def test_a_thing_that_is_taken_from_a_table_as_bright_is_lost(colour: tuple[int,
     there = table.copy()
     there[mask] = texture(5)[: SIZE[0], : SIZE[1]][mask] // 16 + np.array(colour) - 8
     tracker = Tracker()
-    tracker.answer("look", 0, there, {"disc": [region(mask)]})
+    answer(tracker, 0, there, mask)
     tracker.observe(STEP, there)
     assert only(tracker).region is not None
     tracker.observe(2 * STEP, table)
@@ -189,7 +207,7 @@ def test_what_is_lost_stays_lost_until_the_next_answer() -> None:
     assert truth.sum() > 2000
     first = next(number for number, why in enumerate(lost) if why)
     assert set(lost[first:]) == {lost[first]}
-    tracker.answer("look", 49 * STEP, rgb, {"disc": [region(truth)]})
+    answer(tracker, 49 * STEP, rgb, truth)
     assert only(tracker).region is not None
 
 
@@ -221,8 +239,7 @@ def test_a_scene_cut_loses_everything_until_the_next_answer() -> None:
     # Nor is it found again by chance: only the model tells what is there.
     tracker.observe(3 * STEP, picture(104)[0])
     assert only(tracker).lost == SCENE_CUT
-    rgb, truth = picture(108)
-    tracker.answer("look", 4 * STEP, rgb, {"disc": [region(truth)]})
+    answer(tracker, 4 * STEP, *picture(108))
     assert only(tracker).region is not None
 
 
@@ -233,21 +250,20 @@ def test_pictures_of_another_size_lose_everything_until_the_next_answer() -> Non
     assert only(tracker).lost == RESIZED
     # A late answer about a picture of the old size says nothing about now.
     rgb, mask = picture(102)
-    tracker.answer("look", STEP // 2, rgb, {"disc": [region(mask)]})
+    answer(tracker, STEP // 2, rgb, mask)
     assert only(tracker).lost == RESIZED
     half = cv2.resize(mask.astype(np.uint8), (160, 120)) > 0
-    tracker.answer("look", STEP, small, {"disc": [region(half)]})
+    answer(tracker, STEP, small, half)
     assert only(tracker).region is not None
 
 
 def test_time_that_goes_back_loses_everything_until_the_next_answer() -> None:
-    tracker = Tracker()
-    rgb, mask = picture(100)
-    tracker.answer("look", 100 * STEP, rgb, {"disc": [region(mask)]})
+    tracker, (rgb, mask) = Tracker(), picture(100)
+    answer(tracker, 100 * STEP, rgb, mask)
     tracker.observe(STEP, rgb)
     assert only(tracker).lost == BACKWARDS
     tracker.observe(100 * STEP, rgb)  # the same frame again, as of a recording in a loop
-    tracker.answer("look", 100 * STEP, rgb, {"disc": [region(mask)]})
+    answer(tracker, 100 * STEP, rgb, mask)
     assert only(tracker).region is not None
 
 
@@ -259,8 +275,7 @@ def test_a_recording_that_begins_anew_in_another_size_is_followed() -> None:
     for number in range(1, 12):
         rgb, truth = picture(100 + 4 * number)
         tracker.observe(number * STEP, rgb)
-    old, mask = picture(104)
-    tracker.answer("look", STEP, old, {"disc": [region(mask)]})
+    answer(tracker, STEP, *picture(104))
     found = only(tracker).region
     assert found is not None
     assert iou(found, region(truth)) > 0.8
@@ -272,8 +287,7 @@ def test_pictures_without_stamps_are_never_guessed_about() -> None:
     assert only(tracker).confidence == 1.0
     tracker.observe(0, picture(130)[0])
     assert only(tracker).lost == BACKWARDS
-    rgb, mask = picture(100)
-    tracker.answer("look", 0, rgb, {"disc": [region(mask)]})
+    answer(tracker, 0, *picture(100))
     assert only(tracker).lost == BACKWARDS
 
 
@@ -282,7 +296,7 @@ def test_another_picture_with_the_stamp_of_an_answer_has_masks_of_its_own(size) 
     """As of a clock that stands still; the tracker has not seen it, when the model answers on it."""
     tracker = started(60)
     other, mask = (cv2.resize(each.astype(np.uint8), size) for each in picture(200))
-    tracker.answer("other", 0, other, {"disc": [region(mask > 0)]})
+    answer(tracker, 0, other, mask > 0, name="other")
     assert only(tracker).region is not None
     assert only(tracker, "other").lost == (BACKWARDS if size == (320, 240) else RESIZED)
     tracker.observe(STEP, picture(60)[0])
@@ -308,8 +322,7 @@ def test_a_late_answer_is_carried_to_now(late: int) -> None:
     for number in range(late + 1):
         rgb, truth = picture(80 + 3 * number)
         tracker.observe(number * STEP, rgb)
-    old, mask = picture(80)
-    tracker.answer("look", 0, old, {"disc": [region(mask)]})
+    answer(tracker, 0, *picture(80))
     found = only(tracker)
     assert found.region is not None
     assert found.confidence < 1.0
@@ -320,8 +333,7 @@ def test_the_first_late_answer_needs_no_picture_between() -> None:
     tracker = Tracker()
     rgb, truth = picture(120)
     tracker.observe(10 * STEP, rgb)
-    old, mask = picture(100)
-    tracker.answer("look", 0, old, {"disc": [region(mask)]})
+    answer(tracker, 0, *picture(100))
     found = only(tracker).region
     assert found is not None
     assert iou(found, region(truth)) > 0.8
@@ -333,19 +345,19 @@ def test_ids_stay_with_their_things_and_are_never_used_again() -> None:
     for number in range(1, 4):
         rgb, truth = picture(100 + 5 * number)
         tracker.observe(number * STEP, rgb)
-        tracker.answer("look", number * STEP, rgb, {"disc": [region(truth)]})
+        answer(tracker, number * STEP, rgb, truth)
         assert only(tracker).id in seen
     elsewhere, truth = picture(250)
     for number in range(4, 10):
-        tracker.answer("look", number * STEP, elsewhere, {"disc": [region(truth)]})
+        answer(tracker, number * STEP, elsewhere, truth)
         new = only(tracker).id
         assert (new in seen) == (number > 4)  # another place, another thing; then the same again
         seen.add(new)
     tracker.answer("look", 10 * STEP, elsewhere, {"disc": []})
     assert tracker.carried("look") == {"disc": []}
-    tracker.answer("look", 11 * STEP, elsewhere, {"disc": [region(truth)]})
+    answer(tracker, 11 * STEP, elsewhere, truth)
     assert only(tracker).id not in seen
-    tracker.answer("other", 11 * STEP, elsewhere, {"disc": [region(truth)]})
+    answer(tracker, 11 * STEP, elsewhere, truth, name="other")
     assert only(tracker, "other").id not in {*seen, only(tracker).id}
 
 
@@ -357,54 +369,42 @@ def test_a_late_answer_keeps_the_id_of_what_has_gone_on_meanwhile() -> None:
         tracker.observe(number * STEP, picture(60 + 4 * number)[0])
         only(tracker)
         if number % 8 == 0:
-            rgb, mask = picture(60 + 4 * (number - 6))
-            tracker.answer("look", (number - 6) * STEP, rgb, {"disc": [region(mask)]})
+            answer(tracker, (number - 6) * STEP, *picture(60 + 4 * (number - 6)))
             assert only(tracker).id == first
-    rgb, mask = picture(60 + 4 * 20)
-    tracker.answer("look", 20 * STEP, rgb, {"disc": [region(mask)]})
+    answer(tracker, 20 * STEP, *picture(60 + 4 * 20))
     assert only(tracker).id == first
     assert len(tracker._key_frames) == 1
 
 
 def test_in_an_image_of_another_size_no_instance_has_the_id_of_another() -> None:
     """Of a camera that now leaves out the left 20 columns: one instance is where the other one was."""
-    tracker, ids = Tracker(), []
-    rgb, left, right = GROUND[: SIZE[0], : SIZE[1]], np.zeros(SIZE, bool), np.zeros(SIZE, bool)
-    left[40:80, 40:60] = right[40:80, 60:80] = True
+    tracker, seen = Tracker(), []
     for cut in (0, 20):
-        found = [region(mask[:, cut:]) for mask in (left, right)]
-        tracker.answer("look", (1 + cut) * STEP, rgb[:, cut:], {"all": found})
-        ids += [each.id for each in tracker.carried("look")["all"]]
-    assert len(set(ids)) == 4
+        found = [mask[:, cut:] for mask in (block(40, 60), block(60, 80))]
+        answer(tracker, (1 + cut) * STEP, PLAIN[:, cut:], *found)
+        seen += ids(tracker)
+    assert len(set(seen)) == 4
 
 
 def test_two_instances_of_one_expression_do_not_swap_ids() -> None:
-    tracker = Tracker()
-    rgb = GROUND[: SIZE[0], : SIZE[1]]
-    left, right = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
-    left[40:80, 40:80] = True
-    right[40:80, 70:120] = True  # they overlap
-    tracker.answer("look", 0, rgb, {"all": [region(left), region(right)]})
-    a, b = (each.id for each in tracker.carried("look")["all"])
+    tracker, left, right = Tracker(), block(40, 80), block(70, 120)  # they overlap
+    answer(tracker, 0, PLAIN, left, right)
+    a, b = ids(tracker)
     assert a != b
-    tracker.answer("look", STEP, rgb, {"all": [region(right), region(left)]})
-    assert [each.id for each in tracker.carried("look")["all"]] == [b, a]
+    answer(tracker, STEP, PLAIN, right, left)
+    assert ids(tracker) == [b, a]
 
 
 def test_of_two_that_lie_on_one_seen_before_the_better_keeps_its_id() -> None:
     tracker = Tracker()
-    rgb = GROUND[: SIZE[0], : SIZE[1]]
-    before, worse, better = (np.zeros(SIZE, bool) for _ in range(3))
-    for mask, x in ((before, 40), (worse, 56), (better, 42)):
-        mask[40:80, x : x + 40] = True
-    tracker.answer("look", 0, rgb, {"all": [region(before)]})
-    first = only(tracker, key="all").id
+    before, worse, better = block(40, 80), block(56, 96), block(42, 82)
+    answer(tracker, 0, PLAIN, before)
+    first = only(tracker).id
     for found in ([worse, better], [better, worse]):
-        tracker.answer("look", STEP, rgb, {"all": [region(each) for each in found]})
-        ids = [each.id for each in tracker.carried("look")["all"]]
-        assert ids.index(first) == (found[0] is worse)
-        assert len(set(ids)) == 2
-        tracker.answer("look", STEP, rgb, {"all": [region(before)]})
+        answer(tracker, STEP, PLAIN, *found)
+        assert ids(tracker).index(first) == (found[0] is worse)
+        assert len(set(ids(tracker))) == 2
+        answer(tracker, STEP, PLAIN, before)
 
 
 def test_what_was_lost_has_its_id_again_where_it_was_last_seen() -> None:
@@ -415,21 +415,18 @@ def test_what_was_lost_has_its_id_again_where_it_was_last_seen() -> None:
         assert only(tracker).region is not None
     tracker.observe(21 * STEP, texture(10)[:240, :320] // 3)
     assert only(tracker).lost == SCENE_CUT
-    rgb, mask = picture(160)
-    tracker.answer("look", 22 * STEP, rgb, {"disc": [region(mask)]})
+    answer(tracker, 22 * STEP, *picture(160))
     assert only(tracker).id == first
 
 
 def test_what_hardly_overlaps_or_answers_another_expression_is_another_instance() -> None:
     tracker = Tracker()
-    rgb = GROUND[: SIZE[0], : SIZE[1]]
-    before, beside = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
-    before[40:80, 40:80] = beside[40:80, 64:104] = True  # an IoU of a quarter
-    tracker.answer("look", 0, rgb, {"mug": [region(before)]})
+    before, beside = region(block(40, 80)), region(block(64, 104))  # an IoU of a quarter
+    tracker.answer("look", 0, PLAIN, {"mug": [before]})
     first = only(tracker, key="mug").id
-    tracker.answer("look", STEP, rgb, {"mug": [region(beside)], "can": [region(before)]})
-    ids = {only(tracker, key=key).id for key in ("mug", "can")}
-    assert len(ids - {first}) == 2
+    tracker.answer("look", STEP, PLAIN, {"mug": [beside], "can": [before]})
+    new = {only(tracker, key=key).id for key in ("mug", "can")}
+    assert len(new - {first}) == 2
 
 
 def test_an_answer_can_hold_nothing_and_be_forgotten() -> None:
@@ -461,9 +458,9 @@ def test_a_single_pixel_and_a_mask_of_the_whole_picture() -> None:
 def test_pictures_of_any_size(size: tuple[int, int]) -> None:
     rgb = cv2.resize(GROUND, size[::-1])
     tracker = Tracker()
-    tracker.answer("look", 0, rgb, {"a": [region(np.ones(size, bool))]})
+    answer(tracker, 0, rgb, np.ones(size, bool))
     tracker.observe(STEP, rgb)
-    found = only(tracker, key="a").region
+    found = only(tracker).region
     assert found is not None
     assert found.crop.mean() > 0.9
 

@@ -31,6 +31,10 @@ from gsva_ros.stamps import SECOND
 RED = np.full((20, 30, 3), (255, 0, 0), np.uint8)
 
 
+def unreadable() -> np.ndarray:
+    raise BadImageError("unreadable")
+
+
 class Recorder:
     """A worker on a fake engine, with everything that it published."""
 
@@ -48,6 +52,10 @@ class Recorder:
     def frame(self, stamp: int = 1, topic: str = "camera") -> None:
         self.worker.offer(CameraFrame(None, stamp, topic, lambda: RED))
 
+    def ask(self, name: str, *expressions: str, **fields) -> None:
+        """Submit an instruction: "red", unless it is said what."""
+        self.worker.submit(Request(name, expressions=list(expressions or ["red"]), **fields))
+
     def of(self, request_id: str) -> list[list[Outcome]]:
         with self._lock:
             found = [r for r in self.results if r.request.id == request_id]
@@ -60,7 +68,7 @@ class Recorder:
         """Begin an inference that lasts until `engine.hang` is set."""
         self.engine.hang = threading.Event()
         self.frame()
-        self.worker.submit(Request(name, expressions=["hang"], **fields))
+        self.ask(name, "hang", **fields)
         self.wait_busy()
 
     def wait_busy(self) -> None:
@@ -82,11 +90,8 @@ def recorder():
 
 def test_replaced_while_it_is_answered(recorder) -> None:
     r = recorder()
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("a", expressions=["hang"]))
-    r.wait_busy()
-    r.worker.submit(Request("a", expressions=["blue"]))
+    r.hang("a")
+    r.ask("a", "blue")
     r.engine.hang.set()
     r.wait(2)
     assert r.of("a") == [[Outcome.CANCELLED], [Outcome.REJECTED]]
@@ -95,14 +100,11 @@ def test_replaced_while_it_is_answered(recorder) -> None:
 
 def test_cancelled_while_it_is_answered(recorder) -> None:
     r = recorder()
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("a", expressions=["hang"]))
-    r.wait_busy()
+    r.hang("a")
     assert r.worker.cancel("a")
     assert not r.worker.cancel("a")
     r.engine.hang.set()
-    r.worker.submit(Request("b", expressions=["red"]))
+    r.ask("b")
     r.wait(2)
     assert (r.of("a"), r.of("b")) == ([[Outcome.CANCELLED]], [[Outcome.SEGMENTED]])
 
@@ -110,10 +112,7 @@ def test_cancelled_while_it_is_answered(recorder) -> None:
 def test_deadline_passes_during_inference(recorder) -> None:
     now = [SECOND]
     r = recorder(clock=lambda: now[0])
-    r.engine.hang = threading.Event()
-    r.frame()
-    r.worker.submit(Request("a", expressions=["hang"], within=SECOND))
-    r.wait_busy()
+    r.hang("a", within=SECOND)
     now[0] += 2 * SECOND
     r.engine.hang.set()
     r.wait(1)
@@ -122,31 +121,24 @@ def test_deadline_passes_during_inference(recorder) -> None:
 
 def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None:
     """And one that a call brought with it is no camera's."""
-
-    def unreadable() -> np.ndarray:
-        raise BadImageError("unreadable")
-
     r = recorder()
     for name in "abc":
-        r.worker.submit(Request(name, expressions=["red"], every_frame=True))
+        r.ask(name, every_frame=True)
     for stamp in (1, 2):
         r.worker.offer(CameraFrame(None, stamp, "camera", unreadable))
         r.wait(3 * stamp)
     own = CameraFrame(None, 3, "", unreadable)
-    r.worker.submit(Request("call", expressions=["red"], source=Source.SERVICE, frame=own))
+    r.ask("call", source=Source.SERVICE, frame=own)
     r.wait(7)
     assert r.worker.counts.bad_frames == 2
 
 
 def test_unreadable_frames_of_two_cameras_are_two(recorder) -> None:
-    def unreadable() -> np.ndarray:
-        raise BadImageError("unreadable")
-
     r = recorder()
     for topic in "ab":
         r.worker.offer(CameraFrame(None, 1, topic, unreadable))
     for number, topic in enumerate("ababa"):
-        r.worker.submit(Request(str(number), expressions=["red"], topic=topic))
+        r.ask(str(number), topic=topic)
     r.wait(5)
     assert r.worker.counts.bad_frames == 2
 
@@ -154,26 +146,23 @@ def test_unreadable_frames_of_two_cameras_are_two(recorder) -> None:
 def test_full_queue_is_said(recorder) -> None:
     r = recorder(limits=Limits(max_instructions=2))
     for number in range(3):
-        r.worker.submit(Request(str(number), expressions=["red"]))
+        r.ask(str(number))
     assert r.of("2") == [[Outcome.FAILED]]
     assert r.results[0].decisions[0].code is Code.QUEUE_FULL
 
 
 def test_nobody_takes_the_place_of_a_replacement_while_the_end_of_the_old_is_told() -> None:
-    limits = Limits(max_instructions=1)
-    r = Recorder(limits=limits)
+    r = Recorder(limits=Limits(max_instructions=1))
     record = r.worker._publish
 
     def told(result: Result) -> None:
         record(result)
-        if result.decisions[0].outcome is Outcome.CANCELLED and result.request.expressions == [
-            "old"
-        ]:
-            r.worker.submit(Request(id="another", expressions=["red"]))
+        if [(d.expression, d.outcome) for d in result.decisions] == [("old", Outcome.CANCELLED)]:
+            r.ask("another")
 
     r.worker._publish = told
-    r.worker.submit(Request(id="one", expressions=["old"]))
-    r.worker.submit(Request(id="one", expressions=["red"]))
+    r.ask("one", "old")
+    r.ask("one")
     r.frame()
     r.wait(3)
     r.worker.stop()
@@ -184,7 +173,7 @@ def test_nobody_takes_the_place_of_a_replacement_while_the_end_of_the_old_is_tol
 def test_one_encoding_for_all_instructions_on_a_frame(recorder) -> None:
     r = recorder(delay=0.01)
     for number in range(5):
-        r.worker.submit(Request(str(number), expressions=["red"]))
+        r.ask(str(number))
     r.frame()
     r.wait(5)
     assert r.engine.encoded == 1
@@ -193,7 +182,7 @@ def test_one_encoding_for_all_instructions_on_a_frame(recorder) -> None:
 def test_answers_are_counted_once_and_outcomes_for_each_expression(recorder) -> None:
     r = recorder()
     r.frame()
-    r.worker.submit(Request("three", expressions=["red", "blue", " "]))
+    r.ask("three", "red", "blue", " ")
     r.wait(1)
     r.worker.submit(Request("none"))
     r.wait(2)
@@ -208,7 +197,7 @@ def test_seconds_are_those_of_the_last_200_answers(recorder) -> None:
     r = recorder()
     r.frame()
     for number in range(201):
-        r.worker.submit(Request(str(number), expressions=["red"]))
+        r.ask(str(number))
     r.wait(201)
     assert len(r.worker.timings["total"]) == 200
 
@@ -256,18 +245,18 @@ def test_out_of_memory_is_retried_smaller(recorder) -> None:
     r.engine.most_expressions = 3
     r.frame()
     words = ["red", "blue"] * 5
-    r.worker.submit(Request("many", expressions=words))
+    r.ask("many", *words)
     r.wait(1)
     decisions = r.results[0].decisions
     assert [d.expression for d in decisions] == words
     assert [d.outcome for d in decisions] == [Outcome.SEGMENTED, Outcome.REJECTED] * 5
     assert r.engine.released > 0
-    r.worker.submit(Request("huge", expressions=["red", "blue", "too big", "red"]))
+    r.ask("huge", "red", "blue", "too big", "red")
     r.wait(2)
     codes = [d.code for d in r.results[1].decisions]
     assert codes == [Code.NONE, Code.NONE, Code.OUT_OF_MEMORY, Code.NONE]
     assert r.of("huge")[0][2] is Outcome.FAILED
-    r.worker.submit(Request("after", expressions=["red"]))
+    r.ask("after")
     r.wait(3)
     assert r.of("after") == [[Outcome.SEGMENTED]]
 
@@ -285,7 +274,7 @@ def test_memory_of_other_cameras_is_given_up_for_a_frame(recorder) -> None:
     r.engine.encode = short_of_memory
     for number, topic in enumerate(("left", "right")):
         r.frame(stamp=1 + number, topic=topic)
-        r.worker.submit(Request(topic, expressions=["red"], topic=topic))
+        r.ask(topic, topic=topic)
         r.wait(number + 1)
     assert failed
     assert r.engine.released == 1
@@ -313,26 +302,25 @@ def test_memory_of_other_cameras_is_given_up_for_an_expression(recorder, fields)
 
 def test_paused_is_said_and_resumed(recorder) -> None:
     r = recorder()
-    r.worker.submit(Request("waits", expressions=["red"]))
+    r.ask("waits")
     r.worker.pause("not active")
     r.wait(1)
     assert r.of("waits") == [[Outcome.CANCELLED]]
-    r.worker.submit(Request("meanwhile", expressions=["red", "blue"]))
+    r.ask("meanwhile", "red", "blue")
     r.wait(2)
     assert [d.code for d in r.results[1].decisions] == [Code.INACTIVE] * 2
     r.worker.resume()
     r.frame()
-    r.worker.submit(Request("after", expressions=["red"]))
+    r.ask("after")
     r.wait(3)
     assert r.of("after") == [[Outcome.SEGMENTED]]
 
 
 def test_frames_grow_too_old(recorder) -> None:
     """By the clock of the stamps, also while an instruction waits for a newer one."""
-    limits = Limits(max_frame_age=1.0)
-    r = recorder(limits=limits, clock=lambda: 10_000_000_000)
+    r = recorder(limits=Limits(max_frame_age=1.0), clock=lambda: 10_000_000_000)
     r.frame(stamp=8_999_999_999)
-    r.worker.submit(Request("fresh", expressions=["red"]))
+    r.ask("fresh")
     wait(lambda: r.worker.counts.stale > 0)
     assert not r.results
     assert r.worker.counts.stale == 1
@@ -353,12 +341,12 @@ def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
         emit(result)
 
     monkeypatch.setattr(r.worker, "_emit", slow)
-    r.worker.submit(Request("a", expressions=["red"], every_frame=True))
+    r.ask("a", every_frame=True)
     r.frame()
     assert between.wait(60.0)
     assert r.worker.cancel("a")
     on.set()
-    r.worker.submit(Request("b", expressions=["red"]))
+    r.ask("b")
     r.frame(2)
     r.wait(2)
     assert r.of("a") == [[Outcome.CANCELLED]]
@@ -368,7 +356,7 @@ def test_no_answer_follows_a_cancellation(recorder, monkeypatch) -> None:
 def test_deadlines_are_told_while_the_engine_works(recorder) -> None:
     r = recorder()
     r.hang("long")
-    r.worker.submit(Request("late", expressions=["red"], deadline=time.time_ns() - 1))
+    r.ask("late", deadline=time.time_ns() - 1)
     r.worker.expire()
     assert r.of("late") == [[Outcome.EXPIRED]]
     assert r.of("long") == []
@@ -385,7 +373,7 @@ def test_what_is_replaced_ends_before_its_replacement_can_be_answered(
         assert new not in r.worker._schedule._requests.values() or not endings
         hand_over(endings)
 
-    r.worker.submit(Request("a", expressions=["red"]))
+    r.ask("a")
     monkeypatch.setattr(r.worker, "_hand_over", checked)
     r.worker.submit(new)
     r.frame()
@@ -412,7 +400,7 @@ def test_stopping_waits_for_the_answer_in_progress_and_for_the_threads(recorder)
     r = recorder(delay=0.2)
     before = set(threading.enumerate()) - {r.worker._thread, r.worker._carrier._thread}
     r.frame()
-    r.worker.submit(Request("a", expressions=["red"]))
+    r.ask("a")
     r.wait_busy()
     assert r.worker.problem() == ""
     r.worker.stop()
@@ -460,7 +448,7 @@ def test_who_was_being_answered_when_the_process_was_stopped_does_not_pay_for_it
     r = recorder()
     r.hang("goal", source=Source.FOLLOW, every_frame=True)
     stopped[0] = 1000.0
-    r.worker.submit(Request("other", expressions=["red"], every_frame=True))
+    r.ask("other", every_frame=True)
     r.engine.hang.set()
     r.engine.delay = 0.25
     end = time.monotonic() + 60.0
@@ -502,7 +490,7 @@ def test_a_thread_that_has_ended_is_a_problem(recorder, monkeypatch) -> None:
 def test_deadlines_keep_what_is_left_of_them_over_a_jump(recorder) -> None:
     now = [10_000_000_000]
     r = recorder(clock=lambda: now[0])
-    r.worker.submit(Request("a", expressions=["red"], within=1_000_000_000, topic="camera"))
+    r.ask("a", within=1_000_000_000, topic="camera")
     assert r.worker.starved().keys() == {"camera"}
     r.worker.jumping()
     now[0] += 5_000_000_000
@@ -522,7 +510,7 @@ def test_setting_the_clock_of_the_frames_leaves_deadlines_alone(recorder, hours:
     """They are measured on one that nobody sets."""
     clock, timer = [10**18], [5 * SECOND]
     r = recorder(clock=lambda: clock[0], timer=lambda: timer[0])
-    r.worker.submit(Request("a", expressions=["red"], within=SECOND))
+    r.ask("a", within=SECOND)
     clock[0] += hours * 3600 * SECOND
     r.worker.expire()
     assert not r.results
@@ -549,7 +537,7 @@ def test_whatever_goes_wrong_is_an_answer_and_the_next_one_is_given(
     if too_big == "frame":
         monkeypatch.setattr(r.engine, "encode", full)
     r.frame()
-    r.worker.submit(Request("a", expressions=["too big", "red"]))
+    r.ask("a", "too big", "red")
     r.wait(1)
     (result,) = r.results
     assert [d.expression for d in result.decisions] == ["too big", "red"]
@@ -557,7 +545,7 @@ def test_whatever_goes_wrong_is_an_answer_and_the_next_one_is_given(
     assert result.decisions[0].reason == "RuntimeError: the driver has gone"
     assert result.frame is not None
     monkeypatch.undo()
-    r.worker.submit(Request("b", expressions=["red"]))
+    r.ask("b")
     r.wait(2)
     assert r.of("b") == [[Outcome.SEGMENTED]]
 
@@ -565,7 +553,7 @@ def test_whatever_goes_wrong_is_an_answer_and_the_next_one_is_given(
 def test_who_repeats_waits_for_a_frame_since_the_last_answer(recorder) -> None:
     """And what an answer took is kept by stage."""
     r = recorder(delay=0.05)
-    r.worker.submit(Request("a", expressions=["red"], every_frame=True, submitted=0.0))
+    r.ask("a", every_frame=True, submitted=0.0)
     assert r.worker.starved()[""] > 0
     r.frame()
     r.wait(1)
@@ -582,7 +570,7 @@ def test_repeated_requests_that_wait_their_rate_keep_no_frames(recorder, track) 
     r = recorder(limits=Limits(max_rate=1e-3, track=track))
     frames = []
     for number in range(1, 7):
-        r.worker.submit(Request(str(number), expressions=["red"], every_frame=True))
+        r.ask(str(number), every_frame=True)
         frame = CameraFrame(None, number, "camera", lambda: RED)
         frames.append(weakref.ref(frame))
         r.worker.offer(frame)

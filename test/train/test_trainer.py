@@ -128,8 +128,13 @@ def config(out: Path, **changes: Any) -> Config:
     return Config(**fields | changes)
 
 
+def trainer_of(config: Config, evaluate: Any = None) -> Trainer:
+    """One that trains a tiny model."""
+    return Trainer(config, task(config, tiny_checkpoint()), evaluate)
+
+
 def run(config: Config, evaluate: Any = None) -> dict[str, torch.Tensor]:
-    Trainer(config, task(config, tiny_checkpoint()), evaluate).run()
+    trainer_of(config, evaluate).run()
     return load_file(config.out / "model/model.safetensors")
 
 
@@ -169,8 +174,19 @@ match sys.argv[2:]:
         Trainer._save = killed(Trainer._save, 2)
     case ["between two states"]:
         Trainer._step = killed(Trainer._step, 7)
-test_trainer.run(test_trainer.config(Path(sys.argv[1]), lora={{"rank": 2}}, steps=40))
+test_trainer.run(test_trainer.config(Path(sys.argv[1]), {fields}))
 """
+
+
+def script(folder: Path, fields: str) -> str:
+    """A program that trains into the folder that it is given."""
+    here = Path(__file__).resolve()
+    paths = [str(here.parent), str(here.parents[1] / "support"), *sys.path]
+    path = folder / "run.py"
+    path.write_text(SCRIPT.format(paths=paths, fields=fields))
+    return str(path)
+
+
 #: When a run is killed, and the states that it leaves.
 MOMENTS = {
     "while a state is written": ["state-000004", "state-000008.partial"],
@@ -181,14 +197,10 @@ MOMENTS = {
 
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     """kill -9 at three moments, dropout on: the same weights to the bit."""
-    here = Path(__file__).resolve()
-    script = tmp_path / "run.py"
-    script.write_text(
-        SCRIPT.format(paths=[str(here.parent), str(here.parents[1] / "support"), *sys.path])
-    )
+    program = script(tmp_path, fields='lora={"rank": 2}, steps=40')
 
     def end_of(*arguments: str | Path) -> int:
-        command = [sys.executable, str(script), *map(str, arguments)]
+        command = [sys.executable, program, *map(str, arguments)]
         return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode
 
     assert end_of(tmp_path / "whole") == 0
@@ -381,8 +393,7 @@ def test_gradients_are_clipped_together_or_part_by_part(
     parts: bool, norms: tuple[float, float], tmp_path: Path
 ) -> None:
     peaks = {"lm_head": 1e-3, "embed_tokens": 1e-3}
-    settings = config(tmp_path, clip=1.0, clip_parts=parts, parts=peaks)
-    trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+    trainer = trainer_of(config(tmp_path, clip=1.0, clip_parts=parts, parts=peaks))
     both = [group["params"][0] for group in trainer.optimizer.param_groups]
     for parameter, norm in zip(both, (3.0, 4.0), strict=True):
         parameter.grad = torch.full_like(parameter, norm / parameter.numel() ** 0.5)
@@ -494,7 +505,7 @@ def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> Non
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def left_by_a_run() -> int:
-        trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+        trainer = trainer_of(settings)
         trainer.optimizer.state_dict = full  # the model is written by then, and its state is not
         with pytest.raises(
             InputError, match=r"step 2: .*out cannot be written: .*No space.* continues"
@@ -511,8 +522,7 @@ def test_a_full_disk_is_told_and_leaves_no_more_each_time(tmp_path: Path) -> Non
 
 
 def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
-    settings = config(tmp_path / "out", steps=4, save_every=1)
-    trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+    trainer = trainer_of(config(tmp_path / "out", steps=4, save_every=1))
     log = trainer.accelerator.log
 
     def full(figures: dict[str, float], step: int) -> None:
@@ -525,14 +535,13 @@ def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
         trainer.run()
     (tmp_path / "file").write_text("")
-    settings = config(tmp_path / "file", steps=1)
     with pytest.raises(InputError, match=r"file cannot be written: .*File exists"):
-        Trainer(settings, task(settings, tiny_checkpoint())).run()
+        run(config(tmp_path / "file", steps=1))
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
     settings = config(tmp_path, steps=2)
-    trainer = Trainer(settings, task(settings, tiny_checkpoint()))
+    trainer = trainer_of(settings)
     log, left = trainer.accelerator.log, []
 
     def meanwhile(figures: dict[str, float], step: int) -> None:
@@ -567,8 +576,8 @@ def test_the_latest_state_is_the_last(tmp_path: Path) -> None:
 
 
 def test_an_adapter_holds_what_was_trained_and_no_more(tmp_path: Path) -> None:
-    settings = config(tmp_path, export="adapter", lora={"rank": 2}, parts={"lm_head": 1e-3})
-    Trainer(settings, task(settings, tiny_checkpoint())).run()
+    how = {"export": "adapter", "lora": {"rank": 2}, "parts": {"lm_head": 1e-3}}
+    trainer_of(config(tmp_path, **how)).run()
     names = load_file(tmp_path / "model/adapter_model.safetensors").keys()
     assert "base_model.model.lm_head.weight" in names
     assert all(".lora_" in name or "lm_head" in name for name in names)
@@ -586,7 +595,7 @@ def test_an_adapter_names_the_weights_that_it_belongs_on(
     model: Any, name: str, tmp_path: Path
 ) -> None:
     settings = config(tmp_path, model=model, export="adapter", lora={"rank": 2}, steps=1)
-    Trainer(settings, task(settings, tiny_checkpoint())).run()
+    trainer_of(settings).run()
     said = json.loads((tmp_path / "model/adapter_config.json").read_text())
     assert said["base_model_name_or_path"] == name
 
@@ -805,10 +814,8 @@ def test_an_infinite_gradient_is_no_step(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_steps_after_whole_accumulations(tmp_path: Path) -> None:
-    settings = config(tmp_path, steps=3, accumulation=2, save_every=3)
-    run(settings)
-    more = config(tmp_path, steps=4, accumulation=4, save_every=3)
-    trainer = Trainer(more, task(more, tiny_checkpoint()))
+    run(config(tmp_path, steps=3, accumulation=2, save_every=3))
+    trainer = trainer_of(config(tmp_path, steps=4, accumulation=4, save_every=3))
     trainer._resume()
     stepped = []
     for _ in range(4):
@@ -874,7 +881,7 @@ def test_a_state_of_more_processes_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_learns_as_fast_as_its_file_says(tmp_path: Path) -> None:
     run(config(tmp_path, steps=1))
     slower = config(tmp_path, parts=dict.fromkeys(PARTS, 1e-6), betas=(0.5, 0.6), weight_decay=0.1)
-    trainer = Trainer(slower, task(slower, tiny_checkpoint()))
+    trainer = trainer_of(slower)
     trainer._resume()
     for group in trainer.optimizer.param_groups:
         assert (group["peak"], *group["betas"], group["weight_decay"]) == (1e-6, 0.5, 0.6, 0.1)
@@ -931,17 +938,9 @@ def test_a_field_that_is_given_twice_is_told(tmp_path: Path) -> None:
 
 def test_two_processes_learn_from_different_samples(tmp_path: Path) -> None:
     """Two on one CPU: their model is that of one process with twice the batch."""
-    here = Path(__file__).resolve()
-    script = tmp_path / "run.py"
-    paths = [str(here.parent), str(here.parents[1] / "support"), *sys.path]
-    script.write_text(SCRIPT.format(paths=paths).replace('lora={"rank": 2}, steps=40', "steps=3"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = [script(tmp_path, fields="steps=3"), str(tmp_path / "two")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     two = load_file(tmp_path / "two/model/model.safetensors")
     one = run(config(tmp_path / "one", steps=3, batch=4))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def truth_cases(bag: Bag, truth: list[FrameTruth]) -> list[Case]:
     for frame in truth:
         topic, stamp = frame.topic, frame.stamp
         if bag.is_usable(topic, stamp, frame.size):
-            cases.append(Case(f"{topic} {stamp}", _reader(bag, topic, stamp, _queries(frame))))
+            cases.append(Case(f"{topic} {stamp}", partial(_read, bag, topic, stamp, frame)))
     return cases
 
 
@@ -141,27 +142,17 @@ def ask_cases(bag: Bag, asked: list[tuple[Ask, int]], truth: list[FrameTruth]) -
             usable[place] = bag.is_usable(ask.topic, stamp, frame.size if frame else None)
         if usable[place]:
             image = f"{ask.topic} {stamp}"
-            read = _reader(bag, ask.topic, stamp, _queries(frame, ask.expressions))
+            read = partial(_read, bag, ask.topic, stamp, frame, ask.expressions)
             cases.append(Case(f"{image} {ask.id}", read, ask.text, image))
     return cases
 
 
-def _queries(
-    frame: FrameTruth | None, words: tuple[str, ...] | None = None
-) -> Callable[[], list[Referring]]:
-    """The ground truth's queries: all, or those of these expressions, without truth if there is none."""
-
-    def read() -> list[Referring]:
-        found = frame.expressions() if frame else []
-        if words is None:
-            return found
-        by_words = {q.expression: q for q in found}
-        return [by_words.get(w, Referring(w)) for w in words]
-
-    return read
-
-
-def _reader(
-    bag: Bag, topic: str, stamp: int, queries: Callable[[], list[Referring]]
-) -> Callable[[], tuple[NDArray[np.uint8], list[Referring]]]:
-    return lambda: (bag.rgb(topic, stamp), queries())
+def _read(
+    bag: Bag, topic: str, stamp: int, frame: FrameTruth | None, words: Sequence[str] | None = None
+) -> tuple[NDArray[np.uint8], list[Referring]]:
+    """A frame and its truth: all of it, or that of these expressions, which may be unknown."""
+    rgb, queries = bag.rgb(topic, stamp), frame.expressions() if frame else []
+    if words is not None:
+        by_words = {q.expression: q for q in queries}
+        queries = [by_words.get(w, Referring(w)) for w in words]
+    return rgb, queries
