@@ -250,7 +250,7 @@ def test_a_text_is_decided_by_the_threshold_and_may_name_nothing() -> None:
     assert none.reason == "the model's answer names nothing to segment"
 
 
-def test_every_outcome_but_a_mask_has_its_reason() -> None:
+def test_every_outcome_but_a_mask_has_its_reason(caplog) -> None:
     inference = Inference(FakeEngine(), Limits())
     request = Request("a", expressions=["blue", "unmarked", "not a number", "red"])
     decisions = inference.answer(request, frame(RED), 0.0).decisions
@@ -266,6 +266,7 @@ def test_every_outcome_but_a_mask_has_its_reason() -> None:
     (failed,) = inference.answer(request, frame(RED), 0.0).decisions
     assert failed.code is Code.INTERNAL
     assert failed.reason == "RuntimeError: this engine was told to fail"
+    assert "Traceback" in caplog.text, "where the model failed is told to whoever runs it"
 
 
 @pytest.mark.parametrize("kind", Rejection)

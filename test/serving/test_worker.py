@@ -128,7 +128,7 @@ def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None
 
     r = recorder()
     for name in "abc":
-        r.worker.submit(Request(name, expressions=["red"], every_frame=True))
+        r.worker.submit(Request(name, expressions=["red", ""], every_frame=True))
     for stamp in (1, 2):
         r.worker.offer(CameraFrame(None, stamp, "camera", unreadable))
         r.wait(3 * stamp)
