@@ -350,17 +350,19 @@ def test_ids_stay_with_their_things_and_are_never_used_again() -> None:
 
 
 def test_a_late_answer_keeps_the_id_of_what_has_gone_on_meanwhile() -> None:
-    """Where the thing is now counts, not where the answer saw it; and no key frame is kept for long."""
+    """Where the thing is now counts, not where the answer saw it, nor where it was last asked for.
+
+    And no key frame is kept for long.
+    """
     tracker = started(60)
     first = only(tracker).id
     for number in range(1, 41):
-        tracker.observe(number * STEP, picture(60 + 4 * number)[0])
-        only(tracker)
+        tracker.observe(number * STEP, picture(60 + 5 * number)[0])
         if number % 8 == 0:
-            rgb, mask = picture(60 + 4 * (number - 6))
+            rgb, mask = picture(60 + 5 * (number - 6))
             tracker.answer("look", (number - 6) * STEP, rgb, {"disc": [region(mask)]})
             assert only(tracker).id == first
-    rgb, mask = picture(60 + 4 * 20)
+    rgb, mask = picture(60 + 5 * 20)
     tracker.answer("look", 20 * STEP, rgb, {"disc": [region(mask)]})
     assert only(tracker).id == first
     assert len(tracker._key_frames) == 1
