@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gsva_ros.flow import SCENE_CUT, reduced
+from gsva_ros.flow import MEETS, SCENE_CUT, KeyFrame, _check, _turned_round, reduced
 from gsva_ros.masks import Region, iou, trimmed
 from gsva_ros.tracking import BACKWARDS, DRIFTED, HIDDEN, KEPT, RESIZED, Tracker
 
@@ -475,6 +475,29 @@ def test_every_pixel_counts_in_a_reduced_picture() -> None:
     rgb = np.zeros((960, 1280, 3), np.uint8)
     rgb[:, 1::4] = rgb[:, 2::4] = 255
     assert {*reduced(rgb).ravel().tolist()} <= {127, 128}
+
+
+def test_what_passes_the_check_and_what_has_been_uncovered() -> None:
+    """In four bands: the flows agree, they do not, nor do the pixels; they lead out of the picture."""
+    colour = np.full((240, 320, 3), 100, np.uint8)
+    key_frame = KeyFrame(0, colour, SIZE, 0)
+    newest = colour.copy()
+    newest[120:180] = 200
+    key_frame.forth[60:180, :, 0] = 2 * MEETS
+    key_frame.back[180:, :, 1], key_frame.forth[180:, :, 1] = 70, -70
+    _check(key_frame, newest)
+    inner = [slice(10, 50), slice(70, 110), slice(130, 170), slice(190, 230)]
+    assert [key_frame.passed[rows].mean() for rows in inner] == [1, 0, 0, 0]
+    assert [key_frame.uncovered[rows].mean() for rows in inner] == [0, 0, 255, 0]
+
+
+def test_a_flow_turned_round_leads_back() -> None:
+    """Of what arrives at one place what moves unlike the rest, and like the rest where nothing arrives."""
+    flow = np.zeros((*SIZE, 2), np.float32)
+    flow[100:140, 100:140, 0] = 16
+    assert _turned_round(flow)[120, 120:150, 0] == pytest.approx(-16)
+    flow[..., 0] = 80
+    assert _turned_round(flow)[..., 0] == pytest.approx(-80)
 
 
 def test_kept_pictures_do_not_grow_without_end() -> None:
