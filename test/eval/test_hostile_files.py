@@ -572,6 +572,9 @@ def test_hostile_truth(tmp_path: Path) -> None:
     assert kept < 400
 
 
+FRAME_OF = b'{"images": [{"id": 1, "topic": "", "height": 1, %s}], "annotations": []}'
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -583,6 +586,9 @@ def test_hostile_truth(tmp_path: Path) -> None:
         b'{"images": {}, "annotations": 3}',
         b"NaN",
         b"9" * 5000,
+        # A float is no stamp: at today's it is exact to 256 ns only.
+        FRAME_OF % b'"stamp": 1.7e18, "width": 1',
+        FRAME_OF % b'"stamp": 1, "width": 0',
     ],
 )
 def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
