@@ -236,8 +236,9 @@ def test_crumbs_stay_with_the_nearest_instance():
     mask = np.zeros((40, 60), bool)
     mask[5:25, 5:25] = mask[5:25, 35:55] = True
     mask[30, 40] = True
+    mask[15, 27:32] = True  # its one end is nearer to the left than the other to the right
     left, right = split(mask)
-    assert left.sum() == 400
+    assert left.sum() == 405
     assert right.sum() == 401
     assert right[30, 40]
     touching = np.zeros((10, 10), bool)
