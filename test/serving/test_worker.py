@@ -408,6 +408,22 @@ def test_a_worker_that_ended_holds_no_engine() -> None:
     assert [d.outcome for r in told for d in r.decisions] == [Outcome.CANCELLED] * 2
 
 
+@pytest.mark.parametrize("track", ["off", "flow"])
+def test_a_callback_may_stop_the_worker_that_calls_it(recorder, track) -> None:
+    r = recorder(limits=Limits(track=track))
+    stopped: list[str] = []
+
+    def done(result: Result) -> None:
+        if result.frame is not None:
+            r.worker.stop()
+            stopped.append(threading.current_thread().name)
+
+    r.frame()
+    r.worker.submit(Request("a", expressions=["red"], every_frame=True, done=done))
+    wait(lambda: stopped, lambda: "its callback failed")
+    assert stopped == ["gsva-tracking" if track == "flow" else "gsva-inference"]
+
+
 def test_stopping_waits_for_the_answer_in_progress_and_for_the_threads(recorder) -> None:
     r = recorder(delay=0.2)
     before = set(threading.enumerate()) - {r.worker._thread, r.worker._carrier._thread}
