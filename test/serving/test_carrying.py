@@ -337,6 +337,7 @@ def test_any_camera_may_mean_several() -> None:
     for result in alone.results:
         ids[result.frame.topic] |= {each.id for each in result.decisions[0].instances}
     assert [len(each) for each in ids.values()] == [1, 1]
+    assert len(set.union(*ids.values())) == 2, "none is another camera's, too"
     carrier = alone.carrier
     carrier.take(Result(alone.request, [Decision(0, "red", Outcome.CANCELLED)]))
     assert not carrier._last_answers
@@ -575,6 +576,8 @@ def test_an_answer_that_comes_after_the_end_is_not_carried_on() -> None:
     alone.carrier.take(Result(alone.request, [Decision(0, "red", Outcome.CANCELLED)]))
     alone.answer(alone.show(1))
     alone.work()
+    alone.limits.track = "off"
+    alone.answer(alone.show(2))
     assert [r.decisions[0].outcome for r in alone.results] == [Outcome.CANCELLED]
 
 
@@ -586,6 +589,16 @@ def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
     alone.limits.track = "off"
     alone.work()
     assert [r.request.id for r in alone.results] == ["goes on"]
+
+
+def test_what_was_carried_until_it_was_switched_off_is_not_carried_on_later() -> None:
+    alone = Alone()
+    alone.answer(alone.show(1))
+    alone.work()
+    for stamp, alone.limits.track in ((2, "off"), (3, "flow")):
+        alone.show(stamp)
+        alone.work()
+    assert stamps(alone.results) == [1]
 
 
 def test_frames_that_wait_together_are_answered_in_their_order_each_with_its_picture() -> None:
