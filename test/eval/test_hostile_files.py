@@ -589,6 +589,8 @@ FRAME_OF = b'{"images": [{"id": 1, "topic": "", "height": 1, %s}], "annotations"
         # A float is no stamp: at today's it is exact to 256 ns only.
         FRAME_OF % b'"stamp": 1.7e18, "width": 1',
         FRAME_OF % b'"stamp": 1, "width": 0',
+        FRAME_OF
+        % b'"stamp": 1, "width": 1}, {"id": 1, "topic": "", "height": 1, "stamp": 2, "width": 1',
     ],
 )
 def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
