@@ -403,6 +403,30 @@ def test_of_two_cameras_none_is_answered_backwards() -> None:
     assert stamps(alone.results) == [1, 3, 4]
 
 
+def test_none_is_answered_backwards_because_another_thread_had_its_turn() -> None:
+    """Between two answers on a frame, the model tells of one of another camera that it could not read."""
+    results: list[Result] = []
+    first, second = (Request(n, expressions=["red"], every_frame=True) for n in "ab")
+    failed = [Decision(0, "red", Outcome.FAILED, Code.BAD_IMAGE)]
+
+    def deliver(result: Result) -> None:
+        results.append(result)
+        if result.request is first and result.frame.stamp == 2:
+            other = CameraFrame(None, 3, "right", unreadable, received=3)
+            carrier.take(Result(second, failed, other))
+
+    carrier = Carrier(deliver, Limits(track="flow"))
+    for stamp in (1, 2):
+        frame = CameraFrame(None, stamp, "left", STILL, received=stamp)
+        carrier.offer(frame)
+        for request in (first, second) if stamp == 1 else ():
+            decisions = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, decisions, frame, STILL()))
+        carrier._work()
+    answered = [(r.request.id, r.frame.stamp) for r in results]
+    assert answered == [("a", 1), ("b", 1), ("a", 2), ("b", 3)]
+
+
 def test_nothing_is_carried_onto_a_frame_that_is_too_old() -> None:
     """The model's own answer is still given: its frame was recent enough when its turn came."""
     now, second = 0, 10**9
