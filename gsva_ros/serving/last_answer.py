@@ -80,7 +80,7 @@ class LastAnswer:
             self.lost.pop(decision.key, None)
             return now
         now.outcome, now.code, now.reason = Outcome.FAILED, Code.LOST, f"lost: {reason}"
-        now.rejection, now.region, now.instances = None, None, ()
+        now.rejection = now.region = None  # nor are there instances
         return self._counted(now, frame.stamp)
 
     def _updated(self, decision: Decision, found: list[Carried], frame: CameraFrame) -> Decision:
