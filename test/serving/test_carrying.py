@@ -465,6 +465,9 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
         carrier._work()
     answered = [(r.request.id, r.frame and r.frame.stamp) for r in results]
     assert answered == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", None), ("c", 2)]
+    assert carrier._trackers["camera"]._groups.keys() == {first, third}
+    kept = [each.result for each in carrier._last_answers.values()]
+    assert [(each.frame, each.rgb) for each in kept] == [(None, None)] * 2, "no picture stays"
 
 
 def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
