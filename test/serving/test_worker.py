@@ -127,6 +127,7 @@ def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None
         raise BadImageError("unreadable")
 
     r = recorder()
+    before = r.worker.counts
     for name in "abc":
         r.worker.submit(Request(name, expressions=["red", ""], every_frame=True))
     for stamp in (1, 2):
@@ -136,6 +137,7 @@ def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None
     r.worker.submit(Request("call", expressions=["red"], source=Source.SERVICE, frame=own))
     r.wait(7)
     assert r.worker.counts.bad_frames == 2
+    assert (before.bad_frames, sum(before.outcomes.values())) == (0, 0), "a copy"
 
 
 def test_unreadable_frames_of_two_cameras_are_two(recorder) -> None:
