@@ -896,8 +896,9 @@ def test_an_instance_in_space_is_that_of_the_answer():
     assert not cloud.is_dense, "some points are missing"
     turn = found.pose.orientation
     assert rotation_of(turn.x, turn.y, turn.z, turn.w) == pytest.approx(shape.axes)
-    with pytest.raises(MessageError, match="depth is 80x30, the image is 80x60"):
-        segmentation_3d(answer, depth[:30], K, 0.0, "/camera")
+    for other, size in ((depth[:30], "80x30"), (depth.T, "60x80")):
+        with pytest.raises(MessageError, match=f"depth is {size}, the image is 80x60"):
+            segmentation_3d(answer, other, K, 0.0, "/camera")
 
 
 def test_points_in_another_frame():
