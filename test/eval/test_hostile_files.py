@@ -1450,13 +1450,13 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
 from contextlib import suppress
 from pathlib import Path
 from jinja2 import UndefinedError
-from gsva_ros.files import write_result
+from gsva_ros.files import read_json, write_result
 from gsva_ros.eval.report import render
 from gsva_ros.settings import read_yaml
 from gsva_ros.truth import read_truth
 path = write_result(Path("words.yaml"), '{"images": [], "annotations": [], "categories": ["T\\xfcr"]}')
 assert path.read_bytes().count(b"\\xc3\\xbc") == 1
-assert read_yaml(path)["categories"] == ["T\\xfcr"]
+assert read_yaml(path)["categories"] == read_json(path)["categories"] == ["T\\xfcr"]
 read_truth(path)
 with suppress(UndefinedError):  # after the template was read
     render({}, [])
