@@ -426,6 +426,14 @@ def test_a_callback_may_stop_the_worker_that_calls_it(recorder, track) -> None:
     assert stopped == ["gsva-tracking" if track == "flow" else "gsva-inference"]
 
 
+def test_of_several_that_cannot_be_asked_each_is_told_why(recorder) -> None:
+    r = recorder(limits=Limits(max_expression_length=3))
+    r.worker.submit(Request("a", expressions=["", "four"]))
+    (result,) = r.results
+    codes = [Code.EMPTY_INSTRUCTION, Code.INVALID_INSTRUCTION]
+    assert [(d.slot, d.code) for d in result.decisions] == list(enumerate(codes))
+
+
 def test_stopping_waits_for_the_answer_in_progress_and_for_the_threads(recorder) -> None:
     r = recorder(delay=0.2)
     before = set(threading.enumerate()) - {r.worker._thread, r.worker._carrier._thread}
