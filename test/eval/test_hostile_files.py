@@ -1282,14 +1282,6 @@ def full(path: Path, data: bytes) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def read_only_folder(path: Path, data: bytes) -> int:
-    """`Path.write_bytes` in a folder where only existing files can be written."""
-    if not path.exists():
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-    with path.open("wb") as file:
-        return file.write(data)
-
-
 def test_a_result_is_not_lost_at_the_last_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1312,12 +1304,21 @@ def test_a_result_is_not_lost_at_the_last_step(
     assert page.read_text() == old
 
 
+@pytest.mark.parametrize("why", [errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS])
 def test_a_result_is_written_in_place_where_no_file_can_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
 ) -> None:
     path = tmp_path / "mounted.json"
     path.write_text("old")
-    monkeypatch.setattr(Path, "write_bytes", read_only_folder)
+
+    def write_bytes(path: Path, data: bytes) -> int:
+        """Only existing files can be written."""
+        if not path.exists():
+            raise OSError(why, os.strerror(why))
+        with path.open("wb") as file:
+            return file.write(data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     assert write_result(path, "new") == path
     assert path.read_text() == "new"
 
@@ -1368,6 +1369,10 @@ def test_a_result_may_go_to_a_link_or_a_device(tmp_path: Path) -> None:
     write_result(pipe, "numbers")
     assert os.read(reader, 20) == b"numbers"
     os.close(reader)
+    # What a shell has redirected `/dev/stdout` to is the shell's, and stays so.
+    with (tmp_path / "stdout").open("w") as redirected:
+        write_result(Path(f"/dev/fd/{redirected.fileno()}"), "numbers")
+        assert os.path.samestat(os.stat(tmp_path / "stdout"), os.fstat(redirected.fileno()))
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(
