@@ -501,6 +501,7 @@ def test_it_listens_to_this_machine_alone(app: App) -> None:
         ("Robot.local", "https://robot.local", ""),
         ("127.0.0.1:{}", "http://elsewhere.example", "a page of http://elsewhere.example"),
         ("127.0.0.1:{}", "null", "a page of null"),
+        ("127.0.0.1:{}", "http://127.0.0.1:{}.example", "a page of http://127.0.0.1:"),
         ("127.0.0.1:{}", "http://127.0.0.1:80", "a page of http://127.0.0.1:80"),
         ("10.0.0.5:{}", "http://elsewhere.example", "a page of http://elsewhere.example"),
         ("elsewhere.example:{}", "http://elsewhere.example:{}", "--host elsewhere.example"),
