@@ -34,6 +34,7 @@ from gsva_ros.model.checkpoint import (
     load_converted,
     load_official,
     save_pretrained,
+    write_model,
 )
 from gsva_ros.model.config import GSVAConfig
 from gsva_ros.model.official_parts import official_config
@@ -767,6 +768,9 @@ def test_an_adapter_loads_on_its_base(base: str, state: State, tmp_path: Path) -
     described(adapter, name, use_dora=True)
     with pytest.raises(CheckpointError, match="use_dora is not supported"):
         gsva_ros.load(adapter)
+    described(adapter, name, revision=f"sha256:{'0' * 64}")
+    with pytest.raises(CheckpointError, match=r"other weights than those of .*whole"):
+        gsva_ros.load(adapter)
     described(adapter, "x")
     with pytest.raises(CheckpointError, match="neither bundled nor a path"):
         gsva_ros.load(adapter)
@@ -802,7 +806,9 @@ def test_a_relative_base_is_sought_first_from_the_adapters_folder(
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, adapter / base)
     torch.save({}, adapter / "adapter_model.bin")
     described(adapter, base)
-    (tmp_path / "work/whole").mkdir(parents=True)
+    other = {name: value + 1 for name, value in checkpoint.model.state_dict().items()}
+    config, tokenizer = checkpoint.model.config, checkpoint.prompt.tokenizer
+    write_model(config, tokenizer, other, tmp_path / "work/whole")
     monkeypatch.chdir(tmp_path / "work")
     loaded = gsva_ros.load(adapter).model.state_dict()
     assert all(torch.equal(v, loaded[k]) for k, v in checkpoint.model.state_dict().items())
