@@ -34,6 +34,7 @@ from gsva_ros.model.checkpoint import (
     load_converted,
     load_official,
     save_pretrained,
+    unfit,
     write_model,
 )
 from gsva_ros.model.config import GSVAConfig
@@ -174,6 +175,7 @@ def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> Non
     ours = load(torch_file({k: v.to(dtype) for k, v in state.items()}, tmp_path))
     assert {v.dtype for v in ours.values() if v.is_floating_point()} == {dtype}
     assert all(torch.equal(ours[name], state[name].to(dtype)) for name in ours)
+    assert not unfit(torch.full((1000,), 100.0, dtype=dtype)), "their sum may be beyond float16"
 
 
 def test_what_older_programs_saved_beside_weights_is_passed_over(
