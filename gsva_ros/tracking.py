@@ -103,7 +103,7 @@ class Tracker:
         if why:
             self._pictures.clear()
             for group in self._groups.values():
-                group.key_frame.broken = group.key_frame.broken or why
+                group.key_frame.broken = why
         self._size, self._colour = size, colour
         self._pictures[stamp] = greyscale(colour)
         while len(self._pictures) > KEPT:
@@ -139,7 +139,10 @@ class Tracker:
             old = [] if before is None else before.instances.get(key, [])
             _name(instances, old, self._ids)
         self._groups[name] = group
-        self._clean()
+        used = {id(group.key_frame) for group in self._groups.values()}
+        self._key_frames = {
+            stamp: each for stamp, each in self._key_frames.items() if id(each) in used
+        }
 
     def carried(self, name: Hashable) -> dict[Hashable, list[Carried]]:
         """The last answer's instances in the newest frame, by key; KeyError if the name has no answer."""
@@ -154,7 +157,6 @@ class Tracker:
     def forget(self, name: Hashable) -> None:
         """Drop a name's answer, if there is one."""
         self._groups.pop(name, None)
-        self._clean()
 
     def _shows(self, stamp: int, colour: Colour) -> bool:
         """Whether this is the newest frame."""
@@ -165,12 +167,6 @@ class Tracker:
     @property
     def _newest(self) -> int:
         return next(reversed(self._pictures))
-
-    def _clean(self) -> None:
-        used = {id(group.key_frame) for group in self._groups.values()}
-        self._key_frames = {
-            stamp: each for stamp, each in self._key_frames.items() if id(each) in used
-        }
 
     def _key_frame(self, stamp: int, rgb: NDArray[np.uint8]) -> KeyFrame:
         """The key frame with this picture, which another answer may have brought already."""

@@ -117,8 +117,6 @@ def _place(
     # Several lines leave room beside them; a single one may take almost the image's width.
     forms = [_label_of(target, shape, lines, share) for lines, share in ((LINES, 0.6), (1, 0.9))]
     for label in dict.fromkeys(forms):
-        if label.width > shape[1] or label.height > shape[0]:
-            continue
         for step in dict.fromkeys((coarse, fine)):
             covering = found is None and not free_only
             placed = _best(target, label, anchor, things, labels, step, covering)

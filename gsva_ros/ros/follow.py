@@ -14,7 +14,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 
 from gsva_ros.action import Follow
 from gsva_ros.msg import Segmentation
-from gsva_ros.serving.requests import Outcome, Request, Result, Source
+from gsva_ros.serving.requests import Request, Result, Source
 from gsva_ros.serving.worker import Worker
 
 from . import qos
@@ -58,8 +58,7 @@ class _Answers:
         """Publish an answer, or end with the request."""
         if self._ended:
             return
-        outcomes = {decision.outcome for decision in result.decisions}
-        if result.frame is None or Outcome.CANCELLED in outcomes:
+        if result.frame is None:
             self._finish(result.decisions[0].reason)
             return
         self.last = self._message(result)

@@ -186,7 +186,7 @@ class Inference(Generic[FrameT]):
         request, band = turn.request, self.limits.hysteresis
         before = turn.steadiness.get(turn.frame.topic, {})
         last = before.get((index, request.expressions[index]))
-        if last is None or last.decided is None or not band:
+        if last is None or last.decided is None:
             return threshold
         moved = threshold - band if last.decided is Outcome.SEGMENTED else threshold + band
         return min(1.0, max(0.0, moved))

@@ -80,19 +80,19 @@ class LastAnswer:
             self.lost.pop(decision.key, None)
             return now
         now.outcome, now.code, now.reason = Outcome.FAILED, Code.LOST, f"lost: {reason}"
-        now.rejection, now.region, now.instances = None, None, ()
+        now.rejection = now.region = None  # nor are there instances
         return self._counted(now, frame.stamp)
 
     def _updated(self, decision: Decision, found: list[Carried], frame: CameraFrame) -> Decision:
         """The model's decision with the masks and the age that it has on the frame."""
         carried = self.is_carried(frame)
-        age = max(0, frame.stamp - self.stamp) if carried else 0
+        age = max(0, frame.stamp - self.stamp)
         seen = [Instance(c.id, c.region, c.confidence) for c in found if c.region is not None]
         now = replace(decision, instances=tuple(seen), carried=carried, age=age)
         if seen:
             now.region = Region.around([each.region for each in seen])
         gone = [each.lost for each in found if each.region is None]
-        if seen and gone:
+        if gone:
             now.reason = f"{len(gone)} of {len(found)} instances lost: {gone[0]}"
         if carried and decision.outcome is Outcome.REJECTED:
             now.reason = f"{decision.reason}; it looked {age / SECOND:.1f} s earlier"
@@ -111,5 +111,5 @@ def _why_lost(decision: Decision, found: list[Carried], unlike: str) -> str:
     if decision.outcome not in DECIDED:
         return ""
     if decision.outcome is Outcome.SEGMENTED and not decision.instances:
-        return unlike or found[0].lost
+        return found[0].lost
     return unlike

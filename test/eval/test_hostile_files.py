@@ -542,6 +542,9 @@ def test_hostile_truth(tmp_path: Path) -> None:
     assert kept < 400
 
 
+FRAME_OF = b'{"images": [{"id": 1, "topic": "", "height": 1, %s}], "annotations": []}'
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -553,6 +556,11 @@ def test_hostile_truth(tmp_path: Path) -> None:
         b'{"images": {}, "annotations": 3}',
         b"NaN",
         b"9" * 5000,
+        # A float is no stamp: at today's it is exact to 256 ns only.
+        FRAME_OF % b'"stamp": 1.7e18, "width": 1',
+        FRAME_OF % b'"stamp": 1, "width": 0',
+        FRAME_OF
+        % b'"stamp": 1, "width": 1}, {"id": 1, "topic": "", "height": 1, "stamp": 2, "width": 1',
     ],
 )
 def test_truth_that_is_none(tmp_path: Path, text: bytes) -> None:
@@ -1244,14 +1252,6 @@ def full(path: Path, data: bytes) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def read_only_folder(path: Path, data: bytes) -> int:
-    """`Path.write_bytes` in a folder where only existing files can be written."""
-    if not path.exists():
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-    with path.open("wb") as file:
-        return file.write(data)
-
-
 def test_a_result_is_not_lost_at_the_last_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1274,12 +1274,21 @@ def test_a_result_is_not_lost_at_the_last_step(
     assert page.read_text() == old
 
 
+@pytest.mark.parametrize("why", [errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS])
 def test_a_result_is_written_in_place_where_no_file_can_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
 ) -> None:
     path = tmp_path / "mounted.json"
     path.write_text("old")
-    monkeypatch.setattr(Path, "write_bytes", read_only_folder)
+
+    def write_bytes(path: Path, data: bytes) -> int:
+        """Only existing files can be written."""
+        if not path.exists():
+            raise OSError(why, os.strerror(why))
+        with path.open("wb") as file:
+            return file.write(data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     assert write_result(path, "new") == path
     assert path.read_text() == "new"
 
@@ -1330,6 +1339,10 @@ def test_a_result_may_go_to_a_link_or_a_device(tmp_path: Path) -> None:
     write_result(pipe, "numbers")
     assert os.read(reader, 20) == b"numbers"
     os.close(reader)
+    # What a shell has redirected `/dev/stdout` to is the shell's, and stays so.
+    with (tmp_path / "stdout").open("w") as redirected:
+        write_result(Path(f"/dev/fd/{redirected.fileno()}"), "numbers")
+        assert os.path.samestat(os.stat(tmp_path / "stdout"), os.fstat(redirected.fileno()))
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(
@@ -1412,13 +1425,13 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
 from contextlib import suppress
 from pathlib import Path
 from jinja2 import UndefinedError
-from gsva_ros.files import write_result
+from gsva_ros.files import read_json, write_result
 from gsva_ros.eval.report import render
 from gsva_ros.settings import read_yaml
 from gsva_ros.truth import read_truth
 path = write_result(Path("words.yaml"), '{"images": [], "annotations": [], "categories": ["T\\xfcr"]}')
 assert path.read_bytes().count(b"\\xc3\\xbc") == 1
-assert read_yaml(path)["categories"] == ["T\\xfcr"]
+assert read_yaml(path)["categories"] == read_json(path)["categories"] == ["T\\xfcr"]
 read_truth(path)
 with suppress(UndefinedError):  # after the template was read
     render({}, [])

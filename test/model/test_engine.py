@@ -201,18 +201,18 @@ def test_an_empty_mask_is_a_rejection_of_its_own_kind(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("part", ["mask", "decision"])
+@pytest.mark.parametrize("part", ["mask", "iou", "decision"])
 def test_damaged_weights_are_a_fault_and_no_rejection(
     engine: Engine, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch, value: float, part: str
 ) -> None:
     frame = engine.encode(rgb)
-    if part == "mask":
+    if part != "decision":
         decode = engine.model.decode_masks
 
         def damaged(image: torch.Tensor, prompts: torch.Tensor) -> tuple:
             masks, iou = decode(image, prompts)
-            masks = masks.clone()
-            masks[0, 0, 0] = value
+            masks, iou = masks.clone(), iou.clone()
+            (iou if part == "iou" else masks[:, 0, 0])[0] = value
             return masks, iou
 
         monkeypatch.setattr(engine.model, "decode_masks", damaged)
@@ -511,7 +511,7 @@ def test_bad_frames(engine: Engine, bad: object, error: type[Exception]) -> None
 
 @pytest.mark.parametrize(
     "pasted",
-    ["the\xa0red mug", "the\tred\nmug\n", "the\u202fred m\xadug", "\ufeffthe red\u200b mug"],
+    ["the\xa0red mug", "the\tred\nmug\n", "the\u202fred m\xadug", "\ufeffthe\tred\u200b mug"],
 )
 def test_pasted_words_are_read_as_typed_ones(engine: Engine, rgb: np.ndarray, pasted: str) -> None:
     frame = engine.encode(rgb)

@@ -17,13 +17,15 @@ CPU = torch.device("cpu")
     "size", [(480, 640), (640, 480), (37, 500), (64, 64), (1080, 1920), (3, 7)]
 )
 @pytest.mark.parametrize(("low", "side"), [(64, 256), (48, 192)])
-@pytest.mark.parametrize("kind", ["noise", "spot", "edge", "all", "none"])
+@pytest.mark.parametrize("kind", ["noise", "spot", "zeros", "edge", "all", "none"])
 def test_equal_to_the_whole_frame(size: tuple[int, int], low: int, side: int, kind: str) -> None:
     torch.manual_seed(0)
     logits = torch.randn(low, low) if kind == "noise" else torch.full((low, low), -1.0)
+    if kind == "zeros":  # as `sure_parts` leaves what is outside
+        logits[:] = 0.0
     if kind == "spot":
         logits[5, 9] = 3.0
-    elif kind == "edge":
+    elif kind in ("edge", "zeros"):
         logits[0, :] = logits[:, 0] = 2.0
     elif kind == "all":
         logits[:] = 1.0
@@ -37,7 +39,7 @@ def test_equal_to_the_whole_frame(size: tuple[int, int], low: int, side: int, ki
         mask = found.placed(size)
         assert found.crop.any(0)[[0, -1]].all()
         assert found.crop.any(1)[[0, -1]].all()
-    sure = golden.abs().numpy() > 1e-4
+    sure = (golden.abs().numpy() > 1e-4) | (golden.numpy() == 0)
     assert np.array_equal(mask[sure], (golden > 0).numpy()[sure])
     assert (found is None) == (not mask.any())
 

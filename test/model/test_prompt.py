@@ -52,7 +52,7 @@ def test_expressions_are_read_as_the_weights_know_them(prompt, words: str) -> No
 
 @pytest.mark.parametrize("words", ["THE RED MUG", "The Red Mug", "tHE rEd muG"])
 def test_letters_of_free_form_requests_are_those_that_the_weights_know(prompt, words: str) -> None:
-    same = prompt.conversation.lower
+    same = prompt.conversation is CONVERSATIONS["gsva_mini"]
     assert (prompt.ask(words) == prompt.ask("the red mug")) == same
 
 

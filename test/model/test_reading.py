@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 from gsva_ros.model.prefix import Branches, Prefix, empty, rewind
-from gsva_ros.model.reading import Reader
+from gsva_ros.model.reading import Reader, _normed
 
 SIZES = {
     "as many key heads": {},
@@ -45,6 +45,14 @@ def began(llama, length=9, dtype=torch.float32):
     ours = empty(llama, x)
     Reader(llama)(x, ours, wanted=torch.tensor([], dtype=torch.long))
     return llama(inputs_embeds=x, use_cache=True).past_key_values, Prefix.after(ours).cache()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_norm_rounds_as_transformers_does(llama, dtype):
+    """To the dtype of the weights before these are applied."""
+    norm, x = llama.norm.to(dtype), torch.randn(100, 32).to(dtype)
+    assert torch.equal(_normed(norm.weight, norm.variance_epsilon, x), norm(x))
 
 
 @torch.inference_mode()

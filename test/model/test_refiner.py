@@ -158,7 +158,8 @@ def test_parts_that_lie_apart_have_windows_of_their_own(count: int, wanted: int)
         logits[30, 8 * number + 2 : 8 * number + 5] = 3.0
     found = windows(rgb, logits, (64, 64))
     assert len(found) == wanted
-    (refined,) = Refiner(WIDTHS).eval().refine(rgb, [logits], (64, 64))
+    refined, none = Refiner(WIDTHS).eval().refine(rgb, [logits, logits - 9], (64, 64))
+    assert none is None
     assert refined
     x0, _, x1, _ = refined.box
     assert x0 <= 25
@@ -197,6 +198,11 @@ def test_logits_of_a_window_become_pixels_of_its_box() -> None:
     assert found.crop.shape == (10, 40)
     assert found.crop.all()
     assert drawn(torch.full((SIDE, SIDE), -1.0), (10, 20, 50, 40)) is None
+
+
+def test_masks_that_are_all_empty_stay_so() -> None:
+    empty = torch.full((64, 64), -1.0)
+    assert Refiner(WIDTHS).refine(picture(60, 80), [empty, empty], (64, 64)) == [None, None]
 
 
 def test_an_engine_draws_by_the_picture() -> None:

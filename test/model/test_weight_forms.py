@@ -34,6 +34,8 @@ from gsva_ros.model.checkpoint import (
     load_converted,
     load_official,
     save_pretrained,
+    unfit,
+    write_model,
 )
 from gsva_ros.model.config import GSVAConfig
 from gsva_ros.model.gsva import GSVA
@@ -181,6 +183,7 @@ def test_half_precision(dtype: torch.dtype, state: State, tmp_path: Path) -> Non
     ours = load(torch_file({k: v.to(dtype) for k, v in state.items()}, tmp_path))
     assert {v.dtype for v in ours.values() if v.is_floating_point()} == {dtype}
     assert all(torch.equal(ours[name], state[name].to(dtype)) for name in ours)
+    assert not unfit(torch.full((1000,), 100.0, dtype=dtype)), "their sum may be beyond float16"
 
 
 def test_what_older_programs_saved_beside_weights_is_passed_over(
@@ -814,6 +817,9 @@ def test_an_adapter_loads_on_its_base(base: str, state: State, tmp_path: Path) -
     described(adapter, name, use_dora=True)
     with pytest.raises(CheckpointError, match="use_dora is not supported"):
         gsva_ros.load(adapter)
+    described(adapter, name, revision=f"sha256:{'0' * 64}")
+    with pytest.raises(CheckpointError, match=r"other weights than those of .*whole"):
+        gsva_ros.load(adapter)
     described(adapter, "x")
     with pytest.raises(CheckpointError, match="neither bundled nor a path"):
         gsva_ros.load(adapter)
@@ -849,7 +855,9 @@ def test_a_relative_base_is_sought_first_from_the_adapters_folder(
     save_pretrained(checkpoint.model, checkpoint.prompt.tokenizer, adapter / base)
     torch.save({}, adapter / "adapter_model.bin")
     described(adapter, base)
-    (tmp_path / "work/whole").mkdir(parents=True)
+    other = {name: value + 1 for name, value in checkpoint.model.state_dict().items()}
+    config, tokenizer = checkpoint.model.config, checkpoint.prompt.tokenizer
+    write_model(config, tokenizer, other, tmp_path / "work/whole")
     monkeypatch.chdir(tmp_path / "work")
     loaded = gsva_ros.load(adapter).model.state_dict()
     assert all(torch.equal(v, loaded[k]) for k, v in checkpoint.model.state_dict().items())

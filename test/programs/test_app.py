@@ -24,7 +24,7 @@ from gsva_ros.bags.bag import Bag
 from gsva_ros.errors import InputError
 from gsva_ros.programs.app_page import Page, answered, painted_mask
 from gsva_ros.programs.app_session import LONGEST, Session
-from gsva_ros.programs.page import OwnPage, own_folder, serve
+from gsva_ros.programs.page import OwnPage, Row, notice, outcomes, own_folder, problem, serve
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "tabletop"
 PNG = "blocks.png"
@@ -515,6 +515,7 @@ def test_it_listens_to_this_machine_alone(app: App) -> None:
         ("Robot.local", "https://robot.local", ""),
         ("127.0.0.1:{}", "http://elsewhere.example", "a page of http://elsewhere.example"),
         ("127.0.0.1:{}", "null", "a page of null"),
+        ("127.0.0.1:{}", "http://127.0.0.1:{}.example", "a page of http://127.0.0.1:"),
         ("127.0.0.1:{}", "http://127.0.0.1:80", "a page of http://127.0.0.1:80"),
         ("10.0.0.5:{}", "http://elsewhere.example", "a page of http://elsewhere.example"),
         ("elsewhere.example:{}", "http://elsewhere.example:{}", "--host elsewhere.example"),
@@ -543,6 +544,15 @@ def test_the_name_of_host_is_this_machines() -> None:
     page = OwnPage(None, "Robot.lab.example")
     assert not page._foreign(Headers({"host": "robot.lab.example:7860"}))
     assert page._foreign(Headers({"host": "elsewhere.example:7860"}))
+
+
+def test_nothing_that_is_told_is_markup() -> None:
+    """Reasons are others' words, too; and a file's name need not be UTF-8."""
+    words = "<b>\udcff"
+    told = outcomes([Row(1, "<b>", "<b>", "<b>")], "") + notice(words) + problem(words)
+    assert "<b>" not in told
+    assert told.count("&lt;b&gt;") == 5
+    assert told.count("&lt;b&gt;?") == 2
 
 
 def test_a_taken_port_is_told() -> None:

@@ -231,9 +231,9 @@ def test_a_picture_in_which_nothing_was_found_is_darkened() -> None:
     assert np.array_equal(dark[:100], rgb[:100] // 2)
 
 
-def test_a_mask_of_the_whole_picture_has_an_outline() -> None:
-    rgb = noise()
-    whole = draw(rgb, [Target(0, "the table", np.ones((240, 320), bool), 0.9)], opacity=0.0)
+@pytest.mark.parametrize("size", [(240, 320), (100, 240)])
+def test_a_mask_of_the_whole_picture_has_an_outline(size: tuple[int, int]) -> None:
+    whole = draw(noise(*size), [Target(0, "the table", np.ones(size, bool), 0.9)], opacity=0.0)
     assert (whole[0, :] == COLOURS[0]).all(1).mean() > 0.5
 
 
@@ -447,6 +447,7 @@ def test_a_large_image_is_shrunk_and_no_mask_is_lost() -> None:
     assert speck.mask.any()
     assert apple == targets[1]
     assert fitted(rgb, [], 1600)[0] is rgb
+    assert fitted(np.zeros((4000, 1, 3), np.uint8), [], 1600)[0].shape == (1600, 1, 3)
 
 
 def test_a_page_shows_the_colours_of_the_image() -> None:

@@ -522,6 +522,9 @@ def test_a_goal_follows_the_camera_that_it_names_until_the_node_is_inactive(star
     assert ended.result().status == 6  # ABORTED, however many frames were answered
     assert ended.result().result.frames >= 3
     assert ended.result().result.message.startswith("the node is not active")
+    late = client.send(action, Follow.Goal(expressions=["red"]))
+    client.wait(late.done, what="the answer to a goal")
+    assert not late.result().accepted
 
 
 def test_compressed_pictures_lie_beside_a_remapped_topic(start):
@@ -670,8 +673,8 @@ def test_a_callback_that_waits_long_is_kept_once():
 def test_goals_that_go_on_run_no_callback():
     """rclpy's executor resumes what awaits at every wait: a hundred goals would delay everything else."""
     rclpy.init()
-    node, submitted = rclpy.create_node("follows"), []
-    worker = SimpleNamespace(submit=submitted.append, cancel=lambda *_: True)
+    node, submitted, cancelled = rclpy.create_node("follows"), [], []
+    worker = SimpleNamespace(submit=submitted.append, cancel=lambda name, _: cancelled.append(name))
     pending = Pending()
     follow = FollowServer(node, worker, None, lambda topic: (topic, ""), lambda: True, pending)
     executor, run = Executor(num_threads=2), []
@@ -705,6 +708,7 @@ def test_goals_that_go_on_run_no_callback():
         spin_until(lambda: all(each.done() for each in ended))
         assert [each.result().result.message for each in ended] == ["over"] * 5
         assert pending.wait(1.0)
+        assert {*cancelled} == {request.id for request in submitted}, "no more is asked for them"
 
         class Gone:
             """One of several that rclpy listed to be cancelled, which ends when its turn comes."""
@@ -718,6 +722,16 @@ def test_goals_that_go_on_run_no_callback():
 
         assert follow._on_cancel(Gone()) == CancelResponse.REJECT
         assert not follow._goals
+        early = SimpleNamespace(
+            is_active=True,
+            goal_id=goals[0].result().goal_id,
+            request=Follow.Goal(expressions=["red"]),
+            execute=lambda: None,
+        )
+        assert follow._on_cancel(early) == CancelResponse.ACCEPT
+        cancelled.clear()
+        follow._accepted(early)
+        assert cancelled == [submitted[-1].id], "once more, for it was not submitted before"
         client.between(action.destroy, "the action client's end")
     finally:
         client.close()

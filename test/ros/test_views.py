@@ -238,8 +238,9 @@ def test_crumbs_stay_with_the_nearest_instance():
     mask = np.zeros((40, 60), bool)
     mask[5:25, 5:25] = mask[5:25, 35:55] = True
     mask[30, 40] = True
+    mask[15, 27:32] = True  # its one end is nearer to the left than the other to the right
     left, right = split(mask)
-    assert left.sum() == 400
+    assert left.sum() == 405
     assert right.sum() == 401
     assert right[30, 40]
     touching = np.zeros((10, 10), bool)
@@ -590,6 +591,7 @@ def test_what_a_frame_lacks_is_named_and_not_waited_for():
         buffer.add_depth(near(10.0 + number))
         assert buffer.beside((10 + number) * SECOND, 0.05, 0.01) is None
         assert buffer.missing(10 * SECOND, 0.05) == "no camera_info on /camera/camera_info"
+    buffer._heard = float("-inf")  # nor where depth comes rarely
     buffer.add_depth(near(20.0))
     start = time.monotonic()
     assert buffer.beside(20 * SECOND, 0.05, 20.0) is None
@@ -933,8 +935,9 @@ def test_an_instance_in_space_is_that_of_the_answer():
     assert not cloud.is_dense, "some points are missing"
     turn = found.pose.orientation
     assert rotation_of(turn.x, turn.y, turn.z, turn.w) == pytest.approx(shape.axes)
-    with pytest.raises(MessageError, match="depth is 80x30, the image is 80x60"):
-        segmentation_3d(answer, depth[:30], K, 0.0, "/camera")
+    for other, size in ((depth[:30], "80x30"), (depth.T, "60x80")):
+        with pytest.raises(MessageError, match=f"depth is {size}, the image is 80x60"):
+            segmentation_3d(answer, other, K, 0.0, "/camera")
 
 
 def test_points_in_another_frame():

@@ -338,6 +338,7 @@ def test_any_camera_may_mean_several() -> None:
     for result in alone.results:
         ids[result.frame.topic] |= {each.id for each in result.decisions[0].instances}
     assert [len(each) for each in ids.values()] == [1, 1]
+    assert len(set.union(*ids.values())) == 2, "none is another camera's, too"
     alone.end(alone.request)
     assert not alone.carrier._last_answers
     assert not alone.carrier._trackers
@@ -399,6 +400,30 @@ def test_of_two_cameras_none_is_answered_backwards() -> None:
     assert stamps(alone.results) == [1, 3, 4]
 
 
+def test_none_is_answered_backwards_because_another_thread_had_its_turn() -> None:
+    """Between two answers on a frame, the model tells of one of another camera that it could not read."""
+    results: list[Result] = []
+    first, second = (Request(n, expressions=["red"], every_frame=True) for n in "ab")
+    failed = [Decision(0, "red", Outcome.FAILED, Code.BAD_IMAGE)]
+
+    def deliver(result: Result) -> None:
+        results.append(result)
+        if result.request is first and result.frame.stamp == 2:
+            other = CameraFrame(None, 3, "right", unreadable, received=3)
+            carrier.take(Result(second, failed, other))
+
+    carrier = Carrier(deliver, Limits(track="flow"))
+    for stamp in (1, 2):
+        frame = CameraFrame(None, stamp, "left", STILL, received=stamp)
+        carrier.offer(frame)
+        for request in (first, second) if stamp == 1 else ():
+            decisions = [Decision(0, "red", Outcome.REJECTED)]
+            carrier.take(Result(request, decisions, frame, STILL()))
+        carrier._work()
+    answered = [(r.request.id, r.frame.stamp) for r in results]
+    assert answered == [("a", 1), ("b", 1), ("a", 2), ("b", 3)]
+
+
 def test_nothing_is_carried_onto_a_frame_that_is_too_old() -> None:
     """The model's own answer is still given: its frame was recent enough when its turn came."""
     now, second = 0, 10**9
@@ -433,6 +458,9 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
     alone.work()
     answered = [(r.request.id, r.frame and r.frame.stamp) for r in alone.results]
     assert answered == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", None), ("c", 2)]
+    assert alone.carrier._trackers["camera"]._groups.keys() == {first, third}
+    kept = [each.result for each in alone.carrier._last_answers.values()]
+    assert [(each.frame, each.rgb) for each in kept] == [(None, None)] * 2, "no picture stays"
 
 
 def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
@@ -559,6 +587,8 @@ def test_an_answer_that_comes_after_the_end_is_not_carried_on() -> None:
     alone.end(alone.request)
     alone.answer(alone.show(1))
     alone.work()
+    alone.limits.track = "off"
+    alone.answer(alone.show(2))
     assert [r.decisions[0].outcome for r in alone.results] == [Outcome.CANCELLED]
 
 
@@ -570,6 +600,16 @@ def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
     alone.limits.track = "off"
     alone.work()
     assert [r.request.id for r in alone.results] == ["goes on"]
+
+
+def test_what_was_carried_until_it_was_switched_off_is_not_carried_on_later() -> None:
+    alone = Alone()
+    alone.answer(alone.show(1))
+    alone.work()
+    for stamp, alone.limits.track in ((2, "off"), (3, "flow")):
+        alone.show(stamp)
+        alone.work()
+    assert stamps(alone.results) == [1]
 
 
 def test_frames_that_wait_together_are_answered_in_their_order_each_with_its_picture() -> None:

@@ -251,7 +251,7 @@ def test_a_text_is_decided_by_the_threshold_and_may_name_nothing() -> None:
     assert none.reason == "the model's answer names nothing to segment"
 
 
-def test_every_outcome_but_a_mask_has_its_reason() -> None:
+def test_every_outcome_but_a_mask_has_its_reason(caplog) -> None:
     decisions = asked("blue", "unmarked", "not a number", "red").decisions
     reasons = [d.reason for d in decisions]
     assert "no referent" in reasons[0]
@@ -264,6 +264,7 @@ def test_every_outcome_but_a_mask_has_its_reason() -> None:
     (failed,) = asked("raise").decisions
     assert failed.code is Code.INTERNAL
     assert failed.reason == "RuntimeError: this engine was told to fail"
+    assert "Traceback" in caplog.text, "where the model failed is told to whoever runs it"
 
 
 @pytest.mark.parametrize("kind", Rejection)

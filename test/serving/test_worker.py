@@ -122,8 +122,9 @@ def test_deadline_passes_during_inference(recorder) -> None:
 def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None:
     """And one that a call brought with it is no camera's."""
     r = recorder()
+    before = r.worker.counts
     for name in "abc":
-        r.ask(name, every_frame=True)
+        r.ask(name, "red", "", every_frame=True)
     for stamp in (1, 2):
         r.worker.offer(CameraFrame(None, stamp, "camera", unreadable))
         r.wait(3 * stamp)
@@ -131,6 +132,7 @@ def test_an_unreadable_frame_is_counted_once_for_all_who_asked(recorder) -> None
     r.ask("call", source=Source.SERVICE, frame=own)
     r.wait(7)
     assert r.worker.counts.bad_frames == 2
+    assert (before.bad_frames, sum(before.outcomes.values())) == (0, 0), "a copy"
 
 
 def test_unreadable_frames_of_two_cameras_are_two(recorder) -> None:
@@ -394,6 +396,30 @@ def test_a_worker_that_ended_holds_no_engine() -> None:
     assert known() is None
     worker.submit(Request("b", expressions=["red"]))
     assert [d.outcome for r in told for d in r.decisions] == [Outcome.CANCELLED] * 2
+
+
+@pytest.mark.parametrize("track", ["off", "flow"])
+def test_a_callback_may_stop_the_worker_that_calls_it(recorder, track) -> None:
+    r = recorder(limits=Limits(track=track))
+    stopped: list[str] = []
+
+    def done(result: Result) -> None:
+        if result.frame is not None:
+            r.worker.stop()
+            stopped.append(threading.current_thread().name)
+
+    r.frame()
+    r.worker.submit(Request("a", expressions=["red"], every_frame=True, done=done))
+    wait(lambda: stopped, lambda: "its callback failed")
+    assert stopped == ["gsva-tracking" if track == "flow" else "gsva-inference"]
+
+
+def test_of_several_that_cannot_be_asked_each_is_told_why(recorder) -> None:
+    r = recorder(limits=Limits(max_expression_length=3))
+    r.worker.submit(Request("a", expressions=["", "four"]))
+    (result,) = r.results
+    codes = [Code.EMPTY_INSTRUCTION, Code.INVALID_INSTRUCTION]
+    assert [(d.slot, d.code) for d in result.decisions] == list(enumerate(codes))
 
 
 def test_stopping_waits_for_the_answer_in_progress_and_for_the_threads(recorder) -> None:
