@@ -102,6 +102,7 @@ class Tracker:
             why = BACKWARDS
         if why:
             self._pictures.clear()
+            self._key_frames.clear()  # also one whose answer was forgotten
             for group in self._groups.values():
                 group.key_frame.broken = why
         self._size, self._colour = size, colour

@@ -257,6 +257,15 @@ def test_pictures_of_another_size_lose_everything_until_the_next_answer() -> Non
     assert only(tracker).region is not None
 
 
+def test_what_a_forgotten_answer_left_says_nothing_about_pictures_of_another_size() -> None:
+    tracker, (rgb, mask) = started(), picture(102)
+    answer(tracker, STEP, rgb, mask, name="forgotten")
+    tracker.forget("forgotten")
+    tracker.observe(2 * STEP, cv2.resize(rgb, (160, 120)))
+    answer(tracker, STEP, rgb, mask)  # a late one, on the same frame
+    assert only(tracker).lost == RESIZED
+
+
 def test_time_that_goes_back_loses_everything_until_the_next_answer() -> None:
     tracker, (rgb, mask) = Tracker(), picture(100)
     answer(tracker, 100 * STEP, rgb, mask)
