@@ -44,9 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _add(subparsers, module, extra, commands)
     args, rest = parser.parse_known_args(argv)
     if rest:  # as with options between the arguments of one list
-        parser = subparsers.choices[args.command]
+        parser, own = subparsers.choices[args.command], list(argv)
+        own.remove(args.command)
         try:
-            args = parser.parse_intermixed_args(argv[1:], argparse.Namespace(command=args.command))
+            args = parser.parse_intermixed_args(own, argparse.Namespace(command=args.command))
         except TypeError:  # it has commands of its own
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:

@@ -119,10 +119,14 @@ def test_options_may_stand_between_the_arguments_of_a_list(
 
 
 def test_an_unknown_option_is_told_with_the_usage_of_its_command(capsys) -> None:
-    for command in ("segment a.png cup", "sim bag --seeds 1 --out a"):
+    for name, *given in (
+        ("segment", "segment", "a.png", "cup", "--zork"),
+        ("segment", "--zork", "segment", "a.png", "cup"),
+        ("sim", "sim", "bag", "--seeds", "1", "--out", "a", "--zork"),
+    ):
         with pytest.raises(SystemExit) as ended:
-            cli.main([*command.split(), "--zork"])
+            cli.main(given)
         assert ended.value.code == 2
-        said, name = capsys.readouterr().err, command.partition(" ")[0]
+        said = capsys.readouterr().err
         assert said.startswith(f"usage: gsva {name} ")
         assert said.endswith(f"gsva {name}: error: unrecognized arguments: --zork\n")
