@@ -94,10 +94,11 @@ class LiveEvaluation(Node):
         if asked_for.startswith(ID_PREFIX) and asked_for != f"{ID_PREFIX}{stamp}":
             self.later.add(msg.instruction_id)
         frame = self._truth.get((msg.image_topic, stamp))
+        own = any(each.expression in self._asked for each in msg.outcomes)  # not another client's
         for outcome in msg.outcomes:
             # What ended before it had a frame has no topic.
             if outcome.outcome not in DECIDED and (frame or not msg.image_topic):
-                if outcome.expression in self._asked:  # not another client's
+                if own:
                     vain = f"{msg.instruction_id}: {outcome.expression}"
                     self.failed[outcome.reason].append(vain)
                 return

@@ -435,6 +435,10 @@ def test_what_the_node_could_not_do_is_not_blamed_on_the_way(
         counted, advice = evaluation.explanation()
         assert "3 answers FAILED, EXPIRED or CANCELLED" in counted
         assert advice == "most of these failed: the node is not active"
+        # One that also asks for what the ground truth does not is the evaluation's own.
+        can = Outcome(expression="can", outcome=Outcome.REJECTED)
+        evaluation._on_answer(Segmentation(outcomes=[other, can]))
+        assert evaluation.failed["another client's"] == [": mug"]
         evaluation._seconds = [each * 6 for each in evaluation._seconds]
         assert "an answer takes 3.00 s" in evaluation.explanation()[-1]
 
