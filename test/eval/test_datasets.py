@@ -748,9 +748,14 @@ def test_records_know_what_the_weights_were_asked_with(
         code = shutil.copytree(shared.PACKAGE, tmp_path / "code", ignore=weights)
         patched.setattr(shared, "PACKAGE", code)
         assert cli.main(command) == 0
-        (code / "engine.py").write_text("# another rule")
-        assert cli.main(command) == 2
-        assert "holds records of another run (code '" in capsys.readouterr().err
+        for file in map(
+            code.joinpath, ("engine.py", "datasets/refer.py", "eval/sources/dataset.py")
+        ):
+            whole = file.read_text()
+            file.write_text("# another rule")
+            assert cli.main(command) == 2
+            assert "holds records of another run (code '" in capsys.readouterr().err
+            file.write_text(whole)
     # What is written beside the model is none of its settings.
     assert cli.main([*command, "--out", f"{model}/out.json"]) == 0
     assert cli.main(command) == 0

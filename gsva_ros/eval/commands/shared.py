@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..run import CaseRecord, Records
 
 PACKAGE = Path(__file__).resolve().parents[2]
-#: What decides and scores; records know it, so that a changed rule does not go on from another one's.
-CODE = ("*.py", "model/*.py", "eval/*.py")
+#: What reads, decides and scores; records know it: none go on under another rule.
+CODE = ("*.py", "bags/*.py", "datasets/*.py", "eval/**/*.py", "model/*.py", "phrasing/*.py")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, changed: bool = False) -> None:
