@@ -491,7 +491,7 @@ def test_the_command(
     assert mixed["unscored"] >= 1
     said = capsys.readouterr()
     assert "instruction '3' at 100000000000 ns: no frame" in said.err
-    assert not re.search(r"\d\.\d{3}-\d\.\d{3}", said.out), "one image: no interval"
+    assert re.search(r" \d\.\d{3} .*\n( +-){4}\n", said.out), "one image: no interval"
     silent = numbers(bag, "--instructions", str(asks))
     assert "scores" not in silent
     assert "no ground truth" in capsys.readouterr().out

@@ -160,7 +160,7 @@ def _table(rows: Sequence[tuple[str, Any]]) -> None:
     for name, row in rows:
         _line(name, ["-" if row[m] is None else f"{row[m]:.3f}" for m in NAMES], row["n"])
         ends = (row["interval"][m] for m in NAMES)
-        _line("", ["" if low is None else f"{low:.3f}-{high:.3f}" for low, high in ends], "")
+        _line("", ["-" if low is None else f"{low:.3f}-{high:.3f}" for low, high in ends], "")
 
 
 def _line(name: str, cells: Sequence[str], count: int | str) -> None:
