@@ -402,25 +402,21 @@ def test_of_two_cameras_none_is_answered_backwards() -> None:
 
 def test_none_is_answered_backwards_because_another_thread_had_its_turn() -> None:
     """Between two answers on a frame, the model tells of one of another camera that it could not read."""
-    results: list[Result] = []
-    first, second = (Request(n, expressions=["red"], every_frame=True) for n in "ab")
+    first, second = map(asking, "ab")
     failed = [Decision(0, "red", Outcome.FAILED, Code.BAD_IMAGE)]
 
-    def deliver(result: Result) -> None:
-        results.append(result)
+    def then(result: Result) -> None:
         if result.request is first and result.frame.stamp == 2:
-            other = CameraFrame(None, 3, "right", unreadable, received=3)
-            carrier.take(Result(second, failed, other))
+            alone.carrier.take(Result(second, failed, alone.show(3, "right", unreadable)))
 
-    carrier = Carrier(deliver, Limits(track="flow"))
-    for stamp in (1, 2):
-        frame = CameraFrame(None, stamp, "left", STILL, received=stamp)
-        carrier.offer(frame)
-        for request in (first, second) if stamp == 1 else ():
-            decisions = [Decision(0, "red", Outcome.REJECTED)]
-            carrier.take(Result(request, decisions, frame, STILL()))
-        carrier._work()
-    answered = [(r.request.id, r.frame.stamp) for r in results]
+    alone = Alone(then=then)
+    frame = alone.show(1, "left")
+    for request in (first, second):
+        alone.answer(frame, request)
+    alone.work()
+    alone.show(2, "left")
+    alone.work()
+    answered = [(r.request.id, r.frame.stamp) for r in alone.results]
     assert answered == [("a", 1), ("b", 1), ("a", 2), ("b", 3)]
 
 
