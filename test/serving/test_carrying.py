@@ -137,6 +137,13 @@ class Alone:
         decision = Decision(0, "red", **{"outcome": Outcome.REJECTED, **found})
         self.carrier.take(Result(request or self.request, [decision], frame, frame.decode()))
 
+    def begin(self, *requests: Request) -> None:
+        """Each is answered on a first frame."""
+        frame = self.show(1)
+        for request in requests:
+            self.answer(frame, request)
+        self.work()
+
 
 def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camera) -> None:
     c = camera()
@@ -410,11 +417,8 @@ def test_none_is_answered_backwards_because_another_thread_had_its_turn() -> Non
             alone.carrier.take(Result(second, failed, alone.show(3, "right", unreadable)))
 
     alone = Alone(then=then)
-    frame = alone.show(1, "left")
-    for request in (first, second):
-        alone.answer(frame, request)
-    alone.work()
-    alone.show(2, "left")
+    alone.begin(first, second)
+    alone.show(2)
     alone.work()
     answered = [(r.request.id, r.frame.stamp) for r in alone.results]
     assert answered == [("a", 1), ("b", 1), ("a", 2), ("b", 3)]
@@ -446,10 +450,7 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
             alone.end(second)
 
     alone = Alone(then=then)
-    frame = alone.show(1)
-    for request in (first, second, third):
-        alone.answer(frame, request)
-    alone.work()
+    alone.begin(first, second, third)
     alone.show(2, decode=STILL if readable else unreadable)
     alone.work()
     answered = [(r.request.id, r.frame and r.frame.stamp) for r in alone.results]
@@ -475,10 +476,7 @@ def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
             wait(lambda: alone.carrier._queued)
 
     alone = Alone(then=then)
-    frame = alone.show(1)
-    for request in (first, second, third):
-        alone.answer(frame, request)
-    alone.work()
+    alone.begin(first, second, third)
     alone.show(2)
     with alone.carrier._working:
         alone.work()
@@ -600,8 +598,7 @@ def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
 
 def test_what_was_carried_until_it_was_switched_off_is_not_carried_on_later() -> None:
     alone = Alone()
-    alone.answer(alone.show(1))
-    alone.work()
+    alone.begin(alone.request)
     for stamp, alone.limits.track in ((2, "off"), (3, "flow")):
         alone.show(stamp)
         alone.work()
