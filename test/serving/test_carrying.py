@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -137,9 +139,9 @@ class Alone:
         decision = Decision(0, "red", **{"outcome": Outcome.REJECTED, **found})
         self.carrier.take(Result(request or self.request, [decision], frame, frame.decode()))
 
-    def begin(self, *requests: Request) -> None:
+    def begin(self, *requests: Request, decode=STILL) -> None:
         """Each is answered on a first frame."""
-        frame = self.show(1)
+        frame = self.show(1, decode=decode)
         for request in requests:
             self.answer(frame, request)
         self.work()
@@ -455,9 +457,25 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
     alone.work()
     answered = [(r.request.id, r.frame and r.frame.stamp) for r in alone.results]
     assert answered == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", None), ("c", 2)]
-    assert alone.carrier._trackers["camera"]._groups.keys() == {first, third}
-    kept = [each.result for each in alone.carrier._last_answers.values()]
-    assert [(each.frame, each.rgb) for each in kept] == [(None, None)] * 2, "no picture stays"
+
+
+def test_neither_who_has_ended_nor_a_picture_of_an_old_answer_stays_in_memory() -> None:
+    alone, stays, ends = Alone(), asking("stays"), asking("ends")
+    kept = [weakref.ref(ends)]
+
+    def decode() -> np.ndarray:
+        kept.append(weakref.ref(rgb := STILL()))
+        return rgb
+
+    alone.begin(stays, ends, decode=decode)
+    kept.append(weakref.ref(alone.results[0].frame))
+    alone.show(2)
+    alone.work()
+    alone.end(ends)
+    alone.results.clear()
+    del ends
+    gc.collect()
+    assert all(each() is None for each in kept)
 
 
 def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
