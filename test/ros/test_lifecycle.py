@@ -469,15 +469,12 @@ def test_a_goal_ends_after_its_client_has_gone(start):
         seen = len(client.health) + 1  # one may be on its way
         client.wait(lambda: len(client.health) >= seen + times, what=f"{times} looks")
 
-    leaver = Client()
-    try:
+    with closing(Client()) as leaver:
         assert follow(leaver)
         looked(ABANDONED)
         assert follow(client)
         unfinished(2)
         assert "its client is gone" not in node.log
-    finally:
-        leaver.close()
     node.says(f"its client is gone: for {ABANDONED} s")
     unfinished(1)
     looked(2)
