@@ -638,7 +638,8 @@ def test_frames_that_wait_together_are_answered_in_their_order_each_with_its_pic
 
 def test_frames_that_nobody_asks_about_are_not_decoded(caplog) -> None:
     alone = Alone()
-    alone.show(1, decode=lambda: pytest.fail("decoded"))
+    alone.begin(alone.request)  # about another camera
+    alone.show(2, "right", lambda: pytest.fail("decoded"))
     alone.work()
     assert not caplog.records
 
