@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import browser
 import gradio as gr
@@ -141,20 +142,16 @@ def test_a_page_that_gets_no_updates_says_so(
 
 def test_a_frame_that_cannot_be_read_is_not_called_missing() -> None:
     """A video stream under the name of a compressed camera, for example."""
-    watcher = Watcher("/test/nobody")
-    try:
+    with closing(Watcher("/test/nobody")) as watcher:
         watcher._cameras["/image/compressed"] = Camera()
         assert "No frame on /image/compressed yet" in ViewPage(watcher).look("/image/compressed")[4]
         watcher._on_frame("/image/compressed", CompressedImage(format="h264", data=[0, 0, 0, 1]))
         told = ViewPage(watcher).look("/image/compressed")[4]
-    finally:
-        watcher.close()
     assert "Problem: the newest frame cannot be shown: /image/compressed: " in told
 
 
 def test_a_camera_that_is_gone_is_not_offered() -> None:
-    watcher = Watcher("/test/nobody")
-    try:
+    with closing(Watcher("/test/nobody")) as watcher:
         page = ViewPage(watcher)
         watcher._cameras = {"/a": Camera(), "/b": Camera()}
         assert page.look("/b")[2] == gr.update(choices=["/a", "/b"])
@@ -165,8 +162,6 @@ def test_a_camera_that_is_gone_is_not_offered() -> None:
         seen = page.look("/b")
         assert seen[2] == gr.update(choices=[], value=None)
         assert "No camera yet" in seen[4]
-    finally:
-        watcher.close()
 
 
 def test_outcomes_come_with_words_that_tell_them_apart(visitor: browser.Visitor) -> None:
@@ -257,8 +252,7 @@ def test_a_silent_node_is_told() -> None:
 
 
 def test_an_instruction_that_nobody_receives_is_told() -> None:
-    watcher = Watcher("/elsewhere/gsva")  # in a namespace of no other test's node
-    try:
+    with closing(Watcher("/elsewhere/gsva")) as watcher:  # in a namespace of no other test's node
         mine, told = ViewPage(watcher).ask([], None, "red", EXPRESSIONS, FOLLOW)
         assert (mine, watcher._repeated) == ([], {})
         assert "not sent: nobody receives" in told
@@ -266,8 +260,6 @@ def test_an_instruction_that_nobody_receives_is_told() -> None:
         mine = [watcher.ask(["red"], "", "", True)]
         assert ViewPage(watcher).stop(mine) == (mine, told), "the node may be back"
         assert list(watcher._repeated) == mine
-    finally:
-        watcher.close()
 
 
 def test_an_answer_that_is_old_or_without_its_frame_is_told() -> None:

@@ -469,15 +469,12 @@ def test_a_goal_ends_after_its_client_has_gone(start):
         seen = len(client.health) + 1  # one may be on its way
         client.wait(lambda: len(client.health) >= seen + times, what=f"{times} looks")
 
-    leaver = Client()
-    try:
+    with closing(Client()) as leaver:
         assert follow(leaver)
         looked(ABANDONED)
         assert follow(client)
         unfinished(2)
         assert "its client is gone" not in node.log
-    finally:
-        leaver.close()
     node.says(f"its client is gone: for {ABANDONED} s")
     unfinished(1)
     looked(2)
@@ -709,29 +706,6 @@ def test_goals_that_go_on_run_no_callback():
         assert [each.result().result.message for each in ended] == ["over"] * 5
         assert pending.wait(1.0)
         assert {*cancelled} == {request.id for request in submitted}, "no more is asked for them"
-
-        class Gone:
-            """One of several that rclpy listed to be cancelled, which ends when its turn comes."""
-
-            is_active = True
-
-            @property
-            def goal_id(self):
-                self.is_active = False
-                return goals[0].result().goal_id
-
-        assert follow._on_cancel(Gone()) == CancelResponse.REJECT
-        assert not follow._goals
-        early = SimpleNamespace(
-            is_active=True,
-            goal_id=goals[0].result().goal_id,
-            request=Follow.Goal(expressions=["red"]),
-            execute=lambda: None,
-        )
-        assert follow._on_cancel(early) == CancelResponse.ACCEPT
-        cancelled.clear()
-        follow._accepted(early)
-        assert cancelled == [submitted[-1].id], "once more, for it was not submitted before"
         client.between(action.destroy, "the action client's end")
     finally:
         client.close()
@@ -739,6 +713,36 @@ def test_goals_that_go_on_run_no_callback():
         follow.destroy()
         node.destroy_node()
         rclpy.shutdown()
+
+
+def test_a_goal_can_be_cancelled_before_it_begins_and_not_once_it_has_ended():
+    """rclpy lists several to be cancelled; one may end before its turn comes."""
+    submitted, cancelled = [], []
+    worker = SimpleNamespace(submit=submitted.append, cancel=lambda name, _: cancelled.append(name))
+
+    class Handle:
+        goal_id = Follow.Impl.SendGoalService.Request().goal_id
+        request = Follow.Goal(expressions=["red"])
+        execute = staticmethod(lambda: None)
+        is_active = True
+
+    class Gone(Handle):
+        @property
+        def goal_id(self):
+            self.is_active = False
+            return Handle.goal_id
+
+    with harness.a_node() as node:
+        follow = FollowServer(
+            node, worker, None, lambda topic: (topic, ""), lambda: True, Pending()
+        )
+        assert follow._on_cancel(Gone()) == CancelResponse.REJECT
+        assert not follow._goals
+        assert follow._on_cancel(Handle()) == CancelResponse.ACCEPT
+        cancelled.clear()
+        follow._accepted(Handle())
+        assert cancelled == [submitted[-1].id], "once more, for it was not submitted before"
+        follow.destroy()
 
 
 class Damaged(FakeEngine):

@@ -155,14 +155,11 @@ def test_two_closed_loop_callers_starve_nobody(start):
     answered = Counter()
 
     def caller(name):
-        other = Client()
-        try:
+        with closing(Client()) as other:
             other.connect(node)
             while not stop.is_set():
                 other.call(rgb, ["red"])
                 answered[name] += 1
-        finally:
-            other.close()
 
     with camera(client):
         follow.accepted(follow.send())

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import types
+from contextlib import closing
 
 import cv2
 import harness
@@ -347,8 +348,7 @@ def test_instances_in_space(start):
 
 
 def test_camera_info_that_was_published_before_the_node_started(start):
-    driver = Client()
-    try:
+    with closing(Client()) as driver:
         infos = driver.node.create_publisher(CameraInfo, "camera_info", harness.qos.LATCHED)
         infos.publish(CameraInfo(height=60, width=80, k=K.reshape(-1)))
         parameters = {"depth_topics": "[depth]"}
@@ -363,8 +363,6 @@ def test_camera_info_that_was_published_before_the_node_started(start):
             return "segmentation_3d" in client.pictures
 
         client.wait(told, what="points in space")
-    finally:
-        driver.close()
 
 
 def test_only_publishers_that_keep_camera_info_are_asked_for_it():
@@ -372,15 +370,14 @@ def test_only_publishers_that_keep_camera_info_are_asked_for_it():
     with harness.a_node("-p", "depth_topics:=[depth]") as node:
         assert node.trigger_configure() is TransitionCallbackReturn.SUCCESS
         assert node.trigger_activate() is TransitionCallbackReturn.SUCCESS
-        wanted = [DurabilityPolicy.VOLATILE]
-        for number, profile in enumerate((harness.qos.IMAGES_OUT, harness.qos.LATCHED)):
+        wanted = [DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL]
+        for count, profile in enumerate((harness.qos.IMAGES_OUT, harness.qos.LATCHED), start=1):
             node.create_publisher(CameraInfo, "camera_info", profile)
-            wait(lambda number=number: node.count_publishers("camera_info") > number)
-            wanted += [profile.durability] if number else []
+            wait(lambda count=count: node.count_publishers("camera_info") == count)
             for _ in range(2):
                 node._cameras.latch()
-                found = [s for s in node.subscriptions if s.topic_name == "/camera_info"]
-                assert [s.qos_profile.durability for s in found] == wanted
+            found = [s for s in node.subscriptions if s.topic_name == "/camera_info"]
+            assert [s.qos_profile.durability for s in found] == wanted[:count]
 
 
 def test_late_depth_is_waited_for_as_long_as_the_parameter_says(start):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -136,6 +138,13 @@ class Alone:
         """The model's answer about a frame: a rejection, unless it is said what it found."""
         decision = Decision(0, "red", **{"outcome": Outcome.REJECTED, **found})
         self.carrier.take(Result(request or self.request, [decision], frame, frame.decode()))
+
+    def begin(self, *requests: Request, decode=STILL) -> None:
+        """Each is answered on a first frame."""
+        frame = self.show(1, decode=decode)
+        for request in requests:
+            self.answer(frame, request)
+        self.work()
 
 
 def test_every_frame_is_answered_once_and_ages_grow_until_the_model_speaks(camera) -> None:
@@ -402,25 +411,18 @@ def test_of_two_cameras_none_is_answered_backwards() -> None:
 
 def test_none_is_answered_backwards_because_another_thread_had_its_turn() -> None:
     """Between two answers on a frame, the model tells of one of another camera that it could not read."""
-    results: list[Result] = []
-    first, second = (Request(n, expressions=["red"], every_frame=True) for n in "ab")
+    first, second = map(asking, "ab")
     failed = [Decision(0, "red", Outcome.FAILED, Code.BAD_IMAGE)]
 
-    def deliver(result: Result) -> None:
-        results.append(result)
+    def then(result: Result) -> None:
         if result.request is first and result.frame.stamp == 2:
-            other = CameraFrame(None, 3, "right", unreadable, received=3)
-            carrier.take(Result(second, failed, other))
+            alone.carrier.take(Result(second, failed, alone.show(3, "right", unreadable)))
 
-    carrier = Carrier(deliver, Limits(track="flow"))
-    for stamp in (1, 2):
-        frame = CameraFrame(None, stamp, "left", STILL, received=stamp)
-        carrier.offer(frame)
-        for request in (first, second) if stamp == 1 else ():
-            decisions = [Decision(0, "red", Outcome.REJECTED)]
-            carrier.take(Result(request, decisions, frame, STILL()))
-        carrier._work()
-    answered = [(r.request.id, r.frame.stamp) for r in results]
+    alone = Alone(then=then)
+    alone.begin(first, second)
+    alone.show(2)
+    alone.work()
+    answered = [(r.request.id, r.frame.stamp) for r in alone.results]
     assert answered == [("a", 1), ("b", 1), ("a", 2), ("b", 3)]
 
 
@@ -450,17 +452,30 @@ def test_a_request_that_ends_while_another_is_answered_costs_a_third_nothing(rea
             alone.end(second)
 
     alone = Alone(then=then)
-    frame = alone.show(1)
-    for request in (first, second, third):
-        alone.answer(frame, request)
-    alone.work()
+    alone.begin(first, second, third)
     alone.show(2, decode=STILL if readable else unreadable)
     alone.work()
     answered = [(r.request.id, r.frame and r.frame.stamp) for r in alone.results]
     assert answered == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", None), ("c", 2)]
-    assert alone.carrier._trackers["camera"]._groups.keys() == {first, third}
-    kept = [each.result for each in alone.carrier._last_answers.values()]
-    assert [(each.frame, each.rgb) for each in kept] == [(None, None)] * 2, "no picture stays"
+
+
+def test_neither_who_has_ended_nor_a_picture_of_an_old_answer_stays_in_memory() -> None:
+    alone, stays, ends = Alone(), asking("stays"), asking("ends")
+    kept = [weakref.ref(ends)]
+
+    def decode() -> np.ndarray:
+        kept.append(weakref.ref(rgb := STILL()))
+        return rgb
+
+    alone.begin(stays, ends, decode=decode)
+    kept.append(weakref.ref(alone.results[0].frame))
+    alone.show(2)
+    alone.work()
+    alone.end(ends)
+    alone.results.clear()
+    del ends
+    gc.collect()
+    assert all(each() is None for each in kept)
 
 
 def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
@@ -479,10 +494,7 @@ def test_an_end_waits_for_one_answer_and_not_for_all_on_a_frame() -> None:
             wait(lambda: alone.carrier._queued)
 
     alone = Alone(then=then)
-    frame = alone.show(1)
-    for request in (first, second, third):
-        alone.answer(frame, request)
-    alone.work()
+    alone.begin(first, second, third)
     alone.show(2)
     with alone.carrier._working:
         alone.work()
@@ -604,8 +616,7 @@ def test_an_answer_that_waits_while_carrying_is_switched_off_is_given() -> None:
 
 def test_what_was_carried_until_it_was_switched_off_is_not_carried_on_later() -> None:
     alone = Alone()
-    alone.answer(alone.show(1))
-    alone.work()
+    alone.begin(alone.request)
     for stamp, alone.limits.track in ((2, "off"), (3, "flow")):
         alone.show(stamp)
         alone.work()
@@ -627,7 +638,8 @@ def test_frames_that_wait_together_are_answered_in_their_order_each_with_its_pic
 
 def test_frames_that_nobody_asks_about_are_not_decoded(caplog) -> None:
     alone = Alone()
-    alone.show(1, decode=lambda: pytest.fail("decoded"))
+    alone.begin(alone.request)  # about another camera
+    alone.show(2, "right", lambda: pytest.fail("decoded"))
     alone.work()
     assert not caplog.records
 

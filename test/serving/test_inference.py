@@ -75,12 +75,14 @@ def test_an_answer_from_before_a_clocks_jump_begins_no_run() -> None:
 
 def test_what_is_asked_once_has_its_outcome_since_its_frame() -> None:
     """Or who subtracts `since` from the frame's stamp finds it steady for decades."""
+    inference = Inference(FakeEngine(), Limits())  # one for all: an id may be used again
     for pixel, source in (
         (RED, Source.INSTRUCTION),
         (RED, Source.SERVICE),
         (UNREADABLE, Source.SERVICE),
     ):
-        told = asked("red", "nothing", " ", shown=frame(pixel, 100), source=source).decisions
+        request = Request("a", expressions=["red", "nothing", " "], source=source)
+        told = inference.answer(request, frame(pixel, 100), 0.0).decisions
         assert [(d.since, d.answers) for d in told] == [(100, 1)] * 3
 
 

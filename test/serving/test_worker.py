@@ -409,14 +409,14 @@ def test_a_callback_may_stop_the_worker_that_calls_it(recorder, track) -> None:
             stopped.append(threading.current_thread().name)
 
     r.frame()
-    r.worker.submit(Request("a", expressions=["red"], every_frame=True, done=done))
+    r.ask("a", every_frame=True, done=done)
     wait(lambda: stopped, lambda: "its callback failed")
     assert stopped == ["gsva-tracking" if track == "flow" else "gsva-inference"]
 
 
 def test_of_several_that_cannot_be_asked_each_is_told_why(recorder) -> None:
     r = recorder(limits=Limits(max_expression_length=3))
-    r.worker.submit(Request("a", expressions=["", "four"]))
+    r.ask("a", "", "four")
     (result,) = r.results
     codes = [Code.EMPTY_INSTRUCTION, Code.INVALID_INSTRUCTION]
     assert [(d.slot, d.code) for d in result.decisions] == list(enumerate(codes))
