@@ -21,6 +21,7 @@ from gsva_ros.bench import counting, plain, sizes, timing
 from gsva_ros.bench.picture import svg
 from gsva_ros.cli import main
 from gsva_ros.errors import InputError
+from gsva_ros.model.gsva import GSVA
 
 CPU = torch.device("cpu")
 ASKED = ["the red mug", "the apple", "all cans"]
@@ -88,6 +89,20 @@ def test_edges_cost_what_their_convolutions_do() -> None:
     costs = counting.count(config, sizes.prompt_of(config), ASKED)
     assert list(costs)[-1] == "edges"
     assert costs["edges"].flops == costs["edges"].floor > 0
+
+
+def test_a_7b_has_the_bytes_of_the_published_lisa() -> None:
+    """Its index says how many its shards hold together: without the vision tower, mostly in bfloat16."""
+    with torch.device("meta"):
+        shapes = GSVA(sizes.config_of("7b")).state_dict()
+    wide = ("model.visual_model.", "model.text_hidden_fcs.")  # float32
+    held = sum(
+        value.numel() * (4 if name.startswith(wide) else 2)
+        for name, value in shapes.items()
+        if not name.startswith("model.vision_tower.")
+    )
+    frequencies = 32 * 64 * 4  # of rotary embeddings, which older transformers saved, too
+    assert held + frequencies == 16_120_985_792
 
 
 def test_costs_follow_what_is_asked() -> None:

@@ -38,9 +38,8 @@ from gsva_ros.model.checkpoint import (
     write_model,
 )
 from gsva_ros.model.config import GSVAConfig
-from gsva_ros.model.gsva import GSVA
 from gsva_ros.model.official_parts import official_config
-from gsva_ros.model.schema import Clip, Llm, Sam
+from gsva_ros.model.schema import Sam
 from gsva_ros.model.weights import CheckpointError, merge_lora, read_state, sam_sizes
 
 TOWER = "model.vision_tower."
@@ -269,45 +268,6 @@ def test_the_published_sams(
     found = Sam(**read)
     assert found.decoder_heads == 8  # no shape shows it
     assert found == Sam(**sizes, iou_head_hidden_dim=256), name
-
-
-def test_the_published_lisa() -> None:
-    """Of LISA-7B's sizes; shapes alone. Its index says how many bytes its shards hold together."""
-    vit_h = {
-        "embed_dim": 1280,
-        "depth": 32,
-        "num_heads": 16,
-        "global_attn_indexes": [7, 15, 23, 31],
-    }
-    vit_l = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
-    config = GSVAConfig(
-        llm=Llm(
-            vocab_size=32004,
-            hidden_size=4096,
-            intermediate_size=11008,
-            num_hidden_layers=32,
-            num_attention_heads=32,
-            num_key_value_heads=32,
-            max_position_embeddings=2048,
-        ),
-        clip=Clip(image_size=224, patch_size=14, num_attention_heads=16, **vit_l),
-        sam=Sam(image_size=1024, patch_size=16, window_size=14, **vit_h),
-        family="lisa",
-        seg_token_id=32003,
-        rej_token_id=None,
-        im_start_token_id=32001,
-        im_end_token_id=32002,
-    )
-    with torch.device("meta"):
-        shapes = GSVA(config).state_dict()
-    wide = ("model.visual_model.", "model.text_hidden_fcs.")  # float32; the rest is bfloat16
-    held = sum(
-        value.numel() * (4 if name.startswith(wide) else 2)
-        for name, value in shapes.items()
-        if not name.startswith(TOWER)
-    )
-    frequencies = 32 * 64 * 4  # of rotary embeddings, which older transformers saved, too
-    assert held + frequencies == 16_120_985_792
 
 
 def deepspeed(to: Path, _: State) -> Path:
