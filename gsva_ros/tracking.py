@@ -82,7 +82,6 @@ class Tracker:
         self._pictures: OrderedDict[int, Grey] = OrderedDict()  # by stamp, newest last
         self._colour: Colour = np.zeros((0, 0, 3), np.uint8)  # of the newest picture
         self._size = (0, 0)
-        self._key_frames: dict[int, KeyFrame] = {}
         self._groups: dict[Hashable, _Group] = {}
         self._flow = OpticalFlow()
 
@@ -102,7 +101,6 @@ class Tracker:
             why = BACKWARDS
         if why:
             self._pictures.clear()
-            self._key_frames.clear()  # also one whose answer was forgotten
             for group in self._groups.values():
                 group.key_frame.broken = why
         self._size, self._colour = size, colour
@@ -140,10 +138,6 @@ class Tracker:
             old = [] if before is None else before.instances.get(key, [])
             _name(instances, old, self._ids)
         self._groups[name] = group
-        used = {id(group.key_frame) for group in self._groups.values()}
-        self._key_frames = {
-            stamp: each for stamp, each in self._key_frames.items() if id(each) in used
-        }
 
     def carried(self, name: Hashable) -> dict[Hashable, list[Carried]]:
         """The last answer's instances in the newest frame, by key; KeyError if the name has no answer."""
@@ -172,10 +166,10 @@ class Tracker:
     def _key_frame(self, stamp: int, rgb: NDArray[np.uint8]) -> KeyFrame:
         """The key frame with this picture, which another answer may have brought already."""
         size, colour = (rgb.shape[0], rgb.shape[1]), reduced(rgb)
-        known = self._key_frames.get(stamp)
-        if known is not None and not known.broken and known.shows(size, colour):
-            return known
-        new = self._key_frames[stamp] = KeyFrame(stamp, colour, size, stamp)
+        for known in (group.key_frame for group in self._groups.values()):
+            if known.stamp == stamp and not known.broken and known.shows(size, colour):
+                return known
+        new = KeyFrame(stamp, colour, size, stamp)
         if size != self._size:
             new.broken = RESIZED
         elif stamp > self._newest:
