@@ -453,13 +453,7 @@ class GsvaNode(ClockBeside):
         state = "finalized" if self._finalized else state
         self._clocks.watch()
         stamp = self.get_clock().now().to_msg()
-        name = self.get_name(), self.get_namespace()
-        if self.get_node_names_and_namespaces().count(name) > 1:
-            text = (
-                f"another node is called {self.get_fully_qualified_name()}: both answer all that is asked; "
-                "stop one of them (one that was killed is taken for running for some 20 s)"
-            )
-            self._warn("name", text, every=STARVED_AGAIN)
+        self._tell_namesake()
         provenance = self._provenance if worker else None
         if worker is not None:
             worker.expire()
@@ -467,6 +461,16 @@ class GsvaNode(ClockBeside):
         if (follow := self._follow) is not None:
             follow.watch()
         self._health.publish(self._diagnostics.report(state, worker, provenance, stamp))
+
+    def _tell_namesake(self) -> None:
+        """Warn of another node of this name."""
+        name = self.get_name(), self.get_namespace()
+        if self.get_node_names_and_namespaces().count(name) > 1:
+            text = (
+                f"another node is called {self.get_fully_qualified_name()}: both answer all that is asked; "
+                "stop one of them (one that was killed is taken for running for some 20 s)"
+            )
+            self._warn("name", text, every=STARVED_AGAIN)
 
     def _watch(self, worker: Worker[Any]) -> None:
         """Report an inference thread that is dead or stuck, and cameras without usable frames."""
